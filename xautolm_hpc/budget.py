@@ -1,0 +1,80 @@
+"""When a search ends: budgets, and a run of equal failures that only a person can mend."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xautolm_hpc.records import Outcome
+from xautolm_hpc.view import Spent
+
+EXPECTED_KINDS = ("gpu_oom", "host_oom", "time_limit", "diverged")
+"""Failures every search meets; many of them alike are no sign of a broken set-up."""
+
+FIRST_EQUAL, CONSECUTIVE_EQUAL = 5, 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The budget of a search; ``None`` sets no limit.
+
+    Attributes:
+        generations: Generations.
+        trials: Trials.
+        wall_s: Seconds that drivers are at work.
+        gpu_s: GPU-seconds of trials.
+        energy_j: Joules of trials.
+    """
+
+    generations: int | None
+    trials: int | None
+    wall_s: float | None
+    gpu_s: float | None
+    energy_j: float | None
+
+
+def spent_limit(limits: Limits, spent: Spent) -> str | None:
+    """Name the first limit that is reached, in words; ``None`` while all have room."""
+    pairs = (
+        ("generations", limits.generations, spent.n_generations),
+        ("trials", limits.trials, spent.n_trials),
+        ("wall time in s", limits.wall_s, spent.wall_s),
+        ("GPU time in s", limits.gpu_s, spent.gpu_s),
+        ("energy in J", limits.energy_j, spent.energy_j or 0.0),
+    )
+    for name, limit, used in pairs:
+        if limit is not None and used >= limit:
+            return f"budget used: {name} {used:g} of {limit:g}"
+    return None
+
+
+def trials_left(limits: Limits, n_drawn: int, *, population: int) -> int:
+    """Count the trials that the next generation may have."""
+    return population if limits.trials is None else min(population, limits.trials - n_drawn)
+
+
+def equal_failures(ends: Sequence[Outcome]) -> int:
+    """Count the trailing trials whose equal failures must stop the search.
+
+    Args:
+        ends: Outcomes of the trials in the order they ended.
+
+    Returns:
+        How many of the last trials ended alike, if these are the first 5 or any 10 in a row; else 0.
+    """
+    signatures = [_signature(outcome) for outcome in ends]
+    if not signatures or signatures[-1] is None:
+        return 0
+    n_equal = 0
+    for signature in reversed(signatures):
+        if signature != signatures[-1]:
+            break
+        n_equal += 1
+    is_start = n_equal == len(signatures) and n_equal >= FIRST_EQUAL
+    return n_equal if is_start or n_equal >= CONSECUTIVE_EQUAL else 0
+
+
+def _signature(outcome: Outcome) -> tuple[str, str] | None:
+    """Name a failure by kind and last line; ``None`` for successes and for failures every search meets."""
+    if outcome.kind is None or outcome.kind in EXPECTED_KINDS:
+        return None
+    lines = (outcome.message or "").strip().splitlines()
+    return outcome.kind, lines[-1] if lines else ""

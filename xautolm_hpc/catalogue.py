@@ -1,0 +1,124 @@
+"""The catalogue of pretrained models: their sizes, licences and where their weights lie."""
+
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from xautolm_hpc.errors import SpaceError
+from xautolm_hpc.records import from_json
+
+FAMILIES = ("encoder", "decoder", "seq2seq")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One pretrained model.
+
+    Attributes:
+        id: Name in search files, experiences and reports; by default also the hub repository.
+        family: ``encoder``, ``decoder`` or ``seq2seq``.
+        n_parameters: Parameters, embeddings included.
+        n_layers: Transformer blocks; for seq2seq those of encoder and decoder together.
+        hidden_size: Width of the residual stream.
+        vocab_size: Tokens in the vocabulary.
+        context_length: Longest input in tokens.
+        licence: SPDX identifier, or the name of the model's own licence.
+        repo: Hub repository if it differs from ``id``.
+        revision: Commit of the hub repository; ``None`` takes what the cache has.
+        package: Installed Python package that carries the weights, instead of a hub repository.
+        path: Folder of the weights: inside ``package``, or absolute.
+        keep_layers: Use only the first so many blocks of the weights; ``None`` uses all.
+        unsupported_methods: Methods this architecture cannot be trained with.
+        trust_remote_code: Run code that comes with the weights; off unless the user says so.
+        allow_pickle: Load weights that are not safetensors; off unless the user says so.
+    """
+
+    id: str
+    family: str
+    n_parameters: int
+    n_layers: int
+    hidden_size: int
+    vocab_size: int
+    context_length: int
+    licence: str
+    repo: str | None = None
+    revision: str | None = None
+    package: str | None = None
+    path: str | None = None
+    keep_layers: int | None = None
+    unsupported_methods: tuple[str, ...] = ()
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+    @property
+    def hub_repo(self) -> str | None:
+        """Hub repository of the weights, or ``None`` for a packaged or local model."""
+        return None if self.package or self.path else self.repo or self.id
+
+
+@lru_cache(maxsize=1)
+def load_catalogue() -> Mapping[str, Model]:
+    """Read ``models.toml``: model id -> model, in the order of the file."""
+    text = resources.files("xautolm_hpc").joinpath("models.toml").read_text()
+    models = [from_json(Model, entry, where="models.toml") for entry in tomllib.loads(text)["model"]]
+    return {model.id: model for model in models}
+
+
+def find_models(ids: Iterable[str], own_models: Mapping[str, Model]) -> tuple[Model, ...]:
+    """Look models up by id, the user's own before the catalogue's.
+
+    Raises:
+        SpaceError: An id is neither the user's nor in the catalogue, or stands twice.
+    """
+    known = {**load_catalogue(), **own_models}
+    found: dict[str, Model] = {}
+    for model_id in ids:
+        if model_id not in known:
+            near = [name for name in known if model_id.lower()[:5] in name.lower()] or list(known)
+            raise SpaceError(
+                f"space.models: unknown model {model_id!r}; near it: {', '.join(near[:6])}. `xautolm-hpc models` "
+                "lists the catalogue; a [[model]] table in the search file adds one by hub id or path"
+            )
+        if model_id in found:
+            raise SpaceError(f"space.models: {model_id!r} stands twice")
+        found[model_id] = known[model_id]
+    return tuple(found.values())
+
+
+def missing_weights(
+    models: Iterable[Model], hf_home: Path, *, has_package: Callable[[str], object] | None
+) -> list[str]:
+    """Say for each model whose weights are not at hand how to get them.
+
+    Args:
+        models: Models of a search space.
+        hf_home: Offline cache of hub models, as in HF_HOME.
+        has_package: Finds an installed package, or ``None`` when the worker's packages cannot be seen from here.
+    """
+    texts = []
+    for model in models:
+        if model.package:
+            if has_package is not None and has_package(model.package) is None:
+                texts.append(f"model {model.id!r}: the package {model.package} is not installed; see lock/models.txt")
+        elif model.path:
+            if not Path(model.path, "config.json").exists():
+                texts.append(f"model {model.id!r}: `{model.path}` holds no config.json")
+        elif cached_snapshot(model, hf_home) is None:
+            revision = f" --revision {model.revision}" if model.revision else ""
+            texts.append(
+                f"model {model.id!r} is not in the offline cache `{hf_home}`. Fetch it where there is a network with: "
+                f"HF_HOME='{hf_home}' hf download {model.hub_repo}{revision}"
+            )
+    return texts
+
+
+def cached_snapshot(model: Model, hf_home: Path) -> Path | None:
+    """Find a hub model's folder in the offline cache; ``None`` if it is not there."""
+    repo = hf_home / "hub" / f"models--{(model.hub_repo or '').replace('/', '--')}"
+    main = repo / "refs" / "main"
+    revision = model.revision or (main.read_text().strip() if main.exists() else None)
+    folder = repo / "snapshots" / (revision or "-")
+    return folder if (folder / "config.json").exists() else None

@@ -1,0 +1,134 @@
+"""The command line: arguments in, exit status out. Each verb lives in its own file under ``commands/``.
+
+Exit status: 0 done; 1 our fault or the cluster's; 2 usage or bad input; 3 budget ended with no success;
+4 done, with findings that need a person; 130 interrupted.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from xautolm_hpc import __version__
+from xautolm_hpc.errors import XAutoLMError
+
+RUN_HELP = "the run's folder, or its name below --runs-dir"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Words of the command line; ``sys.argv`` without the program by default.
+
+    Returns:
+        The exit status.
+    """
+    parsed = build_parser().parse_args(arguments)
+    parsed.environ = dict(os.environ)
+    command = importlib.import_module(f"xautolm_hpc.commands.{parsed.module}")
+    try:
+        return int(command.run(parsed))
+    except XAutoLMError as error:
+        print(f"xautolm-hpc: {error}", file=sys.stderr)
+        for note in getattr(error, "__notes__", ()):
+            print(f"  {note}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the whole command line, without importing any command."""
+    parser = argparse.ArgumentParser(
+        prog="xautolm-hpc",
+        description="Search for the best way to fine-tune a language model, with what past searches learned.",
+        epilog="Exit status: 0 done, 1 our fault or the cluster's, 2 usage or bad input, 3 budget ended with no "
+        "success, 4 done with findings that need a person, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"xautolm-hpc {__version__}")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_add_run, _add_status, _add_logs, _add_cancel, _add_report, _add_priors, _add_models, _add_store):
+        add(verbs.add_parser)
+    return parser
+
+
+AddParser = Callable[..., argparse.ArgumentParser]
+
+
+def _add_run(add_parser: AddParser) -> None:
+    parser = _verb(add_parser, "run", "run a search, or go on with one: the same command resumes it")
+    parser.add_argument("search", help="the search file (TOML)")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace a value of the search file, for instance --set budget.generations=3; may be repeated",
+    )
+    parser.add_argument("--runs-dir", default="runs", help="folder of run folders (default: %(default)s)")
+    parser.add_argument("--fork", metavar="NEWNAME", help="begin a new search with this name and these settings")
+    parser.add_argument("--quiet", action="store_true", help="no progress view, only results and errors")
+
+
+def _add_status(add_parser: AddParser) -> None:
+    parser = _run_verb(add_parser, "status", "show how a run is getting on")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_logs(add_parser: AddParser) -> None:
+    parser = _run_verb(add_parser, "logs", "print what a trial's worker wrote")
+    parser.add_argument("trial", type=int, help="number of the trial")
+    parser.add_argument("--attempt", type=int, help="number of the attempt (default: the last)")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on printing until the attempt ends")
+
+
+def _add_cancel(add_parser: AddParser) -> None:
+    _run_verb(add_parser, "cancel", "cancel a run's jobs; its driver, if one is alive, records the ends")
+
+
+def _add_report(add_parser: AddParser) -> None:
+    parser = _run_verb(add_parser, "report", "show a run's results: Pareto set, failures, refusals, prior, cost")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_priors(add_parser: AddParser) -> None:
+    parser = _run_verb(add_parser, "priors", "show the prior a run began with, and which experiences moved it")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_models(add_parser: AddParser) -> None:
+    parser = _verb(add_parser, "models", "list the catalogue of pretrained models")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_store(add_parser: AddParser) -> None:
+    parser = add_parser("store", help="look into an experience store", description="Look into an experience store.")
+    verbs = parser.add_subparsers(title="store commands", metavar="COMMAND", required=True)
+    for name, text in (
+        ("info", "count experiences by task, model, method, status and failure kind"),
+        ("verify", "check every segment; exit status 4 with findings"),
+        ("show", "print one experience"),
+    ):
+        verb = _verb(verbs.add_parser, name, text, module="store")
+        verb.set_defaults(store_verb=name)
+        verb.add_argument("store", help="the store: a folder, or one .h5 file")
+        if name == "show":
+            verb.add_argument("id", help="experience id, or its first digits")
+        verb.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _verb(add_parser: AddParser, name: str, text: str, *, module: str | None = None) -> argparse.ArgumentParser:
+    parser = add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(module=module or name)
+    return parser
+
+
+def _run_verb(add_parser: AddParser, name: str, text: str) -> argparse.ArgumentParser:
+    parser = _verb(add_parser, name, text)
+    parser.add_argument("run_name", metavar="run", help=RUN_HELP)
+    parser.add_argument("--runs-dir", default="runs", help="folder of run folders (default: %(default)s)")
+    return parser

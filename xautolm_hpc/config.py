@@ -1,0 +1,388 @@
+"""Search files and cluster profiles: TOML in, checked settings out.
+
+Every error names the file, the key, the value and what is valid. Paths in a file are relative to that file.
+"""
+
+import sys
+import tomllib
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.errors import ConfigError
+from xautolm_hpc.records import OBJECTIVES, TaskKind, from_json
+from xautolm_hpc.space import Space, build_space
+
+Objective = Literal["f1", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes"]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class TaskSection(_Section):
+    """``[task]``: what is to be learnt."""
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
+    kind: TaskKind = "text-classification"
+
+
+class DataSection(_Section):
+    """``[data]``: where the rows lie and how many are used.
+
+    Attributes:
+        path: A ``.jsonl``, ``.jsonl.gz``, ``.csv``, ``.tsv`` or ``.parquet`` file, or a folder with such files
+            named ``train``, ``validation`` and ``test``.
+        text: Column of the text.
+        label: Column of the label.
+        train_rows: Rows drawn from train before ``dev`` is cut off; all when absent. Likewise the others.
+        split_seed: Seed of every split; it belongs to the task, not to the search.
+    """
+
+    path: str
+    text: str = "text"
+    label: str = "label"
+    train_rows: Count | None = None
+    validation_rows: Count | None = None
+    test_rows: Count | None = None
+    split_seed: int = 13
+
+
+class SpaceSection(_Section):
+    """``[space]``: preset, and what differs from it."""
+
+    preset: str = "default"
+    models: tuple[str, ...] | None = None
+    methods: tuple[str, ...] | None = None
+    params: dict[str, dict[str, Any]] = {}
+
+
+class SearchSection(_Section):
+    """``[search]``: the evolution (NSPE)."""
+
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=3)] = (
+        "f1",
+        "evaluation_time_s",
+    )
+    population: Count = 20
+    selection: Annotated[float, Field(gt=0, le=1)] = 0.2
+    learning_factor: Share = 0.05
+    epsilon: Share = 0.1
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class BudgetSection(_Section):
+    """``[budget]``: the search ends at the first limit reached; at least one is set."""
+
+    generations: Count | None = None
+    trials: Count | None = None
+    wall_h: Positive | None = None
+    gpu_h: Positive | None = None
+    energy_kwh: Positive | None = None
+
+
+class TrialSection(_Section):
+    """``[trial]``: limits of one trial.
+
+    Attributes:
+        time_limit_min: Budget of training and evaluation, in minutes; its end is the failure ``time_limit``.
+        max_attempts: Attempts of one trial, infrastructure failures and memory escalations counted.
+        deterministic: Whether training avoids non-deterministic kernels.
+    """
+
+    time_limit_min: Positive = 60.0
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    deterministic: bool = False
+
+
+class PriorSection(_Section):
+    """``[prior]``: how past experiences become the first distribution; names as in the paper."""
+
+    kind: Literal["uniform", "xautolm"] = "uniform"
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+    beta_scale: Annotated[float, Field(ge=0)] = 1.0
+    k_pos: Annotated[int, Field(ge=0)] = 10_000
+    k_neg: Annotated[int, Field(ge=0)] = 10_000
+    max_alpha: Share = 0.05
+    min_alpha: Annotated[float, Field(ge=-1, le=0)] = -0.02
+    adaptive_positive_limit: Positive | None = None
+    adaptive_negative_limit: Annotated[float, Field(lt=0)] | None = None
+    utility: Literal["weighted_sum", "linear_front", "logarithmic_front"] = "weighted_sum"
+    weights: dict[Objective, Annotated[float, Field(ge=0)]] | None = None
+    deduplicate: bool = True
+    sites: dict[str, Share] | None = None
+
+
+class StoreSection(_Section):
+    """``[store]``: experiences are read from all folders and written to ``path``."""
+
+    path: str = "experience-store"
+    also_read: tuple[str, ...] = ()
+
+
+class SearchFile(_Section):
+    """A whole search file."""
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    profile: str | None = None
+    task: TaskSection
+    data: DataSection
+    space: SpaceSection = SpaceSection()
+    search: SearchSection = SearchSection()
+    budget: BudgetSection
+    trial: TrialSection = TrialSection()
+    prior: PriorSection = PriorSection()
+    store: StoreSection = StoreSection()
+    model: tuple[dict[str, Any], ...] = ()
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> "SearchFile":
+        budget = self.budget
+        if all(limit is None for limit in budget.model_dump().values()):
+            raise ValueError("budget: sets no limit; valid: generations, trials, wall_h, gpu_h, energy_kwh")
+        if budget.wall_h is not None and self.trial.time_limit_min > budget.wall_h * 60:
+            raise ValueError(
+                f"budget.wall_h = {budget.wall_h} ({budget.wall_h * 60:g} min) is shorter than one trial, "
+                f"trial.time_limit_min = {self.trial.time_limit_min}: no trial could use its time"
+            )
+        if len(set(self.search.objectives)) < len(self.search.objectives):
+            raise ValueError(f"search.objectives: one stands twice; valid: {', '.join(OBJECTIVES)}")
+        return self
+
+    def build_space(self) -> Space:
+        """Build the search space that ``[space]`` and ``[[model]]`` describe.
+
+        Raises:
+            SpaceError: A model, method, parameter or distribution is unknown or malformed.
+        """
+        own = [from_json(Model, entry, where="[[model]]") for entry in self.model]
+        return build_space(
+            self.space.preset,
+            task_kind=self.task.kind,
+            models=self.space.models,
+            methods=self.space.methods,
+            overrides=self.space.params,
+            own_models={model.id: model for model in own},
+        )
+
+
+class JobSection(_Section):
+    """``[job]``: what one trial asks for.
+
+    Attributes:
+        n_cpus: Cores; also the worker's threads.
+        n_gpus: GPUs on each node.
+        n_nodes: Nodes.
+        memory_gb: Host memory on each node, in GB of 2**30 bytes.
+        queue_slack_min: Added to the trial's time limit for loading and saving.
+    """
+
+    n_cpus: Count = 1
+    n_gpus: Annotated[int, Field(ge=0)] = 0
+    n_nodes: Count = 1
+    memory_gb: Positive = 4.0
+    queue_slack_min: Positive = 10.0
+
+
+class LocalSection(_Section):
+    """``[local]``: the pool of the local launcher."""
+
+    n_slots: Count = 2
+    poll_s: Positive = 0.5
+
+
+class SlurmSection(_Section):
+    """``[slurm]``: options for sbatch; ``options`` takes any further one by its long name."""
+
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    gres: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None
+    reservation: str | None = None
+    wckey: str | None = None
+    options: dict[str, str | int | bool] = {}
+    max_parallel: Count = 256
+    poll_s: Annotated[float, Field(ge=1)] = 30.0
+
+
+class PatienceSection(_Section):
+    """``[patience]``: how long a missing answer is waited for."""
+
+    outcome_grace_s: Annotated[float, Field(ge=0)] = 60.0
+    pending_patience_h: Positive = 24.0
+    heartbeat_s: Positive = 30.0
+    lease_stale_s: Positive = 120.0
+
+
+class EnvironmentSection(_Section):
+    """``[environment]``: what of the user's environment reaches a job, beside a few basics."""
+
+    allow: tuple[str, ...] = ()
+    set: dict[str, str] = {}
+
+
+class SystemSection(_Section):
+    """``[system]``: the compute node, for ``plan`` and the first constraints; a run measures the real one."""
+
+    n_cpu_cores: Count | None = None
+    ram_gb: Positive | None = None
+    n_gpus: Annotated[int, Field(ge=0)] | None = None
+    gpu_name: str | None = None
+    gpu_memory_gb: Positive | None = None
+    gpu_capability: Positive | None = None
+
+
+class ContainerSection(_Section):
+    """``[container]``: the image the worker runs in."""
+
+    image: str
+    options: tuple[str, ...] = ()
+
+
+class ClusterProfile(_Section):
+    """A whole cluster profile; without one, the embedded default runs trials on this machine."""
+
+    site: Annotated[str, Field(min_length=1)] = "local"
+    cluster: Annotated[str, Field(min_length=1)] = "local"
+    launcher: Literal["local", "slurm"] = "local"
+    driver_python: str = sys.executable
+    worker_python: str | None = None
+    container: ContainerSection | None = None
+    hf_home: str | None = None
+    job: JobSection = JobSection()
+    local: LocalSection = LocalSection()
+    slurm: SlurmSection = SlurmSection()
+    patience: PatienceSection = PatienceSection()
+    environment: EnvironmentSection = EnvironmentSection()
+    system: SystemSection = SystemSection()
+
+    @model_validator(mode="after")
+    def _check_worker(self) -> "ClusterProfile":
+        if self.worker_python and self.container:
+            raise ValueError("worker_python and container: name one of them, not both")
+        if self.launcher == "slurm" and not (self.worker_python or self.container):
+            raise ValueError("launcher = 'slurm' needs worker_python, or [container] with an image")
+        return self
+
+    @property
+    def poll_s(self) -> float:
+        """Seconds between two looks at the jobs."""
+        return self.local.poll_s if self.launcher == "local" else self.slurm.poll_s
+
+
+def load_search(path: Path, settings: tuple[str, ...] = ()) -> SearchFile:
+    """Read and check a search file.
+
+    Args:
+        path: The file.
+        settings: ``KEY=VALUE`` pairs that replace values of the file, KEY dotted, VALUE as TOML or plain text.
+
+    Raises:
+        ConfigError: The file is missing, no TOML, or a key or value is not valid.
+    """
+    data = _read_toml(path)
+    for setting in settings:
+        _apply_setting(data, setting)
+    search = _check(SearchFile, data, path=path)
+    search.build_space()
+
+    def resolve(key: str, written: str) -> str:
+        base = Path.cwd() if _is_set(settings, key) else path.resolve().parent
+        return str((base / Path(written).expanduser()).resolve())
+
+    data_path = {"path": resolve("data.path", search.data.path)}
+    store_paths = {
+        "path": resolve("store.path", search.store.path),
+        "also_read": tuple(resolve("store.also_read", written) for written in search.store.also_read),
+    }
+    return search.model_copy(
+        update={
+            "profile": search.profile and resolve("profile", search.profile),
+            "data": search.data.model_copy(update=data_path),
+            "store": search.store.model_copy(update=store_paths),
+        }
+    )
+
+
+def load_profile(path: Path | None) -> ClusterProfile:
+    """Read and check a cluster profile; ``None`` gives the embedded default.
+
+    Raises:
+        ConfigError: The file is missing, no TOML, or a key or value is not valid.
+    """
+    return ClusterProfile() if path is None else _check(ClusterProfile, _read_toml(path), path=path)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"`{path}` does not exist; give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"`{path}` cannot be read as TOML: {error}") from error
+
+
+def _apply_setting(data: dict[str, Any], setting: str) -> None:
+    key, separator, text = setting.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {setting!r}: expected KEY=VALUE, for instance --set budget.generations=3")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"--set {setting!r}: {parent!r} is a value, not a table")
+    data[last] = value
+
+
+def _is_set(settings: tuple[str, ...], key: str) -> bool:
+    return any(setting.partition("=")[0] == key for setting in settings)
+
+
+S = typing.TypeVar("S", bound=_Section)
+
+
+def _check(section: type[S], data: dict[str, Any], *, path: Path) -> S:
+    try:
+        return TypeAdapter(section).validate_python(_tuples(data))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(section, e, path=path) for e in error.errors())) from error
+
+
+def _tuples(value: Any) -> Any:
+    """Turn TOML's arrays into tuples, which strict frozen sections hold; ``params`` keeps its lists."""
+    if isinstance(value, dict):
+        return {key: item if key == "params" else _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _explain(section: type[BaseModel], error: Any, *, path: Path) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        valid = ", ".join(_section_at(section, error["loc"][:-1]).model_fields)
+        return f"`{path}`: unknown key `{key}`; valid here: {valid}"
+    if error["type"] == "missing":
+        return f"`{path}`: `{key}` is missing"
+    if error["type"] == "value_error":
+        return f"`{path}`: {error['ctx']['error']}"
+    reason = error["msg"].removeprefix("Input should be ")
+    return f"`{path}`: `{key}` = {error['input']!r}: expected {reason}"
+
+
+def _section_at(section: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel]:
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        choices = (annotation, *typing.get_args(annotation))
+        section = next(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
+    return section

@@ -1,0 +1,315 @@
+"""The driver: one search from profile to report. The only file that knows every step.
+
+Everything it must remember stands in the ledger and the attempt folders. Killed at any moment, the same
+command goes on where it was: what was drawn is read, what was submitted is adopted, what ended is not run again.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+from itertools import count
+from pathlib import Path
+
+from xautolm_hpc import gather, priors, report, sample
+from xautolm_hpc.attempts import AttemptTemplate, Origin, needs_attempt, objectives_of, tidy
+from xautolm_hpc.budget import equal_failures, spent_limit, trials_left
+from xautolm_hpc.distribution import Distribution
+from xautolm_hpc.driver_setup import TRAINABLE_FAMILIES, Setup
+from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.errors import DataError, InterruptedSearchError, SpaceError
+from xautolm_hpc.history import Attempt, Trial
+from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, End, ProfileResult, TrialPlan, find_end
+from xautolm_hpc.jobs import Ended, Jobs, Pace
+from xautolm_hpc.journal import Journal
+from xautolm_hpc.lease import Lease
+from xautolm_hpc.overview import ended_line, fill_view
+from xautolm_hpc.records import Experience, Pipeline, from_json, to_json
+from xautolm_hpc.store import ExperienceStore, read_tables
+from xautolm_hpc.view import RunFacts, RunView
+
+
+def run_search(setup: Setup) -> RunFacts:
+    """Run a search to its end, or go on with one.
+
+    Returns:
+        The run's results; its report is written.
+
+    Raises:
+        RunFolderError: Another driver works on the run.
+        DataError: The data cannot be learnt from.
+        SpaceError: Nothing in the space can run.
+        InterruptedSearchError: The person interrupted it; jobs may run on.
+        LeaseLostError: Another driver took over.
+        LaunchError: The cluster refused the jobs.
+        StoreError: The store is damaged or could not be written.
+    """
+    lease = Lease.acquire(setup.run_dir.path, stale_s=setup.profile.patience.lease_stale_s)
+    try:
+        return Search(setup, lease).run()
+    finally:
+        lease.release()
+
+
+class Search:
+    """One driver's work on one run.
+
+    Args:
+        setup: What the search is run with.
+        lease: The lease on its run folder.
+    """
+
+    def __init__(self, setup: Setup, lease: Lease) -> None:
+        self.setup = setup
+        self.journal = Journal(setup.run_dir, lease, clock=setup.clock)
+        self.history = self.journal.history
+        self.store = ExperienceStore(Path(setup.search.store.path))
+        patience = setup.profile.patience
+        self.watch = gather.Watch(
+            outcome_grace_s=patience.outcome_grace_s,
+            pending_patience_s=patience.pending_patience_h * 3600,
+            redact=setup.redact,
+        )
+        pace = Pace(poll=self._poll, poll_s=setup.profile.poll_s, n_interrupts=setup.n_interrupts, show=self._show)
+        self.jobs = Jobs(self.journal, setup.launcher, pace=pace, job_prefix=f"xa-{setup.run_id[:8]}")
+        self.phase = "profile"
+        self.generation = len(self.history.committed)
+
+    def run(self) -> RunFacts:
+        """Do every step, in order."""
+        self.profile = self._profile()
+        self.prior = self._compute_prior()
+        self.constraints = self._build_constraints()
+        finish = self._run_generations()
+        self._take_late_outcomes()
+        return self._report(finish)
+
+    # profile
+
+    def _profile(self) -> ProfileResult:
+        """Run the profile job unless it has run; a failure of an earlier driver's is tried again."""
+        for number in count():
+            path = self.setup.run_dir.profile_attempt_dir(number)
+            earlier = find_end(path)
+            end = earlier or self._run_profile_job(path, number)
+            if end.outcome.status == "succeeded":
+                where = path / PROFILE_RESULT
+                return from_json(ProfileResult, read_json(where), where=str(where))
+            is_last = end.outcome.origin == "pipeline" or number + 1 >= self.setup.search.trial.max_attempts
+            if earlier is None and is_last:
+                break
+        raise DataError(end.outcome.message or f"the profile job failed without a word; see `{path}/stderr`")
+
+    def _run_profile_job(self, path: Path, number: int) -> End:
+        self._enter("profile")
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_json(path / PROFILE, to_json(self.setup.profile_request()))
+        write_json(path / COMMAND, to_json(self.setup.command("xautolm_hpc.profile")))
+        return self.jobs.run_single(path, self.setup.resources(), name=f"profile-{number}")
+
+    # priors
+
+    def _compute_prior(self) -> Distribution:
+        """Compute the prior once and freeze it: the store may grow while the search goes on."""
+        path = self.setup.run_dir.prior_path
+        if not path.exists():
+            self._enter("priors")
+            search = self.setup.search
+            table = read_tables([self.store.path, *map(Path, search.store.also_read)])
+            settings = priors.PriorSettings(objectives=search.search.objectives, **search.prior.model_dump())
+            prior = priors.compute_prior(
+                table, self.setup.space, task=self.profile.task, system=self.profile.system, settings=settings
+            )
+            write_json(path, priors.prior_to_json(prior))
+        return Distribution.from_json(read_json(path)["distribution"])
+
+    # sample
+
+    def _build_constraints(self) -> Sequence[sample.Constraint]:
+        """Build the constraints, and refuse a space in which next to nothing can run."""
+        search = self.setup.search
+        constraints = sample.build_constraints(
+            self.setup.space,
+            self.profile.task,
+            system=self.profile.system,
+            time_limit_s=search.trial.time_limit_min * 60,
+            memory_bytes=self.setup.resources().memory_bytes,
+            trainable_families=TRAINABLE_FAMILIES[search.task.kind],
+        )
+        if not self.history.trials:
+            found = sample.check_feasible(self.setup.space, constraints, seed=search.search.seed)
+            if not found.is_feasible:
+                raise SpaceError(sample.infeasible_message(found))
+        return constraints
+
+    def _run_generations(self) -> str:
+        """Run generation after generation; says why the search ended."""
+        template = self.setup.template(self.profile)
+        while True:
+            if not self.history.generation(self.generation):
+                reason = self._reason_to_stop() or self._draw(template)
+                if reason is not None:
+                    return reason
+            self._enter("generation")
+            self.jobs.run_generation(self.generation, template, on_end=self._on_end)
+            self._commit()
+            self.generation += 1
+
+    def _reason_to_stop(self) -> str | None:
+        if self.history.stopped is not None:
+            return self.history.stopped
+        if self.setup.n_interrupts():
+            raise InterruptedSearchError("interrupted between two generations; the same command goes on")
+        if self.history.exhausted:
+            return "space exhausted: no pipeline is left that the constraints allow"
+        return spent_limit(self.setup.limits(), self.journal.spent())
+
+    def _draw(self, template: AttemptTemplate) -> str | None:
+        """Draw a generation and write its attempt folders; says so if nothing is left to draw."""
+        search, first_trial = self.setup.search.search, len(self.history.trials)
+        drawn = sample.draw_generation(
+            self._distribution(),
+            self.setup.space,
+            first_trial=first_trial,
+            n=trials_left(self.setup.limits(), first_trial, population=search.population),
+            seed=search.seed,
+            epsilon=search.epsilon,
+            constraints=self.constraints,
+            drawn_before=[trial.plan.pipeline for trial in self.history.trials.values()],
+        )
+        for number, pipeline in drawn.pipelines:
+            path = self.setup.run_dir.attempt_dir(self.generation, number, attempt=0)
+            template.write(Trial(number, self.generation, self._plan(number, pipeline), [Attempt(0, path)]))
+        self.journal.record(
+            "drawn",
+            generation=self.generation,
+            trials=[number for number, _ in drawn.pipelines],
+            refusals=dict(drawn.refusals),
+            exhausted=drawn.exhausted,
+        )
+        return None if drawn.pipelines else self._reason_to_stop()
+
+    def _distribution(self) -> Distribution:
+        """Recompute the search's model from the prior and the outcomes of all earlier generations."""
+        search = self.setup.search.search
+
+        def learn(distribution: Distribution, generation: int) -> Distribution:
+            trials = self.history.generation(generation)
+            return sample.update(
+                distribution,
+                self.setup.space,
+                results=[(t.number, t.plan.pipeline, objectives_of(t, search.objectives)) for t in trials],
+                selection=search.selection,
+                learning_factor=search.learning_factor,
+                population=search.population,
+                objectives=search.objectives,
+            )
+
+        return reduce(learn, range(self.generation), self.prior)
+
+    def _plan(self, number: int, pipeline: Pipeline) -> TrialPlan:
+        model = self.setup.space.model(pipeline.model_id)
+        if model is None:
+            raise SpaceError(f"trial {number}: model {pipeline.model_id!r} is not in the search space")
+        seed = sample.training_seed(self.setup.search.search.seed, number)
+        return TrialPlan(pipeline=pipeline, model=model, seed=seed, hf_home=self.setup.hf_home)
+
+    # submit, train and gather
+
+    def _poll(self, paths: Sequence[Path]) -> list[Ended]:
+        return gather.gather_ends(self.setup.launcher, self.watch, attempt_dirs=paths, clock=self.setup.clock)
+
+    def _on_end(self, trial: Trial, end: End) -> None:
+        self.setup.watcher.say(ended_line(trial, end))
+        finished = [self.history.trials[t] for t, number in self.history.ends if self._is_final(t, number)]
+        outcomes = [t.last.end.outcome for t in finished if t.last.end is not None]
+        n_equal = equal_failures(outcomes)
+        if n_equal and self.history.stopped is None:
+            lines = (outcomes[-1].message or outcomes[-1].kind or "").strip().splitlines()
+            reason = f"stopped: the last {n_equal} trials failed alike, with {outcomes[-1].kind}: {lines[-1]}"
+            self.journal.record("stop", reason=reason, suspects=[t.number for t in finished[-n_equal:]])
+            self.setup.watcher.say(reason)
+
+    def _is_final(self, number: int, attempt: int) -> bool:
+        trial = self.history.trials[number]
+        return trial.last.number == attempt and not needs_attempt(trial, self.setup.search.trial.max_attempts)
+
+    # store
+
+    def _commit(self) -> None:
+        """Commit a generation's experiences; doing it again after a crash adds nothing."""
+        self._enter("commit")
+        trials = self.history.generation(self.generation)
+        experiences = self._experiences(trials)
+        self.journal.lease.check()
+        self.store.append(experiences)
+        self.journal.record("commit", generation=self.generation, n=len(experiences))
+        tidy(self.setup.run_dir.generation_dir(self.generation), trials)
+        self.setup.watcher.say(f"generation {self.generation}: {len(experiences)} experiences in `{self.store.path}`")
+
+    def _experiences(self, trials: Sequence[Trial]) -> list[Experience]:
+        profile = self.profile
+        origin = Origin(
+            run_id=self.setup.run_id,
+            site=self.setup.profile.site,
+            prior_kind=self.setup.search.prior.kind,
+            task=profile.task,
+            system=profile.system,
+        )
+        return [
+            origin.experience(trial, attempt, is_suspect=trial.number in self.history.suspects)
+            for trial in trials
+            for attempt in trial.attempts
+            if attempt.end is not None
+        ]
+
+    def _take_late_outcomes(self) -> None:
+        """Replace a committed ``lost`` by the outcome that arrived after all."""
+        for trial in self.history.trials.values():
+            if trial.generation not in self.history.committed:
+                continue
+            for attempt in trial.attempts:
+                late = gather.late_outcome(attempt.path) if attempt.source == "verdict" else None
+                if late is None:
+                    continue
+                old = {e.key: e for e in self._experiences([trial])}
+                self.journal.lease.check()
+                self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome")
+                new = {e.key: e for e in self._experiences([trial])}
+                gone = [e.id for key, e in old.items() if new.get(key, e).id != e.id]
+                self.store.forget(gone, site=self.setup.profile.site)
+                self.store.append(list(new.values()))
+                self.setup.watcher.say(f"trial {trial.number}: its outcome arrived late and was taken in")
+
+    # report
+
+    def _report(self, finish: str) -> RunFacts:
+        self._enter("report")
+        facts = RunFacts(
+            name=self.setup.search.name,
+            run_id=self.setup.run_id,
+            objectives=self.setup.search.search.objectives,
+            task=self.profile.task,
+            majority_f1=self.profile.majority_f1,
+            experiences=tuple(self._experiences(list(self.history.trials.values()))),
+            refusals=self.history.refusals,
+            prior=read_json(self.setup.run_dir.prior_path),
+            spent=self.journal.spent(),
+            finish=finish,
+        )
+        report.write_report(facts, self.setup.run_dir.report_dir)
+        self._enter("done")
+        return facts
+
+    def _enter(self, phase: str) -> None:
+        self.phase = phase
+        self._show()
+
+    def _show(self) -> None:
+        view = RunView(
+            name=self.setup.search.name,
+            phase=self.phase,
+            generation=self.generation,
+            n_generations=self.setup.search.budget.generations,
+            spent=self.journal.spent(),
+        )
+        states, now = self.watch.states, self.setup.clock.now()
+        self.setup.watcher.show(fill_view(view, self.history, states=states, now=now))

@@ -1,0 +1,143 @@
+"""What a search is run with, and the user's settings in the words of the steps."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from xautolm_hpc.attempts import AttemptTemplate
+from xautolm_hpc.budget import Limits
+from xautolm_hpc.clock import Clock
+from xautolm_hpc.config import ClusterProfile, SearchFile
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, RunDir, TrialInput
+from xautolm_hpc.launcher import Launcher, Resources
+from xautolm_hpc.node import list_gpus
+from xautolm_hpc.space import Space
+from xautolm_hpc.submit import LocalLauncher, SlurmLauncher
+from xautolm_hpc.view import Watcher
+
+TRAINABLE_FAMILIES = {
+    "text-classification": ("encoder",),
+    "question-answering": (),
+    "text-generation": (),
+}
+"""Task kind -> families of models that this version trains."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a search is run with.
+
+    Attributes:
+        search: The search file.
+        profile: The cluster profile.
+        space: The search space that the search file describes.
+        run_dir: The run folder, created.
+        run_id: UUID of the run.
+        launcher: Starts and watches jobs.
+        clock: Time.
+        watcher: Is shown the run.
+        worker: Program and arguments that start the worker's Python.
+        worker_environment: Variables of the worker, allow-listed.
+        hf_home: Offline cache of hub models, or ``None``.
+        redact: Takes secrets out of a text.
+        n_interrupts: Tells how often the person pressed Ctrl-C.
+    """
+
+    search: SearchFile
+    profile: ClusterProfile
+    space: Space
+    run_dir: RunDir
+    run_id: str
+    launcher: Launcher
+    clock: Clock
+    watcher: Watcher
+    worker: tuple[str, ...]
+    worker_environment: Mapping[str, str]
+    hf_home: str | None
+    redact: Callable[[str], str]
+    n_interrupts: Callable[[], int]
+
+    def limits(self) -> Limits:
+        """Give the budget in seconds and joules."""
+        budget = self.search.budget
+        return Limits(
+            generations=budget.generations,
+            trials=budget.trials,
+            wall_s=None if budget.wall_h is None else budget.wall_h * 3600,
+            gpu_s=None if budget.gpu_h is None else budget.gpu_h * 3600,
+            energy_j=None if budget.energy_kwh is None else budget.energy_kwh * 3.6e6,
+        )
+
+    def resources(self) -> Resources:
+        """Give what one job asks for; its wall time leaves room for loading and saving."""
+        job, limit = self.profile.job, self.search.trial.time_limit_min
+        return Resources(
+            n_nodes=job.n_nodes,
+            n_cpus=job.n_cpus,
+            n_gpus=job.n_gpus,
+            memory_bytes=int(job.memory_gb * 1024**3),
+            time_limit_s=(limit + job.queue_slack_min) * 60,
+        )
+
+    def command(self, module: str, *arguments: str) -> Command:
+        """Give the command that runs a module of this package on a node."""
+        profile, trial = self.profile, self.search.trial
+        return Command(
+            argv=(*self.worker, "-m", module, *arguments),
+            time_limit_s=trial.time_limit_min * 60,
+            wall_limit_s=self.resources().time_limit_s,
+            memory_bytes=self.resources().memory_bytes,
+            n_threads=profile.job.n_cpus,
+            heartbeat_s=profile.patience.heartbeat_s,
+            deterministic=trial.deterministic,
+            enforce_limits=profile.launcher == "local",
+            environment=self.worker_environment,
+            site=profile.site,
+            cluster=profile.cluster,
+        )
+
+    def profile_request(self) -> ProfileRequest:
+        """Give what the profile job is to read, and where it writes the split."""
+        task, data = self.search.task, self.search.data
+        return ProfileRequest(
+            task_name=task.name,
+            task_kind=task.kind,
+            data_path=data.path,
+            text_column=data.text,
+            label_column=data.label,
+            train_rows=data.train_rows,
+            validation_rows=data.validation_rows,
+            test_rows=data.test_rows,
+            split_seed=data.split_seed,
+            data_dir=str(self.run_dir.data_dir),
+            cache_dir=str(self.run_dir.path.parent / ".profile-cache"),
+        )
+
+    def template(self, profile: ProfileResult) -> AttemptTemplate:
+        """Give what all attempts of the run have in common."""
+        data_dir = str(self.run_dir.data_dir)
+        return AttemptTemplate(
+            command=self.command("xautolm_hpc.train", "trial"),
+            resources=self.resources(),
+            trial_input=TrialInput(task=profile.task, data_dir=data_dir, sha256=profile.sha256),
+            max_attempts=self.search.trial.max_attempts,
+        )
+
+
+def make_launcher(profile: ClusterProfile, environ: Mapping[str, str]) -> Launcher:
+    """Make the launcher that a cluster profile names.
+
+    Args:
+        profile: The cluster profile.
+        environ: The user's environment.
+
+    Raises:
+        InputError: The profile wants Slurm and there is none.
+    """
+    if profile.launcher == "local":
+        gpus, _, _ = list_gpus(environ.get("CUDA_VISIBLE_DEVICES"))
+        return LocalLauncher(profile.local.n_slots, n_gpus=len(gpus))
+    if shutil.which("sbatch", path=environ.get("PATH")) is None:
+        raise InputError("launcher = 'slurm', but there is no sbatch on PATH; run on a login node of the cluster")
+    return SlurmLauncher()

@@ -1,0 +1,70 @@
+"""Errors of xautolm_hpc: an exception means our program, the input or the cluster is at fault.
+
+A pipeline that fails is no exception, it is a stored outcome.
+
+::
+
+    XAutoLMError                our fault or the cluster's        exit status 1
+    ├── InputError              usage or bad input                exit status 2
+    │   ├── ConfigError         a search file or cluster profile
+    │   ├── DataError           the user's data
+    │   ├── SpaceError          a search space nothing can be drawn from
+    │   └── RunFolderError      a run folder that cannot be used
+    ├── StoreError              an experience store
+    │   └── FormatError         a store of a format this version cannot read
+    ├── LaunchError             jobs could not be submitted or watched
+    ├── LeaseLostError          another driver took the run over
+    └── InterruptedSearchError  the person pressed Ctrl-C         exit status 130
+"""
+
+
+class XAutoLMError(Exception):
+    """Base of all errors of this package; the message says what, where, what was expected and what to do."""
+
+    exit_status = 1
+
+
+class InputError(XAutoLMError):
+    """The user's input is wrong; nothing was submitted."""
+
+    exit_status = 2
+
+
+class ConfigError(InputError):
+    """A search file or cluster profile has an unknown key, a wrong type or a value out of range."""
+
+
+class DataError(InputError):
+    """The user's data is missing, lacks a column, or cannot be learnt from."""
+
+
+class SpaceError(InputError):
+    """The search space names something unknown, or nothing in it can run."""
+
+
+class RunFolderError(InputError):
+    """The run folder cannot be written, is open to others, or belongs to another search."""
+
+
+class StoreError(XAutoLMError):
+    """An experience store is damaged or could not be written."""
+
+
+class FormatError(StoreError):
+    """A segment has a format that this version does not read."""
+
+    exit_status = 2
+
+
+class LaunchError(XAutoLMError):
+    """Jobs could not be submitted, found again or cancelled."""
+
+
+class LeaseLostError(XAutoLMError):
+    """Another driver holds the run folder; this one must not submit or commit any more."""
+
+
+class InterruptedSearchError(XAutoLMError):
+    """The person interrupted the search; the same command goes on."""
+
+    exit_status = 130

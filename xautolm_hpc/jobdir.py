@@ -1,0 +1,394 @@
+"""Where everything of a run lies on disk, and what the login node and the compute node tell each other there.
+
+::
+
+    runs/NAME/  search.toml  run.json  priors.json  ledger.jsonl  lease-<n>  data/  report/
+      profile/attempt-0/  profile.json profile-result.json   the run's first job
+      gen-000/submission-0/members.json                      array index -> attempt folder
+      gen-000/trial-000/attempt-0/  task.json pipeline.json command.json claim-<r>.json stdout stderr
+                                    heartbeat-<r>.json exit-<r>.json checkpoint/ outcome.json verdict.json
+
+``<r>`` is the restart count: a requeued job runs again in the same folder and overwrites nothing.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.errors import RunFolderError
+from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json
+
+COMMAND, TASK, PIPELINE = "command.json", "task.json", "pipeline.json"
+PROFILE, PROFILE_RESULT = "profile.json", "profile-result.json"
+OUTCOME, VERDICT, MEMBERS = "outcome.json", "verdict.json", "members.json"
+READY = "ready"
+"""Empty file by which a worker says that its signal handlers are in place."""
+
+CHECKPOINT_EXIT_STATUS = 85
+"""Exit status of a worker that checkpointed because it was told to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """``command.json``: what the wrapper starts on the node, and under which limits.
+
+    Attributes:
+        argv: Program and arguments of the worker; it gets the attempt folder as last argument.
+        time_limit_s: The trial's own budget: training and evaluation, in seconds.
+        wall_limit_s: Seconds after which the local wrapper ends the worker; Slurm has its own.
+        memory_bytes: Host memory limit that the local wrapper keeps; Slurm has its own.
+        n_threads: Threads of each worker process.
+        heartbeat_s: Seconds between two heartbeats.
+        deterministic: Whether training avoids non-deterministic kernels.
+        enforce_limits: Whether the wrapper keeps time and memory itself (local launcher).
+        environment: Variables set for the worker, allow-listed by the driver; holds no secrets.
+        site: Site name for the system record.
+        cluster: Cluster name for the system record.
+    """
+
+    argv: tuple[str, ...]
+    time_limit_s: float
+    wall_limit_s: float
+    memory_bytes: int
+    n_threads: int
+    heartbeat_s: float
+    deterministic: bool
+    enforce_limits: bool
+    environment: Mapping[str, str]
+    site: str
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """``claim-<r>.json``: the job that runs an attempt, written before anything else it does.
+
+    Attributes:
+        job_id: Id of the job; another job that meets this file ends at once and writes nothing.
+        node: Name of the node.
+        restart: Slurm's restart count.
+        pid: Process of the wrapper.
+        pid_started: Kernel start time of that process, in clock ticks since boot.
+        boot_id: Kernel's boot id of the node.
+        claimed_at: Seconds since the epoch.
+    """
+
+    job_id: str
+    node: str
+    restart: int
+    pid: int
+    pid_started: int
+    boot_id: str
+    claimed_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """``exit-<r>.json``: how the worker ended, as the wrapper saw it.
+
+    Attributes:
+        returncode: Exit status; below 0 the signal that ended it.
+        ended_by: ``None`` if it ended by itself; ``time_limit``, ``host_oom``, ``cancelled`` or ``wall_limit`` if
+            the wrapper ended it; ``launch_failure`` or ``environment`` if it could not be started.
+        started_at: Seconds since the epoch.
+        ended_at: Seconds since the epoch.
+        peak_rss_bytes: Highest resident memory of the worker's processes, or ``None``.
+        message: What the wrapper has to say, or ``None``.
+    """
+
+    returncode: int | None
+    ended_by: str | None
+    started_at: float
+    ended_at: float
+    peak_rss_bytes: int | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """``heartbeat-<r>.json``: progress and cost so far; what a killed attempt leaves behind.
+
+    Attributes:
+        at: Seconds since the epoch.
+        phase: ``load``, ``train``, ``eval`` or ``done``.
+        step: Optimiser steps done.
+        n_steps: Optimiser steps planned.
+        train_s: Seconds of training so far in this restart.
+        gpu_energy_j: Energy of the allocated GPUs so far, joules, or ``None``.
+        cpu_energy_j: Energy of the CPU packages so far, joules, or ``None``.
+        dev_f1: Last F1 on ``dev``, or ``None``.
+    """
+
+    at: float
+    phase: str
+    step: int = 0
+    n_steps: int = 0
+    train_s: float = 0.0
+    gpu_energy_j: float | None = None
+    cpu_energy_j: float | None = None
+    dev_f1: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialInput:
+    """``task.json``: the task and where its normalised split lies.
+
+    Attributes:
+        task: The task.
+        data_dir: Absolute folder of ``{train,dev,validation,test}.jsonl.gz``.
+        sha256: Split name -> sha256 of its file.
+    """
+
+    task: Task
+    data_dir: str
+    sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPlan:
+    """``pipeline.json``: what is to be trained.
+
+    Attributes:
+        pipeline: The pipeline.
+        model: Its model, as in the catalogue of the driver.
+        seed: Training seed, the same in every attempt of the trial.
+        hf_home: Offline cache of hub models, or ``None``.
+    """
+
+    pipeline: Pipeline
+    model: Model
+    seed: int
+    hf_home: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """``outcome.json``, written by the worker, or ``verdict.json``, written by gather: how an attempt ended.
+
+    Attributes:
+        outcome: What came of it.
+        system: Node it ran on; ``None`` if it never got far enough to say.
+        restart: Restart count when it ended.
+        started_at: Seconds since the epoch; ``None`` if it never started.
+        ended_at: Seconds since the epoch.
+        node: Node name, or ``None``.
+        lock_hash: Digest of the lock parts of the worker's environment, or ``None``.
+        image_digest: sha256 of the worker's image, or ``None``.
+        package_version: Version of this package that ran.
+    """
+
+    outcome: Outcome
+    system: System | None
+    restart: int
+    started_at: float | None
+    ended_at: float
+    node: str | None
+    lock_hash: str | None
+    image_digest: str | None
+    package_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileRequest:
+    """``profile.json`` in the profile job's attempt folder: what to read and where to write the split.
+
+    Attributes:
+        task_name: Name of the task.
+        task_kind: One of :data:`xautolm_hpc.records.TASK_KINDS`.
+        data_path: File or folder of the user's data.
+        text_column: Column of the text.
+        label_column: Column of the label.
+        train_rows: Rows to draw from train, or ``None`` for all; likewise the others.
+        split_seed: Seed of every split.
+        data_dir: Folder to write the normalised split to.
+        cache_dir: Folder of cached profiles, shared by the runs beside each other.
+    """
+
+    task_name: str
+    task_kind: str
+    data_path: str
+    text_column: str
+    label_column: str
+    train_rows: int | None
+    validation_rows: int | None
+    test_rows: int | None
+    split_seed: int
+    data_dir: str
+    cache_dir: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileResult:
+    """``profile-result.json`` beside the profile job's outcome: what it measured.
+
+    Attributes:
+        task: The task.
+        system: The node it ran on.
+        sha256: Split name -> sha256 of its file.
+        from_cache: Whether the features came from the cache.
+        majority_f1: Macro-F1 on ``validation`` of always answering train's most frequent label, 0..1.
+        notes: What was left out of the data, for the user: rows whose text is in another split, and the like.
+    """
+
+    task: Task
+    system: System
+    sha256: Mapping[str, str]
+    from_cache: bool
+    majority_f1: float | None
+    notes: tuple[str, ...] = ()
+
+
+def claim_path(attempt_dir: Path, restart: int) -> Path:
+    """Name the claim of one restart."""
+    return attempt_dir / f"claim-{restart}.json"
+
+
+def exit_path(attempt_dir: Path, restart: int) -> Path:
+    """Name the exit file of one restart."""
+    return attempt_dir / f"exit-{restart}.json"
+
+
+def heartbeat_path(attempt_dir: Path, restart: int) -> Path:
+    """Name the heartbeat of one restart."""
+    return attempt_dir / f"heartbeat-{restart}.json"
+
+
+def find_end(attempt_dir: Path) -> End | None:
+    """Read how an attempt ended: from its outcome, else from its verdict; ``None`` if it has neither.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    for name in (OUTCOME, VERDICT):
+        path = attempt_dir / name
+        if path.exists():
+            return from_json(End, read_json(path), where=str(path))
+    return None
+
+
+def write_members(folder: Path, attempt_dirs: Sequence[Path]) -> None:
+    """Write ``members.json``: the attempt folders of a submission, in array order."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_json(folder / MEMBERS, [str(path) for path in attempt_dirs])
+
+
+def read_members(path: Path) -> list[Path]:
+    """Read ``members.json``.
+
+    Raises:
+        FileNotFoundError: There is none.
+        InputError: It is damaged.
+    """
+    return [Path(member) for member in read_json(path)]
+
+
+def restarts(attempt_dir: Path) -> list[int]:
+    """List the restart counts an attempt was claimed with, ascending; empty if no job started it."""
+    found = (re.fullmatch(r"claim-(\d+)\.json", path.name) for path in attempt_dir.iterdir())
+    return sorted(int(match[1]) for match in found if match)
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """A run folder.
+
+    Attributes:
+        path: Absolute path of ``runs/NAME``.
+    """
+
+    path: Path
+
+    @property
+    def data_dir(self) -> Path:
+        """Folder of the normalised split."""
+        return self.path / "data"
+
+    @property
+    def report_dir(self) -> Path:
+        """Folder of the report."""
+        return self.path / "report"
+
+    @property
+    def ledger_path(self) -> Path:
+        """The ledger."""
+        return self.path / "ledger.jsonl"
+
+    @property
+    def prior_path(self) -> Path:
+        """The prior, frozen when the run began."""
+        return self.path / "priors.json"
+
+    @property
+    def run_path(self) -> Path:
+        """Resolved settings and identity of the run."""
+        return self.path / "run.json"
+
+    @property
+    def cancel_path(self) -> Path:
+        """Is there while somebody wants the run cancelled; the driver then submits nothing more."""
+        return self.path / "cancel"
+
+    def profile_attempt_dir(self, attempt: int) -> Path:
+        """Attempt folder of the profile job."""
+        return self.path / "profile" / f"attempt-{attempt}"
+
+    def generation_dir(self, generation: int) -> Path:
+        """Folder of one generation."""
+        return self.path / f"gen-{generation:03d}"
+
+    def attempt_dir(self, generation: int, trial: int, *, attempt: int) -> Path:
+        """Folder of one attempt; trials are numbered through the whole run."""
+        return self.generation_dir(generation) / f"trial-{trial:03d}" / f"attempt-{attempt}"
+
+    def submission_dir(self, generation: int, submission: int) -> Path:
+        """Folder of one submission of a generation."""
+        return self.generation_dir(generation) / f"submission-{submission}"
+
+    def create(self) -> None:
+        """Make the run folder with mode 0700 if it is not there, and refuse one that others may write.
+
+        Raises:
+            RunFolderError: It cannot be made or written, is owned by somebody else, or is open to others.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_open_folder(self.path)
+            (self.path / ".write-test").touch(mode=0o600)
+            (self.path / ".write-test").unlink()
+        except OSError as error:
+            raise RunFolderError(
+                f"run folder `{self.path}` cannot be written: {error.strerror}. Give another with --runs-dir"
+            ) from error
+
+
+def find_run(name: str, runs_dir: str) -> RunDir:
+    """Find a run by the path of its folder, or by its name below the folder of runs.
+
+    Raises:
+        RunFolderError: There is none; the message lists those there are.
+    """
+    for path in (Path(name), Path(runs_dir) / name):
+        if (path / "run.json").exists():
+            return RunDir(path.resolve())
+    known = sorted(path.parent.name for path in Path(runs_dir).glob("*/run.json"))
+    raise RunFolderError(
+        f"no run {name!r} below `{runs_dir}`; there are: {', '.join(known) or 'none'}. Give its name or its folder"
+    )
+
+
+def _refuse_open_folder(path: Path) -> None:
+    status = path.stat()
+    owner, mode = status.st_uid, status.st_mode
+    user = os.geteuid()
+    if owner != user:
+        raise RunFolderError(f"run folder `{path}` is owned by uid {owner}, not by you (uid {user}); use another")
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise RunFolderError(
+            f"run folder `{path}` can be written by others (mode {stat.S_IMODE(mode):04o}); jobs run what lies "
+            f"there. Close it with: chmod 0700 '{path}'"
+        )

@@ -1,0 +1,79 @@
+"""The ledger: what the driver did, one JSON line each, on disk before the deed where it must not happen twice.
+
+Events: ``drawn``, ``intent``, ``submitted``, ``end``, ``commit``, ``late``, ``stop``, ``finish``. A torn last line is
+dropped; a line of a driver whose lease had already passed to another is ignored.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from xautolm_hpc.errors import RunFolderError
+
+Line = dict[str, Any]
+
+
+class Ledger:
+    """The ledger of one run, written by the holder of one lease.
+
+    Args:
+        path: ``ledger.jsonl``.
+        lease_number: Lease that every line of this writer carries.
+    """
+
+    def __init__(self, path: Path, lease_number: int) -> None:
+        """Open the ledger for writing: a torn last line of a dead driver is cut off."""
+        self.path = path
+        self.lease_number = lease_number
+        content = path.read_bytes() if path.exists() else b""
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(path, whole)
+
+    def append(self, event: str, at: float, **fields: Any) -> Line:
+        """Write one line and flush it to disk.
+
+        Args:
+            event: Name of the event.
+            at: Seconds since the epoch.
+            fields: Plain data.
+
+        Returns:
+            The line as written.
+        """
+        line = {"event": event, "at": at, "lease": self.lease_number, **fields}
+        text = json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n"
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            written = os.write(descriptor, text.encode())
+            if written < len(text.encode()):
+                raise RunFolderError(f"`{self.path}`: only a part of a line was written; is the disk full?")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return line
+
+
+def read_ledger(path: Path) -> list[Line]:
+    """Read the lines that count, in order.
+
+    Raises:
+        RunFolderError: A line before the last one is damaged.
+    """
+    if not path.exists():
+        return []
+    whole = path.read_bytes().split(b"\n")[:-1]  # the last one is torn or empty
+    lines: list[Line] = []
+    newest_lease = 0
+    for number, text in enumerate(whole, start=1):
+        try:
+            line = json.loads(text)
+        except ValueError as error:
+            raise RunFolderError(
+                f"`{path}` line {number} is damaged: {text[:60]!r}. Restore the file, or start again with --fork"
+            ) from error
+        if line["lease"] >= newest_lease:
+            newest_lease = line["lease"]
+            lines.append(line)
+    return lines

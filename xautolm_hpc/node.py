@@ -1,0 +1,131 @@
+"""The machine this process runs on: cores, memory, GPUs, and what tells one process from a later one.
+
+GPUs are asked through NVML (nvidia-ml-py), without torch; a machine without the driver has none.
+"""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from xautolm_hpc.records import System
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One GPU.
+
+    Attributes:
+        uuid: NVML's UUID.
+        name: Product name.
+        memory_bytes: Total memory.
+        used_bytes: Memory used by anyone.
+        capability: CUDA compute capability, for instance 9.0.
+    """
+
+    uuid: str
+    name: str
+    memory_bytes: int
+    used_bytes: int
+    capability: float
+
+
+def node_name() -> str:
+    """Name this node as its kernel does."""
+    return platform.node()
+
+
+def boot_id() -> str:
+    """Read the kernel's id of this boot: a pid means nothing after another boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def process_started(pid: int) -> int | None:
+    """Read when a process started, in clock ticks since boot; ``None`` if there is no such living process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before ")" may hold spaces
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def measure_system(site: str, cluster: str, *, visible_gpus: str | None) -> System:
+    """Measure this node.
+
+    Args:
+        site: Site name, from the cluster profile.
+        cluster: Cluster name, from the cluster profile.
+        visible_gpus: Value of CUDA_VISIBLE_DEVICES: indices or UUIDs; ``None`` means all, "" none.
+    """
+    gpus, driver, cuda = list_gpus(visible_gpus)
+    return System(
+        site=site,
+        cluster=cluster,
+        n_cpu_cores=len(os.sched_getaffinity(0)),
+        ram_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        n_gpus=len(gpus),
+        gpu_name=gpus[0].name if gpus else None,
+        gpu_memory_bytes=gpus[0].memory_bytes if gpus else None,
+        gpu_capability=gpus[0].capability if gpus else None,
+        driver_version=driver,
+        cuda_version=cuda,
+    )
+
+
+def list_gpus(visible_gpus: str | None) -> tuple[list[Gpu], str | None, str | None]:
+    """List the GPUs this process may use, with driver version and CUDA version of the driver."""
+    with open_nvml() as nvml:
+        if nvml is None:
+            return [], None, None
+        gpus = [_describe(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+        cuda = nvml.nvmlSystemGetCudaDriverVersion()
+        return (
+            _visible(gpus, visible_gpus),
+            nvml.nvmlSystemGetDriverVersion(),
+            f"{cuda // 1000}.{cuda % 1000 // 10}",
+        )
+
+
+@contextmanager
+def open_nvml() -> Iterator[ModuleType | None]:
+    """Open NVML for a while; gives ``None`` where there is no NVIDIA driver."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except ImportError:
+        yield None
+        return
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        yield pynvml
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _describe(nvml: ModuleType, index: int) -> Gpu:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    return Gpu(
+        uuid=nvml.nvmlDeviceGetUUID(handle),
+        name=nvml.nvmlDeviceGetName(handle),
+        memory_bytes=int(memory.total),
+        used_bytes=int(memory.used),
+        capability=major + minor / 10,
+    )
+
+
+def _visible(gpus: list[Gpu], visible_gpus: str | None) -> list[Gpu]:
+    if visible_gpus is None:
+        return gpus
+    names = [name.strip() for name in visible_gpus.split(",") if name.strip()]
+    by_name = {str(index): gpu for index, gpu in enumerate(gpus)}
+    by_name |= {gpu.uuid: gpu for gpu in gpus}
+    return [by_name[name] for name in names if name in by_name]

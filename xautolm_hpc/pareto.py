@@ -1,0 +1,103 @@
+"""Comparing trials by several objectives: non-dominated fronts and crowding distance.
+
+Points are rows of an array whose columns are all to be minimised; :func:`oriented` makes them so.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xautolm_hpc.records import OBJECTIVES
+
+
+def oriented(values: NDArray[np.float64], objectives: Sequence[str]) -> NDArray[np.float64]:
+    """Flip the objectives that are maximised, so that less is better everywhere.
+
+    Args:
+        values: Values of the objectives, shape (n, n_objectives).
+        objectives: Names of :data:`xautolm_hpc.records.OBJECTIVES`, in the order of the columns.
+    """
+    signs: NDArray[np.float64] = np.array([-1.0 if OBJECTIVES[name] else 1.0 for name in objectives])
+    return values * signs
+
+
+def front_indices(points: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Sort points into non-dominated fronts; equal points share a front.
+
+    Args:
+        points: Values to be minimised, finite, shape (n, n_objectives) with 1 to 3 objectives.
+
+    Returns:
+        Number of each point's front, 0 for those nothing dominates, shape (n,).
+
+    Source:
+        Zhang et al. 2015, "An Efficient Approach to Nondominated Sorting" (ENS-BS): in lexicographic order a
+        point joins the first front none of whose members dominates it, found by bisection.
+    """
+    if len(points) == 0:
+        return np.zeros(0, dtype=np.int64)
+    distinct, inverse = np.unique(points, axis=0, return_inverse=True)  # in lexicographic order
+    inverse = inverse.reshape(-1)
+    if points.shape[1] == 1:
+        return inverse.astype(np.int64)
+    fronts = _fronts_of_two(distinct) if points.shape[1] == 2 else _fronts_of_many(distinct)
+    return np.array(fronts, dtype=np.int64)[inverse]
+
+
+def _fronts_of_two(distinct: NDArray[np.float64]) -> list[int]:
+    best: list[float] = []  # least second objective of each front; ascending
+    fronts = []
+    for second in distinct[:, 1].tolist():
+        front = bisect_right(best, second)
+        best[front : front + 1] = [second]
+        fronts.append(front)
+    return fronts
+
+
+def _fronts_of_many(distinct: NDArray[np.float64]) -> list[int]:
+    members: list[NDArray[np.float64]] = []  # with room to grow; the first sizes[f] rows are in use
+    sizes: list[int] = []
+    fronts = []
+    for point in distinct:
+        low, high = 0, len(members)
+        while low < high:
+            middle = (low + high) // 2
+            dominated = bool(np.any(np.all(members[middle][: sizes[middle]] <= point, axis=1)))
+            low, high = (middle + 1, high) if dominated else (low, middle)
+        if low == len(members):
+            members.append(np.empty((4, distinct.shape[1])))
+            sizes.append(0)
+        if sizes[low] == len(members[low]):
+            members[low] = np.concatenate([members[low], np.empty_like(members[low])])
+        members[low][sizes[low]] = point
+        sizes[low] += 1
+        fronts.append(low)
+    return fronts
+
+
+def crowding_distances(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measure how alone each point of one front is, from its neighbours in every objective.
+
+    The two ends of an objective are infinitely far away; an objective in which all points are equal adds 0.
+    Of equal values the earlier row counts as the smaller one.
+
+    Args:
+        points: One front, shape (n, n_objectives).
+
+    Returns:
+        Crowding distance, shape (n,).
+
+    Source:
+        Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", section III-B.
+    """
+    distance = np.zeros(len(points))
+    for column in points.T:
+        order = np.argsort(column, kind="stable")
+        ordered = column[order]
+        if len(ordered) == 0 or ordered[-1] == ordered[0]:
+            continue
+        distance[order[1:-1]] += (ordered[2:] - ordered[:-2]) / (ordered[-1] - ordered[0])
+        distance[order[[0, -1]]] = np.inf
+    return distance

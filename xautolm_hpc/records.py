@@ -1,0 +1,368 @@
+"""The records that travel between the steps: task, system, pipeline, outcome, experience.
+
+Unknown is ``None``, never 0. Times are seconds, energies joules, sizes bytes. A record is JSON on disk
+(:func:`to_json`, :func:`from_json`) and columns in the store; both keep int, float, bool and str apart.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from xautolm_hpc.errors import InputError
+
+T = typing.TypeVar("T")
+TaskKind = Literal["text-classification", "question-answering", "text-generation"]
+TASK_KINDS: tuple[str, ...] = typing.get_args(TaskKind)
+Value = bool | int | float | str
+"""Value of one hyperparameter."""
+
+PIPELINE_KINDS = ("gpu_oom", "host_oom", "time_limit", "diverged", "unsupported", "error")
+"""Failures that say something about the pipeline: evidence."""
+
+INFRASTRUCTURE_KINDS = (
+    "node_failure",
+    "preempted",
+    "cancelled",
+    "launch_failure",
+    "environment",
+    "storage",
+    "gpu_fault",
+    "gpu_busy",
+    "wall_limit",
+    "data_unavailable",
+    "lost",
+)
+"""Failures of the cluster: stored and retried as a new attempt, never evidence."""
+
+FAILURE_KINDS = PIPELINE_KINDS + INFRASTRUCTURE_KINDS
+METRICS = ("f1", "accuracy", "exact_match", "train_loss", "dev_loss", "dev_f1", "validation_loss")
+OBJECTIVES: Mapping[str, bool] = {
+    "f1": True,
+    "evaluation_time_s": False,
+    "gpu_energy_j": False,
+    "peak_gpu_memory_bytes": False,
+}
+"""Objective name -> whether it is maximised."""
+
+
+def origin_of(kind: str) -> str:
+    """Say whether a failure kind speaks about the ``pipeline`` or the ``infrastructure``."""
+    if kind in PIPELINE_KINDS:
+        return "pipeline"
+    if kind in INFRASTRUCTURE_KINDS:
+        return "infrastructure"
+    raise InputError(f"unknown failure kind {kind!r}; valid: {', '.join(FAILURE_KINDS)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is to be learnt, as the profile step measured it.
+
+    Attributes:
+        name: The user's name of the task.
+        kind: One of :data:`TASK_KINDS`.
+        dataset_id: Digest of the sorted normalised rows before sub-sampling and splitting.
+        fingerprint: Digest of rows, split and metric: two trials with one fingerprint are comparable.
+        metric: Name of the metric that ``f1`` stands for, for instance ``macro-f1``.
+        n_train: Rows to train on; likewise ``n_dev``, ``n_validation``, ``n_test``.
+        labels: Label names in index order; empty when the task has none.
+        feature_schema: Name and version of the feature list, for instance ``text-classification/1``.
+        features: Meta-features in the order of the schema; ``None`` where one could not be had.
+        semantic: Mean text embedding, or ``None``.
+        length_tokens: (median, 95th percentile, longest) length of a text, in words and punctuation marks.
+    """
+
+    name: str
+    kind: str
+    dataset_id: str
+    fingerprint: str
+    metric: str
+    n_train: int
+    n_dev: int
+    n_validation: int
+    n_test: int
+    labels: tuple[str, ...]
+    feature_schema: str
+    features: tuple[float | None, ...]
+    semantic: tuple[float, ...] | None = None
+    length_tokens: tuple[float, ...] | None = None
+
+
+SYSTEM_FEATURES = ("n_cpu_cores", "ram_gib", "n_gpus", "gpu_memory_gib", "gpu_capability")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """The node an attempt really ran on.
+
+    Attributes:
+        site: Name of the site, from the cluster profile.
+        cluster: Name of the cluster, from the cluster profile.
+        n_cpu_cores: Cores the job may use.
+        ram_bytes: Memory of the node, in bytes.
+        n_gpus: GPUs the job may use; 0 on a CPU node.
+        gpu_name: Product name, or ``None`` without a GPU.
+        gpu_memory_bytes: Memory of one GPU, in bytes; ``None`` without a GPU.
+        gpu_capability: CUDA compute capability, for instance 9.0; ``None`` without a GPU.
+        driver_version: NVIDIA driver version, or ``None``.
+        cuda_version: CUDA version torch was built for, or ``None``.
+    """
+
+    site: str
+    cluster: str
+    n_cpu_cores: int | None = None
+    ram_bytes: int | None = None
+    n_gpus: int | None = None
+    gpu_name: str | None = None
+    gpu_memory_bytes: int | None = None
+    gpu_capability: float | None = None
+    driver_version: str | None = None
+    cuda_version: str | None = None
+
+    def features(self) -> tuple[float | None, ...]:
+        """List the numbers systems are compared by, in the order of :data:`SYSTEM_FEATURES`.
+
+        A node known to have no GPU has GPU memory and capability 0; an unknown value is ``None``.
+        """
+        gib = 1024**3
+        no_gpu = 0.0 if self.n_gpus == 0 else None
+        return (
+            None if self.n_cpu_cores is None else float(self.n_cpu_cores),
+            None if self.ram_bytes is None else self.ram_bytes / gib,
+            None if self.n_gpus is None else float(self.n_gpus),
+            no_gpu if self.gpu_memory_bytes is None else self.gpu_memory_bytes / gib,
+            no_gpu if self.gpu_capability is None else self.gpu_capability,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """One way to fine-tune: a model, a method and its hyperparameters.
+
+    Attributes:
+        task_kind: One of :data:`TASK_KINDS`.
+        model_id: Name of the model in the catalogue.
+        model_revision: Commit of the hub repository, or ``None`` for a local or packaged model.
+        method: ``full``, ``partial``, ``lora``, ``dora``, ``ia3``, ``bitfit`` or ``head``.
+        params: Hyperparameter name -> value.
+    """
+
+    task_kind: str
+    model_id: str
+    model_revision: str | None
+    method: str
+    params: Mapping[str, Value]
+
+    def canonical(self) -> str:
+        """Encode the pipeline as canonical JSON: equal pipelines give equal text."""
+        return canonical_json(to_json(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an attempt gave and what it cost; a failed one keeps the time and energy it burnt.
+
+    Attributes:
+        status: ``succeeded`` or ``failed``.
+        metrics: Metric name -> value; every F1 in 0..1.
+        load_s: Seconds to load model and data.
+        train_s: Seconds of training, dev evaluations included, summed over restarts.
+        eval_s: Seconds of the one evaluation on ``validation``.
+        evaluation_time_s: ``train_s + eval_s``.
+        retry_s: Seconds of tries inside the attempt that were thrown away.
+        queue_s: Seconds between submission and start.
+        time_scope: What ``evaluation_time_s`` covers, ``train+eval``; scopes are never compared.
+        gpu_energy_j: Energy of the allocated GPUs in the train window, joules.
+        cpu_energy_j: Energy of the CPU packages in the train window, joules.
+        energy_source: ``nvml-counter``, ``rapl``, ``nvml-counter+rapl`` or ``none``.
+        energy_scope: ``whole-gpu``, ``node``, ``unattributed`` or ``none``.
+        peak_gpu_memory_bytes: Highest GPU memory allocated by the trial.
+        peak_rss_bytes: Highest resident memory of the trial's processes.
+        n_steps: Optimiser steps done.
+        n_samples: Training samples seen.
+        curve: Per epoch (epoch, train_loss, dev_loss, dev_f1).
+        kind: Failure kind, one of :data:`FAILURE_KINDS`; ``None`` on success.
+        origin: ``pipeline`` or ``infrastructure``; ``None`` on success.
+        message: Failure text, redacted; ``None`` on success.
+    """
+
+    status: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    load_s: float | None = None
+    train_s: float | None = None
+    eval_s: float | None = None
+    evaluation_time_s: float | None = None
+    retry_s: float | None = None
+    queue_s: float | None = None
+    time_scope: str = "train+eval"
+    gpu_energy_j: float | None = None
+    cpu_energy_j: float | None = None
+    energy_source: str = "none"
+    energy_scope: str = "none"
+    peak_gpu_memory_bytes: int | None = None
+    peak_rss_bytes: int | None = None
+    n_steps: int | None = None
+    n_samples: int | None = None
+    curve: tuple[tuple[float, ...], ...] = ()
+    kind: str | None = None
+    origin: str | None = None
+    message: str | None = None
+
+    def objective(self, name: str) -> float | None:
+        """Look one objective of :data:`OBJECTIVES` up; ``None`` when it is unknown or not finite."""
+        value = self.metrics.get("f1") if name == "f1" else getattr(self, name)
+        return None if value is None or not math.isfinite(value) else float(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where an experience comes from.
+
+    Attributes:
+        run_id: UUIDv4 of the run.
+        trial: Number of the trial in the run, from 0.
+        attempt: Number of the attempt of the trial, from 0.
+        restart: Slurm's restart count when the attempt ended, from 0.
+        generation: Generation of the search, from 0.
+        seed: Training seed.
+        site: Name of the site; forgetting reaches only experiences of one's own site.
+        started_at: UTC time of the start, ISO 8601; ``None`` if it never started.
+        ended_at: UTC time of the end, ISO 8601.
+        prior_kind: Prior the pipeline was drawn from.
+        package_version: Version of xautolm_hpc.
+        image_digest: sha256 of the image, or ``None``.
+        lock_hash: sha256 of the lock parts the worker's environment was installed from, or ``None``.
+        node: Name of the node, or ``None``.
+        suspect: Whether the trial belongs to a run of equal failures that stopped the search.
+    """
+
+    run_id: str
+    trial: int
+    attempt: int
+    restart: int
+    generation: int
+    seed: int
+    site: str
+    started_at: str | None
+    ended_at: str
+    prior_kind: str
+    package_version: str
+    image_digest: str | None = None
+    lock_hash: str | None = None
+    node: str | None = None
+    suspect: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experience:
+    """One attempt of one trial, with everything a later search may learn from it."""
+
+    task: Task
+    system: System
+    pipeline: Pipeline
+    outcome: Outcome
+    provenance: Provenance
+
+    @property
+    def key(self) -> str:
+        """Name the attempt: ``run/trial/attempt/restart``. Two ids under one key are a conflict."""
+        p = self.provenance
+        return f"{p.run_id}/{p.trial}/{p.attempt}/{p.restart}"
+
+    @property
+    def id(self) -> str:
+        """Digest of key, pipeline, task fingerprint, status, kind and metrics (32 hex digits)."""
+        content = [
+            self.key,
+            to_json(self.pipeline),
+            self.task.fingerprint,
+            self.outcome.status,
+            self.outcome.kind,
+            dict(self.outcome.metrics),
+        ]
+        return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32]
+
+
+def canonical_json(value: Any) -> str:
+    """Encode plain data as JSON with sorted keys and no spaces; NaN and infinities are refused.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def to_json(record: Any) -> Any:
+    """Turn a record into plain data for :func:`json.dumps`; tuples become lists."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {f.name: to_json(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    if isinstance(record, Mapping):
+        return {key: to_json(value) for key, value in record.items()}
+    if isinstance(record, tuple | list):
+        return [to_json(value) for value in record]
+    return record
+
+
+def from_json(record_type: type[T], data: object, *, where: str) -> T:
+    """Rebuild a record from plain data and check every field's type.
+
+    Args:
+        record_type: Dataclass of this module or another frozen record.
+        data: What :func:`to_json` gave, after a trip through JSON.
+        where: File or place the data comes from, for the message.
+
+    Raises:
+        InputError: A field is missing, unknown or of the wrong type.
+    """
+    return typing.cast("T", _decode(record_type, data, where=where))
+
+
+def _decode(expected: Any, data: object, *, where: str) -> Any:
+    if dataclasses.is_dataclass(expected):
+        return _decode_record(expected, data, where=where)
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin in (types.UnionType, typing.Union):
+        return _decode_union(arguments, data, where=where)
+    if origin is tuple and isinstance(data, list):
+        return tuple(_decode(arguments[0], item, where=where) for item in data)
+    if origin is Mapping and isinstance(data, dict):
+        return {str(key): _decode(arguments[1], item, where=where) for key, item in data.items()}
+    if expected is float and isinstance(data, int | float) and not isinstance(data, bool):
+        return float(data)
+    if expected in (int, bool, str) and type(data) is expected:
+        return data
+    name = getattr(expected, "__name__", str(expected))
+    raise InputError(f"{where}: expected {name}, found {data!r:.80}")
+
+
+def _decode_union(choices: tuple[Any, ...], data: object, *, where: str) -> Any:
+    if data is None and type(None) in choices:
+        return None
+    if type(data) in choices:  # keeps int, float and bool apart where all are allowed
+        return data
+    remaining = [choice for choice in choices if choice is not type(None)]
+    return _decode(remaining[0] if len(remaining) == 1 else str, data, where=where)
+
+
+def _decode_record(record_type: Any, data: object, *, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: expected a {record_type.__name__} object, found {data!r:.80}")
+    fields = {f.name: f for f in dataclasses.fields(record_type)}
+    unknown = sorted(set(data) - set(fields))
+    if unknown:
+        raise InputError(f"{where}: unknown key {unknown[0]!r} in {record_type.__name__}; valid: {', '.join(fields)}")
+    hints = typing.get_type_hints(record_type)
+    values = {name: _decode(hints[name], value, where=f"{where}: {name}") for name, value in data.items()}
+    required = [
+        f.name for f in fields.values() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    missing = sorted(set(required) - set(values))
+    if missing:
+        raise InputError(f"{where}: {record_type.__name__} lacks {missing[0]!r}")
+    return record_type(**values)

@@ -1,0 +1,258 @@
+"""Slurm's commands: the only file that starts them. A time-out on each call, typed rows out.
+
+Every method returns ``None`` where Slurm gave no answer; an empty list is an answer. What a person set for their
+own squeue or sbatch (SQUEUE_FORMAT and the like), and what a surrounding job left in the environment, is taken out
+of the way; only SLURM_CONF, which says where Slurm is, stays.
+"""
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xautolm_hpc.errors import LaunchError
+
+CLEARED = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SCONTROL_")
+KEPT = ("SLURM_CONF",)
+FIXED = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
+SQUEUE, SACCT = "squeue", "sacct"
+SQUEUE_FORMAT = "%i|%j|%T|%N|%r"
+SACCT_FORMAT = "JobID,JobName,State,ExitCode,NodeList,End,Reason"
+IDS_A_CALL = 500
+"""Ids on one command line: far below the kernel's limit on its length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """What squeue or sacct says of one job or array element.
+
+    Attributes:
+        job_id: ``123`` or ``123_4``.
+        name: Job name.
+        state: Slurm's word, without what follows it ("CANCELLED by 1000" is ``CANCELLED``).
+        reason: Why it is pending or how it ended; "" if Slurm says nothing.
+        node: Node list, or ``None``.
+        exit_code: Exit status, 128 + signal if one ended it; ``None`` where squeue speaks.
+        ended_at: Seconds since the epoch, or ``None``.
+        source: ``squeue`` or ``sacct``.
+    """
+
+    job_id: str
+    name: str
+    state: str
+    reason: str
+    node: str | None
+    exit_code: int | None
+    ended_at: float | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """What sinfo says of one kind of node in a partition.
+
+    Attributes:
+        name: Partition.
+        is_default: Whether jobs that name none go there.
+        is_up: Whether it takes jobs.
+        time_limit: Longest job, in Slurm's notation.
+        n_nodes: Nodes of this kind.
+        n_cpus: Cores of each.
+        memory_mib: Memory of each, in MiB.
+        gres: Generic resources of each, for instance ``gpu:a100:4``; "" if none.
+    """
+
+    name: str
+    is_default: bool
+    is_up: bool
+    time_limit: str
+    n_nodes: int
+    n_cpus: int
+    memory_mib: int
+    gres: str
+
+
+class Slurm:
+    """Slurm as its commands show it.
+
+    Args:
+        environ: Environment of the commands before cleaning; this process's by default.
+        timeout_s: Seconds after which a command that does not answer is given up.
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None = None, *, timeout_s: float = 60.0) -> None:
+        self.environ = clean_environment(os.environ if environ is None else environ)
+        self.timeout_s = timeout_s
+
+    def squeue(self, names: Iterable[str]) -> list[JobRow] | None:
+        """List the jobs of some names that the controller remembers, ended ones included (a few minutes)."""
+        text = self._ask(
+            [SQUEUE, "--noheader", "--array", "--states=all", f"--name={','.join(names)}", f"--format={SQUEUE_FORMAT}"]
+        )
+        return None if text is None else [_squeue_row(line) for line in text.splitlines() if line.count("|") >= 4]
+
+    def sacct(self, names: Iterable[str], *, since: float) -> list[JobRow] | None:
+        """List the jobs of some names from the accounting database, the last run of each.
+
+        A job one of whose steps ran out of memory counts as OUT_OF_MEMORY, whatever its batch script made of it.
+
+        Args:
+            names: Job names.
+            since: Start of the window, seconds since the epoch; without one sacct looks back to midnight only.
+        """
+        text = self._ask(
+            [
+                SACCT, "--noheader", "--parsable2", "--duplicates", f"--starttime={_local_time(since)}",
+                f"--name={','.join(names)}", f"--format={SACCT_FORMAT}",
+            ]
+        )  # fmt: skip
+        return None if text is None else _sacct_rows(text)
+
+    def scancel(self, job_ids: Sequence[str]) -> bool:
+        """Cancel jobs or array elements; tells whether Slurm answered."""
+        parts = [job_ids[start : start + IDS_A_CALL] for start in range(0, len(job_ids), IDS_A_CALL)]
+        return all([self._ask(["scancel", "--quiet", *part]) is not None for part in parts])
+
+    def requeue(self, job_id: str) -> bool:
+        """Put a running job back into the queue; tells whether Slurm agreed."""
+        return self._ask(["scontrol", "requeue", job_id]) is not None
+
+    def settings(self) -> dict[str, str] | None:
+        """Read the controller's configuration: MaxArraySize, KillWait and so on."""
+        text = self._ask(["scontrol", "show", "config"])
+        if text is None:
+            return None
+        pairs = (line.partition("=") for line in text.splitlines() if " = " in line)
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    def sinfo(self) -> list[Partition] | None:
+        """List partitions and the kinds of nodes in them."""
+        text = self._ask(["sinfo", "--noheader", "--format=%P|%a|%l|%D|%c|%m|%G"])
+        return None if text is None else [_partition(line) for line in text.splitlines() if line.count("|") >= 6]
+
+    def sbatch(self, script_path: Path, exports: Mapping[str, str]) -> str:
+        """Submit a batch script.
+
+        Args:
+            script_path: The script.
+            exports: Variables for sbatch itself, from which ``--export=NAMES`` takes its values.
+
+        Returns:
+            The job id.
+
+        Raises:
+            LaunchError: sbatch refused or did not answer; with its words.
+        """
+        completed = self._run(["sbatch", "--parsable", str(script_path)], exports)
+        if isinstance(completed, str):
+            raise LaunchError(f"sbatch {completed}")
+        if completed.returncode != 0:
+            raise LaunchError(f"sbatch refused: {completed.stderr.strip() or completed.stdout.strip()}")
+        job_id = completed.stdout.strip().splitlines()[-1:]
+        if not job_id or not re.fullmatch(r"\d+(;.*)?", job_id[0]):
+            raise LaunchError(f"sbatch answered {completed.stdout!r}, expected a job id")
+        return job_id[0].partition(";")[0]
+
+    def _ask(self, argv: list[str]) -> str | None:
+        completed = self._run(argv, {})
+        return None if isinstance(completed, str) or completed.returncode != 0 else completed.stdout
+
+    def _run(self, argv: list[str], more: Mapping[str, str]) -> subprocess.CompletedProcess[str] | str:
+        """Run a command; the text instead of a result says why there is none."""
+        try:
+            return subprocess.run(
+                argv,
+                env={**self.environ, **more, **FIXED},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=self.timeout_s,
+                check=False,
+                start_new_session=True,  # Ctrl-C in the terminal must not cut a submission in half
+            )
+        except subprocess.TimeoutExpired:
+            return f"did not answer within {self.timeout_s:g} s"
+        except OSError as error:
+            return f"could not be started: {error.strerror}; is Slurm on PATH?"
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Take out what would change the meaning or the output of Slurm's commands."""
+    return {name: value for name, value in environ.items() if name in KEPT or not name.startswith(CLEARED)}
+
+
+def _squeue_row(line: str) -> JobRow:
+    job_id, name, state, node, reason = (field.strip() for field in line.split("|", 4))
+    return JobRow(
+        job_id=job_id,
+        name=name,
+        state=state,
+        reason="" if reason == "None" else reason,
+        node=node or None,
+        exit_code=None,
+        ended_at=None,
+        source=SQUEUE,
+    )
+
+
+def _sacct_rows(text: str) -> list[JobRow]:
+    """Read sacct's lines: the last run of a job counts, and a step may tell that memory ran out."""
+    rows: dict[str, JobRow] = {}
+    for line in text.splitlines():
+        if line.count("|") < 6:
+            continue
+        row = _sacct_row(line)
+        job_id, _, step = row.job_id.partition(".")
+        if not step:
+            rows.pop(job_id, None)  # an earlier run, before a requeue
+            rows[job_id] = row
+        elif row.state == "OUT_OF_MEMORY" and job_id in rows:
+            job = rows[job_id]
+            rows[job_id] = JobRow(
+                job_id=job_id, name=job.name, state=row.state, reason=job.reason, node=job.node,
+                exit_code=job.exit_code, ended_at=job.ended_at, source=SACCT,
+            )  # fmt: skip
+    return list(rows.values())
+
+
+def _sacct_row(line: str) -> JobRow:
+    job_id, name, state, code, nodes, ended, reason = (field.strip() for field in line.split("|", 6))
+    status, _, by_signal = code.partition(":")
+    return JobRow(
+        job_id=job_id,
+        name=name,
+        state=(state.split() or [""])[0].rstrip("+"),
+        reason="" if reason == "None" else reason,
+        node=None if nodes in ("", "None assigned") else nodes,
+        exit_code=_exit_code(status, by_signal),
+        ended_at=float(ended) if ended.isdecimal() else None,
+        source=SACCT,
+    )
+
+
+def _exit_code(status: str, by_signal: str) -> int | None:
+    if by_signal.isdecimal() and int(by_signal):
+        return 128 + int(by_signal)
+    return int(status) if status.isdecimal() else None
+
+
+def _partition(line: str) -> Partition:
+    name, available, time_limit, n_nodes, n_cpus, memory_mib, gres = (f.strip() for f in line.split("|", 6))
+    return Partition(
+        name=name.rstrip("*"),
+        is_default=name.endswith("*"),
+        is_up=available == "up",
+        time_limit=time_limit,
+        n_nodes=int(n_nodes),
+        n_cpus=int(n_cpus.rstrip("+")),
+        memory_mib=int(memory_mib.rstrip("+")),
+        gres="" if gres == "(null)" else gres,
+    )
+
+
+def _local_time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))

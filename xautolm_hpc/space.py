@@ -1,0 +1,190 @@
+"""The search space: a tree of model, method and that method's parameters.
+
+Parameters keep a distribution per method. A space is written as TOML, in ``presets.toml`` and in search files::
+
+    learning_rate = { low = 1e-5, high = 1e-3, log = true }    # real
+    epochs = { low = 1, high = 10, integer = true }            # integer, both ends included
+    batch_size = [8, 16, 32]                                   # categorical
+    class_weighted_loss = "bool"                               # boolean
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from xautolm_hpc.catalogue import Model, find_models
+from xautolm_hpc.errors import SpaceError
+from xautolm_hpc.records import Value
+
+METHODS = ("full", "partial", "lora", "dora", "ia3", "bitfit", "head")
+
+
+@dataclass(frozen=True, slots=True)
+class Categorical:
+    """One of some values, in their written order.
+
+    Attributes:
+        values: At least one value, none twice.
+    """
+
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Boolean:
+    """True or false."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numeric:
+    """A number between two bounds, both included.
+
+    Attributes:
+        low: Smallest value.
+        high: Largest value.
+        log: Whether it is drawn on a logarithmic scale; then ``low`` is above 0.
+        integer: Whether it is rounded to an integer.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+
+Parameter = Categorical | Boolean | Numeric
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A fine-tuning method and the distributions of its parameters.
+
+    Attributes:
+        name: One of :data:`METHODS`.
+        params: Parameter name -> distribution, in the order in which they are drawn.
+    """
+
+    name: str
+    params: Mapping[str, Parameter]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """All pipelines of one search.
+
+    Attributes:
+        task_kind: Kind of task, as in :class:`xautolm_hpc.records.Task`.
+        models: Models, in their written order.
+        methods: Methods, in their written order.
+    """
+
+    task_kind: str
+    models: tuple[Model, ...]
+    methods: tuple[Method, ...]
+
+    def model(self, model_id: str) -> Model | None:
+        """Look a model of this space up by its id."""
+        return next((model for model in self.models if model.id == model_id), None)
+
+    def method(self, name: str) -> Method | None:
+        """Look a method of this space up by its name."""
+        return next((method for method in self.methods if method.name == name), None)
+
+
+def is_supported(model: Model, method: str) -> bool:
+    """Tell whether the architecture of a model supports a method."""
+    return method not in model.unsupported_methods
+
+
+def contains(parameter: Parameter, value: Value) -> bool:
+    """Tell whether a value can be drawn from a distribution; ``True`` is no number and 1 no boolean."""
+    if isinstance(parameter, Boolean):
+        return isinstance(value, bool)
+    if isinstance(parameter, Categorical):
+        return any(type(value) is type(known) and value == known for known in parameter.values)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return parameter.low <= value <= parameter.high
+
+
+@lru_cache(maxsize=1)
+def load_presets() -> Mapping[str, Any]:
+    """Read ``presets.toml``: preset name -> ``models`` and ``methods`` as written there."""
+    return tomllib.loads(resources.files("xautolm_hpc").joinpath("presets.toml").read_text())
+
+
+def build_space(
+    preset: str,
+    *,
+    task_kind: str,
+    models: tuple[str, ...] | None,
+    methods: tuple[str, ...] | None,
+    overrides: Mapping[str, Mapping[str, Any]],
+    own_models: Mapping[str, Model],
+) -> Space:
+    """Put a search space together from a preset and what a search file says beside it.
+
+    Args:
+        preset: ``xautolm`` (the peer's value lists) or ``default`` (ours).
+        task_kind: Kind of task.
+        models: Model ids, or ``None`` for the preset's.
+        methods: Method names, or ``None`` for the preset's.
+        overrides: Method -> parameter -> distribution as written in TOML; replaces or adds parameters.
+        own_models: The search file's own models by id, beside the catalogue.
+
+    Raises:
+        SpaceError: A name is unknown or a distribution is malformed; the message lists what is valid.
+    """
+    presets = load_presets()
+    if preset not in presets:
+        raise SpaceError(f"space.preset: unknown preset {preset!r}; valid: {', '.join(presets)}")
+    written = presets[preset]["methods"]
+    names = tuple(written) if methods is None else methods
+    for name in (*names, *overrides):
+        if name not in written:
+            raise SpaceError(f"space.methods: preset {preset!r} has no method {name!r}; valid: {', '.join(written)}")
+    return Space(
+        task_kind=task_kind,
+        models=find_models(presets[preset]["models"] if models is None else models, own_models),
+        methods=tuple(_build_method(name, {**written[name], **overrides.get(name, {})}) for name in names),
+    )
+
+
+def parse_parameter(name: str, written: Any) -> Parameter:
+    """Read one distribution as written in TOML.
+
+    Raises:
+        SpaceError: It has none of the four forms, or its bounds make no sense.
+    """
+    if written == "bool":
+        return Boolean()
+    if isinstance(written, list) and written and all(isinstance(v, bool | int | float | str) for v in written):
+        if len({(type(v), v) for v in written}) < len(written):
+            raise SpaceError(f"space.params: {name}: a value stands twice in {written!r}")
+        return Categorical(tuple(written))
+    if isinstance(written, dict) and {"low", "high"} <= set(written) <= {"low", "high", "log", "integer"}:
+        return _parse_numeric(name, written)
+    raise SpaceError(
+        f'space.params: {name}: {written!r} is no distribution; valid: a list of values, "bool", '
+        "or { low = …, high = …, log = true|false, integer = true|false }"
+    )
+
+
+def _parse_numeric(name: str, written: Mapping[str, Any]) -> Numeric:
+    low, high = written["low"], written["high"]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high))
+    if not numbers or not low < high:
+        raise SpaceError(f"space.params: {name}: low = {low!r} must be a number below high = {high!r}")
+    log, integer = written.get("log", False), written.get("integer", False)
+    if not isinstance(log, bool) or not isinstance(integer, bool):
+        raise SpaceError(f"space.params: {name}: log and integer must be true or false")
+    if log and low <= 0:
+        raise SpaceError(f"space.params: {name}: low = {low!r} must be above 0 on a log scale")
+    return Numeric(float(low), float(high), log=log, integer=integer)
+
+
+def _build_method(name: str, written: Mapping[str, Any]) -> Method:
+    return Method(name, {key: parse_parameter(f"{name}.{key}", value) for key, value in written.items()})

@@ -1,0 +1,143 @@
+"""What a person is shown of a run: while it goes on (:class:`RunView`) and of its results (:class:`RunFacts`)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from xautolm_hpc.records import Experience, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What a run has cost so far.
+
+    Attributes:
+        n_generations: Generations committed.
+        n_trials: Trials ended.
+        wall_s: Seconds that drivers of this run were at work.
+        gpu_s: Seconds of GPUs held by ended attempts, summed over GPUs.
+        trial_s: Seconds of ended attempts, start to end, summed.
+        energy_j: Energy of ended attempts, GPUs and CPUs; ``None`` if none of them knew it.
+    """
+
+    n_generations: int = 0
+    n_trials: int = 0
+    wall_s: float = 0.0
+    gpu_s: float = 0.0
+    trial_s: float = 0.0
+    energy_j: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialView:
+    """One trial of the present generation.
+
+    Attributes:
+        trial: Number in the run.
+        attempt: Number of the present attempt.
+        model: Model id.
+        method: Method name.
+        state: Slurm's word, or ``SUCCEEDED`` / ``FAILED`` once it ended.
+        reason: Queue reason, or failure kind.
+        node: Node, or ``None``.
+        elapsed_s: Seconds since the attempt started, or its length once it ended; ``None`` before the start.
+        step: Optimiser steps done, from the heartbeat; ``n_steps`` those planned, 0 while unknown.
+        f1: F1 on ``validation`` once it succeeded.
+    """
+
+    trial: int
+    attempt: int
+    model: str
+    method: str
+    state: str
+    reason: str = ""
+    node: str | None = None
+    elapsed_s: float | None = None
+    step: int = 0
+    n_steps: int = 0
+    f1: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestTrial:
+    """The trial with the highest F1 so far."""
+
+    trial: int
+    model: str
+    method: str
+    f1: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """A run at one moment.
+
+    Attributes:
+        name: Name of the run.
+        phase: ``profile``, ``priors``, ``generation``, ``commit``, ``report`` or ``done``.
+        generation: Present generation, from 0.
+        n_generations: Generations planned, or ``None`` when another budget ends the search.
+        trials: The present generation's trials, by number.
+        spent: Cost so far.
+        n_succeeded: Trials succeeded in the whole run.
+        n_failed: Trials failed in the whole run.
+        best: Trial with the highest F1 so far, or ``None``.
+        note: One line for the person, or "".
+    """
+
+    name: str
+    phase: str
+    generation: int = 0
+    n_generations: int | None = None
+    trials: tuple[TrialView, ...] = ()
+    spent: Spent = field(default_factory=Spent)
+    n_succeeded: int = 0
+    n_failed: int = 0
+    best: BestTrial | None = None
+    note: str = ""
+
+
+class Watcher(Protocol):
+    """Somebody who is shown a run while it goes on."""
+
+    def show(self, view: RunView) -> None:
+        """Show the run as it is now; called at every poll."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Tell one lasting line: a retry, a failure, a commit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """A run's results, for the report.
+
+    Attributes:
+        name: Name of the run.
+        run_id: UUID of the run.
+        objectives: Objectives, the first one first.
+        task: The task.
+        majority_f1: Macro-F1 of always answering the most frequent label, or ``None``.
+        experiences: Every attempt of the run, by trial and attempt.
+        refusals: Constraint name -> pipelines it refused before submission.
+        prior: Content of ``priors.json``.
+        spent: Cost.
+        finish: Why the search ended, in words.
+    """
+
+    name: str
+    run_id: str
+    objectives: tuple[str, ...]
+    task: Task
+    majority_f1: float | None
+    experiences: tuple[Experience, ...]
+    refusals: Mapping[str, int]
+    prior: Mapping[str, Any]
+    spent: Spent
+    finish: str
+
+    def last_attempts(self) -> tuple[Experience, ...]:
+        """List the last attempt of every trial: what each trial came to."""
+        last = {e.provenance.trial: e for e in self.experiences}
+        return tuple(last.values())
