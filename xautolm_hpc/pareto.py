@@ -57,6 +57,7 @@ def _fronts_of_two(distinct: NDArray[np.float64]) -> list[int]:
 
 
 def _fronts_of_many(distinct: NDArray[np.float64]) -> list[int]:
+    """Give the fronts of distinct points in lexicographic order, by comparing each with the members of fronts."""
     members: list[NDArray[np.float64]] = []  # with room to grow; the first sizes[f] rows are in use
     sizes: list[int] = []
     fronts = []

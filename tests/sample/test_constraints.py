@@ -1,0 +1,180 @@
+"""What each constraint refuses and lets through."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.priors.builders import GIB, SPACE, SYSTEM, TASK, a_model, a_pipeline
+from xautolm_hpc.errors import SpaceError
+from xautolm_hpc.records import System, Value
+from xautolm_hpc.sample.constraints import (
+    Constraint,
+    ContextLength,
+    EnoughSteps,
+    FitsMemory,
+    FitsTime,
+    NotDrawnBefore,
+    Supported,
+    build_constraints,
+    first_refusal,
+)
+
+BIG = 10**12
+
+
+def test_a_pipeline_drawn_before_is_refused_and_another_is_not() -> None:
+    constraint = NotDrawnBefore({a_pipeline().canonical()})
+
+    assert constraint.refuse(a_pipeline(), a_model()) == "small with full was drawn before with the same parameters"
+    assert constraint.refuse(a_pipeline(params={"batch_size": 16}), a_model()) is None
+
+
+@pytest.mark.parametrize(
+    ("params", "model", "reason"),
+    [
+        ({}, {"family": "decoder"}, "small is of the family decoder; trained are encoder, seq2seq"),
+        ({}, {"unsupported_methods": ("lora",)}, "small does not support lora"),
+        ({"init_lora_weights": "loftq"}, {}, "init_lora_weights = loftq needs a quantised model"),
+        (
+            {"lora_bias": "lora_only"},
+            {"family": "seq2seq"},
+            "lora_bias = lora_only is for encoders, small is a seq2seq",
+        ),
+        ({"lora_bias": "lora_only"}, {}, None),
+        ({"init_lora_weights": "pissa", "lora_bias": "all"}, {"family": "seq2seq"}, None),
+    ],
+)
+def test_what_the_worker_cannot_train_is_refused(
+    params: dict[str, Value], model: dict[str, Any], reason: str | None
+) -> None:
+    constraint = Supported(frozenset({"encoder", "seq2seq"}))
+
+    assert constraint.refuse(a_pipeline(method="lora", params=params), a_model(**model)) == reason
+
+
+def test_texts_longer_than_the_context_are_refused() -> None:
+    refuse = ContextLength().refuse
+
+    assert refuse(a_pipeline(params={"max_length": 512}), a_model()) is None
+    assert refuse(a_pipeline(params={}), a_model()) is None
+    assert refuse(a_pipeline(params={"max_length": 1024}), a_model()) == (
+        "max_length 1024 is more than the 512 tokens small reads"
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_train", "warmup", "reason"),
+    [
+        # 100 rows in steps of 16 x 2: 4 an epoch, the last one smaller.
+        (0, 0, "0 rows give no optimiser step"),
+        (100, 40, "40 warm-up steps are not fewer than all 40 steps"),
+        (100, 39, None),
+    ],
+)
+def test_trainings_that_end_before_they_begin_are_refused(n_train: int, warmup: int, reason: str | None) -> None:
+    params: dict[str, Value] = {
+        "batch_size": 16, "gradient_accumulation_steps": 2, "epochs": 10, "warmup_steps": warmup
+    }  # fmt: skip
+
+    refused = EnoughSteps(replace(TASK, n_train=n_train)).refuse(a_pipeline(params=params), a_model())
+
+    assert refused == reason
+
+
+def _fits(*, gpu_bytes: int | None = BIG, has_gpu: bool = True, host_bytes: int = BIG) -> FitsMemory:
+    return FitsMemory(TASK, gpu_bytes=gpu_bytes, has_gpu=has_gpu, host_bytes=host_bytes)
+
+
+def test_a_model_too_large_for_its_gpu_is_refused() -> None:
+    # 4 + 4 + 8 bytes for each of 2 G parameters are 29.8 GiB.
+    model = a_model(n_parameters=2_000_000_000)
+
+    assert _fits(gpu_bytes=80 * GIB).refuse(a_pipeline(), model) is None
+    assert _fits(gpu_bytes=None).refuse(a_pipeline(), model) is None
+    assert _fits(gpu_bytes=24 * GIB).refuse(a_pipeline(), model) == "full of small needs 30.4 GiB, the GPU has 24.0 GiB"
+
+
+def test_a_method_that_trains_less_needs_less() -> None:
+    model = a_model(n_parameters=2_000_000_000)
+
+    assert _fits(gpu_bytes=24 * GIB).refuse(a_pipeline(method="lora"), model) is None
+
+
+def test_without_a_gpu_the_memory_of_the_job_counts() -> None:
+    on_cpu = _fits(gpu_bytes=None, has_gpu=False, host_bytes=GIB)
+
+    assert on_cpu.refuse(a_pipeline(), a_model()) == "full of small needs 2.1 GiB, the job has 1.0 GiB"
+    assert on_cpu.refuse(a_pipeline(method="head"), a_model()) is None
+
+
+def test_a_model_that_cannot_be_loaded_is_refused_however_large_the_gpu() -> None:
+    model = a_model("t5-11b", n_parameters=11_300_000_000)
+
+    assert _fits(host_bytes=35 * GIB).refuse(a_pipeline(method="head"), model) == (
+        "loading t5-11b needs 42.6 GiB, the job has 35.0 GiB"
+    )
+
+
+def test_what_cannot_end_in_time_is_refused() -> None:
+    # 80 M weights, 1,000 rows of 10 tokens, 1 epoch: 6 operations; 500 rows evaluated: 2.
+    flops = 10 * 80e6 * (6 * 1000 + 2 * 500)
+    pipeline = a_pipeline(params={"epochs": 1, "max_length": 128})
+    model = a_model(hidden_size=800, n_layers=10, n_parameters=30_000 * 800 + 80_000_000)
+
+    assert FitsTime(TASK, time_limit_s=flops / 1e10 + 1, flops_per_s=1e10).refuse(pipeline, model) is None
+    assert FitsTime(TASK, time_limit_s=flops / 1e10 - 1, flops_per_s=1e10).refuse(pipeline, model) == (
+        "full of small takes 560 s at least, a trial has 559 s"
+    )
+    assert FitsTime(TASK, time_limit_s=1e-9, flops_per_s=None).refuse(pipeline, model) is None
+
+
+def _names(system: System) -> list[str]:
+    return [constraint.name for constraint in _build(system)]
+
+
+def _build(system: System, time_limit_s: float = 3600.0) -> list[Constraint]:
+    return build_constraints(
+        TASK, system, time_limit_s=time_limit_s, memory_bytes=16 * GIB, trainable_families=("encoder",)
+    )
+
+
+def test_constraints_are_asked_from_the_cheapest_reason_to_the_dearest() -> None:
+    assert _names(SYSTEM) == ["unsupported", "context_length", "steps", "memory", "time"]
+
+
+def test_the_first_refusal_names_its_constraint() -> None:
+    pipeline = a_pipeline(params={"max_length": 4096, "warmup_steps": 10**6})
+
+    refusal = first_refusal(_build(SYSTEM), pipeline, space=SPACE)
+
+    assert refusal == ("context_length", "max_length 4096 is more than the 512 tokens small reads")
+
+
+def test_a_sound_pipeline_passes_on_gpu_and_cpu() -> None:
+    on_cpu = replace(SYSTEM, n_gpus=0, gpu_name=None, gpu_memory_bytes=None, gpu_capability=None)
+
+    for system in (SYSTEM, on_cpu, System(site="s", cluster="c")):
+        assert first_refusal(_build(system), a_pipeline(), space=SPACE) is None
+
+
+def test_a_node_of_which_nothing_is_known_may_have_a_gpu_large_enough() -> None:
+    space = replace(SPACE, models=(a_model(n_parameters=2_000_000_000),))
+
+    assert first_refusal(_build(System(site="s", cluster="c")), a_pipeline(), space=space) is None
+    assert first_refusal(_build(replace(SYSTEM, n_gpus=0)), a_pipeline(), space=space) == (
+        "memory",
+        "full of small needs 30.5 GiB, the job has 16.0 GiB",
+    )
+
+
+def test_the_hardware_is_known_well_enough_to_refuse_a_hopeless_trial() -> None:
+    assert first_refusal(_build(SYSTEM, time_limit_s=1e-3), a_pipeline(), space=SPACE) == (
+        "time",
+        "full of small takes 0 s at least, a trial has 0 s",
+    )
+
+
+def test_a_model_outside_the_space_is_an_error() -> None:
+    with pytest.raises(SpaceError, match=r"model 'gpt' is not in the search space"):
+        first_refusal([], a_pipeline("gpt"), space=SPACE)

@@ -1,0 +1,75 @@
+"""The check before generation 0."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from tests.priors.builders import GIB, SPACE, SYSTEM, TASK
+from xautolm_hpc.sample import build_constraints, check_feasible, infeasible_message
+from xautolm_hpc.sample.constraints import Constraint
+from xautolm_hpc.sample.feasibility import FeasibilityReport
+from xautolm_hpc.space import build_space
+
+
+def _constraints(*, memory_bytes: int = 64 * GIB, warmup: int = 0) -> list[Constraint]:
+    return build_constraints(
+        TASK, SYSTEM, time_limit_s=3600.0, memory_bytes=memory_bytes, trainable_families=("encoder",)
+    )
+
+
+def test_a_space_that_can_run_is_feasible() -> None:
+    report = check_feasible(SPACE, _constraints(), seed=0, n_draws=200)
+
+    assert report.share == 1.0
+    assert report.is_feasible
+    assert report.refusals == {}
+
+
+def test_refusals_are_counted_by_constraint() -> None:
+    narrow = replace(SPACE, models=(SPACE.models[0], replace(SPACE.models[1], family="decoder")))
+
+    report = check_feasible(narrow, _constraints(), seed=0, n_draws=1000)
+
+    assert report.share == pytest.approx(0.5, abs=0.06)
+    assert sum(report.refusals.values()) == report.refusals["unsupported"] == round((1 - report.share) * 1000)
+    assert report == check_feasible(narrow, _constraints(), seed=0, n_draws=1000)
+    assert report != check_feasible(narrow, _constraints(), seed=1, n_draws=1000)
+
+
+def test_a_space_too_large_for_its_job_is_infeasible_and_the_message_says_what_to_do() -> None:
+    report = check_feasible(SPACE, _constraints(memory_bytes=GIB // 2), seed=0, n_draws=100)
+
+    assert not report.is_feasible
+    assert infeasible_message(report).splitlines()[0] == (
+        "space: 0 of 100 pipelines drawn can run (0.00%); at least 1% must"
+    )
+    assert "memory refuses 100.0%, for instance: loading" in infeasible_message(report)
+    assert "Remedy: name smaller models" in infeasible_message(report)
+
+
+def test_the_message_names_the_three_constraints_that_refuse_most() -> None:
+    report = FeasibilityReport(
+        n_draws=1000,
+        refusals={"steps": 10, "time": 300, "memory": 500, "context_length": 185},
+        examples=dict.fromkeys(("steps", "time", "memory", "context_length"), "because"),
+    )
+
+    head, *lines = infeasible_message(report).splitlines()
+
+    assert "5 of 1000 pipelines drawn can run (0.50%)" in head
+    assert [line.split()[0] for line in lines] == ["memory", "time", "context_length"]
+    assert not report.is_feasible
+    assert replace(report, refusals={"memory": 990}).is_feasible
+
+
+@pytest.mark.parametrize("preset", ["default", "xautolm"])
+def test_ten_thousand_draws_of_a_preset_are_checked_in_seconds(preset: str) -> None:
+    space = build_space(preset, task_kind="text-classification", models=None, methods=None, overrides={}, own_models={})
+    start_s = time.perf_counter()
+
+    report = check_feasible(space, _constraints(), seed=0)
+
+    assert report.n_draws == 10_000
+    assert report.is_feasible
+    assert time.perf_counter() - start_s < 6.0  # 0.4 s on a quiet machine
