@@ -7,6 +7,7 @@ of the way; only SLURM_CONF, which says where Slurm is, stays.
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -162,9 +163,12 @@ class Slurm:
 
     def _run(self, argv: list[str], more: Mapping[str, str]) -> subprocess.CompletedProcess[str] | str:
         """Run a command; the text instead of a result says why there is none."""
+        program = shutil.which(argv[0], path=self.environ.get("PATH"))
+        if program is None:
+            return "could not be started: it is not on PATH; is this a login node of the cluster?"
         try:
             return subprocess.run(
-                argv,
+                [program, *argv[1:]],
                 env={**self.environ, **more, **FIXED},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -177,7 +181,7 @@ class Slurm:
         except subprocess.TimeoutExpired:
             return f"did not answer within {self.timeout_s:g} s"
         except OSError as error:
-            return f"could not be started: {error.strerror}; is Slurm on PATH?"
+            return f"could not be started: {error.strerror}"
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -186,6 +190,7 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _squeue_row(line: str) -> JobRow:
+    """Read a line in :data:`SQUEUE_FORMAT`; the reason stands last, since it may hold anything."""
     job_id, name, state, node, reason = (field.strip() for field in line.split("|", 4))
     return JobRow(
         job_id=job_id,
@@ -220,6 +225,7 @@ def _sacct_rows(text: str) -> list[JobRow]:
 
 
 def _sacct_row(line: str) -> JobRow:
+    """Read a line in :data:`SACCT_FORMAT`; the state may be followed by who cancelled the job."""
     job_id, name, state, code, nodes, ended, reason = (field.strip() for field in line.split("|", 6))
     status, _, by_signal = code.partition(":")
     return JobRow(
@@ -241,6 +247,7 @@ def _exit_code(status: str, by_signal: str) -> int | None:
 
 
 def _partition(line: str) -> Partition:
+    """Read a line of sinfo: a star marks the default partition, a plus the least of several sizes."""
     name, available, time_limit, n_nodes, n_cpus, memory_mib, gres = (f.strip() for f in line.split("|", 6))
     return Partition(
         name=name.rstrip("*"),

@@ -1,0 +1,25 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --array=0-19%20
+#SBATCH --cpus-per-task=4
+#SBATCH --error=/runs/demo/gen-000/submission-0/%A_%a_0_log.err
+#SBATCH --export=HOME,PATH,PYTHONPATH
+#SBATCH --gpus-per-node=1
+#SBATCH --job-name=demo-g000-s0
+#SBATCH --mem=16385M
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output=/runs/demo/gen-000/submission-0/%A_%a_0_log.out
+#SBATCH --requeue
+#SBATCH --signal=B:USR2@120
+#SBATCH --time=71
+
+# setup
+trap '' USR2
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output /runs/demo/gen-000/submission-0/%A_%a_%t_log.out --error /runs/demo/gen-000/submission-0/%A_%a_%t_log.err --export=ALL '/opt/my py/bin/python' -u -m submitit.core._submit /runs/demo/gen-000/submission-0

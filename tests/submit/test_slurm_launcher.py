@@ -1,0 +1,292 @@
+"""The Slurm launcher against commands that behave like Slurm's; the scripts whole."""
+
+import pickle
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import FakeClock
+from tests.submit.fake_slurm import FakeSlurm
+from tests.submit.jobs import make_attempt, submission_of
+from xautolm_hpc.durable import create_json, read_json
+from xautolm_hpc.errors import LaunchError
+from xautolm_hpc.jobdir import MEMBERS, OUTCOME, claim_path
+from xautolm_hpc.launcher import Launcher, Resources, Submission
+from xautolm_hpc.records import to_json
+from xautolm_hpc.submit.arrays import SlurmOptions
+from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
+from xautolm_hpc.submit.wrapper import describe_claim, run_member
+
+RECORDED = Path(__file__).with_name("recorded")
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/home/me", "PYTHONPATH": "/opt/xautolm"}
+DEMO = Submission(
+    name="demo-g000-s0",
+    folder=Path("/runs/demo/gen-000/submission-0"),
+    attempt_dirs=tuple(Path(f"/runs/demo/gen-000/trial-{k:03d}/attempt-0") for k in range(20)),
+    resources=Resources(n_cpus=4, n_gpus=1, memory_bytes=16 * 2**30 + 1, time_limit_s=4201.0),
+)
+EVERYTHING = SlurmOptions(
+    account="proj-42",
+    partition="gpu",
+    qos="high",
+    gres="gpu:a100:2",
+    constraint="ib&nvme",
+    exclude="n[7-9]",
+    reservation="course",
+    wckey="nlp",
+    options={"mail-type": "END", "nice": 100, "exclusive": True, "no-requeue": True, "oversubscribe": False},
+    max_parallel=3,
+)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> FakeSlurm:
+    return FakeSlurm(tmp_path)
+
+
+def launcher_on(cluster: FakeSlurm, *, clock: FakeClock | None = None) -> SlurmLauncher:
+    return SlurmLauncher(
+        SlurmOptions(),
+        clock or FakeClock(),
+        since=1_000_000.0,
+        python="/opt/py/bin/python",
+        slurm=cluster.client(),
+        environment=ENVIRONMENT,
+    )
+
+
+def attempts(tmp_path: Path, n: int = 3) -> Submission:
+    return submission_of(tmp_path / "submission", *(make_attempt(tmp_path / f"a{k}") for k in range(n)))
+
+
+def states_of(launcher: Launcher, submission: Submission) -> list[str]:
+    return [state.state for state in launcher.poll(submission.attempt_dirs).values()]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "resources"),
+    [
+        ("plain.sh", SlurmOptions(), DEMO.resources),
+        ("everything.sh", EVERYTHING, Resources(n_cpus=8, n_gpus=2, n_nodes=1, exclude=("bad1", "bad2"))),
+    ],
+)
+def test_the_batch_script_is_as_recorded(name: str, options: SlurmOptions, resources: Resources) -> None:
+    submission = Submission(name=DEMO.name, folder=DEMO.folder, attempt_dirs=DEMO.attempt_dirs, resources=resources)
+    launcher = SlurmLauncher(options, FakeClock(), since=0.0, python="/opt/my py/bin/python", environment=ENVIRONMENT)
+
+    text = launcher.sbatch_text(submission)
+
+    assert text == (RECORDED / name).read_text()
+
+
+def test_an_array_is_submitted_with_its_pickles_in_place(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path)
+    launcher = launcher_on(cluster)
+
+    ids = launcher.submit(submission)
+
+    assert list(ids.values()) == ["101_0", "101_1", "101_2"]
+    loaded = [pickle.loads(path.read_bytes()) for path in submission.folder.glob("*_submitted.pkl")]  # noqa: S301
+    assert [(one.function, one.args, one.kwargs) for one in loaded] == [
+        (run_member, (str(submission.folder / MEMBERS),), {})
+    ] * 3
+    assert states_of(launcher, submission) == ["PENDING"] * 3
+    assert cluster.environ_of("sbatch")["PYTHONPATH"] == "/opt/xautolm"
+
+
+def test_a_single_attempt_is_an_array_too(cluster: FakeSlurm, tmp_path: Path) -> None:
+    ids = launcher_on(cluster).submit(attempts(tmp_path, 1))
+
+    assert list(ids.values()) == ["101_0"]
+
+
+def test_a_refusal_leaves_nothing_behind_and_repeats_sbatchs_words(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path)
+    cluster.answer("sbatch", status=1, stderr="sbatch: error: Invalid account or account/partition combination")
+
+    with pytest.raises(LaunchError, match="test-g000-s0: sbatch refused: sbatch: error: Invalid account"):
+        launcher_on(cluster).submit(submission)
+
+    assert [path.name for path in submission.folder.iterdir()] == [MEMBERS]
+    assert cluster.calls("squeue") == []
+
+
+def test_a_submission_that_timed_out_but_was_accepted_is_found_by_its_name(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path)
+    words = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    cluster.answer("sbatch", status=1, stderr=words, then_do=True)
+
+    ids = launcher_on(cluster).submit(submission)
+
+    assert list(ids.values()) == ["101_0", "101_1", "101_2"]
+    assert len(list(submission.folder.glob("*_submitted.pkl"))) == 3
+
+
+def test_a_submission_that_timed_out_and_is_nowhere_is_refused(cluster: FakeSlurm, tmp_path: Path) -> None:
+    cluster.answer("sbatch", status=1, stderr="sbatch: error: Socket timed out on send/recv operation")
+
+    with pytest.raises(LaunchError, match="Socket timed out"):
+        launcher_on(cluster).submit(attempts(tmp_path))
+
+
+def test_a_driver_killed_after_sbatch_is_followed_by_one_that_finds_the_array(
+    cluster: FakeSlurm, tmp_path: Path
+) -> None:
+    submission = attempts(tmp_path)
+    launcher_on(cluster).submit(submission)
+    for path in submission.folder.glob("*.pkl"):
+        path.unlink()  # as if the first driver had died before it wrote them
+    launcher = launcher_on(cluster)
+
+    ids = launcher.adopt(submission, {})
+
+    assert list(ids.values()) == ["101_0", "101_1", "101_2"]
+    assert len(list(submission.folder.glob("101_*_submitted.pkl"))) == 3
+    assert states_of(launcher, submission) == ["PENDING"] * 3
+    assert len(cluster.calls("sbatch")) == 1
+
+
+def test_attempts_that_no_source_knows_were_never_submitted(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path)
+    create_json(claim_path(submission.attempt_dirs[1], 0), to_json(describe_claim("55_1", 0)))
+
+    ids = launcher_on(cluster).adopt(submission, {submission.attempt_dirs[2]: "55_2"})
+
+    assert dict(ids) == {submission.attempt_dirs[1]: "55_1", submission.attempt_dirs[2]: "55_2"}
+
+
+def test_of_two_arrays_of_one_name_the_older_counts(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path, 1)
+    for job_id in ("205_0", "99_0"):
+        cluster.set_job(job_id, name=submission.name)
+
+    assert list(launcher_on(cluster).adopt(submission, {}).values()) == ["99_0"]
+
+
+def test_nothing_is_adopted_from_a_controller_that_does_not_answer(cluster: FakeSlurm, tmp_path: Path) -> None:
+    cluster.answer("squeue", status=1)
+
+    with pytest.raises(LaunchError, match="squeue does not answer, so its jobs cannot be found"):
+        launcher_on(cluster).adopt(attempts(tmp_path), {})
+
+
+def test_a_poll_is_one_squeue_and_no_sacct_while_all_jobs_are_alive(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path)
+    launcher = launcher_on(cluster)
+    launcher.submit(submission)
+    cluster.set_job("101_0", state="RUNNING", node="n1")
+    cluster.set_job("101_1", state="REQUEUE_HOLD", reason="launch failed requeued held")
+    cluster.set_job("101_2", state="STOPPED")
+
+    states = launcher.poll(submission.attempt_dirs)
+
+    told = [(state.state, state.reason, state.node) for state in states.values()]
+    assert told == [("RUNNING", "", "n1"), ("PENDING", "launch failed requeued held", None), ("SUSPENDED", "", None)]
+    assert [call[0] for call in cluster.calls()] == ["sbatch", "squeue"]
+
+
+def test_how_a_job_ended_is_asked_of_the_accounts_in_one_call(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path)
+    launcher = launcher_on(cluster)
+    launcher.submit(submission)
+    step = "101_0.0|python|OUT_OF_MEMORY|0:125|n1|1700000000|"
+    cluster.set_job("101_0", state="COMPLETED", accounts={"steps": [step]})
+    cluster.set_job("101_1", **{"in": ["sacct"]}, state="TIMEOUT")
+    cluster.set_job("101_2", state="COMPLETED", accounts={"state": "RUNNING"})  # the accounts lag behind
+
+    states = launcher.poll(submission.attempt_dirs)
+
+    told = [(state.state, state.source) for state in states.values()]
+    assert told == [("OUT_OF_MEMORY", "sacct"), ("TIMEOUT", "sacct"), ("COMPLETED", "squeue")]
+    assert [call[0] for call in cluster.calls()] == ["sbatch", "squeue", "sacct"]
+
+
+def test_a_job_the_controller_forgot_is_unknown_whatever_stale_accounts_say(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path, 2)
+    launcher = launcher_on(cluster)
+    launcher.submit(submission)
+    cluster.set_job("101_0", **{"in": ["sacct"]}, state="RUNNING")
+    cluster.set_job("101_1", **{"in": []})
+
+    states = states_of(launcher, submission)
+
+    assert states == ["UNKNOWN", "UNKNOWN"]
+
+
+def test_a_cluster_without_accounts_still_tells_that_a_job_is_gone(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path, 1)
+    launcher = launcher_on(cluster)
+    launcher.submit(submission)
+    cluster.set_job("101_0", **{"in": []})
+    cluster.answer("sacct", status=1, stderr="Slurm accounting storage is disabled")
+
+    assert states_of(launcher, submission) == ["UNKNOWN"]
+
+
+def test_while_nothing_answers_the_last_state_known_stays(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path, 1)
+    launcher = launcher_on(cluster)
+    launcher.submit(submission)
+    cluster.set_job("101_0", state="RUNNING")
+    before = states_of(launcher, submission)
+    for command in ("squeue", "sacct"):
+        cluster.answer(command, status=1)
+
+    assert before == states_of(launcher, submission) == ["RUNNING"]
+
+
+def test_a_job_that_failed_with_its_node_and_is_requeued_is_alive_again(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path, 1)
+    launcher = launcher_on(cluster)
+    launcher.submit(submission)
+    cluster.set_job("101_0", state="NODE_FAIL")
+    failed = states_of(launcher, submission)
+    cluster.set_job("101_0", state="PENDING", reason="BeginTime")
+
+    assert (failed, states_of(launcher, submission)) == (["NODE_FAIL"], ["PENDING"])
+
+
+def test_cancelling_names_the_elements(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path)
+    launcher = launcher_on(cluster)
+    launcher.submit(submission)
+
+    launcher.cancel(submission.attempt_dirs[:2])
+
+    assert cluster.calls("scancel") == [["scancel", "--quiet", "101_0", "101_1"]]
+    assert states_of(launcher, submission) == ["CANCELLED", "CANCELLED", "PENDING"]
+
+
+def test_no_value_of_a_variable_stands_in_the_script() -> None:
+    environment = {**ENVIRONMENT, "HOME": "/home/somebody"}
+    launcher = SlurmLauncher(SlurmOptions(), FakeClock(), since=0.0, python="python3", environment=environment)
+
+    text = launcher.sbatch_text(DEMO)
+
+    assert "HOME,PATH,PYTHONPATH" in text
+    assert "/home/somebody" not in text
+
+
+def test_the_script_runs_on_a_node_each_element_its_own_attempt(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path, 2)
+    environment = {"PATH": f"{tmp_path}/node:/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    launcher = SlurmLauncher(SlurmOptions(), FakeClock(), since=0.0, slurm=cluster.client(), environment=environment)
+    srun = tmp_path / "node" / "srun"
+    srun.parent.mkdir()
+    srun.write_text('#!/bin/sh\nwhile [ "$1" != --export=ALL ]; do shift; done\nshift\nexec "$@"\n')
+    srun.chmod(0o700)
+    launcher.submit(submission)
+    variables = {"SLURM_JOB_ID": "103", "SLURM_ARRAY_JOB_ID": "101", "SLURM_ARRAY_TASK_ID": "1"}
+
+    subprocess.run(
+        ["bash", submission.folder / "submission.sh"],
+        env={**environment, **variables},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+    first, second = submission.attempt_dirs
+    assert (second / OUTCOME).exists()
+    assert read_json(claim_path(second, 0))["job_id"] == "101_1"
+    assert not claim_path(first, 0).exists()

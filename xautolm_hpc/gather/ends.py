@@ -1,0 +1,204 @@
+"""Looks which attempts have ended. The outcome file comes first; a job's state is only a hint."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from xautolm_hpc.clock import Clock
+from xautolm_hpc.durable import create_json, read_json
+from xautolm_hpc.gather.evidence import last_heartbeat, read_evidence, read_outcome
+from xautolm_hpc.gather.verdict import verdict
+from xautolm_hpc.jobdir import VERDICT, End, Heartbeat
+from xautolm_hpc.launcher import JobState, Launcher
+from xautolm_hpc.records import from_json, to_json
+
+REMEDIES: Mapping[str, str] = {
+    "AssocGrpBilling": "the account's allocation is used up: renew it or name another slurm.account",
+    "AssocGrpBillingMinutes": "the account's allocation is used up: renew it or name another slurm.account",
+    "AssocGrpCPUMinutesLimit": "the account's allocation is used up: renew it or name another slurm.account",
+    "AssocGrpGRESMinutes": "the account's allocation is used up: renew it or name another slurm.account",
+    "AssocMaxWallDurationPerJobLimit": "the account allows no job that long: lower trial.time_limit_min",
+    "BadConstraints": "no node has what the job asks for: look at slurm.constraint, slurm.gres and job",
+    "DependencyNeverSatisfied": "the job waits for one that failed: look at slurm.options",
+    "InvalidAccount": "slurm.account is not valid on this cluster",
+    "InvalidQOS": "slurm.qos is not valid on this cluster",
+    "JobHeldAdmin": "an administrator holds the job: ask the cluster's support",
+    "JobHeldUser": "you hold the job: scontrol release it",
+    "PartitionDown": "the partition takes no jobs: name another slurm.partition",
+    "PartitionNodeLimit": "the partition allows fewer nodes: lower job.n_nodes or name another slurm.partition",
+    "PartitionTimeLimit": "the partition allows no job that long: lower trial.time_limit_min",
+    "QOSMaxWallDurationPerJobLimit": "the QOS allows no job that long: lower trial.time_limit_min",
+    "ReqNodeNotAvail": "the nodes asked for are not available: look at slurm.constraint and slurm.reservation",
+    "launch failed requeued held": "the node could not start the job, so Slurm holds it: ask the cluster's support",
+}
+"""Slurm's reasons that do not clear by waiting -> what to do."""
+
+
+class Gathered(NamedTuple):
+    """An attempt that ended.
+
+    Attributes:
+        attempt_dir: Its folder.
+        end: How it ended.
+        source: File that says so: ``outcome`` or ``verdict``.
+    """
+
+    attempt_dir: Path
+    end: End
+    source: str
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was seen of one attempt at earlier polls."""
+
+    ended_at: float | None = None
+    stuck_since: float | None = None
+    given_up_for: str | None = None
+    heartbeat: Heartbeat | None = None
+
+
+class Watch:
+    """What gathering must remember between two polls; a driver that restarts begins with an empty one.
+
+    Args:
+        outcome_grace_s: Seconds a missing outcome is waited for after its job ended.
+        pending_patience_s: Seconds a job may be held, or wait for what cannot come, before it is cancelled.
+        redact: Takes secrets out of a text; log tails pass it before they are written.
+
+    Attributes:
+        states: What the launcher said of each job at the last poll.
+    """
+
+    def __init__(self, *, outcome_grace_s: float, pending_patience_s: float, redact: Callable[[str], str]) -> None:
+        self.outcome_grace_s = outcome_grace_s
+        self.pending_patience_s = pending_patience_s
+        self.redact = redact
+        self.states: Mapping[Path, JobState] = {}
+        self._seen: dict[Path, _Seen] = {}
+
+    def is_over(self, attempt_dir: Path, *, state: JobState, now: float) -> bool:
+        """Tell whether a job ended so long ago that its outcome is believed missing.
+
+        A job no source knows is given longer while its heartbeat moves: then it is the sources that are wrong.
+
+        Args:
+            attempt_dir: The attempt's folder.
+            state: What the launcher says now.
+            now: Seconds since the epoch.
+        """
+        seen = self._seen.setdefault(attempt_dir, _Seen())
+        if state.state == "UNKNOWN":
+            heartbeat = last_heartbeat(attempt_dir)
+            if heartbeat != seen.heartbeat:
+                seen.heartbeat, seen.ended_at = heartbeat, None
+        if state.is_alive:
+            seen.ended_at = None
+            return False
+        if seen.ended_at is None:
+            seen.ended_at = now
+        return now - seen.ended_at >= self.outcome_grace_s
+
+    def is_stuck(self, attempt_dir: Path, *, state: JobState, now: float) -> bool:
+        """Tell whether a job has waited too long for something that does not clear by waiting.
+
+        Args:
+            attempt_dir: The attempt's folder.
+            state: What the launcher says now.
+            now: Seconds since the epoch.
+        """
+        seen = self._seen.setdefault(attempt_dir, _Seen())
+        if state.state != "PENDING" or _remedy(state.reason) is None:
+            seen.stuck_since = None
+            return False
+        if seen.stuck_since is None:
+            seen.stuck_since = now
+        seen.given_up_for = state.reason
+        return now - seen.stuck_since >= self.pending_patience_s
+
+    def explain(self, attempt_dir: Path, state: JobState) -> JobState:
+        """Say of a job that was given up why it was; it did not fail to run by anybody's wish, and is tried again."""
+        seen = self._seen.get(attempt_dir, _Seen())
+        if state.state != "CANCELLED" or seen.given_up_for is None:
+            return state
+        words = (
+            f"it waited {self.pending_patience_s / 3600:g} h for {seen.given_up_for!r}; {_remedy(seen.given_up_for)}"
+        )
+        return replace(state, state="FAILED", reason=words)
+
+    def forget(self, attempt_dir: Path) -> None:
+        """Forget an attempt that ended."""
+        self._seen.pop(attempt_dir, None)
+
+
+def gather_ends(
+    launcher: Launcher,
+    watch: Watch,
+    *,
+    attempt_dirs: Sequence[Path],
+    clock: Clock,
+    submitted_at: Mapping[Path, float] | None = None,
+) -> list[Gathered]:
+    """Look once which attempts have ended, and give a verdict on those whose outcome will not come.
+
+    Args:
+        launcher: Knows the jobs.
+        watch: What earlier polls saw.
+        attempt_dirs: Attempts that were submitted and have not ended.
+        clock: Time.
+        submitted_at: Attempt folder -> submission, seconds since the epoch; gives ``queue_s`` where known.
+
+    Returns:
+        The attempts that ended, in the order of ``attempt_dirs``.
+    """
+    found = {path: end for path in attempt_dirs if (end := _recorded_end(path)) is not None}
+    rest = [path for path in attempt_dirs if path not in found]
+    states = watch.states = launcher.poll(rest)
+    now = clock.now()
+    for path in rest:
+        state = states.get(path, JobState(state="UNKNOWN"))
+        if watch.is_stuck(path, state=state, now=now):
+            launcher.cancel([path])
+        elif watch.is_over(path, state=state, now=now):
+            found[path] = _recorded_end(path) or _give_verdict(path, watch, state=state, now=now)
+    for path in found:
+        watch.forget(path)
+    return [_with_queue_time(found[path], (submitted_at or {}).get(path)) for path in attempt_dirs if path in found]
+
+
+def late_outcome(attempt_dir: Path) -> End | None:
+    """Read the outcome of an attempt on which a verdict was given before it came; ``None`` if there is none."""
+    return read_outcome(attempt_dir)[0] if (attempt_dir / VERDICT).exists() else None
+
+
+def _recorded_end(attempt_dir: Path) -> Gathered | None:
+    end, _ = read_outcome(attempt_dir)
+    if end is not None:
+        return Gathered(attempt_dir, end, "outcome")
+    path = attempt_dir / VERDICT
+    if path.exists():  # of a driver that died before its ledger said so
+        return Gathered(attempt_dir, from_json(End, read_json(path), where=str(path)), "verdict")
+    return None
+
+
+def _give_verdict(attempt_dir: Path, watch: Watch, *, state: JobState, now: float) -> Gathered:
+    evidence = read_evidence(attempt_dir, watch.explain(attempt_dir, state), redact=watch.redact)
+    end = verdict(evidence, now=now)
+    if attempt_dir.is_dir():
+        create_json(attempt_dir / VERDICT, to_json(end))
+    return Gathered(attempt_dir, end, "verdict")
+
+
+def _with_queue_time(gathered: Gathered, submitted_at: float | None) -> Gathered:
+    end = gathered.end
+    if end.outcome.queue_s is not None or submitted_at is None or end.started_at is None:
+        return gathered
+    queue_s = max(0.0, end.started_at - submitted_at)
+    return gathered._replace(end=replace(end, outcome=replace(end.outcome, queue_s=queue_s)))
+
+
+def _remedy(reason: str) -> str | None:
+    """Look up what to do about a reason; Slurm adds details after a comma or in parentheses."""
+    head = reason.strip("()").partition(",")[0].partition("(")[0].strip()
+    return REMEDIES.get(head)

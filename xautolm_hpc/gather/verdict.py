@@ -1,0 +1,190 @@
+"""Gives a verdict on an attempt whose job ended without an outcome: what kind of failure it was, and what it cost.
+
+The rules stand in the order of :data:`RULES`; the first one that knows decides. A failure the pipeline is not
+plainly guilty of counts as one of the infrastructure: it is tried again, and is no evidence against the pipeline.
+"""
+
+import re
+import signal
+from collections.abc import Callable
+
+from xautolm_hpc import __version__
+from xautolm_hpc.gather.evidence import Evidence
+from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, End
+from xautolm_hpc.records import Outcome, origin_of
+
+Judgement = tuple[str, str]
+"""Failure kind and reason."""
+
+ENDED_BY = ("time_limit", "host_oom", "cancelled", "wall_limit", "launch_failure", "environment")
+"""What the wrapper says of a worker it ended or could not start: failure kinds themselves."""
+
+SLURM_STATES = {
+    "OUT_OF_MEMORY": "host_oom",
+    "TIMEOUT": "wall_limit",
+    "DEADLINE": "wall_limit",
+    "CANCELLED": "cancelled",
+    "NODE_FAIL": "node_failure",
+    "BOOT_FAIL": "node_failure",
+    "PREEMPTED": "preempted",
+}
+
+LOG_PATTERNS = (
+    ("host_oom", r"^MemoryError|can't allocate memory|Cannot allocate memory|oom[-_]kill|Out of memory: Killed"),
+    ("gpu_oom", r"CUDA out of memory|torch\.(cuda\.)?OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED"),
+    ("storage", r"No space left on device|Disk quota exceeded|Input/output error|Stale file handle"),
+    ("gpu_fault", r"NCCL error|nccl\w*Error|uncorrectable ECC|NVRM: Xid|unspecified launch failure|fallen off the bus"),
+    ("gpu_fault", r"CUDA error: (unknown error|the launch timed out|device-side hardware|all CUDA-capable devices)"),
+    ("environment", r"ModuleNotFoundError|ImportError|cannot open shared object file|GLIBC\w*' not found"),
+    ("environment", r"CUDA driver version is insufficient|[Nn]o CUDA-capable device|Illegal instruction"),
+    ("data_unavailable", r"LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been disabled"),
+    ("preempted", r"CANCELLED AT .* DUE TO PREEMPTION"),
+    ("node_failure", r"CANCELLED AT .* DUE TO NODE FAILURE"),
+    ("wall_limit", r"CANCELLED AT .* DUE TO TIME LIMIT"),
+)
+"""What a log says of the kind; the line nearest to the end decides, and of one line the first pattern."""
+
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """Say what kind of failure it was and why.
+
+    Returns:
+        Failure kind and reason in words.
+    """
+    for rule in RULES:
+        judgement = rule(evidence)
+        if judgement is not None:
+            return judgement
+    return "lost", f"the job ended as {evidence.state.state} without an outcome or an exit file"
+
+
+def verdict(evidence: Evidence, *, now: float) -> End:
+    """Turn evidence into a failed end that keeps the time and energy known to be burnt.
+
+    Args:
+        evidence: What the attempt left behind.
+        now: Seconds since the epoch, for an end nothing dates.
+    """
+    kind, reason = judge(evidence)
+    message = "\n".join(filter(None, [reason, evidence.log_tail]))
+    beats, claims = evidence.heartbeats, evidence.claims
+    gpu_j = _sum([beat.gpu_energy_j for beat in beats])
+    cpu_j = _sum([beat.cpu_energy_j for beat in beats])
+    sources = [name for name, joules in (("nvml-counter", gpu_j), ("rapl", cpu_j)) if joules is not None]
+    peaks = [ended.peak_rss_bytes for ended in evidence.exits if ended.peak_rss_bytes is not None]
+    outcome = Outcome(
+        status="failed",
+        train_s=evidence.train_s,
+        gpu_energy_j=gpu_j,
+        cpu_energy_j=cpu_j,
+        energy_source="+".join(sources) or "none",
+        energy_scope="none" if not sources else "node" if gpu_j is None else "whole-gpu",
+        peak_rss_bytes=max(peaks, default=None),
+        n_steps=max((beat.step for beat in beats), default=None),
+        kind=kind,
+        origin=origin_of(kind),
+        message=message,
+    )
+    return End(
+        outcome=outcome,
+        system=None,
+        restart=claims[-1].restart if claims else 0,
+        started_at=claims[0].claimed_at if claims else None,
+        ended_at=_ended_at(evidence, now),
+        node=claims[-1].node if claims else evidence.state.node,
+        lock_hash=None,
+        image_digest=None,
+        package_version=__version__,
+    )
+
+
+def _damaged_outcome(evidence: Evidence) -> Judgement | None:
+    return None if evidence.damaged is None else ("lost", f"the outcome cannot be read: {evidence.damaged}")
+
+
+def _said_by_wrapper(evidence: Evidence) -> Judgement | None:
+    ended = evidence.exit
+    if ended is None or ended.ended_by not in ENDED_BY:
+        return None
+    return ended.ended_by, ended.message or f"the wrapper ended the worker: {ended.ended_by}"
+
+
+def _said_by_slurm(evidence: Evidence) -> Judgement | None:
+    state = evidence.state
+    kind = SLURM_STATES.get(state.state)
+    if kind is None:
+        return None
+    used_up = evidence.time_limit_s is not None and (evidence.train_s or 0.0) >= evidence.time_limit_s
+    if kind == "wall_limit" and used_up:
+        return "time_limit", f"Slurm ended the job ({state.state}) after the trial had used its own time up"
+    reason = f": {state.reason}" if state.reason else ""
+    return kind, f"the job ended as {state.state}{reason}"
+
+
+def _checkpointed(evidence: Evidence) -> Judgement | None:
+    if evidence.exit is None or evidence.exit.returncode != CHECKPOINT_EXIT_STATUS:
+        return None
+    return "preempted", "the worker checkpointed as it was told to, and the job was not put back into the queue"
+
+
+def _said_by_log(evidence: Evidence) -> Judgement | None:
+    """Read the log from its end; of a worker that ended by itself with status 0 it says nothing."""
+    if evidence.exit is not None and evidence.exit.returncode == 0:
+        return None
+    for line in reversed(evidence.log_tail.splitlines()):
+        for kind, pattern in LOG_PATTERNS:
+            if re.search(pattern, line):
+                return kind, "the worker died without an outcome; its log says why"
+    return None
+
+
+def _never_claimed(evidence: Evidence) -> Judgement | None:
+    if evidence.claims:
+        return None
+    state = evidence.state
+    if state.state in ("FAILED", "COMPLETED"):
+        return "launch_failure", f"the job ended before it began the attempt: {state.reason or state.state}"
+    return "lost", f"no source knows the job, and it never began the attempt ({state.state})"
+
+
+def _said_by_exit_status(evidence: Evidence) -> Judgement | None:
+    """Read the worker's exit status: crashes speak about the pipeline, being killed from outside does not."""
+    code = None if evidence.exit is None else evidence.exit.returncode
+    if code is None:
+        return None
+    number = -code if code < 0 else code - 128 if code > 128 else None
+    if number == signal.SIGILL:
+        return "environment", "the worker met an instruction that this processor does not know"
+    if number in CRASHES:
+        return "error", f"the worker crashed with {signal.Signals(number).name}"
+    if number in (signal.SIGKILL, signal.SIGTERM):
+        return "lost", f"the worker was ended from outside by {signal.Signals(number).name}"
+    if code == 0:
+        return "lost", "the worker ended with status 0 but wrote no outcome"
+    return "error", f"the worker ended with status {code} and wrote no outcome"
+
+
+RULES: tuple[Callable[[Evidence], Judgement | None], ...] = (
+    _damaged_outcome,
+    _said_by_wrapper,
+    _said_by_slurm,
+    _checkpointed,
+    _said_by_log,
+    _never_claimed,
+    _said_by_exit_status,
+)
+
+
+def _sum(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _ended_at(evidence: Evidence, now: float) -> float:
+    if evidence.exit is not None:
+        return evidence.exit.ended_at
+    if evidence.state.ended_at is not None:
+        return evidence.state.ended_at
+    return evidence.heartbeats[-1].at if evidence.heartbeats else now

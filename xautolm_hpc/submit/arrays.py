@@ -1,0 +1,162 @@
+"""submitit's Slurm executor, made fit for arrays that outlive the driver, and the options of their scripts."""
+
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from submitit.core.core import Job
+from submitit.core.utils import DelayedSubmission
+from submitit.slurm.slurm import SlurmExecutor, SlurmJob
+
+from xautolm_hpc.errors import LaunchError
+from xautolm_hpc.jobdir import MEMBERS
+from xautolm_hpc.launcher import Resources, Submission
+from xautolm_hpc.slurm import Slurm
+from xautolm_hpc.submit.wrapper import run_member
+
+SIGNAL_LEAD_S = 120
+"""Seconds before the time limit at which Slurm signals the batch shell, which ignores it (see the wrapper)."""
+
+SETUP = ["trap '' USR2", 'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"']
+"""The signal stays with the shell; Slurm 22.05 to 23.02 does not pass ``--cpus-per-task`` on to srun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmOptions:
+    """What a cluster profile says about sbatch.
+
+    Attributes:
+        account: Account to charge.
+        partition: Partition.
+        qos: Quality of service.
+        gres: Generic resources, for instance ``gpu:a100:1``; asked for instead of a plain number of GPUs.
+        constraint: Features of the nodes.
+        exclude: Nodes not to use, in Slurm's notation.
+        reservation: Reservation.
+        wckey: Workload characterisation key; ``None`` gives none.
+        options: Further options of sbatch by their long names; ``True`` for those without a value.
+        max_parallel: Elements of one array that run at the same time.
+    """
+
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    gres: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None
+    reservation: str | None = None
+    wckey: str | None = None
+    options: Mapping[str, str | int | bool] = field(default_factory=dict)
+    max_parallel: int = 256
+
+
+class ArrayExecutor(SlurmExecutor):
+    """submitit's Slurm executor, always as an array, with one pickle of which every element gets a link.
+
+    Args:
+        folder: Folder for submitit's files.
+        python: Interpreter on the node.
+        slurm: Slurm's commands.
+        exports: Variables for the job.
+        parameters: What :func:`sbatch_parameters` gave.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        python: str,
+        slurm: Slurm,
+        exports: Mapping[str, str],
+        parameters: Mapping[str, object],
+    ) -> None:
+        super().__init__(folder, python=shlex.quote(python))
+        self._slurm = slurm
+        self._exports = exports
+        self.update_parameters(**parameters)
+
+    @classmethod
+    def affinity(cls) -> int:
+        """Work without srun at hand too: the text of a script needs none."""
+        return 2
+
+    def script(self, n_elements: int) -> str:
+        """Write the batch script of an array."""
+        self.parameters["map_count"] = n_elements
+        return str(self._make_submission_file_text(self._submitit_command_str, ""))
+
+    def _internal_process_submissions(self, delayed_submissions: list[DelayedSubmission]) -> list[Job[None]]:
+        """Submit; where Slurm refuses, the script is removed again. The pickles follow once the id is known."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        script_path = self.folder / "submission.sh"
+        script_path.write_text(self.script(len(delayed_submissions)))
+        try:
+            array_id = self._slurm.sbatch(script_path, self._exports)
+        except LaunchError:
+            script_path.unlink()
+            raise
+        return [SlurmJob(folder=self.folder, job_id=f"{array_id}_{k}") for k in range(len(delayed_submissions))]
+
+
+def sbatch_parameters(submission: Submission, options: SlurmOptions, *, exports: Sequence[str]) -> dict[str, object]:
+    """Say what submitit's executor is told, so that its script holds what the profile and the job ask for.
+
+    Variables are exported by name alone: their values come from sbatch's own environment and stand in no file.
+
+    Args:
+        submission: The batch.
+        options: What the cluster profile says.
+        exports: Names of the variables for the wrapper.
+    """
+    resources = submission.resources
+    named = {
+        "account": options.account,
+        "partition": options.partition,
+        "qos": options.qos,
+        "constraint": options.constraint,
+        "exclude": ",".join([*filter(None, [options.exclude]), *resources.exclude]) or None,
+    }
+    further: dict[str, object] = {
+        "export": ",".join(exports),
+        "mem": f"{math.ceil(resources.memory_bytes / 2**20)}M",
+        "requeue": "no-requeue" not in options.options,
+        "signal": f"B:USR2@{SIGNAL_LEAD_S}",
+    }
+    if options.reservation:
+        further["reservation"] = options.reservation
+    return {
+        **{name: value for name, value in named.items() if value},
+        **_gpu_parameters(resources, options.gres),
+        "job_name": submission.name,
+        "time": math.ceil(resources.time_limit_s / 60),
+        "nodes": resources.n_nodes,
+        "ntasks_per_node": 1,
+        "cpus_per_task": resources.n_cpus,
+        "array_parallelism": options.max_parallel,
+        "wckey": options.wckey,
+        "setup": SETUP,
+        "srun_args": ["--export=ALL"],  # without it srun would take the script's --export and drop what it sets
+        "additional_parameters": {name: value for name, value in {**further, **options.options}.items() if value},
+    }
+
+
+def write_pickles(submission: Submission, job_ids: Iterable[str]) -> None:
+    """Put the pickled call in place for jobs that have none: the node waits 60 s for it.
+
+    It is the same for every element, so a driver that adopts an array can write it as well.
+    """
+    delayed = DelayedSubmission(run_member, str(submission.folder / MEMBERS))
+    for job_id in job_ids:
+        path = SlurmJob(folder=submission.folder, job_id=job_id).paths.submitted_pickle
+        if not path.exists():
+            aside = path.with_suffix(".tmp")
+            delayed.dump(aside)
+            aside.replace(path)
+
+
+def _gpu_parameters(resources: Resources, gres: str | None) -> dict[str, object]:
+    if gres:
+        return {"gres": gres}
+    return {"gpus_per_node": resources.n_gpus} if resources.n_gpus else {}

@@ -1,0 +1,306 @@
+"""Jobs on this machine: a pool of slots over submitit's local executor, with what that lacks.
+
+The queue is in memory: a driver that dies takes it along, and the next one fills it again from the run folder.
+Jobs that run are in a session of their own and outlive the driver; the claim in the attempt folder tells whether
+one is alive. Starting an attempt twice is harmless, since its claim is exclusive.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from xautolm_hpc.clock import Clock
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.errors import LaunchError
+from xautolm_hpc.jobdir import (
+    MEMBERS,
+    OUTCOME,
+    VERDICT,
+    Claim,
+    Exit,
+    claim_path,
+    exit_path,
+    heartbeat_path,
+    restarts,
+)
+from xautolm_hpc.launcher import JobState, Submission
+from xautolm_hpc.node import boot_id, node_name, process_started
+from xautolm_hpc.records import from_json
+from xautolm_hpc.submit import processes
+from xautolm_hpc.submit.detached import LAUNCH_LOG, start_detached
+from xautolm_hpc.submit.environment import wrapper_environment
+from xautolm_hpc.submit.wrapper import run_member
+
+MAX_STARTS = 2
+"""Starts of an attempt that ends before its claim; then something is wrong with this machine."""
+
+HEARTBEAT_STALE_S = 300.0
+"""Seconds without a heartbeat after which a job of another machine, which cannot be looked at, counts as dead."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """What the pool remembers of one attempt; ``state`` is set once it ended for good."""
+
+    attempt_dir: Path
+    submission: Submission
+    index: int
+    job_id: str
+    is_queued: bool = True
+    is_cancelled: bool = False
+    n_starts: int = 0
+    process: "subprocess.Popen[bytes] | None" = None
+    gpus: tuple[str, ...] = ()
+    occupies: bool = False
+    state: JobState | None = None
+
+
+class LocalLauncher:
+    """Runs jobs on this machine, a limited number at a time, in the order they were submitted.
+
+    Args:
+        n_slots: Jobs that run at the same time, at least 1.
+        clock: Time.
+        python: Interpreter of controller and wrapper.
+        n_gpus: GPUs of this machine that the pool lends out; 0 leaves CUDA_VISIBLE_DEVICES as it is.
+        environment: Environment of controller and wrapper; by default a short list of this process's.
+    """
+
+    def __init__(
+        self,
+        n_slots: int,
+        clock: Clock,
+        *,
+        python: str = sys.executable,
+        n_gpus: int = 0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._n_slots = n_slots
+        self._clock = clock
+        self._python = python
+        self._environment = dict(wrapper_environment() if environment is None else environment)
+        lent = [name for name in self._environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        self._gpus = tuple(lent[:n_gpus] or map(str, range(n_gpus)))
+        self._jobs: dict[Path, _Job] = {}
+        self._here = (node_name(), boot_id())
+
+    def submit(self, submission: Submission) -> Mapping[Path, str]:
+        """Queue the attempts of a batch; :meth:`poll` starts them.
+
+        Returns:
+            Attempt folder -> job id.
+
+        Raises:
+            LaunchError: A job asks for more GPUs than the pool has.
+        """
+        wanted = submission.resources.n_gpus
+        if self._gpus and wanted > len(self._gpus):
+            raise LaunchError(
+                f"{submission.name} asks for {wanted} GPUs a job; this machine lends {len(self._gpus)}. "
+                "Lower job.n_gpus"
+            )
+        for index, attempt_dir in enumerate(submission.attempt_dirs):
+            job_id = f"local-{uuid.uuid4().hex[:12]}"
+            self._jobs[attempt_dir] = _Job(attempt_dir, submission, index, job_id)
+        return {path: self._jobs[path].job_id for path in submission.attempt_dirs}
+
+    def adopt(self, submission: Submission, known: Mapping[Path, str]) -> Mapping[Path, str]:
+        """Take over the jobs of a batch from an earlier driver: running ones are watched, the rest is queued again.
+
+        Args:
+            submission: The batch, as in its intent.
+            known: Attempt folder -> job id, as far as the ledger has them.
+
+        Returns:
+            Attempt folder -> job id of all attempts: none needs to be submitted again.
+        """
+        for index, attempt_dir in enumerate(submission.attempt_dirs):
+            if attempt_dir not in self._jobs:
+                claim = _last_claim(attempt_dir)
+                job_id = claim.job_id if claim else known.get(attempt_dir, f"local-{uuid.uuid4().hex[:12]}")
+                job = _Job(attempt_dir, submission, index, job_id, is_queued=not _has_begun(attempt_dir))
+                job.gpus = self._gpus_of(claim)
+                self._jobs[attempt_dir] = job
+        return {path: self._jobs[path].job_id for path in submission.attempt_dirs}
+
+    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobState]:
+        """Look at every job of the pool, start waiting ones on free slots, and tell the states asked for."""
+        for job in self._jobs.values():
+            self._look_at(job)
+        self._start_waiting()
+        return {path: self._state_of(path) for path in attempt_dirs}
+
+    def cancel(self, attempt_dirs: Sequence[Path]) -> None:
+        """Drop waiting jobs and end running ones; those that ended are left alone."""
+        for attempt_dir in attempt_dirs:
+            job = self._jobs.get(attempt_dir)
+            if job is not None and job.state is None:
+                job.is_cancelled = True
+                self._look_at(job)
+
+    def _state_of(self, attempt_dir: Path) -> JobState:
+        job = self._jobs.get(attempt_dir)
+        if job is None:
+            return JobState(state="UNKNOWN")
+        if job.state is not None:
+            return job.state
+        if job.is_queued:
+            return JobState(state="PENDING", reason="waits for a free slot", source="pool")
+        return JobState(state="RUNNING", node=self._here[0], source="process")
+
+    # what runs
+
+    def _look_at(self, job: _Job) -> None:
+        """Bring one job up to date: does it hold a slot, and has it ended for good?"""
+        if job.state is not None and not job.occupies:
+            return
+        if job.is_queued:
+            self._look_at_queued(job)
+            return
+        has_process = job.process is not None and job.process.poll() is None
+        claim = _last_claim(job.attempt_dir)
+        claimant_lives = claim is not None and self._is_alive(claim, job.attempt_dir)
+        job.occupies = has_process or claimant_lives
+        if job.is_cancelled and job.occupies:
+            self._interrupt(job, claim if claimant_lives else None)
+        if claim is not None:
+            job.state = self._claimed_state(job, claim)
+        elif not has_process:
+            self._give_up_or_queue(job)
+        if job.process is not None and not job.occupies:
+            processes.kill_all(processes.session_members(job.process.pid))  # what a killed wrapper left behind
+
+    def _look_at_queued(self, job: _Job) -> None:
+        if job.is_cancelled:
+            job.is_queued, job.state = False, JobState(state="CANCELLED", reason="never started", source="pool")
+        elif _has_begun(job.attempt_dir):  # a start by a driver that died since
+            job.is_queued = False
+            self._look_at(job)
+
+    def _claimed_state(self, job: _Job, claim: Claim) -> JobState | None:
+        """Tell how a claimed job ended; ``None`` while it runs."""
+        path = exit_path(job.attempt_dir, claim.restart)
+        if path.exists():
+            ended = from_json(Exit, read_json(path), where=str(path))
+            return JobState(
+                state="COMPLETED" if ended.returncode == 0 else "FAILED",
+                reason=ended.ended_by or "",
+                node=claim.node,
+                exit_code=ended.returncode,
+                ended_at=ended.ended_at,
+                source="process",
+            )
+        if job.occupies:
+            return None
+        return JobState(state="UNKNOWN", reason="the wrapper died", node=claim.node)
+
+    def _give_up_or_queue(self, job: _Job) -> None:
+        """Decide on a job whose process ended before it claimed the attempt."""
+        if job.is_cancelled:
+            job.state = JobState(state="CANCELLED", source="process")
+        elif (job.attempt_dir / OUTCOME).exists() or (job.attempt_dir / VERDICT).exists():
+            job.state = JobState(state="COMPLETED", source="process")
+        elif job.n_starts < MAX_STARTS:
+            job.is_queued = True
+        else:
+            code = job.process.returncode if job.process else None
+            job.state = JobState(state="FAILED", reason=self._launch_words(job), exit_code=code, source="process")
+
+    def _launch_words(self, job: _Job) -> str:
+        pid = job.process.pid if job.process else 0
+        paths = [job.submission.folder / f"{pid}_0_log.err", job.submission.folder / LAUNCH_LOG]
+        lines = [line for path in paths if path.exists() for line in path.read_text(errors="replace").splitlines()]
+        return (lines or ["the wrapper ended before it claimed the attempt"])[-1].strip()
+
+    def _is_alive(self, claim: Claim, attempt_dir: Path) -> bool:
+        node, boot = self._here
+        if claim.boot_id == boot:
+            return process_started(claim.pid) == claim.pid_started
+        if claim.node == node:  # this machine, before it was started again
+            return False
+        return self._clock.now() - _last_sign_of_life(attempt_dir, claim) < HEARTBEAT_STALE_S
+
+    def _interrupt(self, job: _Job, claim: Claim | None) -> None:
+        """Ask a job to end; the wrapper kills its worker. Repeated at every poll, should it have been deaf."""
+        with suppress(ProcessLookupError):
+            if claim is not None and claim.boot_id == self._here[1]:
+                os.kill(claim.pid, signal.SIGTERM)
+            elif job.process is not None:
+                job.process.send_signal(signal.SIGTERM)
+
+    # starting
+
+    def _start_waiting(self) -> None:
+        """Start as many waiting jobs as there are slots, and GPUs if the pool lends some."""
+        running = [job for job in self._jobs.values() if job.occupies]
+        free_gpus = [gpu for gpu in self._gpus if all(gpu not in job.gpus for job in running)]
+        n_free = self._n_slots - len(running)
+        for job in [job for job in self._jobs.values() if job.is_queued]:
+            n_gpus = max(1, job.submission.resources.n_gpus) if self._gpus else 0
+            if n_free < 1 or len(free_gpus) < n_gpus:
+                return  # in order: a job that needs more GPUs is not overtaken for ever
+            job.gpus, free_gpus = tuple(free_gpus[:n_gpus]), free_gpus[n_gpus:]
+            self._start(job)
+            n_free -= 1
+
+    def _start(self, job: _Job) -> None:
+        """Start one job; an interpreter that cannot be started ends it at once."""
+        environment = dict(self._environment)
+        if job.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(job.gpus)
+        members_path = str(job.submission.folder / MEMBERS)
+        job.is_queued = False
+        job.n_starts += 1
+        try:
+            job.process = start_detached(
+                partial(run_member, members_path, job.index, job_id=job.job_id),
+                job.submission.folder,
+                python=self._python,
+                environment=environment,
+            )
+        except OSError as error:
+            reason = f"`{self._python}` could not be started: {error}"
+            job.state = JobState(state="FAILED", reason=reason, source="pool")
+            return
+        job.occupies = True
+
+    def _gpus_of(self, claim: Claim | None) -> tuple[str, ...]:
+        """Tell which GPUs of the pool an adopted job holds: its wrapper's environment says so."""
+        if claim is None or not self._gpus or process_started(claim.pid) != claim.pid_started:
+            return ()
+        with suppress(OSError):
+            entries = Path(f"/proc/{claim.pid}/environ").read_bytes().split(b"\0")
+            for entry in entries:
+                name, _, value = entry.decode(errors="replace").partition("=")
+                if name == "CUDA_VISIBLE_DEVICES":
+                    return tuple(value.split(","))
+        return ()
+
+
+def _has_begun(attempt_dir: Path) -> bool:
+    ended = any((attempt_dir / name).exists() for name in (OUTCOME, VERDICT))
+    return ended or _last_claim(attempt_dir) is not None
+
+
+def _last_claim(attempt_dir: Path) -> Claim | None:
+    try:
+        claimed = restarts(attempt_dir)
+    except FileNotFoundError:  # somebody removed the folder
+        return None
+    if not claimed:
+        return None
+    path = claim_path(attempt_dir, claimed[-1])
+    return from_json(Claim, read_json(path), where=str(path))
+
+
+def _last_sign_of_life(attempt_dir: Path, claim: Claim) -> float:
+    with suppress(FileNotFoundError):
+        return heartbeat_path(attempt_dir, claim.restart).stat().st_mtime
+    return claim.claimed_at

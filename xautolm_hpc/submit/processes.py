@@ -1,0 +1,144 @@
+"""Processes of this node as the kernel's /proc shows them: who descends from whom, and the memory they hold."""
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""What reading /proc raises for a process that has ended, or is not ours."""
+
+
+def become_subreaper() -> None:
+    """Let orphans among this process's descendants become its own children, so that none escapes."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with(parent_pid: int) -> None:
+    """Let the kernel kill this process when its parent dies; called in the child before it becomes the worker.
+
+    Args:
+        parent_pid: The parent; if it is dead already, this process ends at once.
+    """
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def descendants(pid: int) -> list[int]:
+    """List all processes below one, zombies included, parents before children."""
+    children: dict[int, list[int]] = {}
+    for child, fields in _all_stats():
+        children.setdefault(int(fields[1]), []).append(child)
+    found = list(children.get(pid, []))
+    for parent in found:  # grows while it is walked
+        found += children.get(parent, [])
+    return found
+
+
+def session_members(session: int) -> list[int]:
+    """List all living processes of a session."""
+    return [pid for pid, fields in _all_stats() if int(fields[3]) == session and fields[0] != "Z"]
+
+
+def held_memory_bytes(pids: Iterable[int]) -> int:
+    """Add up the memory that processes hold; pages shared among them count once where the kernel tells."""
+    pids = list(pids)
+    if len(pids) == 1:
+        return _resident_bytes(pids[0])
+    return sum(_proportional_bytes(pid) for pid in pids)
+
+
+def peak_memory_bytes(pid: int) -> int:
+    """Read the highest resident memory a process ever had; 0 if it has ended."""
+    return _kilobytes(Path(f"/proc/{pid}/status"), "VmHWM:")
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    """Kill processes; those that have ended already are passed over."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def reap_strays(except_pid: int) -> None:
+    """Reap ended children of this process other than one, whose status somebody else waits for."""
+    me = os.getpid()
+    for pid, fields in _all_stats():
+        if fields[0] == "Z" and int(fields[1]) == me and pid != except_pid:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def n_oom_kills(membership_path: Path = Path("/proc/self/cgroup"), groups_dir: Path = Path("/sys/fs/cgroup")) -> int:
+    """Count the kills by the kernel's out-of-memory killer in a process's control group.
+
+    Args:
+        membership_path: Which groups the process is in, as the kernel writes it; of version 1 and 2.
+        groups_dir: Where the groups are mounted.
+
+    Returns:
+        The count since the group was made; 0 where it is unknown.
+    """
+    with suppress(OSError, ValueError):
+        for line in membership_path.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                found = _count(groups_dir / path.lstrip("/") / "memory.events")
+            elif "memory" in controllers.split(","):
+                found = _count(groups_dir / "memory" / path.lstrip("/") / "memory.oom_control")
+            else:
+                found = None
+            if found is not None:
+                return found
+    return 0
+
+
+def _count(path: Path) -> int | None:
+    if path.exists():
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    return None
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")
+
+
+def _all_stats() -> list[tuple[int, list[str]]]:
+    """Read (pid, fields) of every process; the fields begin with state, parent, group, session."""
+    stats = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdecimal():
+            with suppress(*GONE):
+                text = (path / "stat").read_text()
+                stats.append((int(path.name), text.rpartition(")")[2].split()))
+    return stats
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (*GONE, IndexError):
+        return 0
+
+
+def _proportional_bytes(pid: int) -> int:
+    return _kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") or _resident_bytes(pid)
+
+
+def _kilobytes(path: Path, name: str) -> int:
+    try:
+        for line in path.read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) * 1024
+    except GONE:
+        return 0
+    return 0

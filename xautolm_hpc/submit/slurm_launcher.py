@@ -1,0 +1,226 @@
+"""Jobs on a Slurm cluster, as arrays over submitit's Slurm executor, with what that lacks.
+
+submitit writes the batch script and runs the wrapper on the node; finding jobs, watching and cancelling them is
+done here through :mod:`xautolm_hpc.slurm`, so that a cluster without accounting, or a controller that does not
+answer for a while, costs nothing but patience.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from xautolm_hpc.clock import Clock
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.errors import LaunchError
+from xautolm_hpc.jobdir import MEMBERS, Claim, claim_path, restarts
+from xautolm_hpc.launcher import JobState, Submission
+from xautolm_hpc.records import from_json
+from xautolm_hpc.slurm import JobRow, Slurm
+from xautolm_hpc.submit.arrays import ArrayExecutor, SlurmOptions, sbatch_parameters, write_pickles
+from xautolm_hpc.submit.environment import wrapper_environment
+from xautolm_hpc.submit.wrapper import run_member
+
+SAME_AS = {
+    "STOPPED": "SUSPENDED",
+    "RESIZING": "RUNNING",
+    "SIGNALING": "RUNNING",
+    "STAGE_OUT": "COMPLETING",
+    "REQUEUE_HOLD": "PENDING",
+    "REQUEUE_FED": "PENDING",
+    "RESV_DEL_HOLD": "PENDING",
+    "SPECIAL_EXIT": "PENDING",
+    "REVOKED": "UNKNOWN",
+}
+"""Rarer states of Slurm, in the words the launcher protocol knows."""
+
+MAYBE_ACCEPTED = ("timed out", "did not answer", "unable to contact", "zero bytes", "communication connection")
+"""Words of sbatch after which the job may have been accepted nevertheless."""
+
+N_LOOKS = 3
+LOOK_AGAIN_S = 5.0
+
+
+class SlurmLauncher:
+    """Runs jobs on a Slurm cluster.
+
+    Args:
+        options: What the cluster profile says about sbatch.
+        clock: Time.
+        python: Interpreter of the wrapper on the node.
+        since: When the run began, seconds since the epoch: nothing before it is looked for in the accounts.
+        slurm: Slurm's commands.
+        environment: Variables that reach the wrapper; by default a short list of this process's.
+    """
+
+    def __init__(
+        self,
+        options: SlurmOptions,
+        clock: Clock,
+        *,
+        since: float,
+        python: str = sys.executable,
+        slurm: Slurm | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._options = options
+        self._clock = clock
+        self._python = python
+        self._since = since
+        self._slurm = slurm or Slurm()
+        self._environment = dict(wrapper_environment() if environment is None else environment)
+        self._job_ids: dict[Path, str] = {}
+        self._names: dict[Path, str] = {}
+        self._states: dict[Path, JobState] = {}
+
+    def sbatch_text(self, submission: Submission) -> str:
+        """Write the batch script of a submission without submitting it."""
+        return self._executor(submission).script(len(submission.attempt_dirs))
+
+    def submit(self, submission: Submission) -> Mapping[Path, str]:
+        """Submit a batch as one array.
+
+        Returns:
+            Attempt folder -> job id, ``<array>_<index>``.
+
+        Raises:
+            LaunchError: Slurm refused, with sbatch's words; nothing is left behind. After an answer that leaves it
+                open whether the array was accepted, it is looked for by its name first.
+        """
+        executor = self._executor(submission)
+        members_path = str(submission.folder / MEMBERS)
+        try:
+            jobs = executor.map_array(run_member, [members_path] * len(submission.attempt_dirs))
+        except LaunchError as error:
+            found = self._look_for(submission) if _may_be_accepted(error) else {}
+            if not found:
+                raise LaunchError(f"{submission.name}: {error}") from error
+            return self._remember(submission, found)
+        ids = [str(job.job_id) for job in jobs]
+        return self._remember(submission, dict(zip(submission.attempt_dirs, ids, strict=True)))
+
+    def adopt(self, submission: Submission, known: Mapping[Path, str]) -> Mapping[Path, str]:
+        """Find the jobs of a batch by their name; what the node still needs of them is put in place.
+
+        Args:
+            submission: The batch, as in its intent.
+            known: Attempt folder -> job id, as far as the ledger has them.
+
+        Returns:
+            Attempt folder -> job id for every attempt that was submitted; those not in it never were.
+
+        Raises:
+            LaunchError: The controller does not answer, so that resubmitting could run an attempt twice.
+        """
+        claimed = {path: claim.job_id for path in submission.attempt_dirs if (claim := _first_claim(path))}
+        found = {**known, **claimed}
+        if len(found) < len(submission.attempt_dirs):
+            rows = self._slurm.squeue([submission.name])
+            if rows is None:
+                raise LaunchError(
+                    f"{submission.name}: squeue does not answer, so its jobs cannot be found; submitting them again "
+                    "could run them twice. Try again when the controller is back"
+                )
+            rows += self._slurm.sacct([submission.name], since=self._since) or []
+            found = {**_members_of(submission, rows), **found}
+        return self._remember(submission, found)
+
+    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobState]:
+        """Ask for states: one squeue, and one sacct if a job is in it no more."""
+        watched = [path for path in attempt_dirs if path in self._job_ids]
+        if watched:
+            names = sorted({self._names[path] for path in watched})
+            rows = self._slurm.squeue(names)
+            queued = self._states_in(rows, watched)
+            self._states |= queued
+            if any(path not in queued or not queued[path].is_alive for path in watched):
+                accounts = self._states_in(self._slurm.sacct(names, since=self._since), watched)
+                self._states |= _believed(watched, queued, accounts=accounts, answered=rows is not None)
+        return {path: self._states.get(path, JobState(state="UNKNOWN")) for path in attempt_dirs}
+
+    def cancel(self, attempt_dirs: Sequence[Path]) -> None:
+        """Cancel jobs; those that ended already are left alone."""
+        job_ids = [self._job_ids[path] for path in attempt_dirs if path in self._job_ids]
+        if job_ids:
+            self._slurm.scancel(job_ids)
+
+    def _executor(self, submission: Submission) -> ArrayExecutor:
+        parameters = sbatch_parameters(submission, self._options, exports=sorted(self._environment))
+        return ArrayExecutor(
+            submission.folder,
+            python=self._python,
+            slurm=self._slurm,
+            exports=self._environment,
+            parameters=parameters,
+        )
+
+    def _look_for(self, submission: Submission) -> dict[Path, str]:
+        for _ in range(N_LOOKS):
+            rows = self._slurm.squeue([submission.name])
+            if rows is not None:
+                return _members_of(submission, rows)
+            self._clock.sleep(LOOK_AGAIN_S)
+        return {}
+
+    def _remember(self, submission: Submission, job_ids: Mapping[Path, str]) -> dict[Path, str]:
+        """Keep the ids, and see to it that every job that may still start finds its pickle."""
+        for path, job_id in job_ids.items():
+            self._job_ids[path], self._names[path] = job_id, submission.name
+            self._states.setdefault(path, JobState(state="PENDING", source="pool"))
+        write_pickles(submission, job_ids.values())
+        return dict(job_ids)
+
+    def _states_in(self, rows: list[JobRow] | None, paths: Iterable[Path]) -> dict[Path, JobState]:
+        by_id = {row.job_id: row for row in rows or []}
+        return {path: _state_of(by_id[self._job_ids[path]]) for path in paths if self._job_ids[path] in by_id}
+
+
+def _believed(
+    paths: Iterable[Path],
+    queued: Mapping[Path, JobState],
+    *,
+    accounts: Mapping[Path, JobState],
+    answered: bool,
+) -> dict[Path, JobState]:
+    """Say what sacct adds: how jobs ended. Whether one is alive, the controller knows better, if it answers."""
+    states = {}
+    for path in paths:
+        in_queue, in_accounts = queued.get(path), accounts.get(path)
+        if in_queue is not None and in_queue.is_alive:
+            continue
+        if in_accounts is not None and not (answered and in_accounts.is_alive):
+            states[path] = in_accounts
+        elif in_queue is None and answered:
+            states[path] = JobState(state="UNKNOWN", reason="neither squeue nor sacct knows the job")
+    return states
+
+
+def _members_of(submission: Submission, rows: Iterable[JobRow]) -> dict[Path, str]:
+    """Match array elements to attempts; of two arrays of one name the older one counts."""
+    found: dict[Path, str] = {}
+    for row in sorted(rows, key=lambda row: int(row.job_id.partition("_")[0]) if row.job_id[:1].isdecimal() else 0):
+        index = row.job_id.partition("_")[2]
+        if row.name == submission.name and index.isdecimal() and int(index) < len(submission.attempt_dirs):
+            found.setdefault(submission.attempt_dirs[int(index)], row.job_id)
+    return found
+
+
+def _first_claim(attempt_dir: Path) -> Claim | None:
+    for restart in restarts(attempt_dir)[:1]:
+        path = claim_path(attempt_dir, restart)
+        return from_json(Claim, read_json(path), where=str(path))
+    return None
+
+
+def _may_be_accepted(error: LaunchError) -> bool:
+    return any(words in str(error).lower() for words in MAYBE_ACCEPTED)
+
+
+def _state_of(row: JobRow) -> JobState:
+    return JobState(
+        state=SAME_AS.get(row.state, row.state),
+        reason=row.reason,
+        node=row.node,
+        exit_code=row.exit_code,
+        ended_at=row.ended_at,
+        source=row.source,
+    )

@@ -1,0 +1,147 @@
+"""Watches one worker on its node: limits, signals, memory, and that nothing of it is left behind."""
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from xautolm_hpc.jobdir import READY, Command
+from xautolm_hpc.submit import processes
+from xautolm_hpc.submit.signals import SignalInbox
+
+KILL_GRACE_S = 5.0
+"""Seconds between SIGTERM and SIGKILL of a worker that must end."""
+
+LOCAL_TICK_S = 0.5
+SLURM_TICK_S = 2.0
+"""Seconds between two looks; a signal or the worker's end is seen at once. Slurm keeps the limits itself."""
+
+
+class Watchdog:
+    """Watches a worker until it and all its descendants are gone.
+
+    Args:
+        process: The worker, leader of a process group of its own.
+        command: Its limits.
+        attempt_dir: Its attempt folder.
+        inbox: Signals sent to the wrapper.
+        checkpoint_at: Seconds since the epoch when the worker is told to checkpoint because the job's time ends,
+            or ``None``.
+
+    Attributes:
+        ended_by: Why the wrapper ended the worker, or ``None``.
+        message: The same in words, or ``None``.
+        peak_rss_bytes: Highest memory that the worker's processes held together.
+        asked_in_time: Whether it was told to checkpoint for a reason that asks for a requeue.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        command: Command,
+        *,
+        attempt_dir: Path,
+        inbox: SignalInbox,
+        checkpoint_at: float | None,
+    ) -> None:
+        self.ended_by: str | None = None
+        self.message: str | None = None
+        self.peak_rss_bytes = 0
+        self.asked_in_time = False
+        self._process = process
+        self._command = command
+        self._attempt_dir = attempt_dir
+        self._inbox = inbox
+        self._checkpoint_at = checkpoint_at
+        self._checkpoint_wanted = False
+        self._started = time.monotonic()
+        self._kill_at: float | None = None
+        self._held_bytes = 0
+        self._n_oom_kills = processes.n_oom_kills()
+
+    def watch(self) -> None:
+        """Watch until the worker has ended, then kill and reap whatever it left behind."""
+        tick_s = LOCAL_TICK_S if self._command.enforce_limits else SLURM_TICK_S
+        while self._process.poll() is None:
+            self._measure()
+            self._note_signals()
+            if self._command.enforce_limits and self.ended_by is None:
+                self._keep_limits()
+            self._pass_checkpoint_on()
+            if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                self._kill()
+            self._inbox.wait(tick_s)
+        self._sweep()
+        self._blame_oom_killer()
+
+    def _tree(self) -> list[int]:
+        return [self._process.pid, *processes.descendants(self._process.pid)]
+
+    def _measure(self) -> None:
+        tree = self._tree()
+        self._held_bytes = processes.held_memory_bytes(tree)
+        peaks = (processes.peak_memory_bytes(pid) for pid in tree)
+        self.peak_rss_bytes = max(self.peak_rss_bytes, self._held_bytes, *peaks)
+
+    def _note_signals(self) -> None:
+        """Take in what the job was told: that its time ends, or that it is to go."""
+        now = time.time()
+        time_ends = self._checkpoint_at is not None and now >= self._checkpoint_at
+        if time_ends or self._inbox.take(signal.SIGUSR2):
+            self._checkpoint_at = None
+            self._checkpoint_wanted = self.asked_in_time = True
+        if self._inbox.take(signal.SIGTERM):
+            if self._command.enforce_limits:
+                self._end("cancelled", "cancelled")
+            else:  # Slurm preempts or cancels; the seconds until its SIGKILL are for a checkpoint
+                self._checkpoint_wanted = True
+
+    def _keep_limits(self) -> None:
+        elapsed_s = time.monotonic() - self._started
+        limit_s, limit_bytes = self._command.wall_limit_s, self._command.memory_bytes
+        if elapsed_s > limit_s:
+            self._end("time_limit", f"ended after {elapsed_s:.1f} s; its limit was {limit_s:g} s")
+        elif self._held_bytes > limit_bytes:
+            held, limit = self._held_bytes / 2**20, limit_bytes / 2**20
+            self.ended_by, self.message = "host_oom", f"held {held:.0f} MiB of memory; its limit was {limit:.0f} MiB"
+            self._kill()  # memory does not wait
+
+    def _pass_checkpoint_on(self) -> None:
+        """Tell the leader to checkpoint, once it can hear: before that the signal would kill it."""
+        if self._checkpoint_wanted and (self._attempt_dir / READY).exists():
+            self._checkpoint_wanted = False
+            self._process.send_signal(signal.SIGUSR1)
+
+    def _end(self, ended_by: str, message: str) -> None:
+        if self.ended_by is None:
+            self.ended_by, self.message = ended_by, message
+            self._kill_at = time.monotonic() + KILL_GRACE_S
+            self._signal_group(signal.SIGTERM)
+
+    def _kill(self) -> None:
+        tree = self._tree()
+        self._signal_group(signal.SIGKILL)
+        processes.kill_all(tree[1:])
+
+    def _signal_group(self, number: int) -> None:
+        if self._process.poll() is None:  # not reaped yet, so the group's number cannot be another's
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    def _sweep(self) -> None:
+        """Kill what the worker left behind: its orphans are this process's children by now."""
+        deadline = time.monotonic() + KILL_GRACE_S
+        while time.monotonic() < deadline:
+            left = processes.descendants(os.getpid())
+            if not left:
+                return
+            processes.kill_all(left)
+            processes.reap_strays(except_pid=self._process.pid)
+            self._inbox.wait(0.05)
+
+    def _blame_oom_killer(self) -> None:
+        was_killed = self._process.returncode == -signal.SIGKILL and self.ended_by is None
+        if was_killed and processes.n_oom_kills() > self._n_oom_kills:
+            self.ended_by, self.message = "host_oom", "killed by the kernel: the job's memory was used up"

@@ -1,0 +1,179 @@
+"""Runs on the compute node around one worker: claims the attempt, starts the worker, watches it, says how it ended.
+
+submitit calls :func:`run_member`, the same function for every element of an array. The claim decides who runs an
+attempt, so a job that was submitted or started twice runs once.
+"""
+
+import os
+import subprocess
+import time
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from xautolm_hpc.durable import create_json, read_json
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.jobdir import (
+    CHECKPOINT_EXIT_STATUS,
+    COMMAND,
+    OUTCOME,
+    READY,
+    VERDICT,
+    Claim,
+    Command,
+    Exit,
+    claim_path,
+    exit_path,
+    read_members,
+    restarts,
+)
+from xautolm_hpc.node import boot_id, node_name, process_started
+from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.slurm import Slurm
+from xautolm_hpc.submit.environment import node_environment
+from xautolm_hpc.submit.processes import become_subreaper, die_with
+from xautolm_hpc.submit.signals import SignalInbox
+from xautolm_hpc.submit.watchdog import Watchdog
+
+CHECKPOINT_LEAD_S = 120.0
+"""Seconds before the end of a job's time at which its worker is told to checkpoint; a fifth of a short job's time."""
+
+MAX_RESTARTS = 4
+"""Restarts after which the wrapper asks for no further one; Slurm itself holds a job after five."""
+
+
+def run_member(members_path: str, index: int | None = None, *, job_id: str | None = None) -> None:
+    """Run one attempt of a submission, unless another job has claimed it or it has ended.
+
+    Args:
+        members_path: ``members.json`` of the submission.
+        index: Place of the attempt in it; by default Slurm's array index, else 0.
+        job_id: Id of this job; by default Slurm's.
+
+    Raises:
+        InputError: ``members.json`` is damaged or has no such place.
+    """
+    inbox = SignalInbox()
+    os.umask(0o077)
+    if index is None:
+        index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+    attempt_dir = _find_member(Path(members_path), index)
+    restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    claim = describe_claim(job_id or slurm_job_id(), restart)
+    if not claim_attempt(attempt_dir, claim):
+        return
+    become_subreaper()
+    ended, wants_requeue = _run_worker(attempt_dir, inbox)
+    create_json(exit_path(attempt_dir, restart), to_json(ended))
+    if wants_requeue and restart < MAX_RESTARTS:
+        Slurm().requeue(claim.job_id)
+
+
+def slurm_job_id() -> str:
+    """Name the Slurm job this process belongs to, as squeue does: ``123_4`` or ``123``.
+
+    Raises:
+        InputError: There is none.
+    """
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    if array and task:
+        return f"{array}_{task}"
+    job_id = os.environ.get("SLURM_JOB_ID")
+    if not job_id:
+        raise InputError("no job id: neither given nor SLURM_JOB_ID set; the wrapper is started by a launcher")
+    return job_id
+
+
+def describe_claim(job_id: str, restart: int) -> Claim:
+    """Describe this process as the one that runs an attempt."""
+    pid = os.getpid()
+    return Claim(
+        job_id=job_id,
+        node=node_name(),
+        restart=restart,
+        pid=pid,
+        pid_started=process_started(pid) or 0,
+        boot_id=boot_id(),
+        claimed_at=time.time(),
+    )
+
+
+def claim_attempt(attempt_dir: Path, claim: Claim) -> bool:
+    """Claim an attempt for one job.
+
+    Returns:
+        Whether it may run. If not, the attempt has ended or is another job's, and nothing was written, save
+        where two jobs of different restart counts met: then neither runs, and the attempt is lost and retried.
+    """
+    if (attempt_dir / OUTCOME).exists() or (attempt_dir / VERDICT).exists():
+        return False
+    if _is_foreign(attempt_dir, claim.job_id):
+        return False
+    if not create_json(claim_path(attempt_dir, claim.restart), to_json(claim)):
+        return False
+    return not _is_foreign(attempt_dir, claim.job_id)
+
+
+def _is_foreign(attempt_dir: Path, job_id: str) -> bool:
+    paths = [claim_path(attempt_dir, restart) for restart in restarts(attempt_dir)]
+    return any(from_json(Claim, read_json(path), where=str(path)).job_id != job_id for path in paths)
+
+
+def _find_member(members_path: Path, index: int) -> Path:
+    members = read_members(members_path)
+    if not 0 <= index < len(members):
+        raise InputError(f"`{members_path}` has {len(members)} places, no place {index}")
+    return members[index]
+
+
+def _run_worker(attempt_dir: Path, inbox: SignalInbox) -> tuple[Exit, bool]:
+    """Start the worker and watch it to its end; says how it ended and whether the job is to be requeued."""
+    started_at = time.time()
+    path = attempt_dir / COMMAND
+    (attempt_dir / READY).unlink(missing_ok=True)  # of the run before a requeue
+    try:
+        command = from_json(Command, read_json(path), where=str(path))
+        process = _start(command, attempt_dir)
+    except (OSError, InputError, ValueError, subprocess.SubprocessError) as error:
+        message = f"the worker could not be started: {error}"
+        ended_at = time.time()
+        return Exit(
+            returncode=None, ended_by="launch_failure", started_at=started_at, ended_at=ended_at, message=message
+        ), False
+    lead_s = min(CHECKPOINT_LEAD_S, command.wall_limit_s / 5)
+    checkpoint_at = None if command.enforce_limits else _job_end(started_at, command) - lead_s
+    watchdog = Watchdog(process, command, attempt_dir=attempt_dir, inbox=inbox, checkpoint_at=checkpoint_at)
+    watchdog.watch()
+    ended = Exit(
+        returncode=process.returncode,
+        ended_by=watchdog.ended_by,
+        started_at=started_at,
+        ended_at=time.time(),
+        peak_rss_bytes=watchdog.peak_rss_bytes or None,
+        message=watchdog.message,
+    )
+    checkpointed = process.returncode == CHECKPOINT_EXIT_STATUS and watchdog.asked_in_time
+    return ended, checkpointed and not command.enforce_limits
+
+
+def _start(command: Command, attempt_dir: Path) -> subprocess.Popen[bytes]:
+    """Start the worker in a process group of its own; it dies with this process."""
+    with ExitStack() as files:
+        stdout = files.enter_context((attempt_dir / "stdout").open("ab"))
+        stderr = files.enter_context((attempt_dir / "stderr").open("ab"))
+        return subprocess.Popen(
+            [*command.argv, str(attempt_dir)],
+            env={**command.environment, **node_environment()},
+            cwd=attempt_dir,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            process_group=0,
+            umask=0o077,
+            preexec_fn=partial(die_with, os.getpid()),
+        )
+
+
+def _job_end(started_at: float, command: Command) -> float:
+    """Tell when the job's time is over: Slurm says so since 22.05; before, the job started at most now."""
+    return float(os.environ.get("SLURM_JOB_END_TIME") or started_at + command.wall_limit_s)
