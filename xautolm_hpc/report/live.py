@@ -1,0 +1,164 @@
+"""A run shown while it goes on: a table that stays in place on a terminal, lines in a log file, or nothing."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import IO, Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+
+from xautolm_hpc.clock import Clock, SystemClock
+from xautolm_hpc.report.frame import STARTED, best_text, draw_frame, spent_text
+from xautolm_hpc.report.safe_text import one_line
+from xautolm_hpc.report.screen import harmless
+from xautolm_hpc.view import RunView, TrialView, Watcher
+
+PHASES = {
+    "profile": "profile: measuring the task and the system",
+    "priors": "priors: weighing past experiences",
+    "report": "report: writing tables and figure",
+    "done": "done",
+}
+"""Phases told in a log; generations and commits have their own lines."""
+
+
+class OpenView(Watcher, Protocol):
+    """A watcher that is open inside ``with``, and leaves the terminal as it was."""
+
+    def __enter__(self) -> Self:
+        """Open the view."""
+        ...
+
+    def __exit__(self, *details: object) -> None:
+        """Close the view, whatever happened."""
+        ...
+
+
+class _View:
+    """What views have in common: nothing to open or close."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        return None
+
+
+class QuietView(_View):
+    """Shows nothing."""
+
+    def show(self, view: RunView) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+
+class LiveView(_View):
+    """Shows the present generation as a table that stays in place, lasting lines above it.
+
+    Args:
+        console: A terminal.
+        clock: Time; between two polls the trials' clocks go on.
+    """
+
+    def __init__(self, console: Console, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._view: RunView | None = None
+        self._shown_at = 0.0
+        self._live = Live(console=console, get_renderable=self._frame, refresh_per_second=1, vertical_overflow="crop")
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._live.stop()
+
+    def show(self, view: RunView) -> None:
+        """Show the run as it is now."""
+        self._shown_at, self._view = self._clock.now(), view
+        if self._live.is_started:
+            self._live.refresh()
+
+    def say(self, text: str) -> None:
+        """Tell one lasting line; it scrolls up while the table stays."""
+        self._live.console.print(harmless(text))
+
+    def _frame(self) -> Group:
+        """Draw the run; called at every poll and, from a thread of rich, once a second."""
+        view, since_s = self._view, self._clock.now() - self._shown_at
+        if view is None:
+            return Group()
+        return draw_frame(view, since_s=max(0.0, since_s), height=self._live.console.height)
+
+
+class PlainView(_View):
+    """Tells what changed, a line each, for log files and pipes; each change once.
+
+    How a trial ended and that a generation was committed is said by the search itself; this view adds what nobody
+    says: phases, trials that started, and where the run stands after each commit.
+
+    Args:
+        stream: Where to; every line is flushed.
+        clock: Time, for the stamp of each line.
+    """
+
+    def __init__(self, stream: IO[str], clock: Clock | None = None) -> None:
+        self._stream = stream
+        self._clock = clock or SystemClock()
+        self._phase = ""
+        self._note = ""
+        self._n_generations: int | None = None
+        self._started: set[tuple[int, int]] = set()
+
+    def show(self, view: RunView) -> None:
+        """Tell what changed since the last time."""
+        if view.phase != self._phase and view.phase in PHASES:
+            self.say(PHASES[view.phase])
+        if view.note and view.note != self._note:
+            self.say(view.note)
+        self._tell_committed(view)
+        self._tell_started(view.trials)
+        self._phase, self._note = view.phase, view.note
+
+    def say(self, text: str) -> None:
+        """Tell one line, with the time in UTC."""
+        at = datetime.fromtimestamp(self._clock.now(), UTC)
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        known = one_line(text).encode(encoding, "backslashreplace").decode(encoding)
+        self._stream.write(f"{at:%Y-%m-%dT%H:%M:%SZ}  {known}\n")
+        self._stream.flush()
+
+    def _tell_committed(self, view: RunView) -> None:
+        """Say where the run stands after a commit; at the start, where a resumed run goes on."""
+        n_committed = view.spent.n_generations
+        if n_committed != (self._n_generations or 0):
+            planned = "" if view.n_generations is None else f" of {view.n_generations}"
+            self.say(
+                f"{n_committed}{planned} generations committed: {view.n_succeeded} trials succeeded, "
+                f"{view.n_failed} failed; {best_text(view.best)}; {spent_text(view.spent)}"
+            )
+        self._n_generations = n_committed
+
+    def _tell_started(self, trials: Iterable[TrialView]) -> None:
+        """Tell each attempt that is seen at work for the first time."""
+        for trial in trials:
+            key = (trial.trial, trial.attempt)
+            if trial.state in STARTED and key not in self._started:
+                self._started.add(key)
+                attempt = f" (attempt {trial.attempt})" if trial.attempt else ""
+                where = f" on {trial.node}" if trial.node else ""
+                self.say(f"trial {trial.trial}{attempt} {trial.model} {trial.method}: started{where}")
+
+
+def choose_view(console: Console, *, quiet: bool) -> OpenView:
+    """Choose how a run is shown: in place on a terminal, as lines elsewhere, not at all when ``quiet``.
+
+    Args:
+        console: Where to.
+        quiet: Whether to show nothing.
+    """
+    if quiet:
+        return QuietView()
+    return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else PlainView(console.file)

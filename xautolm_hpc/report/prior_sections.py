@@ -1,0 +1,119 @@
+"""What past experiences made of the search: the prior against uniform, and which experiences moved it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xautolm_hpc.report.quantities import counted
+from xautolm_hpc.report.table import Section, Table
+
+Prior = Mapping[str, Any]
+Member = Mapping[str, Any]
+
+N_MEMBERS, N_EXPLAINED, N_EXPERIENCES = 20, 3, 3
+"""Rows of a table of probabilities; members of each group whose prior is explained; experiences for each."""
+
+UNCHANGED = 5e-5
+"""A difference of probabilities that is 0 in the shown digits."""
+
+
+def prior_sections(prior: Prior) -> list[Section]:
+    """Tell what the prior is made of, how it differs from uniform and why.
+
+    Args:
+        prior: The summary's ``prior``, of :func:`xautolm_hpc.report.priors.summarise_prior`.
+    """
+    if prior["kind"] == "uniform":
+        line = "The search started from the uniform distribution: it used no past experience."
+        return [Section(title="Prior", facts=_facts(prior), lines=(line,))]
+    sections = [
+        Section(title="Prior", facts=_facts(prior), lines=_verdict(prior)),
+        _probabilities(prior["models"], heading="Model"),
+        _probabilities(prior["methods"], heading="Method"),
+        _moved(prior),
+    ]
+    return [section for section in sections if section is not None]
+
+
+def _facts(prior: Prior) -> tuple[tuple[str, str], ...]:
+    """Say what kind of prior it is and how many experiences it is made of, as far as that is known."""
+    counts = prior["counts"]
+    facts = [("Kind", prior["kind"])]
+    if "records" in counts:
+        skipped = sum(counts.get("skipped", {}).values())
+        facts.append(("Store", f"{counted(counts['records'], 'record')}, of which {skipped:,} are no evidence"))
+    if "positives" in counts and "negatives" in counts:
+        facts.append(("Evidence", _of_each(counts["positives"], counts["negatives"])))
+    if "selected_positives" in counts and "selected_negatives" in counts:
+        used = _of_each(counts["selected_positives"], counts["selected_negatives"])
+        outside = counts.get("outside_space", 0)
+        facts.append(("Weighed", f"{used}, of which {outside:,} are about nothing in this search space"))
+    return tuple(facts)
+
+
+def _of_each(n_positive: int, n_negative: int) -> str:
+    return f"{counted(n_positive, 'success', plural='successes')} and {counted(n_negative, 'failure')}"
+
+
+def _verdict(prior: Prior) -> tuple[str, ...]:
+    members = [*prior["models"], *prior["methods"]]
+    if not members:
+        return ("Its probabilities were not recorded.",)
+    if all(abs(_shift(member)) < UNCHANGED for member in members):
+        return ("No past experience moved a model or a method: the search started as from uniform.",)
+    return ()
+
+
+def _probabilities(members: Sequence[Member], *, heading: str) -> Section | None:
+    """Draw one group's prior up beside uniform."""
+    rows = tuple(
+        (member["name"], f"{member['prior']:.4f}", f"{member['uniform']:.4f}", f"{round(_shift(member), 4) + 0.0:+.4f}")
+        for member in members[:N_MEMBERS]
+    )
+    columns = (heading, "Prior", "Uniform", "Difference")
+    n_left = len(members) - len(rows)
+    lines = (f"The {len(rows)} most probable; {n_left:,} more stand in report.json.",) if n_left else ()
+    table = Table(columns, rows, frozenset(columns[1:]))
+    return Section(title=f"Prior against uniform: {heading.lower()}s", lines=lines, table=table) if rows else None
+
+
+def _moved(prior: Prior) -> Section | None:
+    """List the experiences that moved the models and methods furthest from uniform."""
+    rows = tuple(
+        row
+        for group, noun in (("models", "model"), ("methods", "method"))
+        for member in _furthest(prior[group])
+        for row in _reasons(member, noun)
+    )
+    columns = ("Probability of", "Moved by", "Experience", "Its task", "Its model", "Its method", "Result", "Weight")
+    table = Table(columns, rows, frozenset({"Moved by", "Weight"}))
+    lines = (
+        "For the models and methods furthest from uniform, the experiences that moved them most. An experience of "
+        "another model moves a probability too, for the probabilities add up to 1.",
+    )
+    return Section(title="Experiences that moved the prior", lines=lines, table=table) if rows else None
+
+
+def _furthest(members: Sequence[Member]) -> list[Member]:
+    moved = [member for member in members if abs(_shift(member)) >= UNCHANGED]
+    return sorted(moved, key=lambda member: -abs(_shift(member)))[:N_EXPLAINED]
+
+
+def _reasons(member: Member, noun: str) -> list[tuple[str, ...]]:
+    """Write a row for each of the experiences that moved one probability most."""
+    return [
+        (
+            f"{noun} {member['name']}",
+            f"{reason['contribution']:+.5f}",
+            reason["id"][:12],
+            reason["task"],
+            reason["model"],
+            reason["method"],
+            reason["kind"] or reason["status"],
+            f"{reason['weight']:.3f}",
+        )
+        for reason in member["moved_by"][:N_EXPERIENCES]
+    ]
+
+
+def _shift(member: Member) -> float:
+    return float(member["prior"]) - float(member["uniform"])

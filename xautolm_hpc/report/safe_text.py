@@ -1,0 +1,57 @@
+"""Foreign text made harmless before it is shown.
+
+Messages of failed trials, model names and node names come from other programs and other sites. A terminal must not
+obey them, a Markdown viewer must not run them.
+"""
+
+import html
+import re
+import unicodedata
+
+INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories that move the cursor, reorder or hide text: control, format (bidi overrides), surrogate, line."""
+
+MARKDOWN_SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
+AUTOMATIC = re.compile(r"(?<=\w):(?=//)|(?<=\bwww)\.|[@$]", flags=re.IGNORECASE)
+"""What viewers turn into links, mentions and formulas without being told to."""
+
+
+def escape_controls(text: str) -> str:
+    """Escape every control, bidi and other invisible character but line ends and tabs: a log stays readable.
+
+    ESC, for instance, becomes a backslash and ``x1b``. The result encodes as UTF-8 whatever ``text`` holds.
+    """
+    return "".join(_escaped(c) if c not in "\n\t" and unicodedata.category(c) in INVISIBLE else c for c in text)
+
+
+def one_line(text: str) -> str:
+    """Escape like :func:`escape_controls`, line ends and tabs too: the result is one line."""
+    return escape_controls(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def shortened(text: str, max_chars: int) -> str:
+    """Cut a text to at most ``max_chars`` characters; an ellipsis says that it was cut."""
+    return text if len(text) <= max_chars else text[: max_chars - 1].rstrip() + "…"
+
+
+def last_line(message: str, *, max_chars: int = 200) -> str:
+    """Take the last line of a message that says something, as one harmless line of at most ``max_chars``.
+
+    The last line of a traceback names the error; the lines above it are for the log.
+    """
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return shortened(one_line(lines[-1]), max_chars) if lines else ""
+
+
+def markdown_text(text: str) -> str:
+    """Escape a text so that Markdown shows it as it is: no markup, HTML, link or table cell comes of it."""
+    entities = html.escape(one_line(text), quote=False)
+    literal = MARKDOWN_SPECIAL.sub(lambda found: "\\" + found[0], entities)
+    return AUTOMATIC.sub(lambda found: f"&#{ord(found[0])};", literal)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if code < 0x100:
+        return "\\r" if character == "\r" else f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

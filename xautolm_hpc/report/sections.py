@@ -1,0 +1,216 @@
+"""The report as sections of facts, sentences and tables; screen and Markdown only differ in how they draw them.
+
+Texts in sections are as they came from trials and stores: whoever draws them makes them harmless.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xautolm_hpc.report.prior_sections import prior_sections
+from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, counted, duration_text, value_text
+from xautolm_hpc.report.safe_text import last_line
+from xautolm_hpc.report.table import Section, Table
+
+Summary = Mapping[str, Any]
+Trial = Mapping[str, Any]
+
+SHOWN_BESIDE = (
+    "accuracy",
+    "exact_match",
+    "evaluation_time_s",
+    "gpu_energy_j",
+    "cpu_energy_j",
+    "peak_gpu_memory_bytes",
+)
+"""Measures shown beside the objectives where at least one trial has them."""
+
+
+def report_sections(summary: Summary) -> list[Section]:
+    """Put the report together from what :func:`xautolm_hpc.report.summary.summarise` gave, in reading order."""
+    sections = [
+        _overview(summary),
+        _front(summary),
+        _hyperparameters(summary),
+        _dominated(summary),
+        _unranked(summary),
+        _failures(summary),
+        _refusals(summary),
+        _cost(summary),
+        *prior_sections(summary["prior"]),
+    ]
+    return [section for section in sections if section is not None]
+
+
+def measure(trial: Trial, name: str) -> float | None:
+    """Look a metric or a cost of a trial of the summary up; ``None`` where it is unknown."""
+    value = trial.get(name, trial["metrics"].get(name))
+    return None if value is None else float(value)
+
+
+def totals_line(summary: Summary) -> str:
+    """Say in one line how many trials there were and what they cost."""
+    counts, spent, n_refused = summary["counts"], summary["spent"], sum(summary["refusals"].values())
+    trials = f"{counted(counts['trials'], 'trial')}: {counts['succeeded']:,} succeeded, {counts['failed']:,} failed"
+    refused = f"{counted(n_refused, 'pipeline')} refused before submission"
+    return f"{trials} · {refused} · {duration_text(spent['trial_s'])} of trials · energy: {energy_text(spent)}"
+
+
+def energy_text(spent: Mapping[str, Any]) -> str:
+    """Write the energy of a run, or that nothing measured it."""
+    if spent["energy_kwh"] is None:
+        return "not measured on this machine"
+    return f"{spent['energy_kwh']:.4g} kWh"
+
+
+def _overview(summary: Summary) -> Section:
+    """Say what was searched, why it ended and what came of it."""
+    task, counts = summary["task"], summary["counts"]
+    rows = ", ".join(f"{n:,} {split}" for split, n in task["rows"].items())
+    facts = (
+        ("Task", f"{task['name']} ({task['kind']}, {task['metric']}); rows: {rows}"),
+        ("Objectives", ", ".join(f"{o['name']} ({o['better']} is better)" for o in summary["objectives"])),
+        ("Ended because", summary["run"]["finish"]),
+        ("Best trial", _best_text(summary)),
+        ("Majority baseline", _majority_text(summary)),
+        ("Trials", _trials_text(counts)),
+        ("Attempts", _attempts_text(counts)),
+    )
+    return Section(title="Overview", facts=facts)
+
+
+def _best_text(summary: Summary) -> str:
+    best = summary["best"]
+    if best is None:
+        return "none: no trial succeeded"
+    first = summary["objectives"][0]["name"]
+    quantity = QUANTITIES[first]
+    value = quantity.text_with_unit(measure(best, first))
+    return f"trial {best['trial']} with {quantity.title} {value}: {best['model']}, {best['method']}"
+
+
+def _majority_text(summary: Summary) -> str:
+    majority, margin = summary["majority_f1"], summary["margin"]
+    if majority is None:
+        return "unknown: the task has no labels, or the profile did not measure it"
+    if margin is None:
+        return f"F1 {majority:.4f}"
+    words = "above" if margin > 0 else "NOT above"
+    return f"F1 {majority:.4f}; the best trial is {words} it ({margin:+.4f})"
+
+
+def _trials_text(counts: Mapping[str, int]) -> str:
+    text = (
+        f"{counts['trials']:,}: {counts['succeeded']:,} succeeded, {counts['failed_pipeline']:,} failed by their "
+        f"pipeline, {counts['failed_infrastructure']:,} by the infrastructure"
+    )
+    suspect = f"; {counts['suspect']:,} suspect (equal failures that stopped the search; no evidence until accepted)"
+    return text + (suspect if counts["suspect"] else "")
+
+
+def _attempts_text(counts: Mapping[str, int]) -> str:
+    retries = counted(counts["retries"], "retry", plural="retries")
+    restarts = f", {counted(counts['restarts'], 'requeue')}" if counts["restarts"] else ""
+    return f"{counts['attempts']:,} ({retries}{restarts})"
+
+
+def _front(summary: Summary) -> Section:
+    trials, title = summary["front"], "Pareto set"
+    if not trials:
+        reason = "No trial succeeded." if not summary["unranked"] else _missing_text(summary)
+        return Section(title=title, lines=(f"The Pareto set is empty. {reason}",))
+    n_dominated = len(summary["dominated"])
+    beaten = f"{counted(n_dominated, 'other trial')} {'is' if n_dominated == 1 else 'are'} dominated"
+    line = f"No trial beats these in every objective; {beaten}."
+    return Section(title=title, lines=(line,), table=_trial_table(summary, trials))
+
+
+def _hyperparameters(summary: Summary) -> Section | None:
+    rows = tuple(
+        (str(trial["trial"]), f"{trial['model']}, {trial['method']}", _params_text(trial["params"]))
+        for trial in summary["front"]
+    )
+    table = Table(("Trial", "Model, method", "Hyperparameters"), rows, frozenset({"Trial"}))
+    return Section(title="Hyperparameters of the Pareto set", table=table) if rows else None
+
+
+def _params_text(params: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} = {value_text(value)}" for name, value in sorted(params.items())) or UNKNOWN
+
+
+def _dominated(summary: Summary) -> Section | None:
+    trials = summary["dominated"]
+    line = "A trial of the Pareto set is at least as good in every objective and better in one."
+    table = _trial_table(summary, trials)
+    return Section(title="Dominated trials", lines=(line,), table=table, on_screen=False) if trials else None
+
+
+def _unranked(summary: Summary) -> Section | None:
+    trials = summary["unranked"]
+    table = _trial_table(summary, trials)
+    lines = (_missing_text(summary),)
+    return Section(title="Succeeded, but not comparable", lines=lines, table=table) if trials else None
+
+
+def _missing_text(summary: Summary) -> str:
+    trials = summary["unranked"]
+    names = [o["name"] for o in summary["objectives"] if any(measure(t, o["name"]) is None for t in trials)]
+    return f"{counted(len(trials), 'trial')} succeeded without a known value of {' or '.join(names)}."
+
+
+def _trial_table(summary: Summary, trials: Sequence[Trial]) -> Table:
+    """Draw trials up with their objectives first, then what else was measured of at least one of them."""
+    objectives = [objective["name"] for objective in summary["objectives"]]
+    beside = [name for name in ("f1", *SHOWN_BESIDE) if name not in objectives]
+    names = [*objectives, *(name for name in beside if any(measure(trial, name) is not None for trial in trials))]
+    headings = tuple(QUANTITIES[name].heading for name in names)
+    rows = tuple(
+        (str(t["trial"]), t["model"], t["method"], *(QUANTITIES[name].text(measure(t, name)) for name in names))
+        for t in trials
+    )
+    return Table(("Trial", "Model", "Method", *headings), rows, frozenset({"Trial", *headings}))
+
+
+def _failures(summary: Summary) -> Section:
+    """Count failures by origin and kind, each with an example."""
+    if not summary["failures"]:
+        return Section(title="Failures", lines=("No attempt failed.",))
+    line = "A trial counts under its last attempt's failure; an attempt that was tried again counts as attempt only."
+    columns = ("Origin", "Kind", "Trials", "Attempts", "Example")
+    rows = tuple(
+        (
+            failure["origin"] or UNKNOWN,
+            failure["kind"] or UNKNOWN,
+            f"{failure['trials']:,}",
+            f"{failure['attempts']:,}",
+            last_line(failure["message"] or "") or UNKNOWN,
+        )
+        for failure in summary["failures"]
+    )
+    return Section(title="Failures", lines=(line,), table=Table(columns, rows, frozenset({"Trials", "Attempts"})))
+
+
+def _refusals(summary: Summary) -> Section:
+    title = "Refused before submission"
+    if not summary["refusals"]:
+        return Section(title=title, lines=("No pipeline was refused.",))
+    line = "Pipelines that were drawn and not submitted, by the constraint that refused them."
+    rows = tuple((name, f"{count:,}") for name, count in summary["refusals"].items())
+    return Section(title=title, lines=(line,), table=Table(("Constraint", "Pipelines"), rows, frozenset({"Pipelines"})))
+
+
+def _cost(summary: Summary) -> Section:
+    """Say what the run has cost, and for energy who measured it in how many attempts."""
+    spent, counts = summary["spent"], summary["counts"]
+    energy = energy_text(spent)
+    if spent["energy_kwh"] is not None:
+        source, scope = "+".join(spent["energy_sources"]), ", ".join(spent["energy_scopes"])
+        n_known = f"{spent['attempts_with_energy']:,} of {counted(counts['attempts'], 'attempt')}"
+        energy += f", measured in {n_known}" + (f" ({source}; scope: {scope})" if source else "")
+    facts = (
+        ("Generations", f"{spent['generations']:,}"),
+        ("Wall time of the driver", duration_text(spent["wall_s"])),
+        ("Time of trials", f"{duration_text(spent['trial_s'])}, failed and repeated attempts included"),
+        ("GPU time", f"{spent['gpu_h']:.3g} GPU-hours"),
+        ("Energy", energy),
+    )
+    return Section(title="Cost", facts=facts)

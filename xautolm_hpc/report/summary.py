@@ -1,0 +1,164 @@
+"""The report as plain data: what ``report.json`` holds and every other form of the report is made of."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from xautolm_hpc.records import OBJECTIVES, Experience, Task
+from xautolm_hpc.report.pareto import has_objectives, split_front
+from xautolm_hpc.report.priors import summarise_prior
+from xautolm_hpc.report.quantities import J_PER_KWH
+from xautolm_hpc.view import RunFacts, Spent
+
+MEASURES = (
+    "load_s",
+    "train_s",
+    "eval_s",
+    "evaluation_time_s",
+    "queue_s",
+    "retry_s",
+    "gpu_energy_j",
+    "cpu_energy_j",
+    "peak_gpu_memory_bytes",
+    "peak_rss_bytes",
+    "n_steps",
+)
+
+
+def summarise(facts: RunFacts) -> dict[str, Any]:
+    """Sum a run up as plain data that JSON can hold; what is unknown is ``None``.
+
+    Returns:
+        ``run``, ``task``, ``objectives``, ``counts``, ``best`` (by the first objective), ``majority_f1`` and
+        ``margin`` of the best above it, the trials as ``front``, ``dominated``, ``unranked`` (succeeded without all
+        objectives) and ``failed``, then ``failures``, ``refusals``, ``spent``, ``prior``.
+    """
+    last = facts.last_attempts()
+    n_attempts = Counter(e.provenance.trial for e in facts.experiences)
+    front, dominated = split_front(last, facts.objectives)
+    succeeded = [e for e in last if e.outcome.status == "succeeded"]
+    groups = {
+        "front": front,
+        "dominated": dominated,
+        "unranked": [e for e in succeeded if not has_objectives(e, facts.objectives)],
+        "failed": [e for e in last if e.outcome.status != "succeeded"],
+    }
+    best = _best(succeeded, facts.objectives)
+    return {
+        "run": {"name": facts.name, "run_id": facts.run_id, "finish": facts.finish},
+        "task": _task(facts.task),
+        "objectives": [{"name": n, "better": "higher" if OBJECTIVES[n] else "lower"} for n in facts.objectives],
+        "counts": _counts(last, facts.experiences),
+        "best": None if best is None else _trial(best, n_attempts),
+        "majority_f1": _finite(facts.majority_f1),
+        "margin": _margin(best, facts.majority_f1),
+        **{name: [_trial(e, n_attempts) for e in members] for name, members in groups.items()},
+        "failures": _failures(facts.experiences, last),
+        "refusals": dict(sorted(facts.refusals.items(), key=lambda item: (-item[1], item[0]))),
+        "spent": _spent(facts.spent, facts.experiences),
+        "prior": summarise_prior(facts.prior),
+    }
+
+
+def _task(task: Task) -> dict[str, Any]:
+    rows = {split: getattr(task, f"n_{split}") for split in ("train", "dev", "validation", "test")}
+    return {"name": task.name, "kind": task.kind, "metric": task.metric, "labels": list(task.labels), "rows": rows}
+
+
+def _counts(last: Sequence[Experience], attempts: Sequence[Experience]) -> dict[str, int]:
+    """Count trials by what they came to, and attempts."""
+    origins = Counter(e.outcome.origin for e in last if e.outcome.status != "succeeded")
+    return {
+        "trials": len(last),
+        "succeeded": len(last) - origins.total(),
+        "failed": origins.total(),
+        "failed_pipeline": origins["pipeline"],
+        "failed_infrastructure": origins["infrastructure"],
+        "attempts": len(attempts),
+        "retries": len(attempts) - len(last),
+        "restarts": sum(e.provenance.restart for e in attempts),
+        "suspect": sum(e.provenance.suspect for e in last),
+    }
+
+
+def _best(succeeded: Iterable[Experience], objectives: Sequence[str]) -> Experience | None:
+    """Find the best success by the first objective; the others, then the trial's number, break ties."""
+
+    def rank(experience: Experience) -> tuple[float, ...]:
+        values = [(name, experience.outcome.objective(name)) for name in objectives]
+        flipped = [math.inf if v is None else (-v if OBJECTIVES[name] else v) for name, v in values]
+        return (*flipped, experience.provenance.trial)
+
+    known = [e for e in succeeded if e.outcome.objective(objectives[0]) is not None]
+    return min(known, key=rank, default=None)
+
+
+def _margin(best: Experience | None, majority_f1: float | None) -> float | None:
+    f1 = None if best is None else best.outcome.objective("f1")
+    return None if f1 is None or majority_f1 is None else _finite(f1 - majority_f1)
+
+
+def _trial(experience: Experience, n_attempts: Mapping[int, int]) -> dict[str, Any]:
+    """Tell one trial by its last attempt."""
+    pipeline, outcome, provenance = experience.pipeline, experience.outcome, experience.provenance
+    return {
+        "trial": provenance.trial,
+        "generation": provenance.generation,
+        "attempt": provenance.attempt,
+        "n_attempts": n_attempts[provenance.trial],
+        "experience": experience.id,
+        "model": pipeline.model_id,
+        "method": pipeline.method,
+        "params": dict(pipeline.params),
+        "status": outcome.status,
+        "kind": outcome.kind,
+        "origin": outcome.origin,
+        "metrics": {name: _finite(value) for name, value in outcome.metrics.items()},
+        **{name: _finite(getattr(outcome, name)) for name in MEASURES},
+        "energy_source": outcome.energy_source,
+        "energy_scope": outcome.energy_scope,
+        "gpu": experience.system.gpu_name,
+        "node": provenance.node,
+        "suspect": provenance.suspect,
+    }
+
+
+def _failures(attempts: Sequence[Experience], last: Sequence[Experience]) -> list[dict[str, Any]]:
+    """Count failures by origin and kind, those that ended most trials first, each with its latest message."""
+    failed = [e for e in attempts if e.outcome.status != "succeeded"]
+    key = {id(e): (e.outcome.origin, e.outcome.kind) for e in failed}
+    n_attempts = Counter(key.values())
+    n_trials = Counter(key[id(e)] for e in last if id(e) in key)
+    messages = {key[id(e)]: e.outcome.message for e in failed if e.outcome.message}
+    order = sorted(n_attempts, key=lambda k: (-n_trials[k], -n_attempts[k], str(k)))
+    return [
+        {
+            "origin": origin,
+            "kind": kind,
+            "trials": n_trials[origin, kind],
+            "attempts": n_attempts[origin, kind],
+            "message": messages.get((origin, kind)),
+        }
+        for origin, kind in order
+    ]
+
+
+def _spent(spent: Spent, attempts: Sequence[Experience]) -> dict[str, Any]:
+    """Give the cost in hours and kilowatt hours, and how many attempts knew their energy."""
+    measured = [e.outcome for e in attempts if e.outcome.gpu_energy_j is not None or e.outcome.cpu_energy_j is not None]
+    return {
+        "generations": spent.n_generations,
+        "trials": spent.n_trials,
+        "wall_s": spent.wall_s,
+        "trial_s": spent.trial_s,
+        "gpu_h": spent.gpu_s / 3600,
+        "energy_kwh": None if spent.energy_j is None else spent.energy_j / J_PER_KWH,
+        "attempts_with_energy": len(measured),
+        "energy_sources": sorted({outcome.energy_source for outcome in measured}),
+        "energy_scopes": sorted({outcome.energy_scope for outcome in measured}),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value

@@ -1,0 +1,37 @@
+"""What a report is made of, before it is drawn for a screen or as Markdown."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        columns: Heading of each column.
+        rows: Cells, one per column.
+        right: Headings of the columns aligned to the right: numbers.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One section of a report.
+
+    Attributes:
+        title: Heading.
+        facts: Label and text, drawn as a list.
+        lines: Sentences after the facts and before the table.
+        table: Table, or ``None``.
+        on_screen: Whether it is worth its place on a terminal.
+    """
+
+    title: str
+    facts: tuple[tuple[str, str], ...] = ()
+    lines: tuple[str, ...] = ()
+    table: Table | None = None
+    on_screen: bool = True

@@ -1,0 +1,31 @@
+"""Writes the report's files."""
+
+from pathlib import Path
+from typing import Any
+
+from xautolm_hpc.durable import write_bytes, write_json
+from xautolm_hpc.report.figure import draw_pareto
+from xautolm_hpc.report.markdown import FIGURE_NAME, to_markdown
+from xautolm_hpc.report.summary import summarise
+from xautolm_hpc.view import RunFacts
+
+
+def write_report(facts: RunFacts, report_dir: Path) -> dict[str, Any]:
+    """Write ``report.json``, ``report.md`` and ``pareto.png``, each in one step, over those of an earlier report.
+
+    Args:
+        facts: The run's results.
+        report_dir: Folder of the report; made if it is not there.
+
+    Returns:
+        The summary that all three are made of.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    report_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    summary = summarise(facts)
+    write_json(report_dir / "report.json", summary)
+    write_bytes(report_dir / "report.md", to_markdown(summary).encode())
+    draw_pareto(summary, report_dir / FIGURE_NAME)
+    return summary
