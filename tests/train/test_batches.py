@@ -1,0 +1,134 @@
+"""Rows become tokens and batches: every row once an epoch, like lengths together, the same order every time."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from tests.train.attempts import LABELS, minilm, write_split
+from tests.train.tiny import tiny_tokens
+from xautolm_hpc.train.data import (
+    Split,
+    Tokens,
+    class_weights,
+    collate,
+    n_epoch_steps,
+    plan_epoch,
+    plan_evaluation,
+    read_split,
+    tokenise,
+)
+from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.pretrained import find_source
+
+CPU = torch.device("cpu")
+
+
+@given(
+    n_rows=st.integers(1, 300), batch_size=st.integers(1, 16), accumulation=st.integers(1, 5), seed=st.integers(0, 9)
+)
+def test_every_row_stands_once_in_an_epoch_of_the_planned_number_of_steps(
+    n_rows: int, batch_size: int, accumulation: int, seed: int
+) -> None:
+    lengths = np.random.default_rng(seed).integers(1, 50, size=n_rows)
+
+    steps = plan_epoch(lengths, batch_size=batch_size, accumulation=accumulation, rng=np.random.default_rng([seed, 0]))
+
+    rows = np.concatenate([rows for step in steps for rows in step])
+    assert sorted(rows) == list(range(n_rows))
+    assert len(steps) == n_epoch_steps(n_rows, batch_size=batch_size, accumulation=accumulation)
+    assert len(steps) == -(-n_rows // (batch_size * accumulation))
+    assert max(len(step) for step in steps) <= accumulation
+    assert max(len(rows) for step in steps for rows in step) <= batch_size
+    assert lengths[steps[0][0]].max() == lengths.max()
+
+
+def test_the_order_follows_from_the_seed_and_changes_with_the_epoch() -> None:
+    lengths = tiny_tokens(40).lengths
+
+    def plan(epoch: int) -> list[int]:
+        steps = plan_epoch(lengths, batch_size=4, accumulation=1, rng=np.random.default_rng([7, epoch]))
+        return [int(row) for step in steps for rows in step for row in rows]
+
+    assert plan(0) == plan(0)
+    assert plan(0) != plan(1)
+
+
+def test_rows_of_like_length_share_a_batch() -> None:
+    lengths = np.random.default_rng(0).integers(1, 500, size=1000)
+
+    steps = plan_epoch(lengths, batch_size=10, accumulation=1, rng=np.random.default_rng(0))
+
+    padded = sum(len(rows) * lengths[rows].max() for step in steps for rows in step)
+    assert padded / lengths.sum() < 1.1
+
+
+def test_an_evaluation_begins_with_the_longest_rows() -> None:
+    batches = plan_evaluation(np.array([3, 9, 1, 7, 5]), 2)
+
+    assert [list(rows) for rows in batches] == [[1, 3], [4, 0], [2]]
+
+
+def test_a_batch_is_padded_to_its_longest_row_and_masked() -> None:
+    tokens = Tokens(
+        columns={"input_ids": [[5, 6], [7, 8, 9], [1] * 9], "attention_mask": [[1, 1], [1, 1, 1], [1] * 9]},
+        padding={"input_ids": 4, "attention_mask": 0},
+        pads_left=False,
+        labels=np.array([2, 0, 1]),
+        lengths=np.array([2, 3, 9]),
+    )
+
+    inputs, labels = collate(tokens, np.array([1, 0]), device=CPU)
+
+    assert inputs["input_ids"].tolist() == [[7, 8, 9], [5, 6, 4]]
+    assert inputs["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert labels.tolist() == [0, 2]
+
+
+def test_padding_is_that_of_the_tokeniser_itself() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(find_source(minilm(), None).place)
+    texts = ("a joy", "what a dull and dreadful evening it was", "")
+    tokens = tokenise(Split(texts=texts, labels=np.zeros(3, dtype=np.int64)), tokenizer, max_length=8)
+
+    inputs, _ = collate(tokens, np.arange(3), device=CPU)
+
+    expected = tokenizer(list(texts), truncation=True, max_length=8, padding=True, return_tensors="pt")
+    assert set(inputs) == set(expected)
+    assert all(torch.equal(inputs[name], expected[name]) for name in expected)
+    assert tokens.lengths.max() == 8
+
+
+def test_class_weights_average_one_over_the_rows_and_an_absent_class_weighs_nothing() -> None:
+    weights = class_weights(np.array([0, 0, 0, 2]), 3)
+
+    assert weights.tolist() == pytest.approx([4 / (3 * 3), 0.0, 4 / (3 * 1)])
+
+
+def test_a_split_is_read_with_labels_as_numbers(tmp_path: Path) -> None:
+    rows = [{"text": "Größe, naïve", "label": "good"}, {"text": "dull", "label": "bad"}]
+    sha256 = write_split(tmp_path, {"dev": rows})
+
+    split = read_split(tmp_path, "dev", sha256=sha256["dev"], labels=LABELS)
+
+    assert split.texts == ("Größe, naïve", "dull")
+    assert split.labels.tolist() == [1, 0]
+
+
+def test_data_that_is_not_what_the_profile_wrote_is_not_used(tmp_path: Path) -> None:
+    sha256 = write_split(tmp_path, {"train": [{"text": "x", "label": "good"}], "empty": []})
+    write_split(tmp_path, {"train": [{"text": "y", "label": "good"}]})
+    unknown = write_split(tmp_path, {"dev": [{"text": "y", "label": "meh"}]})
+
+    for name, digest, message in (
+        ("train", sha256["train"], r"train.jsonl.gz` has sha256 [0-9a-f]{64}, but the profile wrote"),
+        ("validation", "0" * 64, r"validation.jsonl.gz` is missing; is the run folder visible"),
+        ("empty", sha256["empty"], r"empty.jsonl.gz` has no rows"),
+        ("dev", unknown["dev"], r"has the label 'meh'; the task has \['bad', 'good'\]"),
+    ):
+        with pytest.raises(TrialError, match=message) as caught:
+            read_split(tmp_path, name, sha256=digest, labels=LABELS)
+        assert caught.value.kind == "data_unavailable"

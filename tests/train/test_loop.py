@@ -1,0 +1,143 @@
+"""Training: steps, accumulation, schedules, early stopping, the best epoch, and what ends it halfway."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.train.tiny import tiny_bench, tiny_model, tiny_tokens, weights_of
+from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.loop import Bench, evaluate, train
+
+
+def _trained(**params: Any) -> Bench:
+    bench = tiny_bench(**params)
+    train(bench, save=lambda: None)
+    return bench
+
+
+@pytest.mark.parametrize("class_weighted", [False, True])
+@pytest.mark.parametrize(("n_rows", "small", "accumulation"), [(8, 2, 4), (7, 2, 4), (7, 3, 3)])
+def test_accumulated_batches_give_the_gradient_of_one_large_batch(
+    n_rows: int, small: int, accumulation: int, class_weighted: bool
+) -> None:
+    start = weights_of(tiny_model("bert", dropout=0.0))
+    # Plain SGD at rate 1 without clipping: the change of a weight is its gradient.
+    sgd: dict[str, Any] = {
+        "n_rows": n_rows,
+        "optimizer": "sgd",
+        "learning_rate": 1.0,
+        "lr_scheduler": "constant",
+        "use_gradient_clipping": False,
+        "class_weighted_loss": class_weighted,
+    }
+
+    large = _trained(**sgd, batch_size=n_rows)
+    parts = _trained(**sgd, batch_size=small, gradient_accumulation_steps=accumulation)
+
+    assert large.progress.step == parts.progress.step == 1
+    assert parts.progress.curve[0][1] == pytest.approx(large.progress.curve[0][1], rel=1e-5)  # training loss
+    for name, after in weights_of(large.model).items():
+        torch.testing.assert_close(weights_of(parts.model)[name], after, atol=2e-5, rtol=1e-4)
+    assert any(not torch.equal(start[name], after) for name, after in weights_of(large.model).items())
+
+
+@pytest.mark.parametrize("class_weighted", [False, True])
+def test_the_training_loss_is_the_mean_over_samples(class_weighted: bool) -> None:
+    frozen = _trained(n_rows=7, batch_size=2, learning_rate=1e-30, class_weighted_loss=class_weighted)
+
+    tokens = frozen.tokens["train"]
+    counts = np.bincount(tokens.labels, minlength=3)
+    weights = 7 / (3 * counts) if class_weighted else np.ones(3)
+    losses = []
+    with torch.no_grad():
+        for ids, label in zip(tokens.columns["input_ids"], tokens.labels, strict=True):
+            logits = frozen.model.train(mode=False)(input_ids=torch.tensor([ids])).logits
+            losses.append(weights[label] * torch.nn.functional.cross_entropy(logits, torch.tensor([label])).item())
+    assert len(set(counts)) > 1
+    assert frozen.progress.curve[0][1] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize(("n_rows", "n_steps"), [(10, 9), (12, 9), (13, 12), (1, 3)])
+def test_steps_and_schedule_count_accumulation_and_the_last_short_step(n_rows: int, n_steps: int) -> None:
+    bench = _trained(
+        n_rows=n_rows, batch_size=2, gradient_accumulation_steps=2, epochs=3, early_stopping_patience=9, warmup_steps=2
+    )
+
+    assert bench.progress.step == bench.progress.n_steps == n_steps
+    assert bench.progress.n_samples == 3 * n_rows
+    assert bench.scheduler.get_last_lr() == [0.0, 0.0]  # linear: down to 0 exactly at the last step
+
+
+def test_training_stops_after_epochs_without_a_gain() -> None:
+    bench = _trained(learning_rate=1e-30, epochs=9, early_stopping_patience=3)
+
+    assert [row[0] for row in bench.progress.curve] == [1, 2, 3, 4]
+
+
+def test_a_gain_smaller_than_delta_is_none() -> None:
+    patient = _trained(epochs=6, early_stopping_patience=1, early_stopping_delta=0.0)
+    strict = _trained(epochs=6, early_stopping_patience=1, early_stopping_delta=1.0)
+
+    assert len(strict.progress.curve) == 2 < len(patient.progress.curve)
+
+
+def test_the_best_epoch_comes_back_not_the_last() -> None:
+    bench = _trained(learning_rate=0.02, epochs=8, early_stopping_patience=8)
+
+    best = max(bench.progress.curve, key=lambda row: (row[3], -row[2]))
+    scores = evaluate(bench, "dev")
+    assert best[0] < len(bench.progress.curve)
+    assert (scores.f1, scores.loss) == (best[3], best[2])
+    assert bench.progress.metrics == {"train_loss": best[1], "dev_loss": best[2], "dev_f1": best[3]}
+
+
+def test_a_model_learns_what_can_be_learnt() -> None:
+    bench = _trained(n_rows=12, epochs=40, early_stopping_patience=40)
+
+    assert bench.progress.curve[-1][1] < 0.1 < 0.9 < bench.progress.curve[0][1]
+
+
+def test_a_loss_that_is_not_finite_is_divergence() -> None:
+    blown_up: dict[str, Any] = {"learning_rate": 1e3, "weight_decay": 1e3, "use_gradient_clipping": False}
+    bench = tiny_bench(optimizer="sgd", epochs=9, early_stopping_patience=9, **blown_up)
+
+    with pytest.raises(TrialError, match=r"the training loss is (nan|inf) in step \d+|answers on dev are not finite"):
+        train(bench, save=lambda: None)
+
+
+def test_gradients_are_clipped_to_the_norm() -> None:
+    model = tiny_model("bert", dropout=0.0)
+    before = weights_of(model)
+
+    bench = tiny_bench(
+        model, n_rows=4, optimizer="sgd", learning_rate=1.0, lr_scheduler="constant", max_grad_norm=0.001
+    )
+    train(bench, save=lambda: None)
+
+    squares = [float(((after - before[name]) ** 2).sum()) for name, after in weights_of(bench.model).items()]
+    assert sum(squares) ** 0.5 == pytest.approx(0.001, rel=0.01)
+
+
+def test_the_budget_ends_training_between_steps() -> None:
+    bench = tiny_bench(time_limit_s=0.0)
+
+    with bench.progress.train, pytest.raises(TrialError, match=r"budget of 0 s .* after step 0 of 5, in phase load"):
+        train(bench, save=lambda: None)
+
+
+def test_evaluation_does_not_depend_on_batches_or_padding() -> None:
+    bench = tiny_bench(tiny_model("bert", dropout=0.5))
+    tokens = bench.tokens["dev"]
+
+    scores = evaluate(bench, "dev")
+
+    with torch.no_grad():
+        one_by_one = [
+            bench.model.train(mode=False)(input_ids=torch.tensor([ids])).logits.argmax()
+            for ids in tokens.columns["input_ids"]
+        ]
+    right = [int(answer) == label for answer, label in zip(one_by_one, tokens.labels, strict=True)]
+    assert scores.accuracy == pytest.approx(np.mean(right))
+    assert len(tokens) == len(tiny_tokens(12)) == 12

@@ -1,0 +1,172 @@
+"""A method trains exactly the parameters it says, on every architecture; the others stay bit-identical."""
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.train.tiny import CONFIGS, tiny_bench, tiny_model, weights_of
+from xautolm_hpc.train.anatomy import dissect
+from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.loop import train
+from xautolm_hpc.train.methods import lora_targets
+
+# What comes after the blocks, as each architecture names it. Written down by hand from the models' source.
+HEADS = {
+    "bert": ("bert.pooler", "classifier"),
+    "roberta": ("classifier",),
+    "distilbert": ("pre_classifier", "classifier"),
+    "albert": ("albert.pooler", "classifier"),
+    "electra": ("classifier",),
+    "deberta": ("pooler", "classifier"),
+    "deberta-v2": ("pooler", "classifier"),
+}
+BLOCKS = {
+    "bert": ("bert.encoder.layer.0", "bert.encoder.layer.1"),
+    "roberta": ("roberta.encoder.layer.0", "roberta.encoder.layer.1"),
+    "distilbert": ("distilbert.transformer.layer.0", "distilbert.transformer.layer.1"),
+    "albert": ("albert.encoder.albert_layer_groups.0",),
+    "electra": ("electra.encoder.layer.0", "electra.encoder.layer.1"),
+    "deberta": ("deberta.encoder.layer.0", "deberta.encoder.layer.1"),
+    "deberta-v2": ("deberta.encoder.layer.0", "deberta.encoder.layer.1"),
+}
+ATTENTION_LAYERS = {
+    "bert": 4,  # query, key, value, output
+    "roberta": 4,
+    "distilbert": 4,
+    "albert": 4,
+    "electra": 4,
+    "deberta": 4,  # query-key-value in one, two for relative positions, output
+    "deberta-v2": 4,
+}
+LR = 0.5
+"""Large, so that no gradient is too small to be seen; plain SGD, so that no gradient means no change."""
+
+
+def _changed(architecture: str, method: str, **params: Any) -> tuple[set[str], dict[str, torch.Tensor], nn.Module]:
+    """Do one step and name the parameters that are not bit-identical afterwards."""
+    bench = tiny_bench(
+        tiny_model(architecture), method=method, n_rows=8, batch_size=8, learning_rate=LR, optimizer="sgd", **params
+    )
+    before = weights_of(bench.model)
+
+    train(bench, save=lambda: None)
+
+    after = weights_of(bench.model)
+    return {name for name in before if not torch.equal(before[name], after[name])}, before, bench.model
+
+
+def _within(names: set[str], modules: tuple[str, ...]) -> set[str]:
+    return {name for name in names if name.startswith(tuple(f"{module}." for module in modules))}
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_blocks_and_head_are_found_by_structure(architecture: str) -> None:
+    anatomy = dissect(tiny_model(architecture))
+
+    assert anatomy.blocks == BLOCKS[architecture]
+    assert set(anatomy.head) == set(HEADS[architecture])
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_head_trains_the_head_and_nothing_else(architecture: str) -> None:
+    changed, before, _ = _changed(architecture, "head")
+
+    assert changed == _within(set(before), HEADS[architecture])
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_partial_trains_the_topmost_blocks_and_the_head(architecture: str) -> None:
+    changed, before, _ = _changed(architecture, "partial", n_trainable_blocks=1)
+
+    assert changed == _within(set(before), BLOCKS[architecture][-1:] + HEADS[architecture])
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_partial_with_more_blocks_than_there_are_leaves_the_embeddings_alone(architecture: str) -> None:
+    changed, before, _ = _changed(architecture, "partial", num_trainable_layers=64)
+
+    assert changed == _within(set(before), BLOCKS[architecture] + HEADS[architecture])
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_full_trains_everything(architecture: str) -> None:
+    changed, before, _ = _changed(architecture, "full")
+
+    assert changed == set(before)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize("targets", ["attention", "all-linear"])
+def test_lora_trains_adapters_of_every_target_and_the_head(architecture: str, targets: str) -> None:
+    changed, before, model = _changed(architecture, "lora", lora_targets=targets, lora_r=2)
+
+    adapted = {name.rpartition(".lora_B.")[0] for name in changed if ".lora_B." in name}
+    expected = lora_targets(tiny_model(architecture), BLOCKS[architecture], which=targets)
+    heads = {name for name in before if ".modules_to_save." in name}
+    assert adapted == {f"base_model.model.{name}" for name in expected}
+    # A starts out without a gradient, because B is 0.
+    assert changed == {name for name in before if ".lora_B." in name} | heads
+    assert {re.sub(r"base_model\.model\.(.*)\.modules_to_save.*", r"\1", name) for name in heads} >= {
+        head for head in HEADS[architecture] if isinstance(tiny_model(architecture).get_submodule(head), nn.Linear)
+    }
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) < sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_attention_is_fewer_layers_than_all_and_the_same_in_every_block(architecture: str) -> None:
+    model, blocks = tiny_model(architecture), BLOCKS[architecture]
+
+    attention = lora_targets(model, blocks, which="attention")
+    every = lora_targets(model, blocks, which="all-linear")
+
+    assert len(attention) == ATTENTION_LAYERS[architecture] * len(blocks)
+    assert len(every) == len(attention) + 2 * len(blocks)  # two layers of the feed-forward part
+
+
+@pytest.mark.parametrize(("bias", "where"), [("lora_only", "attention"), ("all", "")])
+def test_lora_bias_trains_the_biases_it_names(bias: str, where: str) -> None:
+    changed, before, _ = _changed("bert", "lora", lora_bias=bias, lora_r=2)
+
+    biases = {name for name in before if name.endswith(".bias") and "modules_to_save" not in name}
+    trained = biases & changed
+    expected = {name for name in biases if where in name and "original_module" not in name}
+    if bias == "lora_only":
+        expected = {name for name in expected if "base_layer" in name}
+    assert trained == expected
+
+
+@pytest.mark.parametrize("init", ["default", "gaussian", "pissa", "none"])
+def test_lora_begins_as_the_pretrained_model_whatever_its_initialisation(init: str) -> None:
+    ids = torch.arange(5, 13).reshape(2, 4)
+    with torch.no_grad():
+        expected = tiny_model("bert").train(mode=False)(input_ids=ids).logits
+    bench = tiny_bench(tiny_model("bert"), method="lora", init_lora_weights=init, lora_r=4)
+
+    with torch.no_grad():
+        logits = bench.model.eval()(input_ids=ids).logits
+
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_pissa_starts_from_the_largest_directions_of_the_weights() -> None:
+    weight = tiny_model("bert").get_parameter("bert.encoder.layer.0.attention.self.query.weight").detach()
+
+    bench = tiny_bench(tiny_model("bert"), method="lora", init_lora_weights="pissa", lora_r=4, lora_alpha=4)
+
+    layer = bench.model.get_submodule("base_model.model.bert.encoder.layer.0.attention.self.query")
+    left, values, right = torch.linalg.svd(weight)
+    product = layer.lora_B["default"].weight @ layer.lora_A["default"].weight  # type: ignore[index, union-attr]
+    torch.testing.assert_close(product, left[:, :4] * values[:4] @ right[:4], atol=1e-2, rtol=1e-2)
+
+
+def test_a_model_without_a_stack_of_blocks_is_unsupported() -> None:
+    with pytest.raises(TrialError, match=r"Linear has no list of like blocks; train it with full"):
+        dissect(nn.Linear(2, 2))
+
+
+def test_a_block_without_linear_layers_has_nothing_for_lora() -> None:
+    with pytest.raises(TrialError, match=r"no linear layers for lora_targets = 'attention'"):
+        lora_targets(tiny_model("bert"), ("bert.embeddings",), which="attention")

@@ -1,0 +1,93 @@
+"""Hyperparameters of both presets are understood; what is not understood is unsupported, never ignored."""
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from xautolm_hpc.records import Value
+from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.recipe import METHODS, parse_recipe
+
+MINIMAL: Mapping[str, Value] = {"learning_rate": 1e-4, "batch_size": 16, "max_length": 128, "epochs": 3}
+PRESETS = tomllib.loads(resources.files("xautolm_hpc").joinpath("presets.toml").read_text())
+CASES = [(preset, method) for preset, space in PRESETS.items() for method in space["methods"] if method in METHODS]
+
+
+def _ends(parameter: Any) -> list[Value]:
+    """List every value of a list, or both ends of a range."""
+    if parameter == "bool":
+        return [False, True]
+    if isinstance(parameter, dict):
+        return [parameter["low"], parameter["high"]]
+    return list(parameter)
+
+
+@pytest.mark.parametrize(("preset", "method"), CASES)
+def test_every_value_of_both_presets_is_understood(preset: str, method: str) -> None:
+    space = PRESETS[preset]["methods"][method]
+    first = {name: _ends(parameter)[0] for name, parameter in space.items()}
+
+    refused = set()
+    for name, parameter in space.items():
+        for value in _ends(parameter):
+            try:
+                parse_recipe(method, {**first, name: value})
+            except TrialError:
+                refused.add((name, value))
+
+    assert refused == ({("init_lora_weights", "loftq")} if (preset, method) == ("xautolm", "lora") else set())
+
+
+def test_what_is_left_out_has_a_default() -> None:
+    recipe = parse_recipe("full", MINIMAL)
+
+    assert (recipe.early_stopping_patience, recipe.early_stopping_delta) == (2, 0.001)
+    assert (recipe.gradient_accumulation_steps, recipe.max_grad_norm, recipe.dropout_rate) == (1, 1.0, None)
+
+
+def test_the_peer_s_names_become_ours() -> None:
+    recipe = parse_recipe("partial", {**MINIMAL, "num_trainable_layers": 4, "gradient_clipping_max_norm": 5.0})
+
+    assert (recipe.n_trainable_blocks, recipe.max_grad_norm) == (4, 5.0)
+
+
+def test_clipping_that_is_switched_off_has_no_norm() -> None:
+    params = {**MINIMAL, "use_gradient_clipping": False, "gradient_clipping_max_norm": 0.5}
+
+    assert parse_recipe("full", params).max_grad_norm is None
+
+
+def test_the_peer_s_dead_parameters_change_nothing() -> None:
+    dead: dict[str, Value] = {"num_workers": "half", "model_save": "all", "fan_in_fan_out": True}
+
+    assert parse_recipe("lora", {**MINIMAL, **dead}) == parse_recipe("lora", MINIMAL)
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "message"),
+    [
+        ("dora", {}, r"method 'dora' is not trained yet; valid: full, partial, lora, head"),
+        ("full", {"momentum": 0.9}, r"method full has no parameter 'momentum'; valid: learning_rate, batch_size"),
+        ("full", {"lora_r": 8}, r"method full has no parameter 'lora_r'"),
+        ("lora", {"init_lora_weights": "loftq"}, r"init_lora_weights = 'loftq' .* default, gaussian, pissa, none"),
+        ("full", {"batch_size": 8.0}, r"batch_size = 8.0 is not supported; expected a whole number of at least 1"),
+        ("full", {"epochs": True}, r"epochs = True is not supported"),
+        ("full", {"learning_rate": 0.0}, r"learning_rate = 0.0 .* expected a number above 0 to 1000"),
+        ("full", {"learning_rate": float("nan")}, r"learning_rate = nan is not supported"),
+        ("full", {"class_weighted_loss": 1}, r"class_weighted_loss = 1 is not supported; expected true or false"),
+        ("full", {"optimizer": "lion"}, r"optimizer = 'lion' .* adamw, adam, sgd, adagrad, adafactor"),
+    ],
+)
+def test_what_is_not_understood_is_unsupported(method: str, params: Mapping[str, Value], message: str) -> None:
+    with pytest.raises(TrialError, match=message) as caught:
+        parse_recipe(method, {**MINIMAL, **params})
+
+    assert caught.value.kind == "unsupported"
+
+
+def test_a_parameter_that_is_needed_is_named() -> None:
+    with pytest.raises(TrialError, match=r"method full lacks the parameters batch_size, epochs"):
+        parse_recipe("full", {"learning_rate": 1e-4, "max_length": 64})

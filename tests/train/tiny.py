@@ -1,0 +1,129 @@
+"""Tiny models of seven architectures with random weights, and a bench to train them on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import (
+    AlbertConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    DebertaConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+)
+
+from xautolm_hpc.records import Value
+from xautolm_hpc.train.data import Tokens, class_weights, n_epoch_steps
+from xautolm_hpc.train.loop import Bench, LoopState
+from xautolm_hpc.train.methods import apply_method
+from xautolm_hpc.train.optim import build_optimizer, build_schedule
+from xautolm_hpc.train.recipe import parse_recipe
+from xautolm_hpc.train.stop import StopFlag
+from xautolm_hpc.train.watch import Progress, Watch
+
+N_CLASSES = 3
+VOCAB = 60
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "num_labels": N_CLASSES,
+    "max_position_embeddings": 40,
+    "initializer_range": 0.1,
+}
+USUAL: dict[str, Any] = {
+    **SIZES,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+}
+RELATIVE: dict[str, Any] = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0}
+
+CONVOLVED: dict[str, Any] = {
+    "conv_kernel_size": 3,
+    "position_buckets": 8,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+}
+
+CONFIGS: Mapping[str, PretrainedConfig] = {
+    "bert": BertConfig(**USUAL),
+    "roberta": RobertaConfig(**USUAL),
+    "distilbert": DistilBertConfig(**SIZES, dim=32, n_layers=2, n_heads=2, hidden_dim=48),
+    "albert": AlbertConfig(**USUAL, embedding_size=16),
+    "electra": ElectraConfig(**USUAL, embedding_size=16),
+    "deberta": DebertaConfig(**USUAL, **RELATIVE),
+    "deberta-v2": DebertaV2Config(**USUAL, **RELATIVE, **CONVOLVED),
+}
+PARAMS: Mapping[str, Value] = {"learning_rate": 0.01, "batch_size": 4, "max_length": 16, "epochs": 1}
+
+
+def tiny_model(name: str, *, seed: int = 0, dropout: float | None = None) -> PreTrainedModel:
+    """Build a classifier of 2 blocks and 32 units."""
+    torch.manual_seed(seed)
+    config = CONFIGS[name].from_dict(CONFIGS[name].to_dict())
+    if dropout is not None:
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    return AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+
+
+def tiny_tokens(n_rows: int, seed: int = 0) -> Tokens:
+    """Make rows of 3 to 12 tokens whose class is the first token's remainder: learnable."""
+    rng = np.random.default_rng(seed)
+    ids = [[int(token) for token in rng.integers(5, VOCAB, size=rng.integers(3, 13))] for _ in range(n_rows)]
+    return Tokens(
+        columns={"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]},
+        padding={"input_ids": 0, "attention_mask": 0},
+        pads_left=False,
+        labels=np.array([row[0] % N_CLASSES for row in ids], dtype=np.int64),
+        lengths=np.array([len(row) for row in ids], dtype=np.int64),
+    )
+
+
+def tiny_bench(
+    model: PreTrainedModel | None = None,
+    *,
+    method: str = "full",
+    n_rows: int = 20,
+    stop: StopFlag | None = None,
+    time_limit_s: float = 600.0,
+    **params: Any,
+) -> Bench:
+    """Set a bench up as a trial does, with rows made here."""
+    recipe = parse_recipe(method, {**PARAMS, **params})
+    accelerator = Accelerator(cpu=True)
+    wrapped: nn.Module = apply_method(model or tiny_model("bert", dropout=0.0), method, recipe=recipe)
+    tokens = {"train": tiny_tokens(n_rows), "dev": tiny_tokens(12, seed=1), "validation": tiny_tokens(12, seed=2)}
+    progress = Progress()
+    progress.n_steps = recipe.epochs * n_epoch_steps(
+        n_rows, batch_size=recipe.batch_size, accumulation=recipe.gradient_accumulation_steps
+    )
+    optimizer = build_optimizer(wrapped, recipe)
+    scheduler = build_schedule(optimizer, recipe, n_steps=progress.n_steps)
+    weights = torch.from_numpy(class_weights(tokens["train"].labels, N_CLASSES))
+    prepared = accelerator.prepare(wrapped, optimizer)
+    return Bench(
+        recipe=recipe,
+        seed=11,
+        accelerator=accelerator,
+        model=prepared[0],
+        optimizer=prepared[1],
+        scheduler=scheduler,
+        tokens=tokens,
+        loss_weights=weights if recipe.class_weighted_loss else None,
+        state=LoopState(),
+        progress=progress,
+        watch=Watch(progress, stop or StopFlag(), time_limit_s=time_limit_s),
+    )
+
+
+def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copy every parameter."""
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}

@@ -1,0 +1,87 @@
+"""Profile the task of an attempt folder: ``python -m xautolm_hpc.profile ATTEMPT_DIR``, on a compute node.
+
+Reads ``profile.json`` and ``command.json``; writes the split, ``profile-result.json`` and ``outcome.json``. Exit
+status 0, or 2 if the data is at fault. A crash writes no outcome: gather judges it by the exit file and the log.
+"""
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+import xautolm_hpc
+from xautolm_hpc import durable, jobdir
+from xautolm_hpc.clock import Clock, SystemClock
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.jobdir import Command, End, ProfileRequest
+from xautolm_hpc.node import measure_system, node_name
+from xautolm_hpc.profile.task import profile_task
+from xautolm_hpc.records import Outcome, System, from_json, origin_of, to_json
+
+
+def main(arguments: list[str], *, clock: Clock) -> int:
+    """Profile the task of one attempt folder and write how that ended; the exit status comes back."""
+    if len(arguments) != 1:
+        _say("usage: python -m xautolm_hpc.profile ATTEMPT_DIR")
+        return 2
+    attempt_dir = Path(arguments[0])
+    started_at = clock.now()
+    system: System | None = None
+    try:
+        request_data = durable.read_json(attempt_dir / jobdir.PROFILE)
+        command_data = durable.read_json(attempt_dir / jobdir.COMMAND)
+        request = from_json(ProfileRequest, request_data, where=jobdir.PROFILE)
+        command = from_json(Command, command_data, where=jobdir.COMMAND)
+        system = measure_system(command.site, command.cluster, visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"))
+        result = profile_task(request, system=system, say=_say)
+    except InputError as error:
+        _say(str(error))
+        _write_end(attempt_dir, _failure(error), system=system, started_at=started_at, ended_at=clock.now())
+        return error.exit_status
+    durable.write_json(attempt_dir / jobdir.PROFILE_RESULT, to_json(result))
+    ended_at = clock.now()
+    outcome = _success(ended_at - started_at)
+    _write_end(attempt_dir, outcome, system=system, started_at=started_at, ended_at=ended_at)
+    return 0
+
+
+def _success(load_s: float) -> Outcome:
+    return Outcome(
+        status="succeeded",
+        load_s=load_s,
+        train_s=0.0,  # nothing was trained: known, hence 0
+        eval_s=0.0,
+        evaluation_time_s=0.0,
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+
+
+def _failure(error: InputError) -> Outcome:
+    kind = "data_unavailable" if isinstance(error.__cause__, OSError) else "error"
+    return Outcome(status="failed", kind=kind, origin=origin_of(kind), message=str(error))
+
+
+def _write_end(
+    attempt_dir: Path, outcome: Outcome, *, system: System | None, started_at: float, ended_at: float
+) -> None:
+    """Create ``outcome.json``, unless an earlier restart did."""
+    end = End(
+        outcome=outcome,
+        system=system,
+        restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+        started_at=started_at,
+        ended_at=ended_at,
+        node=node_name(),
+        lock_hash=os.environ.get("XAUTOLM_LOCK_HASH") or None,
+        image_digest=os.environ.get("XAUTOLM_IMAGE_DIGEST") or None,
+        package_version=xautolm_hpc.__version__,
+    )
+    durable.create_json(attempt_dir / jobdir.OUTCOME, to_json(end))
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"profile: {line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], clock=SystemClock()))

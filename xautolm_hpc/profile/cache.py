@@ -1,0 +1,75 @@
+"""Keep what was measured, by content, beside the runs: the same data is profiled once."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import xautolm_hpc
+from xautolm_hpc import durable, jobdir
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.jobdir import ProfileRequest, ProfileResult
+from xautolm_hpc.profile.features import FEATURE_SCHEMA
+from xautolm_hpc.profile.split import SPLITS
+from xautolm_hpc.records import canonical_json, from_json, to_json
+
+NOT_IN_KEY = ("data_dir", "cache_dir")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile with its files.
+
+    Attributes:
+        result: What was measured.
+        files: Split -> bytes of its file.
+    """
+
+    result: ProfileResult
+    files: Mapping[str, bytes]
+
+
+def file_name(split: str) -> str:
+    """Name the file of a split."""
+    return f"{split}.jsonl.gz"
+
+
+def cache_key(request: ProfileRequest, contents: Mapping[Path, bytes]) -> str:
+    """Digest everything a profile depends on: the input's bytes, the request, schema and package version."""
+    asked = {name: value for name, value in to_json(request).items() if name not in NOT_IN_KEY}
+    inputs = {path.name: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
+    described = canonical_json([inputs, asked, FEATURE_SCHEMA, xautolm_hpc.__version__])
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+def load_profile(entry_dir: Path) -> Profile | None:
+    """Read a cached profile; ``None`` if there is none or it is damaged."""
+    try:
+        data = durable.read_json(entry_dir / jobdir.PROFILE_RESULT)
+        result = from_json(ProfileResult, data, where=str(entry_dir))
+        files = {split: (entry_dir / file_name(split)).read_bytes() for split in SPLITS}
+    except (OSError, InputError):
+        return None
+    digests = {split: hashlib.sha256(content).hexdigest() for split, content in files.items()}
+    return Profile(result, files) if digests == dict(result.sha256) else None
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files of a split.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for split, content in files.items():
+        durable.write_bytes(folder / file_name(split), content)
+
+
+def save_profile(entry_dir: Path, profile: Profile) -> None:
+    """Write a profile to the cache; its result comes last and makes the entry whole.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    write_files(entry_dir, profile.files)
+    durable.write_json(entry_dir / jobdir.PROFILE_RESULT, to_json(profile.result))

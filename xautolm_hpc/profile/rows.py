@@ -1,0 +1,113 @@
+"""Normalised rows: what every later step means by a row of the task."""
+
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from xautolm_hpc.errors import DataError
+from xautolm_hpc.profile.formats import Pair
+
+BYTE_ORDER_MARK = "\ufeff"
+
+
+class Row(NamedTuple):
+    """One labelled text; rows sort by text, then label."""
+
+    text: str
+    label: str
+
+
+def normalise_rows(path: Path, pairs: Sequence[Pair], *, text_column: str, label_column: str) -> list[Row]:
+    """Check and normalise the rows of a file.
+
+    Texts and labels lose outer white space and byte order marks, nothing else. Labels become text: whole numbers
+    their digits, bools ``true`` and ``false``.
+
+    Args:
+        path: The file, for messages.
+        pairs: (text, label) of every row, of any type.
+        text_column: Column of the text, for messages.
+        label_column: Column of the label, for messages.
+
+    Returns:
+        The rows, in the order of ``pairs``.
+
+    Raises:
+        DataError: A text or label is missing, empty, of a wrong type or no valid Unicode; the message names the
+            column, the number of such rows and the first of them (the first row of the file is row 1).
+    """
+    rows: list[Row] = []
+    problems: dict[str, list[int]] = {}
+    for number, (text, label) in enumerate(pairs, start=1):
+        try:
+            rows.append(Row(_normalise_text(text, text_column), _normalise_label(label, label_column)))
+        except ValueError as problem:
+            problems.setdefault(str(problem), []).append(number)
+    if problems:
+        raise DataError(f"`{path}`: " + "; ".join(_describe(*item) for item in problems.items()) + ". Mend or remove")
+    return rows
+
+
+def digest_rows(rows: Iterable[Row]) -> str:
+    """Digest rows in the order given: sha256 in hex."""
+    return hashlib.sha256(encode_rows(rows)).hexdigest()
+
+
+def encode_rows(rows: Iterable[Row]) -> bytes:
+    """Write rows as JSON Lines."""
+    lines = (json.dumps(row._asdict(), ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
+    return "".join(lines).encode()
+
+
+def compress(content: bytes) -> bytes:
+    """Compress bytes as gzip without time and name: equal content gives equal bytes."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=buffer, mtime=0) as file:
+        file.write(content)
+    return buffer.getvalue()
+
+
+def _describe(problem: str, numbers: list[int]) -> str:
+    plural = "s" if len(numbers) > 1 else ""
+    return f"{problem} in {len(numbers):,} row{plural}, first in row {numbers[0]:,}"
+
+
+def _normalise_text(value: object, column: str) -> str:
+    if value is None:
+        raise ValueError(f"column '{column}' is null")
+    if not isinstance(value, str):
+        raise ValueError(f"column '{column}' holds {type(value).__name__}, expected text,")
+    return _strip(value, column)
+
+
+def _normalise_label(value: object, column: str) -> str:
+    """Write a label as text; the error says what is wrong with one that is none."""
+    if value is None or value != value:  # NaN is how data frames write a missing number
+        raise ValueError(f"column '{column}' is null")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"column '{column}' holds {type(value).__name__}, expected text, whole numbers or bools,")
+    return _strip(value, column)
+
+
+def _strip(value: str, column: str) -> str:
+    """Take outer white space and byte order marks off, in whatever order they stand."""
+    stripped = value.strip().strip(BYTE_ORDER_MARK)
+    while stripped != value:
+        value, stripped = stripped, stripped.strip().strip(BYTE_ORDER_MARK)
+    if not stripped:
+        raise ValueError(f"column '{column}' is empty")
+    try:
+        stripped.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"column '{column}' holds half a surrogate pair") from None
+    return stripped

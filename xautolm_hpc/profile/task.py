@@ -1,0 +1,131 @@
+"""Profile a task: read, normalise, divide, measure, write."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from xautolm_hpc.errors import DataError
+from xautolm_hpc.jobdir import ProfileRequest, ProfileResult
+from xautolm_hpc.profile.cache import Profile, cache_key, load_profile, save_profile, write_files
+from xautolm_hpc.profile.features import FEATURE_SCHEMA, describe_rows, length_tokens, majority_f1
+from xautolm_hpc.profile.formats import read_pairs
+from xautolm_hpc.profile.rows import Row, compress, digest_rows, encode_rows, normalise_rows
+from xautolm_hpc.profile.source import find_files, read_content
+from xautolm_hpc.profile.split import SPLITS, Split, split_rows
+from xautolm_hpc.records import System, Task, canonical_json
+
+METRIC = "macro-f1"
+KINDS = ("text-classification",)
+
+
+def profile_task(
+    request: ProfileRequest, *, system: System, say: Callable[[str], object] = lambda line: None
+) -> ProfileResult:
+    """Measure a task and write its split to ``request.data_dir``.
+
+    Loads scikit-learn and holds all rows in memory: call it in a process of its own.
+
+    Args:
+        request: What to read and where to write.
+        system: The node, for the result.
+        say: Takes short lines of progress.
+
+    Returns:
+        The task, digests of the split's files, and what was left out. ``dataset_id`` digests the sorted rows of all
+        files together; ``fingerprint`` the rows of each split in their order, and the metric.
+
+    Raises:
+        DataError: The data cannot be read (its cause is then an ``OSError``) or cannot be learnt from.
+        OSError: The split cannot be written.
+    """
+    if request.task_kind not in KINDS:
+        raise DataError(f"task kind '{request.task_kind}' cannot be profiled; valid: {', '.join(KINDS)}")
+    paths = find_files(Path(request.data_path))
+    contents = {path: read_content(path) for path in paths.values()}
+    entry_dir = Path(request.cache_dir) / cache_key(request, contents)
+    cached = load_profile(entry_dir)
+    if cached is not None:
+        say(f"the same data was profiled before: taken from {entry_dir}")
+        write_files(Path(request.data_dir), cached.files)
+        return dataclasses.replace(cached.result, system=system, from_cache=True)
+    profile = _measure(request, _read_rows(request, paths, contents=contents), system=system, say=say)
+    write_files(Path(request.data_dir), profile.files)
+    try:
+        save_profile(entry_dir, profile)
+    except OSError as error:
+        say(f"the profile could not be cached in {entry_dir}: {error}")
+    return profile.result
+
+
+def _read_rows(
+    request: ProfileRequest, paths: Mapping[str, Path], *, contents: Mapping[Path, bytes]
+) -> dict[str, list[Row]]:
+    """Read and normalise the rows of every file; at least two classes."""
+    columns = {"text_column": request.text_column, "label_column": request.label_column}
+    files = {
+        name: normalise_rows(path, read_pairs(path, contents[path], **columns), **columns)
+        for name, path in paths.items()
+    }
+    labels = sorted({row.label for rows in files.values() for row in rows})
+    if not labels:
+        raise DataError(f"`{request.data_path}` has no rows; at least 5 different texts of 2 classes are needed")
+    if len(labels) == 1:
+        raise DataError(
+            f"`{request.data_path}`: column '{request.label_column}' holds one class only, '{labels[0]}'; "
+            "classification needs 2. Set data.label"
+        )
+    return files
+
+
+def _measure(
+    request: ProfileRequest, files: Mapping[str, Sequence[Row]], *, system: System, say: Callable[[str], object]
+) -> Profile:
+    """Divide the rows and compute everything of the result."""
+    say("read " + ", ".join(f"{len(rows):,} rows of {name}" for name, rows in files.items()))
+    limits = {"train": request.train_rows, "validation": request.validation_rows, "test": request.test_rows}
+    split = split_rows(files, limits=limits, split_seed=request.split_seed, where=request.data_path)
+    for note in split.notes:
+        say(note)
+    say("divided into " + ", ".join(f"{len(split.parts[name]):,} rows of {name}" for name in SPLITS))
+    n_threads = len(os.sched_getaffinity(0))
+    task = _describe_task(request, files, split=split, n_threads=n_threads)
+    say(f"computed the meta-features of {len(split.described):,} rows")
+    packed = {name: compress(encode_rows(split.parts[name])) for name in SPLITS}
+    result = ProfileResult(
+        task=task,
+        system=system,
+        sha256={name: hashlib.sha256(content).hexdigest() for name, content in packed.items()},
+        from_cache=False,
+        majority_f1=majority_f1(split.parts["train"], split.parts["validation"], n_classes=len(task.labels)),
+        notes=split.notes,
+    )
+    return Profile(result, packed)
+
+
+def _describe_task(
+    request: ProfileRequest, files: Mapping[str, Sequence[Row]], *, split: Split, n_threads: int
+) -> Task:
+    """Put the task's record together."""
+    parts = split.parts
+    return Task(
+        name=request.task_name,
+        kind=request.task_kind,
+        dataset_id=digest_rows(sorted(row for rows in files.values() for row in rows)),
+        fingerprint=_fingerprint(parts),
+        metric=METRIC,
+        n_train=len(parts["train"]),
+        n_dev=len(parts["dev"]),
+        n_validation=len(parts["validation"]),
+        n_test=len(parts["test"]),
+        labels=tuple(sorted({row.label for rows in parts.values() for row in rows})),
+        feature_schema=FEATURE_SCHEMA,
+        features=describe_rows(split.described, n_threads=n_threads),
+        length_tokens=length_tokens(parts["train"]),
+    )
+
+
+def _fingerprint(parts: Mapping[str, Sequence[Row]]) -> str:
+    content = [METRIC, {name: digest_rows(parts[name]) for name in SPLITS}]
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()

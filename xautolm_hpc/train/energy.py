@@ -1,0 +1,207 @@
+"""Energy of the GPUs and CPU packages a trial runs on, read from the hardware's own counters.
+
+One reader per node. GPUs: NVML's total-energy counter of each whole GPU (Volta and later; not of a MIG slice).
+CPUs: RAPL through powercap where the kernel lets us read it; it counts the whole node and wraps around. What cannot
+be read is ``None``, never 0.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from xautolm_hpc.node import list_gpus, open_nvml
+
+POWERCAP_DIR = Path("/sys/class/powercap")
+SAMPLE_INTERVAL_S = 5.0
+"""A RAPL counter of 65 kJ wraps after two minutes at 500 W: sampled this often no turn is missed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counter:
+    """A counter of energy that only grows.
+
+    Attributes:
+        device: ``gpu`` or ``cpu``.
+        read_j: Reads it, in joules; ``None`` when it cannot be read now.
+        wraps_at_j: Value after which it starts at 0 again; ``None`` if it never does.
+    """
+
+    device: str
+    read_j: Callable[[], float | None]
+    wraps_at_j: float | None = None
+
+
+class _Tally:
+    """What one counter has counted since the first reading."""
+
+    def __init__(self, counter: Counter) -> None:
+        self.counter = counter
+        self._total_j: float | None = None
+        self._last_j: float | None = None
+        self._is_broken = False
+
+    @property
+    def total_j(self) -> float | None:
+        return None if self._is_broken else self._total_j
+
+    def sample(self) -> None:
+        now_j = self.counter.read_j()
+        if now_j is None:
+            return
+        if self._last_j is not None:
+            self._add(now_j - self._last_j)
+        self._last_j = now_j
+
+    def _add(self, delta_j: float) -> None:
+        if delta_j < 0 and self.counter.wraps_at_j is not None:
+            delta_j += self.counter.wraps_at_j
+        # Going back without a wrap means that the driver was reloaded: what it counted in between is gone.
+        self._is_broken = self._is_broken or delta_j < 0
+        self._total_j = (self._total_j or 0.0) + delta_j
+
+
+class EnergyReader:
+    """Adds up energy counters from :meth:`begin` to :meth:`end`, sampling them in a thread in between.
+
+    Attributes:
+        source: ``nvml-counter``, ``rapl``, ``nvml-counter+rapl`` or ``none``.
+        scope: ``whole-gpu``, ``node``, ``unattributed`` or ``none``.
+    """
+
+    def __init__(
+        self, counters: Sequence[Counter], *, scope: str | None = None, interval_s: float = SAMPLE_INTERVAL_S
+    ) -> None:
+        """Prepare to read counters.
+
+        Args:
+            counters: Counters to read.
+            scope: What the GPUs' energy covers if the counters do not say it themselves.
+            interval_s: Seconds between two samples.
+        """
+        devices = {counter.device for counter in counters}
+        labels = {"gpu": "nvml-counter", "cpu": "rapl"}
+        self.source = "+".join(label for device, label in labels.items() if device in devices) or "none"
+        self.scope = scope or ("whole-gpu" if "gpu" in devices else "node" if "cpu" in devices else "none")
+        self._counters = counters
+        self._tallies: list[_Tally] = []
+        self._interval_s = interval_s
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Take the first sample and go on sampling."""
+        self._tallies = [_Tally(counter) for counter in self._counters]
+        self.sample()
+        self._thread = threading.Thread(target=self._sample_on, name="energy", daemon=True)
+        self._thread.start()
+
+    def sample(self) -> None:
+        """Read every counter now."""
+        with self._lock:
+            for tally in self._tallies:
+                tally.sample()
+
+    def end(self) -> None:
+        """Take the last sample; without :meth:`begin`, or a second time, do nothing."""
+        if self._thread is None or self._ended.is_set():
+            return
+        self._ended.set()
+        self._thread.join()
+        self.sample()
+
+    def energy_j(self, device: str) -> float | None:
+        """Add up what was counted so far.
+
+        Args:
+            device: ``gpu`` or ``cpu``.
+
+        Returns:
+            Joules; ``None`` if one of the device's counters could not be read twice, or nothing was counted (the
+            counters of a GPU move in steps, so a window can be too short for them).
+        """
+        with self._lock:
+            totals = [tally.total_j for tally in self._tallies if tally.counter.device == device]
+        if not totals or None in totals:
+            return None
+        return sum(total for total in totals if total is not None) or None
+
+    def _sample_on(self) -> None:
+        while not self._ended.wait(self._interval_s):
+            self.sample()
+
+
+@contextmanager
+def open_energy_reader(
+    visible_gpus: str | None, *, shared: bool, powercap_dir: Path = POWERCAP_DIR
+) -> Iterator[EnergyReader]:
+    """Open the counters this process may read.
+
+    Args:
+        visible_gpus: Value of CUDA_VISIBLE_DEVICES; ``None`` means all GPUs, "" none.
+        shared: Whether others use the GPUs too: a whole GPU's energy is then not the trial's.
+        powercap_dir: Folder of the kernel's powercap interface.
+    """
+    with open_nvml() as nvml:
+        cpu = rapl_counters(powercap_dir)
+        if nvml is None:
+            yield EnergyReader(cpu)
+        elif shared or "MIG-" in (visible_gpus or "") or _has_mig(nvml, visible_gpus):
+            yield EnergyReader(cpu, scope="unattributed")
+        else:
+            yield EnergyReader([*_gpu_counters(nvml, visible_gpus), *cpu])
+
+
+def rapl_counters(powercap_dir: Path) -> list[Counter]:
+    """List the counters of the CPU packages; ``psys`` and the zones inside a package would count twice."""
+    counters = []
+    for zone in sorted(powercap_dir.glob("intel-rapl:*")):
+        try:
+            name = (zone / "name").read_text().strip()
+            wraps_at_j = int((zone / "max_energy_range_uj").read_text()) / 1e6
+            (zone / "energy_uj").read_text()
+        except (OSError, ValueError):
+            continue  # unreadable for ordinary users since 2020, absent in most containers
+        if name.startswith("package"):
+            counters.append(Counter(device="cpu", read_j=_rapl_reading(zone / "energy_uj"), wraps_at_j=wraps_at_j))
+    return counters
+
+
+def _rapl_reading(path: Path) -> Callable[[], float | None]:
+    def read_j() -> float | None:
+        try:
+            return int(path.read_text()) / 1e6
+        except (OSError, ValueError):
+            return None
+
+    return read_j
+
+
+def _gpu_counters(nvml: ModuleType, visible_gpus: str | None) -> list[Counter]:
+    return [
+        Counter(device="gpu", read_j=_gpu_reading(nvml, nvml.nvmlDeviceGetHandleByUUID(gpu.uuid)))
+        for gpu in list_gpus(visible_gpus)[0]
+    ]
+
+
+def _gpu_reading(nvml: ModuleType, device: object) -> Callable[[], float | None]:
+    def read_j() -> float | None:
+        try:
+            return int(nvml.nvmlDeviceGetTotalEnergyConsumption(device)) / 1000  # NVML counts millijoules
+        except nvml.NVMLError:
+            return None
+
+    return read_j
+
+
+def _has_mig(nvml: ModuleType, visible_gpus: str | None) -> bool:
+    for gpu in list_gpus(visible_gpus)[0]:
+        try:
+            if nvml.nvmlDeviceGetMigMode(nvml.nvmlDeviceGetHandleByUUID(gpu.uuid))[0]:
+                return True
+        except nvml.NVMLError:
+            continue  # a GPU that knows no MIG
+    return False

@@ -1,0 +1,200 @@
+"""The flow of one trial: load, train, evaluate.
+
+Everything measured goes into the :class:`Progress` as it is measured, so that a failure halfway keeps it.
+"""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
+from xautolm_hpc.records import Task
+from xautolm_hpc.train.checkpoint import load_checkpoint, save_checkpoint
+from xautolm_hpc.train.data import Tokens, class_weights, n_epoch_steps, read_split, tokenise
+from xautolm_hpc.train.energy import EnergyReader
+from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.heartbeat import Pulse
+from xautolm_hpc.train.loop import Bench, LoopState, evaluate, train
+from xautolm_hpc.train.methods import apply_method
+from xautolm_hpc.train.optim import build_optimizer, build_schedule
+from xautolm_hpc.train.pretrained import find_source, load_classifier, load_tokenizer
+from xautolm_hpc.train.recipe import Recipe, parse_recipe
+from xautolm_hpc.train.stop import StopRequestedError
+from xautolm_hpc.train.watch import Progress, Watch
+
+SPLITS = ("train", "dev", "validation")
+"""All that a trial reads: ``test`` is for the final step alone."""
+
+CHECKPOINT_DIR = "checkpoint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What the driver put into the attempt folder.
+
+    Attributes:
+        attempt_dir: The attempt folder.
+        command: Limits and threads.
+        trial: Task and data.
+        plan: Pipeline, model and seed.
+        expects_gpu: Whether the node shows a GPU to this process.
+    """
+
+    attempt_dir: Path
+    command: Command
+    trial: TrialInput
+    plan: TrialPlan
+    expects_gpu: bool
+
+
+def finetune(inputs: Inputs, progress: Progress, *, watch: Watch, pulse: Pulse, energy: EnergyReader) -> None:
+    """Train one pipeline and measure it.
+
+    Args:
+        inputs: The trial.
+        progress: Filled as things are measured; the metrics on success.
+        watch: Ends the trial between steps.
+        pulse: Told of each phase.
+        energy: Counts from the first step to the end of the evaluation.
+
+    Raises:
+        StopRequestedError: A signal asked to stop, and a checkpoint was written.
+        TrialError: The trial ended in a way that :mod:`failures` names.
+    """
+    _refuse_unsupported(inputs.plan.model, inputs.trial.task)
+    recipe = parse_recipe(inputs.plan.pipeline.method, inputs.plan.pipeline.params)
+    with progress.load:
+        accelerator = start_torch(inputs, recipe)
+        bench = _set_up(inputs, recipe, accelerator=accelerator, progress=progress, watch=watch)
+        load_checkpoint(inputs.attempt_dir / CHECKPOINT_DIR, bench)
+
+    def save() -> None:
+        measure_gpu_memory(progress)
+        save_checkpoint(inputs.attempt_dir / CHECKPOINT_DIR, bench, energy=energy)
+
+    try:
+        energy.begin()
+        pulse.enter("train")
+        with progress.train:
+            train(bench, save=save)
+        pulse.enter("eval")
+        with progress.eval:
+            scores = evaluate(bench, "validation")
+    except StopRequestedError:
+        save()
+        raise
+    finally:
+        energy.end()
+        measure_gpu_memory(progress)
+    progress.metrics |= {"f1": scores.f1, "accuracy": scores.accuracy, "validation_loss": scores.loss}
+
+
+def start_torch(inputs: Inputs, recipe: Recipe) -> Accelerator:
+    """Seed every generator and take the device, in the best precision it has.
+
+    Args:
+        inputs: Seed, threads, determinism, and whether there is a GPU to take.
+        recipe: Says whether half precision is wanted; a CPU always computes in single precision.
+
+    Raises:
+        TrialError: The node has a GPU that torch cannot use; kind ``environment``.
+    """
+    has_gpu = torch.cuda.is_available()
+    if inputs.expects_gpu and not has_gpu:
+        raise TrialError(
+            "environment",
+            f"this node shows a GPU, but torch {torch.__version__} cannot use it; install a torch built for its "
+            "driver, pass the GPU into the container (--nv), or set CUDA_VISIBLE_DEVICES to nothing",
+        )
+    torch.set_num_threads(inputs.command.n_threads)
+    torch.use_deterministic_algorithms(inputs.command.deterministic)
+    random.seed(inputs.plan.seed)
+    np.random.seed(inputs.plan.seed % 2**32)
+    torch.manual_seed(inputs.plan.seed)
+    return Accelerator(mixed_precision=_precision(recipe, has_gpu=has_gpu), cpu=not has_gpu)
+
+
+def measure_gpu_memory(progress: Progress) -> None:
+    """Note the highest memory allocated on all GPUs together; without a GPU it stays unknown."""
+    if torch.cuda.is_available():
+        here_bytes = sum(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count()))
+        progress.peak_gpu_memory_bytes = max(here_bytes, progress.peak_gpu_memory_bytes or 0)
+
+
+def _precision(recipe: Recipe, *, has_gpu: bool) -> str:
+    if not (recipe.use_mixed_precision and has_gpu):
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def _refuse_unsupported(model: Model, task: Task) -> None:
+    """Refuse what is not built yet: other tasks than classification, other models than encoders."""
+    if task.kind != "text-classification":
+        raise TrialError("unsupported", f"tasks of kind {task.kind} are not trained yet; valid: text-classification")
+    if model.family != "encoder":
+        raise TrialError("unsupported", f"model {model.id} is a {model.family}; only encoders are trained yet")
+    if len(task.labels) < 2:
+        raise TrialError("unsupported", f"task {task.name} has {len(task.labels)} labels; expected at least 2")
+
+
+def _set_up(inputs: Inputs, recipe: Recipe, *, accelerator: Accelerator, progress: Progress, watch: Watch) -> Bench:
+    """Load data and model and put all that training needs on the device."""
+    plan, task = inputs.plan, inputs.trial.task
+    source = find_source(plan.model, plan.hf_home)
+    tokens = _load_tokens(inputs, recipe, tokenizer=load_tokenizer(source, plan.model))
+    classifier = load_classifier(
+        source,
+        plan.model,
+        labels=task.labels,
+        dropout_rate=recipe.dropout_rate,
+        deterministic=inputs.command.deterministic,
+    )
+    model = apply_method(classifier, plan.pipeline.method, recipe=recipe).to(accelerator.device)
+    n_steps = recipe.epochs * n_epoch_steps(
+        len(tokens["train"]), batch_size=recipe.batch_size, accumulation=recipe.gradient_accumulation_steps
+    )
+    progress.n_steps = n_steps
+    optimizer = build_optimizer(model, recipe)
+    scheduler = build_schedule(optimizer, recipe, n_steps=n_steps)
+    prepared: tuple[nn.Module, Any] = accelerator.prepare(model, optimizer)
+    return Bench(
+        recipe=recipe,
+        seed=plan.seed,
+        accelerator=accelerator,
+        model=prepared[0],
+        optimizer=prepared[1],
+        scheduler=scheduler,
+        tokens=tokens,
+        loss_weights=_loss_weights(recipe, tokens["train"], n_classes=len(task.labels), device=accelerator.device),
+        state=LoopState(),
+        progress=progress,
+        watch=watch,
+    )
+
+
+def _load_tokens(inputs: Inputs, recipe: Recipe, *, tokenizer: Any) -> dict[str, Tokens]:
+    """Read and tokenise every split that a trial may see."""
+    trial = inputs.trial
+    # A length above the model's context would index positions that it does not have.
+    max_length = min(recipe.max_length, inputs.plan.model.context_length, tokenizer.model_max_length)
+    return {
+        name: tokenise(
+            read_split(Path(trial.data_dir), name, sha256=trial.sha256.get(name), labels=trial.task.labels),
+            tokenizer,
+            max_length=max_length,
+        )
+        for name in SPLITS
+    }
+
+
+def _loss_weights(recipe: Recipe, tokens: Tokens, *, n_classes: int, device: torch.device) -> Tensor | None:
+    if not recipe.class_weighted_loss:
+        return None
+    return torch.from_numpy(class_weights(tokens.labels, n_classes)).to(device)

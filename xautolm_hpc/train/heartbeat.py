@@ -1,0 +1,72 @@
+"""Progress on disk every so often: what a killed attempt leaves behind."""
+
+import contextlib
+import json
+import threading
+import time
+from pathlib import Path
+
+from xautolm_hpc.jobdir import Heartbeat
+from xautolm_hpc.records import to_json
+from xautolm_hpc.train.energy import EnergyReader
+from xautolm_hpc.train.watch import Progress
+
+
+class Pulse:
+    """Writes heartbeats from a thread while its ``with`` block is open."""
+
+    def __init__(self, path: Path, progress: Progress, *, energy: EnergyReader, interval_s: float) -> None:
+        """Prepare to write heartbeats.
+
+        Args:
+            path: File to replace each time.
+            progress: What the trial has done so far.
+            energy: What it has used so far.
+            interval_s: Seconds between two heartbeats.
+        """
+        self._path = path
+        self._progress = progress
+        self._energy = energy
+        self._interval_s = interval_s
+        self._ended = threading.Event()
+        self._writing = threading.Lock()
+        self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> "Pulse":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase and say so on disk at once."""
+        self._progress.phase = phase
+        self.beat()
+
+    def beat(self) -> None:
+        """Write a heartbeat now; a file system that refuses misses one, the trial goes on.
+
+        It is renamed into place without fsync: losing it in a crash of the machine costs one interval, flushing it
+        would cost the shared file system every interval of every trial.
+        """
+        progress = self._progress
+        heartbeat = Heartbeat(
+            at=time.time(),
+            phase=progress.phase,
+            step=progress.step,
+            n_steps=progress.n_steps,
+            train_s=progress.train.here_s,
+            gpu_energy_j=self._energy.energy_j("gpu"),
+            cpu_energy_j=self._energy.energy_j("cpu"),
+            dev_f1=progress.dev_f1,
+        )
+        aside = self._path.with_name(f".{self._path.name}.tmp")
+        with self._writing, contextlib.suppress(OSError):
+            aside.write_text(json.dumps(to_json(heartbeat)))
+            aside.replace(self._path)
+
+    def _beat_on(self) -> None:
+        while not self._ended.wait(self._interval_s):
+            self.beat()

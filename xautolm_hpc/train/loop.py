@@ -1,0 +1,219 @@
+"""Epochs of optimiser steps, with early stopping on ``dev`` and a return to the best epoch.
+
+The loop can be left between any two steps (:class:`StopRequestedError`) and entered again from a checkpoint: all it
+needs to go on is in :class:`LoopState`, the model, the optimiser, the schedule and torch's generators.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LRScheduler
+
+from xautolm_hpc.train.data import Tokens, collate, plan_epoch, plan_evaluation
+from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.metrics import Scores, score
+from xautolm_hpc.train.recipe import Recipe
+from xautolm_hpc.train.watch import Progress, Watch
+
+CHECKPOINT_INTERVAL_S = 60.0
+"""A run that takes longer is saved at the ends of epochs, but no more often than this."""
+
+MIN_EVALUATION_BATCH = 16
+
+
+@dataclass(slots=True, kw_only=True)
+class LoopState:
+    """Where training stands.
+
+    Attributes:
+        epoch: Epochs done.
+        epoch_step: Optimiser steps done in the current epoch.
+        loss_sum: Sum of the training loss over the samples of the current epoch.
+        loss_samples: Samples in ``loss_sum``.
+        best_epoch: Epoch of the best weights, from 1; 0 before the first evaluation.
+        best_f1: Macro-F1 on ``dev`` of that epoch; ``best_loss`` likewise, and ``best_train_loss`` on ``train``.
+        best_weights: Trainable parameters after that epoch, on the CPU.
+        reference_f1: F1 that the next gain is measured from.
+        epochs_without_gain: Epochs since the last gain of ``early_stopping_delta``.
+        finished: Whether training is over and the best weights are back in the model.
+    """
+
+    epoch: int = 0
+    epoch_step: int = 0
+    loss_sum: float = 0.0
+    loss_samples: int = 0
+    best_epoch: int = 0
+    best_f1: float = -1.0
+    best_loss: float = math.inf
+    best_train_loss: float = math.inf
+    best_weights: dict[str, Tensor] | None = None
+    reference_f1: float = -1.0
+    epochs_without_gain: int = 0
+    finished: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """Everything training works with.
+
+    Attributes:
+        recipe: Hyperparameters.
+        seed: Training seed.
+        accelerator: Device, precision and, later, several GPUs.
+        model: Model to train, on the device.
+        optimizer: Its optimiser.
+        scheduler: Learning rate of each optimiser step.
+        tokens: Split name -> its tokens.
+        loss_weights: Weight of each class, (n_classes,), on the device; ``None`` weighs all alike.
+        state: Where training stands.
+        progress: What the trial has done so far.
+        watch: Ends the trial between steps.
+    """
+
+    recipe: Recipe
+    seed: int
+    accelerator: Accelerator
+    model: nn.Module
+    optimizer: AcceleratedOptimizer
+    scheduler: LRScheduler
+    tokens: Mapping[str, Tokens]
+    loss_weights: Tensor | None
+    state: LoopState
+    progress: Progress
+    watch: Watch
+
+
+def train(bench: Bench, *, save: Callable[[], None]) -> None:
+    """Train to the end, then bring the best epoch's weights back.
+
+    Args:
+        bench: The model and all it is trained with; its state says where to begin.
+        save: Writes a checkpoint.
+
+    Raises:
+        StopRequestedError: A signal asked to stop; the state is that between two steps.
+        TrialError: The budget is used up (``time_limit``) or a loss is not finite (``diverged``).
+    """
+    state, recipe = bench.state, bench.recipe
+    saved_at = time.monotonic()
+    while not state.finished:
+        for batches in _epoch_steps(bench)[state.epoch_step :]:
+            bench.watch.check()
+            _train_step(bench, batches)
+        _close_epoch(bench, evaluate(bench, "dev"))
+        state.finished = state.epoch >= recipe.epochs or state.epochs_without_gain >= recipe.early_stopping_patience
+        if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S and not state.finished:
+            save()
+            saved_at = time.monotonic()
+    if state.best_weights is not None:
+        load_trainable(bench.model, state.best_weights)
+
+
+def evaluate(bench: Bench, split: str) -> Scores:
+    """Score the model on one split.
+
+    Args:
+        bench: The model and the tokens of the split.
+        split: ``dev`` or ``validation``.
+
+    Raises:
+        StopRequestedError: A signal asked to stop.
+        TrialError: The budget is used up (``time_limit``) or an answer is not finite (``diverged``).
+    """
+    tokens = bench.tokens[split]
+    batches = plan_evaluation(tokens.lengths, max(2 * bench.recipe.batch_size, MIN_EVALUATION_BATCH))
+    answers = []
+    bench.model.eval()
+    with torch.no_grad():
+        for rows in batches:
+            bench.watch.check()
+            inputs, _ = collate(tokens, rows, device=bench.accelerator.device)
+            answers.append(bench.model(**inputs).logits.float().cpu().numpy())
+    logits = np.concatenate(answers)  # (n_rows, n_classes)
+    if not np.isfinite(logits).all():
+        raise TrialError("diverged", f"answers on {split} are not finite after step {bench.progress.step}")
+    return score(logits, tokens.labels[np.concatenate(batches)])
+
+
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Copy the trainable parameters to the CPU: name -> values."""
+    return {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def load_trainable(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put parameters back that :func:`trainable` copied."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, values in weights.items():
+            parameters[name].copy_(values)
+
+
+def _epoch_steps(bench: Bench) -> list[list[NDArray[np.int64]]]:
+    """Plan the current epoch; it follows from seed and epoch alone, so a resumed one is the same."""
+    return plan_epoch(
+        bench.tokens["train"].lengths,
+        batch_size=bench.recipe.batch_size,
+        accumulation=bench.recipe.gradient_accumulation_steps,
+        rng=np.random.default_rng([bench.seed, bench.state.epoch]),
+    )
+
+
+def _train_step(bench: Bench, batches: Sequence[NDArray[np.int64]]) -> None:
+    """Do one optimiser step over one or several batches.
+
+    Each batch's loss is summed and divided by the samples of the whole step: the gradient is that of one large
+    batch, however the samples and their lengths fall into the small ones.
+    """
+    bench.model.train()
+    n_samples = sum(len(rows) for rows in batches)
+    loss = torch.zeros((), device=bench.accelerator.device)
+    for rows in batches:
+        loss += _backward(bench, rows, n_samples=n_samples)
+    step_loss = float(loss.item())
+    if not math.isfinite(step_loss):
+        raise TrialError("diverged", f"the training loss is {step_loss} in step {bench.progress.step + 1}")
+    if bench.recipe.max_grad_norm is not None:
+        bench.accelerator.clip_grad_norm_(bench.model.parameters(), bench.recipe.max_grad_norm)
+    bench.optimizer.step()
+    if not bench.accelerator.optimizer_step_was_skipped:  # fp16 skips steps until its loss scale fits
+        bench.scheduler.step()
+    bench.optimizer.zero_grad()
+    bench.state.epoch_step += 1
+    bench.state.loss_sum += step_loss * n_samples
+    bench.state.loss_samples += n_samples
+    bench.progress.step += 1
+    bench.progress.n_samples += n_samples
+
+
+def _backward(bench: Bench, rows: NDArray[np.int64], *, n_samples: int) -> Tensor:
+    inputs, labels = collate(bench.tokens["train"], rows, device=bench.accelerator.device)
+    logits = bench.model(**inputs).logits.float()  # (n_batch, n_classes)
+    loss = cross_entropy(logits, labels, weight=bench.loss_weights, reduction="sum") / n_samples
+    bench.accelerator.backward(loss)
+    return loss.detach()
+
+
+def _close_epoch(bench: Bench, dev: Scores) -> None:
+    """Note an epoch's scores, keep its weights if it is the best, and count epochs without a gain."""
+    state, progress = bench.state, bench.progress
+    train_loss = state.loss_sum / max(state.loss_samples, 1)
+    state.epoch, state.epoch_step, state.loss_sum, state.loss_samples = state.epoch + 1, 0, 0.0, 0
+    progress.curve.append((float(state.epoch), train_loss, dev.loss, dev.f1))
+    progress.dev_f1 = dev.f1
+    if (dev.f1, -dev.loss) > (state.best_f1, -state.best_loss):
+        state.best_epoch, state.best_f1, state.best_loss = state.epoch, dev.f1, dev.loss
+        state.best_weights = trainable(bench.model)
+        progress.metrics |= {"train_loss": train_loss, "dev_loss": dev.loss, "dev_f1": dev.f1}
+    if dev.f1 > state.reference_f1 + bench.recipe.early_stopping_delta or state.epoch == 1:
+        state.reference_f1, state.epochs_without_gain = dev.f1, 0
+    else:
+        state.epochs_without_gain += 1

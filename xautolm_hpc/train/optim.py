@@ -1,0 +1,47 @@
+"""Optimiser and learning-rate schedule."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers.optimization import Adafactor, get_scheduler
+
+from xautolm_hpc.train.recipe import Recipe
+
+
+def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
+    """Part parameters into those that decay and those that do not: biases and norms, all of one dimension."""
+    trained = list(parameters)
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """Build the optimiser of the trainable parameters."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [group for group in decay_groups(trained, recipe.weight_decay) if group["params"]]
+    if recipe.optimizer == "adafactor":
+        # Its own relative steps off: the learning rate means what it means for the others.
+        options = {"scale_parameter": False, "relative_step": False, "warmup_init": False}
+        return Adafactor(groups, lr=recipe.learning_rate, **options)  # type: ignore[no-untyped-call]
+    if recipe.optimizer == "adagrad":
+        return torch.optim.Adagrad(groups, lr=recipe.learning_rate)  # has no fused kernel on the GPU
+    fused = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    return fused[recipe.optimizer](groups, lr=recipe.learning_rate, fused=True)
+
+
+def build_schedule(optimizer: Optimizer, recipe: Recipe, *, n_steps: int) -> LRScheduler:
+    """Build the learning-rate schedule.
+
+    Args:
+        optimizer: Its optimiser.
+        recipe: Names the schedule and its warm-up; ``constant`` warms up too.
+        n_steps: Optimiser steps of the whole training, accumulation counted in.
+    """
+    warmup = recipe.warmup_steps if recipe.warmup_steps is not None else round(recipe.warmup_ratio * n_steps)
+    name = "constant_with_warmup" if recipe.lr_scheduler == "constant" else recipe.lr_scheduler
+    return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=n_steps)

@@ -1,0 +1,182 @@
+"""The pretrained model and its tokeniser, from an installed package, a folder or the offline cache of the hub."""
+
+import errno
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import logging as transformers_logging
+
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.train.failures import TrialError
+
+T = TypeVar("T")
+
+DROPOUT_FIELDS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "dropout",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "pooler_dropout",
+    "seq_classif_dropout",
+    "classifier_dropout",
+    "classifier_dropout_prob",
+    "cls_dropout",
+)
+"""Names that architectures give the dropout of their parts; the last ones belong to the classification head."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a model's files lie.
+
+    Attributes:
+        place: Folder, or hub repository.
+        options: Arguments that every ``from_pretrained`` gets.
+        remedy: What to do when the files are not there.
+    """
+
+    place: str
+    options: Mapping[str, Any]
+    remedy: str
+
+
+def find_source(model: Model, hf_home: str | None) -> Source:
+    """Say where a model's files lie; nothing is downloaded on a compute node.
+
+    Args:
+        model: The model, as in the catalogue.
+        hf_home: Offline cache of hub models; ``None`` takes the cache that the environment names.
+
+    Raises:
+        TrialError: The package or folder is not there; kind ``data_unavailable``.
+    """
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": model.trust_remote_code}
+    if model.hub_repo is not None:
+        revision = f" --revision {model.revision}" if model.revision else ""
+        cache = {"cache_dir": str(Path(hf_home) / "hub")} if hf_home else {}
+        remedy = f"run on a node with network: hf download {model.hub_repo}{revision}"
+        return Source(
+            place=model.hub_repo, options={**options, **cache, "revision": model.revision or "main"}, remedy=remedy
+        )
+    folder = _package_dir(model) / (model.path or "") if model.package else Path(model.path or "")
+    if not folder.is_dir():
+        raise TrialError(
+            "data_unavailable", f"model {model.id}: folder `{folder}` is missing; is it visible on this node?"
+        )
+    return Source(place=str(folder), options=options, remedy=f"look into `{folder}`")
+
+
+def load_tokenizer(source: Source, model: Model) -> Any:
+    """Load a model's tokeniser.
+
+    Raises:
+        TrialError: Its files are missing, kind ``data_unavailable``, or it has no token to pad with, kind
+            ``unsupported``.
+    """
+    tokenizer = _load(AutoTokenizer.from_pretrained, source, model=model)
+    if tokenizer.pad_token_id is None:
+        raise TrialError("unsupported", f"the tokeniser of model {model.id} has no token to pad with")
+    return tokenizer
+
+
+def load_classifier(
+    source: Source,
+    model: Model,
+    *,
+    labels: Sequence[str],
+    dropout_rate: float | None,
+    deterministic: bool,
+) -> PreTrainedModel:
+    """Load a model with a fresh classification head, in single precision on the CPU.
+
+    Args:
+        source: Where its files lie.
+        model: The model, as in the catalogue.
+        labels: Label names in index order.
+        dropout_rate: Dropout of every part, 0..1; ``None`` keeps the model's own.
+        deterministic: Whether attention avoids fused kernels, whose gradients vary from run to run.
+
+    Raises:
+        TrialError: Files are missing, kind ``data_unavailable``, or the architecture cannot classify or has no
+            dropout to set, kind ``unsupported``.
+    """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # Its report of a fresh head and unused blocks is what we asked for.
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    config = _load(AutoConfig.from_pretrained, source, model=model)
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: number for number, label in enumerate(labels)}
+    if model.keep_layers is not None:
+        config.num_hidden_layers = model.keep_layers
+    if dropout_rate is not None:
+        apply_dropout(config, dropout_rate)
+    options = {
+        "config": config,
+        "dtype": torch.float32,
+        "use_safetensors": None if model.allow_pickle else True,
+        "ignore_mismatched_sizes": True,  # a checkpoint may carry the head of another task
+        **({"attn_implementation": "eager"} if deterministic else {}),
+    }
+    try:
+        return _load(AutoModelForSequenceClassification.from_pretrained, source, model=model, **options)
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise
+        text = f"model {model.id}: architecture {config.model_type!r} has no sequence classification"
+        raise TrialError("unsupported", text) from error
+
+
+def apply_dropout(config: PretrainedConfig, rate: float) -> None:
+    """Set the dropout of every part that an architecture names.
+
+    Args:
+        config: Configuration to change.
+        rate: Dropout, 0..1.
+
+    Raises:
+        TrialError: The architecture has none of :data:`DROPOUT_FIELDS`; kind ``unsupported``.
+    """
+    fields = [name for name in DROPOUT_FIELDS if hasattr(config, name)]
+    if not fields:
+        raise TrialError("unsupported", f"architecture {config.model_type!r} has no dropout to set to {rate:g}")
+    for name in fields:
+        setattr(config, name, rate)
+
+
+def _package_dir(model: Model) -> Path:
+    spec = importlib.util.find_spec(model.package or "")
+    if spec is None or not spec.submodule_search_locations:
+        raise TrialError(
+            "data_unavailable",
+            f"model {model.id}: the package {model.package} is not installed in the worker's environment",
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def _load(loader: Callable[..., T], source: Source, *, model: Model, **options: Any) -> T:
+    try:
+        return loader(source.place, **source.options, **options)
+    except OSError as error:
+        if error.errno not in (None, errno.ENOENT):
+            raise  # the disk's own error, not a missing file
+        raise TrialError("data_unavailable", _missing(source, model, error=error)) from error
+
+
+def _missing(source: Source, model: Model, *, error: OSError) -> str:
+    reason = " ".join(str(error).split())[:300]
+    only = "" if model.allow_pickle else " Only safetensors are read unless its entry says allow_pickle = true."
+    return f"model {model.id}: files are missing in `{source.place}`; {source.remedy}.{only} ({reason})"
