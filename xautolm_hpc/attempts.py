@@ -44,13 +44,16 @@ class AttemptTemplate:
         )
 
     def write(self, trial: Trial) -> None:
-        """Write the files of a trial's present attempt for the node; writing them again changes nothing."""
+        """Write the files of a trial's present attempt for the node; writing them again changes nothing.
+
+        They are not flushed to disk one by one: the ledger holds what is needed to write them again.
+        """
         path = trial.last.path
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = replace(self.command, memory_bytes=self.resources_of(trial).memory_bytes)
-        write_json(path / TASK, to_json(self.trial_input))
-        write_json(path / COMMAND, to_json(command))
-        write_json(path / PIPELINE, to_json(trial.plan))
+        write_json(path / TASK, to_json(self.trial_input), flush=False)
+        write_json(path / COMMAND, to_json(command), flush=False)
+        write_json(path / PIPELINE, to_json(trial.plan), flush=False)
 
 
 def needs_attempt(trial: Trial, max_attempts: int) -> bool:
@@ -133,16 +136,30 @@ def objectives_of(trial: Trial, names: Sequence[str]) -> dict[str, float] | None
     return known if len(known) == len(values) else None
 
 
-def tidy(generation_dir: Path, trials: Sequence[Trial]) -> None:
-    """Remove what nobody needs once a generation is committed: the launcher's files, checkpoints, empty logs."""
-    for submission_dir in generation_dir.glob("submission-*"):
-        for path in submission_dir.iterdir():
-            if path.name != MEMBERS:
-                path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path)
-    for attempt in (attempt for trial in trials for attempt in trial.attempts):
-        shutil.rmtree(attempt.path / "checkpoint", ignore_errors=True)
-        for name in (TASK, READY):
-            (attempt.path / name).unlink(missing_ok=True)
-        for path in attempt.path.iterdir():
-            if path.name.startswith("heartbeat-") or (path.is_file() and path.stat().st_size == 0):
-                path.unlink()
+def tidy(generation_dir: Path) -> None:
+    """Remove what nobody needs once a generation is committed: the launcher's files, checkpoints, empty logs.
+
+    A job's last file can come a moment after its outcome, so a run is tidied once more when it ends.
+    """
+    for path in generation_dir.glob("submission-*/*"):
+        if path.name != MEMBERS:
+            _remove(path)
+    for attempt_dir in generation_dir.glob("trial-*/attempt-*"):
+        shutil.rmtree(attempt_dir / "checkpoint", ignore_errors=True)
+        for path in attempt_dir.iterdir():
+            if path.name in (TASK, READY) or path.name.startswith("heartbeat-") or _is_empty(path):
+                path.unlink(missing_ok=True)
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size == 0
+    except FileNotFoundError:  # removed by its job, or by another driver, at this moment
+        return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

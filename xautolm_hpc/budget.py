@@ -48,7 +48,7 @@ def spent_limit(limits: Limits, spent: Spent) -> str | None:
 
 def trials_left(limits: Limits, n_drawn: int, *, population: int) -> int:
     """Count the trials that the next generation may have."""
-    return population if limits.trials is None else min(population, limits.trials - n_drawn)
+    return population if limits.trials is None else max(0, min(population, limits.trials - n_drawn))
 
 
 def equal_failures(ends: Sequence[Outcome]) -> int:

@@ -34,6 +34,9 @@ class Model:
         unsupported_methods: Methods this architecture cannot be trained with.
         trust_remote_code: Run code that comes with the weights; off unless the user says so.
         allow_pickle: Load weights that are not safetensors; off unless the user says so.
+
+    Raises:
+        SpaceError: The family is unknown, or a size is not positive.
     """
 
     id: str
@@ -52,6 +55,13 @@ class Model:
     unsupported_methods: tuple[str, ...] = ()
     trust_remote_code: bool = False
     allow_pickle: bool = False
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise SpaceError(f"model {self.id!r}: unknown family {self.family!r}; valid: {', '.join(FAMILIES)}")
+        for name in ("n_parameters", "n_layers", "hidden_size", "vocab_size", "context_length"):
+            if getattr(self, name) < 1:
+                raise SpaceError(f"model {self.id!r}: {name} = {getattr(self, name)}: expected 1 or more")
 
     @property
     def hub_repo(self) -> str | None:

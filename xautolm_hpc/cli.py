@@ -59,7 +59,8 @@ AddParser = Callable[..., argparse.ArgumentParser]
 
 
 def _add_run(add_parser: AddParser) -> None:
-    parser = _verb(add_parser, "run", "run a search, or go on with one: the same command resumes it")
+    """Describe ``run``."""
+    parser = _verb(add_parser, "run", text="run a search, or go on with one: the same command resumes it")
     parser.add_argument("search", help="the search file (TOML)")
     parser.add_argument(
         "--set",
@@ -75,37 +76,38 @@ def _add_run(add_parser: AddParser) -> None:
 
 
 def _add_status(add_parser: AddParser) -> None:
-    parser = _run_verb(add_parser, "status", "show how a run is getting on")
+    parser = _run_verb(add_parser, "status", text="show how a run is getting on")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_logs(add_parser: AddParser) -> None:
-    parser = _run_verb(add_parser, "logs", "print what a trial's worker wrote")
+    parser = _run_verb(add_parser, "logs", text="print what a trial's worker wrote")
     parser.add_argument("trial", type=int, help="number of the trial")
     parser.add_argument("--attempt", type=int, help="number of the attempt (default: the last)")
     parser.add_argument("-f", "--follow", action="store_true", help="go on printing until the attempt ends")
 
 
 def _add_cancel(add_parser: AddParser) -> None:
-    _run_verb(add_parser, "cancel", "cancel a run's jobs; its driver, if one is alive, records the ends")
+    _run_verb(add_parser, "cancel", text="cancel a run's jobs; its driver, if one is alive, records the ends")
 
 
 def _add_report(add_parser: AddParser) -> None:
-    parser = _run_verb(add_parser, "report", "show a run's results: Pareto set, failures, refusals, prior, cost")
+    parser = _run_verb(add_parser, "report", text="show a run's results: Pareto set, failures, refusals, prior, cost")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_priors(add_parser: AddParser) -> None:
-    parser = _run_verb(add_parser, "priors", "show the prior a run began with, and which experiences moved it")
+    parser = _run_verb(add_parser, "priors", text="show the prior a run began with, and which experiences moved it")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_models(add_parser: AddParser) -> None:
-    parser = _verb(add_parser, "models", "list the catalogue of pretrained models")
+    parser = _verb(add_parser, "models", text="list the catalogue of pretrained models")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_store(add_parser: AddParser) -> None:
+    """Describe ``store`` and its verbs."""
     parser = add_parser("store", help="look into an experience store", description="Look into an experience store.")
     verbs = parser.add_subparsers(title="store commands", metavar="COMMAND", required=True)
     for name, text in (
@@ -113,7 +115,7 @@ def _add_store(add_parser: AddParser) -> None:
         ("verify", "check every segment; exit status 4 with findings"),
         ("show", "print one experience"),
     ):
-        verb = _verb(verbs.add_parser, name, text, module="store")
+        verb = _verb(verbs.add_parser, name, text=text, module="store")
         verb.set_defaults(store_verb=name)
         verb.add_argument("store", help="the store: a folder, or one .h5 file")
         if name == "show":
@@ -121,14 +123,14 @@ def _add_store(add_parser: AddParser) -> None:
         verb.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _verb(add_parser: AddParser, name: str, text: str, *, module: str | None = None) -> argparse.ArgumentParser:
+def _verb(add_parser: AddParser, name: str, *, text: str, module: str | None = None) -> argparse.ArgumentParser:
     parser = add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.set_defaults(module=module or name)
     return parser
 
 
-def _run_verb(add_parser: AddParser, name: str, text: str) -> argparse.ArgumentParser:
-    parser = _verb(add_parser, name, text)
+def _run_verb(add_parser: AddParser, name: str, *, text: str) -> argparse.ArgumentParser:
+    parser = _verb(add_parser, name, text=text)
     parser.add_argument("run_name", metavar="run", help=RUN_HELP)
     parser.add_argument("--runs-dir", default="runs", help="folder of run folders (default: %(default)s)")
     return parser

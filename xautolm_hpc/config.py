@@ -12,18 +12,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.errors import ConfigError
-from xautolm_hpc.records import OBJECTIVES, TaskKind, from_json
+from xautolm_hpc.errors import ConfigError, InputError
+from xautolm_hpc.records import OBJECTIVES, TaskKind, from_json, to_json
 from xautolm_hpc.space import Space, build_space
 
 Objective = Literal["f1", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes"]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+S = typing.TypeVar("S", bound="_Section")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class TaskSection(_Section):
@@ -66,10 +67,7 @@ class SpaceSection(_Section):
 class SearchSection(_Section):
     """``[search]``: the evolution (NSPE)."""
 
-    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=3)] = (
-        "f1",
-        "evaluation_time_s",
-    )
+    objectives: tuple[Objective, ...] = ("f1", "evaluation_time_s")
     population: Count = 20
     selection: Annotated[float, Field(gt=0, le=1)] = 0.2
     learning_factor: Share = 0.05
@@ -143,6 +141,7 @@ class SearchFile(_Section):
 
     @model_validator(mode="after")
     def _check_budget(self) -> "SearchFile":
+        """Refuse a budget that ends no search, or one that ends it before a trial."""
         budget = self.budget
         if all(limit is None for limit in budget.model_dump().values()):
             raise ValueError("budget: sets no limit; valid: generations, trials, wall_h, gpu_h, energy_kwh")
@@ -151,17 +150,21 @@ class SearchFile(_Section):
                 f"budget.wall_h = {budget.wall_h} ({budget.wall_h * 60:g} min) is shorter than one trial, "
                 f"trial.time_limit_min = {self.trial.time_limit_min}: no trial could use its time"
             )
-        if len(set(self.search.objectives)) < len(self.search.objectives):
-            raise ValueError(f"search.objectives: one stands twice; valid: {', '.join(OBJECTIVES)}")
+        names = self.search.objectives
+        if not 1 <= len(set(names)) == len(names) <= 3:
+            raise ValueError(f"search.objectives = {[*names]}: expected 1 to 3, each once, of {', '.join(OBJECTIVES)}")
         return self
 
     def build_space(self) -> Space:
         """Build the search space that ``[space]`` and ``[[model]]`` describe.
 
         Raises:
+            InputError: A ``[[model]]`` table lacks a key, has an unknown one, or stands twice.
             SpaceError: A model, method, parameter or distribution is unknown or malformed.
         """
-        own = [from_json(Model, entry, where="[[model]]") for entry in self.model]
+        own = [from_json(Model, to_json(entry), where="[[model]]") for entry in self.model]
+        if len({model.id for model in own}) < len(own):
+            raise InputError(f"[[model]]: one id stands twice in {[model.id for model in own]}")
         return build_space(
             self.space.preset,
             task_kind=self.task.kind,
@@ -287,29 +290,32 @@ def load_search(path: Path, settings: tuple[str, ...] = ()) -> SearchFile:
 
     Raises:
         ConfigError: The file is missing, no TOML, or a key or value is not valid.
+        InputError: ``[space]`` or a ``[[model]]`` table describes no space.
     """
     data = _read_toml(path)
     for setting in settings:
         _apply_setting(data, setting)
     search = _check(SearchFile, data, path=path)
-    search.build_space()
+    try:
+        search.build_space()
+    except InputError as error:
+        error.add_note(f"in `{path}`")
+        raise
 
     def resolve(key: str, written: str) -> str:
-        base = Path.cwd() if _is_set(settings, key) else path.resolve().parent
+        is_set = any(f"{key}.".startswith(setting.partition("=")[0] + ".") for setting in settings)
+        base = Path.cwd() if is_set else path.resolve().parent
         return str((base / Path(written).expanduser()).resolve())
 
-    data_path = {"path": resolve("data.path", search.data.path)}
-    store_paths = {
-        "path": resolve("store.path", search.store.path),
-        "also_read": tuple(resolve("store.also_read", written) for written in search.store.also_read),
-    }
-    return search.model_copy(
-        update={
-            "profile": search.profile and resolve("profile", search.profile),
-            "data": search.data.model_copy(update=data_path),
-            "store": search.store.model_copy(update=store_paths),
-        }
-    )
+    located = search.model_dump()
+    located["profile"] = search.profile and resolve("profile", search.profile)
+    located["data"]["path"] = resolve("data.path", search.data.path)
+    located["store"]["path"] = resolve("store.path", search.store.path)
+    located["store"]["also_read"] = tuple(resolve("store.also_read", written) for written in search.store.also_read)
+    for entry in located["model"]:
+        if "path" in entry and "package" not in entry:
+            entry["path"] = resolve("model", entry["path"])
+    return SearchFile.model_validate(located)
 
 
 def load_profile(path: Path | None) -> ClusterProfile:
@@ -318,7 +324,14 @@ def load_profile(path: Path | None) -> ClusterProfile:
     Raises:
         ConfigError: The file is missing, no TOML, or a key or value is not valid.
     """
-    return ClusterProfile() if path is None else _check(ClusterProfile, _read_toml(path), path=path)
+    if path is None:
+        return ClusterProfile()
+    profile = _check(ClusterProfile, _read_toml(path), path=path)
+    # A bare program is looked up on PATH. Links stay: a virtual environment's python is one.
+    paths = profile.model_dump(include={"driver_python", "worker_python", "hf_home"}, exclude_none=True)
+    located = {key: p for key, p in paths.items() if key == "hf_home" or "/" in p}
+    folder = path.resolve().parent
+    return profile.model_copy(update={key: str(folder / Path(p).expanduser()) for key, p in located.items()})
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -331,6 +344,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _apply_setting(data: dict[str, Any], setting: str) -> None:
+    """Put one ``KEY=VALUE`` into the file's data, in place."""
     key, separator, text = setting.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {setting!r}: expected KEY=VALUE, for instance --set budget.generations=3")
@@ -344,13 +358,6 @@ def _apply_setting(data: dict[str, Any], setting: str) -> None:
         if not isinstance(data, dict):
             raise ConfigError(f"--set {setting!r}: {parent!r} is a value, not a table")
     data[last] = value
-
-
-def _is_set(settings: tuple[str, ...], key: str) -> bool:
-    return any(setting.partition("=")[0] == key for setting in settings)
-
-
-S = typing.TypeVar("S", bound=_Section)
 
 
 def _check(section: type[S], data: dict[str, Any], *, path: Path) -> S:
@@ -367,7 +374,12 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
+EXPECTED = {"tuple_type": "an array", "model_type": "a table", "dict_type": "a table"}
+"""Pydantic's error type -> what was expected, in the words of TOML."""
+
+
 def _explain(section: type[BaseModel], error: Any, *, path: Path) -> str:
+    """Say where a value stands and what is valid there."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         valid = ", ".join(_section_at(section, error["loc"][:-1]).model_fields)
@@ -376,8 +388,8 @@ def _explain(section: type[BaseModel], error: Any, *, path: Path) -> str:
         return f"`{path}`: `{key}` is missing"
     if error["type"] == "value_error":
         return f"`{path}`: {error['ctx']['error']}"
-    reason = error["msg"].removeprefix("Input should be ")
-    return f"`{path}`: `{key}` = {error['input']!r}: expected {reason}"
+    said = error["msg"].removeprefix("Input should be ").replace("String should", "text that should")
+    return f"`{path}`: `{key}` = {to_json(error['input'])!r}: expected {EXPECTED.get(error['type'], said)}"
 
 
 def _section_at(section: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel]:

@@ -5,25 +5,26 @@ command goes on where it was: what was drawn is read, what was submitted is adop
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from itertools import count
 from pathlib import Path
 
 from xautolm_hpc import gather, priors, report, sample
-from xautolm_hpc.attempts import AttemptTemplate, Origin, needs_attempt, objectives_of, tidy
+from xautolm_hpc.attempts import Origin, needs_attempt, objectives_of, tidy
 from xautolm_hpc.budget import equal_failures, spent_limit, trials_left
 from xautolm_hpc.distribution import Distribution
 from xautolm_hpc.driver_setup import TRAINABLE_FAMILIES, Setup
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError, InterruptedSearchError, SpaceError
-from xautolm_hpc.history import Attempt, Trial
+from xautolm_hpc.history import Trial
 from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, End, ProfileResult, TrialPlan, find_end
 from xautolm_hpc.jobs import Ended, Jobs, Pace
 from xautolm_hpc.journal import Journal
 from xautolm_hpc.lease import Lease
 from xautolm_hpc.overview import ended_line, fill_view
 from xautolm_hpc.records import Experience, Pipeline, from_json, to_json
-from xautolm_hpc.store import ExperienceStore, read_tables
+from xautolm_hpc.store import ExperienceStore
 from xautolm_hpc.view import RunFacts, RunView
 
 
@@ -113,13 +114,13 @@ class Search:
         if not path.exists():
             self._enter("priors")
             search = self.setup.search
-            table = read_tables([self.store.path, *map(Path, search.store.also_read)])
+            table = ExperienceStore.read_tables([self.store.path, *map(Path, search.store.also_read)])
             settings = priors.PriorSettings(objectives=search.search.objectives, **search.prior.model_dump())
             prior = priors.compute_prior(
                 table, self.setup.space, task=self.profile.task, system=self.profile.system, settings=settings
             )
             write_json(path, priors.prior_to_json(prior))
-        return Distribution.from_json(read_json(path)["distribution"])
+        return Distribution.from_json(read_json(path)["distribution"], self.setup.space)
 
     # sample
 
@@ -127,9 +128,8 @@ class Search:
         """Build the constraints, and refuse a space in which next to nothing can run."""
         search = self.setup.search
         constraints = sample.build_constraints(
-            self.setup.space,
             self.profile.task,
-            system=self.profile.system,
+            self.profile.system,
             time_limit_s=search.trial.time_limit_min * 60,
             memory_bytes=self.setup.resources().memory_bytes,
             trainable_families=TRAINABLE_FAMILIES[search.task.kind],
@@ -145,7 +145,7 @@ class Search:
         template = self.setup.template(self.profile)
         while True:
             if not self.history.generation(self.generation):
-                reason = self._reason_to_stop() or self._draw(template)
+                reason = self._reason_to_stop() or self._draw()
                 if reason is not None:
                     return reason
             self._enter("generation")
@@ -162,26 +162,23 @@ class Search:
             return "space exhausted: no pipeline is left that the constraints allow"
         return spent_limit(self.setup.limits(), self.journal.spent())
 
-    def _draw(self, template: AttemptTemplate) -> str | None:
-        """Draw a generation and write its attempt folders; says so if nothing is left to draw."""
+    def _draw(self) -> str | None:
+        """Draw a generation; says so if nothing is left to draw."""
         search, first_trial = self.setup.search.search, len(self.history.trials)
+        n_trials = trials_left(self.setup.limits(), first_trial, population=search.population)
+        known = [trial.plan.pipeline for trial in self.history.trials.values()]
         drawn = sample.draw_generation(
             self._distribution(),
             self.setup.space,
-            first_trial=first_trial,
-            n=trials_left(self.setup.limits(), first_trial, population=search.population),
+            trials=range(first_trial, first_trial + n_trials),
             seed=search.seed,
             epsilon=search.epsilon,
-            constraints=self.constraints,
-            drawn_before=[trial.plan.pipeline for trial in self.history.trials.values()],
+            constraints=[sample.not_drawn_before(known), *self.constraints],
         )
-        for number, pipeline in drawn.pipelines:
-            path = self.setup.run_dir.attempt_dir(self.generation, number, attempt=0)
-            template.write(Trial(number, self.generation, self._plan(number, pipeline), [Attempt(0, path)]))
         self.journal.record(
             "drawn",
             generation=self.generation,
-            trials=[number for number, _ in drawn.pipelines],
+            plans=[to_json(self._plan(number, pipeline)) for number, pipeline in drawn.pipelines],
             refusals=dict(drawn.refusals),
             exhausted=drawn.exhausted,
         )
@@ -191,17 +188,17 @@ class Search:
         """Recompute the search's model from the prior and the outcomes of all earlier generations."""
         search = self.setup.search.search
 
+        evolution = sample.Evolution(
+            population=search.population,
+            selection=search.selection,
+            learning_factor=search.learning_factor,
+            objectives=search.objectives,
+        )
+
         def learn(distribution: Distribution, generation: int) -> Distribution:
             trials = self.history.generation(generation)
-            return sample.update(
-                distribution,
-                self.setup.space,
-                results=[(t.number, t.plan.pipeline, objectives_of(t, search.objectives)) for t in trials],
-                selection=search.selection,
-                learning_factor=search.learning_factor,
-                population=search.population,
-                objectives=search.objectives,
-            )
+            results = [(t.number, t.plan.pipeline, objectives_of(t, search.objectives)) for t in trials]
+            return sample.update(distribution, self.setup.space, results=results, evolution=evolution)
 
         return reduce(learn, range(self.generation), self.prior)
 
@@ -215,17 +212,19 @@ class Search:
     # submit, train and gather
 
     def _poll(self, paths: Sequence[Path]) -> list[Ended]:
-        return gather.gather_ends(self.setup.launcher, self.watch, attempt_dirs=paths, clock=self.setup.clock)
+        return list(gather.gather_ends(self.setup.launcher, self.watch, attempt_dirs=paths, clock=self.setup.clock))
 
     def _on_end(self, trial: Trial, end: End) -> None:
+        """Tell of an end, and stop the search when trial after trial fails alike."""
         self.setup.watcher.say(ended_line(trial, end))
         finished = [self.history.trials[t] for t, number in self.history.ends if self._is_final(t, number)]
         outcomes = [t.last.end.outcome for t in finished if t.last.end is not None]
         n_equal = equal_failures(outcomes)
-        if n_equal and self.history.stopped is None:
-            lines = (outcomes[-1].message or outcomes[-1].kind or "").strip().splitlines()
-            reason = f"stopped: the last {n_equal} trials failed alike, with {outcomes[-1].kind}: {lines[-1]}"
-            self.journal.record("stop", reason=reason, suspects=[t.number for t in finished[-n_equal:]])
+        suspects = {t.number for t in finished[-n_equal:]} if n_equal else set()
+        if not suspects <= self.history.suspects:
+            words = (outcomes[-1].message or "").strip().splitlines()[-1:]
+            reason = f"stopped: the last {n_equal} trials failed alike, with {outcomes[-1].kind}: {''.join(words)}"
+            self.journal.record("stop", reason=reason, suspects=sorted(suspects))
             self.setup.watcher.say(reason)
 
     def _is_final(self, number: int, attempt: int) -> bool:
@@ -241,48 +240,65 @@ class Search:
         experiences = self._experiences(trials)
         self.journal.lease.check()
         self.store.append(experiences)
+        self._mark_committed_suspects()
         self.journal.record("commit", generation=self.generation, n=len(experiences))
-        tidy(self.setup.run_dir.generation_dir(self.generation), trials)
+        tidy(self.setup.run_dir.generation_dir(self.generation))
+        self._write_report("the search goes on")
         self.setup.watcher.say(f"generation {self.generation}: {len(experiences)} experiences in `{self.store.path}`")
 
+    def _mark_committed_suspects(self) -> None:
+        """Say of trials committed before the search stopped itself that they are suspect too."""
+        early = [t for t in self.history.trials.values() if t.generation in self.history.committed]
+        self.store.amend(self._experiences([t for t in early if t.number in self.history.suspects]))
+
     def _experiences(self, trials: Sequence[Trial]) -> list[Experience]:
-        profile = self.profile
-        origin = Origin(
-            run_id=self.setup.run_id,
-            site=self.setup.profile.site,
-            prior_kind=self.setup.search.prior.kind,
-            task=profile.task,
-            system=profile.system,
-        )
+        """Turn every ended attempt of some trials into an experience."""
         return [
-            origin.experience(trial, attempt, is_suspect=trial.number in self.history.suspects)
+            self._origin().experience(trial, attempt, is_suspect=trial.number in self.history.suspects)
             for trial in trials
             for attempt in trial.attempts
             if attempt.end is not None
         ]
 
+    def _origin(self) -> Origin:
+        return Origin(
+            run_id=self.setup.run_id,
+            site=self.setup.profile.site,
+            prior_kind=self.setup.search.prior.kind,
+            task=self.profile.task,
+            system=self.profile.system,
+        )
+
     def _take_late_outcomes(self) -> None:
         """Replace a committed ``lost`` by the outcome that arrived after all."""
         for trial in self.history.trials.values():
-            if trial.generation not in self.history.committed:
-                continue
+            is_committed = trial.generation in self.history.committed
             for attempt in trial.attempts:
                 late = gather.late_outcome(attempt.path) if attempt.source == "verdict" else None
-                if late is None:
+                if late is None or not is_committed:
                     continue
-                old = {e.key: e for e in self._experiences([trial])}
+                is_suspect = trial.number in self.history.suspects
+                lost = self._origin().experience(trial, attempt, is_suspect=is_suspect)
+                found = self._origin().experience(trial, replace(attempt, end=late), is_suspect=is_suspect)
                 self.journal.lease.check()
+                self.store.forget([lost.id], site=self.setup.profile.site)
+                self.store.append([found])
                 self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome")
-                new = {e.key: e for e in self._experiences([trial])}
-                gone = [e.id for key, e in old.items() if new.get(key, e).id != e.id]
-                self.store.forget(gone, site=self.setup.profile.site)
-                self.store.append(list(new.values()))
                 self.setup.watcher.say(f"trial {trial.number}: its outcome arrived late and was taken in")
 
     # report
 
     def _report(self, finish: str) -> RunFacts:
+        """Write the last report and tidy the whole run up."""
         self._enter("report")
+        facts = self._write_report(finish)
+        for generation in self.history.committed:
+            tidy(self.setup.run_dir.generation_dir(generation))
+        self._enter("done")
+        return facts
+
+    def _write_report(self, finish: str) -> RunFacts:
+        """Write the report of everything that ended so far."""
         facts = RunFacts(
             name=self.setup.search.name,
             run_id=self.setup.run_id,
@@ -296,7 +312,6 @@ class Search:
             finish=finish,
         )
         report.write_report(facts, self.setup.run_dir.report_dir)
-        self._enter("done")
         return facts
 
     def _enter(self, phase: str) -> None:

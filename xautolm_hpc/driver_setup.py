@@ -13,7 +13,9 @@ from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, RunDir, T
 from xautolm_hpc.launcher import Launcher, Resources
 from xautolm_hpc.node import list_gpus
 from xautolm_hpc.space import Space
-from xautolm_hpc.submit import LocalLauncher, SlurmLauncher
+from xautolm_hpc.submit.arrays import SlurmOptions
+from xautolm_hpc.submit.local_launcher import LocalLauncher
+from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 from xautolm_hpc.view import Watcher
 
 TRAINABLE_FAMILIES = {
@@ -125,19 +127,22 @@ class Setup:
         )
 
 
-def make_launcher(profile: ClusterProfile, environ: Mapping[str, str]) -> Launcher:
+def make_launcher(profile: ClusterProfile, environ: Mapping[str, str], *, clock: Clock, since: float) -> Launcher:
     """Make the launcher that a cluster profile names.
 
     Args:
         profile: The cluster profile.
         environ: The user's environment.
+        clock: Time.
+        since: When the run began, seconds since the epoch.
 
     Raises:
         InputError: The profile wants Slurm and there is none.
     """
     if profile.launcher == "local":
         gpus, _, _ = list_gpus(environ.get("CUDA_VISIBLE_DEVICES"))
-        return LocalLauncher(profile.local.n_slots, n_gpus=len(gpus))
+        return LocalLauncher(profile.local.n_slots, clock, python=profile.driver_python, n_gpus=len(gpus))
     if shutil.which("sbatch", path=environ.get("PATH")) is None:
         raise InputError("launcher = 'slurm', but there is no sbatch on PATH; run on a login node of the cluster")
-    return SlurmLauncher()
+    written = profile.slurm.model_dump(exclude={"poll_s"})
+    return SlurmLauncher(SlurmOptions(**written), clock, since=since, python=profile.driver_python)

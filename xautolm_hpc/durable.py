@@ -25,24 +25,30 @@ def fsync_dir(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
     """Replace a file by new content in one step.
+
+    Args:
+        path: The file.
+        content: Its new content.
+        flush: Whether it must survive a crash of the machine; if not, a reader still sees the whole file or none.
 
     Raises:
         OSError: The file system refused; the old file is untouched.
     """
-    aside = _write_aside(path, content)
+    aside = _write_aside(path, content, flush=flush)
     try:
         aside.replace(path)
     except OSError:
         aside.unlink(missing_ok=True)
         raise
-    fsync_dir(path.parent)
+    if flush:
+        fsync_dir(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file by new content in one step; NaN and infinities are refused."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+def write_json(path: Path, value: Any, *, flush: bool = True) -> None:
+    """Replace a JSON file by new content in one step, as :func:`write_bytes` does; NaN and infinities are refused."""
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), flush=flush)
 
 
 def create_bytes(path: Path, content: bytes) -> bool:
@@ -58,7 +64,9 @@ def create_bytes(path: Path, content: bytes) -> bool:
     try:
         os.link(aside, path)
     except FileExistsError:
-        return False
+        # NFS repeats a request whose answer was lost, and then meets the link it has made itself.
+        if not path.samefile(aside):
+            return False
     except OSError as error:
         if error.errno not in NO_HARD_LINKS:
             raise
@@ -87,28 +95,33 @@ def read_json(path: Path) -> Any:
         raise InputError(f"`{path}` is not valid JSON: {error}") from error
 
 
-def _write_aside(path: Path, content: bytes) -> Path:
+def _write_aside(path: Path, content: bytes, *, flush: bool = True) -> Path:
+    """Write a file beside the path; a write that fails leaves nothing."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
+    _fill(aside, descriptor, content=content, flush=flush)
     return aside
 
 
 def _create_exclusively(path: Path, content: bytes) -> bool:
+    """Create a file without a hard link; one that could not be filled does not stay."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    _fill(path, descriptor, content=content)
     fsync_dir(path.parent)
     return True
+
+
+def _fill(path: Path, descriptor: int, *, content: bytes, flush: bool = True) -> None:
+    """Write an open new file, flushed to disk if so wished, or remove it."""
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            if flush:
+                os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise

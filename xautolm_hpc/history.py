@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xautolm_hpc.durable import read_json
-from xautolm_hpc.jobdir import OUTCOME, PIPELINE, VERDICT, End, RunDir, TrialPlan
+from xautolm_hpc.jobdir import OUTCOME, VERDICT, End, RunDir, TrialPlan
 from xautolm_hpc.ledger import Line
 from xautolm_hpc.records import from_json
 from xautolm_hpc.view import Spent
@@ -141,10 +141,12 @@ class History:
         self.exhausted = line["exhausted"]
         for name, count in line["refusals"].items():
             self.refusals[name] = self.refusals.get(name, 0) + count
-        for number in line["trials"]:
+        for number, plan in enumerate(line["plans"], start=len(self.trials)):
             path = self.run_dir.attempt_dir(line["generation"], number, attempt=0)
-            plan = from_json(TrialPlan, read_json(path / PIPELINE), where=str(path / PIPELINE))
-            self.trials[number] = Trial(number, line["generation"], plan, [Attempt(0, path)])
+            where = f"ledger: trial {number}"
+            self.trials[number] = Trial(
+                number, line["generation"], from_json(TrialPlan, plan, where=where), [Attempt(0, path)]
+            )
 
     def _apply_intent(self, line: Line) -> None:
         self.submissions[line["name"]] = line

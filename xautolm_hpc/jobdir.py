@@ -17,6 +17,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
@@ -203,7 +204,7 @@ class ProfileRequest:
         data_path: File or folder of the user's data.
         text_column: Column of the text.
         label_column: Column of the label.
-        train_rows: Rows to draw from train, or ``None`` for all; likewise the others.
+        train_rows: Rows to draw from train, or ``None`` for all; likewise ``validation_rows`` and ``test_rows``.
         split_seed: Seed of every split.
         data_dir: Folder to write the normalised split to.
         cache_dir: Folder of cached profiles, shared by the runs beside each other.
@@ -358,8 +359,8 @@ class RunDir:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             _refuse_open_folder(self.path)
-            (self.path / ".write-test").touch(mode=0o600)
-            (self.path / ".write-test").unlink()
+            with TemporaryFile(dir=self.path):
+                pass
         except OSError as error:
             raise RunFolderError(
                 f"run folder `{self.path}` cannot be written: {error.strerror}. Give another with --runs-dir"
@@ -382,6 +383,7 @@ def find_run(name: str, runs_dir: str) -> RunDir:
 
 
 def _refuse_open_folder(path: Path) -> None:
+    """Refuse a folder that somebody else owns or may write."""
     status = path.stat()
     owner, mode = status.st_uid, status.st_mode
     user = os.geteuid()

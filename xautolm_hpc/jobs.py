@@ -4,14 +4,14 @@ An attempt may be submitted twice when a driver dies between a submission and it
 folder lets only one of the two jobs run it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from xautolm_hpc.attempts import AttemptTemplate, needs_attempt
 from xautolm_hpc.errors import InterruptedSearchError
-from xautolm_hpc.history import Trial
+from xautolm_hpc.history import History, Trial
 from xautolm_hpc.jobdir import End, write_members
 from xautolm_hpc.journal import Journal
 from xautolm_hpc.launcher import Launcher, Resources, Submission
@@ -84,7 +84,7 @@ class Jobs:
             LaunchError: The cluster refused the jobs.
         """
         trials = self.history.generation(generation)
-        self._adopt(trials, generation)
+        self._adopt(trials)
         while True:
             self._submit_due(trials, template, generation=generation)
             waiting = {t.last.path: t for t in trials if t.last.submission and t.last.end is None}
@@ -102,13 +102,14 @@ class Jobs:
         return trial.last.submission is None or needs_attempt(trial, template.max_attempts)
 
     def _submit_due(self, trials: Sequence[Trial], template: AttemptTemplate, *, generation: int) -> None:
+        """Write and submit what has not been submitted or gets another attempt, one batch per size."""
         if self.pace.n_interrupts():
             return
         due = [trial for trial in trials if self._is_due(trial, template)]
         for trial in due:
             if trial.last.end is not None:
                 self.history.attempt(trial.number, len(trial.attempts))
-                template.write(trial)
+            template.write(trial)
         sized = sorted(((template.resources_of(trial), trial) for trial in due), key=lambda pair: repr(pair[0]))
         for resources, pairs in groupby(sized, key=lambda pair: pair[0]):
             group = sorted((trial for _, trial in pairs), key=lambda trial: trial.number)
@@ -128,6 +129,7 @@ class Jobs:
         )
 
     def _start(self, submission: Submission, attempts: list[tuple[int, int]], *, generation: int) -> None:
+        """Submit a batch: what is intended is on disk before, what was accepted after."""
         write_members(submission.folder, submission.attempt_dirs)
         self.journal.record(
             "intent",
@@ -145,33 +147,22 @@ class Jobs:
             jobs={f"{trial}/{number}": jobs[path] for (trial, number), path in pairs},
         )
 
-    def _adopt(self, trials: Sequence[Trial], generation: int) -> None:
+    def _adopt(self, trials: Sequence[Trial]) -> None:
         """Find the jobs that an earlier driver submitted; an attempt that never was submitted is due again."""
         waiting = [trial.last for trial in trials if trial.last.submission and trial.last.end is None]
         for name in sorted({attempt.submission for attempt in waiting if attempt.submission}):
-            submission = self._known_submission(name, generation)
+            submission = known_submission(self.history, name)
             members = [attempt for attempt in waiting if attempt.submission == name]
             jobs = self.launcher.adopt(submission, {a.path: a.job_id for a in members if a.job_id})
             for attempt in members:
                 if attempt.path not in jobs:
                     attempt.submission = None
 
-    def _known_submission(self, name: str, generation: int) -> Submission:
-        line: Mapping[str, object] = self.history.submissions[name]
-        pairs = self.history.submissions[name]["attempts"]
-        return Submission(
-            name=name,
-            folder=self.journal.run_dir.submission_dir(generation, int(name.rpartition("-s")[2])),
-            attempt_dirs=tuple(self.history.attempt(trial, number).path for trial, number in pairs),
-            resources=from_json(Resources, line["resources"], where=f"ledger: {name}"),
-        )
-
     def _wait_for(self, paths: Sequence[Path]) -> list[Ended]:
         """Look until at least one attempt has ended."""
         while True:
             if self.pace.n_interrupts() > 1:
                 raise InterruptedSearchError("detached: the jobs run on; the same command goes on with them")
-            self.journal.lease.check()
             self.journal.lease.refresh()
             ends = self.pace.poll(paths)
             self.pace.show()
@@ -189,3 +180,19 @@ class Jobs:
             kind=end.outcome.kind,
             source=source,
         )
+
+
+def known_submission(history: History, name: str) -> Submission:
+    """Rebuild a submission of a run from its intent.
+
+    Args:
+        history: What happened in the run.
+        name: Name of the submission.
+    """
+    line = history.submissions[name]
+    return Submission(
+        name=name,
+        folder=history.run_dir.submission_dir(line["generation"], int(name.rpartition("-s")[2])),
+        attempt_dirs=tuple(history.attempt(trial, number).path for trial, number in line["attempts"]),
+        resources=from_json(Resources, line["resources"], where=f"ledger: {name}"),
+    )

@@ -30,7 +30,12 @@ class Journal:
             self.history.apply(line)
 
     def record(self, event: str, **fields: Any) -> None:
-        """Write one event down."""
+        """Write one event down.
+
+        Raises:
+            LeaseLostError: Another driver took over; nothing was written.
+        """
+        self.lease.check()
         self.history.apply(self._ledger.append(event, self.clock.now(), **fields))
 
     def spent(self) -> Spent:

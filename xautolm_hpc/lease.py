@@ -92,7 +92,12 @@ class Lease:
             )
 
     def refresh(self) -> None:
-        """Show that this process is alive; the file server's clock stamps the file."""
+        """Show that this process is alive; the file server's clock stamps the file.
+
+        Raises:
+            LeaseLostError: Another driver took over.
+        """
+        self.check()
         os.utime(_lease_path(self.run_path, self.number))
 
     def release(self) -> None:

@@ -41,13 +41,17 @@ class Ledger:
 
         Returns:
             The line as written.
+
+        Raises:
+            RunFolderError: Only a part of the line could be written; it is cut off again.
         """
         line = {"event": event, "at": at, "lease": self.lease_number, **fields}
-        text = json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n"
+        text = (json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n").encode()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            written = os.write(descriptor, text.encode())
-            if written < len(text.encode()):
+            n_bytes_before = os.fstat(descriptor).st_size
+            if os.write(descriptor, text) < len(text):
+                os.ftruncate(descriptor, n_bytes_before)
                 raise RunFolderError(f"`{self.path}`: only a part of a line was written; is the disk full?")
             os.fsync(descriptor)
         finally:
@@ -67,13 +71,20 @@ def read_ledger(path: Path) -> list[Line]:
     lines: list[Line] = []
     newest_lease = 0
     for number, text in enumerate(whole, start=1):
-        try:
-            line = json.loads(text)
-        except ValueError as error:
+        line = _parse_line(text)
+        if line is None:
             raise RunFolderError(
                 f"`{path}` line {number} is damaged: {text[:60]!r}. Restore the file, or start again with --fork"
-            ) from error
+            )
         if line["lease"] >= newest_lease:
             newest_lease = line["lease"]
             lines.append(line)
     return lines
+
+
+def _parse_line(text: bytes) -> Line | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and {"event", "at", "lease"} <= set(line) else None

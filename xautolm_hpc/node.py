@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 
@@ -110,6 +111,7 @@ def open_nvml() -> Iterator[ModuleType | None]:
 
 
 def _describe(nvml: ModuleType, index: int) -> Gpu:
+    """Ask NVML what one GPU is."""
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
@@ -128,4 +130,4 @@ def _visible(gpus: list[Gpu], visible_gpus: str | None) -> list[Gpu]:
     names = [name.strip() for name in visible_gpus.split(",") if name.strip()]
     by_name = {str(index): gpu for index, gpu in enumerate(gpus)}
     by_name |= {gpu.uuid: gpu for gpu in gpus}
-    return [by_name[name] for name in names if name in by_name]
+    return [by_name[name] for name in takewhile(by_name.__contains__, names)]  # CUDA stops at the first unknown one

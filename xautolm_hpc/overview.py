@@ -9,7 +9,7 @@ from xautolm_hpc.errors import InputError
 from xautolm_hpc.history import History, Trial
 from xautolm_hpc.jobdir import Claim, End, Heartbeat, claim_path, heartbeat_path, restarts
 from xautolm_hpc.launcher import JobState
-from xautolm_hpc.records import from_json
+from xautolm_hpc.records import T, from_json
 from xautolm_hpc.view import BestTrial, RunView, TrialView
 
 
@@ -95,14 +95,15 @@ def ended_line(trial: Trial, end: End) -> str:
 
 def _read_progress(path: Path) -> tuple[Claim | None, Heartbeat | None]:
     """Read the last claim and heartbeat; a file that is being replaced counts as not there."""
-    try:
-        claimed = restarts(path)
-        if not claimed:
-            return None, None
-        where = claim_path(path, claimed[-1])
-        claim = from_json(Claim, read_json(where), where=str(where))
-        beat = heartbeat_path(path, claimed[-1])
-        heartbeat = from_json(Heartbeat, read_json(beat), where=str(beat)) if beat.exists() else None
-    except (OSError, InputError):
+    claimed = restarts(path) if path.exists() else []
+    if not claimed:
         return None, None
-    return claim, heartbeat
+    last = claimed[-1]
+    return _read_if_whole(Claim, claim_path(path, last)), _read_if_whole(Heartbeat, heartbeat_path(path, last))
+
+
+def _read_if_whole(record_type: type[T], path: Path) -> T | None:
+    try:
+        return from_json(record_type, read_json(path), where=str(path))
+    except (OSError, InputError):
+        return None

@@ -52,7 +52,11 @@ OBJECTIVES: Mapping[str, bool] = {
 
 
 def origin_of(kind: str) -> str:
-    """Say whether a failure kind speaks about the ``pipeline`` or the ``infrastructure``."""
+    """Say whether a failure kind speaks about the ``pipeline`` or the ``infrastructure``.
+
+    Raises:
+        InputError: The kind is none of :data:`FAILURE_KINDS`.
+    """
     if kind in PIPELINE_KINDS:
         return "pipeline"
     if kind in INFRASTRUCTURE_KINDS:
@@ -324,6 +328,7 @@ def from_json(record_type: type[T], data: object, *, where: str) -> T:
 
 
 def _decode(expected: Any, data: object, *, where: str) -> Any:
+    """Rebuild a value of the expected type; only an int where a float is expected changes its type."""
     if dataclasses.is_dataclass(expected):
         return _decode_record(expected, data, where=where)
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
@@ -332,7 +337,7 @@ def _decode(expected: Any, data: object, *, where: str) -> Any:
     if origin is tuple and isinstance(data, list):
         return tuple(_decode(arguments[0], item, where=where) for item in data)
     if origin is Mapping and isinstance(data, dict):
-        return {str(key): _decode(arguments[1], item, where=where) for key, item in data.items()}
+        return {key: _decode(arguments[1], item, where=f"{where}: {key}") for key, item in data.items()}
     if expected is float and isinstance(data, int | float) and not isinstance(data, bool):
         return float(data)
     if expected in (int, bool, str) and type(data) is expected:
@@ -347,10 +352,14 @@ def _decode_union(choices: tuple[Any, ...], data: object, *, where: str) -> Any:
     if type(data) in choices:  # keeps int, float and bool apart where all are allowed
         return data
     remaining = [choice for choice in choices if choice is not type(None)]
-    return _decode(remaining[0] if len(remaining) == 1 else str, data, where=where)
+    if len(remaining) == 1:
+        return _decode(remaining[0], data, where=where)
+    names = ", ".join(choice.__name__ for choice in remaining)
+    raise InputError(f"{where}: expected one of {names}, found {data!r:.80}")
 
 
 def _decode_record(record_type: Any, data: object, *, where: str) -> Any:
+    """Rebuild a record; what has a default may be missing, nothing may be unknown."""
     if not isinstance(data, dict):
         raise InputError(f"{where}: expected a {record_type.__name__} object, found {data!r:.80}")
     fields = {f.name: f for f in dataclasses.fields(record_type)}

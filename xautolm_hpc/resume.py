@@ -30,15 +30,16 @@ def open_run(run_dir: RunDir, search: Mapping[str, Any], *, source: Path, clock:
     Raises:
         RunFolderError: A setting differs that may not change while the search is under way.
     """
+    run_id = str(uuid.uuid4())
     begun = {
-        "run_id": str(uuid.uuid4()),
+        "run_id": run_id,
         "created_at": utc_text(clock.now()),
         "package_version": __version__,
         "search": dict(search),
     }
     create_bytes(run_dir.path / "search.toml", source.read_bytes())
     if create_json(run_dir.run_path, begun):
-        return begun["run_id"], []
+        return run_id, []
     known = read_json(run_dir.run_path)
     changes = changed_keys(known["search"], search)
     fixed = [change for change in changes if not may_change(change[0])]
@@ -52,9 +53,7 @@ def open_run(run_dir: RunDir, search: Mapping[str, Any], *, source: Path, clock:
     return known["run_id"], [f"{key}: {before!r} -> {after!r}" for key, before, after in changes]
 
 
-def changed_keys(
-    old: Mapping[str, Any], new: Mapping[str, Any], *, prefix: str = ""
-) -> list[tuple[str, Any, Any]]:
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], *, prefix: str = "") -> list[tuple[str, Any, Any]]:
     """List what differs between two settings: (dotted key, old value, new value), by key."""
     changes: list[tuple[str, Any, Any]] = []
     for key in sorted({*old, *new}):

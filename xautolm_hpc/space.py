@@ -8,6 +8,7 @@ Parameters keep a distribution per method. A space is written as TOML, in ``pres
     class_weighted_loss = "bool"                               # boolean
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,7 +108,8 @@ def contains(parameter: Parameter, value: Value) -> bool:
         return any(type(value) is type(known) and value == known for known in parameter.values)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return parameter.low <= value <= parameter.high
+    is_drawable = not parameter.integer or float(value).is_integer()
+    return is_drawable and parameter.low <= value <= parameter.high
 
 
 @lru_cache(maxsize=1)
@@ -143,12 +145,18 @@ def build_space(
         raise SpaceError(f"space.preset: unknown preset {preset!r}; valid: {', '.join(presets)}")
     written = presets[preset]["methods"]
     names = tuple(written) if methods is None else methods
-    for name in (*names, *overrides):
-        if name not in written:
-            raise SpaceError(f"space.methods: preset {preset!r} has no method {name!r}; valid: {', '.join(written)}")
+    model_ids = tuple(presets[preset]["models"]) if models is None else models
+    for key, named in (("methods", names), ("params", tuple(overrides))):
+        for name in named:
+            if name not in written:
+                raise SpaceError(f"space.{key}: preset {preset!r} has no method {name!r}; valid: {', '.join(written)}")
+    if len(set(names)) < len(names):
+        raise SpaceError(f"space.methods: one stands twice in {list(names)!r}")
+    if not names or not model_ids:
+        raise SpaceError(f"space.{'models' if names else 'methods'}: the list is empty; leave it out for the preset's")
     return Space(
         task_kind=task_kind,
-        models=find_models(presets[preset]["models"] if models is None else models, own_models),
+        models=find_models(model_ids, own_models),
         methods=tuple(_build_method(name, {**written[name], **overrides.get(name, {})}) for name in names),
     )
 
@@ -161,7 +169,7 @@ def parse_parameter(name: str, written: Any) -> Parameter:
     """
     if written == "bool":
         return Boolean()
-    if isinstance(written, list) and written and all(isinstance(v, bool | int | float | str) for v in written):
+    if isinstance(written, list) and written and all(_is_value(v) for v in written):
         if len({(type(v), v) for v in written}) < len(written):
             raise SpaceError(f"space.params: {name}: a value stands twice in {written!r}")
         return Categorical(tuple(written))
@@ -173,14 +181,21 @@ def parse_parameter(name: str, written: Any) -> Parameter:
     )
 
 
+def _is_value(written: object) -> bool:
+    return isinstance(written, bool | int | str) or (isinstance(written, float) and math.isfinite(written))
+
+
 def _parse_numeric(name: str, written: Mapping[str, Any]) -> Numeric:
+    """Read a range; its bounds are finite, and whole where only whole numbers are drawn."""
     low, high = written["low"], written["high"]
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high))
+    numbers = all(_is_value(v) and not isinstance(v, bool | str) for v in (low, high))
     if not numbers or not low < high:
         raise SpaceError(f"space.params: {name}: low = {low!r} must be a number below high = {high!r}")
     log, integer = written.get("log", False), written.get("integer", False)
     if not isinstance(log, bool) or not isinstance(integer, bool):
         raise SpaceError(f"space.params: {name}: log and integer must be true or false")
+    if integer and not (float(low).is_integer() and float(high).is_integer()):
+        raise SpaceError(f"space.params: {name}: low = {low!r} and high = {high!r} must be whole where integer = true")
     if log and low <= 0:
         raise SpaceError(f"space.params: {name}: low = {low!r} must be above 0 on a log scale")
     return Numeric(float(low), float(high), log=log, integer=integer)

@@ -60,7 +60,14 @@ class TrialView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestTrial:
-    """The trial with the highest F1 so far."""
+    """The trial with the highest F1 so far.
+
+    Attributes:
+        trial: Number in the run.
+        model: Model id.
+        method: Method name.
+        f1: F1 on ``validation``, 0..1.
+    """
 
     trial: int
     model: str

@@ -26,7 +26,7 @@ class Block:
 
 def markdown_files() -> list[Path]:
     """List the repository's Markdown files, sorted."""
-    found = ROOT_DIR.rglob("*.md")
+    found = (path for path in ROOT_DIR.rglob("*.md") if "recorded" not in path.parts)
     return sorted(path for path in found if not NOT_OURS & set(path.relative_to(ROOT_DIR).parts))
 
 

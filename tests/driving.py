@@ -1,0 +1,145 @@
+"""Whole searches with the fake launcher: set-up, a made-up profile job, and what two runs are compared by."""
+
+import gzip
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tests.fakes import SYSTEM, FakeClock, FakeLauncher, end_with, stub_end
+from xautolm_hpc.config import ClusterProfile, SearchFile, load_search
+from xautolm_hpc.driver import run_search
+from xautolm_hpc.driver_setup import Setup
+from xautolm_hpc.durable import read_json, write_bytes, write_json
+from xautolm_hpc.jobdir import PROFILE, PROFILE_RESULT, End, ProfileRequest, ProfileResult, RunDir
+from xautolm_hpc.launcher import Launcher
+from xautolm_hpc.records import Outcome, Task, from_json, to_json
+from xautolm_hpc.resume import open_run
+from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.view import RunFacts, RunView
+
+SEARCH = """
+name = "fake"
+[task]
+name = "made-up"
+[data]
+path = "rows.jsonl"
+[space]
+models = ["minilm-l1", "minilm-l2", "minilm-l3", "minilm-l6"]
+[search]
+objectives = ["f1"]
+population = 4
+seed = 7
+[budget]
+generations = 3
+[store]
+path = "store"
+"""
+
+TASK = Task(
+    name="made-up",
+    kind="text-classification",
+    dataset_id="d" * 32,
+    fingerprint="f" * 32,
+    metric="macro-f1",
+    n_train=400,
+    n_dev=100,
+    n_validation=100,
+    n_test=100,
+    labels=("no", "yes"),
+    feature_schema="text-classification/1",
+    features=(600.0, 2.0, 1.0, 0.5, 0.5, 1.0, 80.0, 20.0, 0.25, 0.6),
+    length_tokens=(15.0, 30.0, 60.0),
+)
+
+
+class Notes:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.views: list[RunView] = []
+        self.lines: list[str] = []
+
+    def show(self, view: RunView) -> None:
+        self.views.append(view)
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def end_attempt(attempt_dir: Path, *, trial_end: Callable[[Path], End | None] = stub_end) -> End | None:
+    """End the profile job as the real one does, and a trial's attempt as a pure function of its pipeline."""
+    if not (attempt_dir / PROFILE).exists():
+        return trial_end(attempt_dir)
+    request = from_json(ProfileRequest, read_json(attempt_dir / PROFILE), where=PROFILE)
+    data_dir = Path(request.data_dir)
+    data_dir.mkdir(exist_ok=True)
+    for split in ("train", "dev", "validation", "test"):
+        (data_dir / f"{split}.jsonl.gz").write_bytes(gzip.compress(b"{}\n", mtime=0))
+    result = ProfileResult(task=TASK, system=SYSTEM, sha256={}, from_cache=False, majority_f1=0.33)
+    write_json(attempt_dir / PROFILE_RESULT, to_json(result))
+    return end_with(Outcome(status="succeeded"))
+
+
+def write_search(folder: Path, *, text: str = SEARCH) -> SearchFile:
+    """Write a search file with its data beside it, and load it."""
+    write_bytes(folder / "rows.jsonl", b'{"text": "a", "label": "no"}\n', flush=False)
+    write_bytes(folder / "search.toml", text.encode(), flush=False)
+    return load_search(folder / "search.toml")
+
+
+def make_setup(
+    folder: Path,
+    *,
+    launcher: Launcher | None = None,
+    text: str = SEARCH,
+    n_interrupts: Callable[[], int] = lambda: 0,
+    lease_stale_s: float = 1e-9,
+) -> Setup:
+    """Set a search up in a folder, as the command does; a dead driver of this very process is replaced at once."""
+    search = write_search(folder, text=text)
+    run_dir = RunDir(folder / "runs" / search.name)
+    run_dir.create()
+    clock = FakeClock()
+    run_id, _ = open_run(run_dir, search.model_dump(mode="json"), source=folder / "search.toml", clock=clock)
+    return Setup(
+        search=search,
+        profile=ClusterProfile.model_validate({"patience": {"lease_stale_s": lease_stale_s}}),
+        space=search.build_space(),
+        run_dir=run_dir,
+        run_id=run_id,
+        launcher=launcher or FakeLauncher(end_attempt),
+        clock=clock,
+        watcher=Notes(),
+        worker=("python",),
+        worker_environment={},
+        hf_home=None,
+        redact=lambda text: text,
+        n_interrupts=n_interrupts,
+    )
+
+
+def search_in(folder: Path, **options: object) -> RunFacts:
+    """Run a search in a folder to its end."""
+    return run_search(make_setup(folder, **options))  # type: ignore[arg-type]
+
+
+def projection(folder: Path) -> list[tuple[object, ...]]:
+    """List what must be equal between two runs: everything of a record but time, energy and the run's name."""
+    return sorted(
+        (
+            e.provenance.generation,
+            e.provenance.trial,
+            e.provenance.attempt,
+            e.pipeline.canonical(),
+            e.outcome.status,
+            e.outcome.kind,
+            json.dumps(dict(e.outcome.metrics), sort_keys=True),
+        )
+        for e in ExperienceStore(folder / "store").read()
+    )
+
+
+def ledger_of(folder: Path, name: str = "fake") -> list[Mapping[str, object]]:
+    """Read a run's ledger."""
+    lines = (folder / "runs" / name / "ledger.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]

@@ -1,0 +1,100 @@
+"""Small valid records for the tests of the root modules; every builder takes the fields that a test cares about."""
+
+from pathlib import Path
+from typing import Any
+
+from xautolm_hpc.catalogue import load_catalogue
+from xautolm_hpc.history import Attempt, Trial
+from xautolm_hpc.jobdir import End, RunDir, TrialPlan
+from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, origin_of
+
+GIB = 1024**3
+TASK = Task(
+    name="tickets",
+    kind="text-classification",
+    dataset_id="d" * 32,
+    fingerprint="f" * 32,
+    metric="macro-f1",
+    n_train=1600,
+    n_dev=400,
+    n_validation=500,
+    n_test=500,
+    labels=("billing", "login"),
+    feature_schema="text-classification/1",
+    features=(1.0, None),
+)
+SYSTEM = System(site="here", cluster="alpha", n_cpu_cores=4, ram_bytes=16 * GIB, n_gpus=0)
+
+
+def pipeline(*, model_id: str = "minilm-l2", method: str = "full", **params: Value) -> Pipeline:
+    """Build a pipeline; what is not named is a hyperparameter."""
+    return Pipeline(
+        task_kind="text-classification", model_id=model_id, model_revision=None, method=method, params=params
+    )
+
+
+def succeeded(f1: float = 0.5, **fields: Any) -> Outcome:
+    """Build an outcome of a trial that succeeded."""
+    return Outcome(status="succeeded", metrics={"f1": f1}, **fields)
+
+
+def failed(kind: str, message: str | None = None, **fields: Any) -> Outcome:
+    """Build an outcome of a trial that failed."""
+    return Outcome(status="failed", kind=kind, origin=origin_of(kind), message=message, **fields)
+
+
+def end(outcome: Outcome, **fields: Any) -> End:
+    """Build the end of an attempt that ran from second 1000 to second 1060 on node-1."""
+    given: dict[str, Any] = {
+        "system": SYSTEM,
+        "restart": 0,
+        "started_at": 1000.0,
+        "ended_at": 1060.0,
+        "node": "node-1",
+        "lock_hash": None,
+        "image_digest": None,
+        "package_version": "0.1.0",
+    }
+    return End(outcome=outcome, **{**given, **fields})
+
+
+def plan(given: Pipeline | None = None, *, seed: int = 7) -> TrialPlan:
+    """Build what a trial trains."""
+    chosen = given or pipeline(epochs=3)
+    return TrialPlan(pipeline=chosen, model=load_catalogue()[chosen.model_id], seed=seed)
+
+
+def trial(folder: Path, *outcomes: Outcome | None, number: int = 0, given: Pipeline | None = None) -> Trial:
+    """Build a trial whose attempts ended so, one after another; ``None`` has not ended."""
+    run_dir = RunDir(folder)
+    attempts = [
+        Attempt(i, run_dir.attempt_dir(0, number, attempt=i), end=None if outcome is None else end(outcome))
+        for i, outcome in enumerate(outcomes)
+    ]
+    return Trial(number, 0, plan(given), attempts)
+
+
+def experience(
+    outcome: Outcome | None = None, *, given: Pipeline | None = None, task: Task = TASK, **fields: Any
+) -> Experience:
+    """Build an experience; fields of its provenance may be given."""
+    provenance: dict[str, Any] = {
+        "run_id": "6f1e0a52-3b7c-4d19-8a40-0c2f5d9b7e13",
+        "trial": 0,
+        "attempt": 0,
+        "restart": 0,
+        "generation": 0,
+        "seed": 1,
+        "site": "here",
+        "started_at": None,
+        "ended_at": "2026-01-05T10:02:00.000+00:00",
+        "prior_kind": "uniform",
+        "package_version": "0.1.0",
+    }
+    return Experience(
+        task=task,
+        system=SYSTEM,
+        pipeline=given or pipeline(epochs=3),
+        outcome=outcome or succeeded(),
+        provenance=Provenance(**{**provenance, **fields}),
+    )

@@ -1,0 +1,155 @@
+"""The laws of a set: order, grouping, repetition and compaction change nothing."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.store.samples import as_text, by_id, experience, experiences, system, task
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.store import ExperienceStore, merge
+from xautolm_hpc.store.columns import Columns, digest, only_marks
+from xautolm_hpc.store.decode import decode
+from xautolm_hpc.store.encode import encode
+from xautolm_hpc.store.marks import accept_mark, forget_mark, resolve_mark
+from xautolm_hpc.store.union import union
+from xautolm_hpc.store.view import stored_form, view
+
+# Records that differ in what is not identity, records of one id from two sites, and two that share an attempt key.
+POOL = [
+    *experiences(4),
+    experience(0, outcome={"train_s": 1.0, "message": "later", "curve": ()}),
+    experience(0, outcome={"train_s": None, "load_s": 7.5}, system=system(cuda_version="12")),
+    experience(1, site="site-b", provenance={"node": "n1", "started_at": None}),
+    experience(2, task=task("task-0", features=(None,), semantic=None), provenance={"suspect": True}),
+    experience(3, outcome={"metrics": {"f1": 0.25}}),
+    experience(3, outcome={"metrics": {"f1": 0.75, "a": 1.0}}, site="site-b"),
+    experience(4, run_id="other", outcome={"energy_source": "rapl"}, provenance={"image_digest": "sha256:0"}),
+]
+MARKS = [
+    forget_mark(POOL[1].id, "site-a"),
+    forget_mark(POOL[1].id, "site-b"),
+    forget_mark(POOL[8].id, "site-a"),
+    accept_mark(POOL[0].provenance.run_id),
+    resolve_mark(POOL[3].key, POOL[3].id, round_number=1),
+    resolve_mark(POOL[3].key, POOL[9].id, round_number=1),
+    resolve_mark(POOL[3].key, POOL[8].id, round_number=2),
+]
+
+
+@st.composite
+def stores(draw: st.DrawFn) -> Columns:
+    records = draw(st.lists(st.sampled_from(POOL), max_size=6))
+    marks = draw(st.lists(st.sampled_from(MARKS), max_size=3))
+    return union([encode(records) if records else only_marks(()), only_marks(marks)])
+
+
+def says(parts: list[Columns]) -> list[str]:
+    return as_text(decode(view(parts).visible()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(a=stores(), b=stores())
+def test_union_does_not_depend_on_order(a: Columns, b: Columns) -> None:
+    assert digest(union([a, b])) == digest(union([b, a]))
+    assert says([a, b]) == says([b, a])
+
+
+@settings(max_examples=60, deadline=None)
+@given(a=stores(), b=stores(), c=stores())
+def test_union_does_not_depend_on_grouping(a: Columns, b: Columns, c: Columns) -> None:
+    whole = union([a, b, c])
+
+    assert digest(union([union([a, b]), c])) == digest(whole)
+    assert digest(union([a, union([b, c])])) == digest(whole)
+    assert says([union([a, b]), c]) == says([a, b, c])
+
+
+@settings(max_examples=30, deadline=None)
+@given(a=stores(), b=stores())
+def test_union_with_a_part_changes_nothing(a: Columns, b: Columns) -> None:
+    whole = union([a, b])
+
+    assert digest(union([a, a])) == digest(a)
+    assert digest(union([whole, a])) == digest(whole)
+
+
+@settings(max_examples=60, deadline=None)
+@given(a=stores(), b=stores(), c=stores())
+def test_compaction_before_or_after_a_union_changes_nothing(a: Columns, b: Columns, c: Columns) -> None:
+    whole = stored_form([a, b, c])
+
+    assert digest(stored_form([stored_form([a, b]), c])) == digest(whole)
+    assert digest(stored_form([stored_form([a]), stored_form([b]), stored_form([c])])) == digest(whole)
+    assert says([stored_form([a, b]), c]) == says([a, b, c]) == says([whole])
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_experiences_in_any_order_and_batches_are_equal_columns(data: st.DataObject) -> None:
+    records = data.draw(st.permutations(POOL))
+    cut = data.draw(st.integers(1, len(POOL) - 1))
+
+    parts = [encode(records[:cut]), encode(records[cut:])]
+
+    assert digest(union(parts)) == digest(encode(POOL))
+
+
+def build(path: Path, batches: list[list[int]]) -> ExperienceStore:
+    store = ExperienceStore(path)
+    for batch in batches:
+        store.append([experience(i) for i in batch])
+    return store
+
+
+def test_stores_on_disk_merge_in_any_order(tmp_path: Path) -> None:
+    a = build(tmp_path / "a", [[0, 1, 2], [3]])
+    b = build(tmp_path / "b", [[2, 3, 4]])
+    b.forget([experience(4).id], "site-a")
+    c = build(tmp_path / "c.h5", [[5], [0]])
+    c.accept(experience(0).provenance.run_id)
+
+    first = merge([a.path, b.path, c.path], tmp_path / "abc")
+    merge([c.path, a.path], tmp_path / "cba")
+    merge([b.path], tmp_path / "cba")
+    again = merge([b.path, a.path], tmp_path / "abc")
+
+    whole, other = ExperienceStore(tmp_path / "abc"), ExperienceStore(tmp_path / "cba")
+    assert whole.digest() == other.digest()
+    assert as_text(whole.read()) == as_text(by_id([experience(i) for i in (0, 1, 2, 3, 5)]))
+    assert (first.n_new, again.n_new, again.segment) == (5, 0, first.segment)
+    assert whole.info()["n_segments"] == 1
+    assert [p.name for p in whole.path.iterdir()] == [p.name for p in other.path.iterdir()] == [first.segment]
+
+
+def test_copying_segments_is_a_merge(tmp_path: Path) -> None:
+    a = build(tmp_path / "a", [[0, 1], [2, 3]])
+    b = build(tmp_path / "b", [[2, 3], [3, 4]])
+
+    for segment in b.path.iterdir():
+        (a.path / segment.name).write_bytes(segment.read_bytes())
+
+    assert as_text(a.read()) == as_text(by_id(experiences(5)))
+    merge([a.path, b.path], tmp_path / "ab")
+    assert a.digest() == ExperienceStore(tmp_path / "ab").digest()
+
+
+def test_a_source_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"`.*nowhere` does not exist; expected a store to merge"):
+        merge([tmp_path / "nowhere"], tmp_path / "into")
+
+    assert not (tmp_path / "into").exists()
+
+
+def test_merging_nothing_makes_nothing(tmp_path: Path) -> None:
+    merged = merge([], tmp_path / "into")
+
+    assert (merged.n_new, merged.segment, merged.findings) == (0, None, ())
+    assert not (tmp_path / "into").exists()
+
+
+def test_zero_has_no_sign_where_it_is_a_measurement() -> None:
+    plus, minus = (experience(0, outcome={"train_s": value}) for value in (0.0, -0.0))
+
+    assert digest(encode([minus])) == digest(encode([plus]))

@@ -1,0 +1,234 @@
+"""Durable files: one creator wins, a failed write changes nothing, and nothing is left lying about."""
+
+import errno
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xautolm_hpc.durable import create_bytes, create_json, fsync_dir, read_json, write_bytes, write_json
+from xautolm_hpc.errors import InputError
+
+N_RACERS = 8
+RACER = """
+import sys
+from pathlib import Path
+from xautolm_hpc.durable import create_json
+sys.stdin.readline()
+print(create_json(Path(sys.argv[1]), {"racer": int(sys.argv[2])}))
+"""
+Refusal = Callable[..., Any]
+
+
+def refuse(number: int) -> Refusal:
+    """Make a system call that fails as the file system would."""
+
+    def call(*arguments: object, **options: object) -> None:
+        del arguments, options
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+def race(path: Path) -> list[bool]:
+    """Let threads create one file at the same moment; says for each whether it did."""
+    start, created = threading.Barrier(N_RACERS), [False] * N_RACERS
+
+    def run(racer: int) -> None:
+        start.wait(timeout=10)
+        created[racer] = create_json(path, {"racer": racer})
+
+    threads = [threading.Thread(target=run, args=(racer,)) for racer in range(N_RACERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    return created
+
+
+def test_one_of_eight_threads_creates_a_file(tmp_path: Path) -> None:
+    for number in range(20):
+        path = tmp_path / f"claim-{number}.json"
+
+        created = race(path)
+
+        assert sum(created) == 1
+        assert read_json(path) == {"racer": created.index(True)}
+    assert len(list(tmp_path.iterdir())) == 20
+
+
+def test_one_of_four_processes_creates_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "claim.json"
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(path), str(racer)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for racer in range(4)
+    ]
+
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    created = [racer.communicate(timeout=60)[0].strip() for racer in racers]
+
+    assert sorted(created) == ["False", "False", "False", "True"]
+    assert read_json(path) == {"racer": created.index("True")}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_hard_links_one_of_eight_threads_creates_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", refuse(errno.EPERM))
+
+    created = race(tmp_path / "claim.json")
+
+    assert sum(created) == 1
+    assert read_json(tmp_path / "claim.json") == {"racer": created.index(True)}
+    assert [path.name for path in tmp_path.iterdir()] == ["claim.json"]
+
+
+def test_creating_never_changes_a_file_that_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("old")
+
+    assert create_bytes(path, b"new") is False
+
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_whose_answer_the_file_server_lost_counts_as_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def link_twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_twice)
+
+    assert create_bytes(tmp_path / "a.json", b"{}") is True
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_writing_replaces_the_whole_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": "x" * 1000})
+
+    write_json(path, {"a": 1})
+
+    assert path.read_bytes() == b'{\n "a": 1\n}\n'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_written_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {})
+    create_json(tmp_path / "b.json", {})
+
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a.json", "b.json")] == [0o600, 0o600]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"state": "old"})
+    monkeypatch.setattr(Path if call == "replace" else os, call, refuse(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left on device"):
+        write_json(path, {"state": "new"})
+
+    assert read_json(path) == {"state": "old"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("without_links", [False, True])
+def test_a_creation_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_links: bool
+) -> None:
+    calls: list[int] = []
+    fsync = os.fsync
+
+    def fsync_until_full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > int(without_links):  # without links the file beside was written first
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    if without_links:
+        monkeypatch.setattr(os, "link", refuse(errno.EOPNOTSUPP))
+    monkeypatch.setattr(os, "fsync", fsync_until_full)
+
+    with pytest.raises(OSError, match="No space left on device"):
+        create_json(tmp_path / "a.json", {"a": 1})
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_refused_for_another_reason_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", refuse(errno.EDQUOT))
+
+    with pytest.raises(OSError, match="quota"):
+        create_json(tmp_path / "a.json", {})
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_number_json_has_no_word_for_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    for write in (write_json, create_json):
+        with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
+            write(tmp_path / "a.json", {"f1": math.nan})
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe"])
+def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+
+    with pytest.raises(InputError, match=f"^`{path}` is not valid JSON: "):
+        read_json(path)
+
+
+def test_a_missing_file_is_no_damaged_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        read_json(tmp_path / "a.json")
+
+
+def test_what_was_written_is_flushed_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+    fsync = os.fsync
+
+    def remember(descriptor: int) -> None:
+        flushed.append("folder" if Path(f"/proc/self/fd/{descriptor}").is_dir() else "file")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", remember)
+
+    write_bytes(tmp_path / "a", b"1")
+    create_bytes(tmp_path / "b", b"2")
+    fsync_dir(tmp_path)
+
+    assert flushed == ["file", "folder", "file", "folder", "folder"]
+
+
+def test_json_is_written_in_an_order_a_person_can_follow(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": 1, "a": [1, "é"]})
+
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b": 1, "a": [1, "é"]}
+    assert list(read_json(tmp_path / "a.json")) == ["b", "a"]

@@ -1,0 +1,24 @@
+"""``priors``: the prior a run began with."""
+
+import argparse
+import json
+
+from rich.console import Console
+
+from xautolm_hpc import report
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.errors import RunFolderError
+from xautolm_hpc.jobdir import find_run
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show the prior beside the uniform distribution, and the experiences that moved it."""
+    run_dir = find_run(arguments.run_name, arguments.runs_dir)
+    if not run_dir.prior_path.exists():
+        raise RunFolderError(f"`{run_dir.path}` has no prior yet: its profile job has not ended")
+    prior = read_json(run_dir.prior_path)
+    if arguments.json:
+        print(json.dumps(prior, indent=1))
+    else:
+        report.print_prior(prior, Console())
+    return 0

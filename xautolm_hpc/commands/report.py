@@ -1,0 +1,27 @@
+"""``report``: a run's results."""
+
+import argparse
+import json
+
+from rich.console import Console
+
+from xautolm_hpc import report
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.errors import RunFolderError
+from xautolm_hpc.jobdir import find_run
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show the report of the generations that were committed."""
+    run_dir = find_run(arguments.run_name, arguments.runs_dir)
+    path = run_dir.report_dir / "report.json"
+    if not path.exists():
+        raise RunFolderError(f"`{run_dir.path}` has no committed generation yet; see: xautolm-hpc status")
+    summary = read_json(path)
+    if arguments.json:
+        print(json.dumps(summary, indent=1))
+        return 0
+    console = Console()
+    report.print_report(summary, console)
+    console.print(f"files: {run_dir.report_dir}", markup=False)
+    return 0

@@ -1,0 +1,120 @@
+"""Experiences as columns in memory."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xautolm_hpc.records import canonical_json
+from xautolm_hpc.store.layout import COLUMNS, DICTIONARIES, DIGEST_BYTES, ENDS_DTYPE, FORMAT, GROUPS, VARIABLE
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """One variable part of n experiences, end to end.
+
+    Attributes:
+        ends: Where each one's part ends in the content, ascending, (n,) int64.
+        content: Canonical JSON of each, nothing where it is absent.
+    """
+
+    ends: NDArray[np.int64]
+    content: bytes
+
+    @classmethod
+    def of(cls, pieces: Sequence[bytes]) -> "Ragged":
+        """Put pieces end to end."""
+        lengths = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
+        return cls(np.cumsum(lengths), b"".join(pieces))
+
+    def pieces(self) -> list[bytes]:
+        """List each experience's part."""
+        return [self.content[start:end] for start, end in pairwise([0, *self.ends.tolist()])]
+
+    def take(self, rows: Array) -> "Ragged":
+        """Choose rows by index or mask."""
+        starts = np.concatenate([np.zeros(1, np.int64), self.ends])[:-1]
+        bounds = zip(starts[rows].tolist(), self.ends[rows].tolist(), strict=True)
+        return Ragged.of([self.content[start:end] for start, end in bounds])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """A set of n experiences, and marks.
+
+    Attributes:
+        groups: Dataset of :data:`~xautolm_hpc.store.layout.GROUPS` -> column -> values, (n,); digests (n, 16).
+        variable: Variable part -> its pieces; empty where they were not read.
+        dictionaries: Dictionary -> canonical JSON of its entries.
+        marks: Canonical JSON of each mark, ascending.
+    """
+
+    groups: Mapping[str, Mapping[str, Array]]
+    variable: Mapping[str, Ragged]
+    dictionaries: Mapping[str, tuple[bytes, ...]]
+    marks: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.groups["digests"]["id"])
+
+    def take(self, rows: Array) -> "Columns":
+        """Choose rows by index or mask."""
+        groups = {g: {name: column[rows] for name, column in group.items()} for g, group in self.groups.items()}
+        return replace(self, groups=groups, variable={name: part.take(rows) for name, part in self.variable.items()})
+
+
+def line(value: Any) -> bytes:
+    """Encode plain data as one line of canonical JSON; lone surrogates survive."""
+    return canonical_json(value).encode("utf-8", "surrogatepass")
+
+
+def parse(encoded: bytes) -> Any:
+    """Decode what :func:`line` gave.
+
+    Raises:
+        ValueError: It is no JSON.
+    """
+    return json.loads(encoded.decode("utf-8", "surrogatepass"))
+
+
+def only_marks(marks: Iterable[bytes]) -> Columns:
+    """Make columns of no experience."""
+    groups = {
+        group: {
+            name: np.zeros((0, DIGEST_BYTES) if group == "digests" else 0, found.dtype)
+            for name in COLUMNS.get(group, ())
+        }
+        for group, found in GROUPS.items()
+    }
+    return Columns(
+        groups=groups,
+        variable={name: Ragged.of([]) for name in VARIABLE},
+        dictionaries=dict.fromkeys(DICTIONARIES, ()),
+        marks=tuple(sorted(set(marks))),
+    )
+
+
+def digest(columns: Columns) -> str:
+    """Digest the logical content of columns in stored form: 32 hex digits, whatever HDF5 makes of them."""
+    content = hashlib.sha256(f"format {FORMAT}\n".encode())
+    for group, (dtype, _) in GROUPS.items():
+        found = columns.groups[group]
+        content.update(line([group, len(columns), sorted(found)]))
+        for name in sorted(found):
+            content.update(np.ascontiguousarray(found[name], dtype=dtype).tobytes())
+    for name, entries in (*columns.dictionaries.items(), ("marks", columns.marks)):
+        content.update(line([name, len(entries)]) + b"\n".join(entries))
+    for name in VARIABLE:
+        part = columns.variable[name]
+        content.update(line([name, len(part.content)]))
+        content.update(np.ascontiguousarray(part.ends, dtype=ENDS_DTYPE).tobytes())
+        content.update(part.content)
+    return content.hexdigest()[:32]

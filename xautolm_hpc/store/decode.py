@@ -1,0 +1,161 @@
+"""Columns to experiences."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+
+from xautolm_hpc.errors import StoreError
+from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value
+from xautolm_hpc.store.columns import Array, Columns, parse
+from xautolm_hpc.store.encode import EPOCH
+from xautolm_hpc.store.layout import (
+    COUNT_FIELDS,
+    COUNTS,
+    FLOAT_FIELDS,
+    LARGEST_EXACT,
+    NO_INTEGER,
+    TEXT_FIELDS,
+    TIME_FIELDS,
+)
+
+R = TypeVar("R")
+
+
+def decode(columns: Columns) -> list[Experience]:
+    """Turn columns that were read whole into experiences, in the order of the rows.
+
+    Raises:
+        StoreError: A dictionary entry is not what its dictionary holds.
+    """
+    tasks = shared_records(columns, Task, dictionary="tasks")
+    systems = shared_records(columns, System, dictionary="systems")
+    codes = columns.groups["codes"]
+    rows = zip(
+        [tasks[i] for i in codes["task"].tolist()],
+        [systems[i] for i in codes["system"].tolist()],
+        _pipelines(columns),
+        _outcomes(columns),
+        _provenances(columns),
+        strict=True,
+    )
+    return [
+        Experience(task=task, system=system, pipeline=pipeline, outcome=outcome, provenance=provenance)
+        for task, system, pipeline, outcome, provenance in rows
+    ]
+
+
+def shared_records(columns: Columns, record_type: Callable[..., R], *, dictionary: str) -> list[R]:
+    """Rebuild the records of a dictionary, without the checks that :func:`~xautolm_hpc.records.from_json` makes.
+
+    Raises:
+        StoreError: An entry has a field that the record has not, or lacks one.
+    """
+    try:
+        return [record_type(**_tuples(parse(entry))) for entry in columns.dictionaries[dictionary]]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"{dictionary} hold a record this version does not know: {error}") from error
+
+
+def values(columns: Columns) -> list[Any]:
+    """List the dictionary of values: texts, and the bools and whole numbers of parameters.
+
+    Raises:
+        StoreError: An entry is something else.
+    """
+    found = [parse(entry) for entry in columns.dictionaries["values"]]
+    for value in found:
+        if not (type(value) in (str, bool) or (type(value) is int and abs(value) <= LARGEST_EXACT)):
+            raise StoreError(f"values hold {value!r:.80}; expected a text, a bool or a whole number of at most 2^53")
+    return found
+
+
+def models(columns: Columns) -> list[tuple[str, str | None]]:
+    """List the dictionary of models: id and revision."""
+    return [(model_id, revision) for model_id, revision in map(parse, columns.dictionaries["models"])]
+
+
+def utc_text(microseconds: int) -> str:
+    """Write a time as ISO 8601 in UTC, to the millisecond where it has no finer part."""
+    timespec = "microseconds" if microseconds % 1000 else "milliseconds"
+    return (EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec=timespec)
+
+
+def _tuples(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+
+
+def _fields(columns: Columns, record: str) -> dict[str, Sequence[str | None]]:
+    known: list[Any] = [*values(columns), None]  # the null code -1 takes the last one
+    return {name: [known[i] for i in columns.groups["codes"][name].tolist()] for name in TEXT_FIELDS[record]}
+
+
+def _rows(columns: dict[str, Any], n: int) -> Iterator[dict[str, Any]]:
+    """Walk columns row by row, each as keyword arguments."""
+    names = list(columns)
+    for values in zip(*columns.values(), strict=True) if names else ((),) * n:
+        yield dict(zip(names, values, strict=True))
+
+
+def _pipelines(columns: Columns) -> list[Pipeline]:
+    known, n = models(columns), len(columns)
+    pairs = [known[i] for i in columns.groups["codes"]["model"].tolist()]
+    return [
+        Pipeline(model_id=model_id, model_revision=revision, params=params, **fields)
+        for (model_id, revision), params, fields in zip(
+            pairs, _params(columns), _rows(_fields(columns, "pipeline"), n), strict=True
+        )
+    ]
+
+
+def _params(columns: Columns) -> list[dict[str, Value]]:
+    known = values(columns)
+    params: list[dict[str, Value]] = [{} for _ in range(len(columns))]
+    for name, codes in columns.groups["params"].items():
+        for i in np.flatnonzero(codes >= 0).tolist():
+            params[i][name] = known[codes[i]]
+    _add_floats(params, columns.groups["param_floats"])
+    return params
+
+
+def _add_floats(records: Sequence[dict[str, Any]], columns: Mapping[str, Array]) -> None:
+    for name, column in columns.items():
+        present = np.flatnonzero(~np.isnan(column))
+        for i, value in zip(present.tolist(), column[present].tolist(), strict=True):
+            records[i][name] = value
+
+
+def _outcomes(columns: Columns) -> list[Outcome]:
+    """Rebuild what the attempts gave; whole numbers become ints again."""
+    numbers = columns.groups["numbers"]
+    fields: dict[str, Any] = dict(_fields(columns, "outcome"))
+    for name in FLOAT_FIELDS:
+        fields[name] = [None if math.isnan(v) else v for v in numbers[name].tolist()]
+    for name in COUNT_FIELDS:
+        fields[name] = [None if math.isnan(v) else int(v) for v in numbers[name].tolist()]
+    fields["metrics"] = _metrics(columns)
+    fields["curve"] = [
+        tuple(tuple(point) for point in parse(piece)) if piece else () for piece in columns.variable["curve"].pieces()
+    ]
+    fields["message"] = [parse(piece) if piece else None for piece in columns.variable["message"].pieces()]
+    return [Outcome(**row) for row in _rows(fields, len(columns))]
+
+
+def _metrics(columns: Columns) -> list[dict[str, float]]:
+    metrics: list[dict[str, float]] = [{} for _ in range(len(columns))]
+    _add_floats(metrics, columns.groups["metrics"])
+    return metrics
+
+
+def _provenances(columns: Columns) -> list[Provenance]:
+    integers = columns.groups["integers"]
+    fields: dict[str, Any] = dict(_fields(columns, "provenance"))
+    fields |= {name: columns.groups["counts"][name].tolist() for name in COUNTS}
+    fields["seed"] = integers["seed"].tolist()
+    fields["suspect"] = [bool(value) for value in fields["suspect"]]
+    for column, name in TIME_FIELDS.items():
+        times = integers[column].tolist()
+        fields[name] = [None if value == NO_INTEGER else utc_text(value) for value in times]
+    return [Provenance(**row) for row in _rows(fields, len(columns))]

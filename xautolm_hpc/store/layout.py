@@ -1,0 +1,124 @@
+"""Layout of a segment, format 1; ``store/FORMAT.md`` says the same in words, and a test holds the two together.
+
+A segment holds few datasets: the columns of one kind are the rows of one matrix, so that a commit of 32 experiences
+is cheap and a reader takes the columns it wants.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+FORMAT = 1
+"""Format this version writes."""
+
+READABLE = (1,)
+"""Formats this version reads."""
+
+NO_CODE = -1
+NO_INTEGER = -(2**63)
+LARGEST_EXACT = 2**53
+"""Largest whole number that a float64 holds exactly."""
+
+
+class Group(NamedTuple):
+    """One dataset of columns.
+
+    Attributes:
+        dtype: Type of the values on disk.
+        null: Value that stands for "unknown" or "absent".
+    """
+
+    dtype: str
+    null: Any
+
+
+GROUPS: Mapping[str, Group] = {
+    "digests": Group("<u1", 0),
+    "codes": Group("<i4", NO_CODE),
+    "counts": Group("<i4", 0),
+    "integers": Group("<i8", NO_INTEGER),
+    "numbers": Group("<f8", float("nan")),
+    "metrics": Group("<f8", float("nan")),
+    "params": Group("<i4", NO_CODE),
+    "param_floats": Group("<f8", float("nan")),
+}
+"""Dataset -> what it holds; a row is a column of the store, named by the attribute ``names``."""
+
+DIGEST_BYTES = 16
+DIGESTS = ("id", "pipeline")
+
+TEXT_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "pipeline": ("task_kind", "method"),
+    "outcome": ("status", "kind", "origin", "time_scope", "energy_source", "energy_scope"),
+    "provenance": ("run_id", "site", "prior_kind", "package_version", "image_digest", "lock_hash", "node"),
+}
+"""Record -> its fields that are indices into ``values``."""
+
+NULLABLE_TEXTS = ("kind", "origin", "image_digest", "lock_hash", "node")
+"""Those of :data:`TEXT_FIELDS` that may be null."""
+
+DICTIONARIES: Mapping[str, tuple[str, ...]] = {
+    "tasks": ("task",),
+    "systems": ("system",),
+    "models": ("model",),
+    "values": tuple(name for fields in TEXT_FIELDS.values() for name in fields),
+}
+"""Dictionary -> the columns of ``codes`` that are indices into it; all ``params`` are indices into ``values``."""
+
+COUNTS = ("trial", "attempt", "restart", "generation", "suspect")
+"""Fields of the provenance that are ``counts``; ``suspect`` is 0 or 1."""
+
+TIME_FIELDS: Mapping[str, str] = {"started_at_us": "started_at", "ended_at_us": "ended_at"}
+"""Column of ``integers`` -> field of the provenance; microseconds since 1970-01-01T00:00:00 UTC."""
+
+FLOAT_FIELDS = (
+    "load_s",
+    "train_s",
+    "eval_s",
+    "evaluation_time_s",
+    "retry_s",
+    "queue_s",
+    "gpu_energy_j",
+    "cpu_energy_j",
+)
+COUNT_FIELDS = ("peak_gpu_memory_bytes", "peak_rss_bytes", "n_steps", "n_samples")
+"""Whole numbers of the outcome; like :data:`FLOAT_FIELDS` they are ``numbers``."""
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "digests": DIGESTS,
+    "codes": tuple(sorted(name for names in DICTIONARIES.values() for name in names)),
+    "counts": tuple(sorted(COUNTS)),
+    "integers": tuple(sorted(("seed", *TIME_FIELDS))),
+    "numbers": tuple(sorted((*FLOAT_FIELDS, *COUNT_FIELDS))),
+}
+"""Dataset -> its columns in their order; the datasets not named here hold what the experiences hold, sorted."""
+
+VARIABLE = ("curve", "message")
+"""Variable parts: one blob each, apart, so that reading for priors never touches them."""
+
+VARIABLE_ENDS = "variable_ends"
+ENDS_DTYPE = "<i8"
+MARKS = "marks"
+
+Wanted = Mapping[str, tuple[str, ...] | None]
+"""Dataset -> the columns to read, ``None`` for all; what is not named is not read."""
+
+EVERYTHING: Wanted = {**dict.fromkeys(GROUPS), VARIABLE_ENDS: None}
+IDS: Wanted = {"digests": ("id",)}
+KEYS: Wanted = {"digests": ("id",), "codes": ("run_id", "site"), "counts": ("trial", "attempt", "restart")}
+"""What says which experiences count."""
+
+TABLE: Wanted = {
+    "digests": None,
+    "codes": ("task", "system", "model", "method", "run_id", "site", "status", "kind", "time_scope"),
+    "counts": ("trial", "attempt", "restart", "suspect"),
+    "numbers": ("evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes"),
+    "metrics": ("f1",),
+    "params": None,
+    "param_floats": None,
+}
+SUMMARY: Wanted = {
+    "digests": ("id",),
+    "codes": ("task", "model", "method", "run_id", "site", "status", "kind", "prior_kind"),
+    "counts": ("trial", "attempt", "restart", "suspect"),
+    "integers": ("started_at_us", "ended_at_us"),
+}

@@ -1,0 +1,85 @@
+"""The union of several stores."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.store.columns import Columns, only_marks
+from xautolm_hpc.store.decode import values
+from xautolm_hpc.store.finding import Finding
+from xautolm_hpc.store.folder import SegmentFolder
+from xautolm_hpc.store.layout import EVERYTHING
+from xautolm_hpc.store.marks import forget_mark, read_marks
+from xautolm_hpc.store.union import raw_ids, rows_with_ids, union
+from xautolm_hpc.store.view import experience_id, stored_form
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What a merge did.
+
+    Attributes:
+        n_new: Experiences the target did not have.
+        segment: Name of the one segment the target now is, ``None`` when all stores were empty.
+        findings: Segments that were left out because they are damaged.
+    """
+
+    n_new: int
+    segment: str | None
+    findings: tuple[Finding, ...]
+
+
+def merge(sources: Iterable[Path], into: Path, *, accept_forget: Sequence[str] = ()) -> Merged:
+    """Make a store the union of itself and others, as one segment; doing it again changes nothing.
+
+    Args:
+        sources: Stores to read.
+        into: Store to grow; made where there is none.
+        accept_forget: Sites that may also forget what is of other sites.
+
+    Raises:
+        InputError: A source does not exist.
+        FormatError: A segment has a newer format; nothing was changed.
+        StoreError: It could not be written, and the target is as before; or a store is one file, and damaged.
+    """
+    target = SegmentFolder(into)
+    own, findings = target.load(EVERYTHING)
+    foreign: list[Columns] = []
+    for source in sources:
+        if not source.exists():
+            raise InputError(f"`{source}` does not exist; expected a store to merge")
+        loaded, found = SegmentFolder(source).load(EVERYTHING)
+        foreign += loaded.values()
+        findings += found
+    parts = [*own.values(), *foreign]
+    if not parts:
+        return Merged(n_new=0, segment=None, findings=tuple(findings))
+    whole = stored_form([*parts, only_marks(_accepted_forgets(parts, accept_forget))])
+    return Merged(n_new=_n_new(own.values(), whole), segment=target.replace(own, whole), findings=tuple(findings))
+
+
+def _n_new(own: Iterable[Columns], whole: Columns) -> int:
+    """Count the ids of the whole, which ascend, that no part of one's own has."""
+    ids = raw_ids(whole.groups["digests"]["id"])
+    is_new = np.ones(len(ids), np.bool_)
+    is_new[1:] = ids[1:] != ids[:-1]
+    for part in own:
+        is_new &= ~np.isin(ids, raw_ids(part.groups["digests"]["id"]))
+    return int(is_new.sum())
+
+
+def _accepted_forgets(parts: Sequence[Columns], sites: Sequence[str]) -> list[bytes]:
+    """Repeat what accepted sites forgot in the name of the sites it belongs to."""
+    if not sites:
+        return []
+    whole = union(parts)
+    forgotten = read_marks(whole.marks).forgotten
+    named = [one for one, by in forgotten.items() if by & set(sites)]
+    known = values(whole)
+    return [
+        forget_mark(experience_id(whole, row), known[whole.groups["codes"]["site"][row]])
+        for row in rows_with_ids(whole.groups["digests"]["id"], named).tolist()
+    ]

@@ -1,0 +1,211 @@
+"""The set union of columns.
+
+Equal sets of experiences are equal columns, bit for bit, whatever order they came in: rows ascend by id and site,
+dictionaries are sorted, what no row uses is dropped. That is what the digest of a segment is taken of.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xautolm_hpc.store.columns import Array, Columns, Ragged, parse
+from xautolm_hpc.store.layout import DICTIONARIES, DIGEST_BYTES, GROUPS, NO_CODE
+
+Forgotten = Mapping[str, set[str]]
+"""Experience id -> sites that forgot it."""
+
+Positions = Mapping[str, Mapping[bytes, int]]
+"""Dictionary -> entry -> its index."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Which of the rows, put one below the other, to take, and where runs of one experience begin among them."""
+
+    chosen: NDArray[np.intp] | None
+    first: NDArray[np.intp] | None
+
+    def merge(self, column: Array) -> Array:
+        """Take the rows of a column, and of each run the greatest known value."""
+        taken = column if self.chosen is None else column[self.chosen]
+        if self.first is None:
+            return taken
+        if taken.ndim > 1:
+            return taken[self.first]  # the id speaks for the pipeline
+        greatest = np.fmax if taken.dtype.kind == "f" else np.maximum
+        merged: Array = greatest.reduceat(taken, self.first)
+        return merged
+
+    def merge_pieces(self, pieces: Sequence[bytes]) -> list[bytes]:
+        """Do the same with a variable part."""
+        taken = list(pieces) if self.chosen is None else [pieces[row] for row in self.chosen.tolist()]
+        if self.first is None:
+            return taken
+        return [max(taken[start:end]) for start, end in pairwise([*self.first.tolist(), len(taken)])]
+
+
+def union(parts: Sequence[Columns], *, forgotten: Forgotten | None = None) -> Columns:
+    """Put columns together in the one form that is stored: equal sets give equal columns.
+
+    Records of one id and site are one row; the site is kept apart because a site forgets only what is its own.
+
+    Args:
+        parts: Columns, at least one.
+        forgotten: What to leave out.
+    """
+    return _without_unused(assemble(parts, by_site=True, forgotten=forgotten))
+
+
+def assemble(parts: Sequence[Columns], *, by_site: bool, forgotten: Forgotten | None = None) -> Columns:
+    """Put columns together, records of one id as one row: of each column the known, then the greater value.
+
+    Args:
+        parts: Columns that all have, or all lack, the column ``site``; at least one.
+        by_site: Whether records of one id from two sites stay two rows.
+        forgotten: What to leave out.
+
+    Returns:
+        The rows, ascending by id, then by site, under common, sorted dictionaries.
+    """
+    dictionaries = {
+        name: sorted({entry for part in parts for entry in part.dictionaries[name]}, key=_rank) for name in DICTIONARIES
+    }
+    positions = {name: {entry: i for i, entry in enumerate(entries)} for name, entries in dictionaries.items()}
+    holding = [part for part in parts if len(part)] or parts[:1]
+    recoded = [_recoded(part, positions) for part in holding]
+    ids = _stacked(recoded, "digests", name="id")
+    site = _stacked(recoded, "codes", name="site") if "site" in recoded[0].groups["codes"] else None
+    kept = np.arange(len(ids))
+    if forgotten and site is not None:
+        kept = np.flatnonzero(~_are_forgotten(ids, site, forgotten=forgotten, values=dictionaries["values"]))
+    rows = _ordered(ids, kept, site=site, by_site=by_site)
+    return Columns(
+        groups={
+            group: {name: rows.merge(_stacked(recoded, group, name=name)) for name in _names(recoded, group)}
+            for group in GROUPS
+        },
+        variable=_merged_variable(recoded, rows),
+        dictionaries={name: tuple(entries) for name, entries in dictionaries.items()},
+        marks=tuple(sorted({mark for part in parts for mark in part.marks})),
+    )
+
+
+def raw_ids(ids: Array) -> NDArray[np.bytes_]:
+    """View ids of 16 bytes, (n, 16), as (n,) S16."""
+    raw: NDArray[np.bytes_] = np.ascontiguousarray(ids).view(f"S{DIGEST_BYTES}").reshape(len(ids))
+    return raw
+
+
+def rows_with_ids(ids: Array, wanted: Sequence[str]) -> NDArray[np.intp]:
+    """Find the rows of ids given as hex digits; unknown ids have none."""
+    return np.flatnonzero(np.isin(raw_ids(ids), np.frombuffer(bytes.fromhex("".join(wanted)), f"S{DIGEST_BYTES}")))
+
+
+def _rank(entry: bytes) -> tuple[int, bytes]:
+    """Order entries so that the greater index is the record with fewer unknowns, then the greater encoding."""
+    return -sum(entry.count(before + b"null") for before in (b":", b"[", b",")), entry
+
+
+def _recoded(part: Columns, positions: Positions) -> Columns:
+    """Make a part's codes indices into the common dictionaries."""
+    codes, params = dict(part.groups["codes"]), part.groups["params"]
+    for dictionary, entries in part.dictionaries.items():
+        position = np.array([positions[dictionary][entry] for entry in entries] + [NO_CODE], np.int32)
+        if np.array_equal(position[:-1], np.arange(len(entries))):
+            continue
+        for name in DICTIONARIES[dictionary]:
+            if name in codes:
+                codes[name] = position[codes[name]]  # the null code -1 takes the last position, which is -1
+        if dictionary == "values":
+            params = {name: position[column] for name, column in params.items()}
+    return replace(part, groups={**part.groups, "codes": codes, "params": params})
+
+
+def _names(parts: Sequence[Columns], group: str) -> list[str]:
+    return sorted({name for part in parts for name in part.groups[group]})
+
+
+def _stacked(parts: Sequence[Columns], group: str, *, name: str) -> Array:
+    """Put one column of all parts together; a part without it has nulls there."""
+    if len(parts) == 1:
+        return parts[0].groups[group][name]
+    dtype, null = GROUPS[group]
+    pieces = []
+    for part in parts:
+        found = part.groups[group].get(name)
+        shape = (len(part), DIGEST_BYTES) if group == "digests" else (len(part),)
+        pieces.append(np.full(shape, null, dtype) if found is None else found)
+    return np.concatenate(pieces)
+
+
+def _merged_variable(parts: Sequence[Columns], rows: _Rows) -> dict[str, Ragged]:
+    names = sorted({name for part in parts for name in part.variable})
+    pieces = {name: [piece for part in parts for piece in part.variable[name].pieces()] for name in names}
+    return {name: Ragged.of(rows.merge_pieces(found)) for name, found in pieces.items()}
+
+
+def _are_forgotten(ids: Array, site: Array, *, forgotten: Forgotten, values: Sequence[bytes]) -> NDArray[np.bool_]:
+    """Find the rows that their own site forgot, (n,) bool."""
+    found = np.zeros(len(ids), np.bool_)
+    for row in rows_with_ids(ids, list(forgotten)).tolist():
+        found[row] = parse(values[site[row]]) in forgotten[ids[row].tobytes().hex()]
+    return found
+
+
+def _ordered(ids: Array, kept: NDArray[np.intp], *, site: Array | None, by_site: bool) -> _Rows:
+    """Sort the kept rows by id and site, and find where the runs of one experience begin."""
+    chosen = None if len(kept) == len(ids) else kept
+    high, low = np.ascontiguousarray(ids[kept].view(">u8").astype(np.uint64).T)
+    if _ascend(high):
+        return _Rows(chosen, None)
+    order = np.argsort(high)
+    if _ascend(high[order]):
+        return _Rows(kept[order], None)
+    if site is None:
+        site = np.zeros(len(ids), np.int32)
+    order = np.lexsort((site[kept], low, high))
+    high, low, sites = high[order], low[order], site[kept][order]
+    is_first = np.ones(len(order), np.bool_)
+    is_first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    if by_site:
+        is_first[1:] |= sites[1:] != sites[:-1]
+    return _Rows(kept[order], None if is_first.all() else np.flatnonzero(is_first))
+
+
+def _ascend(numbers: NDArray[np.uint64]) -> bool:
+    return bool((numbers[1:] > numbers[:-1]).all())
+
+
+def _without_unused(columns: Columns) -> Columns:
+    """Drop dictionary entries, parameters and metrics that no row uses."""
+    has_value: Mapping[str, Callable[[Array], bool]] = {
+        "metrics": lambda column: not np.isnan(column).all(),
+        "params": lambda column: bool((column != NO_CODE).any()),
+        "param_floats": lambda column: not np.isnan(column).all(),
+    }
+    groups = dict(columns.groups)
+    for group, is_used in has_value.items():
+        groups[group] = {name: column for name, column in groups[group].items() if is_used(column)}
+    used = replace(columns, groups=groups)
+    positions = {}
+    entries = {}
+    for dictionary, known in columns.dictionaries.items():
+        entries[dictionary] = _used_entries(used, dictionary)
+        positions[dictionary] = dict.fromkeys(known, NO_CODE)
+        positions[dictionary] |= {entry: i for i, entry in enumerate(entries[dictionary])}
+    return replace(_recoded(used, positions), dictionaries=entries)
+
+
+def _used_entries(columns: Columns, dictionary: str) -> tuple[bytes, ...]:
+    entries = columns.dictionaries[dictionary]
+    is_used = np.zeros(len(entries) + 1, np.bool_)  # the last one is the null code
+    for name in DICTIONARIES[dictionary]:
+        if name in columns.groups["codes"]:
+            is_used[columns.groups["codes"][name]] = True
+    if dictionary == "values":
+        for column in columns.groups["params"].values():
+            is_used[column] = True
+    return tuple(entry for entry, is_one in zip(entries, is_used, strict=False) if is_one)

@@ -1,0 +1,92 @@
+"""A check of everything a store holds, which names what is wrong and goes on with the rest."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from xautolm_hpc.errors import FormatError, InputError, StoreError
+from xautolm_hpc.records import Experience, from_json, to_json
+from xautolm_hpc.store import segment
+from xautolm_hpc.store.columns import Columns, digest
+from xautolm_hpc.store.decode import decode, values
+from xautolm_hpc.store.encode import encode
+from xautolm_hpc.store.finding import Finding
+from xautolm_hpc.store.folder import SegmentFolder
+from xautolm_hpc.store.layout import EVERYTHING
+from xautolm_hpc.store.marks import read_marks
+from xautolm_hpc.store.union import rows_with_ids, union
+from xautolm_hpc.store.view import experience_id, view
+
+
+def verify(segments: SegmentFolder) -> list[Finding]:
+    """Check every segment whole, then what the segments say together.
+
+    Returns:
+        What is wrong, by segment in the order of their names, then of the set; empty when all is well.
+    """
+    findings: list[Finding] = []
+    sound: list[Columns] = []
+    for path in segments.paths():
+        try:
+            columns = segment.read(path, EVERYTHING)
+            found = list(_of_segment(path, columns, is_named=not segments.is_file))
+        except FileNotFoundError:  # merged into another while we read
+            continue
+        except FormatError as error:
+            findings.append(Finding(problem="format", where=path.name, message=str(error)))
+        except StoreError as error:
+            findings.append(Finding(problem="damaged", where=path.name, message=str(error)))
+        else:
+            findings += found
+            sound += [] if found else [columns]
+    if sound:
+        findings += _of_set(sound)
+    findings += [_left_over(path) for path in segments.left_overs()]
+    return findings
+
+
+def _of_segment(path: Path, columns: Columns, *, is_named: bool) -> Iterator[Finding]:
+    """Check one segment's digests and values."""
+    found = digest(columns)
+    says = {segment.recorded_digest(path)} | ({path.stem.removeprefix("seg-")} if is_named else set())
+    for said in sorted(says - {found}):
+        message = f"`{segment.shown(path)}` says its digest is {said}; its content has {found}. Copy it anew"
+        yield Finding(problem="digest", where=path.name, message=message)
+    try:
+        encoded = encode([_whole(e) for e in decode(columns)]) if len(columns) else columns
+    except (InputError, StoreError, ValueError, TypeError, OverflowError, IndexError) as error:
+        yield Finding(problem="range", where=path.name, message=f"`{segment.shown(path)}`: {error}")
+        return
+    if encoded.groups["digests"]["id"].tobytes() != columns.groups["digests"]["id"].tobytes():
+        message = f"`{segment.shown(path)}` has ids that are not those of its experiences. Copy it anew"
+        yield Finding(problem="digest", where=path.name, message=message)
+
+
+def _whole(e: Experience) -> Experience:
+    return from_json(Experience, to_json(e), where="experience")
+
+
+def _of_set(parts: list[Columns]) -> Iterator[Finding]:
+    """Find what is wrong with the segments together, though each is sound."""
+    for key, ids in view(parts).conflicts.items():
+        message = (
+            f"attempt {key} has {len(ids)} records: {', '.join(ids)}. They count for nothing until "
+            f"`store resolve {key} ID` says which one is right"
+        )
+        yield Finding(problem="conflict", where=key, message=message)
+    whole = union(parts)
+    forgotten = read_marks(whole.marks).forgotten
+    known = values(whole)
+    for row in rows_with_ids(whole.groups["digests"]["id"], list(forgotten)).tolist():
+        one, site = experience_id(whole, row), known[whole.groups["codes"]["site"][row]]
+        others = sorted(forgotten[one] - {site})
+        if others and site not in forgotten[one]:
+            message = (
+                f"site {others[0]!r} forgets experience {one}, which is of site {site!r}; it still counts. "
+                f"Merge with --accept-forget {others[0]} to hide it"
+            )
+            yield Finding(problem="foreign-forget", where=one, message=message)
+
+
+def _left_over(path: Path) -> Finding:
+    message = f"`{segment.shown(path)}` was begun and not finished; `store compact` removes it once it is a day old"
+    return Finding(problem="left-over", where=path.name, message=message)
