@@ -1,5 +1,6 @@
 """Training: steps, accumulation, schedules, early stopping, the best epoch, and what ends it halfway."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,15 @@ def test_a_gain_smaller_than_delta_is_none() -> None:
     strict = _trained(epochs=6, early_stopping_patience=1, early_stopping_delta=1.0)
 
     assert len(strict.progress.curve) == 2 < len(patient.progress.curve)
+
+
+def test_a_falling_loss_is_a_gain_while_f1_stands_still() -> None:
+    bench = _trained(learning_rate=1e-4, epochs=5, early_stopping_patience=1, early_stopping_delta=1e-6)
+
+    curve = bench.progress.curve
+    assert len(curve) == 5
+    assert len({row[3] for row in curve}) == 1
+    assert all(later[2] < earlier[2] for earlier, later in pairwise(curve))
 
 
 def test_the_best_epoch_comes_back_not_the_last() -> None:

@@ -42,8 +42,8 @@ class LoopState:
         best_epoch: Epoch of the best weights, from 1; 0 before the first evaluation.
         best_f1: Macro-F1 on ``dev`` of that epoch; ``best_loss`` likewise, and ``best_train_loss`` on ``train``.
         best_weights: Trainable parameters after that epoch, on the CPU.
-        reference_f1: F1 that the next gain is measured from.
-        epochs_without_gain: Epochs since the last gain of ``early_stopping_delta``.
+        reference_f1: F1 that the next gain is measured from; ``reference_loss`` likewise.
+        epochs_without_gain: Epochs since F1 last rose, or the loss last fell, by ``early_stopping_delta``.
         finished: Whether training is over and the best weights are back in the model.
     """
 
@@ -57,6 +57,7 @@ class LoopState:
     best_train_loss: float = math.inf
     best_weights: dict[str, Tensor] | None = None
     reference_f1: float = -1.0
+    reference_loss: float = math.inf
     epochs_without_gain: int = 0
     finished: bool = False
 
@@ -213,7 +214,13 @@ def _close_epoch(bench: Bench, dev: Scores) -> None:
         state.best_epoch, state.best_f1, state.best_loss = state.epoch, dev.f1, dev.loss
         state.best_weights = trainable(bench.model)
         progress.metrics |= {"train_loss": train_loss, "dev_loss": dev.loss, "dev_f1": dev.f1}
-    if dev.f1 > state.reference_f1 + bench.recipe.early_stopping_delta or state.epoch == 1:
-        state.reference_f1, state.epochs_without_gain = dev.f1, 0
+    # A falling loss is a gain too: F1 stands still for the first epochs of a new head, until it has left the
+    # majority class, and would end every slow start.
+    delta = bench.recipe.early_stopping_delta
+    has_gained = dev.f1 > state.reference_f1 + delta or dev.loss < state.reference_loss - delta
+    if has_gained or state.epoch == 1:
+        state.reference_f1 = max(state.reference_f1, dev.f1)
+        state.reference_loss = min(state.reference_loss, dev.loss)
+        state.epochs_without_gain = 0
     else:
         state.epochs_without_gain += 1

@@ -32,7 +32,7 @@ class Recipe:
         dropout_rate: Dropout of the whole model, 0..1; ``None`` keeps the model's own.
         max_grad_norm: Norm that gradients are clipped to; ``None`` does not clip.
         early_stopping_patience: Epochs without a gain on ``dev`` after which training ends.
-        early_stopping_delta: Macro-F1 that counts as a gain, 0..1.
+        early_stopping_delta: Rise of macro-F1, or fall of the loss, that counts as a gain, 0..1.
         class_weighted_loss: Whether rare classes weigh more.
         use_mixed_precision: Whether the GPU computes in half precision.
         n_trainable_blocks: Blocks trained, from the top, by ``partial``.

@@ -1,0 +1,44 @@
+"""Whether Slurm can limit a job's memory here, so that a job that takes too much ends as OUT_OF_MEMORY.
+
+Slurm 22.05 needs systemd for version 2 of the control groups; without it only version 1 does.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+CONTROLLER_DIR = Path("/sys/fs/cgroup/memory")
+
+
+def reason_against() -> str | None:
+    """Say why memory cannot be limited; ``None`` if it can."""
+    limit_path = CONTROLLER_DIR / "memory.limit_in_bytes"
+    if not limit_path.exists():
+        return f"no memory controller of cgroup version 1 at `{CONTROLLER_DIR}`"
+    trial_dir = CONTROLLER_DIR / f"slurm-dev-trial-{os.getpid()}"
+    try:
+        trial_dir.mkdir()
+        (trial_dir / limit_path.name).write_text(str(2**30))
+    except OSError as error:
+        return f"`{CONTROLLER_DIR}` is not writable: {error.strerror}"
+    finally:
+        _remove(trial_dir)
+    return None
+
+
+def remove_groups(node_names: Iterable[str], job_ids: range) -> None:
+    """Remove the groups that the jobs of a cluster left; another cluster's nodes may have the same names."""
+    for node_dir in [CONTROLLER_DIR / f"slurm_{name}" for name in node_names]:
+        for job_dir in node_dir.glob("uid_*/job_*"):
+            if int(job_dir.name.removeprefix("job_")) in job_ids:
+                for group, _, _ in os.walk(job_dir, topdown=False):
+                    _remove(Path(group))
+        for empty_dir in [*node_dir.glob("uid_*"), node_dir]:
+            _remove(empty_dir)
+
+
+def _remove(group_dir: Path) -> None:
+    """Remove a group; Linux refuses while something is in it."""
+    with contextlib.suppress(OSError):
+        group_dir.rmdir()

@@ -1,0 +1,152 @@
+"""What a private cluster shall be, where its files lie and which ports it has."""
+
+import json
+import random
+import socket
+from dataclasses import KW_ONLY, asdict, dataclass, fields
+from pathlib import Path
+
+FIRST_PORT, LAST_PORT = 10_000, 32_000
+"""Below the ports that Linux gives to outgoing connections, so that a free one stays free."""
+
+JOBS_A_PORT = 1000
+
+LONGEST_SOCKET_PATH = 107
+"""Linux's limit on the path of a Unix socket, in bytes."""
+
+
+class DevClusterError(RuntimeError):
+    """The private cluster cannot be started or asked; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A private cluster.
+
+    Attributes:
+        dir: Its folder; everything it writes is in there.
+        nodes: Number of nodes, named n1, n2 ...
+        gpus_per_node: GPUs of each node; they do not exist, but Slurm counts them out.
+        accounting: Whether there is a database, so that sacct answers.
+        cgroup: Whether memory limits are wished for; ``slurm/dev/cgroup.py`` says where they can be had.
+        min_job_age_s: Seconds after its end at which the controller forgets a job.
+        max_array_size: Highest index of an array, plus 1.
+        kill_wait_s: Seconds between SIGTERM and SIGKILL.
+    """
+
+    dir: Path
+    _: KW_ONLY
+    nodes: int = 2
+    gpus_per_node: int = 2
+    accounting: bool = False
+    cgroup: bool = False
+    min_job_age_s: int = 10
+    max_array_size: int = 1001
+    kill_wait_s: int = 5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dir", self.dir.resolve())
+        longest = len(str(self.database_socket).encode())
+        if longest > LONGEST_SOCKET_PATH:
+            raise DevClusterError(
+                f"`{self.dir}` is too long a path: sockets in it would have {longest} bytes, "
+                f"Linux allows {LONGEST_SOCKET_PATH}. Choose a shorter one with --dir"
+            )
+        for name, least in {"nodes": 1, "gpus_per_node": 0, "min_job_age_s": 2, "max_array_size": 2}.items():
+            if getattr(self, name) < least:
+                raise DevClusterError(f"{name} = {getattr(self, name)}: expected at least {least}")
+
+    @property
+    def node_names(self) -> list[str]:
+        """Names of the nodes."""
+        return [f"n{number}" for number in range(1, self.nodes + 1)]
+
+    @property
+    def mark_path(self) -> Path:
+        """The file that makes a folder a cluster's: the plan and the ports."""
+        return self.dir / "cluster.json"
+
+    @property
+    def slurm_conf_path(self) -> Path:
+        """What SLURM_CONF names."""
+        return self.dir / "etc" / "slurm.conf"
+
+    @property
+    def munge_socket(self) -> Path:
+        """Where munged answers."""
+        return self.dir / "run" / "munge.socket"
+
+    @property
+    def database_socket(self) -> Path:
+        """Where MariaDB answers."""
+        return self.dir / "run" / "mariadb.socket"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Ports of one cluster, on 127.0.0.1.
+
+    Attributes:
+        slurmctld: The controller's.
+        slurmdbd: The accounting daemon's.
+        slurmd: One for each node, in their order.
+    """
+
+    slurmctld: int
+    slurmdbd: int
+    slurmd: tuple[int, ...]
+
+    @property
+    def cluster_name(self) -> str:
+        """A name that no other cluster of this machine has at the same time."""
+        return f"dev{self.slurmctld}"
+
+    @property
+    def job_ids(self) -> range:
+        """Ids for jobs in control groups, which clusters share: their names hold node and job, not the cluster."""
+        first = (self.slurmctld - FIRST_PORT) * JOBS_A_PORT + 1
+        return range(first, first + JOBS_A_PORT)
+
+
+def free_ports(n_nodes: int) -> Ports:
+    """Choose ports that nobody listens on; at random, so that clusters started at once get different ones.
+
+    Raises:
+        DevClusterError: There are not enough.
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT), 20 * (n_nodes + 2)):
+        if _is_free(port):
+            found.append(port)
+        if len(found) == n_nodes + 2:
+            return Ports(slurmctld=found[0], slurmdbd=found[1], slurmd=tuple(found[2:]))
+    raise DevClusterError(f"no {n_nodes + 2} free ports between {FIRST_PORT} and {LAST_PORT}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def write_plan(plan: Plan, ports: Ports) -> None:
+    """Leave plan and ports in the cluster's folder, for later commands."""
+    values = {field.name: getattr(plan, field.name) for field in fields(Plan)} | {"dir": str(plan.dir)}
+    plan.mark_path.write_text(json.dumps({"plan": values, "ports": asdict(ports)}, indent=2) + "\n")
+
+
+def read_plan(directory: Path) -> tuple[Plan, Ports]:
+    """Read what :func:`write_plan` left.
+
+    Raises:
+        DevClusterError: The folder is no cluster's.
+    """
+    mark_path = Plan(dir=directory).mark_path
+    if not mark_path.exists():
+        raise DevClusterError(f"`{directory}` holds no cluster (no {mark_path.name}); start one with `up --dir`")
+    read = json.loads(mark_path.read_text())
+    ports = read["ports"] | {"slurmd": tuple(read["ports"]["slurmd"])}
+    return Plan(**(read["plan"] | {"dir": directory})), Ports(**ports)

@@ -1,0 +1,95 @@
+"""The commands of a cluster's daemons, in the order in which they need one another."""
+
+import os
+import socket
+from collections.abc import Callable
+
+from slurm.dev.daemons import START_S, Daemon, wait_until
+from slurm.dev.packages import program, search_path
+from slurm.dev.plan import DevClusterError, Plan, Ports
+
+DATABASE_OPTIONS = (
+    "--skip-networking",
+    "--skip-grant-tables",
+    "--innodb-buffer-pool-size=32M",
+    "--innodb-log-file-size=16M",
+    "--innodb-flush-log-at-trx-commit=0",
+    "--innodb-doublewrite=0",
+    "--innodb-lock-wait-timeout=900",
+    "--max-allowed-packet=16M",
+)
+"""No network, no passwords, no promise to survive a power cut."""
+
+
+class Services:
+    """The daemons of one cluster.
+
+    Args:
+        plan: The cluster.
+        ports: Its ports.
+    """
+
+    def __init__(self, plan: Plan, ports: Ports) -> None:
+        self.plan = plan
+        self.ports = ports
+        self.environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))},
+            "PATH": search_path(),
+            "SLURM_CONF": str(plan.slurm_conf_path),
+            "MYSQL_UNIX_PORT": str(plan.database_socket),  # which socket slurmdbd's database client uses
+        }
+
+    @property
+    def all(self) -> list[Daemon]:
+        """Every daemon, in the order in which they end."""
+        accounting = ["slurmdbd", "mariadbd"] if self.plan.accounting else []
+        return [self.daemon(name) for name in ["slurmctld", *self.plan.node_names, *accounting, "munged"]]
+
+    def daemon(self, name: str) -> Daemon:
+        """Give a daemon by its name; a node's slurmd is called like the node."""
+        return Daemon(name=name, dir=self.plan.dir)
+
+    def start_munged(self) -> None:
+        """Start what proves to Slurm's daemons who asks."""
+        run_dir, socket_path = self.plan.dir / "run", self.plan.munge_socket
+        command = [
+            program("munged"), "--foreground", "--force", "--num-threads=2", f"--socket={socket_path}",
+            f"--key-file={self.plan.dir / 'etc' / 'munge.key'}", f"--pid-file={run_dir / 'own-munged.pid'}",
+            f"--seed-file={run_dir / 'munge.seed'}", f"--log-file={self.plan.dir / 'log' / 'munged.log'}",
+        ]  # fmt: skip
+        self._start("munged", command, is_ready=socket_path.exists)
+
+    def start_database(self) -> None:
+        """Start MariaDB on an empty folder and create the one database in it."""
+        data_dir, socket_path = self.plan.dir / "database", self.plan.database_socket
+        command = [
+            program("mariadbd"), "--no-defaults", f"--datadir={data_dir}", f"--socket={socket_path}",
+            f"--pid-file={self.plan.dir / 'run' / 'own-mariadbd.pid'}", *DATABASE_OPTIONS,
+            *(["--user=root"] if os.geteuid() == 0 else []),
+        ]  # fmt: skip
+        (data_dir / "slurm").mkdir(exist_ok=True)  # a database is a folder
+        self._start("mariadbd", command, is_ready=socket_path.exists)
+
+    def start_slurmdbd(self) -> None:
+        """Start the accounting daemon."""
+        self._start("slurmdbd", [program("slurmdbd"), "-D"], is_ready=lambda: _listens(self.ports.slurmdbd))
+
+    def start_slurmctld(self) -> None:
+        """Start the controller; ``-i`` lets it begin where an earlier one left nothing readable."""
+        self._start("slurmctld", [program("slurmctld"), "-D", "-i"], is_ready=lambda: _listens(self.ports.slurmctld))
+
+    def start_node(self, name: str) -> None:
+        """Start a node; whether the controller sees it is another question."""
+        self.daemon(name).start([program("slurmd"), "-D", "-N", name], self.environ)
+
+    def _start(self, name: str, command: list[str], *, is_ready: Callable[[], bool]) -> None:
+        daemon = self.daemon(name)
+        daemon.start(command, self.environ)
+        if not wait_until(lambda: is_ready() or not daemon.is_running, timeout_s=START_S) or not daemon.is_running:
+            raise DevClusterError(f"{name} ended or was not ready after {START_S:g} s:\n{daemon.log_tail()}")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,47 @@
+"""Private Slurm clusters for the tests: with accounts and memory limits, and bare, both for the whole session."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from slurm.dev.daemons import wait_until
+from slurm.dev.private import DevCluster
+
+SMALL_ARRAY = 8
+
+
+@pytest.fixture(scope="session")
+def _accounting_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    with DevCluster(tmp_path_factory.mktemp("accounts"), accounting=True, cgroup=True, min_job_age_s=300) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def _bare_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    with DevCluster(tmp_path_factory.mktemp("bare"), max_array_size=SMALL_ARRAY, kill_wait_s=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def accounting_cluster(_accounting_session: DevCluster) -> Iterator[DevCluster]:
+    """Two nodes with two GPUs each, accounts, memory limits where the machine allows them."""
+    yield _accounting_session
+    _cancel_all(_accounting_session)
+
+
+@pytest.fixture
+def bare_cluster(_bare_session: DevCluster) -> Iterator[DevCluster]:
+    """Two nodes with two GPUs each, no accounts, arrays of at most 8, jobs forgotten soon."""
+    yield _bare_session
+    _cancel_all(_bare_session)
+
+
+def _cancel_all(cluster: DevCluster) -> None:
+    """Leave no job to the next test, not even one that is still ending."""
+
+    def job_ids() -> list[str]:
+        return cluster.run("squeue", "--noheader", "--format=%i").split()
+
+    if left := job_ids():
+        cluster.run("scancel", *left, check=False)  # some may have ended by now
+    assert wait_until(lambda: not job_ids(), timeout_s=30), cluster.run("squeue")
