@@ -79,7 +79,7 @@ bench-cli: env  ## how long the command takes to start
 	$(BIN)/python benchmarks/cli_start.py
 
 bench-driver: env  ## what the driver costs beside the trials
-	$(BIN)/python benchmarks/driver.py
+	$(BIN)/python benchmarks/driver_overhead.py
 
 lock:  ## resolve lock/*.in anew; lock/README.md says what pip must find
 	$(PYTHON) -m venv $(VENV)-lock

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from tests.nouns import GIB, SYSTEM, TASK, end, failed, pipeline, succeeded, trial
-from xautolm_hpc.attempts import AttemptTemplate, Origin, needs_attempt, objectives_of, tidy
+from xautolm_hpc.attempts import (
+    MAX_CANCELLED,
+    NOT_THE_NODE,
+    AttemptTemplate,
+    Origin,
+    needs_attempt,
+    objectives_of,
+    tidy,
+)
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.history import Trial
 from xautolm_hpc.jobdir import COMMAND, PIPELINE, Command, TrialInput, TrialPlan, read_members, write_members
@@ -86,7 +94,7 @@ GETS_ANOTHER = {
     "error": False,
     "node_failure": True,
     "preempted": True,
-    "cancelled": False,
+    "cancelled": True,
     "launch_failure": True,
     "environment": True,
     "storage": True,
@@ -116,12 +124,25 @@ def test_infrastructure_failures_and_host_oom_get_another_attempt(tmp_path: Path
         ([failed("lost")], 1),
         ([failed("lost")] * 3, 3),
         ([failed("lost"), succeeded()], 3),
+        ([failed("lost"), failed("cancelled")], 1),
+        ([failed("cancelled")] * MAX_CANCELLED, 3),
     ],
 )
 def test_a_success_a_running_attempt_and_a_used_up_trial_get_none(
     tmp_path: Path, outcomes: list[Outcome | None], max_attempts: int
 ) -> None:
     assert not needs_attempt(trial(tmp_path, *outcomes), max_attempts)
+
+
+def test_cancelled_attempts_do_not_use_a_trial_up(tmp_path: Path) -> None:
+    assert needs_attempt(trial(tmp_path, *[failed("cancelled")] * 3, failed("lost"), failed("cancelled")), 2)
+
+
+@pytest.mark.parametrize("kind", NOT_THE_NODE)
+def test_a_node_whose_job_was_taken_away_is_not_left_out(tmp_path: Path, kind: str) -> None:
+    ended = trial(tmp_path, failed(kind), None)
+
+    assert TEMPLATE.resources_of(ended) == TEMPLATE.resources
 
 
 @pytest.mark.parametrize(

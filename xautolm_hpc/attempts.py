@@ -13,6 +13,11 @@ from xautolm_hpc.launcher import Resources
 from xautolm_hpc.records import INFRASTRUCTURE_KINDS, Experience, Outcome, Provenance, System, Task, to_json
 
 LARGEST_MEMORY_FACTOR = 8
+NOT_THE_NODE = ("cancelled", "preempted", "wall_limit")
+"""Infrastructure failures that speak of no node; the next attempt may run on the same one."""
+
+MAX_CANCELLED = 10
+"""Attempts of one trial that may be cancelled; after that something means it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +40,11 @@ class AttemptTemplate:
         """Size the next attempt: memory doubles with every host_oom, nodes that failed are left out."""
         ends = [attempt.end for attempt in trial.attempts if attempt.end is not None]
         n_host_oom = sum(end.outcome.kind == "host_oom" for end in ends)
-        failed_nodes = {end.node for end in ends if end.outcome.origin == "infrastructure" and end.node}
+        failed_nodes = {
+            end.node
+            for end in ends
+            if end.node and end.outcome.origin == "infrastructure" and end.outcome.kind not in NOT_THE_NODE
+        }
         factor = min(2**n_host_oom, LARGEST_MEMORY_FACTOR)
         return replace(
             self.resources,
@@ -59,13 +68,17 @@ class AttemptTemplate:
 def needs_attempt(trial: Trial, max_attempts: int) -> bool:
     """Tell whether a trial whose present attempt ended gets another one.
 
-    Infrastructure failures are retried on another node, ``host_oom`` with more memory; a cancelled one is not.
+    Infrastructure failures are retried on another node, ``host_oom`` with more memory. Cancelled attempts are
+    retried too and do not count: somebody wished the job away, not the trial.
     """
     end = trial.last.end
-    if end is None or len(trial.attempts) >= max_attempts:
+    if end is None:
         return False
-    kind = end.outcome.kind
-    return kind == "host_oom" or (kind in INFRASTRUCTURE_KINDS and kind != "cancelled")
+    kinds = [attempt.end.outcome.kind for attempt in trial.attempts if attempt.end is not None]
+    n_cancelled = kinds.count("cancelled")
+    if len(kinds) - n_cancelled >= max_attempts or n_cancelled >= MAX_CANCELLED:
+        return False
+    return kinds[-1] == "host_oom" or kinds[-1] in INFRASTRUCTURE_KINDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

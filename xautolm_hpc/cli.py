@@ -5,6 +5,7 @@ Exit status: 0 done; 1 our fault or the cluster's; 2 usage or bad input; 3 budge
 """
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -13,6 +14,8 @@ from collections.abc import Callable, Sequence
 from xautolm_hpc import __version__
 from xautolm_hpc.errors import XAutoLMError
 
+INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 RUN_HELP = "the run's folder, or its name below --runs-dir"
 
 
@@ -38,6 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        print(f"xautolm-hpc: {_explain_os_error(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("xautolm-hpc: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _explain_os_error(error: OSError) -> str:
+    """Say which file the system refused, why, and what to do."""
+    where = f"`{os.fsdecode(error.filename)}`: " if isinstance(error.filename, str | bytes) else ""
+    if error.errno in NO_ROOM:
+        return f"{where}{error.strerror}. Make room, then give the same command again"
+    return f"{where}{error.strerror or error}. See to the file or its permissions, then give the same command again"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -25,6 +25,7 @@ from xautolm_hpc.lease import Lease
 from xautolm_hpc.overview import ended_line, fill_view
 from xautolm_hpc.records import Experience, Pipeline, from_json, to_json
 from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.table import ExperienceTable
 from xautolm_hpc.view import RunFacts, RunView
 
 
@@ -45,6 +46,7 @@ def run_search(setup: Setup) -> RunFacts:
     """
     lease = Lease.acquire(setup.run_dir.path, stale_s=setup.profile.patience.lease_stale_s)
     try:
+        setup.run_dir.cancel_path.unlink(missing_ok=True)  # whoever wished the last driver's jobs away
         return Search(setup, lease).run()
     finally:
         lease.release()
@@ -65,7 +67,7 @@ class Search:
         self.store = ExperienceStore(Path(setup.search.store.path))
         patience = setup.profile.patience
         self.watch = gather.Watch(
-            outcome_grace_s=patience.outcome_grace_s,
+            outcome_grace_s=setup.outcome_grace_s(),
             pending_patience_s=patience.pending_patience_h * 3600,
             redact=setup.redact,
         )
@@ -76,6 +78,8 @@ class Search:
 
     def run(self) -> RunFacts:
         """Do every step, in order."""
+        if not self.setup.run_dir.prior_path.exists():
+            self._read_stores()  # one that cannot be read is found out before the first job
         self.profile = self._profile()
         self.prior = self._compute_prior()
         self.constraints = self._build_constraints()
@@ -97,6 +101,8 @@ class Search:
             is_last = end.outcome.origin == "pipeline" or number + 1 >= self.setup.search.trial.max_attempts
             if earlier is None and is_last:
                 break
+            if earlier is None and self.setup.n_interrupts():
+                raise InterruptedSearchError("interrupted before the task was profiled; the same command goes on")
         raise DataError(end.outcome.message or f"the profile job failed without a word; see `{path}/stderr`")
 
     def _run_profile_job(self, path: Path, number: int) -> End:
@@ -114,13 +120,20 @@ class Search:
         if not path.exists():
             self._enter("priors")
             search = self.setup.search
-            table = ExperienceStore.read_tables([self.store.path, *map(Path, search.store.also_read)])
             settings = priors.PriorSettings(objectives=search.search.objectives, **search.prior.model_dump())
             prior = priors.compute_prior(
-                table, self.setup.space, task=self.profile.task, system=self.profile.system, settings=settings
+                self._read_stores(),
+                self.setup.space,
+                task=self.profile.task,
+                system=self.profile.system,
+                settings=settings,
             )
             write_json(path, priors.prior_to_json(prior))
         return Distribution.from_json(read_json(path)["distribution"], self.setup.space)
+
+    def _read_stores(self) -> ExperienceTable:
+        also_read = map(Path, self.setup.search.store.also_read)
+        return ExperienceStore.read_tables([self.store.path, *also_read])
 
     # sample
 

@@ -18,6 +18,8 @@ from xautolm_hpc.submit.local_launcher import LocalLauncher
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 from xautolm_hpc.view import Watcher
 
+LOCAL_GRACE_S = 2.0
+
 TRAINABLE_FAMILIES = {
     "text-classification": ("encoder",),
     "question-answering": (),
@@ -81,6 +83,11 @@ class Setup:
             memory_bytes=int(job.memory_gb * 1024**3),
             time_limit_s=(limit + job.queue_slack_min) * 60,
         )
+
+    def outcome_grace_s(self) -> float:
+        """Give the seconds a missing outcome is waited for; a job of this very machine has no file server's caches."""
+        grace_s = self.profile.patience.outcome_grace_s
+        return min(grace_s, LOCAL_GRACE_S) if self.profile.launcher == "local" else grace_s
 
     def command(self, module: str, *arguments: str) -> Command:
         """Give the command that runs a module of this package on a node."""

@@ -122,6 +122,7 @@ def _fill(path: Path, descriptor: int, *, content: bytes, flush: bool = True) ->
             file.flush()
             if flush:
                 os.fsync(file.fileno())
-    except OSError:
+    except OSError as error:
         path.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # a full disk names none
         raise

@@ -21,6 +21,10 @@ Ended = tuple[Path, End, str]
 """Attempt folder, how it ended, and the file that says so: ``outcome`` or ``verdict``."""
 
 
+LONGEST_NAP_S = 1.0
+"""Seconds after which a waiting driver looks whether it was interrupted."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """How jobs are waited for.
@@ -54,12 +58,13 @@ class Jobs:
         self.launcher = launcher
         self.pace = pace
         self.job_prefix = job_prefix
+        self._cancelled: set[Path] = set()
 
     def run_single(self, path: Path, resources: Resources, *, name: str) -> End:
         """Run one attempt that belongs to no trial, and wait for its end."""
         submission = Submission(
             name=f"{self.job_prefix}-{name}",
-            folder=path.with_name(f"submission-{path.name}"),
+            folder=_folder_beside(path),
             attempt_dirs=(path,),
             resources=resources,
         )
@@ -164,11 +169,25 @@ class Jobs:
             if self.pace.n_interrupts() > 1:
                 raise InterruptedSearchError("detached: the jobs run on; the same command goes on with them")
             self.journal.lease.refresh()
+            if self.journal.run_dir.cancel_path.exists():
+                self._cancel(paths)
             ends = self.pace.poll(paths)
             self.pace.show()
             if ends:
                 return ends
-            self.journal.clock.sleep(self.pace.poll_s)
+            self._pause()
+
+    def _cancel(self, paths: Sequence[Path]) -> None:
+        """Cancel once what another process was told to cancel: only this one knows the jobs that still wait."""
+        self.launcher.cancel([path for path in paths if path not in self._cancelled])
+        self._cancelled.update(paths)
+
+    def _pause(self) -> None:
+        """Wait for the next look, but not after the person pressed Ctrl-C or somebody cancelled the run."""
+        n_interrupts, left_s = self.pace.n_interrupts(), self.pace.poll_s
+        while left_s > 0 and self.pace.n_interrupts() == n_interrupts:
+            self.journal.clock.sleep(min(left_s, LONGEST_NAP_S))
+            left_s -= LONGEST_NAP_S
 
     def _record_end(self, trial: Trial, end: End, *, source: str) -> None:
         self.journal.record(
@@ -190,9 +209,21 @@ def known_submission(history: History, name: str) -> Submission:
         name: Name of the submission.
     """
     line = history.submissions[name]
+    if line["generation"] < 0:
+        attempt_dir = history.run_dir.profile_attempt_dir(int(name.rpartition("-")[2]))
+        folder = _folder_beside(attempt_dir)
+        attempt_dirs: tuple[Path, ...] = (attempt_dir,)
+    else:
+        folder = history.run_dir.submission_dir(line["generation"], int(name.rpartition("-s")[2]))
+        attempt_dirs = tuple(history.attempt(trial, number).path for trial, number in line["attempts"])
     return Submission(
         name=name,
-        folder=history.run_dir.submission_dir(line["generation"], int(name.rpartition("-s")[2])),
-        attempt_dirs=tuple(history.attempt(trial, number).path for trial, number in line["attempts"]),
+        folder=folder,
+        attempt_dirs=attempt_dirs,
         resources=from_json(Resources, line["resources"], where=f"ledger: {name}"),
     )
+
+
+def _folder_beside(attempt_dir: Path) -> Path:
+    """Name the folder of the submission of a single attempt."""
+    return attempt_dir.with_name(f"submission-{attempt_dir.name}")

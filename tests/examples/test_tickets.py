@@ -95,8 +95,7 @@ def test_every_row_has_exactly_a_text_and_a_label_and_neither_is_empty() -> None
     malformed = [
         row
         for row in rows
-        if list(row) != ["text", "label"]
-        or not all(isinstance(value, str) and value.strip() for value in row.values())
+        if list(row) != ["text", "label"] or not all(isinstance(value, str) and value.strip() for value in row.values())
     ]
 
     assert malformed == []

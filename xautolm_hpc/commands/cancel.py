@@ -8,17 +8,18 @@ from xautolm_hpc.config import load_profile
 from xautolm_hpc.driver_setup import make_launcher
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.history import History
-from xautolm_hpc.jobdir import find_run
+from xautolm_hpc.jobdir import RunDir, find_end, find_run
 from xautolm_hpc.jobs import known_submission
 from xautolm_hpc.ledger import read_ledger
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Tell the driver to submit nothing more, then cancel every job that has not ended."""
+    """Tell the driver, if one is alive, to cancel its jobs and submit nothing more, and cancel those that run."""
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
     history = History(run_dir)
     for line in read_ledger(run_dir.ledger_path):
         history.apply(line)
+    open_jobs = _open_jobs(run_dir, history)
     run_dir.cancel_path.touch(mode=0o600)
     profile_path = read_json(run_dir.run_path)["search"]["profile"]
     launcher = make_launcher(
@@ -27,10 +28,25 @@ def run(arguments: argparse.Namespace) -> int:
         clock=SystemClock(),
         since=run_dir.run_path.stat().st_mtime,
     )
-    attempts = [attempt for trial in history.trials.values() for attempt in trial.attempts]
-    open_attempts = [attempt for attempt in attempts if attempt.submission and attempt.end is None]
-    for name in sorted({attempt.submission for attempt in open_attempts if attempt.submission}):
-        launcher.adopt(known_submission(history, name), {a.path: a.job_id for a in open_attempts if a.job_id})
-    launcher.cancel([attempt.path for attempt in open_attempts])
-    print(f"cancelled {len(open_attempts)} jobs of {run_dir.path}; `xautolm-hpc run` goes on with the search")
+    for name, jobs in open_jobs.items():
+        known = {path: job_id for path, job_id in jobs.items() if job_id is not None}
+        launcher.adopt(known_submission(history, name), known)
+    paths = [path for jobs in open_jobs.values() for path in jobs]
+    launcher.cancel(paths)
+    print(f"cancelled {len(paths)} jobs of `{run_dir.path}`; the command that began the search goes on with it")
     return 0
+
+
+def _open_jobs(run_dir: RunDir, history: History) -> dict[str, dict[Path, str | None]]:
+    """List submissions with jobs that have not ended: submission -> attempt folder -> job id if known."""
+    found: dict[str, dict[Path, str | None]] = {}
+    for trial in history.trials.values():
+        for attempt in trial.attempts:
+            if attempt.submission and attempt.end is None and find_end(attempt.path) is None:
+                found.setdefault(attempt.submission, {})[attempt.path] = attempt.job_id
+    for name, line in history.submissions.items():
+        if line["generation"] < 0:
+            path = known_submission(history, name).attempt_dirs[0]
+            if find_end(path) is None:
+                found[name] = {path: None}
+    return found

@@ -12,7 +12,11 @@ from xautolm_hpc.jobdir import find_run
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show the prior beside the uniform distribution, and the experiences that moved it."""
+    """Show the prior beside the uniform distribution, and the experiences that moved it.
+
+    Raises:
+        RunFolderError: There is no such run, or it has no prior yet.
+    """
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
     if not run_dir.prior_path.exists():
         raise RunFolderError(f"`{run_dir.path}` has no prior yet: its profile job has not ended")

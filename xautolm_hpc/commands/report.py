@@ -12,7 +12,11 @@ from xautolm_hpc.jobdir import find_run
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show the report of the generations that were committed."""
+    """Show the report of the generations that were committed.
+
+    Raises:
+        RunFolderError: There is no such run, or nothing of it is committed yet.
+    """
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
     path = run_dir.report_dir / "report.json"
     if not path.exists():

@@ -44,7 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
     clock = SystemClock()
     run_dir = RunDir((Path(arguments.runs_dir) / search.name).resolve())
     run_dir.create()
-    run_dir.cancel_path.unlink(missing_ok=True)
     run_id, changes = open_run(run_dir, search.model_dump(mode="json"), source=search_path, clock=clock)
     with report.choose_view(console, quiet=arguments.quiet) as watcher, _Interrupts(watcher, run_dir) as interrupts:
         for change in changes:
@@ -133,6 +132,6 @@ class _Interrupts:
         self.n += 1
         if self.n == 1:
             self.watcher.say(
-                "interrupted: nothing more is submitted, running jobs are waited for. Ctrl-C again detaches and "
+                "interrupted: nothing more is submitted, the jobs that were are waited for. Ctrl-C again detaches and "
                 "lets them run on; `xautolm-hpc cancel` cancels them"
             )

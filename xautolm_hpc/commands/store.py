@@ -4,13 +4,21 @@ import argparse
 import json
 from pathlib import Path
 
+from xautolm_hpc.errors import InputError
 from xautolm_hpc.records import to_json
 from xautolm_hpc.store import ExperienceStore
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do one of the store's verbs."""
-    store = ExperienceStore(Path(arguments.store))
+    """Do one of the store's verbs.
+
+    Raises:
+        InputError: There is no such store.
+    """
+    path = Path(arguments.store)
+    if not path.exists():
+        raise InputError(f"`{path}` does not exist; expected a store: a folder of segments, or one `.h5` file")
+    store = ExperienceStore(path)
     verbs = {"info": _info, "verify": _verify, "show": _show}
     return verbs[arguments.store_verb](store, arguments)
 
