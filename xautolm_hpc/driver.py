@@ -10,22 +10,21 @@ from functools import reduce
 from itertools import count
 from pathlib import Path
 
-from xautolm_hpc import gather, priors, report, sample
+from xautolm_hpc import drawing, gather, priors, report, sample
 from xautolm_hpc.attempts import Origin, needs_attempt, objectives_of, tidy
-from xautolm_hpc.budget import equal_failures, spent_limit, trials_left
+from xautolm_hpc.budget import equal_failures, spent_limit
 from xautolm_hpc.distribution import Distribution
-from xautolm_hpc.driver_setup import TRAINABLE_FAMILIES, Setup
+from xautolm_hpc.driver_setup import Setup
 from xautolm_hpc.durable import read_json, write_json
-from xautolm_hpc.errors import DataError, InterruptedSearchError, SpaceError
+from xautolm_hpc.errors import DataError, InterruptedSearchError
 from xautolm_hpc.history import Trial
-from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, End, ProfileResult, TrialPlan, find_end
+from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, End, ProfileResult, find_end
 from xautolm_hpc.jobs import Ended, Jobs, Pace
 from xautolm_hpc.journal import Journal
 from xautolm_hpc.lease import Lease
 from xautolm_hpc.overview import ended_line, fill_view
-from xautolm_hpc.records import Experience, Pipeline, from_json, to_json
+from xautolm_hpc.records import Experience, from_json, to_json
 from xautolm_hpc.store import ExperienceStore
-from xautolm_hpc.table import ExperienceTable
 from xautolm_hpc.view import RunFacts, RunView
 
 
@@ -79,7 +78,7 @@ class Search:
     def run(self) -> RunFacts:
         """Do every step, in order."""
         if not self.setup.run_dir.prior_path.exists():
-            self._read_stores()  # one that cannot be read is found out before the first job
+            drawing.read_stores(self.setup)  # one that cannot be read is found out before the first job
         self.profile = self._profile()
         self.prior = self._compute_prior()
         self.constraints = self._build_constraints()
@@ -119,38 +118,16 @@ class Search:
         path = self.setup.run_dir.prior_path
         if not path.exists():
             self._enter("priors")
-            search = self.setup.search
-            settings = priors.PriorSettings(objectives=search.search.objectives, **search.prior.model_dump())
-            prior = priors.compute_prior(
-                self._read_stores(),
-                self.setup.space,
-                task=self.profile.task,
-                system=self.profile.system,
-                settings=settings,
-            )
-            write_json(path, priors.prior_to_json(prior))
+            write_json(path, priors.prior_to_json(drawing.compute_prior(self.setup, self.profile)))
         return Distribution.from_json(read_json(path)["distribution"], self.setup.space)
-
-    def _read_stores(self) -> ExperienceTable:
-        also_read = map(Path, self.setup.search.store.also_read)
-        return ExperienceStore.read_tables([self.store.path, *also_read])
 
     # sample
 
     def _build_constraints(self) -> Sequence[sample.Constraint]:
         """Build the constraints, and refuse a space in which next to nothing can run."""
-        search = self.setup.search
-        constraints = sample.build_constraints(
-            self.profile.task,
-            self.profile.system,
-            time_limit_s=search.trial.time_limit_min * 60,
-            memory_bytes=self.setup.resources().memory_bytes,
-            trainable_families=TRAINABLE_FAMILIES[search.task.kind],
-        )
+        constraints = drawing.build_constraints(self.setup, self.profile)
         if not self.history.trials:
-            found = sample.check_feasible(self.setup.space, constraints, seed=search.search.seed)
-            if not found.is_feasible:
-                raise SpaceError(sample.infeasible_message(found))
+            drawing.refuse_infeasible_space(self.setup, constraints)
         return constraints
 
     def _run_generations(self) -> str:
@@ -177,21 +154,13 @@ class Search:
 
     def _draw(self) -> str | None:
         """Draw a generation; says so if nothing is left to draw."""
-        search, first_trial = self.setup.search.search, len(self.history.trials)
-        n_trials = trials_left(self.setup.limits(), first_trial, population=search.population)
         known = [trial.plan.pipeline for trial in self.history.trials.values()]
-        drawn = sample.draw_generation(
-            self._distribution(),
-            self.setup.space,
-            trials=range(first_trial, first_trial + n_trials),
-            seed=search.seed,
-            epsilon=search.epsilon,
-            constraints=[sample.not_drawn_before(known), *self.constraints],
-        )
+        drawn = drawing.draw_generation(self.setup, self._distribution(), constraints=self.constraints, known=known)
+        plans = [drawing.plan_trial(self.setup, number, pipeline=pipeline) for number, pipeline in drawn.pipelines]
         self.journal.record(
             "drawn",
             generation=self.generation,
-            plans=[to_json(self._plan(number, pipeline)) for number, pipeline in drawn.pipelines],
+            plans=[to_json(plan) for plan in plans],
             refusals=dict(drawn.refusals),
             exhausted=drawn.exhausted,
         )
@@ -214,13 +183,6 @@ class Search:
             return sample.update(distribution, self.setup.space, results=results, evolution=evolution)
 
         return reduce(learn, range(self.generation), self.prior)
-
-    def _plan(self, number: int, pipeline: Pipeline) -> TrialPlan:
-        model = self.setup.space.model(pipeline.model_id)
-        if model is None:
-            raise SpaceError(f"trial {number}: model {pipeline.model_id!r} is not in the search space")
-        seed = sample.training_seed(self.setup.search.search.seed, number)
-        return TrialPlan(pipeline=pipeline, model=model, seed=seed, hf_home=self.setup.hf_home)
 
     # submit, train and gather
 

@@ -1,19 +1,27 @@
 """What a search is run with, and the user's settings in the words of the steps."""
 
+import getpass
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 from xautolm_hpc.attempts import AttemptTemplate
 from xautolm_hpc.budget import Limits
+from xautolm_hpc.catalogue import missing_weights
 from xautolm_hpc.clock import Clock
-from xautolm_hpc.config import ClusterProfile, SearchFile
-from xautolm_hpc.errors import InputError
+from xautolm_hpc.config import ClusterProfile, SearchFile, load_profile, load_search
+from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, RunDir, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
-from xautolm_hpc.node import list_gpus
+from xautolm_hpc.node import list_gpus, node_name
+from xautolm_hpc.redact import redact, secrets_in
 from xautolm_hpc.space import Space
 from xautolm_hpc.submit.arrays import SlurmOptions
+from xautolm_hpc.submit.environment import worker_environment
 from xautolm_hpc.submit.local_launcher import LocalLauncher
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 from xautolm_hpc.view import Watcher
@@ -132,6 +140,123 @@ class Setup:
             trial_input=TrialInput(task=profile.task, data_dir=data_dir, sha256=profile.sha256),
             max_attempts=self.search.trial.max_attempts,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a person gives a search: files, read and checked, and their environment.
+
+    Attributes:
+        search: The search file.
+        profile: The cluster profile it names.
+        space: The search space it describes.
+        hf_home: Offline cache of hub models.
+        environ: The person's environment.
+    """
+
+    search: SearchFile
+    profile: ClusterProfile
+    space: Space
+    hf_home: Path
+    environ: Mapping[str, str]
+
+    @classmethod
+    def load(cls, search_path: Path, settings: tuple[str, ...], *, environ: Mapping[str, str]) -> "Inputs":
+        """Read a search file and the profile it names.
+
+        Args:
+            search_path: The search file.
+            settings: ``KEY=VALUE`` pairs that replace values of it.
+            environ: The person's environment.
+
+        Raises:
+            ConfigError: A file is missing, or a key or value in it is not valid.
+            SpaceError: The search file describes no space.
+        """
+        search = load_search(search_path, settings)
+        profile = load_profile(Path(search.profile) if search.profile else None)
+        return cls(
+            search=search,
+            profile=profile,
+            space=search.build_space(),
+            hf_home=_hf_home(profile, environ),
+            environ=environ,
+        )
+
+    def check(self) -> None:
+        """Find out before anything is submitted what can be known before.
+
+        Raises:
+            InputError: A model's weights are not at hand.
+            DataError: The data is not there.
+        """
+        profile, search = self.profile, self.search
+        if profile.container is not None:
+            raise InputError("[container] in the cluster profile: images are not started yet; name a worker_python")
+        if not Path(search.data.path).exists():
+            raise DataError(f"`{search.data.path}` does not exist. Set data.path in the search file or with --set")
+        worker_is_here = profile.worker_python in (None, sys.executable)
+        missing = missing_weights(self.space.models, self.hf_home, has_package=find_spec if worker_is_here else None)
+        if missing:
+            raise InputError("\n".join(missing))
+
+    def setup(
+        self,
+        run_dir: RunDir,
+        run_id: str,
+        *,
+        launcher: Launcher,
+        clock: Clock,
+        watcher: Watcher,
+        n_interrupts: Callable[[], int],
+    ) -> Setup:
+        """Put together what a search is run with.
+
+        Args:
+            run_dir: The run folder.
+            run_id: UUID of the run.
+            launcher: Starts and watches jobs.
+            clock: Time.
+            watcher: Is shown the run.
+            n_interrupts: Tells how often the person pressed Ctrl-C.
+        """
+        profile = self.profile
+        return Setup(
+            search=self.search,
+            profile=profile,
+            space=self.space,
+            run_dir=run_dir,
+            run_id=run_id,
+            launcher=launcher,
+            clock=clock,
+            watcher=watcher,
+            worker=(profile.worker_python or sys.executable,),
+            worker_environment=worker_environment(
+                n_threads=profile.job.n_cpus,
+                hf_home=str(self.hf_home),
+                allow=profile.environment.allow,
+                settings=profile.environment.set,
+                environ=self.environ,
+            ),
+            hf_home=str(self.hf_home),
+            redact=_redactor(self.environ),
+            n_interrupts=n_interrupts,
+        )
+
+
+def _hf_home(profile: ClusterProfile, environ: Mapping[str, str]) -> Path:
+    named = profile.hf_home or environ.get("HF_HOME")
+    return Path(named).expanduser() if named else Path(environ.get("HOME", "/")) / ".cache" / "huggingface"
+
+
+def _redactor(environ: Mapping[str, str]) -> Callable[[str], str]:
+    return partial(
+        redact,
+        secrets=secrets_in(environ),
+        user=getpass.getuser(),
+        host=node_name(),
+        home=environ.get("HOME", ""),
+    )
 
 
 def make_launcher(profile: ClusterProfile, environ: Mapping[str, str], *, clock: Clock, since: float) -> Launcher:

@@ -1,0 +1,116 @@
+"""What a search draws, given its profile: prior, constraints, generations. Reads stores and writes nothing.
+
+The driver and ``plan`` both ask here, so that what is planned is what a run then draws.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from xautolm_hpc import priors, sample
+from xautolm_hpc.budget import trials_left
+from xautolm_hpc.distribution import Distribution
+from xautolm_hpc.driver_setup import TRAINABLE_FAMILIES, Setup
+from xautolm_hpc.errors import SpaceError
+from xautolm_hpc.jobdir import ProfileResult, TrialPlan
+from xautolm_hpc.records import Pipeline
+from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.table import ExperienceTable
+
+
+def read_stores(setup: Setup) -> ExperienceTable:
+    """Read the past experiences of every store the search file names.
+
+    Raises:
+        StoreError: A store is damaged.
+    """
+    store = setup.search.store
+    return ExperienceStore.read_tables([Path(path) for path in (store.path, *store.also_read)])
+
+
+def compute_prior(setup: Setup, profile: ProfileResult) -> priors.Prior:
+    """Turn past experiences into the distribution the search begins with.
+
+    Args:
+        setup: What the search is run with.
+        profile: The task and the system.
+
+    Raises:
+        StoreError: A store is damaged.
+    """
+    search = setup.search
+    return priors.compute_prior(
+        read_stores(setup),
+        setup.space,
+        task=profile.task,
+        system=profile.system,
+        settings=priors.PriorSettings(objectives=search.search.objectives, **search.prior.model_dump()),
+    )
+
+
+def build_constraints(setup: Setup, profile: ProfileResult) -> Sequence[sample.Constraint]:
+    """Build what refuses pipelines that cannot run.
+
+    Args:
+        setup: What the search is run with.
+        profile: The task and the system.
+    """
+    search = setup.search
+    return sample.build_constraints(
+        profile.task,
+        profile.system,
+        time_limit_s=search.trial.time_limit_min * 60,
+        memory_bytes=setup.resources().memory_bytes,
+        trainable_families=TRAINABLE_FAMILIES[search.task.kind],
+    )
+
+
+def refuse_infeasible_space(setup: Setup, constraints: Sequence[sample.Constraint]) -> None:
+    """Refuse a space in which next to nothing can run.
+
+    Raises:
+        SpaceError: It is one; names the constraints that refuse most.
+    """
+    found = sample.check_feasible(setup.space, constraints, seed=setup.search.search.seed)
+    if not found.is_feasible:
+        raise SpaceError(sample.infeasible_message(found))
+
+
+def draw_generation(
+    setup: Setup, distribution: Distribution, *, constraints: Sequence[sample.Constraint], known: Sequence[Pipeline]
+) -> sample.Drawn:
+    """Draw the next generation.
+
+    Args:
+        setup: What the search is run with.
+        distribution: What the search believes by now.
+        constraints: What may refuse a pipeline.
+        known: The pipelines of all earlier trials, in order.
+    """
+    search, first_trial = setup.search.search, len(known)
+    n_trials = trials_left(setup.limits(), first_trial, population=search.population)
+    return sample.draw_generation(
+        distribution,
+        setup.space,
+        trials=range(first_trial, first_trial + n_trials),
+        seed=search.seed,
+        epsilon=search.epsilon,
+        constraints=[sample.not_drawn_before(known), *constraints],
+    )
+
+
+def plan_trial(setup: Setup, number: int, *, pipeline: Pipeline) -> TrialPlan:
+    """Say what a trial trains.
+
+    Args:
+        setup: What the search is run with.
+        number: Number of the trial.
+        pipeline: What was drawn for it.
+
+    Raises:
+        SpaceError: Its model is not in the search space.
+    """
+    model = setup.space.model(pipeline.model_id)
+    if model is None:
+        raise SpaceError(f"trial {number}: model {pipeline.model_id!r} is not in the search space")
+    seed = sample.training_seed(setup.search.search.seed, number)
+    return TrialPlan(pipeline=pipeline, model=model, seed=seed, hf_home=setup.hf_home)
