@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from xautolm_hpc import __version__
+from xautolm_hpc.commands.store_verbs import add_store
 from xautolm_hpc.errors import XAutoLMError
 
 INTERRUPTED = 130
@@ -67,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"xautolm-hpc {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_run, _add_status, _add_logs, _add_cancel, _add_report, _add_priors, _add_models, _add_store):
+    for add in (_add_run, _add_status, _add_logs, _add_cancel, _add_report, _add_priors, _add_models, add_store):
         add(verbs.add_parser)
     return parser
 
@@ -123,26 +124,9 @@ def _add_models(add_parser: AddParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _add_store(add_parser: AddParser) -> None:
-    """Describe ``store`` and its verbs."""
-    parser = add_parser("store", help="look into an experience store", description="Look into an experience store.")
-    verbs = parser.add_subparsers(title="store commands", metavar="COMMAND", required=True)
-    for name, text in (
-        ("info", "count experiences by task, model, method, status and failure kind"),
-        ("verify", "check every segment; exit status 4 with findings"),
-        ("show", "print one experience"),
-    ):
-        verb = _verb(verbs.add_parser, name, text=text, module="store")
-        verb.set_defaults(store_verb=name)
-        verb.add_argument("store", help="the store: a folder, or one .h5 file")
-        if name == "show":
-            verb.add_argument("id", help="experience id, or its first digits")
-        verb.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _verb(add_parser: AddParser, name: str, *, text: str, module: str | None = None) -> argparse.ArgumentParser:
+def _verb(add_parser: AddParser, name: str, *, text: str) -> argparse.ArgumentParser:
     parser = add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.set_defaults(module=module or name)
+    parser.set_defaults(module=name)
     return parser
 
 

@@ -2,6 +2,7 @@
 
 from xautolm_hpc.store.finding import Finding
 from xautolm_hpc.store.merging import Merged, merge
+from xautolm_hpc.store.peer_import import PeerImport, import_xautolm
 from xautolm_hpc.store.store import Appended, ExperienceStore
 
-__all__ = ["Appended", "ExperienceStore", "Finding", "Merged", "merge"]
+__all__ = ["Appended", "ExperienceStore", "Finding", "Merged", "PeerImport", "import_xautolm", "merge"]

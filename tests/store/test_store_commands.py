@@ -1,0 +1,136 @@
+"""The store's verbs on the command line: what they print, what they change, their exit status."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.store.samples import RUN, experience, experiences
+from xautolm_hpc.cli import main
+from xautolm_hpc.store import ExperienceStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ExperienceStore:
+    store = ExperienceStore(tmp_path / "site-a")
+    store.append(experiences(5))
+    return store
+
+
+def test_info_has_the_counts_in_json(store: ExperienceStore, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["store", "info", str(store.path), "--json"])
+
+    info = json.loads(capsys.readouterr().out)
+    assert status == 0
+    assert (info["n_experiences"], info["n_segments"]) == (5, 1)
+    assert info["n_bytes"] == sum(path.stat().st_size for path in store.path.glob("seg-*.h5"))
+    assert info["by_task"] == {"task-0": 3, "task-1": 2}
+    assert info["by_status"] == {"failed": 3, "succeeded": 2}
+    assert info["by_failure_kind"] == {"diverged": 1, "gpu_oom": 1, "preempted": 1}
+
+
+def test_merge_counts_what_is_new(store: ExperienceStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ExperienceStore(tmp_path / "site-b").append(experiences(5, start=3))
+    into = tmp_path / "all"
+
+    merge = ["store", "merge", str(store.path), str(tmp_path / "site-b"), "--into", str(into)]
+    statuses = [main(merge), main(merge)]
+
+    assert statuses == [0, 0]
+    assert capsys.readouterr().out == f"8 new experiences in {into}\n0 new experiences in {into}\n"
+    assert len(ExperienceStore(into).ids()) == 8
+
+
+def test_findings_are_told_and_end_with_status_4(
+    store: ExperienceStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = store.path / f"seg-{'0' * 32}.h5"
+    broken.write_bytes(b"no segment")
+
+    statuses = {
+        verb[0]: main(["store", *verb])
+        for verb in (
+            ["verify", str(store.path)],
+            ["info", str(store.path)],
+            ["show", str(store.path), experience(0).id],
+            ["merge", str(store.path), "--into", str(tmp_path / "all")],
+            ["compact", str(store.path)],
+        )
+    }
+
+    said = capsys.readouterr()
+    assert set(statuses.values()) == {4}, statuses
+    assert said.err.count(broken.name) == 4
+    assert f"1 findings in {store.path}" in said.out
+
+
+def test_decisions_are_made(store: ExperienceStore, capsys: pytest.CaptureFixture[str]) -> None:
+    rival = experience(0, outcome={"metrics": {"f1": 0.5}})
+    store.append([rival, experience(9, provenance={"suspect": True})])
+    path = str(store.path)
+
+    statuses = [
+        main(["store", "resolve", path, rival.key, rival.id]),
+        main(["store", "accept", path, RUN]),
+        main(["store", "forget", path, experience(1).id, "--site", "site-a"]),
+        main(["store", "compact", path, "--json"]),
+    ]
+
+    said = capsys.readouterr().out
+    assert statuses == [0] * 4
+    assert "n_accepted: 1" in said
+    assert json.loads(said[said.index("{") :])["segment"].startswith("seg-")
+    found = {e.provenance.trial: e for e in store.read()}
+    assert sorted(found) == [0, 2, 3, 4, 9]
+    assert (found[0], found[9].provenance.suspect) == (rival, False)
+
+
+@pytest.mark.parametrize("verb", ["info", "verify", "compact"])
+def test_a_store_that_does_not_exist_is_bad_input(
+    tmp_path: Path, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main(["store", verb, str(tmp_path / "nowhere")])
+
+    assert status == 2
+    assert "nowhere` does not exist; expected a store: a folder of segments" in capsys.readouterr().err
+
+
+def test_forgetting_what_is_of_another_site_is_bad_input(
+    store: ExperienceStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main(["store", "forget", str(store.path), experience(1).id, "--site", "site-b"])
+
+    assert status == 2
+    assert "is of site 'site-a', and 'site-b' forgets only its own" in capsys.readouterr().err
+
+
+HOSTILE = "\x1b[31mred\x1b]0;title\x07 [bold]x[/bold] <script>alert(1)</script> \u202e"
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]], ids=["text", "json"])
+def test_foreign_text_moves_no_cursor(tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    store = ExperienceStore(tmp_path / "store")
+    e = experience(1, site=HOSTILE, outcome={"message": HOSTILE}, provenance={"node": HOSTILE})
+    rival = experience(1, site=HOSTILE, outcome={"message": HOSTILE, "kind": "diverged"})
+    store.append([e])
+    shown = [main(["store", "info", str(store.path), *flags]), main(["store", "show", str(store.path), e.id, *flags])]
+    store.append([rival])
+
+    main(["store", "verify", str(store.path), *flags])
+
+    said = capsys.readouterr()
+    assert shown == [0, 0]
+    assert not [c for c in said.out + said.err if (ord(c) < 32 and c != "\n") or c in "\u202e\x7f"]
+    assert "[bold]x[/bold]" in said.out
+
+
+def test_the_peers_records_are_imported_and_what_is_refused_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "peer" / "liar").mkdir(parents=True)
+    (tmp_path / "peer" / "liar" / "bad.json").write_text("{")
+
+    status = main(["store", "import-xautolm", str(tmp_path / "peer"), "--into", str(tmp_path / "store")])
+
+    assert status == 4
+    assert "no JSON: 1, for instance liar/bad.json" in capsys.readouterr().out

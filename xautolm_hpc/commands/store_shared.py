@@ -1,0 +1,70 @@
+"""What the store's verbs share: finding the store, printing, saying that long work goes on."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.records import to_json
+from xautolm_hpc.report import escape_controls
+from xautolm_hpc.store import ExperienceStore, Finding
+
+DONE, WITH_FINDINGS = 0, 4
+
+
+def open_store(written: str) -> ExperienceStore:
+    """Open a store that exists.
+
+    Raises:
+        InputError: There is no such store.
+    """
+    path = Path(written)
+    if not path.exists():
+        raise InputError(f"`{path}` does not exist; expected a store: a folder of segments, or one `.h5` file")
+    return ExperienceStore(path)
+
+
+@contextlib.contextmanager
+def working(text: str) -> Iterator[None]:
+    """Show on a terminal that work goes on."""
+    with Console(stderr=True).status(escape_controls(text)):
+        yield
+
+
+def print_json(value: Any) -> None:
+    """Print plain data as JSON in ASCII: whatever foreign text it holds, a terminal obeys none of it."""
+    print(json.dumps(value, indent=1))
+
+
+def print_plain(values: Mapping[str, Any]) -> None:
+    """Print plain data as indented lines, foreign text made harmless."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            print(f"{escape_controls(key)}:")
+            for name, inner in value.items():
+                print(f"  {escape_controls(str(name))}: {escape_controls(str(inner))}")
+        else:
+            print(f"{escape_controls(key)}: {escape_controls(str(value))}")
+
+
+def report_findings(findings: Iterable[Finding]) -> int:
+    """Say on standard error what was left out and why.
+
+    Returns:
+        The exit status: 4 with findings.
+    """
+    status = DONE
+    for finding in findings:
+        print(f"{finding.problem}: {escape_controls(finding.message)}", file=sys.stderr)
+        status = WITH_FINDINGS
+    return status
+
+
+def as_json(findings: Iterable[Finding]) -> list[Any]:
+    """Turn findings into plain data."""
+    return [to_json(finding) for finding in findings]

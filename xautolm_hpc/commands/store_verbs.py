@@ -1,0 +1,103 @@
+"""The words of ``store`` and its verbs: arguments in, for :mod:`argparse`; nothing of the store is imported here."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+AddParser = Callable[..., argparse.ArgumentParser]
+STORE_HELP = "the store: a folder of segments, or one .h5 file"
+
+LOOK = {
+    "info": "count experiences by task, model, method, status and failure kind",
+    "verify": "check every segment; exit status 4 with findings",
+    "show": "print one experience",
+}
+CHANGE = {
+    "merge": "make a store the union of itself and others",
+    "compact": "write a store as one segment, without what was forgotten",
+    "forget": "hide experiences of your own site for good",
+    "resolve": "say which record of an attempt counts",
+    "accept": "let the suspect trials of a run count as evidence",
+}
+EXCHANGE = {
+    "import-xautolm": "read the experiences that XAutoLM's authors released",
+}
+VERBS = {**LOOK, **CHANGE, **EXCHANGE}
+MODULES = {
+    **dict.fromkeys(LOOK, "store"),
+    **dict.fromkeys(CHANGE, "store_change"),
+    **dict.fromkeys(EXCHANGE, "store_exchange"),
+}
+
+
+def add_store(add_parser: AddParser) -> None:
+    """Describe ``store`` and its verbs."""
+    parser = add_parser("store", help="look into an experience store, merge stores, export them")
+    parser.description = "Look into an experience store, merge stores, export them."
+    verbs = parser.add_subparsers(title="store commands", metavar="COMMAND", required=True)
+    for name, text in VERBS.items():
+        verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        verb.set_defaults(module=MODULES[name], store_verb=name)
+        ARGUMENTS[name](verb)
+        verb.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _store(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("store", help=STORE_HELP)
+
+
+def _show(verb: argparse.ArgumentParser) -> None:
+    _store(verb)
+    verb.add_argument("id", help="experience id, or its first digits")
+
+
+def _merge(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("sources", nargs="+", metavar="store", help="stores to read; they stay as they are")
+    _into(verb)
+    verb.add_argument(
+        "--accept-forget",
+        action="append",
+        default=[],
+        metavar="SITE",
+        help="a site that may also forget experiences of other sites; may be repeated",
+    )
+
+
+def _into(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--into", required=True, metavar="STORE", help="store to grow; made where there is none")
+
+
+def _forget(verb: argparse.ArgumentParser) -> None:
+    _store(verb)
+    verb.add_argument("ids", nargs="+", metavar="id", help="whole experience ids of 32 hex digits")
+    verb.add_argument("--site", required=True, help="your own site, as the cluster profile names it")
+
+
+def _resolve(verb: argparse.ArgumentParser) -> None:
+    _store(verb)
+    verb.add_argument("key", help="attempt key: run/trial/attempt/restart")
+    verb.add_argument("id", help="whole id of the record that counts")
+
+
+def _accept(verb: argparse.ArgumentParser) -> None:
+    _store(verb)
+    verb.add_argument("run_id", metavar="run", help="id of the run (a UUID)")
+
+
+def _import_xautolm(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("folder", help="their experience store: ALIAS/DATE/TIME-UUID.json")
+    _into(verb)
+    verb.add_argument("--site", default="xautolm", help="site they are said to come from (default: %(default)s)")
+
+
+ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], Any]] = {
+    "info": _store,
+    "verify": _store,
+    "show": _show,
+    "merge": _merge,
+    "compact": _store,
+    "forget": _forget,
+    "resolve": _resolve,
+    "accept": _accept,
+    "import-xautolm": _import_xautolm,
+}
