@@ -22,7 +22,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: help env check format test test-store test-train test-main demo bench bench-cli bench-driver \
-  lock clean
+  bench-estimates lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -80,6 +80,9 @@ bench-cli: env  ## how long the command takes to start
 
 bench-driver: env  ## what the driver costs beside the trials
 	$(BIN)/python benchmarks/driver_overhead.py
+
+bench-estimates: env  ## estimates of memory and time against trials that really ended
+	$(BIN)/python benchmarks/estimates.py --check
 
 lock:  ## resolve lock/*.in anew; lock/README.md says what pip must find
 	$(PYTHON) -m venv $(VENV)-lock

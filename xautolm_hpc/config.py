@@ -180,8 +180,8 @@ class JobSection(_Section):
 
     Attributes:
         n_cpus: Cores; also the worker's threads.
-        n_gpus: GPUs on each node.
-        n_nodes: Nodes.
+        n_gpus: GPUs on each of ``n_nodes`` nodes; each is one process of the trial.
+        n_processes: Processes of the trial on each node without a GPU.
         memory_gb: Host memory on each node, in GB of 2**30 bytes.
         queue_slack_min: Added to the trial's time limit for loading and saving.
     """
@@ -189,6 +189,7 @@ class JobSection(_Section):
     n_cpus: Count = 1
     n_gpus: Annotated[int, Field(ge=0)] = 0
     n_nodes: Count = 1
+    n_processes: Count = 1
     memory_gb: Positive = 4.0
     queue_slack_min: Positive = 10.0
 
@@ -304,8 +305,7 @@ def load_search(path: Path, settings: tuple[str, ...] = ()) -> SearchFile:
 
     def resolve(key: str, written: str) -> str:
         is_set = any(f"{key}.".startswith(setting.partition("=")[0] + ".") for setting in settings)
-        base = Path.cwd() if is_set else path.resolve().parent
-        return str((base / Path(written).expanduser()).resolve())
+        return str(((Path.cwd() if is_set else path.resolve().parent) / Path(written).expanduser()).resolve())
 
     located = search.model_dump()
     located["profile"] = search.profile and resolve("profile", search.profile)

@@ -11,6 +11,7 @@ from xautolm_hpc.budget import trials_left
 from xautolm_hpc.distribution import Distribution
 from xautolm_hpc.driver_setup import TRAINABLE_FAMILIES, Setup
 from xautolm_hpc.errors import SpaceError
+from xautolm_hpc.execution import AS_DRAWN
 from xautolm_hpc.jobdir import ProfileResult, TrialPlan
 from xautolm_hpc.records import Pipeline
 from xautolm_hpc.store import ExperienceStore
@@ -47,20 +48,36 @@ def compute_prior(setup: Setup, profile: ProfileResult) -> priors.Prior:
     )
 
 
-def build_constraints(setup: Setup, profile: ProfileResult) -> Sequence[sample.Constraint]:
+def measure_slowness(setup: Setup, profile: ProfileResult) -> float | None:
+    """Say how much longer than estimated past trials took on such nodes; ``None`` if too few tell.
+
+    Raises:
+        StoreError: A store is damaged.
+    """
+    return sample.measured_slowness(read_stores(setup), setup.space, system=profile.system)
+
+
+def build_constraints(
+    setup: Setup, profile: ProfileResult, *, slowness: float | None = None
+) -> Sequence[sample.Constraint]:
     """Build what refuses pipelines that cannot run.
 
     Args:
         setup: What the search is run with.
         profile: The task and the system.
+        slowness: How much longer than estimated trials take on such nodes; ``None`` if nobody knows.
     """
-    search = setup.search
+    allowance = sample.Allowance(
+        time_limit_s=setup.search.trial.time_limit_min * 60,
+        memory_bytes=setup.resources().memory_bytes,
+        room=setup.room(profile.system),
+        slowness=slowness or 1.0,
+    )
     return sample.build_constraints(
         profile.task,
-        profile.system,
-        time_limit_s=search.trial.time_limit_min * 60,
-        memory_bytes=setup.resources().memory_bytes,
-        trainable_families=TRAINABLE_FAMILIES[search.task.kind],
+        setup.whole_job(profile.system),
+        allowance=allowance,
+        trainable_families=TRAINABLE_FAMILIES[setup.search.task.kind],
     )
 
 
@@ -98,12 +115,13 @@ def draw_generation(
     )
 
 
-def plan_trial(setup: Setup, number: int, *, pipeline: Pipeline) -> TrialPlan:
-    """Say what a trial trains.
+def plan_trial(setup: Setup, number: int, *, profile: ProfileResult, pipeline: Pipeline) -> TrialPlan:
+    """Say what a trial trains, and how it does so in the memory there is.
 
     Args:
         setup: What the search is run with.
         number: Number of the trial.
+        profile: The task and the system.
         pipeline: What was drawn for it.
 
     Raises:
@@ -113,4 +131,6 @@ def plan_trial(setup: Setup, number: int, *, pipeline: Pipeline) -> TrialPlan:
     if model is None:
         raise SpaceError(f"trial {number}: model {pipeline.model_id!r} is not in the search space")
     seed = sample.training_seed(setup.search.search.seed, number)
-    return TrialPlan(pipeline=pipeline, model=model, seed=seed, hf_home=setup.hf_home)
+    room = setup.room(profile.system)
+    execution = sample.fit_execution(pipeline, model, task=profile.task, room=room) or AS_DRAWN
+    return TrialPlan(pipeline=pipeline, model=model, seed=seed, execution=execution, hf_home=setup.hf_home)

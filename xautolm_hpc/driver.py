@@ -27,6 +27,9 @@ from xautolm_hpc.records import Experience, from_json, to_json
 from xautolm_hpc.store import ExperienceStore
 from xautolm_hpc.view import RunFacts, RunView
 
+SLOWNESS = "slowness"
+"""Key beside the frozen prior: how much longer than estimated trials took on such nodes."""
+
 
 def run_search(setup: Setup) -> RunFacts:
     """Run a search to its end, or go on with one.
@@ -118,14 +121,17 @@ class Search:
         path = self.setup.run_dir.prior_path
         if not path.exists():
             self._enter("priors")
-            write_json(path, priors.prior_to_json(drawing.compute_prior(self.setup, self.profile)))
+            prior = priors.prior_to_json(drawing.compute_prior(self.setup, self.profile))
+            slowness = drawing.measure_slowness(self.setup, self.profile)
+            write_json(path, {**prior, SLOWNESS: slowness})  # the stores may grow while the search goes on
         return Distribution.from_json(read_json(path)["distribution"], self.setup.space)
 
     # sample
 
     def _build_constraints(self) -> Sequence[sample.Constraint]:
         """Build the constraints, and refuse a space in which next to nothing can run."""
-        constraints = drawing.build_constraints(self.setup, self.profile)
+        slowness = read_json(self.setup.run_dir.prior_path).get(SLOWNESS)
+        constraints = drawing.build_constraints(self.setup, self.profile, slowness=slowness)
         if not self.history.trials:
             drawing.refuse_infeasible_space(self.setup, constraints)
         return constraints
@@ -156,7 +162,7 @@ class Search:
         """Draw a generation; says so if nothing is left to draw."""
         known = [trial.plan.pipeline for trial in self.history.trials.values()]
         drawn = drawing.draw_generation(self.setup, self._distribution(), constraints=self.constraints, known=known)
-        plans = [drawing.plan_trial(self.setup, number, pipeline=pipeline) for number, pipeline in drawn.pipelines]
+        plans = [drawing.plan_trial(self.setup, n, profile=self.profile, pipeline=p) for n, p in drawn.pipelines]
         self.journal.record(
             "drawn",
             generation=self.generation,

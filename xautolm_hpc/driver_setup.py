@@ -4,7 +4,7 @@ import getpass
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,9 @@ from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, RunDir, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
 from xautolm_hpc.node import list_gpus, node_name
+from xautolm_hpc.records import System
 from xautolm_hpc.redact import redact, secrets_in
+from xautolm_hpc.sample import Room
 from xautolm_hpc.space import Space
 from xautolm_hpc.submit.arrays import SlurmOptions
 from xautolm_hpc.submit.environment import worker_environment
@@ -90,6 +92,25 @@ class Setup:
             n_gpus=job.n_gpus,
             memory_bytes=int(job.memory_gb * 1024**3),
             time_limit_s=(limit + job.queue_slack_min) * 60,
+        )
+
+    def n_processes(self) -> int:
+        """Count the processes of a trial on each node: one for each GPU, or what the profile says without one."""
+        return self.profile.job.n_gpus or self.profile.job.n_processes
+
+    def whole_job(self, system: System) -> System:
+        """Give the cores and GPUs of all nodes of a job, as if they were of one."""
+        n = self.profile.job.n_nodes
+        cores, gpus = system.n_cpu_cores, system.n_gpus
+        return replace(system, n_cpu_cores=cores and cores * n, n_gpus=gpus and gpus * n)
+
+    def room(self, system: System) -> Room:
+        """Say what memory the processes of a trial have on nodes such as the profile job met."""
+        return Room.of(
+            system,
+            host_bytes=self.resources().memory_bytes,
+            n_processes=self.n_processes(),
+            n_nodes=self.profile.job.n_nodes,
         )
 
     def outcome_grace_s(self) -> float:

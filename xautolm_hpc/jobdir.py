@@ -22,6 +22,7 @@ from tempfile import TemporaryFile
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import RunFolderError
+from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json
 
 COMMAND, TASK, PIPELINE = "command.json", "task.json", "pipeline.json"
@@ -158,12 +159,14 @@ class TrialPlan:
         pipeline: The pipeline.
         model: Its model, as in the catalogue of the driver.
         seed: Training seed, the same in every attempt of the trial.
+        execution: How its steps are computed in the memory there is.
         hf_home: Offline cache of hub models, or ``None``.
     """
 
     pipeline: Pipeline
     model: Model
     seed: int
+    execution: Execution = AS_DRAWN
     hf_home: str | None = None
 
 

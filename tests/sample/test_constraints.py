@@ -9,6 +9,7 @@ from tests.priors.builders import GIB, SPACE, SYSTEM, TASK, a_model, a_pipeline
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.records import System, Value
 from xautolm_hpc.sample.constraints import (
+    Allowance,
     Constraint,
     ContextLength,
     EnoughSteps,
@@ -19,6 +20,9 @@ from xautolm_hpc.sample.constraints import (
     build_constraints,
     first_refusal,
 )
+from xautolm_hpc.sample.duration import CPU_FLOPS_PER_CORE
+from xautolm_hpc.sample.estimates import memory_needed_bytes
+from xautolm_hpc.sample.fitting import Room
 
 BIG = 10**12
 
@@ -83,16 +87,26 @@ def test_trainings_that_end_before_they_begin_are_refused(n_train: int, warmup: 
 
 
 def _fits(*, gpu_bytes: int | None = BIG, has_gpu: bool = True, host_bytes: int = BIG) -> FitsMemory:
-    return FitsMemory(TASK, gpu_bytes=gpu_bytes, has_gpu=has_gpu, host_bytes=host_bytes)
+    room = Room(memory_bytes=gpu_bytes if has_gpu else host_bytes, has_gpu=has_gpu)
+    return FitsMemory(TASK, room=room, host_bytes=host_bytes)
 
 
 def test_a_model_too_large_for_its_gpu_is_refused() -> None:
-    # 4 + 4 + 8 bytes for each of 2 G parameters are 29.8 GiB.
+    # 4 + 4 + 8 bytes for each of 2 G parameters are 29.8 GiB, and 2 for each of those in the blocks.
     model = a_model(n_parameters=2_000_000_000)
 
     assert _fits(gpu_bytes=80 * GIB).refuse(a_pipeline(), model) is None
     assert _fits(gpu_bytes=None).refuse(a_pipeline(), model) is None
-    assert _fits(gpu_bytes=24 * GIB).refuse(a_pipeline(), model) == "full of small needs 30.4 GiB, the GPU has 24.0 GiB"
+    assert _fits(gpu_bytes=24 * GIB).refuse(a_pipeline(), model) == (
+        "full of small needs 34.3 GiB with a sample at a time, the GPU has 24.0 GiB"
+    )
+
+
+def test_a_batch_too_large_for_its_gpu_is_no_reason_to_refuse() -> None:
+    pipeline = a_pipeline(params={"batch_size": 4096, "max_length": 512})
+
+    assert memory_needed_bytes(pipeline, a_model(), task=TASK, has_gpu=True) > 24 * GIB
+    assert _fits(gpu_bytes=24 * GIB).refuse(pipeline, a_model()) is None
 
 
 def test_a_method_that_trains_less_needs_less() -> None:
@@ -102,9 +116,11 @@ def test_a_method_that_trains_less_needs_less() -> None:
 
 
 def test_without_a_gpu_the_memory_of_the_job_counts() -> None:
-    on_cpu = _fits(gpu_bytes=None, has_gpu=False, host_bytes=GIB)
+    on_cpu = _fits(has_gpu=False, host_bytes=5 * GIB // 4)
 
-    assert on_cpu.refuse(a_pipeline(), a_model()) == "full of small needs 2.1 GiB, the job has 1.0 GiB"
+    assert on_cpu.refuse(a_pipeline(), a_model()) == (
+        "full of small needs 2.3 GiB with a sample at a time, the job has 1.2 GiB"
+    )
     assert on_cpu.refuse(a_pipeline(method="head"), a_model()) is None
 
 
@@ -112,21 +128,30 @@ def test_a_model_that_cannot_be_loaded_is_refused_however_large_the_gpu() -> Non
     model = a_model("t5-11b", n_parameters=11_300_000_000)
 
     assert _fits(host_bytes=35 * GIB).refuse(a_pipeline(method="head"), model) == (
-        "loading t5-11b needs 42.6 GiB, the job has 35.0 GiB"
+        "loading t5-11b needs 42.8 GiB, the job has 35.0 GiB"
     )
 
 
-def test_what_cannot_end_in_time_is_refused() -> None:
-    # 80 M weights, 1,000 rows of 10 tokens, 1 epoch: 6 operations; 500 rows evaluated: 2.
-    flops = 10 * 80e6 * (6 * 1000 + 2 * 500)
-    pipeline = a_pipeline(params={"epochs": 1, "max_length": 128})
-    model = a_model(hidden_size=800, n_layers=10, n_parameters=30_000 * 800 + 80_000_000)
+@pytest.mark.parametrize(
+    ("slowness", "reason"), [(1.0, None), (2.0, "full of small takes 108 s at least, a trial has 54 s")]
+)
+def test_what_cannot_end_in_time_is_refused(slowness: float, reason: str | None) -> None:
+    # 76.8 M weights and attention over 10 tokens: 153.92 M operations a token forward, thrice that in training;
+    # 1,000 rows of 10 tokens trained, 500 evaluated.
+    flops = 153.92e6 * 10 * (3 * 1000 + 500)
+    on_cpu = replace(SYSTEM, n_gpus=0, gpu_name=None, n_cpu_cores=1)
+    pipeline = a_pipeline(params={"epochs": 1, "batch_size": 1})
+    limit_s = flops / CPU_FLOPS_PER_CORE * 1.01
 
-    assert FitsTime(TASK, time_limit_s=flops / 1e10 + 1, flops_per_s=1e10).refuse(pipeline, model) is None
-    assert FitsTime(TASK, time_limit_s=flops / 1e10 - 1, flops_per_s=1e10).refuse(pipeline, model) == (
-        "full of small takes 560 s at least, a trial has 559 s"
-    )
-    assert FitsTime(TASK, time_limit_s=1e-9, flops_per_s=None).refuse(pipeline, model) is None
+    refused = FitsTime(TASK, time_limit_s=limit_s, system=on_cpu, slowness=slowness).refuse(pipeline, a_model())
+
+    assert refused == reason
+
+
+def test_on_a_gpu_that_nobody_knows_no_time_is_too_short() -> None:
+    unknown = replace(SYSTEM, gpu_capability=99.0)
+
+    assert FitsTime(TASK, time_limit_s=1e-9, system=unknown).refuse(a_pipeline(), a_model()) is None
 
 
 def _names(system: System) -> list[str]:
@@ -134,9 +159,9 @@ def _names(system: System) -> list[str]:
 
 
 def _build(system: System, time_limit_s: float = 3600.0) -> list[Constraint]:
-    return build_constraints(
-        TASK, system, time_limit_s=time_limit_s, memory_bytes=16 * GIB, trainable_families=("encoder",)
-    )
+    room = Room.of(system, host_bytes=16 * GIB)
+    allowance = Allowance(time_limit_s=time_limit_s, memory_bytes=16 * GIB, room=room)
+    return build_constraints(TASK, system, allowance=allowance, trainable_families=("encoder",))
 
 
 def test_constraints_are_asked_from_the_cheapest_reason_to_the_dearest() -> None:
@@ -164,7 +189,7 @@ def test_a_node_of_which_nothing_is_known_may_have_a_gpu_large_enough() -> None:
     assert first_refusal(_build(System(site="s", cluster="c")), a_pipeline(), space=space) is None
     assert first_refusal(_build(replace(SYSTEM, n_gpus=0)), a_pipeline(), space=space) == (
         "memory",
-        "full of small needs 30.5 GiB, the job has 16.0 GiB",
+        "full of small needs 30.7 GiB with a sample at a time, the job has 16.0 GiB",
     )
 
 

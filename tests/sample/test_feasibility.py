@@ -6,16 +6,15 @@ from dataclasses import replace
 import pytest
 
 from tests.priors.builders import GIB, SPACE, SYSTEM, TASK
-from xautolm_hpc.sample import build_constraints, check_feasible, infeasible_message
+from xautolm_hpc.sample import Allowance, Room, build_constraints, check_feasible, infeasible_message
 from xautolm_hpc.sample.constraints import Constraint
 from xautolm_hpc.sample.feasibility import FeasibilityReport
 from xautolm_hpc.space import build_space
 
 
 def _constraints(*, memory_bytes: int = 64 * GIB, warmup: int = 0) -> list[Constraint]:
-    return build_constraints(
-        TASK, SYSTEM, time_limit_s=3600.0, memory_bytes=memory_bytes, trainable_families=("encoder",)
-    )
+    allowance = Allowance(time_limit_s=3600.0, memory_bytes=memory_bytes, room=Room.of(SYSTEM, host_bytes=memory_bytes))
+    return build_constraints(TASK, SYSTEM, allowance=allowance, trainable_families=("encoder",))
 
 
 def test_a_space_that_can_run_is_feasible() -> None:

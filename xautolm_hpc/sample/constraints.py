@@ -7,14 +7,9 @@ from typing import ClassVar, Protocol
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.records import Pipeline, System, Task
-from xautolm_hpc.sample.estimates import (
-    GIB,
-    HOST_OVERHEAD_BYTES,
-    flops_needed,
-    memory_needed_bytes,
-    n_optimiser_steps,
-    throughput_flops_per_s,
-)
+from xautolm_hpc.sample.duration import seconds_needed
+from xautolm_hpc.sample.estimates import GIB, OVERHEAD_BYTES, n_optimiser_steps
+from xautolm_hpc.sample.fitting import Room, fit_execution, least_bytes
 from xautolm_hpc.space import Space, is_supported
 
 
@@ -108,85 +103,94 @@ class EnoughSteps:
 
 @dataclass(frozen=True, slots=True)
 class FitsMemory:
-    """Refuses what does not fit into memory even by an optimistic estimate.
+    """Refuses what does not fit into memory even with the smallest micro-batches.
 
     Attributes:
         task: The task.
-        gpu_bytes: Memory of one GPU; ``None`` without a GPU or when unknown.
-        has_gpu: Whether trials run on a GPU; unknown counts as yes.
+        room: Memory of a process.
         host_bytes: Host memory of the job.
     """
 
     name: ClassVar[str] = "memory"
     task: Task
-    gpu_bytes: int | None
-    has_gpu: bool
+    room: Room
     host_bytes: int
 
     def refuse(self, pipeline: Pipeline, model: Model) -> str | None:
         """Say how much memory the pipeline needs and how much there is."""
-        loading = 4 * model.n_parameters + HOST_OVERHEAD_BYTES
+        loading = 4 * model.n_parameters + OVERHEAD_BYTES
         if loading > self.host_bytes:
             return f"loading {model.id} needs {loading / GIB:.1f} GiB, the job has {self.host_bytes / GIB:.1f} GiB"
-        available = self.gpu_bytes if self.has_gpu else self.host_bytes
-        needed = memory_needed_bytes(pipeline, model, task=self.task, has_gpu=self.has_gpu)
-        if available is None or needed <= available:
+        available = self.room.memory_bytes
+        if available is None or fit_execution(pipeline, model, task=self.task, room=self.room) is not None:
             return None
-        where = "the GPU" if self.has_gpu else "the job"
-        return f"{pipeline.method} of {model.id} needs {needed / GIB:.1f} GiB, {where} has {available / GIB:.1f} GiB"
+        needed = least_bytes(pipeline, model, task=self.task, room=self.room)
+        where = "the GPU" if self.room.has_gpu else "the job"
+        return (
+            f"{pipeline.method} of {model.id} needs {needed / GIB:.1f} GiB with a sample at a time, "
+            f"{where} has {available / GIB:.1f} GiB"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class FitsTime:
-    """Refuses what does not end in time even at the hardware's best.
+    """Refuses what does not end in time, as far as the hardware and past trials tell.
 
     Attributes:
         task: The task.
         time_limit_s: Budget of a trial, in seconds.
-        flops_per_s: Arithmetic the node can do, in operations a second; ``None`` refuses nothing.
+        system: The node trials run on.
+        slowness: How much longer than estimated trials take; 1 takes the hardware at its best.
     """
 
     name: ClassVar[str] = "time"
     task: Task
     time_limit_s: float
-    flops_per_s: float | None
+    system: System
+    slowness: float = 1.0
 
     def refuse(self, pipeline: Pipeline, model: Model) -> str | None:
         """Say how long the pipeline takes at least and how long it may."""
-        if self.flops_per_s is None:
-            return None
-        needed_s = flops_needed(pipeline, model, task=self.task) / self.flops_per_s
+        needed_s = self.slowness * seconds_needed(pipeline, model, task=self.task, system=self.system)
         if needed_s <= self.time_limit_s:
             return None
         return f"{pipeline.method} of {model.id} takes {needed_s:.0f} s at least, a trial has {self.time_limit_s:.0f} s"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What a trial may use.
+
+    Attributes:
+        time_limit_s: Budget of training and evaluation, in seconds.
+        memory_bytes: Host memory of the job on each node.
+        room: Memory of each process.
+        slowness: How much longer than estimated trials take on such nodes.
+    """
+
+    time_limit_s: float
+    memory_bytes: int
+    room: Room
+    slowness: float = 1.0
+
+
 def build_constraints(
-    task: Task,
-    system: System,
-    *,
-    time_limit_s: float,
-    memory_bytes: int,
-    trainable_families: Collection[str],
-    flops_per_s: float | None = None,
+    task: Task, system: System, *, allowance: Allowance, trainable_families: Collection[str]
 ) -> list[Constraint]:
     """Put together what refuses pipelines of a search, in the order in which they are asked.
 
     Args:
         task: The task.
-        system: The node trials run on.
-        time_limit_s: Budget of a trial, in seconds.
-        memory_bytes: Host memory of a job.
+        system: The node trials run on, with the GPUs of the whole job.
+        allowance: Time and memory of a trial.
         trainable_families: Families of models the worker trains for this kind of task.
-        flops_per_s: Arithmetic of the node, in operations a second; ``None`` takes what its hardware can do.
     """
-    throughput = throughput_flops_per_s(system) if flops_per_s is None else flops_per_s
     return [
         Supported(frozenset(trainable_families)),
         ContextLength(),
         EnoughSteps(task),
-        FitsMemory(task, gpu_bytes=system.gpu_memory_bytes, has_gpu=system.n_gpus != 0, host_bytes=memory_bytes),
-        FitsTime(task, time_limit_s=time_limit_s, flops_per_s=throughput),
+        FitsMemory(task, room=allowance.room, host_bytes=allowance.memory_bytes),
+        FitsTime(task, time_limit_s=allowance.time_limit_s, system=system, slowness=allowance.slowness),
     ]
 
 

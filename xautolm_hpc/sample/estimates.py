@@ -1,42 +1,43 @@
-"""What a trial needs at least: memory, optimiser steps, arithmetic.
+"""What a trial needs: optimiser steps and memory.
 
-Every estimate is optimistic, because a refused pipeline is never tried: it leaves out what cannot be known before
-and takes the hardware at its best. A trial it lets through may still fail, one it refuses would have.
+Estimates are low rather than high, because a refused pipeline is never tried: what cannot be known before is left
+out. ``benchmarks/estimates.py`` judges them against trials that really ran out of memory, or did not.
 """
 
+import math
 from collections.abc import Mapping
 
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.records import Pipeline, System, Task
+from xautolm_hpc.execution import AS_DRAWN, Execution
+from xautolm_hpc.records import Pipeline, Task
 
 GIB = 1024**3
 
 OPTIMISER_BYTES: Mapping[str, int] = {"adamw": 8, "adam": 8, "adagrad": 4, "sgd": 0, "adafactor": 0}
 """State of an optimiser for each trained parameter; adafactor's is a row and a column of each matrix."""
 
-ACTIVATION_BYTES_HALF, ACTIVATION_BYTES_SINGLE = 34, 64
+ACTIVATION_BYTES_HALF, ACTIVATION_BYTES_SINGLE = 44, 68
 """Kept for the backward pass, for each token, block and unit of width, attention scores left out.
 
-Source: Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models", equation 1."""
+Korthikanti et al. 2022 ("Reducing Activation Recomputation in Large Transformer Models", equation 1) count 34 and
+about twice that. Under autocast the residual stream and the norms stay in single precision: 10 more."""
 
-ADAPTER_ACTIVATIONS = 0.6
-"""Share of the activations that is kept when the weights themselves are frozen."""
+DECODER_ACTIVATIONS = 1.4
+"""Decoders keep more than encoders: gated or piecewise activation functions, rotations, biases applied apart."""
 
-GPU_OVERHEAD_BYTES, HOST_OVERHEAD_BYTES = GIB // 2, GIB // 2
-"""The CUDA context with torch's kernels; Python with torch and transformers loaded."""
+SCORE_BYTES = 12
+"""Kept for each attention score where they are computed one by one: softmax, its dropout and the mask of that."""
 
-GPU_TFLOPS: Mapping[float, float] = {
-    6.0: 21, 6.1: 13, 7.0: 125, 7.2: 30, 7.5: 130, 8.0: 312, 8.6: 160, 8.7: 140,
-    8.9: 362, 9.0: 990, 10.0: 2250, 10.3: 2500, 12.0: 500, 12.1: 250,
-}  # fmt: skip
-"""Compute capability -> half-precision teraflop/s, dense, of the fastest GPU that has it."""
+HEAD_WIDTH = 64
 
-CPU_FLOPS_PER_CORE = 1e11
-GPU_UTILISATION = 0.6
-"""More than fine-tuning reaches."""
+ADAPTER_ACTIVATIONS = 0.7
+"""Share of the activations that is kept when the weights themselves are frozen: their inputs need not be."""
 
-DEFAULT_PATIENCE = 2
-"""Epochs without a gain after which training ends, where a pipeline does not say."""
+LOGIT_BYTES = 10
+"""Kept for each token and word of the vocabulary when a model generates: the logits twice, and their gradient."""
+
+OVERHEAD_BYTES = 3 * GIB // 4
+"""The CUDA context with torch's kernels; on the host, Python with torch and transformers loaded."""
 
 
 def tokens_per_sample(pipeline: Pipeline, task: Task, *, quantile: int) -> float:
@@ -65,7 +66,7 @@ def n_trained_parameters(pipeline: Pipeline, model: Model) -> float:
         case "full":
             return model.n_parameters
         case "partial":
-            return _n_trained_blocks(pipeline, model) * _stored_block_parameters(model)
+            return n_trained_blocks(pipeline, model) * block_parameters(model)
         case "lora" | "dora":
             attention, all_linear = 8 * width, 18 * width  # inputs and outputs of the adapted layers of a block
             wide = pipeline.params.get("lora_targets") == "all-linear"
@@ -74,58 +75,74 @@ def n_trained_parameters(pipeline: Pipeline, model: Model) -> float:
             return 0.0
 
 
-def memory_needed_bytes(pipeline: Pipeline, model: Model, *, task: Task, has_gpu: bool) -> float:
-    """Estimate the memory of training: weights, gradients, optimiser states, activations.
+def n_trained_blocks(pipeline: Pipeline, model: Model) -> int:
+    """Count the blocks that ``partial`` trains; a model has no more than it has."""
+    params = pipeline.params
+    return min(int(params.get("n_trainable_blocks", params.get("num_trainable_layers", 1))), model.n_layers)
+
+
+def block_parameters(model: Model) -> float:
+    """Give a block's parameters; 0 for a model whose blocks are one and whose embeddings are narrow (ALBERT)."""
+    return max(model.n_parameters - model.vocab_size * model.hidden_size, 0) / model.n_layers
+
+
+def block_width(model: Model) -> float:
+    """Give the width of a block of 12 w^2 parameters; above the hidden size where a block is wider inside (T5-3B)."""
+    return max(model.hidden_size, math.sqrt(block_parameters(model) / 12))
+
+
+def memory_needed_bytes(
+    pipeline: Pipeline,
+    model: Model,
+    *,
+    task: Task,
+    has_gpu: bool,
+    execution: Execution = AS_DRAWN,
+    n_processes: int = 1,
+) -> float:
+    """Estimate the memory of training on one process: weights, gradients, optimiser states, activations.
 
     Args:
         pipeline: The pipeline.
         model: Its model.
         task: Says how long the texts are.
         has_gpu: Whether it is trained on a GPU, where half precision makes activations smaller.
+        execution: How the steps are computed.
+        n_processes: Processes that share a batch, and with ``execution.sharded`` also what is kept of the model.
 
     Returns:
-        Bytes on the GPU, or on the host if there is none.
+        Bytes on each GPU, or on the host for each process if there is none.
     """
+    is_half = has_gpu and pipeline.params.get("use_mixed_precision", True) is True
+    kept = _model_bytes(pipeline, model, is_half=is_half) / (n_processes if execution.sharded else 1)
+    share = -(-int(pipeline.params.get("batch_size", 1)) // n_processes)
+    n_samples = min(execution.micro_batch or share, share)
+    length = tokens_per_sample(pipeline, task, quantile=1)
+    per_token = _token_bytes(pipeline, model, length=length, is_half=is_half, execution=execution)
+    if task.kind == "text-generation":
+        per_token += LOGIT_BYTES * model.vocab_size
+    return kept + n_samples * length * per_token + OVERHEAD_BYTES
+
+
+def _model_bytes(pipeline: Pipeline, model: Model, *, is_half: bool) -> float:
+    """Add up what is kept of the model, whatever the batch; autocast keeps a half-precision copy of the blocks."""
     trained = n_trained_parameters(pipeline, model)
     state_bytes = OPTIMISER_BYTES.get(str(pipeline.params.get("optimizer", "adamw")), 0)
-    is_half = has_gpu and pipeline.params.get("use_mixed_precision", True) is True
+    half_copy = 2 * block_parameters(model) * model.n_layers if is_half else 0
+    return 4 * model.n_parameters + half_copy + (4 + state_bytes) * trained
+
+
+def _token_bytes(pipeline: Pipeline, model: Model, *, length: float, is_half: bool, execution: Execution) -> float:
+    """Add up the activations a token leaves behind for the backward pass."""
+    width = block_width(model)
     per_unit = ACTIVATION_BYTES_HALF if is_half else ACTIVATION_BYTES_SINGLE
-    tokens = int(pipeline.params.get("batch_size", 1)) * tokens_per_sample(pipeline, task, quantile=1)
-    activations = tokens * _kept_blocks(pipeline, model) * model.hidden_size * per_unit
-    overhead = GPU_OVERHEAD_BYTES if has_gpu else HOST_OVERHEAD_BYTES
-    return 4 * model.n_parameters + (4 + state_bytes) * trained + activations + overhead
-
-
-def flops_needed(pipeline: Pipeline, model: Model, *, task: Task) -> float:
-    """Estimate the arithmetic of the shortest training, stopped as early as it may be, and its evaluations.
-
-    Two operations a weight and token forward, two more for gradients that pass through it, two more for its own.
-    """
-    weights = _compute_weights(model)
-    per_block = weights / model.n_layers
-    backward = {
-        "full": 4 * weights,
-        "partial": 4 * per_block * _n_trained_blocks(pipeline, model),
-        "head": 0.0,
-    }.get(pipeline.method, 2 * weights)
-    patience = int(pipeline.params.get("early_stopping_patience", DEFAULT_PATIENCE))
-    epochs = min(int(pipeline.params.get("epochs", 1)), 1 + patience)
-    n_evaluated = epochs * task.n_dev + task.n_validation
-    per_sample = epochs * task.n_train * (2 * weights + backward) + n_evaluated * 2 * weights
-    return tokens_per_sample(pipeline, task, quantile=0) * per_sample
-
-
-def throughput_flops_per_s(system: System) -> float | None:
-    """Give the arithmetic a node can do at its best, in operations a second; ``None`` where it is unknown."""
-    if system.n_gpus == 0:
-        return None if system.n_cpu_cores is None else system.n_cpu_cores * CPU_FLOPS_PER_CORE
-    tflops = GPU_TFLOPS.get(system.gpu_capability or 0.0)
-    return None if tflops is None else (system.n_gpus or 1) * tflops * 1e12 * GPU_UTILISATION
-
-
-def _n_trained_blocks(pipeline: Pipeline, model: Model) -> int:
-    params = pipeline.params
-    return min(int(params.get("n_trainable_blocks", params.get("num_trainable_layers", 1))), model.n_layers)
+    per_block = width * per_unit * (DECODER_ACTIVATIONS if model.family == "decoder" else 1)
+    if model.keeps_attention_scores:
+        per_block += SCORE_BYTES * length * width / HEAD_WIDTH
+    n_blocks = _kept_blocks(pipeline, model)
+    if execution.gradient_checkpointing and n_blocks > 1:
+        return per_block + 4 * width * n_blocks  # one block at a time, and the input of each
+    return per_block * n_blocks
 
 
 def _kept_blocks(pipeline: Pipeline, model: Model) -> float:
@@ -134,19 +151,8 @@ def _kept_blocks(pipeline: Pipeline, model: Model) -> float:
         case "head":
             return 0.0
         case "partial":
-            return _n_trained_blocks(pipeline, model)
+            return n_trained_blocks(pipeline, model)
         case "full":
             return model.n_layers
         case _:
             return ADAPTER_ACTIVATIONS * model.n_layers
-
-
-def _stored_block_parameters(model: Model) -> float:
-    """Give a block's parameters; 0 for a model whose blocks are one and whose embeddings are narrow (ALBERT)."""
-    return max(model.n_parameters - model.vocab_size * model.hidden_size, 0) / model.n_layers
-
-
-def _compute_weights(model: Model) -> float:
-    """Give the weights a token meets: all but the embeddings; a shared block counts each time."""
-    stored = model.n_parameters - model.vocab_size * model.hidden_size
-    return max(stored, 12 * model.hidden_size**2 * model.n_layers)

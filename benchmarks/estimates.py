@@ -1,0 +1,233 @@
+"""Judges the estimates of memory and time against trials of XAutoLM that really ended well, out of memory or late.
+
+Each trial is taken as the peer ran it: texts padded to ``max_length``, cut to what the model reads, weights in single
+precision, attention score by score in T5; freezing layers by name trained all of a model whose names it did not know.
+A trial was two trainings, each on 70 % of the rows, in 5,400 s on a GPU of 23.64 GiB that the records do not name:
+it is taken for one of compute capability 8.6. Failures of other kinds say nothing and are left out.
+"""
+
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from _bench import Goal, run
+from xautolm_hpc.catalogue import Model, load_catalogue
+from xautolm_hpc.distribution import uniform
+from xautolm_hpc.records import Pipeline, System, Task, Value
+from xautolm_hpc.sample import Allowance, Room, build_constraints, draw_pipeline, first_refusal, fit_execution
+from xautolm_hpc.sample.duration import seconds_needed
+from xautolm_hpc.sample.estimates import GIB, memory_needed_bytes, n_optimiser_steps
+from xautolm_hpc.space import build_space
+
+SHARED = Path(os.environ.get("XAUTOLM_SHARED", Path(__file__).parents[1] / ".." / "shared"))
+GPU = System(site="peer", cluster="peer", n_gpus=1, gpu_memory_bytes=int(23.64 * GIB), gpu_capability=8.6)
+TIME_LIMIT_S, N_SPLITS = 5400.0, 2
+N_ROWS = {"liar": 11_524, "sst2": 68_221, "meld": 11_098, "ag_news": 120_000}
+UNKNOWN_TO_FREEZING = ("albert", "bart", "gpt2", "phi")
+N_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of the peer.
+
+    Attributes:
+        label: ``ok``, ``memory`` or ``time``.
+        task: The rows of one split; how long they are is unknown, so they are as long as padded.
+        pipeline: What was really trained.
+        model: The model, as the peer's version of transformers ran it.
+        seconds: Training and evaluation of one split, or ``None`` for a failure.
+    """
+
+    label: str
+    task: Task
+    pipeline: Pipeline
+    model: Model
+    seconds: float | None
+
+    @property
+    def needed_bytes(self) -> float:
+        """The memory the estimate gives it."""
+        return memory_needed_bytes(self.pipeline, self.model, task=self.task, has_gpu=True)
+
+    @property
+    def needed_s(self) -> float:
+        """The time the estimate gives the whole trial."""
+        return N_SPLITS * seconds_needed(self.pipeline, self.model, task=self.task, system=GPU)
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """Read the trials whose end says something about memory or time."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [trial for row in rows if row["task"] in N_ROWS and (trial := _trial(row)) is not None]
+
+
+def task_of(n_rows: int) -> Task:
+    """Describe one split of a task: 70 % of its rows to train on, the rest to evaluate."""
+    return Task(
+        name="peer", kind="text-classification", dataset_id="", fingerprint="", metric="macro-f1",
+        n_train=round(0.7 * n_rows), n_dev=0, n_validation=n_rows - round(0.7 * n_rows), n_test=0, labels=(),
+        feature_schema="", features=(),
+    )  # fmt: skip
+
+
+def judge(trials: Sequence[Trial], *, slowness: Mapping[int, float] | None = None) -> list[Goal]:
+    """Compare estimates and ends.
+
+    Args:
+        trials: The peer's trials.
+        slowness: Rows of a task -> how much longer trials of the other tasks took than estimated; by default 1.
+    """
+    too_large = [trial.needed_bytes > (GPU.gpu_memory_bytes or 0) for trial in trials]
+    factor = [1.0 if slowness is None else slowness[_n_rows(trial)] for trial in trials]
+    too_slow = [trial.needed_s * f > TIME_LIMIT_S for trial, f in zip(trials, factor, strict=True)]
+    labels = [trial.label for trial in trials]
+    refused = [large or slow for large, slow in zip(too_large, too_slow, strict=True)]
+    n_ok = labels.count("ok")
+    in_memory = [label != "memory" for label in labels]
+    late = _where([label == "time" for label in labels], in_memory)
+    precision, recall = _scores(too_large, [label == "memory" for label in labels])
+    time_precision, time_recall = _scores(_where(too_slow, in_memory), late)
+    name = "time" if slowness is None else "time, corrected by the other tasks' trials"
+    return [
+        Goal("out of memory: precision", precision, 0.9, "", at_most=False),
+        Goal("out of memory: recall", recall, 0.7, "", at_most=False),
+        Goal(f"{name}: precision", time_precision, 0.8, "", at_most=False),
+        Goal(f"{name}: recall", time_recall, None, ""),
+        Goal(
+            f"successes refused ({name})",
+            100 * sum(_where(refused, [label == "ok" for label in labels])) / n_ok, 5, "%",
+        ),
+    ]  # fmt: skip
+
+
+def measured(trials: Sequence[Trial]) -> dict[int, float]:
+    """Say for each task how much longer than estimated the trials of all the others took, as a search would."""
+    ratios = {
+        n: [
+            t.seconds / seconds_needed(t.pipeline, t.model, task=t.task, system=GPU, may_stop=False)
+            for t in trials
+            if t.seconds is not None and _n_rows(t) != n
+        ]
+        for n in N_ROWS.values()
+    }
+    return {n: float(np.quantile(values, 0.25)) for n, values in ratios.items()}
+
+
+def refusals(*, lengths: tuple[float, ...] | None, families: tuple[str, ...]) -> tuple[Counter[str], int]:
+    """Draw from preset ``xautolm`` and count why draws are refused.
+
+    Args:
+        lengths: Lengths of the texts; ``None`` pads them all to ``max_length``.
+        families: Families of models that are trained.
+
+    Returns:
+        Constraint -> refusals; and how many of the rest are executed in smaller micro-batches than drawn.
+    """
+    space = build_space(
+        "xautolm", task_kind="text-classification", models=None, methods=None, overrides={}, own_models={}
+    )
+    task, rng, start = replace(task_of(11_524), length_tokens=lengths), np.random.default_rng(0), uniform(space)
+    room = Room.of(GPU, host_bytes=35 * GIB)
+    allowance = Allowance(time_limit_s=TIME_LIMIT_S / N_SPLITS, memory_bytes=35 * GIB, room=room)
+    constraints = build_constraints(task, GPU, allowance=allowance, trainable_families=families)
+    counted, n_lowered = Counter[str](), 0
+    for _ in range(N_DRAWS):
+        pipeline = draw_pipeline(start, space, rng=rng)
+        refusal = first_refusal(constraints, pipeline, space=space)
+        counted[refusal[0] if refusal else "none"] += 1
+        model = space.model(pipeline.model_id)
+        if refusal is None and model is not None:
+            execution = fit_execution(pipeline, model, task=task, room=room)
+            n_lowered += execution is not None and execution.micro_batch is not None
+    return counted, n_lowered
+
+
+def measure() -> list[Goal]:
+    """Judge the estimates, and count what they refuse of the peer's space."""
+    trials = read_trials(SHARED / "peer-records" / "trials.jsonl")
+    goals = [*judge(trials), *judge(trials, slowness=measured(trials))[2:]]
+    n_warmup = sum(trial.label == "ok" and _never_warm(trial) for trial in trials)
+    goals.append(Goal("successes whose warm-up never ended", n_warmup, None, ""))
+    for title, lengths in (("padded to max_length", None), ("texts of LIAR", (19.0, 33.0, 66.0))):
+        counted, n_lowered = refusals(lengths=lengths, families=("encoder", "decoder", "seq2seq"))
+        for name in ("unsupported", "context_length", "steps", "memory", "time", "none"):
+            what = "not refused" if name == "none" else f"refused by {name}"
+            goals.append(Goal(f"{N_DRAWS} draws, {title}: {what}", counted[name], None, ""))
+        goals.append(Goal(f"{N_DRAWS} draws, {title}: micro-batch lowered", n_lowered, None, ""))
+    return goals
+
+
+def _trial(row: Mapping[str, object]) -> Trial | None:
+    label = _label(row)
+    if label is None:
+        return None
+    params: dict[str, Value] = dict(row["hp"])  # type: ignore[call-overload]
+    if params.pop("use_early_stopping", True) is False:
+        params["early_stopping_patience"] = params["epochs"]
+    model = _find_model(str(row["model"]))
+    params["max_length"] = min(int(params["max_length"]), model.context_length)
+    method = _method(str(row["method"]), model, params=params)
+    pipeline = Pipeline(
+        task_kind="text-classification", model_id=model.id, model_revision=None, method=method, params=params
+    )
+    seconds = row["evaluation_time_s"] if label == "ok" else None
+    return Trial(label, task_of(N_ROWS[str(row["task"])]), pipeline, model, seconds)  # type: ignore[arg-type]
+
+
+def _label(row: Mapping[str, object]) -> str | None:
+    if row["f1"] is not None:
+        return "ok"
+    error = str(row["error"])
+    return "memory" if "CUDA out of memory" in error else "time" if "allowed time" in error else None
+
+
+def _method(name: str, model: Model, *, params: dict[str, Value]) -> str:
+    """Say what the peer's method trained of a model; its T5 freezes encoder and decoder block by block together."""
+    if not name.startswith("Partial"):
+        return "lora" if name.startswith("Lora") else "full"
+    per_index = 2 if "t5" in model.id else 1
+    n_blocks = per_index * int(params["num_trainable_layers"])
+    params["num_trainable_layers"] = n_blocks
+    is_unknown = any(part in model.id.lower() for part in UNKNOWN_TO_FREEZING)
+    return "full" if is_unknown or n_blocks >= model.n_layers else "partial"
+
+
+def _find_model(key: str) -> Model:
+    """Find a model by the peer's name for it."""
+    wanted = _letters(re.sub(r"^(WORD_EMB|TEXT_GEN)_", "", key))
+    (found,) = (model for model in load_catalogue().values() if _letters(model.id) == wanted)
+    return replace(found, keeps_attention_scores=found.keeps_attention_scores or "t5" in found.id)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _never_warm(trial: Trial) -> bool:
+    return int(trial.pipeline.params.get("warmup_steps", 0)) >= n_optimiser_steps(trial.pipeline, trial.task)
+
+
+def _n_rows(trial: Trial) -> int:
+    return trial.task.n_train + trial.task.n_validation
+
+
+def _where(values: Iterable[bool], condition: Iterable[bool]) -> list[bool]:
+    return [value and holds for value, holds in zip(values, condition, strict=True)]
+
+
+def _scores(predicted: Sequence[bool], true: Sequence[bool]) -> tuple[float, float]:
+    """Give precision and recall."""
+    n_right = sum(_where(predicted, true))
+    return n_right / max(sum(predicted), 1), n_right / max(sum(true), 1)
+
+
+if __name__ == "__main__":
+    sys.exit(run(measure))

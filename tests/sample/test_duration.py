@@ -1,0 +1,86 @@
+"""Estimates of time against hand-computed values, and their correction by past trials."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from tests.priors.builders import SPACE, SYSTEM, TASK, a_model, a_pipeline, a_success, an_experience
+from xautolm_hpc.records import Experience, Value
+from xautolm_hpc.sample.duration import measured_slowness, seconds_needed, throughput_flops_per_s
+from xautolm_hpc.table import build_table
+
+# 12 h^2 a block are 76.8 M weights; attention adds 4 x 10 tokens x 800 x 10 blocks operations.
+MODEL = a_model()
+FORWARD = 2 * 76.8e6 + 0.32e6
+ON_CPU = replace(SYSTEM, n_gpus=0, gpu_name=None, gpu_memory_bytes=None, gpu_capability=None)
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "backward"),
+    [
+        ("full", {}, 2 * FORWARD),
+        ("partial", {"n_trainable_blocks": 5}, FORWARD),
+        ("lora", {}, 2 * 76.8e6 + 0.64e6),
+        ("head", {}, 0),
+    ],
+)
+def test_a_step_takes_the_passes_through_the_weights(method: str, params: dict[str, Value], backward: float) -> None:
+    pipeline = a_pipeline(method=method, params={**params, "epochs": 2, "batch_size": 8})
+
+    seconds = seconds_needed(pipeline, MODEL, task=TASK, system=ON_CPU)
+
+    # 2 x 1,000 rows trained, 2 x 200 and 300 evaluated, 10 tokens each, on 8 cores.
+    assert seconds == pytest.approx(10 * (2000 * (FORWARD + backward) + 700 * FORWARD) / 8e11)
+
+
+def test_a_small_batch_waits_for_its_kernels_to_start() -> None:
+    pipeline = a_pipeline(params={"epochs": 1, "batch_size": 2})
+
+    seconds = seconds_needed(pipeline, MODEL, task=TASK, system=SYSTEM)
+
+    # 500 steps of 10 blocks forward and twice that backward; 250 forward ones in evaluation.
+    assert seconds == pytest.approx(500 * 10 * 3e-4 + 250 * 10 * 1e-4)
+
+
+def test_training_may_stop_early() -> None:
+    def seconds(may_stop: bool = True, **params: Value) -> float:
+        pipeline = a_pipeline(params={"batch_size": 8, **params})
+        return seconds_needed(pipeline, MODEL, task=TASK, system=ON_CPU, may_stop=may_stop)
+
+    assert seconds(epochs=10, early_stopping_patience=3) == seconds(epochs=4, early_stopping_patience=9)
+    assert seconds(epochs=10) == seconds(epochs=3)
+    assert seconds(epochs=10, may_stop=False) == seconds(epochs=10, early_stopping_patience=9)
+
+
+def test_throughput_comes_from_the_hardware() -> None:
+    assert throughput_flops_per_s(SYSTEM, is_half=True) == pytest.approx(362e12 * 0.35)
+    assert throughput_flops_per_s(SYSTEM, is_half=False) == pytest.approx(91e12 * 0.6)
+    assert throughput_flops_per_s(replace(SYSTEM, n_gpus=4), is_half=True) == pytest.approx(4 * 362e12 * 0.35)
+    assert throughput_flops_per_s(ON_CPU, is_half=True) == pytest.approx(8e11)
+    assert throughput_flops_per_s(replace(SYSTEM, gpu_capability=99.0), is_half=True) is None
+    assert throughput_flops_per_s(replace(ON_CPU, n_cpu_cores=None), is_half=True) is None
+
+
+def _took(factors: Sequence[float], **changes: object) -> list[Experience]:
+    """Give trials that took so many times as long as estimated."""
+    experiences = []
+    for trial, factor in enumerate(factors):
+        pipeline = a_pipeline(params={"batch_size": 8, "epochs": 1 + trial, "optimizer": "adamw"})
+        estimate_s = seconds_needed(pipeline, MODEL, task=TASK, system=ON_CPU, may_stop=False)
+        outcome = replace(a_success(time_s=factor * estimate_s), **changes)  # type: ignore[arg-type]
+        experiences.append(an_experience(outcome, trial, pipeline=pipeline, system=ON_CPU))
+    return experiences
+
+
+def test_past_trials_on_such_a_node_say_how_slow_it_is() -> None:
+    table = build_table(_took([1, 2, 3, 4, 5, 6, 7, 8, 9]))
+
+    assert measured_slowness(table, SPACE, system=ON_CPU) == pytest.approx(3.0)
+    assert measured_slowness(table, SPACE, system=replace(ON_CPU, n_cpu_cores=4)) is None
+    assert measured_slowness(table, SPACE, system=SYSTEM) is None
+
+
+def test_few_trials_or_times_of_another_scope_say_nothing() -> None:
+    assert measured_slowness(build_table(_took([3] * 7)), SPACE, system=ON_CPU) is None
+    assert measured_slowness(build_table(_took([3] * 9, time_scope="whole")), SPACE, system=ON_CPU) is None

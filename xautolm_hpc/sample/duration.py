@@ -1,0 +1,154 @@
+"""How long a trial takes: from the arithmetic of its steps and the hardware, corrected by what past trials took."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.records import Pipeline, System, Task, Value
+from xautolm_hpc.sample.estimates import block_width, n_trained_blocks, tokens_per_sample
+from xautolm_hpc.space import Space
+from xautolm_hpc.table import BOOL, INT, TEXT, ExperienceTable
+
+GPU_TFLOPS: Mapping[float, tuple[float, float]] = {
+    6.0: (21, 10.6), 6.1: (13, 13), 7.0: (125, 15.7), 7.2: (30, 2), 7.5: (130, 16), 8.0: (312, 19.5),
+    8.6: (160, 40), 8.7: (140, 5), 8.9: (362, 91), 9.0: (990, 67), 10.0: (2250, 80), 10.3: (2500, 80),
+    12.0: (500, 126), 12.1: (250, 31),
+}  # fmt: skip
+"""Compute capability -> half- and single-precision teraflop/s, dense, of the fastest GPU that has it."""
+
+UTILISATION_HALF, UTILISATION_SINGLE = 0.35, 0.6
+"""More than fine-tuning reaches."""
+
+CPU_FLOPS_PER_CORE = 1e11
+BLOCK_LAUNCH_S = 1e-4
+"""Seconds a GPU's host takes to start the kernels of one block, forward; the backward pass takes twice that."""
+
+DEFAULT_PATIENCE = 2
+"""Epochs without a gain after which training ends, where a pipeline does not say."""
+
+MIN_RATIOS, MAX_RATIOS, LOW_QUANTILE = 8, 2_000, 0.25
+TIME_SCOPE = "train+eval"
+
+
+def seconds_needed(pipeline: Pipeline, model: Model, *, task: Task, system: System, may_stop: bool = True) -> float:
+    """Estimate the seconds of training and evaluation, the hardware at its best.
+
+    A step takes the time of its arithmetic, or that of starting its kernels if that is longer. The arithmetic is
+    two operations a weight and token forward, two more for gradients that pass through, two more for its own.
+
+    Args:
+        pipeline: The pipeline.
+        model: Its model.
+        task: Says how many rows there are and how long they are.
+        system: The node; what it can do is unknown for a GPU newer than this program.
+        may_stop: Whether training may end as early as early stopping allows; else it takes all its epochs.
+
+    Returns:
+        Seconds, 0 where the hardware is unknown.
+    """
+    rate = throughput_flops_per_s(system, is_half=pipeline.params.get("use_mixed_precision", True) is True)
+    if rate is None:
+        return 0.0
+    params, n_tokens = pipeline.params, tokens_per_sample(pipeline, task, quantile=0)
+    batch = int(params.get("batch_size", 1)) * n_tokens
+    forward, backward = _operations_per_token(pipeline, model, length=n_tokens)
+    launch_s = 0.0 if system.n_gpus == 0 else BLOCK_LAUNCH_S * model.n_layers
+    back_share = backward / (2 * forward)
+    train_step_s = max(batch * (forward + backward) / rate, launch_s * (1 + 2 * back_share))
+    eval_step_s = max(batch * forward / rate, launch_s)
+    epochs = int(params.get("epochs", 1))
+    if may_stop:
+        epochs = min(epochs, 1 + int(params.get("early_stopping_patience", DEFAULT_PATIENCE)))
+    per_row = max(int(params.get("batch_size", 1)), 1)
+    n_evaluated = epochs * task.n_dev + task.n_validation
+    return (epochs * task.n_train * train_step_s + n_evaluated * eval_step_s) / per_row
+
+
+def throughput_flops_per_s(system: System, *, is_half: bool) -> float | None:
+    """Give the arithmetic a node can do at its best, in operations a second; ``None`` where it is unknown.
+
+    Args:
+        system: The node.
+        is_half: Whether a GPU computes in half precision.
+    """
+    if system.n_gpus == 0:
+        return None if system.n_cpu_cores is None else system.n_cpu_cores * CPU_FLOPS_PER_CORE
+    tflops = GPU_TFLOPS.get(system.gpu_capability or 0.0)
+    if tflops is None:
+        return None
+    half, single = tflops[0] * UTILISATION_HALF, tflops[1] * UTILISATION_SINGLE
+    return (system.n_gpus or 1) * (max(half, single) if is_half else single) * 1e12
+
+
+def measured_slowness(table: ExperienceTable, space: Space, *, system: System) -> float | None:
+    """Say how much longer than estimated trials took on nodes like this one.
+
+    Those that stopped early count as if they had taken all their epochs, and the lower quartile is taken: what is
+    known of a node is not to refuse what would have run.
+
+    Args:
+        table: Past experiences.
+        space: The search space; experiences with other models are left out.
+        system: The node of this search; its GPU, or its number of cores, must be that of an experience.
+
+    Returns:
+        A factor for :func:`seconds_needed`; ``None`` with fewer than 8 successes to go by.
+    """
+    alike = [_is_alike(system, other) for other in table.systems]
+    time_s = table.objectives["evaluation_time_s"]
+    scope = np.array([text == TIME_SCOPE for text in table.texts], dtype=np.bool_)
+    is_usable = table.succeeded & np.isfinite(time_s) & np.array(alike, dtype=np.bool_)[table.system]
+    is_usable &= scope[table.time_scope]
+    ratios = []
+    for row in np.flatnonzero(is_usable)[:MAX_RATIOS]:
+        model = space.model(table.models[table.model[row]][0])
+        if model is None:
+            continue
+        task, node = table.tasks[table.task[row]], table.systems[table.system[row]]
+        estimate_s = seconds_needed(_pipeline_of(table, int(row)), model, task=task, system=node, may_stop=False)
+        if estimate_s > 0:
+            ratios.append(float(time_s[row]) / estimate_s)
+    return float(np.quantile(ratios, LOW_QUANTILE)) if len(ratios) >= MIN_RATIOS else None
+
+
+def _operations_per_token(pipeline: Pipeline, model: Model, *, length: float) -> tuple[float, float]:
+    """Count the operations of a token forward and backward; attention grows with the length of the text."""
+    weights = _compute_weights(model)
+    attention = 4 * length * block_width(model) * model.n_layers
+    forward = 2 * weights + attention
+    share = n_trained_blocks(pipeline, model) / model.n_layers
+    backward = {
+        "full": 4 * weights + 2 * attention,
+        "partial": share * (4 * weights + 2 * attention),
+        "head": 0.0,
+    }.get(pipeline.method, 2 * weights + 2 * attention)
+    return forward, backward
+
+
+def _compute_weights(model: Model) -> float:
+    """Give the weights a token meets: all but the embeddings; a shared block counts each time."""
+    stored = model.n_parameters - model.vocab_size * model.hidden_size
+    return max(stored, 12 * model.hidden_size**2 * model.n_layers)
+
+
+def _is_alike(system: System, other: System) -> bool:
+    if system.n_gpus == 0:
+        return other.n_gpus == 0 and other.n_cpu_cores == system.n_cpu_cores
+    return system.gpu_name is not None and (other.gpu_name, other.n_gpus) == (system.gpu_name, system.n_gpus)
+
+
+def _pipeline_of(table: ExperienceTable, row: int) -> Pipeline:
+    """Rebuild what matters of one experience's pipeline."""
+    params: dict[str, Value] = {}
+    for name, column in table.params.items():
+        code, number = column.type_code[row], column.number[row]
+        if code == TEXT:
+            params[name] = table.texts[column.text[row]]
+        elif code in (BOOL, INT):
+            params[name] = bool(number) if code == BOOL else int(number)
+        elif np.isfinite(number):
+            params[name] = float(number)
+    model_id, revision = table.models[table.model[row]]
+    kind, method = table.tasks[table.task[row]].kind, table.methods[table.method[row]]
+    return Pipeline(task_kind=kind, model_id=model_id, model_revision=revision, method=method, params=params)
