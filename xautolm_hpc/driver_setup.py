@@ -48,6 +48,7 @@ class Setup:
         space: The search space that the search file describes.
         run_dir: The run folder, created.
         run_id: UUID of the run.
+        changes: What is set otherwise than when the run was last worked on, a line each.
         launcher: Starts and watches jobs.
         clock: Time.
         watcher: Is shown the run.
@@ -71,6 +72,7 @@ class Setup:
     hf_home: str | None
     redact: Callable[[str], str]
     n_interrupts: Callable[[], int]
+    changes: tuple[str, ...] = ()
 
     def limits(self) -> Limits:
         """Give the budget in seconds and joules."""

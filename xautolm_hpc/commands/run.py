@@ -13,7 +13,7 @@ from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.driver import run_search
 from xautolm_hpc.driver_setup import Inputs, make_launcher
 from xautolm_hpc.jobdir import RunDir
-from xautolm_hpc.resume import open_run
+from xautolm_hpc.resume import began_at, open_run
 from xautolm_hpc.view import RunFacts, Watcher
 
 NO_SUCCESS, STOPPED = 3, 1
@@ -30,16 +30,15 @@ def run(arguments: argparse.Namespace) -> int:
     search, clock = inputs.search, SystemClock()
     run_dir = RunDir((Path(arguments.runs_dir) / search.name).resolve())
     run_dir.create()
-    run_id, changes = open_run(run_dir, search.model_dump(mode="json"), source=search_path, clock=clock)
-    since = run_dir.run_path.stat().st_mtime
-    launcher = make_launcher(inputs.profile, arguments.environ, clock=clock, since=since)
+    stale_s = inputs.profile.patience.lease_stale_s
+    settings = search.model_dump(mode="json")
+    run_id, changes = open_run(run_dir, settings, source=search_path, clock=clock, lease_stale_s=stale_s)
+    launcher = make_launcher(inputs.profile, arguments.environ, clock=clock, since=began_at(run_dir))
     with report.choose_view(console, quiet=arguments.quiet) as watcher, _Interrupts(watcher, run_dir) as interrupts:
-        for change in changes:
-            watcher.say(f"changed since the search began: {change}")
         setup = inputs.setup(
             run_dir, run_id, launcher=launcher, clock=clock, watcher=watcher, n_interrupts=interrupts.count
         )
-        facts = run_search(setup)
+        facts = run_search(replace(setup, changes=tuple(changes)))
     report.print_report(report.summarise(facts), console)
     console.print(f"report: {run_dir.report_dir}", markup=False)
     return _exit_status(facts)
