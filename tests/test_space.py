@@ -243,11 +243,11 @@ def test_a_model_of_the_search_file_comes_before_the_catalogues() -> None:
         ({"preset": "paper"}, "space.preset: unknown preset 'paper'; valid: default, xautolm"),
         (
             {"methods": ("lora", "lore")},
-            "space.methods: preset 'default' has no method 'lore'; valid: full, partial, lora, head",
+            "space.methods: preset 'default' has no method 'lore'; valid: full, partial, lora, dora, ia3, bitfit, head",
         ),
         (
             {"overrides": {"lore": {}}},
-            "space.params: preset 'default' has no method 'lore'; valid: full, partial, lora, head",
+            "space.params: preset 'default' has no method 'lore'; valid: full, partial, lora, dora, ia3, bitfit, head",
         ),
         ({"methods": ("full", "full")}, "space.methods: one stands twice in ['full', 'full']"),
         ({"methods": ()}, "space.methods: the list is empty; leave it out for the preset's"),

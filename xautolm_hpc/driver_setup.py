@@ -31,7 +31,7 @@ from xautolm_hpc.view import Watcher
 LOCAL_GRACE_S = 2.0
 
 TRAINABLE_FAMILIES = {
-    "text-classification": ("encoder",),
+    "text-classification": ("encoder", "decoder", "seq2seq"),
     "question-answering": (),
     "text-generation": (),
 }

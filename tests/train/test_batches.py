@@ -11,16 +11,16 @@ from transformers import AutoTokenizer
 
 from tests.train.attempts import LABELS, minilm, write_split
 from tests.train.tiny import tiny_tokens
+from xautolm_hpc.train.classification import Classification, class_weights, label_indices
 from xautolm_hpc.train.data import (
-    Split,
     Tokens,
-    class_weights,
     collate,
     n_epoch_steps,
+    pad,
     plan_epoch,
     plan_evaluation,
-    read_split,
-    tokenise,
+    read_rows,
+    take_share,
 )
 from xautolm_hpc.train.failures import TrialError
 from xautolm_hpc.train.pretrained import find_source
@@ -77,22 +77,29 @@ def test_a_batch_is_padded_to_its_longest_row_and_masked() -> None:
     tokens = Tokens(
         columns={"input_ids": [[5, 6], [7, 8, 9], [1] * 9], "attention_mask": [[1, 1], [1, 1, 1], [1] * 9]},
         padding={"input_ids": 4, "attention_mask": 0},
-        pads_left=False,
-        labels=np.array([2, 0, 1]),
+        targets=np.array([2, 0, 1]),
         lengths=np.array([2, 3, 9]),
+        weights=np.ones(3, dtype=np.int64),
+        facts=(),
     )
 
-    inputs, labels = collate(tokens, np.array([1, 0]), device=CPU)
+    inputs, targets = collate(tokens, np.array([1, 0]), device=CPU)
 
     assert inputs["input_ids"].tolist() == [[7, 8, 9], [5, 6, 4]]
     assert inputs["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
-    assert labels.tolist() == [0, 2]
+    assert targets.tolist() == [0, 2]
+
+
+def test_padding_may_stand_on_either_side() -> None:
+    assert pad([[1], [2, 3]], value=9).tolist() == [[1, 9], [2, 3]]
+    assert pad([[1], [2, 3]], value=9, on_left=True).tolist() == [[9, 1], [2, 3]]
 
 
 def test_padding_is_that_of_the_tokeniser_itself() -> None:
     tokenizer = AutoTokenizer.from_pretrained(find_source(minilm(), None).place)
     texts = ("a joy", "what a dull and dreadful evening it was", "")
-    tokens = tokenise(Split(texts=texts, labels=np.zeros(3, dtype=np.int64)), tokenizer, max_length=8)
+    task = Classification(labels={"a": 0}, tokenizer=tokenizer, max_length=8, class_weights=None)
+    tokens = task.tokenise([{"text": text, "label": "a"} for text in texts])
 
     inputs, _ = collate(tokens, np.arange(3), device=CPU)
 
@@ -108,27 +115,42 @@ def test_class_weights_average_one_over_the_rows_and_an_absent_class_weighs_noth
     assert weights.tolist() == pytest.approx([4 / (3 * 3), 0.0, 4 / (3 * 1)])
 
 
-def test_a_split_is_read_with_labels_as_numbers(tmp_path: Path) -> None:
+def test_a_split_is_read_and_its_labels_become_numbers(tmp_path: Path) -> None:
     rows = [{"text": "Größe, naïve", "label": "good"}, {"text": "dull", "label": "bad"}]
     sha256 = write_split(tmp_path, {"dev": rows})
 
-    split = read_split(tmp_path, "dev", sha256=sha256["dev"], labels=LABELS)
+    read = read_rows(tmp_path, "dev", sha256=sha256["dev"])
 
-    assert split.texts == ("Größe, naïve", "dull")
-    assert split.labels.tolist() == [1, 0]
+    assert read == rows
+    assert label_indices(read, {"bad": 0, "good": 1}).tolist() == [1, 0]
 
 
 def test_data_that_is_not_what_the_profile_wrote_is_not_used(tmp_path: Path) -> None:
     sha256 = write_split(tmp_path, {"train": [{"text": "x", "label": "good"}], "empty": []})
     write_split(tmp_path, {"train": [{"text": "y", "label": "good"}]})
-    unknown = write_split(tmp_path, {"dev": [{"text": "y", "label": "meh"}]})
 
     for name, digest, message in (
         ("train", sha256["train"], r"train.jsonl.gz` has sha256 [0-9a-f]{64}, but the profile wrote"),
         ("validation", "0" * 64, r"validation.jsonl.gz` is missing; is the run folder visible"),
         ("empty", sha256["empty"], r"empty.jsonl.gz` has no rows"),
-        ("dev", unknown["dev"], r"has the label 'meh'; the task has \['bad', 'good'\]"),
     ):
         with pytest.raises(TrialError, match=message) as caught:
-            read_split(tmp_path, name, sha256=digest, labels=LABELS)
+            read_rows(tmp_path, name, sha256=digest)
         assert caught.value.kind == "data_unavailable"
+
+
+def test_a_share_of_the_training_rows_keeps_every_label_and_lies_in_a_larger_share() -> None:
+    rows = [{"text": str(number), "label": "b" if number == 9 else "a"} for number in range(10)]
+
+    small, large = take_share(rows, 0.21), take_share(rows, 0.5)
+
+    assert small == [*rows[:3], rows[9]]
+    assert [row for row in small if row not in large] == []
+    assert take_share(rows, 1.0) == rows
+
+
+def test_a_label_that_the_task_does_not_have_is_refused() -> None:
+    with pytest.raises(TrialError, match=r"has the label 'meh'; the task has \['bad', 'good'\]") as caught:
+        label_indices([{"text": "y", "label": "meh"}], dict.fromkeys(LABELS, 0))
+
+    assert caught.value.kind == "data_unavailable"

@@ -49,11 +49,11 @@ def test_the_training_loss_is_the_mean_over_samples(class_weighted: bool) -> Non
     frozen = _trained(n_rows=7, batch_size=2, learning_rate=1e-30, class_weighted_loss=class_weighted)
 
     tokens = frozen.tokens["train"]
-    counts = np.bincount(tokens.labels, minlength=3)
+    counts = np.bincount(tokens.targets, minlength=3)
     weights = 7 / (3 * counts) if class_weighted else np.ones(3)
     losses = []
     with torch.no_grad():
-        for ids, label in zip(tokens.columns["input_ids"], tokens.labels, strict=True):
+        for ids, label in zip(tokens.columns["input_ids"], tokens.targets, strict=True):
             logits = frozen.model.train(mode=False)(input_ids=torch.tensor([ids])).logits
             losses.append(weights[label] * torch.nn.functional.cross_entropy(logits, torch.tensor([label])).item())
     assert len(set(counts)) > 1
@@ -148,6 +148,6 @@ def test_evaluation_does_not_depend_on_batches_or_padding() -> None:
             bench.model.train(mode=False)(input_ids=torch.tensor([ids])).logits.argmax()
             for ids in tokens.columns["input_ids"]
         ]
-    right = [int(answer) == label for answer, label in zip(one_by_one, tokens.labels, strict=True)]
+    right = [int(answer) == label for answer, label in zip(one_by_one, tokens.targets, strict=True)]
     assert scores.accuracy == pytest.approx(np.mean(right))
     assert len(tokens) == len(tiny_tokens(12)) == 12

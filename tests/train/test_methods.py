@@ -11,7 +11,7 @@ from tests.train.tiny import CONFIGS, tiny_bench, tiny_model, weights_of
 from xautolm_hpc.train.anatomy import dissect
 from xautolm_hpc.train.failures import TrialError
 from xautolm_hpc.train.loop import train
-from xautolm_hpc.train.methods import lora_targets
+from xautolm_hpc.train.methods import linear_layers
 
 # What comes after the blocks, as each architecture names it. Written down by hand from the models' source.
 HEADS = {
@@ -22,6 +22,17 @@ HEADS = {
     "electra": ("classifier",),
     "deberta": ("pooler", "classifier"),
     "deberta-v2": ("pooler", "classifier"),
+    "xlm-roberta": ("classifier",),
+    "modernbert": ("model.final_norm", "head", "classifier"),
+    "gpt2": ("transformer.ln_f", "score"),
+    "llama": ("model.norm", "score"),
+    "mistral": ("model.norm", "score"),
+    "qwen2": ("model.norm", "score"),
+    "qwen3": ("model.norm", "score"),
+    "phi": ("model.final_layernorm", "score"),
+    "phi3": ("model.norm", "score"),
+    "t5": ("transformer.decoder.final_layer_norm", "classification_head"),
+    "bart": ("classification_head",),
 }
 BLOCKS = {
     "bert": ("bert.encoder.layer.0", "bert.encoder.layer.1"),
@@ -31,6 +42,13 @@ BLOCKS = {
     "electra": ("electra.encoder.layer.0", "electra.encoder.layer.1"),
     "deberta": ("deberta.encoder.layer.0", "deberta.encoder.layer.1"),
     "deberta-v2": ("deberta.encoder.layer.0", "deberta.encoder.layer.1"),
+    "xlm-roberta": ("roberta.encoder.layer.0", "roberta.encoder.layer.1"),
+    "gpt2": ("transformer.h.0", "transformer.h.1"),
+    **dict.fromkeys(
+        ("modernbert", "llama", "mistral", "qwen2", "qwen3", "phi", "phi3"), ("model.layers.0", "model.layers.1")
+    ),
+    "t5": tuple(f"transformer.{part}.block.{number}" for part in ("encoder", "decoder") for number in (0, 1)),
+    "bart": tuple(f"model.{part}.layers.{number}" for part in ("encoder", "decoder") for number in (0, 1)),
 }
 ATTENTION_LAYERS = {
     "bert": 4,  # query, key, value, output
@@ -40,7 +58,20 @@ ATTENTION_LAYERS = {
     "electra": 4,
     "deberta": 4,  # query-key-value in one, two for relative positions, output
     "deberta-v2": 4,
+    "xlm-roberta": 4,
+    "modernbert": 2,  # query-key-value in one, output
+    "gpt2": 2,
+    "llama": 4,
+    "mistral": 4,
+    "qwen2": 4,
+    "qwen3": 4,
+    "phi": 4,
+    "phi3": 2,
+    "t5": 6,  # a decoder's block has twice as many
+    "bart": 6,
 }
+GATED = ("llama", "mistral", "qwen2", "qwen3")
+"""Their feed-forward part has three linear layers, where others have two."""
 LR = 0.5
 """Large, so that no gradient is too small to be seen; plain SGD, so that no gradient means no change."""
 
@@ -104,7 +135,7 @@ def test_lora_trains_adapters_of_every_target_and_the_head(architecture: str, ta
     changed, before, model = _changed(architecture, "lora", lora_targets=targets, lora_r=2)
 
     adapted = {name.rpartition(".lora_B.")[0] for name in changed if ".lora_B." in name}
-    expected = lora_targets(tiny_model(architecture), BLOCKS[architecture], which=targets)
+    expected = linear_layers(tiny_model(architecture), BLOCKS[architecture], which=targets)
     heads = {name for name in before if ".modules_to_save." in name}
     assert adapted == {f"base_model.model.{name}" for name in expected}
     # A starts out without a gradient, because B is 0.
@@ -119,11 +150,12 @@ def test_lora_trains_adapters_of_every_target_and_the_head(architecture: str, ta
 def test_attention_is_fewer_layers_than_all_and_the_same_in_every_block(architecture: str) -> None:
     model, blocks = tiny_model(architecture), BLOCKS[architecture]
 
-    attention = lora_targets(model, blocks, which="attention")
-    every = lora_targets(model, blocks, which="all-linear")
+    attention = linear_layers(model, blocks, which="attention")
+    every = linear_layers(model, blocks, which="all-linear")
 
     assert len(attention) == ATTENTION_LAYERS[architecture] * len(blocks)
-    assert len(every) == len(attention) + 2 * len(blocks)  # two layers of the feed-forward part
+    n_inner = 3 if architecture in GATED else 2
+    assert len(every) == len(attention) + n_inner * len(blocks)
 
 
 @pytest.mark.parametrize(("bias", "where"), [("lora_only", "attention"), ("all", "")])
@@ -163,10 +195,13 @@ def test_pissa_starts_from_the_largest_directions_of_the_weights() -> None:
 
 
 def test_a_model_without_a_stack_of_blocks_is_unsupported() -> None:
-    with pytest.raises(TrialError, match=r"Linear has no list of like blocks; train it with full"):
-        dissect(nn.Linear(2, 2))
+    model = tiny_model("bert")
+    model.get_submodule("bert.encoder").layer = nn.ModuleList()
+
+    with pytest.raises(TrialError, match=r"BertForSequenceClassification has no list of like blocks; train it with"):
+        dissect(model)
 
 
 def test_a_block_without_linear_layers_has_nothing_for_lora() -> None:
-    with pytest.raises(TrialError, match=r"no linear layers for lora_targets = 'attention'"):
-        lora_targets(tiny_model("bert"), ("bert.embeddings",), which="attention")
+    with pytest.raises(TrialError, match=r"no linear layers for targets = 'attention'"):
+        linear_layers(tiny_model("bert"), ("bert.embeddings",), which="attention")

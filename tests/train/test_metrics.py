@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
-from xautolm_hpc.train.metrics import macro_f1, score
+from xautolm_hpc.train.metrics import macro_f1, score_classes
 
 CLASSES = 4
 
@@ -27,7 +27,7 @@ def test_a_score_is_that_of_scikit_learn_and_torch() -> None:
     logits = (rng.normal(size=(50, CLASSES)) * 100).astype(np.float32)
     truth = rng.integers(0, CLASSES, size=50)
 
-    scores = score(logits, truth)
+    scores = score_classes(logits, truth)
 
     loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth))
     assert scores.loss == pytest.approx(float(loss), rel=1e-5)

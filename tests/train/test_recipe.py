@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from xautolm_hpc.records import Value
+from xautolm_hpc.space import METHODS
 from xautolm_hpc.train.failures import TrialError
-from xautolm_hpc.train.recipe import METHODS, parse_recipe
+from xautolm_hpc.train.recipe import parse_recipe
 
 MINIMAL: Mapping[str, Value] = {"learning_rate": 1e-4, "batch_size": 16, "max_length": 128, "epochs": 3}
 PRESETS = tomllib.loads(resources.files("xautolm_hpc").joinpath("presets.toml").read_text())
@@ -69,8 +70,10 @@ def test_the_peer_s_dead_parameters_change_nothing() -> None:
 @pytest.mark.parametrize(
     ("method", "params", "message"),
     [
-        ("dora", {}, r"method 'dora' is not trained yet; valid: full, partial, lora, head"),
+        ("prefix", {}, r"unknown method 'prefix'; valid: full, partial, lora, dora, ia3, bitfit, head"),
         ("full", {"momentum": 0.9}, r"method full has no parameter 'momentum'; valid: learning_rate, batch_size"),
+        ("ia3", {"lora_r": 8}, r"method ia3 has no parameter 'lora_r'"),
+        ("full", {"train_share": 0.0}, r"train_share = 0.0 is not supported; expected a number above 0 to 1"),
         ("full", {"lora_r": 8}, r"method full has no parameter 'lora_r'"),
         ("lora", {"init_lora_weights": "loftq"}, r"init_lora_weights = 'loftq' .* default, gaussian, pissa, none"),
         ("full", {"batch_size": 8.0}, r"batch_size = 8.0 is not supported; expected a whole number of at least 1"),

@@ -263,8 +263,7 @@ def test_torch_that_cannot_be_imported_is_told_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "ia3"}, "method 'ia3' is not trained yet"),
-        ({"model": dataclasses.replace(minilm(), family="decoder")}, "model minilm-l1 is a decoder"),
+        ({"method": "prefix"}, "unknown method 'prefix'; valid: full, partial, lora, dora, ia3, bitfit, head"),
         ({"about": task(kind="question-answering")}, "tasks of kind question-answering are not trained yet"),
         ({"about": task(labels=("good",))}, "task films has 1 labels; expected at least 2"),
     ],

@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from xautolm_hpc.train.failures import TrialError
 
@@ -17,8 +18,8 @@ class Anatomy:
     """Where the parts of a model lie.
 
     Attributes:
-        blocks: Names of the transformer blocks, from the input upwards. Blocks that share their weights (ALBERT)
-            are one.
+        blocks: Names of the transformer blocks, from the input upwards; of an encoder-decoder model those of the
+            encoder, then those of the decoder. Blocks that share their weights (ALBERT) are one.
         head: Names of the modules that work after the last block: pooler and classifier, and a last norm if there
             is one; none lies inside another.
     """
@@ -27,21 +28,24 @@ class Anatomy:
     head: tuple[str, ...]
 
 
-def dissect(model: nn.Module) -> Anatomy:
+def dissect(model: PreTrainedModel) -> Anatomy:
     """Find the parts of a model.
 
-    The blocks are the largest list of like modules. What comes after them is seen in one short forward pass:
-    modules are defined in any order, and DeBERTa defines its relative positions after its blocks.
+    The blocks are the largest list of like modules, or the two largest of an encoder-decoder model. What comes
+    after them is seen in one short forward pass: modules are defined in any order, and DeBERTa defines its relative
+    positions after its blocks.
 
     Args:
-        model: A sequence classifier on the CPU that takes ``input_ids``.
+        model: A model on the CPU that takes ``input_ids``.
 
     Raises:
         TrialError: The model has no list of like modules; kind ``unsupported``.
     """
-    blocks = _find_blocks(model)
-    after = _called_after(model, blocks)
-    return Anatomy(blocks=blocks, head=_outermost(model, after))
+    blocks = _find_blocks(model, n_stacks=2 if model.config.is_encoder_decoder else 1)
+    order = _working_order(model, blocks)
+    last = max(number for number, name in enumerate(order) if name in blocks)
+    after = {name for name in order[last:] if order.index(name) > last}
+    return Anatomy(blocks=tuple(sorted(blocks, key=order.index)), head=_outermost(model, after))
 
 
 def parameters_in(model: nn.Module, modules: tuple[str, ...]) -> list[nn.Parameter]:
@@ -49,23 +53,23 @@ def parameters_in(model: nn.Module, modules: tuple[str, ...]) -> list[nn.Paramet
     return [parameter for name in modules for parameter in model.get_submodule(name).parameters()]
 
 
-def _find_blocks(model: nn.Module) -> tuple[str, ...]:
-    """Name the modules of the largest list of like modules, in its order."""
-    stacks = {
+def _find_blocks(model: nn.Module, *, n_stacks: int) -> tuple[str, ...]:
+    """Name the modules of the largest lists of like modules."""
+    lists = {
         name: module
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) and len({type(block) for block in module}) == 1
     }
-    if not stacks:
+    # A list inside a block (ALBERT has one, and mixtures of experts) is no stack of its own.
+    stacks = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
+    if len(stacks) < n_stacks:
         raise TrialError("unsupported", f"{type(model).__name__} has no list of like blocks; train it with full")
-    # A list inside a block (ALBERT has one) is smaller than, or lies inside, the list of the blocks; the outer of
-    # two equal ones comes first.
-    largest = max(stacks, key=lambda name: sum(parameter.numel() for parameter in stacks[name].parameters()))
-    return tuple(f"{largest}.{number}" for number in range(len(stacks[largest])))
+    largest = sorted(stacks, key=lambda name: -sum(parameter.numel() for parameter in lists[name].parameters()))
+    return tuple(f"{name}.{number}" for name in largest[:n_stacks] for number in range(len(lists[name])))
 
 
-def _called_after(model: nn.Module, blocks: tuple[str, ...]) -> set[str]:
-    """Name the modules with parameters of their own that first work after the last block is done."""
+def _working_order(model: PreTrainedModel, blocks: tuple[str, ...]) -> list[str]:
+    """Name the modules with parameters of their own as they begin to work, and the blocks as they end."""
     events: list[str] = []
 
     def note(name: str, *_: object) -> None:
@@ -82,26 +86,28 @@ def _called_after(model: nn.Module, blocks: tuple[str, ...]) -> set[str]:
     _probe(model)
     for hook in hooks:
         hook.remove()
-    last = max(number for number, name in enumerate(events) if name in blocks)
-    return {name for name in outer if name in events and events.index(name) > last}
+    return events
 
 
-def _probe(model: nn.Module) -> None:
+def _probe(model: PreTrainedModel) -> None:
+    """Do a forward pass; the last token is the one that ends a text, which some heads look for."""
     was_training = model.training
-    model.eval()
+    model.train(mode=False)
+    ids = torch.ones((1, PROBE_LENGTH), dtype=torch.long)
+    ids[0, -1] = model.config.eos_token_id if isinstance(model.config.eos_token_id, int) else 1
     with torch.no_grad():
-        model(input_ids=torch.ones((1, PROBE_LENGTH), dtype=torch.long))
+        model(input_ids=ids, **({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}))
     model.train(was_training)
 
 
 def _outermost(model: nn.Module, chosen: set[str]) -> tuple[str, ...]:
-    """Name the largest modules whose parameters all belong to chosen modules."""
-    mine = {id(p) for name in chosen for p in model.get_submodule(name).parameters(recurse=False)}
+    """Name the largest modules all of whose parts with parameters are chosen."""
+    owners = [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
     outermost: list[str] = []
-    for name, module in model.named_modules():
+    for name, _ in model.named_modules():
         if any(name.startswith(f"{other}.") for other in outermost):
             continue
-        parameters = {id(parameter) for parameter in module.parameters()}
-        if name and parameters and parameters <= mine:
+        parts = {owner for owner in owners if owner == name or owner.startswith(f"{name}.")}
+        if name and parts and parts <= chosen:
             outermost.append(name)
     return tuple(outermost)

@@ -1,8 +1,9 @@
-"""The split of a task as token ids, and the batches of an epoch."""
+"""The rows of a task, its samples as token ids, and the batches of an epoch."""
 
 import gzip
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,49 +21,37 @@ CHUNK_BATCHES = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """Rows of one split.
-
-    Attributes:
-        texts: Text of each row.
-        labels: Index of each row's label, (n_rows,).
-    """
-
-    texts: tuple[str, ...]
-    labels: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """Rows of one split as token ids, unpadded.
+    """Samples of one split as token ids, unpadded. A sample is a row, or a window of a long one.
 
     Attributes:
-        columns: Name of a model input -> its numbers for each row.
+        columns: Name of a model input -> its numbers for each sample.
         padding: Name of a model input -> the number that pads it.
-        pads_left: Whether padding stands before the text.
-        labels: Index of each row's label, (n_rows,).
-        lengths: Tokens of each row, (n_rows,).
+        targets: What is to be answered, (n_samples,) or (n_samples, n_numbers); what it means is the task's.
+        lengths: Tokens of each sample, (n_samples,).
+        weights: What each sample counts in the mean loss, (n_samples,): 1, or the tokens to be predicted.
+        facts: What scoring needs to know of each sample; what it is is the task's.
     """
 
     columns: Mapping[str, Sequence[Sequence[int]]]
     padding: Mapping[str, int]
-    pads_left: bool
-    labels: NDArray[np.int64]
+    targets: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    weights: NDArray[np.int64]
+    facts: Sequence[Any]
 
     def __len__(self) -> int:
-        """Count the rows."""
-        return len(self.labels)
+        """Count the samples."""
+        return len(self.lengths)
 
 
-def read_split(data_dir: Path, name: str, *, sha256: str | None, labels: Sequence[str]) -> Split:
+def read_rows(data_dir: Path, name: str, *, sha256: str | None) -> list[dict[str, Any]]:
     """Read one split of the normalised data.
 
     Args:
         data_dir: Folder of the split's files.
-        name: ``train``, ``dev`` or ``validation``.
+        name: ``train``, ``dev``, ``validation`` or ``test``.
         sha256: Digest that the file must have.
-        labels: Label names in index order.
 
     Raises:
         TrialError: The file is missing, is not the one profiled, or is empty; kind ``data_unavailable``.
@@ -78,53 +67,56 @@ def read_split(data_dir: Path, name: str, *, sha256: str | None, labels: Sequenc
     rows = [json.loads(line) for line in gzip.decompress(content).splitlines()]
     if not rows:
         raise TrialError("data_unavailable", f"`{path}` has no rows")
-    index = {label: number for number, label in enumerate(labels)}
-    unknown = sorted({str(row["label"]) for row in rows} - set(index))
-    if unknown:
-        raise TrialError("data_unavailable", f"`{path}` has the label {unknown[0]!r}; the task has {list(labels)}")
-    return Split(
-        texts=tuple(row["text"] for row in rows),
-        labels=np.array([index[row["label"]] for row in rows], dtype=np.int64),
-    )
+    return rows
 
 
-def tokenise(split: Split, tokenizer: Any, *, max_length: int) -> Tokens:
-    """Turn texts into token ids, all in one call and once a trial; longer ones are cut."""
-    encoded = tokenizer(list(split.texts), truncation=True, max_length=max_length, padding=False)
-    padding = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": tokenizer.pad_token_type_id}
-    columns = {name: encoded[name] for name in padding if name in encoded}
-    return Tokens(
-        columns=columns,
-        padding={name: padding[name] for name in columns},
-        pads_left=tokenizer.padding_side == "left",
-        labels=split.labels,
-        lengths=np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64),
-    )
+def take_share(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
+    """Take a share of the training rows; every label keeps a row.
+
+    The profile has shuffled the rows, so the first ones are drawn at random, the same for every trial, and a larger
+    share holds a smaller one.
+
+    Args:
+        rows: Rows of ``train``.
+        share: Above 0, at most 1.
+    """
+    n_taken = math.ceil(share * len(rows))
+    first = {row.get("label"): number for number, row in reversed(list(enumerate(rows)))}
+    return rows[:n_taken] + [rows[number] for number in sorted(first.values()) if number >= n_taken]
+
+
+def pad(column: Sequence[Sequence[int]], *, value: int, on_left: bool = False) -> Tensor:
+    """Pad rows of numbers to the longest: (n_rows, longest).
+
+    Args:
+        column: The numbers of each row.
+        value: What to pad with.
+        on_left: Whether padding stands before the numbers, as generation wants it.
+    """
+    longest = max(map(len, column))
+    padded = np.full((len(column), longest), value, dtype=np.int64)
+    for place, values in enumerate(column):
+        start = longest - len(values) if on_left else 0
+        padded[place, start : start + len(values)] = values
+    return torch.from_numpy(padded)
 
 
 def collate(tokens: Tokens, rows: NDArray[np.int64], *, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
-    """Make one batch, padded to its longest row.
+    """Make one batch, each input padded to its longest row.
 
     Args:
         tokens: The split.
-        rows: Rows of the batch, (n_batch,).
+        rows: Samples of the batch, (n_batch,).
         device: Where the batch goes.
 
     Returns:
-        Model inputs, each (n_batch, longest), and labels, (n_batch,).
+        Model inputs, each (n_batch, longest), and targets, (n_batch, ...).
     """
-    longest = int(tokens.lengths[rows].max())
-    inputs = {}
-    for name, column in tokens.columns.items():
-        padded = np.full((len(rows), longest), tokens.padding[name], dtype=np.int64)
-        for place, row in enumerate(rows):
-            values = column[row]
-            if tokens.pads_left:
-                padded[place, longest - len(values) :] = values
-            else:
-                padded[place, : len(values)] = values
-        inputs[name] = torch.from_numpy(padded).to(device)
-    return inputs, torch.from_numpy(tokens.labels[rows]).to(device)
+    inputs = {
+        name: pad([column[row] for row in rows], value=tokens.padding[name]).to(device)
+        for name, column in tokens.columns.items()
+    }
+    return inputs, torch.from_numpy(tokens.targets[rows]).to(device)
 
 
 def plan_epoch(
@@ -162,18 +154,3 @@ def plan_evaluation(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray
     """Plan the batches of an evaluation, the longest rows first: what does not fit in memory shows at once."""
     order = np.argsort(-lengths, kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-
-
-def class_weights(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.float32]:
-    """Weigh classes by n / (k * count), so that weights average 1 over the rows; an absent class weighs 0.
-
-    Args:
-        labels: Index of each row's label, (n_rows,).
-        n_classes: Classes of the task, k.
-
-    Returns:
-        Weights, (n_classes,).
-    """
-    counts = np.bincount(labels, minlength=n_classes)
-    weights = len(labels) / (n_classes * np.maximum(counts, 1))
-    return np.where(counts > 0, weights, 0.0).astype(np.float32)

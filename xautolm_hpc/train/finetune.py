@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
-from xautolm_hpc.catalogue import Model
 from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
-from xautolm_hpc.records import Task
 from xautolm_hpc.train.checkpoint import load_checkpoint, save_checkpoint
-from xautolm_hpc.train.data import Tokens, class_weights, n_epoch_steps, read_split, tokenise
+from xautolm_hpc.train.data import n_epoch_steps, read_rows, take_share
 from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.failures import TrialError
 from xautolm_hpc.train.heartbeat import Pulse
+from xautolm_hpc.train.kinds import build_task, refuse_unsupported
 from xautolm_hpc.train.loop import Bench, LoopState, evaluate, train
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
-from xautolm_hpc.train.pretrained import find_source, load_classifier, load_tokenizer
+from xautolm_hpc.train.pretrained import find_source, load_config, load_model, load_tokenizer
 from xautolm_hpc.train.recipe import Recipe, parse_recipe
 from xautolm_hpc.train.stop import StopRequestedError
+from xautolm_hpc.train.tasks import Setting
 from xautolm_hpc.train.watch import Progress, Watch
 
 SPLITS = ("train", "dev", "validation")
@@ -68,7 +68,7 @@ def finetune(inputs: Inputs, progress: Progress, *, watch: Watch, pulse: Pulse, 
         StopRequestedError: A signal asked to stop, and a checkpoint was written.
         TrialError: The trial ended in a way that :mod:`failures` names.
     """
-    _refuse_unsupported(inputs.plan.model, inputs.trial.task)
+    refuse_unsupported(inputs.trial.task.kind, inputs.plan.model)
     recipe = parse_recipe(inputs.plan.pipeline.method, inputs.plan.pipeline.params)
     with progress.load:
         accelerator = start_torch(inputs, recipe)
@@ -93,7 +93,7 @@ def finetune(inputs: Inputs, progress: Progress, *, watch: Watch, pulse: Pulse, 
     finally:
         energy.end()
         measure_gpu_memory(progress)
-    progress.metrics |= {"f1": scores.f1, "accuracy": scores.accuracy, "validation_loss": scores.loss}
+    progress.metrics |= scores.as_metrics()
 
 
 def start_torch(inputs: Inputs, recipe: Recipe) -> Accelerator:
@@ -134,34 +134,35 @@ def _precision(recipe: Recipe, *, has_gpu: bool) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
-def _refuse_unsupported(model: Model, task: Task) -> None:
-    """Refuse what is not built yet: other tasks than classification, other models than encoders."""
-    if task.kind != "text-classification":
-        raise TrialError("unsupported", f"tasks of kind {task.kind} are not trained yet; valid: text-classification")
-    if model.family != "encoder":
-        raise TrialError("unsupported", f"model {model.id} is a {model.family}; only encoders are trained yet")
-    if len(task.labels) < 2:
-        raise TrialError("unsupported", f"task {task.name} has {len(task.labels)} labels; expected at least 2")
-
-
 def _set_up(inputs: Inputs, recipe: Recipe, *, accelerator: Accelerator, progress: Progress, watch: Watch) -> Bench:
     """Load data and model and put all that training needs on the device."""
-    plan, task = inputs.plan, inputs.trial.task
+    plan = inputs.plan
     source = find_source(plan.model, plan.hf_home)
-    tokens = _load_tokens(inputs, recipe, tokenizer=load_tokenizer(source, plan.model))
-    classifier = load_classifier(
-        source,
-        plan.model,
-        labels=task.labels,
-        dropout_rate=recipe.dropout_rate,
-        deterministic=inputs.command.deterministic,
+    tokenizer = load_tokenizer(source, plan.model)
+    config = load_config(source, plan.model, dropout_rate=recipe.dropout_rate, tokenizer=tokenizer)
+    rows = {name: _read(inputs.trial, name) for name in SPLITS}
+    rows["train"] = take_share(rows["train"], recipe.train_share)
+    task = build_task(
+        Setting(
+            task=inputs.trial.task,
+            recipe=recipe,
+            tokenizer=tokenizer,
+            config=config,
+            family=plan.model.family,
+            # A length above the model's context would index positions that it does not have.
+            max_length=min(recipe.max_length, plan.model.context_length, tokenizer.model_max_length),
+            train_rows=rows["train"],
+        )
     )
-    model = apply_method(classifier, plan.pipeline.method, recipe=recipe).to(accelerator.device)
+    tokens = {name: task.tokenise(rows[name]) for name in SPLITS}
+    deterministic = inputs.command.deterministic
+    loaded = load_model(source, plan.model, auto_class=task.auto_class, config=config, deterministic=deterministic)
+    model = apply_method(loaded, plan.pipeline.method, recipe=recipe, has_new_head=task.has_new_head)
     n_steps = recipe.epochs * n_epoch_steps(
         len(tokens["train"]), batch_size=recipe.batch_size, accumulation=recipe.gradient_accumulation_steps
     )
     progress.n_steps = n_steps
-    optimizer = build_optimizer(model, recipe)
+    optimizer = build_optimizer(model.to(accelerator.device), recipe)
     scheduler = build_schedule(optimizer, recipe, n_steps=n_steps)
     prepared: tuple[nn.Module, Any] = accelerator.prepare(model, optimizer)
     return Bench(
@@ -171,30 +172,13 @@ def _set_up(inputs: Inputs, recipe: Recipe, *, accelerator: Accelerator, progres
         model=prepared[0],
         optimizer=prepared[1],
         scheduler=scheduler,
+        task=task,
         tokens=tokens,
-        loss_weights=_loss_weights(recipe, tokens["train"], n_classes=len(task.labels), device=accelerator.device),
         state=LoopState(),
         progress=progress,
         watch=watch,
     )
 
 
-def _load_tokens(inputs: Inputs, recipe: Recipe, *, tokenizer: Any) -> dict[str, Tokens]:
-    """Read and tokenise every split that a trial may see."""
-    trial = inputs.trial
-    # A length above the model's context would index positions that it does not have.
-    max_length = min(recipe.max_length, inputs.plan.model.context_length, tokenizer.model_max_length)
-    return {
-        name: tokenise(
-            read_split(Path(trial.data_dir), name, sha256=trial.sha256.get(name), labels=trial.task.labels),
-            tokenizer,
-            max_length=max_length,
-        )
-        for name in SPLITS
-    }
-
-
-def _loss_weights(recipe: Recipe, tokens: Tokens, *, n_classes: int, device: torch.device) -> Tensor | None:
-    if not recipe.class_weighted_loss:
-        return None
-    return torch.from_numpy(class_weights(tokens.labels, n_classes)).to(device)
+def _read(trial: TrialInput, name: str) -> list[dict[str, Any]]:
+    return read_rows(Path(trial.data_dir), name, sha256=trial.sha256.get(name))

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +16,13 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LRScheduler
 
 from xautolm_hpc.train.data import Tokens, collate, plan_epoch, plan_evaluation
 from xautolm_hpc.train.failures import TrialError
-from xautolm_hpc.train.metrics import Scores, score
+from xautolm_hpc.train.metrics import Scores
 from xautolm_hpc.train.recipe import Recipe
+from xautolm_hpc.train.tasks import LearningTask
 from xautolm_hpc.train.watch import Progress, Watch
 
 CHECKPOINT_INTERVAL_S = 60.0
@@ -40,7 +41,7 @@ class LoopState:
         loss_sum: Sum of the training loss over the samples of the current epoch.
         loss_samples: Samples in ``loss_sum``.
         best_epoch: Epoch of the best weights, from 1; 0 before the first evaluation.
-        best_f1: Macro-F1 on ``dev`` of that epoch; ``best_loss`` likewise, and ``best_train_loss`` on ``train``.
+        best_f1: F1 on ``dev`` of that epoch; ``best_loss`` likewise, and ``best_train_loss`` on ``train``.
         best_weights: Trainable parameters after that epoch, on the CPU.
         reference_f1: F1 that the next gain is measured from; ``reference_loss`` likewise.
         epochs_without_gain: Epochs since F1 last rose, or the loss last fell, by ``early_stopping_delta``.
@@ -73,8 +74,8 @@ class Bench:
         model: Model to train, on the device.
         optimizer: Its optimiser.
         scheduler: Learning rate of each optimiser step.
+        task: What is learnt: its loss, answers and scores.
         tokens: Split name -> its tokens.
-        loss_weights: Weight of each class, (n_classes,), on the device; ``None`` weighs all alike.
         state: Where training stands.
         progress: What the trial has done so far.
         watch: Ends the trial between steps.
@@ -86,8 +87,8 @@ class Bench:
     model: nn.Module
     optimizer: AcceleratedOptimizer
     scheduler: LRScheduler
+    task: LearningTask
     tokens: Mapping[str, Tokens]
-    loss_weights: Tensor | None
     state: LoopState
     progress: Progress
     watch: Watch
@@ -132,17 +133,18 @@ def evaluate(bench: Bench, split: str) -> Scores:
     """
     tokens = bench.tokens[split]
     batches = plan_evaluation(tokens.lengths, max(2 * bench.recipe.batch_size, MIN_EVALUATION_BATCH))
-    answers = []
+    answers: list[Any] = [None] * len(tokens)
     bench.model.eval()
     with torch.no_grad():
         for rows in batches:
             bench.watch.check()
-            inputs, _ = collate(tokens, rows, device=bench.accelerator.device)
-            answers.append(bench.model(**inputs).logits.float().cpu().numpy())
-    logits = np.concatenate(answers)  # (n_rows, n_classes)
-    if not np.isfinite(logits).all():
+            given = bench.task.answer(bench.model, tokens, rows=rows, device=bench.accelerator.device)
+            for row, answer in zip(rows, given, strict=True):
+                answers[row] = answer
+    scores = bench.task.score(tokens, answers)
+    if not math.isfinite(scores.loss):
         raise TrialError("diverged", f"answers on {split} are not finite after step {bench.progress.step}")
-    return score(logits, tokens.labels[np.concatenate(batches)])
+    return scores
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
@@ -171,14 +173,15 @@ def _epoch_steps(bench: Bench) -> list[list[NDArray[np.int64]]]:
 def _train_step(bench: Bench, batches: Sequence[NDArray[np.int64]]) -> None:
     """Do one optimiser step over one or several batches.
 
-    Each batch's loss is summed and divided by the samples of the whole step: the gradient is that of one large
+    Each batch's loss is summed and divided by the weight of the whole step: the gradient is that of one large
     batch, however the samples and their lengths fall into the small ones.
     """
     bench.model.train()
     n_samples = sum(len(rows) for rows in batches)
+    weight = float(sum(bench.tokens["train"].weights[rows].sum() for rows in batches))
     loss = torch.zeros((), device=bench.accelerator.device)
     for rows in batches:
-        loss += _backward(bench, rows, n_samples=n_samples)
+        loss += _backward(bench, rows, step_weight=weight)
     step_loss = float(loss.item())
     if not math.isfinite(step_loss):
         raise TrialError("diverged", f"the training loss is {step_loss} in step {bench.progress.step + 1}")
@@ -195,10 +198,9 @@ def _train_step(bench: Bench, batches: Sequence[NDArray[np.int64]]) -> None:
     bench.progress.n_samples += n_samples
 
 
-def _backward(bench: Bench, rows: NDArray[np.int64], *, n_samples: int) -> Tensor:
-    inputs, labels = collate(bench.tokens["train"], rows, device=bench.accelerator.device)
-    logits = bench.model(**inputs).logits.float()  # (n_batch, n_classes)
-    loss = cross_entropy(logits, labels, weight=bench.loss_weights, reduction="sum") / n_samples
+def _backward(bench: Bench, rows: NDArray[np.int64], *, step_weight: float) -> Tensor:
+    inputs, targets = collate(bench.tokens["train"], rows, device=bench.accelerator.device)
+    loss = bench.task.loss(bench.model, inputs, targets=targets) / step_weight
     bench.accelerator.backward(loss)
     return loss.detach()
 

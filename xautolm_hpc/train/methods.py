@@ -1,11 +1,18 @@
 """The methods of fine-tuning: which of a model's parameters are trained."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from xautolm_hpc.train.anatomy import Anatomy, dissect, parameters_in
 from xautolm_hpc.train.failures import TrialError
 from xautolm_hpc.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 ATTENTION_NAMES = ("attention", "attn")
 PEFT_INITS: dict[str, bool | str] = {
@@ -17,37 +24,40 @@ PEFT_INITS: dict[str, bool | str] = {
 """Our word -> PEFT's. ``none`` is the peer's for an argument left out, which is the default."""
 
 
-def apply_method(model: PreTrainedModel, method: str, *, recipe: Recipe) -> nn.Module:
+def apply_method(model: PreTrainedModel, method: str, *, recipe: Recipe, has_new_head: bool = True) -> nn.Module:
     """Freeze what a method leaves alone, or wrap the model in adapters.
 
-    The classification head (and pooler) is new, so every method trains it.
-
     Args:
-        model: A sequence classifier on the CPU.
-        method: ``full``, ``partial``, ``lora`` or ``head``.
+        model: The model with its head, on the CPU.
+        method: One of :data:`xautolm_hpc.space.METHODS`.
         recipe: Its hyperparameters.
+        has_new_head: Whether what comes after the blocks is new. Then every method trains it. A pretrained one,
+            that of a language model, is left alone by adapters and ``bitfit``.
 
     Returns:
         The model to train: the same, or PEFT's wrapper around it.
 
     Raises:
-        TrialError: The method is none of these, or the model has no blocks; kind ``unsupported``.
+        TrialError: The model has no blocks, or nothing in them that the method trains; kind ``unsupported``.
     """
     if method == "full":
         model.requires_grad_(True)
         return model
     anatomy = dissect(model)
     if method == "head":
-        return _train_only(model, anatomy.head)
+        return _train_only(parameters_in(model, anatomy.head), model)
     if method == "partial":
-        return _train_only(model, anatomy.blocks[-recipe.n_trainable_blocks :] + anatomy.head)
-    if method == "lora":
-        return _add_lora(model, anatomy, recipe=recipe)
-    raise TrialError("unsupported", f"method {method!r} is not trained yet")
+        return _train_only(parameters_in(model, anatomy.blocks[-recipe.n_trainable_blocks :] + anatomy.head), model)
+    new_head = anatomy.head if has_new_head else ()
+    if method == "bitfit":
+        return _train_only([*biases(model, anatomy.blocks), *parameters_in(model, new_head)], model)
+    from peft import get_peft_model  # half a second that the other methods need not wait
+
+    return get_peft_model(model, _adapter_config(model, method, anatomy=anatomy, recipe=recipe, head=new_head))
 
 
-def lora_targets(model: nn.Module, blocks: tuple[str, ...], *, which: str) -> list[str]:
-    """Name the linear layers inside the blocks that LoRA adapts.
+def linear_layers(model: nn.Module, blocks: tuple[str, ...], *, which: str) -> list[str]:
+    """Name the linear layers inside the blocks that an adapter changes.
 
     Args:
         model: The model.
@@ -61,32 +71,64 @@ def lora_targets(model: nn.Module, blocks: tuple[str, ...], *, which: str) -> li
         f"{block}.{name}"
         for block in blocks
         for name, module in model.get_submodule(block).named_modules()
-        if isinstance(module, nn.Linear)
+        if isinstance(module, nn.Linear | Conv1D)
         if which == "all-linear" or any(part in name.lower() for part in ATTENTION_NAMES)
     ]
     if not targets:
-        raise TrialError("unsupported", f"{type(model).__name__} has no linear layers for lora_targets = {which!r}")
+        raise TrialError("unsupported", f"{type(model).__name__} has no linear layers for targets = {which!r}")
     return targets
 
 
-def _train_only(model: nn.Module, modules: tuple[str, ...]) -> nn.Module:
+def biases(model: nn.Module, blocks: tuple[str, ...]) -> list[nn.Parameter]:
+    """List the biases inside the blocks, those of their norms too: what ``bitfit`` trains.
+
+    Raises:
+        TrialError: There are none, as in Llama; kind ``unsupported``.
+    """
+    found = [
+        parameter
+        for block in blocks
+        for name, parameter in model.get_submodule(block).named_parameters()
+        if name.rpartition(".")[2] == "bias"
+    ]
+    if not found:
+        raise TrialError("unsupported", f"{type(model).__name__} has no biases in its blocks for bitfit to train")
+    return found
+
+
+def _train_only(parameters: Sequence[nn.Parameter], model: nn.Module) -> nn.Module:
     model.requires_grad_(False)
-    for parameter in parameters_in(model, modules):
+    for parameter in parameters:
         parameter.requires_grad_(True)
     return model
 
 
-def _add_lora(model: PreTrainedModel, anatomy: Anatomy, *, recipe: Recipe) -> nn.Module:
-    """Wrap the blocks' linear layers in LoRA; PEFT trains and saves a copy of the head."""
-    from peft import LoraConfig, get_peft_model  # half a second that the other methods need not wait
+def _adapter_config(
+    model: nn.Module, method: str, *, anatomy: Anatomy, recipe: Recipe, head: tuple[str, ...]
+) -> "PeftConfig":
+    """Describe the adapters of the blocks' linear layers to PEFT, which trains and saves a copy of the head."""
+    from peft import IA3Config, LoraConfig
 
-    config = LoraConfig(
+    blocks = anatomy.blocks
+    if method == "ia3":
+        attention = linear_layers(model, blocks, which="attention")
+        inner = _last_inner_layers(model, blocks)
+        return IA3Config(target_modules=[*attention, *inner], feedforward_modules=inner, modules_to_save=list(head))
+    return LoraConfig(
         r=recipe.lora_r,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
         bias=recipe.lora_bias,  # type: ignore[arg-type]
         init_lora_weights=PEFT_INITS[recipe.init_lora_weights],  # type: ignore[arg-type]
-        target_modules=lora_targets(model, anatomy.blocks, which=recipe.lora_targets),
-        modules_to_save=list(anatomy.head),
+        use_dora=method == "dora",
+        modules_to_save=list(head),
+        target_modules=linear_layers(model, blocks, which=recipe.lora_targets),
     )
-    return get_peft_model(model, config)
+
+
+def _last_inner_layers(model: nn.Module, blocks: tuple[str, ...]) -> list[str]:
+    """Name each block's last linear layer outside attention: IA3 scales what goes into it."""
+    attention = {name for name in linear_layers(model, blocks, which="attention")}
+    every = [name for name in linear_layers(model, blocks, which="all-linear") if name not in attention]
+    last = {block: name for block in blocks for name in every if name.startswith(f"{block}.")}
+    return list(last.values())

@@ -1,4 +1,4 @@
-"""Scores of a classification."""
+"""The scores of a split, and those of a classification."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,24 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """How well a split was classified.
+    """How well a split was answered.
 
     Attributes:
-        f1: Macro-F1, 0..1.
-        accuracy: Share of rows classified right, 0..1.
-        loss: Mean cross-entropy, unweighted, in nats.
+        f1: The task's F1, 0..1: macro-F1, or the mean token F1 of the answers.
+        loss: Mean loss, unweighted, in nats.
+        accuracy: Share of rows classified right, 0..1; ``None`` for other tasks.
+        exact_match: Share of answers that equal a reference, 0..1; ``None`` for a classification.
     """
 
     f1: float
-    accuracy: float
     loss: float
+    accuracy: float | None = None
+    exact_match: float | None = None
+
+    def as_metrics(self) -> dict[str, float]:
+        """Give what is known as metrics of the split the trial is judged by."""
+        named = {"f1": self.f1, "accuracy": self.accuracy, "exact_match": self.exact_match}
+        return {name: value for name, value in named.items() if value is not None} | {"validation_loss": self.loss}
 
 
 def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], *, n_classes: int) -> float:
@@ -40,8 +47,8 @@ def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], *, n_classe
     return float(np.mean(2 * hits / np.maximum(involved, 1)))
 
 
-def score(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> Scores:
-    """Score the answers to a split.
+def score_classes(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> Scores:
+    """Score a classification of a split.
 
     Args:
         logits: Logits of each row, (n_rows, n_classes).

@@ -2,19 +2,15 @@
 
 import errno
 import importlib.util
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+import transformers
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from xautolm_hpc.catalogue import Model
@@ -26,9 +22,14 @@ DROPOUT_FIELDS = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
     "dropout",
+    "dropout_rate",
     "attention_dropout",
+    "activation_dropout",
     "embedding_dropout",
     "mlp_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
     "pooler_dropout",
     "seq_classif_dropout",
     "classifier_dropout",
@@ -80,50 +81,64 @@ def find_source(model: Model, hf_home: str | None) -> Source:
 
 
 def load_tokenizer(source: Source, model: Model) -> Any:
-    """Load a model's tokeniser.
+    """Load a model's tokeniser; one without a token to pad with pads with that which ends a text.
 
     Raises:
-        TrialError: Its files are missing, kind ``data_unavailable``, or it has no token to pad with, kind
-            ``unsupported``.
+        TrialError: Its files are missing, kind ``data_unavailable``, or it has neither token, or does not say where
+            its tokens stand in a text, kind ``unsupported``.
     """
     tokenizer = _load(AutoTokenizer.from_pretrained, source, model=model)
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        tokenizer.pad_token = tokenizer.eos_token  # masks, not this token, say what is padding
     if tokenizer.pad_token_id is None:
         raise TrialError("unsupported", f"the tokeniser of model {model.id} has no token to pad with")
+    if not tokenizer.is_fast:
+        raise TrialError("unsupported", f"the tokeniser of model {model.id} has no fast version, tokenizer.json")
     return tokenizer
 
 
-def load_classifier(
-    source: Source,
-    model: Model,
-    *,
-    labels: Sequence[str],
-    dropout_rate: float | None,
-    deterministic: bool,
-) -> PreTrainedModel:
-    """Load a model with a fresh classification head, in single precision on the CPU.
+def load_config(source: Source, model: Model, *, dropout_rate: float | None, tokenizer: Any) -> PretrainedConfig:
+    """Load a model's configuration, cut to the blocks that are kept.
 
     Args:
         source: Where its files lie.
         model: The model, as in the catalogue.
-        labels: Label names in index order.
         dropout_rate: Dropout of every part, 0..1; ``None`` keeps the model's own.
-        deterministic: Whether attention avoids fused kernels, whose gradients vary from run to run.
+        tokenizer: Its tokeniser: the model must know the token that pads.
 
     Raises:
-        TrialError: Files are missing, kind ``data_unavailable``, or the architecture cannot classify or has no
-            dropout to set, kind ``unsupported``.
+        TrialError: Files are missing, kind ``data_unavailable``, or there is no dropout to set, kind
+            ``unsupported``.
     """
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    # Its report of a fresh head and unused blocks is what we asked for.
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     config = _load(AutoConfig.from_pretrained, source, model=model)
-    config.num_labels = len(labels)
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: number for number, label in enumerate(labels)}
+    if getattr(config, "pad_token_id", 0) is None:
+        config.pad_token_id = tokenizer.pad_token_id
     if model.keep_layers is not None:
         config.num_hidden_layers = model.keep_layers
     if dropout_rate is not None:
         apply_dropout(config, dropout_rate)
+    return config
+
+
+def load_model(
+    source: Source, model: Model, *, auto_class: str, config: PretrainedConfig, deterministic: bool
+) -> PreTrainedModel:
+    """Load a model with the head of a task, in single precision on the CPU.
+
+    Args:
+        source: Where its files lie.
+        model: The model, as in the catalogue.
+        auto_class: Class of transformers that knows the head.
+        config: Its configuration, the labels set.
+        deterministic: Whether attention avoids fused kernels, whose gradients vary from run to run.
+
+    Raises:
+        TrialError: Files are missing, kind ``data_unavailable``, or the architecture has no such head, kind
+            ``unsupported``.
+    """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # Its report of a fresh head and unused blocks is what we asked for.
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     options = {
         "config": config,
         "dtype": torch.float32,
@@ -132,12 +147,20 @@ def load_classifier(
         **({"attn_implementation": "eager"} if deterministic else {}),
     }
     try:
-        return _load(AutoModelForSequenceClassification.from_pretrained, source, model=model, **options)
+        return _load(getattr(transformers, auto_class).from_pretrained, source, model=model, **options)
     except ValueError as error:
         if "Unrecognized configuration class" not in str(error):
             raise
-        text = f"model {model.id}: architecture {config.model_type!r} has no sequence classification"
+        head = " ".join(re.findall("[A-Z][a-z0-9]*", auto_class.removeprefix("AutoModelFor"))).lower()
+        text = f"model {model.id}: architecture {config.model_type!r} has no head for {head}"
         raise TrialError("unsupported", text) from error
+
+
+def name_labels(config: PretrainedConfig, labels: Sequence[str]) -> None:
+    """Tell a model its classes, so that its exported folder answers with their names."""
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: number for number, label in enumerate(labels)}
 
 
 def apply_dropout(config: PretrainedConfig, rate: float) -> None:

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from xautolm_hpc.records import Value
+from xautolm_hpc.space import METHODS
 from xautolm_hpc.train.failures import TrialError
-
-METHODS = ("full", "partial", "lora", "head")
 
 IGNORED = ("num_workers", "model_save", "fan_in_fan_out")
 """The peer's parameters that change nothing here: all data is in memory, the head is always trained and saved, and
@@ -34,13 +33,14 @@ class Recipe:
         early_stopping_patience: Epochs without a gain on ``dev`` after which training ends.
         early_stopping_delta: Rise of macro-F1, or fall of the loss, that counts as a gain, 0..1.
         class_weighted_loss: Whether rare classes weigh more.
+        train_share: Share of the rows of ``train`` that are used, above 0..1.
         use_mixed_precision: Whether the GPU computes in half precision.
         n_trainable_blocks: Blocks trained, from the top, by ``partial``.
-        lora_r: Rank of LoRA.
-        lora_alpha: Scale of LoRA.
-        lora_dropout: Dropout before LoRA, 0..1.
+        lora_r: Rank of LoRA and DoRA.
+        lora_alpha: Their scale.
+        lora_dropout: Dropout before them, 0..1.
         lora_bias: ``none``, ``lora_only`` or ``all``.
-        lora_targets: ``attention`` or ``all-linear``: linear layers of the blocks that LoRA adapts.
+        lora_targets: ``attention`` or ``all-linear``: linear layers of the blocks that they adapt.
         init_lora_weights: ``default``, ``gaussian``, ``pissa`` or ``none``.
     """
 
@@ -59,6 +59,7 @@ class Recipe:
     early_stopping_patience: int = 2
     early_stopping_delta: float = 0.001
     class_weighted_loss: bool = False
+    train_share: float = 1.0
     use_mixed_precision: bool = True
     n_trainable_blocks: int = 1
     lora_r: int = 8
@@ -119,18 +120,21 @@ _COMMON = {
     "early_stopping_patience": _whole(1),
     "early_stopping_delta": _real(0, 1),
     "class_weighted_loss": _BOOL,
+    "train_share": _real(0, 1, open_low=True),
     "use_mixed_precision": _BOOL,
+}
+_LORA = {
+    "lora_r": _whole(1),
+    "lora_alpha": _whole(1),
+    "lora_dropout": _real(0, 0.99),
+    "lora_bias": _one_of("none", "lora_only", "all"),
+    "lora_targets": _one_of("attention", "all-linear"),
+    "init_lora_weights": _one_of("default", "gaussian", "pissa", "none"),
 }
 _OWN: Mapping[str, Mapping[str, _Rule]] = {
     "partial": {"n_trainable_blocks": _whole(1), "num_trainable_layers": _whole(1)},
-    "lora": {
-        "lora_r": _whole(1),
-        "lora_alpha": _whole(1),
-        "lora_dropout": _real(0, 0.99),
-        "lora_bias": _one_of("none", "lora_only", "all"),
-        "lora_targets": _one_of("attention", "all-linear"),
-        "init_lora_weights": _one_of("default", "gaussian", "pissa", "none"),
-    },
+    "lora": _LORA,
+    "dora": _LORA,
 }
 
 
@@ -138,7 +142,7 @@ def parse_recipe(method: str, params: Mapping[str, Value]) -> Recipe:
     """Check hyperparameters and bring the peer's names to ours.
 
     Args:
-        method: One of :data:`METHODS`.
+        method: One of :data:`xautolm_hpc.space.METHODS`.
         params: Parameter name -> value, of either preset.
 
     Raises:
@@ -146,7 +150,7 @@ def parse_recipe(method: str, params: Mapping[str, Value]) -> Recipe:
             needs is missing; kind ``unsupported``.
     """
     if method not in METHODS:
-        raise TrialError("unsupported", f"method {method!r} is not trained yet; valid: {', '.join(METHODS)}")
+        raise TrialError("unsupported", f"unknown method {method!r}; valid: {', '.join(METHODS)}")
     rules = {**_COMMON, **_OWN.get(method, {})}
     kept = {name: value for name, value in params.items() if name not in IGNORED}
     for name, value in kept.items():

@@ -1,0 +1,120 @@
+"""Text classification: one label for each text, from the logits of a new head."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from xautolm_hpc.train.data import Tokens, collate
+from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.metrics import Scores, score_classes
+from xautolm_hpc.train.pretrained import name_labels
+from xautolm_hpc.train.tasks import Setting, encode, padding_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classification:
+    """Text classification, of models of every family.
+
+    A text is padded on the right: decoders place their tokens from the left, and answer at the last real one.
+
+    Attributes:
+        labels: Label name -> its index.
+        tokenizer: The model's tokeniser.
+        max_length: Tokens of a text at most.
+        class_weights: Weight of each class in the loss, (n_classes,); ``None`` weighs all alike.
+    """
+
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    has_new_head: ClassVar[bool] = True
+    labels: dict[str, int]
+    tokenizer: Any
+    max_length: int
+    class_weights: Tensor | None
+
+    def tokenise(self, rows: Sequence[dict[str, Any]]) -> Tokens:
+        """Turn texts into token ids and labels into their indices.
+
+        Raises:
+            TrialError: A label is none of the task's; kind ``data_unavailable``.
+        """
+        columns = encode(self.tokenizer, [row["text"] for row in rows], max_length=self.max_length)
+        padding = padding_of(self.tokenizer)
+        return Tokens(
+            columns=columns,
+            padding={name: padding[name] for name in columns},
+            targets=label_indices(rows, self.labels),
+            lengths=np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64),
+            weights=np.ones(len(rows), dtype=np.int64),
+            facts=(),
+        )
+
+    def loss(self, model: nn.Module, inputs: dict[str, Tensor], *, targets: Tensor) -> Tensor:
+        """Sum the cross-entropy over the batch."""
+        logits = model(**inputs).logits.float()  # (n_batch, n_classes)
+        weight = None if self.class_weights is None else self.class_weights.to(logits.device)
+        return cross_entropy(logits, targets, weight=weight, reduction="sum")
+
+    def answer(
+        self, model: nn.Module, tokens: Tokens, *, rows: NDArray[np.int64], device: torch.device
+    ) -> Sequence[NDArray[np.float32]]:
+        """Give the logits of each text, (n_classes,)."""
+        inputs, _ = collate(tokens, rows, device=device)
+        return list(model(**inputs).logits.float().cpu().numpy())
+
+    def score(self, tokens: Tokens, answers: Sequence[Any]) -> Scores:
+        """Give macro-F1, accuracy and the unweighted loss."""
+        return score_classes(np.stack(answers), tokens.targets)
+
+
+def build_classification(setting: Setting) -> Classification:
+    """Prepare text classification.
+
+    Raises:
+        TrialError: The task has fewer than two labels, kind ``unsupported``; a label of train is none of the
+            task's, kind ``data_unavailable``.
+    """
+    task = setting.task
+    if len(task.labels) < 2:
+        raise TrialError("unsupported", f"task {task.name} has {len(task.labels)} labels; expected at least 2")
+    labels = {label: number for number, label in enumerate(task.labels)}
+    weights = None
+    if setting.recipe.class_weighted_loss:
+        weights = torch.from_numpy(class_weights(label_indices(setting.train_rows, labels), len(labels)))
+    name_labels(setting.config, task.labels)
+    setting.tokenizer.padding_side = "right"
+    return Classification(
+        labels=labels, tokenizer=setting.tokenizer, max_length=setting.max_length, class_weights=weights
+    )
+
+
+def label_indices(rows: Sequence[dict[str, Any]], labels: dict[str, int]) -> NDArray[np.int64]:
+    """Look the index of each row's label up, (n_rows,).
+
+    Raises:
+        TrialError: A label is none of the task's; kind ``data_unavailable``.
+    """
+    unknown = sorted({str(row["label"]) for row in rows} - set(labels))
+    if unknown:
+        raise TrialError("data_unavailable", f"the data has the label {unknown[0]!r}; the task has {list(labels)}")
+    return np.array([labels[row["label"]] for row in rows], dtype=np.int64)
+
+
+def class_weights(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.float32]:
+    """Weigh classes by n / (k * count), so that weights average 1 over the rows; an absent class weighs 0.
+
+    Args:
+        labels: Index of each row's label, (n_rows,).
+        n_classes: Classes of the task, k.
+
+    Returns:
+        Weights, (n_classes,).
+    """
+    counts = np.bincount(labels, minlength=n_classes)
+    weights = len(labels) / (n_classes * np.maximum(counts, 1))
+    return np.where(counts > 0, weights, 0.0).astype(np.float32)

@@ -1,0 +1,34 @@
+"""The kinds of task that are trained, and with which models."""
+
+from collections.abc import Callable, Mapping
+
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.train.classification import build_classification
+from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.tasks import LearningTask, Setting
+
+BUILDERS: Mapping[str, Callable[[Setting], LearningTask]] = {"text-classification": build_classification}
+FAMILIES: Mapping[str, tuple[str, ...]] = {"text-classification": ("encoder", "decoder", "seq2seq")}
+"""Kind of task -> families of models that can learn it."""
+
+
+def build_task(setting: Setting) -> LearningTask:
+    """Prepare a task for training.
+
+    Raises:
+        TrialError: The task cannot be learnt so, or its data is not what it says.
+    """
+    return BUILDERS[setting.task.kind](setting)
+
+
+def refuse_unsupported(kind: str, model: Model) -> None:
+    """Refuse a kind of task that is not trained, or not with this model.
+
+    Raises:
+        TrialError: It is so; kind ``unsupported``.
+    """
+    if kind not in BUILDERS:
+        raise TrialError("unsupported", f"tasks of kind {kind} are not trained yet; valid: {', '.join(BUILDERS)}")
+    if model.family not in FAMILIES[kind]:
+        valid = ", ".join(FAMILIES[kind])
+        raise TrialError("unsupported", f"model {model.id} is a {model.family}; {kind} is trained with: {valid}")
