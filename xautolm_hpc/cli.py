@@ -68,7 +68,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"xautolm-hpc {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_run, _add_status, _add_logs, _add_cancel, _add_report, _add_priors, _add_models, add_store):
+    for add in (
+        _add_run, _add_plan, _add_status, _add_logs, _add_cancel, _add_report, _add_priors, _add_models, add_store,
+        _add_doctor,
+    ):  # fmt: skip
         add(verbs.add_parser)
     return parser
 
@@ -78,19 +81,19 @@ AddParser = Callable[..., argparse.ArgumentParser]
 
 def _add_run(add_parser: AddParser) -> None:
     """Describe ``run``."""
-    parser = _verb(add_parser, "run", text="run a search, or go on with one: the same command resumes it")
-    parser.add_argument("search", help="the search file (TOML)")
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace a value of the search file, for instance --set budget.generations=3; may be repeated",
-    )
-    parser.add_argument("--runs-dir", default="runs", help="folder of run folders (default: %(default)s)")
+    parser = _search_verb(add_parser, "run", text="run a search, or go on with one: the same command resumes it")
     parser.add_argument("--fork", metavar="NEWNAME", help="begin a new search with this name and these settings")
     parser.add_argument("--quiet", action="store_true", help="no progress view, only results and errors")
+    parser.add_argument(
+        "--skip-job-check", action="store_true", help="send no short job first to check what a node of the cluster sees"
+    )
+
+
+def _add_plan(add_parser: AddParser) -> None:
+    """Describe ``plan``."""
+    text = "show what run would do first: profile, prior, pipelines, batch scripts; submits nothing, leaves nothing"
+    parser = _search_verb(add_parser, "plan", text=text)
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_status(add_parser: AddParser) -> None:
@@ -124,9 +127,37 @@ def _add_models(add_parser: AddParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _add_doctor(add_parser: AddParser) -> None:
+    """Describe ``doctor``."""
+    parser = _verb(add_parser, "doctor", text="check whether searches can run here; exit status 4 with findings")
+    parser.add_argument("profile", nargs="?", help="the cluster profile (TOML); without one, this machine is checked")
+    parser.add_argument("--job", action="store_true", help="also send one short job: what a node sees, a training step")
+    parser.add_argument("--runs-dir", default="runs", help="folder of run folders (default: %(default)s)")
+    parser.add_argument(
+        "--time-limit-min", type=float, default=60.0, metavar="MIN", help="trial.time_limit_min to check (default: 60)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _verb(add_parser: AddParser, name: str, *, text: str) -> argparse.ArgumentParser:
     parser = add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.set_defaults(module=name)
+    return parser
+
+
+def _search_verb(add_parser: AddParser, name: str, *, text: str) -> argparse.ArgumentParser:
+    """Describe a verb that takes a search file."""
+    parser = _verb(add_parser, name, text=text)
+    parser.add_argument("search", help="the search file (TOML)")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace a value of the search file, for instance --set budget.generations=3; may be repeated",
+    )
+    parser.add_argument("--runs-dir", default="runs", help="folder of run folders (default: %(default)s)")
     return parser
 
 

@@ -1,6 +1,7 @@
 """What a search is run with, and the user's settings in the words of the steps."""
 
 import getpass
+import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -48,7 +49,6 @@ class Setup:
         space: The search space that the search file describes.
         run_dir: The run folder, created.
         run_id: UUID of the run.
-        changes: What is set otherwise than when the run was last worked on, a line each.
         launcher: Starts and watches jobs.
         clock: Time.
         watcher: Is shown the run.
@@ -72,7 +72,6 @@ class Setup:
     hf_home: str | None
     redact: Callable[[str], str]
     n_interrupts: Callable[[], int]
-    changes: tuple[str, ...] = ()
 
     def limits(self) -> Limits:
         """Give the budget in seconds and joules."""
@@ -197,7 +196,20 @@ class Inputs:
             SpaceError: The search file describes no space.
         """
         search = load_search(search_path, settings)
-        profile = load_profile(Path(search.profile) if search.profile else None)
+        return cls.of(search, load_profile(Path(search.profile) if search.profile else None), environ=environ)
+
+    @classmethod
+    def of(cls, search: SearchFile, profile: ClusterProfile, *, environ: Mapping[str, str]) -> "Inputs":
+        """Put together what was read already.
+
+        Args:
+            search: The search file.
+            profile: The cluster profile.
+            environ: The person's environment.
+
+        Raises:
+            SpaceError: The search file describes no space.
+        """
         return cls(
             search=search,
             profile=profile,
@@ -299,5 +311,23 @@ def make_launcher(profile: ClusterProfile, environ: Mapping[str, str], *, clock:
         return LocalLauncher(profile.local.n_slots, clock, python=profile.driver_python, n_gpus=len(gpus))
     if shutil.which("sbatch", path=environ.get("PATH")) is None:
         raise InputError("launcher = 'slurm', but there is no sbatch on PATH; run on a login node of the cluster")
+    return slurm_launcher(profile, clock=clock, since=since)
+
+
+def slurm_launcher(
+    profile: ClusterProfile, *, clock: Clock, since: float, node_checks: tuple[str, ...] = ()
+) -> SlurmLauncher:
+    """Make the launcher of a profile that wants Slurm, whether or not there is one here.
+
+    Args:
+        profile: The cluster profile.
+        clock: Time.
+        since: When the run began, seconds since the epoch.
+        node_checks: Lines of shell that every job runs first, before Slurm opens a file on the node.
+    """
     written = profile.slurm.model_dump(exclude={"poll_s"})
-    return SlurmLauncher(SlurmOptions(**written), clock, since=since, python=profile.driver_python)
+    options = SlurmOptions(**written)
+    if node_checks:
+        nowhere = {"output": os.devnull, "error": os.devnull}
+        options = replace(options, node_checks=node_checks, options={**options.options, **nowhere})
+    return SlurmLauncher(options, clock, since=since, python=profile.driver_python)

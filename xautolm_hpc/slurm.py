@@ -22,6 +22,9 @@ FIXED = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
 SQUEUE, SACCT = "squeue", "sacct"
 SQUEUE_FORMAT = "%i|%j|%T|%N|%r"
 SACCT_FORMAT = "JobID,JobName,State,ExitCode,NodeList,End,Reason"
+NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
+"""Commands no search on a cluster can do without."""
+
 IDS_A_CALL = 500
 """Ids on one command line: far below the kernel's limit on its length."""
 
@@ -87,6 +90,10 @@ class Slurm:
     def __init__(self, environ: Mapping[str, str] | None = None, *, timeout_s: float = 60.0) -> None:
         self.environ = clean_environment(os.environ if environ is None else environ)
         self.timeout_s = timeout_s
+
+    def missing_commands(self) -> list[str]:
+        """List the commands a search needs that are not on PATH."""
+        return [name for name in NEEDED if shutil.which(name, path=self.environ.get("PATH")) is None]
 
     def squeue(self, names: Iterable[str]) -> list[JobRow] | None:
         """List the jobs of some names that the controller remembers, ended ones included (a few minutes)."""
@@ -156,6 +163,31 @@ class Slurm:
         if not job_id or not re.fullmatch(r"\d+(;.*)?", job_id[0]):
             raise LaunchError(f"sbatch answered {completed.stdout!r}, expected a job id")
         return job_id[0].partition(";")[0]
+
+    def test_only(self, script_path: Path, exports: Mapping[str, str]) -> tuple[bool, str]:
+        """Ask whether Slurm would take a batch script, and when it would start; submits nothing.
+
+        Args:
+            script_path: The script.
+            exports: Variables for sbatch itself, as in :meth:`sbatch`.
+
+        Returns:
+            Whether it would be taken, and Slurm's words.
+        """
+        completed = self._run(["sbatch", "--test-only", str(script_path)], exports)
+        if isinstance(completed, str):
+            return False, f"sbatch {completed}"
+        words = completed.stderr.strip() or completed.stdout.strip()
+        return completed.returncode == 0, words.removeprefix("sbatch: ")
+
+    def exit_status(self, job_id: str) -> int | None:
+        """Ask the controller how a job's script ended; ``None`` if it runs, was forgotten, or was killed.
+
+        Args:
+            job_id: ``123`` or ``123_4``.
+        """
+        found = re.search(r"\bExitCode=(\d+):(\d+)", self._ask(["scontrol", "show", "job", job_id]) or "")
+        return int(found[1]) if found and found[2] == "0" else None
 
     def _ask(self, argv: list[str]) -> str | None:
         completed = self._run(argv, {})

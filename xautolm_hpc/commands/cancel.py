@@ -11,7 +11,6 @@ from xautolm_hpc.history import History
 from xautolm_hpc.jobdir import RunDir, find_end, find_run
 from xautolm_hpc.jobs import known_submission
 from xautolm_hpc.ledger import read_ledger
-from xautolm_hpc.resume import began_at
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -27,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         load_profile(Path(profile_path) if profile_path else None),
         arguments.environ,
         clock=SystemClock(),
-        since=began_at(run_dir),
+        since=run_dir.run_path.stat().st_mtime,
     )
     for name, jobs in open_jobs.items():
         known = {path: job_id for path, job_id in jobs.items() if job_id is not None}

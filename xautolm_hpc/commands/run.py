@@ -2,18 +2,21 @@
 
 import argparse
 import signal
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 
-from xautolm_hpc import report
+from xautolm_hpc import doctor, report
 from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.driver import run_search
 from xautolm_hpc.driver_setup import Inputs, make_launcher
+from xautolm_hpc.errors import ConfigError, LaunchError
+from xautolm_hpc.finding import Finding
 from xautolm_hpc.jobdir import RunDir
-from xautolm_hpc.resume import began_at, open_run
+from xautolm_hpc.resume import open_run
 from xautolm_hpc.view import RunFacts, Watcher
 
 NO_SUCCESS, STOPPED = 3, 1
@@ -29,19 +32,51 @@ def run(arguments: argparse.Namespace) -> int:
     inputs.check()
     search, clock = inputs.search, SystemClock()
     run_dir = RunDir((Path(arguments.runs_dir) / search.name).resolve())
+    _check_site(inputs, run_dir, skips_job=arguments.skip_job_check, say=console.print)
     run_dir.create()
-    stale_s = inputs.profile.patience.lease_stale_s
-    settings = search.model_dump(mode="json")
-    run_id, changes = open_run(run_dir, settings, source=search_path, clock=clock, lease_stale_s=stale_s)
-    launcher = make_launcher(inputs.profile, arguments.environ, clock=clock, since=began_at(run_dir))
+    run_id, changes = open_run(run_dir, search.model_dump(mode="json"), source=search_path, clock=clock)
+    since = run_dir.run_path.stat().st_mtime
+    launcher = make_launcher(inputs.profile, arguments.environ, clock=clock, since=since)
     with report.choose_view(console, quiet=arguments.quiet) as watcher, _Interrupts(watcher, run_dir) as interrupts:
+        for change in changes:
+            watcher.say(f"changed since the search began: {change}")
         setup = inputs.setup(
             run_dir, run_id, launcher=launcher, clock=clock, watcher=watcher, n_interrupts=interrupts.count
         )
-        facts = run_search(replace(setup, changes=tuple(changes)))
+        facts = run_search(setup)
     report.print_report(report.summarise(facts), console)
     console.print(f"report: {run_dir.report_dir}", markup=False)
     return _exit_status(facts)
+
+
+def _check_site(inputs: Inputs, run_dir: RunDir, *, skips_job: bool, say: Callable[[str], None]) -> None:
+    """Refuse to begin what could not run; once for a profile, a short job shows that a node can run trials.
+
+    A search that is under way is gone on with whatever the cluster says at this moment.
+
+    Raises:
+        ConfigError: The profile does not fit the cluster.
+        LaunchError: The short job failed.
+    """
+    runs_dir = run_dir.path.parent
+    with doctor.runs_folder(runs_dir):
+        site = doctor.Site.look(inputs, runs_dir)
+        if not run_dir.run_path.exists():
+            failed = doctor.failures(doctor.examine(site, doctor.BEFORE_A_RUN))
+            if failed:
+                raise ConfigError(_told(f"{inputs.search.profile or 'this machine'} cannot run this search", failed))
+        key = doctor.job_check_key(inputs.profile)
+        if skips_job or not site.is_slurm or doctor.recall_job_check(runs_dir, key):
+            return
+        say("once for this profile, a short job checks what a node sees (without it: --skip-job-check)")
+        failed = doctor.failures(doctor.check_job(site, say=say))
+        if failed:
+            raise LaunchError(_told("a node cannot run trials; nothing was submitted but this check", failed))
+        doctor.remember_job_check(runs_dir, key, now=SystemClock().now())
+
+
+def _told(head: str, failed: Sequence[Finding]) -> str:
+    return "\n".join([f"{head}:", *(f"  {f.check}: {f.found}. Remedy: {f.remedy}" for f in failed)])
 
 
 def _exit_status(facts: RunFacts) -> int:

@@ -26,7 +26,7 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
     console.print(harmless(f"Report of {summary['run']['name']}", "bold"))
     for section in report_sections(summary):
         if section.on_screen:
-            _print_section(section, console)
+            print_section(section, console)
 
 
 def print_prior(prior: Mapping[str, Any], console: Console) -> None:
@@ -37,7 +37,7 @@ def print_prior(prior: Mapping[str, Any], console: Console) -> None:
         console: Where to.
     """
     for section in prior_sections(summarise_prior(prior)):
-        _print_section(section, console)
+        print_section(section, console)
 
 
 def harmless(text: str, style: str = "") -> Text:
@@ -45,7 +45,13 @@ def harmless(text: str, style: str = "") -> Text:
     return Text(one_line(text), style=style)
 
 
-def _print_section(section: Section, console: Console) -> None:
+def print_section(section: Section, console: Console) -> None:
+    """Print one section of a report.
+
+    Args:
+        section: The section.
+        console: Where to.
+    """
     console.print()
     console.print(Text(section.title, style="bold cyan"))
     if section.facts:

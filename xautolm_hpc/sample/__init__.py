@@ -13,6 +13,7 @@ update        the fittest trials draw the distribution to themselves
 from xautolm_hpc.sample.constraints import Allowance, Constraint, build_constraints, first_refusal
 from xautolm_hpc.sample.draw import draw_pipeline, training_seed
 from xautolm_hpc.sample.duration import measured_slowness
+from xautolm_hpc.sample.estimates import checkpoint_bytes
 from xautolm_hpc.sample.feasibility import FeasibilityReport, check_feasible, infeasible_message
 from xautolm_hpc.sample.fitting import Room, fit_execution
 from xautolm_hpc.sample.generation import Drawn, draw_generation, not_drawn_before
@@ -27,6 +28,7 @@ __all__ = [
     "Room",
     "build_constraints",
     "check_feasible",
+    "checkpoint_bytes",
     "draw_generation",
     "draw_pipeline",
     "first_refusal",

@@ -145,6 +145,17 @@ def _token_bytes(pipeline: Pipeline, model: Model, *, length: float, is_half: bo
     return per_block * n_blocks
 
 
+def checkpoint_bytes(pipeline: Pipeline, model: Model) -> float:
+    """Estimate a checkpoint: what is trained, its best state so far and the optimiser's states.
+
+    Args:
+        pipeline: The pipeline.
+        model: Its model.
+    """
+    state_bytes = OPTIMISER_BYTES.get(str(pipeline.params.get("optimizer", "adamw")), 0)
+    return (4 + 4 + state_bytes) * n_trained_parameters(pipeline, model)
+
+
 def _kept_blocks(pipeline: Pipeline, model: Model) -> float:
     """Count the blocks whose activations are kept; frozen ones below the first trained one keep none."""
     match pipeline.method:

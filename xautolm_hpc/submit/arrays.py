@@ -38,6 +38,7 @@ class SlurmOptions:
         wckey: Workload characterisation key; ``None`` gives none.
         options: Further options of sbatch by their long names; ``True`` for those without a value.
         max_parallel: Elements of one array that run at the same time.
+        node_checks: Lines of shell that every job runs first; one that ends the script ends the job.
     """
 
     account: str | None = None
@@ -50,6 +51,7 @@ class SlurmOptions:
     wckey: str | None = None
     options: Mapping[str, str | int | bool] = field(default_factory=dict)
     max_parallel: int = 256
+    node_checks: tuple[str, ...] = ()
 
 
 class ArrayExecutor(SlurmExecutor):
@@ -136,7 +138,7 @@ def sbatch_parameters(submission: Submission, options: SlurmOptions, *, exports:
         "cpus_per_task": resources.n_cpus,
         "array_parallelism": options.max_parallel,
         "wckey": options.wckey,
-        "setup": SETUP,
+        "setup": [*options.node_checks, *SETUP],
         "srun_args": ["--export=ALL"],  # without it srun would take the script's --export and drop what it sets
         "additional_parameters": {name: value for name, value in {**further, **options.options}.items() if value},
     }

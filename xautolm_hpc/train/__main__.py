@@ -11,7 +11,10 @@ from pathlib import Path
 
 from xautolm_hpc.train.stop import StopFlag
 
-COMMANDS = {"trial": "train one pipeline; reads command.json, task.json and pipeline.json, writes outcome.json"}
+COMMANDS = {
+    "trial": "train one pipeline; reads command.json, task.json and pipeline.json, writes outcome.json",
+    "test": "test whether trials can run here; writes check.json",
+}
 USAGE_EXIT_STATUS = 2
 
 
@@ -34,7 +37,20 @@ def main(arguments: Sequence[str]) -> int:
     restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
     _declare_ready(attempt_dir)
     _prepare_environment()
+    if arguments[0] == "test":
+        return _run_test(attempt_dir)
     return _run_trial(attempt_dir, restart=restart, stop=stop)
+
+
+def _run_test(attempt_dir: Path) -> int:
+    from xautolm_hpc.train.selftest import run_test
+
+    promised = os.environ.get("SLURM_GPUS_ON_NODE", "")
+    return run_test(
+        attempt_dir,
+        visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        n_promised_gpus=int(promised) if promised.isdecimal() else 0,
+    )
 
 
 def _usage(arguments: Sequence[str]) -> str:

@@ -1,0 +1,67 @@
+"""``plan`` shows what ``run`` would do, and leaves nothing behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.commands.stub_site import LOCAL, write_stub_search
+from xautolm_hpc import cli
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.jobdir import PIPELINE
+
+GPU_NODE = """
+[job]
+n_gpus = 1
+[system]
+n_cpu_cores = 8
+ram_gb = 64
+n_gpus = 4
+gpu_name = "A100"
+gpu_memory_gb = 40
+gpu_capability = 8.0
+"""
+
+
+def test_a_run_draws_the_pipelines_its_plan_showed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = str(write_stub_search(tmp_path))
+    runs = ["--runs-dir", str(tmp_path / "runs")]
+
+    status = cli.main(["plan", search, *runs, "--json"])
+    plan = json.loads(capsys.readouterr().out)
+    there = {path.name for path in tmp_path.iterdir()}
+    assert cli.main(["run", search, *runs, "--quiet"]) == 0
+
+    drawn = {
+        int(path.parent.parent.name.removeprefix("trial-")): read_json(path)
+        for path in (tmp_path / "runs" / "stub" / "gen-000").glob(f"trial-*/attempt-0/{PIPELINE}")
+    }
+    assert status == 0
+    assert there == {"rows.jsonl", "worker", "site.toml", "search.toml", "go"}
+    assert {trial.pop("trial"): trial for trial in plan["trials"]} == drawn
+    assert len(drawn) == 4
+
+
+def test_a_plan_is_made_for_the_node_the_profile_describes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = str(write_stub_search(tmp_path, profile=LOCAL + GPU_NODE))
+
+    status = cli.main(["plan", search, "--runs-dir", str(tmp_path / "runs")])
+
+    said = capsys.readouterr().out
+    assert status == 0
+    assert "8 cores, 64 GiB, 1 x A100" in said
+    assert "Pipelines of generation 0" in said
+    assert "Peak" in said
+
+
+def test_data_that_cannot_be_learnt_from_is_told_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = str(write_stub_search(tmp_path))
+    (tmp_path / "rows.jsonl").write_text('{"text": "one", "label": "yes"}\n')
+
+    status = cli.main(["plan", search, "--runs-dir", str(tmp_path / "runs")])
+
+    assert status == 2
+    assert "holds one class only, 'yes'" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

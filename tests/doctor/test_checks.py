@@ -1,0 +1,172 @@
+"""Each check says what it found and what to do about it."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doctor.sites import make_site
+from xautolm_hpc.config import ClusterProfile
+from xautolm_hpc.doctor import CHECKS, cluster, examine, folder
+from xautolm_hpc.doctor.cluster import limit_s
+from xautolm_hpc.doctor.memory import FILE_NAME, job_check_key, recall_job_check, remember_job_check
+from xautolm_hpc.errors import ConfigError, RunFolderError
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("infinite", float("inf")),
+        ("UNLIMITED", float("inf")),
+        ("45", 2700),
+        ("30:00", 1800),
+        ("2:00:00", 7200),
+        ("1-00:00:00", 86_400),
+        ("3-12", 302_400),
+        ("1-02:30", 95_400),
+    ],
+)
+def test_slurms_time_limits_are_read(text: str, seconds: float) -> None:
+    assert limit_s(text) == seconds
+
+
+def test_what_is_no_time_limit_is_refused() -> None:
+    with pytest.raises(ConfigError, match="Slurm says 'soon' where a time limit was expected"):
+        limit_s("soon")
+
+
+@pytest.mark.parametrize(
+    ("check", "profile", "found"),
+    [
+        (cluster.check_partition, {"slurm": {"partition": "gpus"}}, "there is no partition 'gpus'"),
+        (cluster.check_partition, {"slurm": {"partition": "cpu"}}, "'cpu' takes no jobs"),
+        (cluster.check_time_limit, {"job": {"queue_slack_min": 1440.0}}, "1500 min, partition 'gpu' allows 1440 min"),
+        (cluster.check_gres, {"slurm": {"gres": "gpu:h100:1"}}, "asks for gpu:h100:1, nodes of partition 'gpu' have"),
+        (cluster.check_gres, {"slurm": {"gres": "gpu:a100:5"}}, "asks for gpu:a100:5"),
+        (cluster.check_gres, {"job": {"n_gpus": 8}}, "asks for gpu:8"),
+        (cluster.check_node_size, {"job": {"n_cpus": 64}}, "asks for 64 cores"),
+        (cluster.check_node_size, {"job": {"memory_gb": 300.0}}, "and 300 GiB; nodes have 32 cores with 250 GiB"),
+        (folder.check_models, {"hf_home": "/nowhere"}, "`/nowhere` does not exist"),
+        (cluster.check_commands, {}, "there is no sbatch, squeue, scancel, scontrol, sinfo on PATH"),
+    ],
+)
+def test_what_keeps_jobs_from_running_is_a_failure_with_a_remedy(
+    tmp_path: Path, check: Any, profile: dict[str, Any], found: str
+) -> None:
+    (finding,) = check(make_site(tmp_path, **profile))
+
+    assert finding.level == "failure"
+    assert found in finding.found
+    assert finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("check", "profile"),
+    [
+        (cluster.check_partition, {}),
+        (cluster.check_time_limit, {}),
+        (cluster.check_gres, {"slurm": {"gres": "gpu:a100:4"}}),
+        (cluster.check_gres, {"slurm": {"gres": "gpu:2"}}),
+        (cluster.check_gres, {"job": {"n_gpus": 4}}),
+        (cluster.check_gres, {"slurm": {"partition": "cpu"}}),
+        (cluster.check_node_size, {"job": {"n_cpus": 32, "memory_gb": 250.0}}),
+        (cluster.check_min_job_age, {}),
+        (cluster.check_array_limit, {}),
+        (folder.check_operations, {}),
+        (folder.check_clock, {}),
+        (folder.check_space, {}),
+    ],
+)
+def test_what_is_as_it_should_be_is_ok(tmp_path: Path, check: Any, profile: dict[str, Any]) -> None:
+    (finding,) = check(make_site(tmp_path, **profile))
+
+    assert (finding.level, finding.remedy) == ("ok", ""), finding.found
+
+
+def test_a_controller_that_forgets_sooner_than_it_is_asked_is_a_warning(tmp_path: Path) -> None:
+    site = replace(make_site(tmp_path), settings={"MinJobAge": "20 sec"})
+
+    (finding,) = cluster.check_min_job_age(site)
+
+    assert finding.level == "warning"
+    assert "forgets ended jobs after 20 s, asked every 30 s" in finding.found
+    assert "slurm.poll_s to 10" in finding.remedy
+
+
+def test_a_silent_controller_is_a_failure_and_no_other_check_of_slurm_speaks(tmp_path: Path) -> None:
+    for name in ("sbatch", "squeue", "scancel", "scontrol", "sinfo"):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / name).chmod(0o700)
+    site = replace(make_site(tmp_path), settings=None, partitions=None)
+
+    found = [finding for check in CHECKS[:9] for finding in check(site)]
+
+    assert [finding.found for finding in found] == ["`scontrol show config` does not answer"]
+
+
+def test_an_interpreter_that_is_not_here_is_a_failure_only_where_trials_run_here(tmp_path: Path) -> None:
+    levels = [
+        folder.check_interpreters(make_site(tmp_path, launcher=launcher, worker_python="/nowhere/python"))[1].level
+        for launcher in ("local", "slurm")
+    ]
+
+    assert levels == ["failure", "warning"]
+
+
+def test_on_this_machine_alone_slurm_is_not_asked(tmp_path: Path) -> None:
+    site = replace(make_site(tmp_path, launcher="local"), settings=None, partitions=None)
+
+    checked = {finding.check for finding in examine(site)}
+
+    assert "run folder's file system" in checked
+    assert not checked & {"Slurm", "Slurm's commands", "accounting", "partition", "sbatch"}
+
+
+def test_checks_leave_nothing_in_the_folder_of_runs(tmp_path: Path) -> None:
+    examine(make_site(tmp_path))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_runs_that_was_made_for_the_checks_goes_again(tmp_path: Path) -> None:
+    with folder.runs_folder(tmp_path / "new"):
+        assert (tmp_path / "new").is_dir()
+
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_runs_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with (
+        pytest.raises(RunFolderError, match=r"file/runs` cannot be written: Not a directory. Give another"),
+        folder.runs_folder(tmp_path / "file" / "runs"),
+    ):
+        pass
+
+
+def test_a_job_check_is_remembered_until_profile_or_image_change(tmp_path: Path) -> None:
+    image = tmp_path / "worker.sif"
+    image.write_bytes(b"one")
+    profile = ClusterProfile.model_validate({"launcher": "slurm", "container": {"image": str(image)}})
+    patient = profile.model_copy(update={"patience": profile.patience.model_copy(update={"heartbeat_s": 5.0})})
+    elsewhere = profile.model_copy(update={"slurm": profile.slurm.model_copy(update={"partition": "gpu"})})
+    key = job_check_key(profile)
+    assert not recall_job_check(tmp_path, key)
+
+    remember_job_check(tmp_path, key, now=0.0)
+
+    assert recall_job_check(tmp_path, job_check_key(patient))
+    assert not recall_job_check(tmp_path, job_check_key(elsewhere))
+    os.utime(image, (1, 1))
+    assert not recall_job_check(tmp_path, job_check_key(profile))
+
+
+def test_a_damaged_memory_of_job_checks_knows_of_none(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("{")
+
+    assert not recall_job_check(tmp_path, "key")
+    remember_job_check(tmp_path, "key", now=0.0)
+    assert recall_job_check(tmp_path, "key")

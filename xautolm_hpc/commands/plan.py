@@ -1,0 +1,214 @@
+"""``plan``: what ``run`` would do first, without doing any of it."""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from xautolm_hpc import drawing, priors, report, sample
+from xautolm_hpc.clock import SystemClock
+from xautolm_hpc.config import ClusterProfile
+from xautolm_hpc.distribution import Distribution
+from xautolm_hpc.driver_setup import Inputs, Setup, make_launcher
+from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.errors import DataError
+from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, RunDir, TrialPlan, find_end
+from xautolm_hpc.launcher import Submission
+from xautolm_hpc.records import System, from_json, to_json
+from xautolm_hpc.slurm import Slurm
+from xautolm_hpc.submit.environment import wrapper_environment
+from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
+
+NO_RUN_ID = "0" * 8
+"""Stands in job names for the id that a run gets when it begins."""
+
+FINDINGS = 4
+TRIAL_FILES_BYTES = 2**16
+"""What a trial leaves besides checkpoints: its records and its logs."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Profile the data in a temporary folder, draw the first generation and show what would be submitted."""
+    inputs = Inputs.load(Path(arguments.search), tuple(arguments.settings), environ=arguments.environ)
+    inputs.check()
+    run_dir = RunDir((Path(arguments.runs_dir) / inputs.search.name).resolve())
+    exists = run_dir.run_path.exists()
+    clock = SystemClock()
+    setup = inputs.setup(
+        run_dir,
+        read_json(run_dir.run_path)["run_id"] if exists else NO_RUN_ID,
+        launcher=make_launcher(inputs.profile, arguments.environ, clock=clock, since=clock.now()),
+        clock=clock,
+        watcher=report.QuietView(),
+        n_interrupts=lambda: 0,
+    )
+    with tempfile.TemporaryDirectory(prefix="xautolm-plan-") as folder:
+        plan = {"run_exists": exists, **_make_plan(setup, inputs, folder=Path(folder))}
+    if arguments.json:
+        print(json.dumps(plan, indent=1))
+    else:
+        report.print_plan(plan, Console())
+    is_refused = any(not array["accepted"] for array in plan["arrays"])
+    return FINDINGS if is_refused or plan["disk"]["peak_bytes"] > plan["disk"]["free_bytes"] else 0
+
+
+def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
+    """Do in a temporary folder what a run does before its first trial."""
+    profile = _profile_here(setup, folder)
+    data_bytes = sum(path.stat().st_size for path in (folder / "data").iterdir())
+    prior = priors.prior_to_json(drawing.compute_prior(setup, profile))
+    slowness = drawing.measure_slowness(setup, profile)
+    constraints = drawing.build_constraints(setup, profile, slowness=slowness)
+    drawing.refuse_infeasible_space(setup, constraints)
+    distribution = Distribution.from_json(prior["distribution"], setup.space)
+    drawn = drawing.draw_generation(setup, distribution, constraints=constraints, known=[])
+    trials = {n: drawing.plan_trial(setup, n, profile=profile, pipeline=pipeline) for n, pipeline in drawn.pipelines}
+    return {
+        "name": setup.search.name,
+        "run_dir": str(setup.run_dir.path),
+        "task": to_json(profile.task),
+        "system": to_json(profile.system),
+        "notes": [*profile.notes, *_notes(setup.profile)],
+        "prior": prior,
+        "trials": [{"trial": n, **to_json(trial)} for n, trial in trials.items()],
+        "refusals": dict(drawn.refusals),
+        "resources": to_json(setup.resources()),
+        "n_parallel": _n_parallel(setup),
+        "disk": _disk(setup, list(trials.values()), data_bytes=data_bytes),
+        "arrays": _arrays(setup, inputs, trials=list(trials), folder=folder),
+    }
+
+
+def _profile_here(setup: Setup, folder: Path) -> ProfileResult:
+    """Profile the data in a child process on this machine; the system is what the cluster profile says of a node.
+
+    Raises:
+        DataError: The data cannot be learnt from, or the child died.
+    """
+    attempt_dir = folder / "profile"
+    attempt_dir.mkdir()
+    request = replace(setup.profile_request(), data_dir=str(folder / "data"), cache_dir=str(folder / "cache"))
+    command = setup.command("xautolm_hpc.profile")
+    write_json(attempt_dir / PROFILE, to_json(request))
+    write_json(attempt_dir / COMMAND, to_json(command))
+    is_here = shutil.which(command.argv[0], path=command.environment.get("PATH")) is not None
+    argv = command.argv if is_here else (sys.executable, "-m", "xautolm_hpc.profile")
+    ended = subprocess.run([*argv, str(attempt_dir)], env=dict(command.environment), cwd=attempt_dir, check=False)
+    end = find_end(attempt_dir)
+    if end is None:
+        raise DataError(f"profiling the data ended with status {ended.returncode}; its words stand above")
+    if end.outcome.status != "succeeded":
+        raise DataError(end.outcome.message or "the data cannot be profiled")
+    where = attempt_dir / PROFILE_RESULT
+    result = from_json(ProfileResult, read_json(where), where=str(where))
+    return replace(result, system=_planned_system(setup.profile, result.system))
+
+
+def _planned_system(profile: ClusterProfile, here: System) -> System:
+    """Say what a trial will find on its node: ``[system]``, with no more GPUs than a job asks for.
+
+    The local launcher's node is this machine; what ``[system]`` says is believed nevertheless.
+    """
+    said = profile.system
+    if profile.launcher == "local" and said == type(said)():
+        return here
+    n_gpus = profile.job.n_gpus if said.n_gpus is None else min(said.n_gpus, profile.job.n_gpus)
+    return System(
+        site=profile.site,
+        cluster=profile.cluster,
+        n_cpu_cores=said.n_cpu_cores,
+        ram_bytes=_bytes(said.ram_gb),
+        n_gpus=n_gpus,
+        gpu_name=said.gpu_name if n_gpus else None,
+        gpu_memory_bytes=_bytes(said.gpu_memory_gb) if n_gpus else None,
+        gpu_capability=said.gpu_capability if n_gpus else None,
+    )
+
+
+def _bytes(gibibytes: float | None) -> int | None:
+    return None if gibibytes is None else int(gibibytes * 2**30)
+
+
+def _notes(profile: ClusterProfile) -> list[str]:
+    """Say what of the plan rests on nothing."""
+    if profile.launcher == "slurm" and profile.system == type(profile.system)():
+        return ["the cluster profile has no [system], so memory and time are not estimated; a run measures the node"]
+    return []
+
+
+def _n_parallel(setup: Setup) -> int:
+    profile = setup.profile
+    return profile.local.n_slots if profile.launcher == "local" else profile.slurm.max_parallel
+
+
+def _disk(setup: Setup, trials: Sequence[TrialPlan], *, data_bytes: int) -> dict[str, int]:
+    """Estimate the most that the run folder holds at once.
+
+    Trials that run at once may each write a checkpoint beside their last one; what a trial leaves for good is small.
+    """
+    sizes = sorted((sample.checkpoint_bytes(trial.pipeline, trial.model) for trial in trials), reverse=True)
+    checkpoints = int(2 * sum(sizes[: _n_parallel(setup)]) + sum(sizes[_n_parallel(setup) :]))
+    limits, population = setup.limits(), setup.search.search.population
+    n_trials = limits.trials or (limits.generations or 1) * population
+    return {
+        "data_bytes": data_bytes,
+        "checkpoint_bytes": checkpoints,
+        "files_bytes": n_trials * TRIAL_FILES_BYTES,
+        "peak_bytes": data_bytes + checkpoints + n_trials * TRIAL_FILES_BYTES,
+        "free_bytes": shutil.disk_usage(_nearest_folder(setup.run_dir.path)).free,
+    }
+
+
+def _nearest_folder(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def _arrays(setup: Setup, inputs: Inputs, *, trials: Sequence[int], folder: Path) -> list[dict[str, Any]]:
+    """Write the batch scripts of the profile job and the first generation, and ask Slurm whether it takes them."""
+    launcher = setup.launcher
+    if not isinstance(launcher, SlurmLauncher):
+        return []
+    slurm, exports = Slurm(inputs.environ), wrapper_environment(inputs.environ)
+    planned = []
+    for number, submission in enumerate(_submissions(setup, trials)):
+        script_path = folder / f"{number}.sh"
+        script_path.write_text(launcher.sbatch_text(submission))
+        accepted, said = slurm.test_only(script_path, exports)
+        planned.append(
+            {
+                "name": submission.name,
+                "n_jobs": len(submission.attempt_dirs),
+                "script": script_path.read_text(),
+                "accepted": accepted,
+                "said": said,
+            }
+        )
+    return planned
+
+
+def _submissions(setup: Setup, trials: Sequence[int]) -> list[Submission]:
+    """Name the batches a new run submits first, in the run folder it will have."""
+    prefix, run_dir = f"xa-{setup.run_id[:8]}", setup.run_dir
+    profile_dir = run_dir.profile_attempt_dir(0)
+    return [
+        Submission(
+            name=f"{prefix}-profile-0",
+            folder=profile_dir.with_name(f"submission-{profile_dir.name}"),
+            attempt_dirs=(profile_dir,),
+            resources=setup.resources(),
+        ),
+        Submission(
+            name=f"{prefix}-g000-s0",
+            folder=run_dir.submission_dir(0, 0),
+            attempt_dirs=tuple(run_dir.attempt_dir(0, trial, attempt=0) for trial in trials),
+            resources=setup.resources(),
+        ),
+    ]

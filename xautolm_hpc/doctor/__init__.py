@@ -1,0 +1,90 @@
+"""Looks whether searches can run here, before one is submitted; ``run`` asks too.
+
+Each check is a small function from a :class:`Site` to findings, listed in :data:`CHECKS`; to add one, write it and
+list it::
+
+    site           what checks are given: the person's files, and what Slurm said when it was asked once
+    cluster        Slurm's commands, limits, partitions, GPUs, and whether sbatch takes the script
+    folder         the file system of the run folder, free space, clocks, interpreters, the cache of models
+    job            one short job: the node sees the folder and the interpreters, and one training step works
+    memory         which profiles had their job already
+"""
+
+from collections.abc import Callable, Sequence
+
+from xautolm_hpc.doctor import cluster, folder
+from xautolm_hpc.doctor.folder import runs_folder
+from xautolm_hpc.doctor.job import check_job
+from xautolm_hpc.doctor.memory import job_check_key, recall_job_check, remember_job_check
+from xautolm_hpc.doctor.site import Site, search_of_doctor
+from xautolm_hpc.finding import Finding
+
+Check = Callable[[Site], Sequence[Finding]]
+
+CHECKS: tuple[Check, ...] = (
+    cluster.check_commands,
+    cluster.check_accounting,
+    cluster.check_min_job_age,
+    cluster.check_array_limit,
+    cluster.check_partition,
+    cluster.check_time_limit,
+    cluster.check_gres,
+    cluster.check_node_size,
+    cluster.check_submission,
+    folder.check_operations,
+    folder.check_clock,
+    folder.check_space,
+    folder.check_quota,
+    folder.check_interpreters,
+    folder.check_models,
+    folder.check_counters,
+)
+
+
+BEFORE_A_RUN: tuple[Check, ...] = (
+    cluster.check_commands,
+    cluster.check_partition,
+    cluster.check_time_limit,
+    cluster.check_gres,
+    cluster.check_node_size,
+    cluster.check_submission,
+    folder.check_space,
+    folder.check_interpreters,
+    folder.check_models,
+)
+"""What ``run`` asks before it begins a search: whatever would refuse or break every job."""
+
+
+def failures(findings: Sequence[Finding]) -> list[Finding]:
+    """Pick what keeps searches from running.
+
+    Args:
+        findings: The findings.
+    """
+    return [finding for finding in findings if finding.level == "failure"]
+
+
+def examine(site: Site, checks: Sequence[Check] = CHECKS) -> list[Finding]:
+    """Make every check, in order.
+
+    Args:
+        site: What they are given.
+        checks: The checks.
+    """
+    return [finding for check in checks for finding in check(site)]
+
+
+__all__ = [
+    "BEFORE_A_RUN",
+    "CHECKS",
+    "Check",
+    "Site",
+    "check_job",
+    "examine",
+    "failures",
+    "job_check_key",
+    "recall_job_check",
+    "remember_job_check",
+    "runs_folder",
+    "search_of_doctor",
+]

@@ -1,0 +1,207 @@
+"""Checks of Slurm: its commands, its limits, and whether it takes the jobs of this profile."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from xautolm_hpc.doctor.site import Site
+from xautolm_hpc.errors import ConfigError
+from xautolm_hpc.finding import Finding, failure, ok, warning
+from xautolm_hpc.launcher import Submission
+from xautolm_hpc.slurm import Partition
+from xautolm_hpc.submit.environment import wrapper_environment
+
+ENDED_JOB_LOOKS = 2
+"""Polls within which an ended job should still be in squeue."""
+
+UNCLEAR = ("did not answer", "timed out", "unable to contact", "zero bytes")
+"""Words of sbatch that say nothing about the script."""
+
+UNLIMITED = ("infinite", "unlimited", "n/a")
+
+
+def check_commands(site: Site) -> list[Finding]:
+    """Look for Slurm's commands, and whether its controller answers."""
+    if not site.is_slurm:
+        return []
+    missing = site.slurm.missing_commands()
+    if missing:
+        return [
+            failure(
+                "Slurm's commands",
+                f"there is no {', '.join(missing)} on PATH",
+                remedy="work on a login node of the cluster, or load the site's Slurm module",
+            )
+        ]
+    if site.settings is None:
+        return [
+            failure(
+                "Slurm's controller",
+                "`scontrol show config` does not answer",
+                remedy="try again later or ask the cluster's support; SLURM_CONF says which cluster is asked",
+            )
+        ]
+    return [ok("Slurm", f"{site.settings.get('SLURM_VERSION', 'of unknown version')} answers")]
+
+
+def check_accounting(site: Site) -> list[Finding]:
+    """Ask sacct, which is the last to know how a job ended."""
+    if site.settings is None:
+        return []
+    if site.slurm.sacct(["xautolm-hpc-doctor"], since=0.0) is not None:
+        return [ok("accounting", "sacct answers")]
+    remedy = "if the site keeps no accounts, squeue must do: see the row MinJobAge, and slurm/site-no-accounting.toml"
+    return [warning("accounting", "sacct does not answer", remedy=remedy)]
+
+
+def check_min_job_age(site: Site) -> list[Finding]:
+    """Compare how long squeue remembers an ended job with how often it is asked."""
+    age_s = _leading_number((site.settings or {}).get("MinJobAge"))
+    if age_s is None:
+        return []
+    poll_s = site.profile.slurm.poll_s
+    if age_s >= ENDED_JOB_LOOKS * poll_s:
+        return [ok("MinJobAge", f"squeue remembers ended jobs for {age_s} s and is asked every {poll_s:g} s")]
+    remedy = f"set slurm.poll_s to {max(1, age_s // ENDED_JOB_LOOKS)} or less, unless sacct answers"
+    return [warning("MinJobAge", f"squeue forgets ended jobs after {age_s} s, asked every {poll_s:g} s", remedy=remedy)]
+
+
+def check_array_limit(site: Site) -> list[Finding]:
+    """Read how many jobs one array may hold."""
+    limit = _leading_number((site.settings or {}).get("MaxArraySize"))
+    if limit is None:
+        return []
+    return [ok("MaxArraySize", f"an array holds at most {limit} jobs; larger generations are split")]
+
+
+def check_partition(site: Site) -> list[Finding]:
+    """Look whether the partition is there and takes jobs."""
+    if not site.partitions:
+        return []
+    name, nodes = site.profile.slurm.partition, site.nodes()
+    known = sorted({kind.name for kind in site.partitions})
+    if not nodes:
+        found = "no partition is the default" if name is None else f"there is no partition {name!r}"
+        return [failure("partition", found, remedy=f"set slurm.partition to one of: {', '.join(known)}")]
+    if not any(kind.is_up for kind in nodes):
+        return [failure("partition", f"{nodes[0].name!r} takes no jobs", remedy="name another, or wait until it is up")]
+    n_nodes = sum(kind.n_nodes for kind in nodes)
+    limit = nodes[0].time_limit
+    words = "jobs of any length" if limit.lower() in UNLIMITED else f"jobs of up to {limit}"
+    return [ok("partition", f"{nodes[0].name}: {n_nodes} nodes, {words}")]
+
+
+def check_time_limit(site: Site) -> list[Finding]:
+    """Compare a job's time with the partition's limit."""
+    limits = [limit_s(kind.time_limit) for kind in site.nodes()]
+    if not limits:
+        return []
+    wanted_s, longest = site.resources().time_limit_s, max(limits)
+    if wanted_s <= longest:
+        return [ok("time limit", f"a job asks for {wanted_s / 60:g} min")]
+    found = f"a job asks for {wanted_s / 60:g} min, partition {site.nodes()[0].name!r} allows {longest / 60:g} min"
+    return [
+        failure(
+            "time limit", found, remedy="lower trial.time_limit_min or job.queue_slack_min, or name another partition"
+        )
+    ]
+
+
+def check_gres(site: Site) -> list[Finding]:
+    """Look whether the partition's nodes have the GPUs that a job asks for."""
+    nodes, wanted = site.nodes(), site.profile.slurm.gres
+    if not nodes:
+        return []
+    n_gpus = site.profile.job.n_gpus
+    if wanted is None and n_gpus == 0:
+        return [ok("GPUs", "a job asks for none")]
+    wanted = wanted or f"gpu:{n_gpus}"
+    offered = sorted({item for kind in nodes for item in _items(kind.gres)})
+    if any(_offers(item, part) for part in _items(wanted) for item in offered):
+        return [ok("GPUs", f"a job asks for {wanted}, nodes have {', '.join(offered)}")]
+    found = f"a job asks for {wanted}, nodes of partition {nodes[0].name!r} have {', '.join(offered) or 'none'}"
+    return [
+        failure("GPUs", found, remedy="set slurm.gres and job.n_gpus to what the nodes have, or name another partition")
+    ]
+
+
+def check_node_size(site: Site) -> list[Finding]:
+    """Compare cores and memory with the largest node."""
+    nodes, wanted = site.nodes(), site.resources()
+    if not nodes:
+        return []
+    wanted_mib = wanted.memory_bytes // 2**20
+    if any(_holds(kind, wanted.n_cpus, memory_mib=wanted_mib) for kind in nodes):
+        return [ok("node size", f"a job asks for {wanted.n_cpus} cores and {wanted_mib / 1024:g} GiB")]
+    has = ", ".join(sorted({f"{kind.n_cpus} cores with {kind.memory_mib / 1024:.0f} GiB" for kind in nodes}))
+    found = f"a job asks for {wanted.n_cpus} cores and {wanted_mib / 1024:g} GiB; nodes have {has}"
+    return [failure("node size", found, remedy="lower job.n_cpus or job.memory_gb")]
+
+
+def check_submission(site: Site) -> list[Finding]:
+    """Ask sbatch whether it takes the script of a job, without submitting it."""
+    if site.settings is None:
+        return []
+    launcher = site.slurm_launcher()
+    attempt_dir = site.runs_dir / "doctor" / "attempt-0"
+    submission = Submission(
+        name="xautolm-hpc-doctor", folder=attempt_dir.parent, attempt_dirs=(attempt_dir,), resources=site.resources()
+    )
+    with tempfile.TemporaryDirectory(prefix="xautolm-doctor-") as folder:
+        script_path = Path(folder) / "job.sh"
+        script_path.write_text(launcher.sbatch_text(submission))
+        accepted, said = site.slurm.test_only(script_path, wrapper_environment(site.inputs.environ))
+    words = " ".join(said.split())
+    if accepted:
+        return [ok("sbatch", words)]
+    if any(sign in words.lower() for sign in UNCLEAR):
+        return [warning("sbatch", words, remedy="try again later")]
+    return [failure("sbatch", words, remedy="see the rows above, [slurm] in the profile, and the site's documentation")]
+
+
+def limit_s(text: str) -> float:
+    """Read a time limit in Slurm's notation, in seconds: ``30:00``, ``2:00:00``, ``1-00:00:00``, ``infinite``.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if text.lower() in UNLIMITED:
+        return float("inf")
+    days, _, clock = text.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdecimal() for part in (*parts, days or "0")) or len(parts) > 3:
+        raise ConfigError(f"Slurm says {text!r} where a time limit was expected, for instance 1-00:00:00")
+    if days:
+        parts += ["0"] * (3 - len(parts))
+    elif len(parts) == 1:
+        parts = ["0", *parts, "0"]
+    hours, minutes, seconds = [0.0] * (3 - len(parts)) + [float(part) for part in parts]
+    return float(days or 0) * 86_400 + hours * 3600 + minutes * 60 + seconds
+
+
+def _leading_number(text: str | None) -> int | None:
+    words = (text or "").split()
+    return int(words[0]) if words and words[0].isdecimal() else None
+
+
+def _items(gres: str) -> list[str]:
+    """Split ``gpu:a100:4(S:0-1),lscratch:100`` at its commas, what stands in parentheses left out."""
+    return [item.partition("(")[0] for item in gres.split(",") if item]
+
+
+def _offers(offered: str, wanted: str) -> bool:
+    """Tell whether a node's resource ``gpu:a100:4`` can give ``gpu:a100:1``, ``gpu:a100`` or ``gpu:2``."""
+    name, *rest = offered.split(":")
+    wanted_name, *wanted_rest = wanted.split(":")
+    count = int(rest[-1]) if rest and rest[-1].isdecimal() else 1
+    kinds, wanted_kinds = _kinds(rest), _kinds(wanted_rest)
+    wanted_count = int(wanted_rest[-1]) if wanted_rest and wanted_rest[-1].isdecimal() else 1
+    return name == wanted_name and wanted_count <= count and (not wanted_kinds or wanted_kinds == kinds)
+
+
+def _kinds(parts: Sequence[str]) -> list[str]:
+    return [part for part in parts if not part.isdecimal()]
+
+
+def _holds(kind: Partition, n_cpus: int, *, memory_mib: int) -> bool:
+    return kind.n_cpus >= n_cpus and kind.memory_mib >= memory_mib

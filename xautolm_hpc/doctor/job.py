@@ -1,0 +1,204 @@
+"""One short job, sent the way trials are: does a node see what it must, and does one training step work?
+
+A node that does not see the run folder cannot write a word there. So the batch script itself, which Slurm carries,
+looks first, and tells by its exit status; the controller passes that on.
+"""
+
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from xautolm_hpc.doctor.folder import skew_finding
+from xautolm_hpc.doctor.site import Site
+from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.errors import InputError, LaunchError
+from xautolm_hpc.finding import Finding, failure, ok
+from xautolm_hpc.gather.ends import REMEDIES
+from xautolm_hpc.gather.evidence import read_tail
+from xautolm_hpc.jobdir import COMMAND, Exit, claim_path, exit_path, restarts, write_members
+from xautolm_hpc.launcher import JobState, Launcher, Submission
+from xautolm_hpc.records import from_json, to_json
+
+CHECK = "check.json"
+"""What ``python -m xautolm_hpc.train test`` writes: findings, and when."""
+
+JOB_TIME_S = 300.0
+STUCK_S = 60.0
+"""Seconds after which a reason that does not clear by waiting is believed."""
+
+NO_FOLDER, NO_WRITE, NO_DRIVER_PYTHON, NO_WORKER_PYTHON = 81, 82, 83, 84
+LONGEST_POLL_S = 5.0
+JOB = "job check"
+
+
+def check_job(site: Site, *, say: Callable[[str], None]) -> list[Finding]:
+    """Send a job of at most five minutes through the queue and tell what it found; its folder is removed after.
+
+    Args:
+        site: What checks are given.
+        say: Is told where the job is, in short lines.
+
+    Raises:
+        InputError: The profile wants Slurm and there is none.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=site.runs_dir))
+    try:
+        return _send(site, folder, say=say)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _send(site: Site, folder: Path, *, say: Callable[[str], None]) -> list[Finding]:
+    """Submit the job, wait for its end, cancel it if we are interrupted."""
+    attempt_dir = folder / "attempt-0"
+    launcher = site.launcher(node_checks=_node_checks(site, folder))
+    submission = _prepare(site, launcher, attempt_dir=attempt_dir)
+    try:
+        job_id = launcher.submit(submission)[attempt_dir]
+    except LaunchError as error:
+        return [failure(JOB, str(error), remedy="see [slurm] in the profile and `doctor` without --job")]
+    say(f"job {job_id} submitted")
+    try:
+        return _wait(site, launcher, submission=submission, job_id=job_id, say=say)
+    finally:
+        launcher.cancel([attempt_dir])
+
+
+def _prepare(site: Site, launcher: Launcher, *, attempt_dir: Path) -> Submission:
+    """Write what the job needs: the worker of a search here, told to test itself instead of training a trial."""
+    setup = site.setup(attempt_dir.parent, launcher)
+    setup.run_dir.data_dir.mkdir()
+    attempt_dir.mkdir()
+    command = replace(setup.command("xautolm_hpc.train", "test"), time_limit_s=JOB_TIME_S, wall_limit_s=JOB_TIME_S)
+    write_json(attempt_dir / COMMAND, to_json(command))
+    submission = Submission(
+        name=f"xautolm-hpc-doctor-{attempt_dir.parent.name.removeprefix('.doctor-')}",
+        folder=attempt_dir.parent / "submission-0",
+        attempt_dirs=(attempt_dir,),
+        resources=replace(setup.resources(), time_limit_s=JOB_TIME_S),
+    )
+    write_members(submission.folder, submission.attempt_dirs)
+    return submission
+
+
+def _node_checks(site: Site, folder: Path) -> tuple[str, ...]:
+    """Write the lines of shell that look on the node, before anything is started there."""
+    profile, quoted = site.profile, shlex.quote(str(folder))
+    lines = [f"[ -d {quoted} ] || exit {NO_FOLDER}", f"[ -w {quoted} ] || exit {NO_WRITE}"]
+    lines.append(f"command -v {shlex.quote(profile.driver_python)} >/dev/null || exit {NO_DRIVER_PYTHON}")
+    if profile.worker_python is not None:
+        lines.append(f"command -v {shlex.quote(profile.worker_python)} >/dev/null || exit {NO_WORKER_PYTHON}")
+    return tuple(lines)
+
+
+def _wait(
+    site: Site, launcher: Launcher, *, submission: Submission, job_id: str, say: Callable[[str], None]
+) -> list[Finding]:
+    """Look until the job has said what it found, or cannot any more."""
+    attempt_dir, told, stuck_since = submission.attempt_dirs[0], "", None
+    gone_since: float | None = None
+    while True:
+        found = _read_findings(attempt_dir)
+        if found is not None:
+            return found
+        state = launcher.poll([attempt_dir])[attempt_dir]
+        words = f"{state.state} {state.reason}".strip()
+        if words != told:
+            say(f"job {job_id}: {words}")
+            told = words
+        now = time.monotonic()
+        if not state.is_alive:
+            gone_since = now if gone_since is None else gone_since
+            ended = _explain_end(site, submission, state=state, job_id=job_id)
+            if ended is not None or now - gone_since >= site.profile.patience.outcome_grace_s:
+                return [ended or _unexplained(submission, state)]
+        stuck_since = (stuck_since or now) if _remedy(state) else None
+        if stuck_since is not None and now - stuck_since >= STUCK_S:
+            return [failure(JOB, f"the job waits for {state.reason!r}", remedy=_remedy(state) or "")]
+        time.sleep(min(LONGEST_POLL_S, site.profile.poll_s))
+
+
+def _read_findings(attempt_dir: Path) -> list[Finding] | None:
+    """Read what the job found; the folder is opened anew, past a file server's cache."""
+    if CHECK not in os.listdir(attempt_dir):  # noqa: PTH208 - opens the folder now
+        return None
+    path = attempt_dir / CHECK
+    said = read_json(path)
+    findings = [from_json(Finding, row, where=str(path)) for row in said["findings"]]
+    where = ok(JOB, f"ran on node {said['node']}, which sees the run folder and the interpreters")
+    skew = skew_finding("clock of the node", said["at"] - path.stat().st_mtime, other="the file server")
+    return [where, skew, *findings]
+
+
+def _explain_end(site: Site, submission: Submission, *, state: JobState, job_id: str) -> Finding | None:
+    """Say why a job ended without a finding, as soon as anything tells."""
+    attempt_dir = submission.attempt_dirs[0]
+    claimed = restarts(attempt_dir)
+    if claimed and exit_path(attempt_dir, claimed[-1]).exists():
+        return _worker_failure(attempt_dir, restart=claimed[-1])
+    if not site.is_slurm:
+        return None
+    status = site.slurm.exit_status(job_id) if state.exit_code is None else state.exit_code
+    return _node_failure(site, submission, status=status, node=state.node)
+
+
+def _node_failure(site: Site, submission: Submission, *, status: int | None, node: str | None) -> Finding | None:
+    """Say what the batch script did not find on the node."""
+    profile, where = site.profile, f"node {node}" if node else "the node"
+    shared = "must lie on a file system that the nodes share"
+    words = {
+        NO_FOLDER: (
+            "run folder",
+            f"`{site.runs_dir}` is not there on {where}",
+            f"it {shared}: give another --runs-dir",
+        ),
+        NO_WRITE: ("run folder", f"`{site.runs_dir}` cannot be written on {where}", "give another with --runs-dir"),
+        NO_DRIVER_PYTHON: (
+            "driver_python",
+            f"`{profile.driver_python}` cannot be run on {where}",
+            f"driver_python in the profile {shared}, readable for you there",
+        ),
+        NO_WORKER_PYTHON: (
+            "worker_python",
+            f"`{profile.worker_python}` cannot be run on {where}",
+            f"worker_python in the profile {shared}, readable for you there",
+        ),
+    }
+    if status not in words:
+        return None
+    check, found, remedy = words[status]
+    return failure(check, found, remedy=remedy)
+
+
+def _worker_failure(attempt_dir: Path, *, restart: int) -> Finding | None:
+    """Say with which words the worker ended; ``None`` while its findings may still come."""
+    path = exit_path(attempt_dir, restart)
+    try:
+        ended = from_json(Exit, read_json(path), where=str(path))
+    except (OSError, InputError):
+        return None
+    if ended.returncode == 0:
+        return None
+    lines = read_tail(attempt_dir / "stderr").splitlines()[-3:]
+    node = read_json(claim_path(attempt_dir, restart))["node"]
+    why = ended.message or f"ended with status {ended.returncode}: {' / '.join(lines) or 'without a word'}"
+    return failure(
+        "worker", f"on node {node}: {why}", remedy="install the worker's environment anew, see lock/README.md"
+    )
+
+
+def _unexplained(submission: Submission, state: JobState) -> Finding:
+    logs = sorted(submission.folder.glob("*.err"))
+    lines: Sequence[str] = [line for path in logs for line in read_tail(path).splitlines()][-3:]
+    found = f"the job ended as {state.state} {state.reason}".strip() + f": {' / '.join(lines) or 'it left no word'}"
+    return failure(JOB, found, remedy="the node could not start the job: look at driver_python and at the job's node")
+
+
+def _remedy(state: JobState) -> str | None:
+    head = state.reason.strip("()").partition(",")[0].partition("(")[0].strip()
+    return REMEDIES.get(head) if state.state == "PENDING" else None

@@ -1,0 +1,57 @@
+"""Which profiles had their job check already: one small file beside the runs."""
+
+import hashlib
+from pathlib import Path
+
+from xautolm_hpc import __version__
+from xautolm_hpc.clock import utc_text
+from xautolm_hpc.config import ClusterProfile
+from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.records import canonical_json
+
+FILE_NAME = ".job-checks.json"
+NOT_IN_KEY = {"patience", "system"}
+"""What of a profile changes nothing about whether a job can run."""
+
+
+def job_check_key(profile: ClusterProfile) -> str:
+    """Digest what a job check depends on: the profile, its image's file and this package's version."""
+    described = profile.model_dump(mode="json", exclude=NOT_IN_KEY)
+    image = None if profile.container is None else _stamp(Path(profile.container.image))
+    return hashlib.sha256(canonical_json([described, image, __version__]).encode()).hexdigest()
+
+
+def recall_job_check(runs_dir: Path, key: str) -> bool:
+    """Tell whether a job check of this key passed already; a damaged file knows of none."""
+    try:
+        return key in read_json(runs_dir / FILE_NAME)
+    except (OSError, InputError):
+        return False
+
+
+def remember_job_check(runs_dir: Path, key: str, *, now: float) -> None:
+    """Remember that a job check passed.
+
+    Args:
+        runs_dir: Folder of run folders.
+        key: What :func:`job_check_key` gave.
+        now: Seconds since the epoch.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    path = runs_dir / FILE_NAME
+    try:
+        known = read_json(path)
+    except (OSError, InputError):
+        known = {}
+    write_json(path, {**known, key: utc_text(now)})
+
+
+def _stamp(path: Path) -> list[int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]

@@ -1,0 +1,136 @@
+"""What checks are given."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xautolm_hpc.clock import SystemClock
+from xautolm_hpc.config import BudgetSection, ClusterProfile, DataSection, SearchFile, TaskSection, TrialSection
+from xautolm_hpc.driver_setup import Inputs, Setup, make_launcher, slurm_launcher
+from xautolm_hpc.jobdir import RunDir
+from xautolm_hpc.launcher import Launcher, Resources
+from xautolm_hpc.slurm import Partition, Slurm
+from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
+from xautolm_hpc.view import RunView
+
+DOCTOR = "doctor"
+
+
+class _Silence:
+    """A watcher that is told nothing worth showing."""
+
+    def show(self, view: RunView) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A person's files, and what Slurm said about the cluster.
+
+    Attributes:
+        inputs: Search file, cluster profile and environment.
+        runs_dir: Folder of run folders; it exists.
+        slurm: Slurm's commands.
+        settings: The controller's configuration, or ``None`` where it did not answer or is not asked.
+        partitions: Kinds of nodes in the partitions, or ``None`` likewise.
+    """
+
+    inputs: Inputs
+    runs_dir: Path
+    slurm: Slurm
+    settings: Mapping[str, str] | None = None
+    partitions: Sequence[Partition] | None = None
+
+    @classmethod
+    def look(cls, inputs: Inputs, runs_dir: Path) -> "Site":
+        """Ask Slurm, where the profile wants it, about itself.
+
+        Args:
+            inputs: Search file, cluster profile and environment.
+            runs_dir: Folder of run folders; it exists.
+        """
+        slurm = Slurm(inputs.environ)
+        is_slurm = inputs.profile.launcher == "slurm"
+        return cls(
+            inputs=inputs,
+            runs_dir=runs_dir,
+            slurm=slurm,
+            settings=slurm.settings() if is_slurm else None,
+            partitions=slurm.sinfo() if is_slurm else None,
+        )
+
+    @property
+    def profile(self) -> ClusterProfile:
+        """The cluster profile."""
+        return self.inputs.profile
+
+    @property
+    def is_slurm(self) -> bool:
+        """Whether jobs go to Slurm."""
+        return self.profile.launcher == "slurm"
+
+    def nodes(self) -> list[Partition]:
+        """List the kinds of nodes in the partition that jobs go to; empty if it is unknown or Slurm said nothing."""
+        name = self.profile.slurm.partition
+        return [kind for kind in self.partitions or [] if (kind.is_default if name is None else kind.name == name)]
+
+    def slurm_launcher(self, *, node_checks: tuple[str, ...] = ()) -> SlurmLauncher:
+        """Make the launcher that a search here would use, where jobs go to Slurm.
+
+        Args:
+            node_checks: Lines of shell that a job runs first.
+        """
+        clock = SystemClock()
+        return slurm_launcher(self.profile, clock=clock, since=clock.now(), node_checks=node_checks)
+
+    def launcher(self, *, node_checks: tuple[str, ...] = ()) -> Launcher:
+        """Make the launcher that a search here would use.
+
+        Args:
+            node_checks: Lines of shell that a Slurm job runs first.
+
+        Raises:
+            InputError: The profile wants Slurm and there is none.
+        """
+        if self.is_slurm:
+            return self.slurm_launcher(node_checks=node_checks)
+        clock = SystemClock()
+        return make_launcher(self.profile, self.inputs.environ, clock=clock, since=clock.now())
+
+    def resources(self) -> Resources:
+        """Give what one job of a search here asks for."""
+        return self.setup(self.runs_dir, self.launcher()).resources()
+
+    def setup(self, folder: Path, launcher: Launcher) -> Setup:
+        """Give what a search in a folder would be run with.
+
+        Args:
+            folder: Run folder.
+            launcher: Starts and watches jobs.
+        """
+        return self.inputs.setup(
+            RunDir(folder),
+            DOCTOR,
+            launcher=launcher,
+            clock=SystemClock(),
+            watcher=_Silence(),
+            n_interrupts=lambda: 0,
+        )
+
+
+def search_of_doctor(time_limit_min: float) -> SearchFile:
+    """Make a search that stands for any, where a person names only a cluster profile.
+
+    Args:
+        time_limit_min: Time limit of its trials, in minutes, above 0.
+    """
+    return SearchFile(
+        name=DOCTOR,
+        task=TaskSection(name=DOCTOR),
+        data=DataSection(path=DOCTOR),
+        budget=BudgetSection(trials=1),
+        trial=TrialSection(time_limit_min=time_limit_min),
+    )

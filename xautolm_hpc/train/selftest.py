@@ -1,0 +1,104 @@
+"""Whether trials can run on this node: imports, GPUs, counters of energy, one training step.
+
+``doctor --job`` and the first job of a profile start it where a trial would run. It needs neither data nor weights.
+"""
+
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+from xautolm_hpc import __version__
+from xautolm_hpc.durable import create_json
+from xautolm_hpc.finding import Finding, failure, ok, warning
+from xautolm_hpc.node import list_gpus, node_name
+from xautolm_hpc.records import to_json
+from xautolm_hpc.train.energy import open_energy_reader
+
+CHECK = "check.json"
+LIBRARIES = ("torch", "transformers", "peft", "accelerate")
+N_WORDS, N_TOKENS, N_TEXTS = 64, 16, 4
+
+
+def run_test(attempt_dir: Path, *, visible_gpus: str | None, n_promised_gpus: int) -> int:
+    """Test this node and write ``check.json``.
+
+    Args:
+        attempt_dir: The attempt folder.
+        visible_gpus: Value of CUDA_VISIBLE_DEVICES; ``None`` means all, "" none.
+        n_promised_gpus: GPUs that Slurm says it gave the job on this node.
+
+    Returns:
+        0; what is wrong stands in the file.
+    """
+    findings = [_imports()]
+    if findings[0].level == "ok":
+        findings += [_gpus(visible_gpus, n_promised_gpus), _energy(visible_gpus), _training_step()]
+    said = {"node": node_name(), "at": time.time(), "findings": [to_json(finding) for finding in findings]}
+    create_json(attempt_dir / CHECK, said)
+    return 0
+
+
+def _imports() -> Finding:
+    """Import what trials import; a library that breaks tells why."""
+    versions = []
+    for name in LIBRARIES:
+        try:
+            versions.append(f"{name} {import_module(name).__version__}")
+        except (ImportError, OSError, RuntimeError) as error:
+            found = f"`{sys.executable}`: {name} cannot be imported: {error}"
+            return failure(
+                "worker's imports", found, remedy="install the worker's environment anew, see lock/README.md"
+            )
+    return ok("worker's imports", f"xautolm_hpc {__version__}, {', '.join(versions)}")
+
+
+def _gpus(visible_gpus: str | None, n_promised: int) -> Finding:
+    """Compare the GPUs that the driver shows with those torch can use."""
+    import torch
+
+    gpus, driver, _ = list_gpus(visible_gpus)
+    n_usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if len(gpus) > n_usable:
+        found = f"the job has {len(gpus)} GPUs (driver {driver}), torch {torch.__version__} can use {n_usable}"
+        return failure(
+            "GPUs of the job", found, remedy="install the CUDA build of torch for this driver, see lock/README.md"
+        )
+    if n_promised > n_usable:
+        found = f"Slurm gave the job {n_promised} GPUs, torch can use {n_usable}"
+        return warning("GPUs of the job", found, remedy="look at the node's NVIDIA driver; trials run on CPU as it is")
+    return ok("GPUs of the job", ", ".join(sorted({gpu.name for gpu in gpus})) or "none")
+
+
+def _energy(visible_gpus: str | None) -> Finding:
+    """Say which counters of energy a trial can read here."""
+    with open_energy_reader(visible_gpus, shared=False) as reader:
+        if reader.source == "none":
+            return ok("energy counters of the node", "none can be read: energy is recorded as unknown")
+        return ok("energy counters of the node", f"{reader.source}, scope {reader.scope}")
+
+
+def _training_step() -> Finding:
+    """Take one optimiser step with a small encoder of random weights, on a GPU if there is one."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(
+        vocab_size=N_WORDS, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    began = time.monotonic()
+    try:
+        model: torch.nn.Module = BertForSequenceClassification(config)
+        model.to(device)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        tokens = torch.randint(0, N_WORDS, (N_TEXTS, N_TOKENS), device=device)
+        labels = torch.arange(N_TEXTS, device=device) % 2
+        loss = model(input_ids=tokens, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        value = float(loss)
+    except RuntimeError as error:
+        words = str(error).strip().splitlines()[0]
+        return failure("training step", f"on {device}: {words}", remedy="look at the node's GPU and driver")
+    return ok("training step", f"on {device}: loss {value:.3f} after {time.monotonic() - began:.1f} s")
