@@ -98,7 +98,7 @@ def test_settings_do_not_change_what_is_loaded_next(tmp_path: Path) -> None:
         ("search.epsilon=1.1", "`search.epsilon` = 1.1: expected less than or equal to 1"),
         ("search.selection=0", "`search.selection` = 0: expected greater than 0"),
         ("prior.min_alpha=0.1", "`prior.min_alpha` = 0.1: expected less than or equal to 0"),
-        ("prior.kind='knnn'", "`prior.kind` = 'knnn': expected 'uniform' or 'xautolm'"),
+        ("prior.kind='knnn'", "`prior.kind` = 'knnn': expected 'uniform', 'xautolm', 'knn' or 'evidence'"),
         ("prior.sites={here=2}", "`prior.sites.here` = 2: expected less than or equal to 1"),
         ("budget.wall_h=inf", "`budget.wall_h` = inf: expected a finite number"),
         ("budget.wall_h=nan", "`budget.wall_h` = nan: expected a finite number"),

@@ -102,9 +102,10 @@ class TrialSection(_Section):
 class PriorSection(_Section):
     """``[prior]``: how past experiences become the first distribution; names as in the paper."""
 
-    kind: Literal["uniform", "xautolm"] = "uniform"
+    kind: Literal["uniform", "xautolm", "knn", "evidence"] = "uniform"
     distance: Literal["euclidean", "cosine"] = "euclidean"
     beta_scale: Annotated[float, Field(ge=0)] = 1.0
+    k: Count = 25
     k_pos: Annotated[int, Field(ge=0)] = 10_000
     k_neg: Annotated[int, Field(ge=0)] = 10_000
     max_alpha: Share = 0.05
@@ -374,8 +375,7 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-EXPECTED = {"tuple_type": "an array", "model_type": "a table", "dict_type": "a table"}
-"""Pydantic's error type -> what was expected, in the words of TOML."""
+EXPECTED = {"tuple_type": "an array", "model_type": "a table", "dict_type": "a table"}  # in the words of TOML
 
 
 def _explain(section: type[BaseModel], error: Any, *, path: Path) -> str:

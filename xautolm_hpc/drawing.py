@@ -3,12 +3,13 @@
 The driver and ``plan`` both ask here, so that what is planned is what a run then draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from xautolm_hpc import priors, sample
 from xautolm_hpc.budget import trials_left
-from xautolm_hpc.distribution import Distribution
+from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.driver_setup import TRAINABLE_FAMILIES, Setup
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.execution import AS_DRAWN
@@ -28,8 +29,8 @@ def read_stores(setup: Setup) -> ExperienceTable:
     return ExperienceStore.read_tables([Path(path) for path in (store.path, *store.also_read)])
 
 
-def compute_prior(setup: Setup, profile: ProfileResult) -> priors.Prior:
-    """Turn past experiences into the distribution the search begins with.
+def prior_content(setup: Setup, profile: ProfileResult) -> dict[str, Any]:
+    """Turn past experiences into what the search begins with: the content of ``priors.json``.
 
     Args:
         setup: What the search is run with.
@@ -39,12 +40,13 @@ def compute_prior(setup: Setup, profile: ProfileResult) -> priors.Prior:
         StoreError: A store is damaged.
     """
     search = setup.search
-    return priors.compute_prior(
+    return priors.prior_content(
         read_stores(setup),
         setup.space,
         task=profile.task,
         system=profile.system,
         settings=priors.PriorSettings(objectives=search.search.objectives, **search.prior.model_dump()),
+        models=load_catalogue(),
     )
 
 
@@ -55,6 +57,24 @@ def measure_slowness(setup: Setup, profile: ProfileResult) -> float | None:
         StoreError: A store is damaged.
     """
     return sample.measured_slowness(read_stores(setup), setup.space, system=profile.system)
+
+
+def read_ranking(setup: Setup, profile: ProfileResult, *, content: Mapping[str, Any]) -> priors.Ranking | None:
+    """Rebuild what chooses among draws; ``None`` for a prior that leaves the draws alone.
+
+    Args:
+        setup: What the search is run with.
+        profile: The task and the system.
+        content: The content of ``priors.json``.
+
+    Raises:
+        InputError: The content belongs to another search space.
+    """
+    objectives = setup.search.search.objectives
+    scene = priors.make_scene(
+        setup.space, models=load_catalogue(), task=profile.task, system=profile.system, objectives=objectives
+    )
+    return priors.ranking_from_json(content, scene, where=str(setup.run_dir.prior_path))
 
 
 def build_constraints(
@@ -93,24 +113,23 @@ def refuse_infeasible_space(setup: Setup, constraints: Sequence[sample.Constrain
 
 
 def draw_generation(
-    setup: Setup, distribution: Distribution, *, constraints: Sequence[sample.Constraint], known: Sequence[Pipeline]
+    setup: Setup, proposal: sample.Proposal, *, constraints: Sequence[sample.Constraint], known: Sequence[Pipeline]
 ) -> sample.Drawn:
     """Draw the next generation.
 
     Args:
         setup: What the search is run with.
-        distribution: What the search believes by now.
+        proposal: What to draw from.
         constraints: What may refuse a pipeline.
         known: The pipelines of all earlier trials, in order.
     """
     search, first_trial = setup.search.search, len(known)
     n_trials = trials_left(setup.limits(), first_trial, population=search.population)
     return sample.draw_generation(
-        distribution,
+        proposal,
         setup.space,
         trials=range(first_trial, first_trial + n_trials),
         seed=search.seed,
-        epsilon=search.epsilon,
         constraints=[sample.not_drawn_before(known), *constraints],
     )
 

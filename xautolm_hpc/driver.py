@@ -10,7 +10,7 @@ from functools import reduce
 from itertools import count
 from pathlib import Path
 
-from xautolm_hpc import drawing, gather, priors, report, sample
+from xautolm_hpc import drawing, gather, report, sample
 from xautolm_hpc.attempts import Origin, needs_attempt, objectives_of, tidy
 from xautolm_hpc.budget import equal_failures, spent_limit
 from xautolm_hpc.distribution import Distribution
@@ -84,6 +84,8 @@ class Search:
             drawing.read_stores(self.setup)  # one that cannot be read is found out before the first job
         self.profile = self._profile()
         self.prior = self._compute_prior()
+        content = read_json(self.setup.run_dir.prior_path)
+        self.ranking = drawing.read_ranking(self.setup, self.profile, content=content)
         self.constraints = self._build_constraints()
         finish = self._run_generations()
         self._take_late_outcomes()
@@ -121,7 +123,7 @@ class Search:
         path = self.setup.run_dir.prior_path
         if not path.exists():
             self._enter("priors")
-            prior = priors.prior_to_json(drawing.compute_prior(self.setup, self.profile))
+            prior = drawing.prior_content(self.setup, self.profile)
             slowness = drawing.measure_slowness(self.setup, self.profile)
             write_json(path, {**prior, SLOWNESS: slowness})  # the stores may grow while the search goes on
         return Distribution.from_json(read_json(path)["distribution"], self.setup.space)
@@ -161,7 +163,7 @@ class Search:
     def _draw(self) -> str | None:
         """Draw a generation; says so if nothing is left to draw."""
         known = [trial.plan.pipeline for trial in self.history.trials.values()]
-        drawn = drawing.draw_generation(self.setup, self._distribution(), constraints=self.constraints, known=known)
+        drawn = drawing.draw_generation(self.setup, self._proposal(), constraints=self.constraints, known=known)
         plans = [drawing.plan_trial(self.setup, n, profile=self.profile, pipeline=p) for n, p in drawn.pipelines]
         self.journal.record(
             "drawn",
@@ -171,6 +173,16 @@ class Search:
             exhausted=drawn.exhausted,
         )
         return None if drawn.pipelines else self._reason_to_stop()
+
+    def _proposal(self) -> sample.Proposal:
+        """Say what the next generation is drawn from; a prior that ranks learns from all outcomes so far."""
+        trials = list(self.history.trials.values())
+        results = [(trial.plan.pipeline, trial.last.end.outcome) for trial in trials if trial.last.end is not None]
+        return sample.Proposal(
+            distribution=self._distribution(),
+            epsilon=self.setup.search.search.epsilon,
+            choose=None if self.ranking is None else self.ranking.after(results).choose,
+        )
 
     def _distribution(self) -> Distribution:
         """Recompute the search's model from the prior and the outcomes of all earlier generations."""

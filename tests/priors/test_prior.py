@@ -283,7 +283,7 @@ def test_a_summary_counts_what_was_weighed() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "magic"}, r"prior.kind: 'magic' is not valid; valid: uniform, xautolm"),
+        ({"kind": "magic"}, r"prior.kind: 'magic' is not valid; valid: uniform, xautolm, knn, evidence"),
         ({"distance": "hamming"}, r"prior.distance: 'hamming'.*valid: euclidean, cosine"),
         ({"utility": "best"}, r"prior.utility: 'best'.*logarithmic_front"),
         ({"objectives": ("accuracy",)}, r"search.objectives: accuracy: .*valid: f1"),

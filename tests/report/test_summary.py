@@ -6,6 +6,8 @@ import math
 import pytest
 
 from tests.report.facts import facts, failure, success
+from xautolm_hpc.report.prior_sections import prior_sections
+from xautolm_hpc.report.priors import summarise_prior
 from xautolm_hpc.report.summary import summarise
 from xautolm_hpc.view import Spent
 
@@ -152,7 +154,7 @@ def test_the_prior_is_set_against_uniform_most_probable_first() -> None:
 def test_a_prior_of_which_only_the_kind_is_known_is_summed_up_too() -> None:
     prior = summarise(facts([], prior={"kind": "uniform"}))["prior"]
 
-    assert prior == {"kind": "uniform", "counts": {}, "models": [], "methods": []}
+    assert prior == {"kind": "uniform", "counts": {}, "models": [], "methods": [], "forecast": {}}
 
 
 def test_a_summary_survives_json_also_with_values_that_json_has_no_word_for() -> None:
@@ -163,3 +165,17 @@ def test_a_summary_survives_json_also_with_values_that_json_has_no_word_for() ->
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert (summary["front"][0]["gpu_energy_j"], summary["front"][0]["queue_s"]) == (None, None)
     assert summary["margin"] is None
+
+
+def test_what_a_prior_forecasts_is_shown_by_model_and_method() -> None:
+    told = {"risk: memory": 0.25, "success": 0.75, "merit: f1": 0.5}
+    prior = {**PRIOR, "forecast": {"models": {"base": told, "tiny": {}}, "methods": {"full": told}}, "top": {}}
+
+    sections = {section.title: section for section in prior_sections(summarise_prior(prior))}
+
+    table = sections["Forecast: models"].table
+    assert table is not None
+    assert table.columns == ("Model", "Risk: memory", "Success", "Merit: f1")
+    assert table.rows == (("base", "0.25", "0.75", "0.50"),)
+    assert "Forecast: methods" in sections
+    assert "Forecast: models" not in {s.title for s in prior_sections(summarise_prior({**PRIOR, "top": {}}))}

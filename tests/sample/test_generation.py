@@ -1,8 +1,10 @@
 """Drawing a generation: exploration, refusals, short and exhausted generations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from tests.priors.builders import SPACE, a_model
@@ -10,7 +12,7 @@ from xautolm_hpc.catalogue import Model
 from xautolm_hpc.distribution import Distribution, uniform
 from xautolm_hpc.records import Pipeline
 from xautolm_hpc.sample.constraints import Constraint
-from xautolm_hpc.sample.generation import Drawn, draw_generation, not_drawn_before
+from xautolm_hpc.sample.generation import N_CANDIDATES, Drawn, Proposal, draw_generation, not_drawn_before
 from xautolm_hpc.space import Categorical, Method, Space
 
 TINY = Space("text-classification", (a_model(),), (Method("full", {"batch_size": Categorical((8, 16, 32))}),))
@@ -36,9 +38,8 @@ def _draw(
     distribution: Distribution, space: Space = SPACE, *, n: int = 10, first: int = 0, epsilon: float = 0.0,
     constraints: tuple[Constraint, ...] = (),
 ) -> Drawn:  # fmt: skip
-    return draw_generation(
-        distribution, space, trials=range(first, first + n), seed=5, epsilon=epsilon, constraints=constraints
-    )
+    proposal = Proposal(distribution=distribution, epsilon=epsilon)
+    return draw_generation(proposal, space, trials=range(first, first + n), seed=5, constraints=constraints)
 
 
 @pytest.mark.parametrize("n", [1, 4, 6, 10, 20])
@@ -100,3 +101,29 @@ def test_refusals_are_counted_under_the_first_constraint_that_refuses() -> None:
     drawn = _draw(uniform(SPACE), n=1, constraints=(OnlyModel("none"), OnlyModel("nothing either")))
 
     assert drawn == Drawn((), {"only_model": 1000}, exhausted=True)
+
+
+def test_a_chooser_takes_one_of_several_draws_that_may_run_but_explorers_are_left_alone() -> None:
+    seen: list[int] = []
+
+    def choose(pipelines: Sequence[Pipeline], rng: np.random.Generator) -> int:
+        seen.append(len(pipelines))
+        return max(range(len(pipelines)), key=lambda i: float(pipelines[i].params["learning_rate"]))
+
+    proposal = Proposal(distribution=uniform(SPACE), epsilon=0.2, choose=choose)
+    drawn = draw_generation(proposal, SPACE, trials=range(10), seed=5, constraints=(OnlyModel("wide"),))
+
+    plain = _draw(uniform(SPACE), constraints=(OnlyModel("wide"),))
+    assert seen == [N_CANDIDATES] * 8
+    assert drawn.pipelines[:2] == plain.pipelines[:2]
+    rates = [float(p.params["learning_rate"]) for _, p in drawn.pipelines]
+    assert min(rates[2:]) > 1e-3 / 2
+    assert all(p.model_id == "wide" for _, p in drawn.pipelines)
+
+
+def test_a_chooser_takes_what_there_is_when_little_is_left() -> None:
+    proposal = Proposal(distribution=uniform(TINY), epsilon=0.0, choose=lambda pipelines, rng: len(pipelines) - 1)
+
+    drawn = draw_generation(proposal, TINY, trials=range(5), seed=5, constraints=())
+
+    assert {pipeline.params["batch_size"] for _, pipeline in drawn.pipelines} == {8, 16, 32}

@@ -64,12 +64,17 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
     """Do in a temporary folder what a run does before its first trial."""
     profile = _profile_here(setup, folder)
     data_bytes = sum(path.stat().st_size for path in (folder / "data").iterdir())
-    prior = priors.prior_to_json(drawing.compute_prior(setup, profile))
+    prior = drawing.prior_content(setup, profile)
     slowness = drawing.measure_slowness(setup, profile)
     constraints = drawing.build_constraints(setup, profile, slowness=slowness)
     drawing.refuse_infeasible_space(setup, constraints)
-    distribution = Distribution.from_json(prior["distribution"], setup.space)
-    drawn = drawing.draw_generation(setup, distribution, constraints=constraints, known=[])
+    ranking = drawing.read_ranking(setup, profile, content=prior)
+    proposal = sample.Proposal(
+        distribution=Distribution.from_json(prior["distribution"], setup.space),
+        epsilon=setup.search.search.epsilon,
+        choose=None if ranking is None else ranking.choose,
+    )
+    drawn = drawing.draw_generation(setup, proposal, constraints=constraints, known=[])
     trials = {n: drawing.plan_trial(setup, n, profile=profile, pipeline=pipeline) for n, pipeline in drawn.pipelines}
     return {
         "name": setup.search.name,
@@ -77,7 +82,7 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
         "task": to_json(profile.task),
         "system": to_json(profile.system),
         "notes": [*profile.notes, *_notes(setup.profile)],
-        "prior": prior,
+        "prior": priors.shown(prior),
         "trials": [{"trial": n, **to_json(trial)} for n, trial in trials.items()],
         "refusals": dict(drawn.refusals),
         "resources": to_json(setup.resources()),

@@ -9,6 +9,7 @@ from xautolm_hpc import report
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import RunFolderError
 from xautolm_hpc.jobdir import find_run
+from xautolm_hpc.priors import shown
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -20,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
     if not run_dir.prior_path.exists():
         raise RunFolderError(f"`{run_dir.path}` has no prior yet: its profile job has not ended")
-    prior = read_json(run_dir.prior_path)
+    prior = shown(read_json(run_dir.prior_path))
     if arguments.json:
         print(json.dumps(prior, indent=1))
     else:

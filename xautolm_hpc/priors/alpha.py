@@ -55,9 +55,7 @@ def weigh(table: ExperienceTable, evidence: Evidence, *, distance: Floats, setti
     row, positive, distance = evidence.row[chosen], evidence.positive[chosen], distance[chosen]
     weight = experience_weights(distance, beta_scale=settings.beta_scale) * evidence.site_weight[chosen]
     utility = np.full(len(chosen), np.nan)
-    utility[positive] = _utilities(
-        table, row[positive], values=evidence.objectives[chosen[positive]], settings=settings
-    )
+    utility[positive] = utilities(table, row[positive], values=evidence.objectives[chosen[positive]], settings=settings)
     n_positive = int(np.count_nonzero(positive))
     up, down = base_rates(settings, n_positive=n_positive, n_negative=len(chosen) - n_positive)
     alpha = np.where(positive, up * np.nan_to_num(utility) * weight, down * weight)
@@ -104,7 +102,18 @@ def base_rates(settings: PriorSettings, *, n_positive: int, n_negative: int) -> 
     return up, down
 
 
-def _utilities(table: ExperienceTable, rows: Ints, *, values: Floats, settings: PriorSettings) -> Floats:
+def utilities(table: ExperienceTable, rows: Ints, *, values: Floats, settings: PriorSettings) -> Floats:
+    """Rate successes beside one another.
+
+    Args:
+        table: All experiences.
+        rows: Their rows, (n,).
+        values: Their objectives, (n, n_objectives).
+        settings: Which utility, of which objectives.
+
+    Returns:
+        Utilities in 0..1, shape (n,).
+    """
     objectives, scope = settings.objectives, scopes(table, rows, objectives=settings.objectives)
     if settings.utility != "weighted_sum":
         is_logarithmic = settings.utility == "logarithmic_front"

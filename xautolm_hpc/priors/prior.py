@@ -7,6 +7,7 @@ import numpy as np
 from xautolm_hpc.distribution import Distribution, uniform
 from xautolm_hpc.priors.alpha import Weighed, weigh
 from xautolm_hpc.priors.evidence import Evidence, find_evidence
+from xautolm_hpc.priors.memory import weigh_nearest
 from xautolm_hpc.priors.replay import CategoricalReplay, WeightReplay
 from xautolm_hpc.priors.settings import PriorSettings, check_settings
 from xautolm_hpc.priors.similarity import experience_distances
@@ -50,7 +51,8 @@ def compute_prior(
 ) -> Prior:
     """Turn past experiences into the first distribution of a search.
 
-    The kind ``uniform`` uses none; it counts the evidence there would be.
+    The kind ``uniform`` uses none; it counts the evidence there would be. The kind ``evidence`` is no replay: see
+    :mod:`xautolm_hpc.priors.forecast`.
 
     Args:
         table: All experiences, in ascending order of their id.
@@ -69,7 +71,8 @@ def compute_prior(
     evidence = find_evidence(table, task=task, settings=settings)
     used = _none_of(evidence) if settings.kind == "uniform" else evidence
     distance = experience_distances(table, used.row, task=task, system=system, metric=settings.distance)
-    weighed = weigh(table, used, distance=distance, settings=settings)
+    weigh_by = weigh_nearest if settings.kind == "knn" else weigh
+    weighed = weigh_by(table, used, distance=distance, settings=settings)
     steps = order_steps(table, weighed, space=space)
     start = uniform(space)
     models, methods = replay_models(steps, start), replay_methods(steps, start)

@@ -1,12 +1,12 @@
 """How past experiences become the first distribution of a search."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.records import OBJECTIVES
 
-PRIOR_KINDS = ("uniform", "xautolm")
+PRIOR_KINDS = ("uniform", "xautolm", "knn", "evidence")
 DISTANCES = ("euclidean", "cosine")
 UTILITIES = ("weighted_sum", "linear_front", "logarithmic_front")
 
@@ -19,6 +19,7 @@ class PriorSettings:
         kind: One of :data:`PRIOR_KINDS`.
         distance: One of :data:`DISTANCES`, for task and system.
         beta_scale: Sharpness of the decay of an experience's weight with its distance; 0 weighs all alike.
+        k: Nearest experiences that ``knn`` uses; likewise, for ``xautolm``:
         k_pos: Nearest successes used; 0 uses none.
         k_neg: Nearest failures used; 0 uses none.
         max_alpha: Learning rate of the best, nearest success.
@@ -35,6 +36,7 @@ class PriorSettings:
     kind: str = "uniform"
     distance: str = "euclidean"
     beta_scale: float = 1.0
+    k: int = 25
     k_pos: int = 10_000
     k_neg: int = 10_000
     max_alpha: float = 0.05
@@ -46,6 +48,10 @@ class PriorSettings:
     deduplicate: bool = True
     sites: Mapping[str, float] | None = None
     objectives: tuple[str, ...] = ("f1", "evaluation_time_s")
+
+    def with_utility(self, utility: str) -> "PriorSettings":
+        """Give these settings with another utility."""
+        return replace(self, utility=utility)
 
 
 def check_settings(settings: PriorSettings) -> None:

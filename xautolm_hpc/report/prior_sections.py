@@ -29,6 +29,8 @@ def prior_sections(prior: Prior) -> list[Section]:
         Section(title="Prior", facts=_facts(prior), lines=_verdict(prior)),
         _probabilities(prior["models"], heading="Model"),
         _probabilities(prior["methods"], heading="Method"),
+        _forecast(prior, group="models", heading="Model"),
+        _forecast(prior, group="methods", heading="Method"),
         _moved(prior),
     ]
     return [section for section in sections if section is not None]
@@ -74,6 +76,19 @@ def _probabilities(members: Sequence[Member], *, heading: str) -> Section | None
     lines = (f"The {len(rows)} most probable; {n_left:,} more stand in report.json.",) if n_left else ()
     table = Table(columns, rows, frozenset(columns[1:]))
     return Section(title=f"Prior against uniform: {heading.lower()}s", lines=lines, table=table) if rows else None
+
+
+def _forecast(prior: Prior, *, group: str, heading: str) -> Section | None:
+    """Tell what past experience forecasts of each member, its hyperparameters being drawn uniformly."""
+    told = prior.get("forecast", {}).get(group, {})
+    names = [member["name"] for member in prior[group][:N_MEMBERS] if told.get(member["name"])]
+    if not names:
+        return None
+    columns = list(dict.fromkeys(column for name in names for column in told[name]))
+    rows = tuple((name, *(f"{told[name].get(column, 0.0):.2f}" for column in columns)) for name in names)
+    shown = (heading, *(column[0].upper() + column[1:] for column in columns))
+    lines = ("Probability to fail by each cause, to succeed, and how good a success would be: 0 worst, 1 best.",)
+    return Section(title=f"Forecast: {group}", lines=lines, table=Table(shown, rows, frozenset(shown[1:])))
 
 
 def _moved(prior: Prior) -> Section | None:

@@ -12,13 +12,15 @@ def summarise_prior(prior: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``kind``, ``counts`` of evidence, and ``models`` and ``methods``: lists of name, ``prior`` and ``uniform``
-        probability and the experiences that ``moved_by`` most, most probable first.
+        probability and the experiences that ``moved_by`` most, most probable first; ``forecast``: of models and
+        methods, name -> what is forecast -> 0..1.
     """
     return {
         "kind": str(prior.get("kind", "unknown")),
         "counts": dict(prior.get("counts", {})),
         "models": _probabilities(prior, "models"),
         "methods": _probabilities(prior, "methods"),
+        "forecast": dict(prior.get("forecast", {})),
     }
 
 

@@ -19,12 +19,17 @@ from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.records import Pipeline, Value
 from xautolm_hpc.space import Categorical, Numeric, Parameter, Space, is_supported
 
-_TRAINING_STREAM, FEASIBILITY_STREAM = 1, 2  # spawn keys, which no (seed, trial, draw) can equal
+_TRAINING_STREAM, FEASIBILITY_STREAM, _CHOICE_STREAM = 1, 2, 3  # spawn keys, which no (seed, trial, draw) can equal
 
 
 def draw_stream(search_seed: int, trial: int, *, draw: int) -> np.random.Generator:
     """Give the random stream of one draw: the same whenever and wherever it is asked for."""
     return np.random.default_rng(np.random.SeedSequence([search_seed, trial, draw]))
+
+
+def choice_stream(search_seed: int, trial: int) -> np.random.Generator:
+    """Give the random stream of the choice among a trial's draws."""
+    return np.random.default_rng(np.random.SeedSequence([search_seed, trial], spawn_key=(_CHOICE_STREAM,)))
 
 
 def training_seed(search_seed: int, trial: int) -> int:

@@ -1,0 +1,288 @@
+"""Pipelines as numbers that carry over: to other tasks, other GPUs, and models that were never tried.
+
+A model is its sizes, not its name, so one nobody tried borrows from its kin. What memory and time depend on
+(batch x length x layers, arithmetic of a whole training) stands beside the plain values, on a logarithmic scale.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xautolm_hpc.catalogue import FAMILIES, Model
+from xautolm_hpc.records import SYSTEM_FEATURES, Pipeline, System, Task
+from xautolm_hpc.space import METHODS, Categorical, Space
+from xautolm_hpc.table import ExperienceTable
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+DEFAULT_LENGTH, DEFAULT_RATE = 512.0, 5e-5
+BLOCK_SQUARES = 12
+"""Weights of a transformer block, in squares of its width."""
+
+ACTIVATION_BYTES = 34
+"""Kept for the backward pass, for each token, block and unit of width (Korthikanti et al. 2022, equation 1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configurations:
+    """n pipelines with their tasks and systems, as columns.
+
+    Attributes:
+        models: Distinct models, ``None`` for one of unknown sizes; likewise ``methods``, ``tasks``, ``systems``.
+        model: Index into ``models``, (n,); likewise ``method``, ``task``, ``system``.
+        numbers: Parameter -> value, a boolean's 0 or 1, NaN where absent or text, (n,).
+        words: Parameter -> text value, empty elsewhere, (n,).
+    """
+
+    models: Sequence[Model | None]
+    methods: Sequence[str]
+    tasks: Sequence[Task]
+    systems: Sequence[System]
+    model: Ints
+    method: Ints
+    task: Ints
+    system: Ints
+    numbers: Mapping[str, Floats]
+    words: Mapping[str, NDArray[np.str_]]
+
+    def __len__(self) -> int:
+        """Count the pipelines."""
+        return len(self.model)
+
+    def number(self, name: str, default: float) -> Floats:
+        """Give a parameter's numbers, with a default where there is none; (n,)."""
+        column = self.numbers.get(name)
+        return np.full(len(self), default) if column is None else np.where(np.isnan(column), default, column)
+
+
+def rows_of(table: ExperienceTable, rows: Ints, *, models: Mapping[str, Model]) -> Configurations:
+    """Take rows of an experience table.
+
+    Args:
+        table: All experiences.
+        rows: Rows wanted, (n,).
+        models: Known models by id.
+    """
+    texts = np.array(["", *table.texts])
+    return Configurations(
+        models=[models.get(model_id) for model_id, _ in table.models],
+        methods=table.methods,
+        tasks=table.tasks,
+        systems=table.systems,
+        model=table.model[rows].astype(np.int64),
+        method=table.method[rows].astype(np.int64),
+        task=table.task[rows].astype(np.int64),
+        system=table.system[rows].astype(np.int64),
+        numbers={name: column.number[rows] for name, column in table.params.items()},
+        words={name: texts[column.text[rows] + 1] for name, column in table.params.items()},
+    )
+
+
+def pipelines_of(
+    pipelines: Sequence[Pipeline], *, models: Mapping[str, Model], task: Task, system: System
+) -> Configurations:
+    """Take pipelines of one task on one system."""
+    ids = sorted({p.model_id for p in pipelines})
+    names = sorted({name for p in pipelines for name in p.params})
+    zeros = np.zeros(len(pipelines), dtype=np.int64)
+    values = {name: [p.params.get(name) for p in pipelines] for name in names}
+    return Configurations(
+        models=[models.get(model_id) for model_id in ids],
+        methods=METHODS,
+        tasks=(task,),
+        systems=(system,),
+        model=np.array([ids.index(p.model_id) for p in pipelines], dtype=np.int64),
+        method=np.array([METHODS.index(p.method) for p in pipelines], dtype=np.int64),
+        task=zeros,
+        system=zeros,
+        numbers={
+            name: np.array([np.nan if v is None or isinstance(v, str) else float(v) for v in column])
+            for name, column in values.items()
+        },
+        words={name: np.array([v if isinstance(v, str) else "" for v in column]) for name, column in values.items()},
+    )
+
+
+def layout(space: Space) -> tuple[str, ...]:
+    """Name the columns of a space's pipelines: its parameters, then what is derived; texts one column a value."""
+    columns: list[str] = []
+    for name in sorted({name for method in space.methods for name in method.params}):
+        found = [method.params[name] for method in space.methods if name in method.params]
+        values = [value for p in found if isinstance(p, Categorical) for value in p.values]
+        words = sorted({value for value in values if isinstance(value, str)})
+        columns += [f"{name}={word}" for word in words]
+        columns += [] if words and all(isinstance(value, str) for value in values) else [name]
+    return (*columns, *DERIVED)
+
+
+def encode(configurations: Configurations, columns: Sequence[str]) -> Floats:
+    """Turn pipelines into numbers.
+
+    Args:
+        configurations: The pipelines.
+        columns: Names of the columns, of :func:`layout`.
+
+    Returns:
+        Values, NaN where unknown, shape (n, n_columns).
+    """
+    if not len(configurations):
+        return np.zeros((0, len(columns)))
+    derived = _derive(configurations)
+    return np.column_stack([_column(configurations, name, derived=derived) for name in columns])
+
+
+def _column(configurations: Configurations, name: str, *, derived: Mapping[str, Floats]) -> Floats:
+    if name in derived:
+        return derived[name]
+    parameter, is_word, word = name.partition("=")
+    if is_word:
+        words = configurations.words.get(parameter)
+        return np.zeros(len(configurations)) if words is None else (words == word).astype(np.float64)
+    return configurations.numbers.get(name, np.full(len(configurations), np.nan))
+
+
+def _derive(c: Configurations) -> dict[str, Floats]:
+    """Compute the columns of :data:`DERIVED`."""
+    size = {name: _of_models(c, name) for name in MODEL_SIZES}
+    task = {name: _of_tasks(c, name) for name in TASK_SIZES}
+    share = _trained_share(c, size)
+    families = [model.family if model else "" for model in c.models]
+    with np.errstate(divide="ignore"):  # the logarithm of 0 is unknown
+        columns = {
+            **{f"family={name}": _equal(families, name)[c.model] for name in FAMILIES},
+            **{f"method={name}": _equal(c.methods, name)[c.method] for name in METHODS},
+            **{f"log_{name}": np.log(values) for name, values in {**size, **task}.items()},
+            **{name: _of_systems(c, name) for name in SYSTEM_FEATURES},
+            "trained_share": share,
+            **_cost_columns(c, size, task=task, share=share),
+            **_learning_columns(c, task),
+        }
+    return {name: np.where(np.isfinite(column), column, np.nan) for name, column in columns.items()}
+
+
+def _cost_columns(
+    c: Configurations, size: Mapping[str, Floats], *, task: Mapping[str, Floats], share: Floats
+) -> dict[str, Floats]:
+    """Compute what memory and time depend on; rough, for a surrogate finds the factors itself."""
+    max_length, batch = c.number("max_length", DEFAULT_LENGTH), c.number("batch_size", 1.0)
+    length = np.fmin(max_length, size["context_length"])
+    tokens = np.fmin(length, task["text_length"])
+    units = size["n_layers"] * size["hidden_size"]
+    activations = batch * length * units
+    weights = BLOCK_SQUARES * size["hidden_size"] * units
+    passes = task["n_train"] * c.number("epochs", 1.0) * (1 + share)
+    states = 4 * size["n_parameters"] * (1 + 3 * share)
+    return {
+        "log_padded_tokens": np.log(batch * length),
+        "log_activations": np.log(activations),
+        "log_memory": np.log(states + ACTIVATION_BYTES * activations * (0.2 + 0.8 * share)),
+        "log_flops": np.log(weights * length * passes),
+        "log_token_flops": np.log(weights * tokens * passes),
+        "over_context": max_length / size["context_length"],
+    }
+
+
+def _learning_columns(c: Configurations, task: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Compute how far the weights can move: steps, those spent warming up, and the learning rate over them."""
+    samples = c.number("batch_size", 1.0) * c.number("gradient_accumulation_steps", 1.0)
+    n_steps = c.number("epochs", 1.0) * np.ceil(task["n_train"] / samples)
+    warm = c.number("warmup_ratio", np.nan)
+    warm = np.where(np.isnan(warm), c.number("warmup_steps", 0.0) / n_steps, warm)
+    log_rate = np.log(c.number("learning_rate", DEFAULT_RATE))
+    travel = log_rate + np.log(np.fmax(n_steps * (1 - 0.5 * np.fmin(warm, 1.0)), 1.0))
+    sgd = c.words.get("optimizer")
+    is_adaptive = np.ones(len(c)) if sgd is None else (sgd != "sgd").astype(np.float64)
+    return {
+        "log_n_steps": np.log(n_steps),
+        "warm_share": np.fmin(warm, 3.0),
+        "log_rate": log_rate,
+        "log_travel": travel,
+        "is_adaptive": is_adaptive,
+        "adaptive_travel": is_adaptive * (travel + 6.0),
+    }
+
+
+MODEL_SIZES = ("n_parameters", "n_layers", "hidden_size", "context_length")
+TASK_SIZES = ("n_train", "n_labels", "text_length")
+_FAMILY_AND_METHOD = (*(f"family={name}" for name in FAMILIES), *(f"method={name}" for name in METHODS))
+_COST = ("log_padded_tokens", "log_activations", "log_memory", "log_flops", "log_token_flops", "over_context")
+_LEARNING = ("log_n_steps", "warm_share", "log_rate", "log_travel", "is_adaptive", "adaptive_travel")
+DERIVED = (
+    *_FAMILY_AND_METHOD,
+    *(f"log_{name}" for name in (*MODEL_SIZES, *TASK_SIZES)),
+    *SYSTEM_FEATURES,
+    *("trained_share", *_COST, *_LEARNING),
+)
+"""Columns beside the parameters."""
+
+COST_TOPIC = frozenset((
+    *_FAMILY_AND_METHOD,
+    *(f"log_{name}" for name in (*MODEL_SIZES, "n_train", "n_labels")),
+    *("gpu_memory_gib", "gpu_capability", "trained_share", *_COST, "log_n_steps", "log_rate", "log_travel"),
+    *("epochs", "use_mixed_precision", "early_stopping_patience"),
+))  # fmt: skip
+"""What memory and time speak about."""
+
+LEARNING_TOPIC = frozenset((
+    *_FAMILY_AND_METHOD,
+    *("log_n_parameters", "log_n_layers", "log_hidden_size", "trained_share", *_LEARNING),
+    *("epochs", "batch_size", "max_length", "dropout_rate", "lora_r", "lora_alpha", "lora_targets", "optimizer"),
+    *("class_weighted_loss",),
+))  # fmt: skip
+"""What the quality of a trained model and its divergence speak about."""
+
+LEFT_OUT = frozenset(("num_workers", "log_text_length", *SYSTEM_FEATURES))
+"""Columns no cause but those of its topic looks at: they name a site or a data set rather than a pipeline."""
+
+
+def topic_columns(columns: Sequence[str], topic: frozenset[str] | None) -> Ints:
+    """Find the columns of a topic; a text parameter belongs to it with all its values. ``None``: all but a few."""
+
+    def belongs(column: str) -> bool:
+        names = {column, column.partition("=")[0]}
+        return not names & LEFT_OUT if topic is None else bool(names & topic)
+
+    return np.array([index for index, column in enumerate(columns) if belongs(column)], dtype=np.int64)
+
+
+def _trained_share(c: Configurations, size: Mapping[str, Floats]) -> Floats:
+    """Estimate the share of the weights that is trained, in 0..1; (n,)."""
+    blocks = np.fmin(c.number("n_trainable_blocks", np.nan), size["n_layers"])
+    blocks = np.where(np.isnan(blocks), np.fmin(c.number("num_trainable_layers", 1.0), size["n_layers"]), blocks)
+    by_method = {
+        "full": np.ones(len(c)),
+        "partial": blocks / size["n_layers"],
+        "lora": c.number("lora_r", 8.0) / size["hidden_size"],
+        "dora": c.number("lora_r", 8.0) / size["hidden_size"],
+    }
+    share = np.zeros(len(c))
+    for name, values in by_method.items():
+        mask = _equal(c.methods, name)[c.method] > 0
+        share[mask] = values[mask]
+    return share
+
+
+def _equal(names: Sequence[str], name: str) -> Floats:
+    return np.array([known == name for known in names], dtype=np.float64)
+
+
+def _of_models(c: Configurations, name: str) -> Floats:
+    return np.array([np.nan if m is None else float(getattr(m, name)) for m in c.models])[c.model]
+
+
+def _of_tasks(c: Configurations, name: str) -> Floats:
+    values = {
+        "n_train": [float(t.n_train) for t in c.tasks],
+        "n_labels": [float(len(t.labels) or 1) for t in c.tasks],
+        "text_length": [np.nan if t.length_tokens is None else t.length_tokens[1] for t in c.tasks],
+    }
+    return np.array(values[name])[c.task]
+
+
+def _of_systems(c: Configurations, name: str) -> Floats:
+    columns = dict(zip(SYSTEM_FEATURES, zip(*[s.features() for s in c.systems], strict=True), strict=True))
+    return np.array([np.nan if value is None else value for value in columns[name]])[c.system]

@@ -1,0 +1,196 @@
+"""The prior ``evidence`` as the content of ``priors.json``: lessons, what they forecast, and who taught it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.distribution import uniform
+from xautolm_hpc.priors.encode import Configurations, encode, rows_of
+from xautolm_hpc.priors.evidence import Evidence, find_evidence
+from xautolm_hpc.priors.explain import N_TOP, Contribution
+from xautolm_hpc.priors.lessons import goals_of, lessons_to_json, past_lessons, select_rows
+from xautolm_hpc.priors.pool import draw_pool
+from xautolm_hpc.priors.ranking import FIRST_TRUST, Scene, make_scene, score
+from xautolm_hpc.priors.settings import PriorSettings, check_settings
+from xautolm_hpc.priors.similarity import experience_distances
+from xautolm_hpc.priors.surrogate import Forest, Surrogate, fit_surrogate
+from xautolm_hpc.records import FAILURE_KINDS, System, Task, to_json
+from xautolm_hpc.space import Space
+from xautolm_hpc.table import ExperienceTable
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+N_POOL, POOL_SEED = 1024, 0
+N_DRAWS = 16
+"""Draws of which a search takes the best, for p(model) and p(method)."""
+
+
+def forecast_content(
+    table: ExperienceTable, space: Space, *, task: Task, system: System, settings: PriorSettings,
+    models: Mapping[str, Model],
+) -> dict[str, Any]:  # fmt: skip
+    """Compute the prior ``evidence`` and turn it into the content of ``priors.json``.
+
+    Args:
+        table: All experiences, in ascending order of their id.
+        space: The search space.
+        task: The current task.
+        system: The node trials will run on.
+        settings: Objectives, sites, distance, and whether the records of a configuration count once.
+        models: Known models by id, for experiences with models that are not in the space.
+
+    Raises:
+        InputError: A setting names something unknown.
+    """
+    check_settings(settings)
+    scene = make_scene(space, models=models, task=task, system=system, objectives=settings.objectives)
+    evidence = find_evidence(table, task=task, settings=settings)
+    distance = experience_distances(table, evidence.row, task=task, system=system, metric=settings.distance)
+    selected = select_rows(table, evidence, distance=distance)
+    goals = goals_of(table, evidence, objectives=scene.objectives)
+    used = _take(evidence, selected)
+    lessons = past_lessons(
+        table,
+        used,
+        rows=rows_of(table, used.row, models=scene.models),
+        columns=scene.columns,
+        goals=goals[selected],
+        distance=distance[selected],
+    )
+    past = fit_surrogate(lessons, scene.columns, objectives=scene.objectives)
+    pool = draw_pool(space, N_POOL, task=task, system=system, rng=np.random.default_rng(POOL_SEED))
+    start = uniform(space)
+    before = start.probabilities()
+    told = _tell(past, scene, pool=pool, space=space) if len(lessons) and len(pool) else {}
+    teachers = _Teachers(table, used, distance=distance[selected], past=past)
+    return {
+        "kind": "evidence",
+        "counts": _counts(table, evidence, used=used),
+        **{
+            group: {name: {"uniform": p, "prior": told.get(group, before[group])[name]} for name, p in known.items()}
+            for group, known in before.items()
+        },
+        "distribution": start.to_json(space),
+        "forecast": {group: told[f"forecast of {group}"] for group in before} if told else {},
+        "top": {
+            group: {name: to_json(teachers.of(told[f"members of {group}"][name])) for name in known} if told else {}
+            for group, known in before.items()
+        },
+        "lessons": {"columns": scene.columns, "objectives": scene.objectives, **lessons_to_json(lessons)},
+    }
+
+
+def _take(evidence: Evidence, selected: NDArray[np.int64]) -> Evidence:
+    names = ("row", "positive", "objectives", "site_weight", "n_records")
+    return replace(evidence, **{name: getattr(evidence, name)[selected] for name in names})
+
+
+def _counts(table: ExperienceTable, evidence: Evidence, *, used: Evidence) -> dict[str, Any]:
+    """Count records, evidence, and what was learnt from; a model outside the space teaches too."""
+    n_positive, n_selected = int(evidence.positive.sum()), int(used.positive.sum())
+    return {
+        "records": len(table),
+        "skipped": dict(evidence.skipped),
+        "positives": n_positive,
+        "negatives": len(evidence) - n_positive,
+        "selected_positives": n_selected,
+        "selected_negatives": len(used) - n_selected,
+        "outside_space": 0,
+    }
+
+
+def _tell(past: Surrogate, scene: Scene, *, pool: Configurations, space: Space) -> dict[str, Any]:
+    """Forecast uniform draws, and sum up by model and method."""
+    x = encode(pool, scene.columns)
+    shares = scene.shares(np.full(scene.n_objectives, 1.0 / scene.n_objectives))
+    taken = _taken_shares(score(past, x, shares=shares))
+    told: dict[str, Any] = {}
+    for group, code, names in (
+        ("models", pool.model, [model.id for model in space.models]),
+        ("methods", pool.method, [method.name for method in space.methods]),
+    ):
+        masks = {name: code == index for index, name in enumerate(names)}
+        plain = {name: float(mask.mean()) for name, mask in masks.items()}
+        best = {name: float(taken[mask].sum()) for name, mask in masks.items()}
+        told[group] = {name: FIRST_TRUST * best[name] + (1 - FIRST_TRUST) * plain[name] for name in names}
+        told[f"members of {group}"] = {name: x[mask] for name, mask in masks.items()}
+        told[f"forecast of {group}"] = {
+            name: _forecast(past, x[mask]) if mask.any() else {} for name, mask in masks.items()
+        }
+    return told
+
+
+def _taken_shares(scores: Floats) -> Floats:
+    """Give the probability that each of n draws is the best of :data:`N_DRAWS` of them, (n,); equal scores share."""
+    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+    below = np.concatenate([[0.0], np.cumsum(count) / len(scores)]) ** N_DRAWS
+    return np.asarray((np.diff(below) / count)[place], dtype=np.float64)
+
+
+def _forecast(past: Surrogate, x: Floats) -> dict[str, float]:
+    """Forecast the mean of some pipelines: risk by cause, then merit by objective, each in 0..1."""
+    risks = {cause: float(np.clip(forest.forecast(x), 0, 1).mean()) for cause, forest in past.risks.items()}
+    merits = {name: float(past.merit(x, name).mean()) for name in past.goals}
+    return {**{f"risk: {cause}": risk for cause, risk in risks.items()}, "success": float(past.survival(x).mean()),
+            **{f"merit: {name}": merit for name, merit in merits.items()}}  # fmt: skip
+
+
+class _Teachers:
+    """Names the experiences a forecast comes from.
+
+    Args:
+        table: All experiences.
+        used: Those that were learnt from.
+        distance: Their distance, (n,).
+        past: What was learnt.
+    """
+
+    def __init__(self, table: ExperienceTable, used: Evidence, *, distance: Floats, past: Surrogate) -> None:
+        self.table, self.used, self.distance, self.past = table, used, distance, past
+
+    def of(self, x: Floats) -> list[Contribution]:
+        """List the experiences that moved the forecast of some pipelines most, either way; ties by id.
+
+        A forest's forecast is a weighted mean over its lessons, so each lesson's part in it is exact; the parts of
+        all forests are added as parts of the logarithm of the score, to first order.
+        """
+        if not len(x):
+            return []
+        moved, share = np.zeros(len(self.used)), np.zeros(len(self.used))
+        for forest, sign in self._forests():
+            influence = forest.influence(x, self.past.lessons)
+            target = np.zeros(len(self.used))
+            target[forest.rows] = forest.target
+            mean = float(np.average(forest.target, weights=forest.weight))
+            told = float((influence * target).sum())
+            level = max(1.0 - told, 0.05) if sign < 0 else max(told, 0.05)
+            moved += sign * influence * (target - mean) / level
+            share = np.maximum(share, influence)
+        largest = np.lexsort((self.used.row, -np.abs(moved)))[:N_TOP]
+        return [self._contribution(i, float(moved[i]), share=float(share[i])) for i in largest.tolist() if moved[i]]
+
+    def _forests(self) -> list[tuple[Forest, float]]:
+        goals = [forest for forest in self.past.goals.values() if forest.linear is None]
+        return [*((forest, -1.0) for forest in self.past.risks.values()), *((forest, 1.0) for forest in goals)]
+
+    def _contribution(self, index: int, moved: float, *, share: float) -> Contribution:
+        """Describe one experience; its weight is its greatest share in a forest's forecast."""
+        table, row = self.table, self.used.row[index]
+        kind = int(table.kind[row])
+        return Contribution(
+            id=bytes(table.id[row]).decode(),
+            contribution=moved,
+            alpha=0.0,
+            weight=share,
+            distance=float(self.distance[index]),
+            task=table.tasks[table.task[row]].name,
+            model=table.models[table.model[row]][0],
+            method=table.methods[table.method[row]],
+            status="succeeded" if table.succeeded[row] else "failed",
+            kind=None if kind < 0 else FAILURE_KINDS[kind],
+        )
