@@ -21,7 +21,7 @@ export HF_DATASETS_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env check format test test-store test-train test-main demo bench bench-cli bench-driver \
+.PHONY: help env check format test test-store test-train test-main test-slurm demo bench bench-cli bench-driver \
   bench-estimates lock clean
 
 help:  ## list the targets
@@ -65,6 +65,9 @@ test-train: env  ## training and measuring, on real small models
 
 test-main: env  ## the rest: everything that is neither in test-store nor in test-train
 	$(PYTEST) $(HERE) --ignore=tests/checks --ignore=tests/store --ignore=tests/train tests
+
+test-slurm: env  ## whole searches, and every way a job can end, on a private real Slurm (as root on Debian)
+	$(PYTEST) -m slurm tests/slurm
 
 demo:  ## make .venv, then search on this machine; prints the seconds of both
 	@set -e; start=$$(date +%s); $(MAKE) --no-print-directory env; made=$$(date +%s); \

@@ -9,7 +9,7 @@ from xautolm_hpc.clock import Clock
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.jobdir import OUTCOME, PIPELINE, Claim, End, claim_path
-from xautolm_hpc.launcher import JobState, Submission
+from xautolm_hpc.launcher import JobState, QueueLimits, Submission
 from xautolm_hpc.records import Outcome, System, to_json
 
 JOB = "fake-job.json"
@@ -96,6 +96,7 @@ class FakeLauncher:
         cancelled: Attempts cancelled through this object, in order.
         n_polls: Polls of this object.
         is_silent: Whether no source answers; set it to make every job ``UNKNOWN``.
+        queue_limits: What :meth:`limits` says.
     """
 
     def __init__(
@@ -115,9 +116,13 @@ class FakeLauncher:
         self.duration_s = duration_s
         self.refuse = refuse
         self.is_silent = False
+        self.queue_limits = QueueLimits()
         self.submissions: list[Submission] = []
         self.cancelled: list[Path] = []
         self.n_polls = 0
+
+    def limits(self) -> QueueLimits:
+        return self.queue_limits
 
     def submit(self, submission: Submission) -> Mapping[Path, str]:
         if self.refuse is not None:

@@ -357,7 +357,7 @@ def test_paths_of_a_profile_are_beside_it_and_links_stay(tmp_path: Path, monkeyp
         ('launcher = "slurm"\n', "launcher = 'slurm' needs worker_python, or [container] with an image"),
         ('launcher = "pbs"\n', "`launcher` = 'pbs': expected 'local' or 'slurm'"),
         ("[slurm]\ntime = 3\n", "unknown key `slurm.time`; valid here: account, partition, qos, gres, constraint, "
-         "exclude, reservation, wckey, options, max_parallel, poll_s"),
+         "exclude, reservation, wckey, options, max_parallel, max_queued, poll_s"),
         ("[container]\n", "`container.image` is missing"),
         ("[container]\nimage = 'i'\nbind = 3\n", "unknown key `container.bind`; valid here: image, options"),
         ("[job]\nn_gpus = -1\n", "`job.n_gpus` = -1: expected greater than or equal to 0"),

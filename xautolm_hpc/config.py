@@ -215,6 +215,7 @@ class SlurmSection(_Section):
     wckey: str | None = None
     options: dict[str, str | int | bool] = {}
     max_parallel: Count = 256
+    max_queued: Count | None = None
     poll_s: Annotated[float, Field(ge=1)] = 30.0
 
 
@@ -394,7 +395,6 @@ def _explain(section: type[BaseModel], error: Any, *, path: Path) -> str:
 
 def _section_at(section: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel]:
     for part in location:
-        annotation = section.model_fields[part].annotation
-        choices = (annotation, *typing.get_args(annotation))
+        choices = (annotation := section.model_fields[part].annotation, *typing.get_args(annotation))
         section = next(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
     return section

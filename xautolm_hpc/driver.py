@@ -73,7 +73,13 @@ class Search:
             pending_patience_s=patience.pending_patience_h * 3600,
             redact=setup.redact,
         )
-        pace = Pace(poll=self._poll, poll_s=setup.profile.poll_s, n_interrupts=setup.n_interrupts, show=self._show)
+        pace = Pace(
+            poll=self._poll,
+            poll_s=setup.profile.poll_s,
+            n_interrupts=setup.n_interrupts,
+            show=self._show,
+            full_patience_s=patience.pending_patience_h * 3600,
+        )
         self.jobs = Jobs(self.journal, setup.launcher, pace=pace, job_prefix=f"xa-{setup.run_id[:8]}")
         self.phase = "profile"
         self.generation = len(self.history.committed)

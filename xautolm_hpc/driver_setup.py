@@ -311,17 +311,14 @@ def make_launcher(profile: ClusterProfile, environ: Mapping[str, str], *, clock:
         return LocalLauncher(profile.local.n_slots, clock, python=profile.driver_python, n_gpus=len(gpus))
     if shutil.which("sbatch", path=environ.get("PATH")) is None:
         raise InputError("launcher = 'slurm', but there is no sbatch on PATH; run on a login node of the cluster")
-    return slurm_launcher(profile, clock=clock, since=since)
+    return slurm_launcher(profile, since=since)
 
 
-def slurm_launcher(
-    profile: ClusterProfile, *, clock: Clock, since: float, node_checks: tuple[str, ...] = ()
-) -> SlurmLauncher:
+def slurm_launcher(profile: ClusterProfile, *, since: float, node_checks: tuple[str, ...] = ()) -> SlurmLauncher:
     """Make the launcher of a profile that wants Slurm, whether or not there is one here.
 
     Args:
         profile: The cluster profile.
-        clock: Time.
         since: When the run began, seconds since the epoch.
         node_checks: Lines of shell that every job runs first, before Slurm opens a file on the node.
     """
@@ -330,4 +327,4 @@ def slurm_launcher(
     if node_checks:
         nowhere = {"output": os.devnull, "error": os.devnull}
         options = replace(options, node_checks=node_checks, options={**options.options, **nowhere})
-    return SlurmLauncher(options, clock, since=since, python=profile.driver_python)
+    return SlurmLauncher(options, since=since, python=profile.driver_python)

@@ -13,6 +13,8 @@ A pipeline that fails is no exception, it is a stored outcome.
     ├── StoreError              an experience store
     │   └── FormatError         a store of a format this version cannot read
     ├── LaunchError             jobs could not be submitted or watched
+    │   ├── BusyError           the cluster does not answer now; ask again later
+    │   └── QueueFullError      the cluster takes fewer jobs than these, or none now
     ├── LeaseLostError          another driver took the run over
     └── InterruptedSearchError  the person pressed Ctrl-C         exit status 130
 """
@@ -58,6 +60,14 @@ class FormatError(StoreError):
 
 class LaunchError(XAutoLMError):
     """Jobs could not be submitted, found again or cancelled."""
+
+
+class BusyError(LaunchError):
+    """The cluster gave no clear answer: what was asked may have been done, and may work later."""
+
+
+class QueueFullError(LaunchError):
+    """A limit on jobs in the queue is reached: nothing was submitted; fewer jobs, or later, may be taken."""
 
 
 class LeaseLostError(XAutoLMError):

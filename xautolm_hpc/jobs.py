@@ -4,17 +4,19 @@ An attempt may be submitted twice when a driver dies between a submission and it
 folder lets only one of the two jobs run it.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from xautolm_hpc.attempts import AttemptTemplate, needs_attempt
-from xautolm_hpc.errors import InterruptedSearchError
+from xautolm_hpc.batches import Batch, plan_batches
+from xautolm_hpc.errors import BusyError, InterruptedSearchError, QueueFullError
 from xautolm_hpc.history import History, Trial
 from xautolm_hpc.jobdir import End, write_members
 from xautolm_hpc.journal import Journal
-from xautolm_hpc.launcher import Launcher, Resources, Submission
+from xautolm_hpc.launcher import Launcher, QueueLimits, Resources, Submission
 from xautolm_hpc.records import from_json, to_json
 
 Ended = tuple[Path, End, str]
@@ -23,6 +25,12 @@ Ended = tuple[Path, End, str]
 
 LONGEST_NAP_S = 1.0
 """Seconds after which a waiting driver looks whether it was interrupted."""
+
+BACK_OFF_S = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+"""Seconds of waiting for a controller that is busy before each further try; ten minutes in all."""
+
+FULL_PAUSE_S = 60.0
+"""Seconds between two tries to get into a queue that other jobs fill."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +42,14 @@ class Pace:
         poll_s: Seconds between two looks.
         n_interrupts: Tells how often the person pressed Ctrl-C.
         show: Shows the run as it is now.
+        full_patience_s: Seconds to wait for room in a queue that other jobs fill.
     """
 
     poll: Callable[[Sequence[Path]], list[Ended]]
     poll_s: float
     n_interrupts: Callable[[], int]
     show: Callable[[], None]
+    full_patience_s: float = 24 * 3600.0
 
 
 class Jobs:
@@ -59,6 +69,8 @@ class Jobs:
         self.pace = pace
         self.job_prefix = job_prefix
         self._cancelled: set[Path] = set()
+        self._queue_cap: int | None = None
+        self._full_since: float | None = None
 
     def run_single(self, path: Path, resources: Resources, *, name: str) -> End:
         """Run one attempt that belongs to no trial, and wait for its end."""
@@ -69,8 +81,9 @@ class Jobs:
             resources=resources,
         )
         is_known = submission.name in self.history.submissions
-        if not (is_known and self.launcher.adopt(submission, {})):
-            self._start(submission, [], generation=-1)
+        if not (is_known and self._patiently(lambda: self.launcher.adopt(submission, {}))):
+            while not self._start(submission, [], generation=-1):
+                self._wait_for_room()
         return self._wait_for([path])[0][1]
 
     def run_generation(
@@ -91,10 +104,13 @@ class Jobs:
         trials = self.history.generation(generation)
         self._adopt(trials)
         while True:
-            self._submit_due(trials, template, generation=generation)
+            has_room = self._submit_due(trials, template, generation=generation)
             waiting = {t.last.path: t for t in trials if t.last.submission and t.last.end is None}
-            if not waiting:
+            if not waiting and has_room:
                 break
+            if not waiting:
+                self._wait_for_room()
+                continue
             for path, end, source in self._wait_for(list(waiting)):
                 self._record_end(waiting[path], end, source=source)
                 on_end(waiting[path], end)
@@ -106,35 +122,68 @@ class Jobs:
             return False
         return trial.last.submission is None or needs_attempt(trial, template.max_attempts)
 
-    def _submit_due(self, trials: Sequence[Trial], template: AttemptTemplate, *, generation: int) -> None:
-        """Write and submit what has not been submitted or gets another attempt, one batch per size."""
+    def _submit_due(self, trials: Sequence[Trial], template: AttemptTemplate, *, generation: int) -> bool:
+        """Write and submit what has not been submitted or gets another attempt, one batch per size.
+
+        Returns:
+            Whether there was room for all that is due.
+        """
         if self.pace.n_interrupts():
-            return
+            return True
         due = [trial for trial in trials if self._is_due(trial, template)]
         for trial in due:
             if trial.last.end is not None:
                 self.history.attempt(trial.number, len(trial.attempts))
-            template.write(trial)
         sized = sorted(((template.resources_of(trial), trial) for trial in due), key=lambda pair: repr(pair[0]))
-        for resources, pairs in groupby(sized, key=lambda pair: pair[0]):
-            group = sorted((trial for _, trial in pairs), key=lambda trial: trial.number)
-            self._start(
-                self._submission(group, resources, generation=generation),
-                [(trial.number, trial.last.number) for trial in group],
-                generation=generation,
-            )
+        classes = [
+            (resources, sorted((trial for _, trial in pairs), key=lambda trial: trial.number))
+            for resources, pairs in groupby(sized, key=lambda pair: pair[0])
+        ]
+        n_queued, n_parallel = self._in_queue(trials)
+        batches = plan_batches(classes, self._limits(), n_queued=n_queued, n_parallel=n_parallel)
+        for batch in batches:
+            for trial in batch.members:
+                template.write(trial)
+            submission = self._submission(batch, generation=generation)
+            if not self._start(submission, [(t.number, t.last.number) for t in batch.members], generation=generation):
+                self._queue_cap = n_queued + len(batch.members) // 2
+                is_smaller = len(batch.members) > 1
+                return is_smaller and self._submit_due(trials, template, generation=generation)
+            n_queued += len(batch.members)
+        return sum(len(batch.members) for batch in batches) == len(due)
 
-    def _submission(self, trials: Sequence[Trial], resources: Resources, *, generation: int) -> Submission:
+    def _limits(self) -> QueueLimits:
+        """Give the launcher's limits, and what Slurm's refusals have taught; it may have changed since, so try more."""
+        limits = self.launcher.limits()
+        if self._queue_cap is None:
+            return limits
+        return replace(limits, queued=min(self._queue_cap, limits.queued or self._queue_cap))
+
+    def _in_queue(self, trials: Sequence[Trial]) -> tuple[int, int]:
+        """Count the jobs that were submitted and have not ended, and how many of them may run at the same time."""
+        names = [trial.last.submission for trial in trials if trial.last.submission and trial.last.end is None]
+        n_parallel = 0
+        for name in set(names):
+            limit = self.history.submissions[name].get("max_parallel")
+            n_parallel += min(names.count(name), limit or len(names))
+        return len(names), n_parallel
+
+    def _submission(self, batch: Batch[Trial], *, generation: int) -> Submission:
         number = sum(line["generation"] == generation for line in self.history.submissions.values())
         return Submission(
             name=f"{self.job_prefix}-g{generation:03d}-s{number}",
             folder=self.journal.run_dir.submission_dir(generation, number),
-            attempt_dirs=tuple(trial.last.path for trial in trials),
-            resources=resources,
+            attempt_dirs=tuple(trial.last.path for trial in batch.members),
+            resources=batch.resources,
+            max_parallel=batch.max_parallel,
         )
 
-    def _start(self, submission: Submission, attempts: list[tuple[int, int]], *, generation: int) -> None:
-        """Submit a batch: what is intended is on disk before, what was accepted after."""
+    def _start(self, submission: Submission, attempts: list[tuple[int, int]], *, generation: int) -> bool:
+        """Submit a batch: what is intended is on disk before, what was accepted after.
+
+        Returns:
+            Whether it was submitted; if not, the queue is full.
+        """
         write_members(submission.folder, submission.attempt_dirs)
         self.journal.record(
             "intent",
@@ -142,15 +191,69 @@ class Jobs:
             generation=generation,
             attempts=attempts,
             resources=to_json(submission.resources),
+            max_parallel=submission.max_parallel,
         )
-        self.journal.lease.check()
-        jobs = self.launcher.submit(submission)
+        try:
+            jobs = self._submit(submission)
+        except QueueFullError as error:
+            self._note_full_queue(error)
+            jobs = {}
         pairs = zip(attempts, submission.attempt_dirs, strict=False)  # a single job belongs to no trial
-        self.journal.record(
-            "submitted",
-            name=submission.name,
-            jobs={f"{trial}/{number}": jobs[path] for (trial, number), path in pairs},
-        )
+        accepted = {f"{trial}/{number}": jobs[path] for (trial, number), path in pairs if path in jobs}
+        for trial, number in attempts:
+            if f"{trial}/{number}" not in accepted:
+                self.history.attempt(trial, number).submission = None
+        if jobs:
+            self._full_since = None
+            self.journal.record("submitted", name=submission.name, jobs=accepted)
+        return bool(jobs)
+
+    def _submit(self, submission: Submission) -> Mapping[Path, str]:
+        """Submit a batch; after an answer that leaves it open whether it was taken, look for it first."""
+        is_open = False
+
+        def submit_once() -> Mapping[Path, str]:
+            nonlocal is_open
+            found = self.launcher.adopt(submission, {}) if is_open else {}
+            is_open = True
+            return found or self.launcher.submit(submission)
+
+        return self._patiently(submit_once)
+
+    def _patiently(self, ask: Callable[[], Mapping[Path, str]]) -> Mapping[Path, str]:
+        """Ask the launcher something, again and again while the cluster is busy."""
+        for pause_s in BACK_OFF_S:
+            self.journal.lease.refresh()
+            try:
+                return ask()
+            except BusyError:
+                if self.pace.n_interrupts():
+                    raise
+                self._pause(pause_s)
+        self.journal.lease.refresh()
+        return ask()
+
+    def _note_full_queue(self, error: QueueFullError) -> None:
+        """Remember since when nothing goes in; a queue that others fill for too long is told of."""
+        now = self.journal.clock.now()
+        self._full_since = self._full_since or now
+        if now - self._full_since > self.pace.full_patience_s:
+            full_h = self.pace.full_patience_s / 3600
+            error.add_note(f"the queue has been full for {full_h:g} h: other jobs of yours fill it; end some of them")
+            raise error
+
+    def _wait_for_room(self) -> None:
+        """Wait while nothing of this run is in a queue that is full."""
+        if self.pace.n_interrupts():
+            raise InterruptedSearchError("interrupted with trials still to run; the same command goes on")
+        self.journal.lease.refresh()
+        self._pause(max(self.pace.poll_s, FULL_PAUSE_S))
+        self._try_more()
+
+    def _try_more(self) -> None:
+        """Take a limit that Slurm has shown for a little higher than it was: other jobs of the user end."""
+        if self._queue_cap is not None:
+            self._queue_cap += 1 + self._queue_cap // 8
 
     def _adopt(self, trials: Sequence[Trial]) -> None:
         """Find the jobs that an earlier driver submitted; an attempt that never was submitted is due again."""
@@ -158,7 +261,8 @@ class Jobs:
         for name in sorted({attempt.submission for attempt in waiting if attempt.submission}):
             submission = known_submission(self.history, name)
             members = [attempt for attempt in waiting if attempt.submission == name]
-            jobs = self.launcher.adopt(submission, {a.path: a.job_id for a in members if a.job_id})
+            known = {a.path: a.job_id for a in members if a.job_id}
+            jobs = self._patiently(partial(self.launcher.adopt, submission, known))
             for attempt in members:
                 if attempt.path not in jobs:
                     attempt.submission = None
@@ -174,17 +278,18 @@ class Jobs:
             ends = self.pace.poll(paths)
             self.pace.show()
             if ends:
+                self._try_more()
                 return ends
-            self._pause()
+            self._pause(self.pace.poll_s)
 
     def _cancel(self, paths: Sequence[Path]) -> None:
         """Cancel once what another process was told to cancel: only this one knows the jobs that still wait."""
         self.launcher.cancel([path for path in paths if path not in self._cancelled])
         self._cancelled.update(paths)
 
-    def _pause(self) -> None:
+    def _pause(self, seconds: float) -> None:
         """Wait for the next look, but not after the person pressed Ctrl-C or somebody cancelled the run."""
-        n_interrupts, left_s = self.pace.n_interrupts(), self.pace.poll_s
+        n_interrupts, left_s = self.pace.n_interrupts(), seconds
         while left_s > 0 and self.pace.n_interrupts() == n_interrupts:
             self.journal.clock.sleep(min(left_s, LONGEST_NAP_S))
             left_s -= LONGEST_NAP_S
@@ -221,6 +326,7 @@ def known_submission(history: History, name: str) -> Submission:
         folder=folder,
         attempt_dirs=attempt_dirs,
         resources=from_json(Resources, line["resources"], where=f"ledger: {name}"),
+        max_parallel=line.get("max_parallel"),
     )
 
 

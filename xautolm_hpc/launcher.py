@@ -46,6 +46,8 @@ class JobState:
         exit_code: Exit status of the job, or ``None``.
         ended_at: Seconds since the epoch, or ``None`` while it is alive or when unknown.
         source: Who said so: ``pool``, ``process``, ``squeue``, ``sacct`` or ``none``.
+        is_stale: Whether no source answered when last asked: then this is what was known before.
+        log_paths: Logs beside the attempt folder in which the launcher's own programs speak of the job.
     """
 
     state: str
@@ -54,6 +56,8 @@ class JobState:
     exit_code: int | None = None
     ended_at: float | None = None
     source: str = "none"
+    is_stale: bool = False
+    log_paths: tuple[Path, ...] = ()
 
     @property
     def is_alive(self) -> bool:
@@ -70,16 +74,39 @@ class Submission:
         folder: Folder of the submission; holds ``members.json`` and the launcher's own files.
         attempt_dirs: Absolute attempt folders, in array order.
         resources: What every job of it asks for.
+        max_parallel: Jobs of it that may run at the same time, or ``None`` for any number.
     """
 
     name: str
     folder: Path
     attempt_dirs: tuple[Path, ...]
     resources: Resources
+    max_parallel: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLimits:
+    """How many jobs a launcher takes; ``None`` is any number.
+
+    Attributes:
+        batch: Jobs of one submission.
+        queued: Jobs of the run that were submitted and have not ended.
+        parallel: Jobs of the run that run at the same time.
+        memory_bytes: Host memory that one job may ask for on a node.
+    """
+
+    batch: int | None = None
+    queued: int | None = None
+    parallel: int | None = None
+    memory_bytes: int | None = None
 
 
 class Launcher(Protocol):
     """Starts and watches jobs."""
+
+    def limits(self) -> QueueLimits:
+        """Say how many jobs may be submitted."""
+        ...
 
     def submit(self, submission: Submission) -> Mapping[Path, str]:
         """Submit a batch whose ``members.json`` and ledger intent are on disk already.
@@ -88,6 +115,8 @@ class Launcher(Protocol):
             Attempt folder -> job id. Jobs may wait in a queue or pool.
 
         Raises:
+            BusyError: The cluster gave no clear answer: look with :meth:`adopt` before submitting again.
+            QueueFullError: The queue takes fewer jobs, or none now; nothing is left behind.
             LaunchError: The cluster refused, nothing was submitted and nothing is left behind.
         """
         ...
@@ -103,7 +132,7 @@ class Launcher(Protocol):
             Attempt folder -> job id for every attempt that was submitted; those not in it never were.
 
         Raises:
-            LaunchError: The cluster does not answer, so that resubmitting could run an attempt twice.
+            BusyError: The cluster does not answer, so that resubmitting could run an attempt twice.
         """
         ...
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xautolm_hpc.errors import LaunchError
+from xautolm_hpc.errors import BusyError, LaunchError, QueueFullError
 
 CLEARED = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SCONTROL_")
 KEPT = ("SLURM_CONF",)
@@ -27,6 +27,15 @@ NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 
 IDS_A_CALL = 500
 """Ids on one command line: far below the kernel's limit on its length."""
+
+BUSY = (
+    "timed out", "did not answer", "unable to contact", "zero bytes", "communication connection", "expected a job id",
+    "temporarily un", "queue full", "backup controller",
+)  # fmt: skip
+"""Words of sbatch after which the job may have been accepted nevertheless, or will be later."""
+
+QUEUE_FULL = ("maxsubmitjob", "grpsubmitjob", "job submit limit")
+"""Words of sbatch when an association or QOS has as many jobs as it may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +128,16 @@ class Slurm:
         )  # fmt: skip
         return None if text is None else _sacct_rows(text)
 
-    def scancel(self, job_ids: Sequence[str]) -> bool:
-        """Cancel jobs or array elements; tells whether Slurm answered."""
+    def scancel(self, job_ids: Sequence[str], *, only: str | None = None) -> bool:
+        """Cancel jobs or array elements; tells whether Slurm answered.
+
+        Args:
+            job_ids: The jobs.
+            only: State they must be in to be cancelled; any by default.
+        """
+        options = ["--quiet", *([f"--state={only}"] if only else [])]
         parts = [job_ids[start : start + IDS_A_CALL] for start in range(0, len(job_ids), IDS_A_CALL)]
-        return all([self._ask(["scancel", "--quiet", *part]) is not None for part in parts])
+        return all([self._ask(["scancel", *options, *part]) is not None for part in parts])
 
     def requeue(self, job_id: str) -> bool:
         """Put a running job back into the queue; tells whether Slurm agreed."""
@@ -152,16 +167,18 @@ class Slurm:
             The job id.
 
         Raises:
-            LaunchError: sbatch refused or did not answer; with its words.
+            BusyError: sbatch did not answer, or not clearly.
+            QueueFullError: A limit on jobs in the queue is reached.
+            LaunchError: sbatch refused; with its words.
         """
         completed = self._run(["sbatch", "--parsable", str(script_path)], exports)
         if isinstance(completed, str):
-            raise LaunchError(f"sbatch {completed}")
+            raise _refusal(f"sbatch {completed}")
         if completed.returncode != 0:
-            raise LaunchError(f"sbatch refused: {completed.stderr.strip() or completed.stdout.strip()}")
+            raise _refusal(f"sbatch refused: {completed.stderr.strip() or completed.stdout.strip()}")
         job_id = completed.stdout.strip().splitlines()[-1:]
         if not job_id or not re.fullmatch(r"\d+(;.*)?", job_id[0]):
-            raise LaunchError(f"sbatch answered {completed.stdout!r}, expected a job id")
+            raise _refusal(f"sbatch answered {completed.stdout!r}, expected a job id")
         return job_id[0].partition(";")[0]
 
     def test_only(self, script_path: Path, exports: Mapping[str, str]) -> tuple[bool, str]:
@@ -219,6 +236,14 @@ class Slurm:
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Take out what would change the meaning or the output of Slurm's commands."""
     return {name: value for name, value in environ.items() if name in KEPT or not name.startswith(CLEARED)}
+
+
+def _refusal(words: str) -> LaunchError:
+    """Tell by its words what kind of refusal it is."""
+    found = words.lower()
+    if any(sign in found for sign in QUEUE_FULL):
+        return QueueFullError(words)
+    return BusyError(words) if any(sign in found for sign in BUSY) else LaunchError(words)
 
 
 def _squeue_row(line: str) -> JobRow:

@@ -7,7 +7,7 @@ import pytest
 from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
 
-SMALL_ARRAY = 8
+SMALL_ARRAY = 11
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def accounting_cluster(_accounting_session: DevCluster) -> Iterator[DevCluster]:
 
 @pytest.fixture
 def bare_cluster(_bare_session: DevCluster) -> Iterator[DevCluster]:
-    """Two nodes with two GPUs each, no accounts, arrays of at most 8, jobs forgotten soon."""
+    """Two nodes with two GPUs each, no accounts, arrays of at most 11, jobs forgotten soon."""
     yield _bare_session
     _cancel_all(_bare_session)
 

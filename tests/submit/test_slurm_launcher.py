@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import FakeClock
 from tests.submit.fake_slurm import FakeSlurm
 from tests.submit.jobs import make_attempt, submission_of
 from xautolm_hpc.durable import create_json, read_json
-from xautolm_hpc.errors import LaunchError
+from xautolm_hpc.errors import BusyError, LaunchError, QueueFullError
 from xautolm_hpc.jobdir import MEMBERS, OUTCOME, claim_path
 from xautolm_hpc.launcher import Launcher, Resources, Submission
 from xautolm_hpc.records import to_json
-from xautolm_hpc.submit.arrays import SlurmOptions
+from xautolm_hpc.submit.arrays import CALL, SlurmOptions
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 from xautolm_hpc.submit.wrapper import describe_claim, run_member
 
@@ -45,10 +44,9 @@ def cluster(tmp_path: Path) -> FakeSlurm:
     return FakeSlurm(tmp_path)
 
 
-def launcher_on(cluster: FakeSlurm, *, clock: FakeClock | None = None) -> SlurmLauncher:
+def launcher_on(cluster: FakeSlurm) -> SlurmLauncher:
     return SlurmLauncher(
         SlurmOptions(),
-        clock or FakeClock(),
         since=1_000_000.0,
         python="/opt/py/bin/python",
         slurm=cluster.client(),
@@ -73,24 +71,22 @@ def states_of(launcher: Launcher, submission: Submission) -> list[str]:
 )
 def test_the_batch_script_is_as_recorded(name: str, options: SlurmOptions, resources: Resources) -> None:
     submission = Submission(name=DEMO.name, folder=DEMO.folder, attempt_dirs=DEMO.attempt_dirs, resources=resources)
-    launcher = SlurmLauncher(options, FakeClock(), since=0.0, python="/opt/my py/bin/python", environment=ENVIRONMENT)
+    launcher = SlurmLauncher(options, since=0.0, python="/opt/my py/bin/python", environment=ENVIRONMENT)
 
     text = launcher.sbatch_text(submission)
 
     assert text == (RECORDED / name).read_text()
 
 
-def test_an_array_is_submitted_with_its_pickles_in_place(cluster: FakeSlurm, tmp_path: Path) -> None:
+def test_an_array_is_submitted_with_its_one_pickled_call_in_place(cluster: FakeSlurm, tmp_path: Path) -> None:
     submission = attempts(tmp_path)
     launcher = launcher_on(cluster)
 
     ids = launcher.submit(submission)
 
     assert list(ids.values()) == ["101_0", "101_1", "101_2"]
-    loaded = [pickle.loads(path.read_bytes()) for path in submission.folder.glob("*_submitted.pkl")]  # noqa: S301
-    assert [(one.function, one.args, one.kwargs) for one in loaded] == [
-        (run_member, (str(submission.folder / MEMBERS),), {})
-    ] * 3
+    call = pickle.loads((submission.folder / CALL).read_bytes())  # noqa: S301
+    assert (call.function, call.args, call.kwargs) == (run_member, (str(submission.folder / MEMBERS),), {})
     assert states_of(launcher, submission) == ["PENDING"] * 3
     assert cluster.environ_of("sbatch")["PYTHONPATH"] == "/opt/xautolm"
 
@@ -109,25 +105,40 @@ def test_a_refusal_leaves_nothing_behind_and_repeats_sbatchs_words(cluster: Fake
         launcher_on(cluster).submit(submission)
 
     assert [path.name for path in submission.folder.iterdir()] == [MEMBERS]
-    assert cluster.calls("squeue") == []
 
 
-def test_a_submission_that_timed_out_but_was_accepted_is_found_by_its_name(cluster: FakeSlurm, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", ["Socket timed out on send/recv operation", "something a site's own sbatch says"])
+def test_a_submission_that_was_accepted_but_answered_with_an_error_is_found_by_its_name(
+    cluster: FakeSlurm, tmp_path: Path, words: str
+) -> None:
     submission = attempts(tmp_path)
-    words = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
-    cluster.answer("sbatch", status=1, stderr=words, then_do=True)
+    launcher = launcher_on(cluster)
+    cluster.answer("sbatch", status=1, stderr=f"sbatch: error: {words}", then_do=True)
 
-    ids = launcher_on(cluster).submit(submission)
+    try:
+        ids = launcher.submit(submission)
+    except BusyError:
+        ids = launcher.adopt(submission, {})
 
     assert list(ids.values()) == ["101_0", "101_1", "101_2"]
-    assert len(list(submission.folder.glob("*_submitted.pkl"))) == 3
+    assert (submission.folder / CALL).exists()
 
 
-def test_a_submission_that_timed_out_and_is_nowhere_is_refused(cluster: FakeSlurm, tmp_path: Path) -> None:
+def test_whether_an_unclear_answer_meant_yes_is_left_open(cluster: FakeSlurm, tmp_path: Path) -> None:
     cluster.answer("sbatch", status=1, stderr="sbatch: error: Socket timed out on send/recv operation")
 
-    with pytest.raises(LaunchError, match="Socket timed out"):
+    with pytest.raises(BusyError, match=r"test-g000-s0: sbatch refused: .*Socket timed out"):
         launcher_on(cluster).submit(attempts(tmp_path))
+
+
+def test_a_limit_on_jobs_in_the_queue_is_told_from_other_refusals(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path)
+    cluster.answer("sbatch", status=1, stderr="sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job ...")
+
+    with pytest.raises(QueueFullError, match="AssocMaxSubmitJobLimit"):
+        launcher_on(cluster).submit(submission)
+
+    assert [path.name for path in submission.folder.iterdir()] == [MEMBERS]
 
 
 def test_a_driver_killed_after_sbatch_is_followed_by_one_that_finds_the_array(
@@ -135,16 +146,37 @@ def test_a_driver_killed_after_sbatch_is_followed_by_one_that_finds_the_array(
 ) -> None:
     submission = attempts(tmp_path)
     launcher_on(cluster).submit(submission)
-    for path in submission.folder.glob("*.pkl"):
-        path.unlink()  # as if the first driver had died before it wrote them
     launcher = launcher_on(cluster)
 
     ids = launcher.adopt(submission, {})
 
     assert list(ids.values()) == ["101_0", "101_1", "101_2"]
-    assert len(list(submission.folder.glob("101_*_submitted.pkl"))) == 3
     assert states_of(launcher, submission) == ["PENDING"] * 3
     assert len(cluster.calls("sbatch")) == 1
+
+
+def test_of_an_array_that_was_taken_twice_the_one_that_waits_is_cancelled(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path, 2)
+    launcher = launcher_on(cluster)
+    launcher.submit(submission)
+    for job_id, state in {"105_0": "PENDING", "105_1": "RUNNING"}.items():
+        cluster.set_job(job_id, name=submission.name, state=state)
+
+    launcher.poll(submission.attempt_dirs)
+
+    assert cluster.calls("scancel") == [["scancel", "--quiet", "--state=PENDING", "105_0"]]
+
+
+def test_the_job_that_claimed_an_attempt_is_the_one_to_watch(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path, 1)
+    launcher = launcher_on(cluster)
+    launcher.submit(submission)
+    create_json(claim_path(submission.attempt_dirs[0], 0), to_json(describe_claim("105_0", 0)))
+    cluster.set_job("105_0", name=submission.name, state="RUNNING")
+    cluster.set_job("101_0", state="COMPLETED")
+
+    assert states_of(launcher, submission) == ["RUNNING"]
+    assert states_of(launcher, submission) == ["RUNNING"]
 
 
 def test_attempts_that_no_source_knows_were_never_submitted(cluster: FakeSlurm, tmp_path: Path) -> None:
@@ -167,7 +199,7 @@ def test_of_two_arrays_of_one_name_the_older_counts(cluster: FakeSlurm, tmp_path
 def test_nothing_is_adopted_from_a_controller_that_does_not_answer(cluster: FakeSlurm, tmp_path: Path) -> None:
     cluster.answer("squeue", status=1)
 
-    with pytest.raises(LaunchError, match="squeue does not answer, so its jobs cannot be found"):
+    with pytest.raises(BusyError, match="squeue does not answer, so its jobs cannot be found"):
         launcher_on(cluster).adopt(attempts(tmp_path), {})
 
 
@@ -184,6 +216,7 @@ def test_a_poll_is_one_squeue_and_no_sacct_while_all_jobs_are_alive(cluster: Fak
     told = [(state.state, state.reason, state.node) for state in states.values()]
     assert told == [("RUNNING", "", "n1"), ("PENDING", "launch failed requeued held", None), ("SUSPENDED", "", None)]
     assert [call[0] for call in cluster.calls()] == ["sbatch", "squeue"]
+    assert not any(state.is_stale for state in states.values())
 
 
 def test_how_a_job_ended_is_asked_of_the_accounts_in_one_call(cluster: FakeSlurm, tmp_path: Path) -> None:
@@ -234,6 +267,7 @@ def test_while_nothing_answers_the_last_state_known_stays(cluster: FakeSlurm, tm
         cluster.answer(command, status=1)
 
     assert before == states_of(launcher, submission) == ["RUNNING"]
+    assert all(state.is_stale for state in launcher.poll(submission.attempt_dirs).values())
 
 
 def test_a_job_that_failed_with_its_node_and_is_requeued_is_alive_again(cluster: FakeSlurm, tmp_path: Path) -> None:
@@ -260,7 +294,7 @@ def test_cancelling_names_the_elements(cluster: FakeSlurm, tmp_path: Path) -> No
 
 def test_no_value_of_a_variable_stands_in_the_script() -> None:
     environment = {**ENVIRONMENT, "HOME": "/home/somebody"}
-    launcher = SlurmLauncher(SlurmOptions(), FakeClock(), since=0.0, python="python3", environment=environment)
+    launcher = SlurmLauncher(SlurmOptions(), since=0.0, python="python3", environment=environment)
 
     text = launcher.sbatch_text(DEMO)
 
@@ -271,7 +305,7 @@ def test_no_value_of_a_variable_stands_in_the_script() -> None:
 def test_the_script_runs_on_a_node_each_element_its_own_attempt(cluster: FakeSlurm, tmp_path: Path) -> None:
     submission = attempts(tmp_path, 2)
     environment = {"PATH": f"{tmp_path}/node:/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    launcher = SlurmLauncher(SlurmOptions(), FakeClock(), since=0.0, slurm=cluster.client(), environment=environment)
+    launcher = SlurmLauncher(SlurmOptions(), since=0.0, slurm=cluster.client(), environment=environment)
     srun = tmp_path / "node" / "srun"
     srun.parent.mkdir()
     srun.write_text('#!/bin/sh\nwhile [ "$1" != --export=ALL ]; do shift; done\nshift\nexec "$@"\n')

@@ -84,7 +84,7 @@ class Site:
             node_checks: Lines of shell that a job runs first.
         """
         clock = SystemClock()
-        return slurm_launcher(self.profile, clock=clock, since=clock.now(), node_checks=node_checks)
+        return slurm_launcher(self.profile, since=clock.now(), node_checks=node_checks)
 
     def launcher(self, *, node_checks: tuple[str, ...] = ()) -> Launcher:
         """Make the launcher that a search here would use.

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from submitit.core.core import Job
 from submitit.core.utils import DelayedSubmission
 from submitit.slurm.slurm import SlurmExecutor, SlurmJob
 
-from xautolm_hpc.errors import LaunchError
-from xautolm_hpc.jobdir import MEMBERS
 from xautolm_hpc.launcher import Resources, Submission
 from xautolm_hpc.slurm import Slurm
-from xautolm_hpc.submit.wrapper import run_member
+
+CALL, SCRIPT = "call.pkl", "submission.sh"
+"""The pickled call of every element; the batch script."""
 
 SIGNAL_LEAD_S = 120
 """Seconds before the time limit at which Slurm signals the batch shell, which ignores it (see the wrapper)."""
@@ -37,7 +37,8 @@ class SlurmOptions:
         reservation: Reservation.
         wckey: Workload characterisation key; ``None`` gives none.
         options: Further options of sbatch by their long names; ``True`` for those without a value.
-        max_parallel: Elements of one array that run at the same time.
+        max_parallel: Jobs of a run that run at the same time.
+        max_queued: Jobs of a run in the queue, running ones included; ``None`` leaves it to Slurm's own limits.
         node_checks: Lines of shell that every job runs first; one that ends the script ends the job.
     """
 
@@ -51,11 +52,14 @@ class SlurmOptions:
     wckey: str | None = None
     options: Mapping[str, str | int | bool] = field(default_factory=dict)
     max_parallel: int = 256
+    max_queued: int | None = None
     node_checks: tuple[str, ...] = ()
 
 
 class ArrayExecutor(SlurmExecutor):
-    """submitit's Slurm executor, always as an array, with one pickle of which every element gets a link.
+    """submitit's Slurm executor, always as an array, with one pickle to which every element makes a link on its node.
+
+    So the pickle is there before a job can start, whatever becomes of the driver after sbatch took it.
 
     Args:
         folder: Folder for submitit's files.
@@ -90,15 +94,12 @@ class ArrayExecutor(SlurmExecutor):
         return str(self._make_submission_file_text(self._submitit_command_str, ""))
 
     def _internal_process_submissions(self, delayed_submissions: list[DelayedSubmission]) -> list[Job[None]]:
-        """Submit; where Slurm refuses, the script is removed again. The pickles follow once the id is known."""
+        """Write call and script, and submit them."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        script_path = self.folder / "submission.sh"
+        delayed_submissions[0].dump(self.folder / CALL)
+        script_path = self.folder / SCRIPT
         script_path.write_text(self.script(len(delayed_submissions)))
-        try:
-            array_id = self._slurm.sbatch(script_path, self._exports)
-        except LaunchError:
-            script_path.unlink()
-            raise
+        array_id = self._slurm.sbatch(script_path, self._exports)
         return [SlurmJob(folder=self.folder, job_id=f"{array_id}_{k}") for k in range(len(delayed_submissions))]
 
 
@@ -136,26 +137,18 @@ def sbatch_parameters(submission: Submission, options: SlurmOptions, *, exports:
         "nodes": resources.n_nodes,
         "ntasks_per_node": 1,
         "cpus_per_task": resources.n_cpus,
-        "array_parallelism": options.max_parallel,
+        "array_parallelism": submission.max_parallel or options.max_parallel,
         "wckey": options.wckey,
-        "setup": [*options.node_checks, *SETUP],
+        "setup": [*options.node_checks, *SETUP, link_call(submission.folder)],
         "srun_args": ["--export=ALL"],  # without it srun would take the script's --export and drop what it sets
         "additional_parameters": {name: value for name, value in {**further, **options.options}.items() if value},
     }
 
 
-def write_pickles(submission: Submission, job_ids: Iterable[str]) -> None:
-    """Put the pickled call in place for jobs that have none: the node waits 60 s for it.
-
-    It is the same for every element, so a driver that adopts an array can write it as well.
-    """
-    delayed = DelayedSubmission(run_member, str(submission.folder / MEMBERS))
-    for job_id in job_ids:
-        path = SlurmJob(folder=submission.folder, job_id=job_id).paths.submitted_pickle
-        if not path.exists():
-            aside = path.with_suffix(".tmp")
-            delayed.dump(aside)
-            aside.replace(path)
+def link_call(folder: Path) -> str:
+    """Write the shell line by which an element gives the pickled call the name that submitit looks for."""
+    link = f'{shlex.quote(str(folder))}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}_submitted.pkl"'
+    return f"ln -sf {CALL} {link}"
 
 
 def _gpu_parameters(resources: Resources, gres: str | None) -> dict[str, object]:

@@ -30,7 +30,7 @@ from xautolm_hpc.jobdir import (
     heartbeat_path,
     restarts,
 )
-from xautolm_hpc.launcher import JobState, Submission
+from xautolm_hpc.launcher import JobState, QueueLimits, Submission
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import from_json
 from xautolm_hpc.submit import processes
@@ -90,6 +90,10 @@ class LocalLauncher:
         self._gpus = tuple(lent[:n_gpus] or map(str, range(n_gpus)))
         self._jobs: dict[Path, _Job] = {}
         self._here = (node_name(), boot_id())
+
+    def limits(self) -> QueueLimits:
+        """Take any number of jobs: the pool's slots say how many run."""
+        return QueueLimits()
 
     def submit(self, submission: Submission) -> Mapping[Path, str]:
         """Queue the attempts of a batch; :meth:`poll` starts them.

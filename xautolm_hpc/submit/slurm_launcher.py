@@ -7,16 +7,18 @@ answer for a while, costs nothing but patience.
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
-from xautolm_hpc.clock import Clock
 from xautolm_hpc.durable import read_json
-from xautolm_hpc.errors import LaunchError
+from xautolm_hpc.errors import BusyError, InputError, LaunchError
 from xautolm_hpc.jobdir import MEMBERS, Claim, claim_path, restarts
-from xautolm_hpc.launcher import JobState, Submission
+from xautolm_hpc.launcher import JobState, QueueLimits, Submission
 from xautolm_hpc.records import from_json
 from xautolm_hpc.slurm import JobRow, Slurm
-from xautolm_hpc.submit.arrays import ArrayExecutor, SlurmOptions, sbatch_parameters, write_pickles
+from xautolm_hpc.submit.arrays import CALL, SCRIPT, ArrayExecutor, SlurmOptions, sbatch_parameters
 from xautolm_hpc.submit.environment import wrapper_environment
 from xautolm_hpc.submit.wrapper import run_member
 
@@ -33,11 +35,8 @@ SAME_AS = {
 }
 """Rarer states of Slurm, in the words the launcher protocol knows."""
 
-MAYBE_ACCEPTED = ("timed out", "did not answer", "unable to contact", "zero bytes", "communication connection")
-"""Words of sbatch after which the job may have been accepted nevertheless."""
-
-N_LOOKS = 3
-LOOK_AGAIN_S = 5.0
+LARGEST_ARRAY = 1001
+"""Slurm's default of MaxArraySize, for a controller that does not say."""
 
 
 class SlurmLauncher:
@@ -45,7 +44,6 @@ class SlurmLauncher:
 
     Args:
         options: What the cluster profile says about sbatch.
-        clock: Time.
         python: Interpreter of the wrapper on the node.
         since: When the run began, seconds since the epoch: nothing before it is looked for in the accounts.
         slurm: Slurm's commands.
@@ -55,7 +53,6 @@ class SlurmLauncher:
     def __init__(
         self,
         options: SlurmOptions,
-        clock: Clock,
         *,
         since: float,
         python: str = sys.executable,
@@ -63,18 +60,28 @@ class SlurmLauncher:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._options = options
-        self._clock = clock
         self._python = python
         self._since = since
         self._slurm = slurm or Slurm()
         self._environment = dict(wrapper_environment() if environment is None else environment)
         self._job_ids: dict[Path, str] = {}
-        self._names: dict[Path, str] = {}
+        self._submissions: dict[Path, Submission] = {}
         self._states: dict[Path, JobState] = {}
 
     def sbatch_text(self, submission: Submission) -> str:
         """Write the batch script of a submission without submitting it."""
         return self._executor(submission).script(len(submission.attempt_dirs))
+
+    def limits(self) -> QueueLimits:
+        """Say how large an array may be, and how many jobs the profile allows."""
+        return QueueLimits(
+            batch=self._largest_array, queued=self._options.max_queued, parallel=self._options.max_parallel
+        )
+
+    @cached_property
+    def _largest_array(self) -> int:
+        """MaxArraySize is the highest index plus 1, so also the most elements."""
+        return int((self._slurm.settings() or {}).get("MaxArraySize", LARGEST_ARRAY))
 
     def submit(self, submission: Submission) -> Mapping[Path, str]:
         """Submit a batch as one array.
@@ -83,23 +90,28 @@ class SlurmLauncher:
             Attempt folder -> job id, ``<array>_<index>``.
 
         Raises:
-            LaunchError: Slurm refused, with sbatch's words; nothing is left behind. After an answer that leaves it
-                open whether the array was accepted, it is looked for by its name first.
+            BusyError: Slurm may have taken the array or not: :meth:`adopt` tells, once it answers.
+            QueueFullError: A limit on jobs in the queue is reached; nothing is left behind.
+            LaunchError: Slurm refused, with sbatch's words; nothing is left behind.
         """
         executor = self._executor(submission)
         members_path = str(submission.folder / MEMBERS)
         try:
             jobs = executor.map_array(run_member, [members_path] * len(submission.attempt_dirs))
+        except BusyError as error:
+            raise BusyError(f"{submission.name}: {error}") from error
         except LaunchError as error:
-            found = self._look_for(submission) if _may_be_accepted(error) else {}
+            found = self._find(submission)  # a site's sbatch may say no after Slurm said yes
             if not found:
-                raise LaunchError(f"{submission.name}: {error}") from error
+                for name in (CALL, SCRIPT):
+                    (submission.folder / name).unlink(missing_ok=True)
+                raise type(error)(f"{submission.name}: {error}") from error
             return self._remember(submission, found)
         ids = [str(job.job_id) for job in jobs]
         return self._remember(submission, dict(zip(submission.attempt_dirs, ids, strict=True)))
 
     def adopt(self, submission: Submission, known: Mapping[Path, str]) -> Mapping[Path, str]:
-        """Find the jobs of a batch by their name; what the node still needs of them is put in place.
+        """Find the jobs of a batch by their name.
 
         Args:
             submission: The batch, as in its intent.
@@ -109,33 +121,31 @@ class SlurmLauncher:
             Attempt folder -> job id for every attempt that was submitted; those not in it never were.
 
         Raises:
-            LaunchError: The controller does not answer, so that resubmitting could run an attempt twice.
+            BusyError: The controller does not answer, so that resubmitting could run an attempt twice.
         """
-        claimed = {path: claim.job_id for path in submission.attempt_dirs if (claim := _first_claim(path))}
+        claimed = {path: claim.job_id for path in submission.attempt_dirs if (claim := _newest_claim(path))}
         found = {**known, **claimed}
         if len(found) < len(submission.attempt_dirs):
-            rows = self._slurm.squeue([submission.name])
-            if rows is None:
-                raise LaunchError(
-                    f"{submission.name}: squeue does not answer, so its jobs cannot be found; submitting them again "
-                    "could run them twice. Try again when the controller is back"
-                )
-            rows += self._slurm.sacct([submission.name], since=self._since) or []
-            found = {**_members_of(submission, rows), **found}
+            found = {**self._find(submission), **found}
         return self._remember(submission, found)
 
     def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobState]:
         """Ask for states: one squeue, and one sacct if a job is in it no more."""
         watched = [path for path in attempt_dirs if path in self._job_ids]
         if watched:
-            names = sorted({self._names[path] for path in watched})
+            names = sorted({self._submissions[path].name for path in watched})
             rows = self._slurm.squeue(names)
+            self._cancel_duplicates(rows or [])
             queued = self._states_in(rows, watched)
             self._states |= queued
-            if any(path not in queued or not queued[path].is_alive for path in watched):
-                accounts = self._states_in(self._slurm.sacct(names, since=self._since), watched)
-                self._states |= _believed(watched, queued, accounts=accounts, answered=rows is not None)
-        return {path: self._states.get(path, JobState(state="UNKNOWN")) for path in attempt_dirs}
+            answered = rows is not None
+            all_alive = all(path in queued and queued[path].is_alive for path in watched)
+            accounts = None if all_alive else self._slurm.sacct(names, since=self._since)
+            self._states |= _believed(watched, queued, accounts=self._states_in(accounts, watched), answered=answered)
+            self._follow_claims(watched, [*(rows or []), *(accounts or [])])
+            is_stale = not answered and accounts is None
+            self._states |= {path: replace(self._states[path], is_stale=is_stale) for path in watched}
+        return {path: self._told(path) for path in attempt_dirs}
 
     def cancel(self, attempt_dirs: Sequence[Path]) -> None:
         """Cancel jobs; those that ended already are left alone."""
@@ -153,25 +163,51 @@ class SlurmLauncher:
             parameters=parameters,
         )
 
-    def _look_for(self, submission: Submission) -> dict[Path, str]:
-        for _ in range(N_LOOKS):
-            rows = self._slurm.squeue([submission.name])
-            if rows is not None:
-                return _members_of(submission, rows)
-            self._clock.sleep(LOOK_AGAIN_S)
-        return {}
+    def _find(self, submission: Submission) -> dict[Path, str]:
+        """Look a batch up by its name."""
+        rows = self._slurm.squeue([submission.name])
+        if rows is None:
+            raise BusyError(
+                f"{submission.name}: squeue does not answer, so its jobs cannot be found; submitting them again "
+                "could run them twice. Try again when the controller is back"
+            )
+        rows += self._slurm.sacct([submission.name], since=self._since) or []
+        return _members_of(submission, rows)
 
     def _remember(self, submission: Submission, job_ids: Mapping[Path, str]) -> dict[Path, str]:
-        """Keep the ids, and see to it that every job that may still start finds its pickle."""
         for path, job_id in job_ids.items():
-            self._job_ids[path], self._names[path] = job_id, submission.name
+            self._job_ids[path], self._submissions[path] = job_id, submission
             self._states.setdefault(path, JobState(state="PENDING", source="pool"))
-        write_pickles(submission, job_ids.values())
         return dict(job_ids)
 
     def _states_in(self, rows: list[JobRow] | None, paths: Iterable[Path]) -> dict[Path, JobState]:
         by_id = {row.job_id: row for row in rows or []}
         return {path: _state_of(by_id[self._job_ids[path]]) for path in paths if self._job_ids[path] in by_id}
+
+    def _cancel_duplicates(self, rows: Iterable[JobRow]) -> None:
+        """Cancel what waits of an array that was taken twice; of one that runs already the claim decides."""
+        followed = set(self._job_ids.values())
+        spare = [row.job_id for row in rows if row.state == "PENDING" and row.job_id not in followed]
+        if spare:
+            self._slurm.scancel(spare, only="PENDING")
+
+    def _follow_claims(self, paths: Iterable[Path], rows: Iterable[JobRow]) -> None:
+        """Watch the job that runs an attempt, where it is another one than the one that was found."""
+        by_id = {row.job_id: row for row in rows}
+        for path in paths:
+            claim = None if self._states[path].is_alive else _newest_claim(path)
+            if claim is not None and claim.job_id != self._job_ids[path]:
+                self._job_ids[path] = claim.job_id
+                found = by_id.get(claim.job_id)
+                self._states[path] = _state_of(found) if found else JobState(state="UNKNOWN")
+
+    def _told(self, path: Path) -> JobState:
+        """Say what is known of a job, and where its step and batch script were heard."""
+        state = self._states.get(path, JobState(state="UNKNOWN"))
+        if path not in self._job_ids:
+            return state
+        log_path = self._submissions[path].folder / f"{self._job_ids[path]}_0_log.err"
+        return replace(state, log_paths=(log_path,))
 
 
 def _believed(
@@ -204,15 +240,13 @@ def _members_of(submission: Submission, rows: Iterable[JobRow]) -> dict[Path, st
     return found
 
 
-def _first_claim(attempt_dir: Path) -> Claim | None:
-    for restart in restarts(attempt_dir)[:1]:
+def _newest_claim(attempt_dir: Path) -> Claim | None:
+    """Read who runs an attempt; a claim being written on a file system without links is no claim yet."""
+    for restart in restarts(attempt_dir)[-1:] if attempt_dir.is_dir() else []:
         path = claim_path(attempt_dir, restart)
-        return from_json(Claim, read_json(path), where=str(path))
+        with suppress(InputError):
+            return from_json(Claim, read_json(path), where=str(path))
     return None
-
-
-def _may_be_accepted(error: LaunchError) -> bool:
-    return any(words in str(error).lower() for words in MAYBE_ACCEPTED)
 
 
 def _state_of(row: JobRow) -> JobState:

@@ -29,6 +29,7 @@
 # setup
 trap '' USR2
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
+ln -sf call.pkl /runs/demo/gen-000/submission-0/"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}_submitted.pkl"
 
 # command
 export SUBMITIT_EXECUTOR=slurm
