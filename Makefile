@@ -21,7 +21,7 @@ export HF_DATASETS_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env check format test test-store test-train test-main test-slurm demo bench bench-cli bench-driver \
+.PHONY: help env image image-check check format test test-store test-train test-main test-slurm demo bench bench-cli bench-driver \
   bench-estimates lock clean
 
 help:  ## list the targets
@@ -74,6 +74,12 @@ demo:  ## make .venv, then search on this machine; prints the seconds of both
 	$(BIN)/xautolm-hpc run examples/demo.toml; searched=$$(date +%s); \
 	$(BIN)/xautolm-hpc report runs/demo; \
 	printf 'environment %5d s\nsearch      %5d s\n' $$((made - start)) $$((searched - made))
+
+image: env  ## build the worker's image, as an ordinary user; containers/README.md
+	$(BIN)/python containers/image.py build
+
+image-check: env  ## the image's own test, its lock, its size
+	$(BIN)/python containers/image.py check
 
 bench:  ## list the benchmarks
 	@sed -n 's/^\(bench-[a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'

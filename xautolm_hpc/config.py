@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from xautolm_hpc.catalogue import Model
+from xautolm_hpc.container import ContainerSection
 from xautolm_hpc.errors import ConfigError, InputError
 from xautolm_hpc.records import OBJECTIVES, TaskKind, from_json, to_json
 from xautolm_hpc.space import Space, build_space
@@ -246,13 +247,6 @@ class SystemSection(_Section):
     gpu_capability: Positive | None = None
 
 
-class ContainerSection(_Section):
-    """``[container]``: the image the worker runs in."""
-
-    image: str
-    options: tuple[str, ...] = ()
-
-
 class ClusterProfile(_Section):
     """A whole cluster profile; without one, the embedded default runs trials on this machine."""
 
@@ -333,7 +327,10 @@ def load_profile(path: Path | None) -> ClusterProfile:
     paths = profile.model_dump(include={"driver_python", "worker_python", "hf_home"}, exclude_none=True)
     located = {key: p for key, p in paths.items() if key == "hf_home" or "/" in p}
     folder = path.resolve().parent
-    return profile.model_copy(update={key: str(folder / Path(p).expanduser()) for key, p in located.items()})
+    updates: dict[str, Any] = {key: str(folder / Path(p).expanduser()) for key, p in located.items()}
+    if profile.container is not None:
+        updates["container"] = profile.container.located(folder)
+    return profile.model_copy(update=updates)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import getpass
 import os
+import platform
+import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -15,7 +17,9 @@ from xautolm_hpc.budget import Limits
 from xautolm_hpc.catalogue import missing_weights
 from xautolm_hpc.clock import Clock
 from xautolm_hpc.config import ClusterProfile, SearchFile, load_profile, load_search
+from xautolm_hpc.container import find_package, make_container, with_binds
 from xautolm_hpc.errors import DataError, InputError
+from xautolm_hpc.image import Container, read_image
 from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, RunDir, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
 from xautolm_hpc.node import list_gpus, node_name
@@ -24,6 +28,7 @@ from xautolm_hpc.redact import redact, secrets_in
 from xautolm_hpc.sample import Room
 from xautolm_hpc.space import Space
 from xautolm_hpc.submit.arrays import SlurmOptions
+from xautolm_hpc.submit.container import verify_signature
 from xautolm_hpc.submit.environment import worker_environment
 from xautolm_hpc.submit.local_launcher import LocalLauncher
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
@@ -57,6 +62,7 @@ class Setup:
         hf_home: Offline cache of hub models, or ``None``.
         redact: Takes secrets out of a text.
         n_interrupts: Tells how often the person pressed Ctrl-C.
+        container: The image the worker runs in, or ``None``.
     """
 
     search: SearchFile
@@ -72,6 +78,7 @@ class Setup:
     hf_home: str | None
     redact: Callable[[str], str]
     n_interrupts: Callable[[], int]
+    container: Container | None = None
 
     def limits(self) -> Limits:
         """Give the budget in seconds and joules."""
@@ -119,8 +126,15 @@ class Setup:
         grace_s = self.profile.patience.outcome_grace_s
         return min(grace_s, LOCAL_GRACE_S) if self.profile.launcher == "local" else grace_s
 
-    def command(self, module: str, *arguments: str) -> Command:
-        """Give the command that runs a module of this package on a node."""
+    def command(self, module: str, *arguments: str, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Command:
+        """Give the command that runs a module of this package on a node.
+
+        Args:
+            module: The module.
+            arguments: Its arguments; the attempt folder follows them.
+            reads: Files and folders that it reads beside what an image shows anyway.
+            writes: Folders that it writes beside its attempt folder.
+        """
         profile, trial = self.profile, self.search.trial
         return Command(
             argv=(*self.worker, "-m", module, *arguments),
@@ -134,6 +148,16 @@ class Setup:
             environment=self.worker_environment,
             site=profile.site,
             cluster=profile.cluster,
+            container=self.container and with_binds(self.container, reads=reads, writes=writes),
+        )
+
+    def profile_command(self) -> Command:
+        """Give the command of the profile job: it reads the user's data and writes the split and the cache."""
+        request = self.profile_request()
+        for folder in (request.data_dir, request.cache_dir):
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.command(
+            "xautolm_hpc.profile", reads=[request.data_path], writes=[request.data_dir, request.cache_dir]
         )
 
     def profile_request(self) -> ProfileRequest:
@@ -157,7 +181,7 @@ class Setup:
         """Give what all attempts of the run have in common."""
         data_dir = str(self.run_dir.data_dir)
         return AttemptTemplate(
-            command=self.command("xautolm_hpc.train", "trial"),
+            command=self.command("xautolm_hpc.train", "trial", reads=[data_dir]),
             resources=self.resources(),
             trial_input=TrialInput(task=profile.task, data_dir=data_dir, sha256=profile.sha256),
             max_attempts=self.search.trial.max_attempts,
@@ -174,6 +198,7 @@ class Inputs:
         space: The search space it describes.
         hf_home: Offline cache of hub models.
         environ: The person's environment.
+        words: What was given on the command line to name the search, for commands that are suggested.
     """
 
     search: SearchFile
@@ -181,6 +206,7 @@ class Inputs:
     space: Space
     hf_home: Path
     environ: Mapping[str, str]
+    words: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, search_path: Path, settings: tuple[str, ...], *, environ: Mapping[str, str]) -> "Inputs":
@@ -196,7 +222,9 @@ class Inputs:
             SpaceError: The search file describes no space.
         """
         search = load_search(search_path, settings)
-        return cls.of(search, load_profile(Path(search.profile) if search.profile else None), environ=environ)
+        profile = load_profile(Path(search.profile) if search.profile else None)
+        words = (str(search_path), *(word for setting in settings for word in ("--set", setting)))
+        return replace(cls.of(search, profile, environ=environ), words=words)
 
     @classmethod
     def of(cls, search: SearchFile, profile: ClusterProfile, *, environ: Mapping[str, str]) -> "Inputs":
@@ -227,13 +255,38 @@ class Inputs:
         """
         profile, search = self.profile, self.search
         if profile.container is not None:
-            raise InputError("[container] in the cluster profile: images are not started yet; name a worker_python")
+            read_image(Path(profile.container.image), machine=platform.machine())
         if not Path(search.data.path).exists():
             raise DataError(f"`{search.data.path}` does not exist. Set data.path in the search file or with --set")
+        # An image gets its packages that carry models from here.
         worker_is_here = profile.worker_python in (None, sys.executable)
         missing = missing_weights(self.space.models, self.hf_home, has_package=find_spec if worker_is_here else None)
         if missing:
-            raise InputError("\n".join(missing))
+            error = InputError("\n".join(missing))
+            if any(model.hub_repo for model in self.space.models):
+                error.add_note(f"where there is a network: xautolm-hpc prefetch {shlex.join(self.words)}")
+            raise error
+
+    def container(self) -> Container | None:
+        """Look at the image that the profile names and say what a worker sees in it; ``None`` if it names none.
+
+        Raises:
+            ImageError: The image is missing, damaged, for another processor or not signed with the site's key, or
+                what is to be bound is missing.
+        """
+        section = self.profile.container
+        if section is None:
+            return None
+        container = make_container(
+            section,
+            self.space.models,
+            hf_home=self.hf_home,
+            n_gpus=self.profile.job.n_gpus,
+            find_package=find_package,
+        )
+        if container.verify_key:
+            verify_signature(container.program, container.image, key_path=container.verify_key)
+        return container
 
     def setup(
         self,
@@ -256,6 +309,7 @@ class Inputs:
             n_interrupts: Tells how often the person pressed Ctrl-C.
         """
         profile = self.profile
+        python = profile.container.python if profile.container else profile.worker_python or sys.executable
         return Setup(
             search=self.search,
             profile=profile,
@@ -265,7 +319,7 @@ class Inputs:
             launcher=launcher,
             clock=clock,
             watcher=watcher,
-            worker=(profile.worker_python or sys.executable,),
+            worker=(python,),
             worker_environment=worker_environment(
                 n_threads=profile.job.n_cpus,
                 hf_home=str(self.hf_home),
@@ -276,6 +330,7 @@ class Inputs:
             hf_home=str(self.hf_home),
             redact=_redactor(self.environ),
             n_interrupts=n_interrupts,
+            container=self.container(),
         )
 
 

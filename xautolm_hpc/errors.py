@@ -9,9 +9,11 @@ A pipeline that fails is no exception, it is a stored outcome.
     │   ├── ConfigError         a search file or cluster profile
     │   ├── DataError           the user's data
     │   ├── SpaceError          a search space nothing can be drawn from
+    │   ├── ImageError          a container image that cannot be used
     │   └── RunFolderError      a run folder that cannot be used
     ├── StoreError              an experience store
     │   └── FormatError         a store of a format this version cannot read
+    ├── FetchError              models could not be fetched, or are damaged
     ├── LaunchError             jobs could not be submitted or watched
     │   ├── BusyError           the cluster does not answer now; ask again later
     │   └── QueueFullError      the cluster takes fewer jobs than these, or none now
@@ -44,6 +46,10 @@ class SpaceError(InputError):
     """The search space names something unknown, or nothing in it can run."""
 
 
+class ImageError(InputError):
+    """The container image is missing, damaged, for another processor, or not what it should be."""
+
+
 class RunFolderError(InputError):
     """The run folder cannot be written, is open to others, or belongs to another search."""
 
@@ -68,6 +74,10 @@ class BusyError(LaunchError):
 
 class QueueFullError(LaunchError):
     """A limit on jobs in the queue is reached: nothing was submitted; fewer jobs, or later, may be taken."""
+
+
+class FetchError(XAutoLMError):
+    """Models could not be fetched, or what came is not what the hub says."""
 
 
 class LeaseLostError(XAutoLMError):

@@ -23,6 +23,7 @@ from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import RunFolderError
 from xautolm_hpc.execution import AS_DRAWN, Execution
+from xautolm_hpc.image import Container
 from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json
 
 COMMAND, TASK, PIPELINE = "command.json", "task.json", "pipeline.json"
@@ -51,6 +52,7 @@ class Command:
         environment: Variables set for the worker, allow-listed by the driver; holds no secrets.
         site: Site name for the system record.
         cluster: Cluster name for the system record.
+        container: The image the worker runs in, or ``None``.
     """
 
     argv: tuple[str, ...]
@@ -64,6 +66,7 @@ class Command:
     environment: Mapping[str, str]
     site: str
     cluster: str
+    container: Container | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +99,7 @@ class Exit:
     Attributes:
         returncode: Exit status; below 0 the signal that ended it.
         ended_by: ``None`` if it ended by itself; ``time_limit``, ``host_oom``, ``cancelled`` or ``wall_limit`` if
-            the wrapper ended it; ``launch_failure`` or ``environment`` if it could not be started.
+            the wrapper ended it; ``launch_failure``, ``storage`` or ``environment`` if it could not be started.
         started_at: Seconds since the epoch.
         ended_at: Seconds since the epoch.
         peak_rss_bytes: Highest resident memory of the worker's processes, or ``None``.
@@ -387,9 +390,7 @@ def find_run(name: str, runs_dir: str) -> RunDir:
 
 def _refuse_open_folder(path: Path) -> None:
     """Refuse a folder that somebody else owns or may write."""
-    status = path.stat()
-    owner, mode = status.st_uid, status.st_mode
-    user = os.geteuid()
+    owner, mode, user = path.stat().st_uid, path.stat().st_mode, os.geteuid()
     if owner != user:
         raise RunFolderError(f"run folder `{path}` is owned by uid {owner}, not by you (uid {user}); use another")
     if mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -84,10 +84,10 @@ def test_a_hub_model_is_read_from_the_offline_cache(hub_cache: Path, revision: s
     assert loaded.config.hidden_size == 32  # type: ignore[union-attr]
 
 
-def test_a_hub_model_that_is_not_cached_names_the_download(hub_cache: Path) -> None:
+def test_a_hub_model_that_is_not_cached_names_prefetch(hub_cache: Path) -> None:
     model = _hub(revision="b" * 40)
 
-    with pytest.raises(TrialError, match=r"run on a node with network: hf download someone/tiny --revision b{40}") as e:
+    with pytest.raises(TrialError, match=r"bring someone/tiny into the cache .*: xautolm-hpc prefetch") as e:
         _load(model, hf_home=str(hub_cache))
 
     assert e.value.kind == "data_unavailable"

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.image import Container
 from xautolm_hpc.jobdir import (
     COMMAND,
     OUTCOME,
@@ -41,6 +42,7 @@ class Evidence:
         heartbeats: Heartbeats of all restarts that have one.
         log_tail: Last lines of the worker's stderr, redacted; "" if there is none.
         time_limit_s: The trial's own budget, or ``None`` if unknown.
+        container: The image it ran in, or ``None``.
         damaged: Why ``outcome.json`` cannot be read, or ``None`` if there is none.
     """
 
@@ -51,6 +53,7 @@ class Evidence:
     heartbeats: tuple[Heartbeat, ...] = ()
     log_tail: str = ""
     time_limit_s: float | None = None
+    container: Container | None = None
     damaged: str | None = None
 
     @property
@@ -99,6 +102,7 @@ def read_evidence(attempt_dir: Path, state: JobState, *, redact: Callable[[str],
         heartbeats=tuple(beat for beat in beats if beat is not None),
         log_tail=redact(read_tail(attempt_dir / "stderr")),
         time_limit_s=None if command is None else command.time_limit_s,
+        container=None if command is None else command.container,
         damaged=read_outcome(attempt_dir)[1],
     )
 

@@ -16,7 +16,7 @@ from xautolm_hpc.records import Outcome, origin_of
 Judgement = tuple[str, str]
 """Failure kind and reason."""
 
-ENDED_BY = ("time_limit", "host_oom", "cancelled", "wall_limit", "launch_failure", "environment")
+ENDED_BY = ("time_limit", "host_oom", "cancelled", "wall_limit", "launch_failure", "environment", "storage")
 """What the wrapper says of a worker it ended or could not start: failure kinds themselves."""
 
 SLURM_STATES = {
@@ -94,8 +94,8 @@ def verdict(evidence: Evidence, *, now: float) -> End:
         started_at=claims[0].claimed_at if claims else None,
         ended_at=_ended_at(evidence, now),
         node=claims[-1].node if claims else evidence.state.node,
-        lock_hash=None,
-        image_digest=None,
+        lock_hash=evidence.container.lock_sha256 if evidence.container else None,
+        image_digest=evidence.container.image_sha256 if evidence.container else None,
         package_version=__version__,
     )
 

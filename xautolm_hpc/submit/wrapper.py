@@ -4,10 +4,12 @@ submitit calls :func:`run_member`, the same function for every element of an arr
 attempt, so a job that was submitted or started twice runs once.
 """
 
+import errno
 import os
 import subprocess
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +32,13 @@ from xautolm_hpc.jobdir import (
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.slurm import Slurm
+from xautolm_hpc.submit.container import (
+    REFUSED_STATUS,
+    check_container,
+    container_argv,
+    container_environment,
+    scratch,
+)
 from xautolm_hpc.submit.environment import node_environment
 from xautolm_hpc.submit.processes import become_subreaper, die_with
 from xautolm_hpc.submit.signals import SignalInbox
@@ -38,6 +47,8 @@ from xautolm_hpc.submit.watchdog import Watchdog
 CHECKPOINT_LEAD_S = 120.0
 """Seconds before the end of a job's time at which its worker is told to checkpoint; a fifth of a short job's time."""
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+LOG_TAIL_BYTES = 16 * 1024
 MAX_RESTARTS = 4
 """Restarts after which the wrapper asks for no further one; Slurm itself holds a job after five."""
 
@@ -131,39 +142,71 @@ def _run_worker(attempt_dir: Path, inbox: SignalInbox) -> tuple[Exit, bool]:
     started_at = time.time()
     path = attempt_dir / COMMAND
     (attempt_dir / READY).unlink(missing_ok=True)  # of the run before a requeue
-    try:
-        command = from_json(Command, read_json(path), where=str(path))
-        process = _start(command, attempt_dir)
-    except (OSError, InputError, ValueError, subprocess.SubprocessError) as error:
-        message = f"the worker could not be started: {error}"
-        ended_at = time.time()
-        return Exit(
-            returncode=None, ended_by="launch_failure", started_at=started_at, ended_at=ended_at, message=message
-        ), False
-    lead_s = min(CHECKPOINT_LEAD_S, command.wall_limit_s / 5)
-    checkpoint_at = None if command.enforce_limits else _job_end(started_at, command) - lead_s
-    watchdog = Watchdog(process, command, attempt_dir=attempt_dir, inbox=inbox, checkpoint_at=checkpoint_at)
-    watchdog.watch()
+    with ExitStack() as launched:
+        try:
+            command = from_json(Command, read_json(path), where=str(path))
+            process = launched.enter_context(_launch(command, attempt_dir))
+        except (OSError, InputError, ValueError, subprocess.SubprocessError) as error:
+            return _not_started(error, started_at), False
+        lead_s = min(CHECKPOINT_LEAD_S, command.wall_limit_s / 5)
+        checkpoint_at = None if command.enforce_limits else _job_end(started_at, command) - lead_s
+        watchdog = Watchdog(process, command, attempt_dir=attempt_dir, inbox=inbox, checkpoint_at=checkpoint_at)
+        watchdog.watch()
+    refused = (
+        _refused_by_container(process.returncode, command, attempt_dir=attempt_dir)
+        if watchdog.ended_by is None
+        else None
+    )
     ended = Exit(
         returncode=process.returncode,
-        ended_by=watchdog.ended_by,
+        ended_by="launch_failure" if refused else watchdog.ended_by,
         started_at=started_at,
         ended_at=time.time(),
         peak_rss_bytes=watchdog.peak_rss_bytes or None,
-        message=watchdog.message,
+        message=refused or watchdog.message,
     )
     checkpointed = process.returncode == CHECKPOINT_EXIT_STATUS and watchdog.asked_in_time
     return ended, checkpointed and not command.enforce_limits
 
 
-def _start(command: Command, attempt_dir: Path) -> subprocess.Popen[bytes]:
-    """Start the worker in a process group of its own; it dies with this process."""
+def _not_started(error: Exception, started_at: float) -> Exit:
+    """Say that and why there was no worker."""
+    return Exit(
+        returncode=None,
+        ended_by="storage" if getattr(error, "errno", None) in NO_ROOM else "launch_failure",
+        started_at=started_at,
+        ended_at=time.time(),
+        message=f"the worker could not be started: {error}",
+    )
+
+
+@contextmanager
+def _launch(command: Command, attempt_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the worker, inside its image if it has one; scratch on the node's disk lasts as long as it does."""
+    environment = {**command.environment, **node_environment()}
+    if command.container is None:
+        yield _start([*command.argv, str(attempt_dir)], environment, attempt_dir=attempt_dir)
+        return
+    check_container(command.container)
+    with scratch(command, attempt_dir, environ=os.environ) as scratch_dir:
+        argv = container_argv(
+            command.container,
+            command.argv,
+            attempt_dir=str(attempt_dir),
+            scratch_dir=str(scratch_dir),
+        )
+        outside = container_environment(command.container, environment, scratch_dir=str(scratch_dir))
+        yield _start(argv, outside, attempt_dir=attempt_dir)
+
+
+def _start(argv: Sequence[str], environment: Mapping[str, str], *, attempt_dir: Path) -> subprocess.Popen[bytes]:
+    """Start a worker in a process group of its own; it dies with this process."""
     with ExitStack() as files:
         stdout = files.enter_context((attempt_dir / "stdout").open("ab"))
         stderr = files.enter_context((attempt_dir / "stderr").open("ab"))
         return subprocess.Popen(
-            [*command.argv, str(attempt_dir)],
-            env={**command.environment, **node_environment()},
+            argv,
+            env=environment,
             cwd=attempt_dir,
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -172,6 +215,15 @@ def _start(command: Command, attempt_dir: Path) -> subprocess.Popen[bytes]:
             umask=0o077,
             preexec_fn=partial(die_with, os.getpid()),
         )
+
+
+def _refused_by_container(returncode: int, command: Command, *, attempt_dir: Path) -> str | None:
+    """Say why Apptainer did not start the worker; ``None`` if it did. The worker itself never began then."""
+    if command.container is None or returncode != REFUSED_STATUS or (attempt_dir / READY).exists():
+        return None
+    log = (attempt_dir / "stderr").read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
+    words = [line for line in log.splitlines() if "FATAL" in line][-1:] or log.splitlines()[-1:]
+    return f"the worker could not be started in `{command.container.image}`: {''.join(words)}"
 
 
 def _job_end(started_at: float, command: Command) -> float:

@@ -66,9 +66,8 @@ def find_source(model: Model, hf_home: str | None) -> Source:
     """
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": model.trust_remote_code}
     if model.hub_repo is not None:
-        revision = f" --revision {model.revision}" if model.revision else ""
         cache = {"cache_dir": str(Path(hf_home) / "hub")} if hf_home else {}
-        remedy = f"run on a node with network: hf download {model.hub_repo}{revision}"
+        remedy = f"bring {model.hub_repo} into the cache on a node with network: xautolm-hpc prefetch SEARCH.toml"
         return Source(
             place=model.hub_repo, options={**options, **cache, "revision": model.revision or "main"}, remedy=remedy
         )

@@ -1,0 +1,96 @@
+"""Fetches the files of a plan into the offline cache and holds every one to its checksum.
+
+The cache is the hub's own (``HF_HOME/hub``), so a worker reads it as it is. A model's ``refs/main`` is written last:
+until every file is verified no search takes the model for present.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+
+from xautolm_hpc.durable import write_bytes
+from xautolm_hpc.errors import FetchError
+from xautolm_hpc.prefetch.plan import FilePlan, ModelPlan, explained
+
+CHUNK_BYTES = 2**20
+N_TRIES = 2
+"""Times that a damaged file is fetched."""
+
+
+def fetch_model(
+    plan: ModelPlan, hf_home: Path, *, endpoint: str | None, token: str | None, tell_bytes: Callable[[int], None]
+) -> Path:
+    """Fetch one model; what an earlier call left complete is verified, what it left half is gone on with.
+
+    Args:
+        plan: What to fetch.
+        hf_home: The offline cache.
+        endpoint: Address of the hub; ``None`` for the usual one.
+        token: Access token, or ``None``.
+        tell_bytes: Is told the size of every file that is there and verified.
+
+    Returns:
+        Folder of the model in the cache.
+
+    Raises:
+        FetchError: The disk is too small, the hub does not answer, or a file is damaged even after another try.
+        InputError: The hub refuses.
+    """
+    hub_dir = hf_home / "hub"
+    repo_dir = hub_dir / f"models--{plan.repo.replace('/', '--')}"
+    snapshot_dir = repo_dir / "snapshots" / plan.commit
+    _check_room(plan, hf_home, snapshot_dir=snapshot_dir)
+    for file in plan.files:
+        for _ in range(N_TRIES):
+            if not (snapshot_dir / file.name).exists():
+                with explained(plan.repo, plan.commit):
+                    hf_hub_download(
+                        plan.repo,
+                        file.name,
+                        revision=plan.commit,
+                        cache_dir=hub_dir,
+                        endpoint=endpoint,
+                        token=token or False,
+                    )
+            if is_whole(snapshot_dir / file.name, file):
+                break
+            _discard(snapshot_dir / file.name)
+        else:
+            raise FetchError(f"{plan.repo}: {file.name} does not have the checksum that the hub says, fetched twice")
+        tell_bytes(file.n_bytes)
+    if plan.wanted is None:
+        (repo_dir / "refs").mkdir(exist_ok=True)
+        write_bytes(repo_dir / "refs" / "main", plan.commit.encode())
+    return snapshot_dir
+
+
+def is_whole(path: Path, file: FilePlan) -> bool:
+    """Tell whether a file on disk is the one the hub speaks of, by size and checksum."""
+    if path.stat().st_size != file.n_bytes:
+        return False
+    if file.sha256 is not None:
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest() == file.sha256
+    content = path.read_bytes()
+    git_object = b"blob %d\0" % len(content) + content
+    return hashlib.sha1(git_object, usedforsecurity=False).hexdigest() == file.git_sha1
+
+
+def _discard(path: Path) -> None:
+    """Remove a damaged file with what it points to."""
+    path.resolve().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def _check_room(plan: ModelPlan, hf_home: Path, *, snapshot_dir: Path) -> None:
+    hf_home.mkdir(parents=True, exist_ok=True)
+    wanted = sum(file.n_bytes for file in plan.files if not (snapshot_dir / file.name).exists())
+    free = shutil.disk_usage(hf_home).free
+    if wanted > free:
+        raise FetchError(
+            f"`{hf_home}` has {free / 1e9:.2f} GB free, {plan.repo} needs {wanted / 1e9:.2f} GB. Make room, or name "
+            "another folder as hf_home in the cluster profile"
+        )

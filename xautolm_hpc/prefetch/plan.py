@@ -1,0 +1,157 @@
+"""What is to be fetched: the hub is asked for the commit, the files, their sizes and their checksums."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.errors import FetchError, InputError
+
+SAFE_WEIGHTS = re.compile(r"^model(-\d+-of-\d+)?\.safetensors$")
+PICKLED_WEIGHTS = re.compile(r"^pytorch_model(-\d+-of-\d+)?\.bin$")
+BESIDE_WEIGHTS = re.compile(r"^[\w.-]+\.(json|txt|model|jinja)$")
+"""Configuration and tokeniser; only files at the top of a repository are read by a worker."""
+
+CODE = re.compile(r"^[\w-]+\.py$")
+TIMEOUT_S = 30.0
+TRANSPORT_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
+"""What the hub's client lets through when there is no connection: the base of every error of its HTTP library."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePlan:
+    """One file of a repository.
+
+    Attributes:
+        name: Its name.
+        n_bytes: Its size.
+        sha256: Its digest, for files kept in large-file storage; else ``None``.
+        git_sha1: Its object id in git, for the others; else ``None``.
+    """
+
+    name: str
+    n_bytes: int
+    sha256: str | None
+    git_sha1: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlan:
+    """What of one model is to be fetched.
+
+    Attributes:
+        model_id: Name in search files.
+        repo: Hub repository.
+        wanted: Revision that the catalogue or the search file pins, or ``None`` for the newest.
+        commit: The commit it stands for.
+        files: Its files, by name.
+    """
+
+    model_id: str
+    repo: str
+    wanted: str | None
+    commit: str
+    files: tuple[FilePlan, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.n_bytes for file in self.files)
+
+
+def plan_models(models: Iterable[Model], *, endpoint: str | None, token: str | None) -> list[ModelPlan]:
+    """Ask the hub what the models of a search space consist of.
+
+    Args:
+        models: Models of a space; those that come from a package or a folder are passed over.
+        endpoint: Address of the hub; ``None`` for the usual one.
+        token: Access token, or ``None``.
+
+    Raises:
+        FetchError: The hub does not answer, or refuses.
+        InputError: A model does not exist there, or has no safetensors and no leave to use another format.
+    """
+    api = HfApi(endpoint=endpoint, token=token or False)
+    return [_plan(api, model, repo=repo) for model in models if (repo := model.hub_repo) is not None]
+
+
+@contextmanager
+def explained(repo: str, revision: str | None) -> Iterator[None]:
+    """Turn what the hub's client raises into an error that says what to do.
+
+    Args:
+        repo: Repository that is asked for.
+        revision: Revision of it, or ``None``.
+
+    Raises:
+        FetchError: The hub does not answer.
+        InputError: The hub has no such thing, or refuses it.
+    """
+    where = f"{repo} at revision {revision}" if revision else repo
+    try:
+        yield
+    except GatedRepoError as error:
+        raise InputError(
+            f"{where}: its owner grants access on request. Ask for it on the model's page, then set HF_TOKEN"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise InputError(f"{where}: the hub has no such revision; see `revision` of the model") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise InputError(f"{where}: the hub has no such model, or it is private: then set HF_TOKEN") from error
+    except OfflineModeIsEnabled as error:
+        raise InputError("HF_HUB_OFFLINE is set, and prefetch needs the network: unset HF_HUB_OFFLINE") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, TRANSPORT_ERROR) as error:
+        words = " ".join(str(error).split())[:200]
+        raise FetchError(
+            f"{where}: the hub does not answer as it should: {words}. Give the same command again"
+        ) from error
+
+
+def _plan(api: HfApi, model: Model, *, repo: str) -> ModelPlan:
+    with explained(repo, model.revision):
+        info = api.model_info(repo, revision=model.revision, files_metadata=True, timeout=TIMEOUT_S)
+    files = tuple(sorted((_file(sibling) for sibling in info.siblings or ()), key=lambda file: file.name))
+    chosen = _choose(files, model)
+    return ModelPlan(model_id=model.id, repo=repo, wanted=model.revision, commit=str(info.sha), files=chosen)
+
+
+def _file(sibling: Any) -> FilePlan:
+    lfs = sibling.lfs
+    return FilePlan(
+        name=sibling.rfilename,
+        n_bytes=lfs.size if lfs else sibling.size or 0,
+        sha256=lfs.sha256 if lfs else None,
+        git_sha1=None if lfs else sibling.blob_id,
+    )
+
+
+def _choose(files: tuple[FilePlan, ...], model: Model) -> tuple[FilePlan, ...]:
+    """Pick configuration, tokeniser and weights; weights as safetensors unless the model may be pickled."""
+    weights = [file for file in files if SAFE_WEIGHTS.match(file.name)]
+    if not weights and model.allow_pickle:
+        weights = [file for file in files if PICKLED_WEIGHTS.match(file.name)]
+    if not weights:
+        raise InputError(
+            f"model {model.id!r}: `{model.hub_repo}` has no weights as safetensors at its top. Take another model, or "
+            "a revision that has them; allow_pickle = true in its [[model]] table runs code that others wrote"
+        )
+    beside = [
+        file for file in files if BESIDE_WEIGHTS.match(file.name) or (model.trust_remote_code and CODE.match(file.name))
+    ]
+    unknown = [file.name for file in (*beside, *weights) if not (file.sha256 or file.git_sha1)]
+    if unknown:
+        raise FetchError(f"{model.hub_repo}: the hub gives no checksum for {', '.join(unknown)}")
+    return (*beside, *weights)
