@@ -93,6 +93,13 @@ bench-driver: env  ## what the driver costs beside the trials
 bench-estimates: env  ## estimates of memory and time against trials that really ended
 	$(BIN)/python benchmarks/estimates.py --check
 
+.PHONY: bench-peer bench-priors
+bench-peer: env  ## how well priors rank the peer's real trials of a task they never saw
+	$(BIN)/python benchmarks/peer_records.py
+
+bench-priors: env  ## how long priors take over a million experiences
+	$(BIN)/python benchmarks/priors.py
+
 lock:  ## resolve lock/*.in anew; lock/README.md says what pip must find
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet uv

@@ -122,7 +122,7 @@ def test_the_influences_of_a_forest_add_up_to_its_forecast(ranking: Ranking) -> 
     forests: list[Forest] = [*ranking.past.risks.values(), ranking.past.goals["f1"]]
 
     for forest in forests:
-        influence = forest.influence(x, ranking.past.lessons)
+        influence = forest.influence(x, len(ranking.past.lessons))
         assert influence.sum() == pytest.approx(1)
         assert influence[forest.rows] @ forest.target == pytest.approx(forest.forecast(x).mean())
 

@@ -163,7 +163,7 @@ class _Teachers:
             return []
         moved, share = np.zeros(len(self.used)), np.zeros(len(self.used))
         for forest, sign in self._forests():
-            influence = forest.influence(x, self.past.lessons)
+            influence = forest.influence(x, len(self.used))
             target = np.zeros(len(self.used))
             target[forest.rows] = forest.target
             mean = float(np.average(forest.target, weights=forest.weight))

@@ -35,6 +35,9 @@ ORDER_SCALE = 0.2
 
 OWN_WEIGHT = 2.0
 N_CHOSEN_TREES = 20
+MERIT_POWER = 2.0
+"""Power of the merit in a score: a search looks for the best, not for what is good on the average."""
+
 THRIFT = 0.2
 """Weight of a short evaluation time where time is no objective."""
 
@@ -145,12 +148,12 @@ class Ranking:
 
 
 def score(surrogate: Surrogate, x: Floats, *, shares: Floats, chosen: Sequence[int] | None = None) -> Floats:
-    """Rate pipelines: probability to succeed, times the merit expected then; (n,) in 0..1.
+    """Rate pipelines: probability to succeed, times the merit expected then, squared; (n,) in 0..1.
 
     At random shares of the objectives the best rated lie on all parts of the Pareto front.
     """
     merits = [surrogate.merit(x, name, chosen=chosen) for name in surrogate.objectives]
-    return surrogate.survival(x, chosen=chosen) * (np.column_stack(merits) @ shares)
+    return surrogate.survival(x, chosen=chosen) * (np.column_stack(merits) @ shares) ** MERIT_POWER
 
 
 def trust_after(past: Surrogate, x: Floats, *, outcomes: Sequence[Outcome]) -> float:

@@ -11,11 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from xautolm_hpc.priors.encode import COST_TOPIC, LEARNING_TOPIC, topic_columns
 from xautolm_hpc.records import OBJECTIVES
@@ -31,7 +26,7 @@ CAUSES: Mapping[str, tuple[tuple[str, ...], frozenset[str] | None]] = {
 }
 """Cause -> its failure kinds, and what it speaks about."""
 
-N_TREES, LEAF, FEATURE_SHARE, RIDGE, LEAST_ROWS = 100, 2, 1 / 3, 10.0, 6
+N_TREES, LEAF, FEATURE_SHARE, RIDGE, LEAST_ROWS = 64, 2, 1 / 3, 10.0, 6
 SEED = 0
 
 
@@ -76,6 +71,7 @@ class Forest:
         weight: Their weights.
         target: What was to be forecast, less what is linear.
         trees: The fitted trees.
+        leaves: Leaf of each of its rows, in each tree, (n_trees, n_rows).
         linear: The linear part, or ``None``.
     """
 
@@ -84,6 +80,7 @@ class Forest:
     weight: Floats
     target: Floats
     trees: Sequence[Any]
+    leaves: NDArray[np.int64]
     linear: Any
 
     def forecast(self, x: Floats, *, chosen: Sequence[int] | None = None) -> Floats:
@@ -96,25 +93,25 @@ class Forest:
         linear = 0.0 if self.linear is None else self.linear.predict(x[:, self.columns])
         return np.asarray(total / len(trees) + linear, dtype=np.float64)
 
-    def influence(self, x: Floats, lessons: Lessons) -> Floats:
+    def influence(self, x: Floats, n: int) -> Floats:
         """Weigh the lessons by their part in the mean forecast of some pipelines; adds up to 1 over ``rows``.
 
         Args:
             x: The pipelines, (m, n_columns).
-            lessons: What the forest was fitted on.
+            n: Lessons in all.
 
         Returns:
             Weights, 0 for lessons it was not fitted on, (n,).
         """
         asked = np.ascontiguousarray(x[:, self.columns], dtype=np.float32)
-        known = np.ascontiguousarray(lessons.x[np.ix_(self.rows, self.columns)], dtype=np.float32)
-        share = np.zeros(len(lessons))
-        for tree in self.trees:
-            leaf, asked_leaf = tree.tree_.apply(known), tree.tree_.apply(asked)
-            in_leaf = np.bincount(leaf, weights=self.weight, minlength=tree.tree_.node_count)
-            visits = np.bincount(asked_leaf, minlength=tree.tree_.node_count)
-            share[self.rows] += self.weight * visits[leaf] / in_leaf[leaf]
-        return share / (len(self.trees) * len(x))
+        total, share = np.zeros(len(self.rows)), np.zeros(n)
+        for tree, leaf in zip(self.trees, self.leaves, strict=True):
+            n_nodes = tree.tree_.node_count
+            in_leaf = np.bincount(leaf, weights=self.weight, minlength=n_nodes)
+            visits = np.bincount(tree.tree_.apply(asked), minlength=n_nodes)
+            total += (visits / np.maximum(in_leaf, 1e-300))[leaf]
+        share[self.rows] = self.weight * total / (len(self.trees) * len(x))
+        return share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,12 +178,25 @@ def fit_surrogate(lessons: Lessons, columns: Sequence[str], *, objectives: tuple
 
 def _fit(lessons: Lessons, rows: Ints, *, target: Floats, columns: Ints, is_linear: bool = False) -> Forest:
     """Fit one forest; a cost is first explained linearly, which reaches beyond what was ever tried."""
+    from sklearn.ensemble import ExtraTreesRegressor  # takes a second, which only this prior spends
+
     x, weight, linear = lessons.x[np.ix_(rows, columns)], lessons.weight[rows], None
     if is_linear:
-        imputer = SimpleImputer(strategy="median", keep_empty_features=True)
-        linear = make_pipeline(imputer, StandardScaler(), Ridge(RIDGE))
-        linear.fit(x, target, ridge__sample_weight=weight)
+        linear = _fit_linear(x, target, weight=weight)
         target = target - linear.predict(x)
     forest = ExtraTreesRegressor(N_TREES, min_samples_leaf=LEAF, max_features=FEATURE_SHARE, random_state=SEED)
-    forest.fit(np.ascontiguousarray(x, dtype=np.float32), target, sample_weight=weight)
-    return Forest(columns, rows, weight, target, list(forest.estimators_), linear)
+    single = np.ascontiguousarray(x, dtype=np.float32)
+    trees = list(forest.fit(single, target, sample_weight=weight).estimators_)
+    leaves = np.array([tree.tree_.apply(single) for tree in trees])
+    return Forest(columns, rows, weight, target, trees, leaves, linear)
+
+
+def _fit_linear(x: Floats, target: Floats, *, weight: Floats) -> Any:
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    imputer = SimpleImputer(strategy="median", keep_empty_features=True)
+    linear = make_pipeline(imputer, StandardScaler(), Ridge(RIDGE))
+    return linear.fit(x, target, ridge__sample_weight=weight)
