@@ -98,13 +98,18 @@ def _add_plan(add_parser: AddParser) -> None:
 
 
 def _add_status(add_parser: AddParser) -> None:
-    parser = _run_verb(add_parser, "status", text="show how a run is getting on")
+    """Describe ``status``."""
+    text = "show how a run is getting on, whether or not its driver is alive; on a terminal until the run is over"
+    parser = _run_verb(add_parser, "status", text=text)
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument("--watch", action="store_true", help="go on showing it until the run is over, elsewhere too")
+    when.add_argument("--once", action="store_true", help="show it once, on a terminal too")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_logs(add_parser: AddParser) -> None:
     parser = _run_verb(add_parser, "logs", text="print what a trial's worker wrote")
-    parser.add_argument("trial", type=int, help="number of the trial")
+    parser.add_argument("trial", help="number of the trial, or `profile` for the run's first job")
     parser.add_argument("--attempt", type=int, help="number of the attempt (default: the last)")
     parser.add_argument("-f", "--follow", action="store_true", help="go on printing until the attempt ends")
 

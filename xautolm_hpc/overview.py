@@ -57,7 +57,7 @@ def view_trial(trial: Trial, state: JobState | None, *, now: float) -> TrialView
         method=pipeline.method,
         state="PENDING" if state is None else state.state,
         reason="" if state is None else state.reason,
-        node=claim.node if claim else None,
+        node=(state and state.node) or (claim.node if claim else None),
         elapsed_s=now - claim.claimed_at if claim else None,
         step=heartbeat.step if heartbeat else 0,
         n_steps=heartbeat.n_steps if heartbeat else 0,

@@ -3,30 +3,68 @@
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from xautolm_hpc.commands.status import look, profile_of
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import RunDir, find_end, find_run
+from xautolm_hpc.launcher import JobState
 from xautolm_hpc.report import escape_controls
 
 POLL_S = 0.5
+LOOK_S = 15.0
+"""Seconds between two questions about the job itself; its files are looked at all the time."""
+
+PROFILE = "profile"
+FILES = ("stdout", "stderr")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print stdout and stderr of an attempt, and go on with stderr if asked."""
+    """Print stdout and stderr of an attempt, and go on with both if asked, until the attempt has ended."""
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
     attempt_dir = _attempt_dir(run_dir, arguments.trial, attempt=arguments.attempt)
-    position = _print_new(attempt_dir / "stdout", 0)
-    position = _print_new(attempt_dir / "stderr", 0)
-    while arguments.follow and find_end(attempt_dir) is None:
-        time.sleep(POLL_S)
-        position = _print_new(attempt_dir / "stderr", position)
+    positions = _print_new(attempt_dir, dict.fromkeys(FILES, 0))
+    if arguments.follow:
+        profile = profile_of(run_dir)
+
+        def state() -> JobState | None:
+            return look(run_dir, profile, environ=arguments.environ).states.get(attempt_dir)
+
+        positions = _follow(attempt_dir, positions, state=state)
+    if not any(positions.values()):
+        _say(f"`{attempt_dir}`: nothing was written yet")
+        _print_launcher_logs(attempt_dir)
+    end = find_end(attempt_dir)
+    if end is not None:
+        outcome = end.outcome
+        _say(f"ended: {outcome.status}{f', {outcome.kind} ({outcome.origin})' if outcome.kind else ''}")
     return 0
 
 
-def _attempt_dir(run_dir: RunDir, trial: int, *, attempt: int | None) -> Path:
-    """Find the folder of a trial's attempt, the last one by default."""
-    found = sorted(run_dir.path.glob(f"gen-*/trial-{trial:03d}/attempt-*"), key=lambda p: int(p.name.split("-")[1]))
+def _follow(attempt_dir: Path, positions: dict[str, int], *, state: Callable[[], JobState | None]) -> dict[str, int]:
+    """Go on printing until the attempt has ended, or its job is gone without an end; tell where a job waits."""
+    told, next_look = "", time.monotonic()
+    is_gone = False
+    while find_end(attempt_dir) is None and not is_gone:
+        if time.monotonic() >= next_look:
+            now = state()
+            is_gone = now is not None and not now.is_alive
+            words = "" if now is None else f"{now.state} {now.reason}".strip()
+            if words != told:
+                _say(f"job: {words}")
+            told, next_look = words, time.monotonic() + LOOK_S
+        time.sleep(POLL_S)
+        positions = _print_new(attempt_dir, positions)
+    return _print_new(attempt_dir, positions)
+
+
+def _attempt_dir(run_dir: RunDir, trial: str, *, attempt: int | None) -> Path:
+    """Find the folder of a trial's attempt, or of the profile job's; the last one by default."""
+    if trial != PROFILE and not trial.isdecimal():
+        raise InputError(f"trial {trial!r}: expected the number of a trial, or {PROFILE} for the run's first job")
+    pattern = f"{PROFILE}/attempt-*" if trial == PROFILE else f"gen-*/trial-{int(trial):03d}/attempt-*"
+    found = sorted(run_dir.path.glob(pattern), key=lambda path: int(path.name.split("-")[1]))
     if not found:
         numbers = sorted({int(path.name.split("-")[1]) for path in run_dir.path.glob("gen-*/trial-*")})
         span = f"{numbers[0]} to {numbers[-1]}" if numbers else "none yet"
@@ -38,7 +76,12 @@ def _attempt_dir(run_dir: RunDir, trial: int, *, attempt: int | None) -> Path:
     return found[attempt]
 
 
-def _print_new(path: Path, position: int) -> int:
+def _print_new(attempt_dir: Path, positions: dict[str, int]) -> dict[str, int]:
+    """Print what was added to the files since the last time; says up to where they were printed."""
+    return {name: _print_file(attempt_dir / name, position) for name, position in positions.items()}
+
+
+def _print_file(path: Path, position: int) -> int:
     if not path.exists():
         return position
     with path.open("rb") as file:
@@ -47,3 +90,18 @@ def _print_new(path: Path, position: int) -> int:
     sys.stdout.write(escape_controls(content.decode(errors="replace")))
     sys.stdout.flush()
     return position + len(content)
+
+
+def _print_launcher_logs(attempt_dir: Path) -> None:
+    """Print what the launcher wrote about a worker that never came to a word of its own."""
+    folders = [attempt_dir.with_name(f"submission-{attempt_dir.name}"), *attempt_dir.parents[1].glob("submission-*")]
+    for path in sorted(log for folder in folders for log in folder.glob("*_log.err")):
+        text = escape_controls(path.read_text(errors="replace"))
+        if text.strip():
+            _say(f"the launcher's `{path}`:")
+            sys.stdout.write(text)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"logs: {escape_controls(line)}\n")
+    sys.stderr.flush()

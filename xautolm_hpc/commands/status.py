@@ -3,59 +3,100 @@
 import argparse
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
 from xautolm_hpc import report
-from xautolm_hpc.clock import SystemClock
+from xautolm_hpc.clock import Clock, SystemClock
+from xautolm_hpc.config import ClusterProfile, load_profile
 from xautolm_hpc.durable import read_json
-from xautolm_hpc.history import History
-from xautolm_hpc.jobdir import RunDir, find_run, restarts
-from xautolm_hpc.launcher import JobState
-from xautolm_hpc.lease import live_holder
-from xautolm_hpc.ledger import read_ledger
+from xautolm_hpc.jobdir import RunDir, find_run
+from xautolm_hpc.outside import Sight, see_run
 from xautolm_hpc.overview import fill_view
+from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.view import RunView
 
-LEASE_STALE_S = 120.0
+LEAST_POLL_S = 1.0
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show the present generation, the best trial and the cost so far, from the run folder alone."""
+    """Show the present generation, the best trial and the cost so far; on a terminal until the run is over."""
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
-    view = _view(run_dir)
+    profile = profile_of(run_dir)
+    console, clock = Console(), SystemClock()
+    sight = look(run_dir, profile, environ=arguments.environ)
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(view), indent=1))
+        print(json.dumps(dataclasses.asdict(_view(run_dir, sight, now=clock.now())), indent=1))
+    elif not sight.is_over and (arguments.watch or (console.is_terminal and not arguments.once)):
+        _watch(run_dir, profile, environ=arguments.environ, console=console, clock=clock)
     else:
-        report.print_view(view, Console())
+        report.print_view(_view(run_dir, sight, now=clock.now()), console)
     return 0
 
 
-def _view(run_dir: RunDir) -> RunView:
-    """Put the run's state together from its ledger, claims and heartbeats."""
-    history = History(run_dir)
-    lines = read_ledger(run_dir.ledger_path)
-    for line in lines:
-        history.apply(line)
-    holder = live_holder(run_dir.path, stale_s=LEASE_STALE_S)
-    now = SystemClock().now()
+def profile_of(run_dir: RunDir) -> ClusterProfile:
+    """Read the cluster profile a run was last begun with.
+
+    Args:
+        run_dir: The run folder.
+
+    Raises:
+        ConfigError: It is gone, or not valid any more.
+    """
+    path = read_json(run_dir.run_path)["search"]["profile"]
+    return load_profile(Path(path) if path else None)
+
+
+def look(run_dir: RunDir, profile: ClusterProfile, *, environ: Mapping[str, str]) -> Sight:
+    """Look at a run from outside.
+
+    Args:
+        run_dir: The run folder.
+        profile: Its cluster profile.
+        environ: The person's environment.
+    """
+    slurm = Slurm(environ) if profile.launcher == "slurm" else None
+    return see_run(run_dir, slurm=slurm, stale_s=profile.patience.lease_stale_s)
+
+
+def _watch(
+    run_dir: RunDir, profile: ClusterProfile, *, environ: Mapping[str, str], console: Console, clock: Clock
+) -> None:
+    """Show the run again and again until it is over or the person presses Ctrl-C; jobs know nothing of it."""
+    try:
+        with report.choose_view(console, quiet=False) as watcher:
+            while True:
+                sight = look(run_dir, profile, environ=environ)
+                watcher.show(_view(run_dir, sight, now=clock.now()))
+                if sight.is_over:
+                    return
+                clock.sleep(max(LEAST_POLL_S, profile.poll_s))
+    except KeyboardInterrupt:
+        return
+
+
+def _view(run_dir: RunDir, sight: Sight, *, now: float) -> RunView:
+    """Put the run's state together."""
+    history, search = sight.history, read_json(run_dir.run_path)["search"]
     generation = max(history.n_generations() - 1, 0)
-    is_done = generation in history.committed
-    note = f"driver: pid {holder.pid} on {holder.node}" if holder else "no driver is at work"
-    search = read_json(run_dir.run_path)["search"]
     view = RunView(
         name=search["name"],
-        phase="profile" if not history.trials else "commit" if is_done else "generation",
+        phase="profile" if not history.trials else "commit" if generation in history.committed else "generation",
         generation=generation,
         n_generations=search["budget"]["generations"],
-        spent=history.spent(now, lines[-1]["lease"] if lines and holder else 0),
-        note=note,
+        spent=history.spent(now, sight.lease_number if sight.holder else 0),
+        note=_note(sight),
     )
-    return fill_view(view, history, states=_states(history, generation), now=now)
+    return fill_view(view, history, states=sight.states, now=now)
 
 
-def _states(history: History, generation: int) -> dict[Path, JobState]:
-    """Guess from claims alone: squeue and the pool are the driver's to ask."""
-    paths = [trial.last.path for trial in history.generation(generation)]
-    return {path: JobState(state="RUNNING") for path in paths if path.exists() and restarts(path)}
+def _note(sight: Sight) -> str:
+    """Say who works on the run, and where its profile job is while there is nothing else to show."""
+    holder = sight.holder
+    driver = f"driver: pid {holder.pid} on {holder.node}" if holder else "no driver is at work; `run` goes on with it"
+    if sight.history.trials or not sight.states:
+        return driver
+    state = next(iter(sight.states.values()))
+    return f"{driver}; profile job: {state.state} {state.reason}".strip()

@@ -1,0 +1,99 @@
+"""A run seen by others than its driver: what lies on disk and what Slurm says, asked once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.driving import end_attempt, make_setup
+from tests.fakes import FakeLauncher, stub_end
+from tests.submit.fake_slurm import FakeSlurm
+from xautolm_hpc.driver import run_search
+from xautolm_hpc.durable import create_json, write_json
+from xautolm_hpc.errors import InterruptedSearchError
+from xautolm_hpc.jobdir import OUTCOME, Claim, RunDir, claim_path
+from xautolm_hpc.node import boot_id, node_name, process_started
+from xautolm_hpc.outside import open_submissions, see_run
+from xautolm_hpc.records import to_json
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> RunDir:
+    """Give a run of 4 trials whose driver left while all of them waited."""
+    launcher = FakeLauncher(end_attempt)
+    setup = make_setup(tmp_path, launcher=launcher, n_interrupts=lambda: 2 * bool(len(launcher.submissions) > 1))
+    with pytest.raises(InterruptedSearchError, match="detached"):
+        run_search(setup)
+    for path in setup.run_dir.path.glob("gen-000/trial-*/attempt-0/*.json"):
+        if path.name.startswith(("claim-", "outcome")):
+            path.unlink()
+    return setup.run_dir
+
+
+def attempt_dir(run_dir: RunDir, trial: int) -> Path:
+    return run_dir.attempt_dir(0, trial, attempt=0)
+
+
+def claim(path: Path, *, pid: int, pid_started: int) -> None:
+    write_json(
+        claim_path(path, 0),
+        to_json(
+            Claim(
+                job_id="1", node=node_name(), restart=0, pid=pid, pid_started=pid_started, boot_id=boot_id(),
+                claimed_at=0.0,
+            )
+        ),
+    )  # fmt: skip
+
+
+def test_a_process_that_lives_runs_and_one_that_is_gone_is_not_believed(run_dir: RunDir) -> None:
+    claim(attempt_dir(run_dir, 0), pid=os.getpid(), pid_started=process_started(os.getpid()) or 0)
+    claim(attempt_dir(run_dir, 1), pid=os.getpid(), pid_started=1)
+
+    sight = see_run(run_dir, slurm=None, stale_s=1.0)
+
+    states = [
+        (sight.states[attempt_dir(run_dir, n)].state, sight.states[attempt_dir(run_dir, n)].reason) for n in range(3)
+    ]
+    assert states == [("RUNNING", ""), ("UNKNOWN", "its process is gone"), ("PENDING", "waits for a slot")]
+    assert not sight.is_over
+
+
+def test_an_end_that_no_driver_has_seen_counts(run_dir: RunDir) -> None:
+    create_json(attempt_dir(run_dir, 2) / OUTCOME, to_json(stub_end(attempt_dir(run_dir, 2))))
+
+    sight = see_run(run_dir, slurm=None, stale_s=1.0)
+
+    assert sight.history.trials[2].last.end is not None
+    assert attempt_dir(run_dir, 2) not in sight.states
+    assert len(sight.states) == 3
+
+
+def test_slurm_is_asked_once_by_name_and_its_reasons_are_passed_on(run_dir: RunDir, tmp_path: Path) -> None:
+    slurm = FakeSlurm(tmp_path)
+    (name,) = open_submissions(see_run(run_dir, slurm=None, stale_s=1.0).history)
+    slurm.set_job("7_0", name=name, state="RUNNING", node="n3")
+    slurm.set_job("7_1", name=name, state="PENDING", reason="Priority")
+    slurm.set_job("7_2", name=name, state="FAILED", **{"in": ["sacct"]})
+
+    sight = see_run(run_dir, slurm=slurm.client(), stale_s=1.0)
+
+    seen = [sight.states[attempt_dir(run_dir, n)] for n in range(4)]
+    assert [(s.state, s.reason, s.source) for s in seen] == [
+        ("RUNNING", "", "squeue"),
+        ("PENDING", "Priority", "squeue"),
+        ("FAILED", "", "sacct"),
+        ("UNKNOWN", "squeue does not know it", "none"),
+    ]
+    assert seen[0].node == "n3"
+    assert [call[0] for call in slurm.calls()] == ["squeue", "sacct"]
+
+
+def test_a_silent_controller_is_no_end(run_dir: RunDir, tmp_path: Path) -> None:
+    slurm = FakeSlurm(tmp_path)
+    slurm.answer("squeue", status=1)
+    slurm.answer("sacct", status=1)
+
+    sight = see_run(run_dir, slurm=slurm.client(), stale_s=1.0)
+
+    assert {state.reason for state in sight.states.values()} == {"squeue does not answer"}
