@@ -93,14 +93,7 @@ class Setup:
 
     def resources(self) -> Resources:
         """Give what one job asks for; its wall time leaves room for loading and saving."""
-        job, limit = self.profile.job, self.search.trial.time_limit_min
-        return Resources(
-            n_nodes=job.n_nodes,
-            n_cpus=job.n_cpus,
-            n_gpus=job.n_gpus,
-            memory_bytes=int(job.memory_gb * 1024**3),
-            time_limit_s=(limit + job.queue_slack_min) * 60,
-        )
+        return job_resources(self.search, self.profile)
 
     def n_processes(self) -> int:
         """Count the processes of a trial on each node: one for each GPU, or what the profile says without one."""
@@ -346,6 +339,23 @@ def _redactor(environ: Mapping[str, str]) -> Callable[[str], str]:
         user=getpass.getuser(),
         host=node_name(),
         home=environ.get("HOME", ""),
+    )
+
+
+def job_resources(search: SearchFile, profile: ClusterProfile) -> Resources:
+    """Give what one job of a search asks for; its wall time leaves room for loading and saving.
+
+    Args:
+        search: The search file.
+        profile: The cluster profile.
+    """
+    job, limit = profile.job, search.trial.time_limit_min
+    return Resources(
+        n_nodes=job.n_nodes,
+        n_cpus=job.n_cpus,
+        n_gpus=job.n_gpus,
+        memory_bytes=int(job.memory_gb * 1024**3),
+        time_limit_s=(limit + job.queue_slack_min) * 60,
     )
 
 

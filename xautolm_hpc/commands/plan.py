@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from xautolm_hpc import drawing, priors, report, sample
+from xautolm_hpc.batches import plan_batches
 from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.distribution import Distribution
@@ -24,6 +25,7 @@ from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, 
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.records import System, from_json, to_json
 from xautolm_hpc.slurm import Slurm
+from xautolm_hpc.submit.container import container_argv
 from xautolm_hpc.submit.environment import wrapper_environment
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 
@@ -88,6 +90,7 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
         "resources": to_json(setup.resources()),
         "n_parallel": _n_parallel(setup),
         "disk": _disk(setup, list(trials.values()), data_bytes=data_bytes),
+        "worker_command": _worker_command(setup, profile),
         "arrays": _arrays(setup, inputs, trials=list(trials), folder=folder),
     }
 
@@ -104,7 +107,7 @@ def _profile_here(setup: Setup, folder: Path) -> ProfileResult:
     command = setup.command("xautolm_hpc.profile")
     write_json(attempt_dir / PROFILE, to_json(request))
     write_json(attempt_dir / COMMAND, to_json(command))
-    is_here = shutil.which(command.argv[0], path=command.environment.get("PATH")) is not None
+    is_here = command.container is None and shutil.which(command.argv[0], path=command.environment.get("PATH"))
     argv = command.argv if is_here else (sys.executable, "-m", "xautolm_hpc.profile")
     ended = subprocess.run([*argv, str(attempt_dir)], env=dict(command.environment), cwd=attempt_dir, check=False)
     end = find_end(attempt_dir)
@@ -203,17 +206,32 @@ def _submissions(setup: Setup, trials: Sequence[int]) -> list[Submission]:
     """Name the batches a new run submits first, in the run folder it will have."""
     prefix, run_dir = f"xa-{setup.run_id[:8]}", setup.run_dir
     profile_dir = run_dir.profile_attempt_dir(0)
+    profile_job = Submission(
+        name=f"{prefix}-profile-0",
+        folder=profile_dir.with_name(f"submission-{profile_dir.name}"),
+        attempt_dirs=(profile_dir,),
+        resources=setup.resources(),
+    )
+    batches = plan_batches([(setup.resources(), trials)], setup.launcher.limits(), n_queued=0, n_parallel=0)
     return [
-        Submission(
-            name=f"{prefix}-profile-0",
-            folder=profile_dir.with_name(f"submission-{profile_dir.name}"),
-            attempt_dirs=(profile_dir,),
-            resources=setup.resources(),
-        ),
-        Submission(
-            name=f"{prefix}-g000-s0",
-            folder=run_dir.submission_dir(0, 0),
-            attempt_dirs=tuple(run_dir.attempt_dir(0, trial, attempt=0) for trial in trials),
-            resources=setup.resources(),
+        profile_job,
+        *(
+            Submission(
+                name=f"{prefix}-g000-s{number}",
+                folder=run_dir.submission_dir(0, number),
+                attempt_dirs=tuple(run_dir.attempt_dir(0, trial, attempt=0) for trial in batch.members),
+                resources=batch.resources,
+                max_parallel=batch.max_parallel,
+            )
+            for number, batch in enumerate(batches)
         ),
     ]
+
+
+def _worker_command(setup: Setup, profile: ProfileResult) -> list[str]:
+    """Write the command a node runs for the first trial; ``$SCRATCH`` is a folder the node makes."""
+    command = setup.template(profile).command
+    attempt_dir = str(setup.run_dir.attempt_dir(0, 0, attempt=0))
+    if command.container is None:
+        return [*command.argv, attempt_dir]
+    return container_argv(command.container, command.argv, attempt_dir=attempt_dir, scratch_dir="$SCRATCH")

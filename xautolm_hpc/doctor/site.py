@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.config import BudgetSection, ClusterProfile, DataSection, SearchFile, TaskSection, TrialSection
-from xautolm_hpc.driver_setup import Inputs, Setup, make_launcher, slurm_launcher
+from xautolm_hpc.driver_setup import Inputs, Setup, job_resources, make_launcher, slurm_launcher
 from xautolm_hpc.jobdir import RunDir
 from xautolm_hpc.launcher import Launcher, Resources
 from xautolm_hpc.slurm import Partition, Slurm
@@ -102,7 +102,7 @@ class Site:
 
     def resources(self) -> Resources:
         """Give what one job of a search here asks for."""
-        return self.setup(self.runs_dir, self.launcher()).resources()
+        return job_resources(self.inputs.search, self.profile)
 
     def setup(self, folder: Path, launcher: Launcher) -> Setup:
         """Give what a search in a folder would be run with.

@@ -1,5 +1,6 @@
 """What a search would do first, on a terminal."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,6 +61,7 @@ def _overview(plan: Plan) -> Section:
             ("Task", f"{task['name']}, {task['kind']}: {rows}"),
             ("Node", _node_text(system)),
             ("Each job", _job_text(job)),
+            ("Worker", shlex.join(plan["worker_command"])),
             ("At once", counted(plan["n_parallel"], "job")),
         ),
         lines=tuple(plan["notes"]),
