@@ -160,7 +160,7 @@ def tidy(generation_dir: Path) -> None:
     for attempt_dir in generation_dir.glob("trial-*/attempt-*"):
         shutil.rmtree(attempt_dir / "checkpoint", ignore_errors=True)
         for path in attempt_dir.iterdir():
-            if path.name in (TASK, READY) or path.name.startswith("heartbeat-") or _is_empty(path):
+            if path.name in (TASK, READY) or path.name.startswith(("heartbeat-", f"{READY}-")) or _is_empty(path):
                 path.unlink(missing_ok=True)
 
 

@@ -4,6 +4,7 @@ The driver and ``plan`` both ask here, so that what is planned is what a run the
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from xautolm_hpc.driver_setup import TRAINABLE_FAMILIES, Setup
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.execution import AS_DRAWN
 from xautolm_hpc.jobdir import ProfileResult, TrialPlan
-from xautolm_hpc.records import Pipeline
+from xautolm_hpc.records import Pipeline, System
 from xautolm_hpc.store import ExperienceStore
 from xautolm_hpc.table import ExperienceTable
 
@@ -90,12 +91,12 @@ def build_constraints(
     allowance = sample.Allowance(
         time_limit_s=setup.search.trial.time_limit_min * 60,
         memory_bytes=setup.resources().memory_bytes,
-        room=setup.room(profile.system),
+        room=_room(setup, profile.system),
         slowness=slowness or 1.0,
     )
     return sample.build_constraints(
         profile.task,
-        setup.whole_job(profile.system),
+        _whole_job(setup, profile.system),
         allowance=allowance,
         trainable_families=TRAINABLE_FAMILIES[setup.search.task.kind],
     )
@@ -150,6 +151,18 @@ def plan_trial(setup: Setup, number: int, *, profile: ProfileResult, pipeline: P
     if model is None:
         raise SpaceError(f"trial {number}: model {pipeline.model_id!r} is not in the search space")
     seed = sample.training_seed(setup.search.search.seed, number)
-    room = setup.room(profile.system)
+    room = _room(setup, profile.system)
     execution = sample.fit_execution(pipeline, model, task=profile.task, room=room) or AS_DRAWN
     return TrialPlan(pipeline=pipeline, model=model, seed=seed, execution=execution, hf_home=setup.hf_home)
+
+
+def _whole_job(setup: Setup, system: System) -> System:
+    """Give the cores and GPUs of all nodes of a job, as if they were of one."""
+    n, cores, gpus = setup.profile.job.n_nodes, system.n_cpu_cores, system.n_gpus
+    return replace(system, n_cpu_cores=cores and cores * n, n_gpus=gpus and gpus * n)
+
+
+def _room(setup: Setup, system: System) -> sample.Room:
+    """Say what memory the processes of a trial have on nodes such as the profile job met."""
+    n_nodes, host_bytes = setup.profile.job.n_nodes, setup.resources().memory_bytes
+    return sample.Room.of(system, host_bytes=host_bytes, n_processes=setup.n_processes(), n_nodes=n_nodes)

@@ -120,7 +120,7 @@ class Search:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_json(path / PROFILE, to_json(self.setup.profile_request()))
         write_json(path / COMMAND, to_json(self.setup.profile_command()))
-        return self.jobs.run_single(path, self.setup.resources(), name=f"profile-{number}")
+        return self.jobs.run_single(path, self.setup.one_node(), name=f"profile-{number}")
 
     # priors
 

@@ -23,9 +23,7 @@ from xautolm_hpc.image import Container, read_image
 from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, RunDir, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
 from xautolm_hpc.node import list_gpus, node_name
-from xautolm_hpc.records import System
 from xautolm_hpc.redact import redact, secrets_in
-from xautolm_hpc.sample import Room
 from xautolm_hpc.space import Space
 from xautolm_hpc.submit.arrays import SlurmOptions
 from xautolm_hpc.submit.container import verify_signature
@@ -38,8 +36,8 @@ LOCAL_GRACE_S = 2.0
 
 TRAINABLE_FAMILIES = {
     "text-classification": ("encoder", "decoder", "seq2seq"),
-    "question-answering": ("encoder", "decoder", "seq2seq"),
-    "text-generation": ("decoder", "seq2seq"),
+    "question-answering": (),
+    "text-generation": (),
 }
 """Task kind -> families of models that this version trains."""
 
@@ -95,24 +93,18 @@ class Setup:
         """Give what one job asks for; its wall time leaves room for loading and saving."""
         return job_resources(self.search, self.profile)
 
+    def one_node(self) -> Resources:
+        """Give what a job asks for that measures and trains nothing together with other nodes."""
+        return replace(self.resources(), n_nodes=1)
+
     def n_processes(self) -> int:
         """Count the processes of a trial on each node: one for each GPU, or what the profile says without one."""
         return self.profile.job.n_gpus or self.profile.job.n_processes
 
-    def whole_job(self, system: System) -> System:
-        """Give the cores and GPUs of all nodes of a job, as if they were of one."""
-        n = self.profile.job.n_nodes
-        cores, gpus = system.n_cpu_cores, system.n_gpus
-        return replace(system, n_cpu_cores=cores and cores * n, n_gpus=gpus and gpus * n)
-
-    def room(self, system: System) -> Room:
-        """Say what memory the processes of a trial have on nodes such as the profile job met."""
-        return Room.of(
-            system,
-            host_bytes=self.resources().memory_bytes,
-            n_processes=self.n_processes(),
-            n_nodes=self.profile.job.n_nodes,
-        )
+    def _trial_arguments(self) -> tuple[str, ...]:
+        """Say how a trial is started: by a leader where several processes share it."""
+        is_alone = self.n_processes() == self.profile.job.n_nodes == 1
+        return ("trial",) if is_alone else ("lead", str(self.n_processes()))
 
     def outcome_grace_s(self) -> float:
         """Give the seconds a missing outcome is waited for; a job of this very machine has no file server's caches."""
@@ -168,17 +160,13 @@ class Setup:
             split_seed=data.split_seed,
             data_dir=str(self.run_dir.data_dir),
             cache_dir=str(self.run_dir.path.parent / ".profile-cache"),
-            question_column=data.question,
-            context_column=data.context,
-            answers_column=data.answers,
-            metric=task.metric,
         )
 
     def template(self, profile: ProfileResult) -> AttemptTemplate:
         """Give what all attempts of the run have in common."""
         data_dir = str(self.run_dir.data_dir)
         return AttemptTemplate(
-            command=self.command("xautolm_hpc.train", "trial", reads=[data_dir]),
+            command=self.command("xautolm_hpc.train", *self._trial_arguments(), reads=[data_dir]),
             resources=self.resources(),
             trial_input=TrialInput(task=profile.task, data_dir=data_dir, sha256=profile.sha256),
             max_attempts=self.search.trial.max_attempts,

@@ -5,6 +5,7 @@ GPUs are asked through NVML (nvidia-ml-py), without torch; a machine without the
 
 import os
 import platform
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,3 +132,8 @@ def _visible(gpus: list[Gpu], visible_gpus: str | None) -> list[Gpu]:
     by_name = {str(index): gpu for index, gpu in enumerate(gpus)}
     by_name |= {gpu.uuid: gpu for gpu in gpus}
     return [by_name[name] for name in takewhile(by_name.__contains__, names)]  # CUDA stops at the first unknown one
+
+
+def peak_rss_bytes() -> int:
+    """Give the highest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB

@@ -308,7 +308,7 @@ def test_the_script_runs_on_a_node_each_element_its_own_attempt(cluster: FakeSlu
     launcher = SlurmLauncher(SlurmOptions(), since=0.0, slurm=cluster.client(), environment=environment)
     srun = tmp_path / "node" / "srun"
     srun.parent.mkdir()
-    srun.write_text('#!/bin/sh\nwhile [ "$1" != --export=ALL ]; do shift; done\nshift\nexec "$@"\n')
+    srun.write_text('#!/bin/sh\nwhile [ "$1" != --kill-on-bad-exit=1 ]; do shift; done\nshift\nexec "$@"\n')
     srun.chmod(0o700)
     launcher.submit(submission)
     variables = {"SLURM_JOB_ID": "103", "SLURM_ARRAY_JOB_ID": "101", "SLURM_ARRAY_TASK_ID": "1"}

@@ -162,6 +162,7 @@ def tiny_bench(
         seed=11,
         accelerator=accelerator,
         model=prepared[0],
+        trained=prepared[0],
         optimizer=prepared[1],
         scheduler=scheduler,
         task=task,

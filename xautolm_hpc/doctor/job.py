@@ -80,7 +80,7 @@ def _prepare(site: Site, launcher: Launcher, *, attempt_dir: Path) -> Submission
         name=f"xautolm-hpc-doctor-{attempt_dir.parent.name.removeprefix('.doctor-')}",
         folder=attempt_dir.parent / "submission-0",
         attempt_dirs=(attempt_dir,),
-        resources=replace(setup.resources(), time_limit_s=JOB_TIME_S),
+        resources=replace(setup.one_node(), time_limit_s=JOB_TIME_S),
     )
     write_members(submission.folder, submission.attempt_dirs)
     return submission

@@ -92,7 +92,7 @@ def read_evidence(attempt_dir: Path, state: JobState, *, redact: Callable[[str],
     claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
     claims = [_read(Claim, claim_path(attempt_dir, r)) for r in claimed]
     exits = {r: ended for r in claimed if (ended := _read(Exit, exit_path(attempt_dir, r))) is not None}
-    beats = [_read(Heartbeat, heartbeat_path(attempt_dir, r)) for r in claimed]
+    beats = [_read(Heartbeat, path) for r in claimed for path in _heartbeat_paths(attempt_dir, r)]
     command = _read(Command, attempt_dir / COMMAND)
     return Evidence(
         state=state,
@@ -131,6 +131,11 @@ def _check_words(outcome: Outcome, path: Path) -> None:
         raise InputError(f"`{path}`: unknown status {outcome.status!r}; valid: succeeded, failed")
     if outcome.status == "failed":
         origin_of(outcome.kind or "")
+
+
+def _heartbeat_paths(attempt_dir: Path, restart: int) -> list[Path]:
+    """List the heartbeats of a restart: that of its first node, then those of the others."""
+    return [heartbeat_path(attempt_dir, restart), *sorted(attempt_dir.glob(f"heartbeat-{restart}-*.json"))]
 
 
 def _read(record_type: type[T], path: Path) -> T | None:

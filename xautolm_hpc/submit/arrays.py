@@ -140,7 +140,8 @@ def sbatch_parameters(submission: Submission, options: SlurmOptions, *, exports:
         "array_parallelism": submission.max_parallel or options.max_parallel,
         "wckey": options.wckey,
         "setup": [*options.node_checks, *SETUP, link_call(submission.folder)],
-        "srun_args": ["--export=ALL"],  # without it srun would take the script's --export and drop what it sets
+        # Without --export srun would take the script's and drop what it sets; one node's end ends all of them.
+        "srun_args": ["--export=ALL", "--kill-on-bad-exit=1"],
         "additional_parameters": {name: value for name, value in {**further, **options.options}.items() if value},
     }
 

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from xautolm_hpc.jobdir import READY, Command
+from xautolm_hpc.jobdir import Command
 from xautolm_hpc.submit import processes
 from xautolm_hpc.submit.signals import SignalInbox
 
@@ -25,7 +25,7 @@ class Watchdog:
     Args:
         process: The worker, leader of a process group of its own.
         command: Its limits.
-        attempt_dir: Its attempt folder.
+        ready_path: File by which it says that signals reach it.
         inbox: Signals sent to the wrapper.
         checkpoint_at: Seconds since the epoch when the worker is told to checkpoint because the job's time ends,
             or ``None``.
@@ -42,7 +42,7 @@ class Watchdog:
         process: subprocess.Popen[bytes],
         command: Command,
         *,
-        attempt_dir: Path,
+        ready_path: Path,
         inbox: SignalInbox,
         checkpoint_at: float | None,
     ) -> None:
@@ -52,7 +52,7 @@ class Watchdog:
         self.asked_in_time = False
         self._process = process
         self._command = command
-        self._attempt_dir = attempt_dir
+        self._ready_path = ready_path
         self._inbox = inbox
         self._checkpoint_at = checkpoint_at
         self._checkpoint_wanted = False
@@ -110,7 +110,7 @@ class Watchdog:
 
     def _pass_checkpoint_on(self) -> None:
         """Tell the leader to checkpoint, once it can hear: before that the signal would kill it."""
-        if self._checkpoint_wanted and (self._attempt_dir / READY).exists():
+        if self._checkpoint_wanted and self._ready_path.exists():
             self._checkpoint_wanted = False
             self._process.send_signal(signal.SIGUSR1)
 

@@ -49,6 +49,9 @@ CHECKPOINT_LEAD_S = 120.0
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LOG_TAIL_BYTES = 16 * 1024
+JOIN_PATIENCE_S, JOIN_TICK_S = 120.0, 0.2
+"""Seconds that a job's other nodes wait for the first one's claim; seconds between two looks."""
+
 MAX_RESTARTS = 4
 """Restarts after which the wrapper asks for no further one; Slurm itself holds a job after five."""
 
@@ -71,12 +74,15 @@ def run_member(members_path: str, index: int | None = None, *, job_id: str | Non
     attempt_dir = _find_member(Path(members_path), index)
     restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     claim = describe_claim(job_id or slurm_job_id(), restart)
-    if not claim_attempt(attempt_dir, claim):
+    node = int(os.environ.get("SLURM_NODEID", "0"))
+    may_run = join_attempt(attempt_dir, claim) if node else claim_attempt(attempt_dir, claim)
+    if not may_run:
         return
     become_subreaper()
-    ended, wants_requeue = _run_worker(attempt_dir, inbox)
-    create_json(exit_path(attempt_dir, restart), to_json(ended))
-    if wants_requeue and restart < MAX_RESTARTS:
+    ready_path = attempt_dir / (f"{READY}-{node}" if node else READY)
+    ended, wants_requeue = _run_worker(attempt_dir, inbox, ready_path=ready_path)
+    create_json(exit_path(attempt_dir, restart, node=node), to_json(ended))
+    if wants_requeue and restart < MAX_RESTARTS and node == 0:
         Slurm().requeue(claim.job_id)
 
 
@@ -125,6 +131,21 @@ def claim_attempt(attempt_dir: Path, claim: Claim) -> bool:
     return not _is_foreign(attempt_dir, claim.job_id)
 
 
+def join_attempt(attempt_dir: Path, claim: Claim) -> bool:
+    """Wait, on every node of a job but its first, until that one has claimed the attempt.
+
+    Returns:
+        Whether it did; if not, the attempt has ended or is another job's.
+    """
+    path, deadline = claim_path(attempt_dir, claim.restart), time.monotonic() + JOIN_PATIENCE_S
+    while not path.exists():
+        if time.monotonic() > deadline or (attempt_dir / OUTCOME).exists():
+            return False
+        time.sleep(JOIN_TICK_S)
+        os.listdir(attempt_dir)  # noqa: PTH208 - opens the folder now: a file server may show an old one
+    return not _is_foreign(attempt_dir, claim.job_id)
+
+
 def _is_foreign(attempt_dir: Path, job_id: str) -> bool:
     paths = [claim_path(attempt_dir, restart) for restart in restarts(attempt_dir)]
     return any(from_json(Claim, read_json(path), where=str(path)).job_id != job_id for path in paths)
@@ -137,11 +158,11 @@ def _find_member(members_path: Path, index: int) -> Path:
     return members[index]
 
 
-def _run_worker(attempt_dir: Path, inbox: SignalInbox) -> tuple[Exit, bool]:
+def _run_worker(attempt_dir: Path, inbox: SignalInbox, *, ready_path: Path) -> tuple[Exit, bool]:
     """Start the worker and watch it to its end; says how it ended and whether the job is to be requeued."""
     started_at = time.time()
     path = attempt_dir / COMMAND
-    (attempt_dir / READY).unlink(missing_ok=True)  # of the run before a requeue
+    ready_path.unlink(missing_ok=True)  # of the run before a requeue
     with ExitStack() as launched:
         try:
             command = from_json(Command, read_json(path), where=str(path))
@@ -150,7 +171,7 @@ def _run_worker(attempt_dir: Path, inbox: SignalInbox) -> tuple[Exit, bool]:
             return _not_started(error, started_at), False
         lead_s = min(CHECKPOINT_LEAD_S, command.wall_limit_s / 5)
         checkpoint_at = None if command.enforce_limits else _job_end(started_at, command) - lead_s
-        watchdog = Watchdog(process, command, attempt_dir=attempt_dir, inbox=inbox, checkpoint_at=checkpoint_at)
+        watchdog = Watchdog(process, command, ready_path=ready_path, inbox=inbox, checkpoint_at=checkpoint_at)
         watchdog.watch()
     refused = (
         _refused_by_container(process.returncode, command, attempt_dir=attempt_dir)

@@ -1,5 +1,7 @@
 """Command line of the worker: ``python -m xautolm_hpc.train trial ATTEMPT_DIR``.
 
+``lead N ATTEMPT_DIR`` starts N processes of a trial on this node and watches them.
+
 Signal handlers stand before anything heavy is imported: a signal in the seconds that torch takes to import would
 otherwise kill the process. The file ``ready`` in the attempt folder says that they do.
 """
@@ -9,11 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xautolm_hpc.train.stop import StopFlag
+from xautolm_hpc.train.stop import StopFlag, block_stop_signals
+from xautolm_hpc.train.team import Seat, read_seat
 
 COMMANDS = {
-    "trial": "train one pipeline; reads command.json, task.json and pipeline.json, writes outcome.json",
-    "test": "test whether trials can run here; writes check.json",
+    "trial ATTEMPT_DIR": "train one pipeline; reads command.json, task.json and pipeline.json, writes outcome.json",
+    "lead N ATTEMPT_DIR": "the same with N processes on this node, and on every other node of the Slurm step",
+    "test ATTEMPT_DIR": "test whether trials can run here; writes check.json",
 }
 USAGE_EXIT_STATUS = 2
 
@@ -28,21 +32,23 @@ def main(arguments: Sequence[str]) -> int:
         Exit status: 0 once an outcome is written, also that of a failed pipeline; 85 after a checkpoint; 2 for a
         wrong command line; 1, with a traceback, if not even the outcome could be written.
     """
-    if len(arguments) != 2 or arguments[0] not in COMMANDS or not Path(arguments[1]).is_dir():
-        sys.stderr.write(_usage(arguments))
-        return USAGE_EXIT_STATUS
-    stop = StopFlag()
-    stop.install()
-    attempt_dir = Path(arguments[1]).resolve()
-    restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
-    _declare_ready(attempt_dir)
-    _prepare_environment()
-    if arguments[0] == "test":
-        return _run_test(attempt_dir)
-    return _run_trial(attempt_dir, restart=restart, stop=stop)
+    match arguments:
+        case ["trial", path] if Path(path).is_dir():
+            return _trial(Path(path).resolve())
+        case ["lead", n, path] if n.isdecimal() and int(n) > 0 and Path(path).is_dir():
+            return _lead(int(n), Path(path).resolve())
+        case ["test", path] if Path(path).is_dir():
+            return _run_test(Path(path).resolve())
+    sys.stderr.write(_usage(arguments))
+    return USAGE_EXIT_STATUS
 
 
 def _run_test(attempt_dir: Path) -> int:
+    """Test whether trials can run on this node."""
+    stop = StopFlag()
+    stop.install()
+    _declare_ready(attempt_dir)
+    _prepare_environment()
     from xautolm_hpc.train.selftest import run_test
 
     promised = os.environ.get("SLURM_GPUS_ON_NODE", "")
@@ -55,17 +61,50 @@ def _run_test(attempt_dir: Path) -> int:
 
 def _usage(arguments: Sequence[str]) -> str:
     given = " ".join(arguments) or "nothing"
-    listed = "\n".join(f"  {name} ATTEMPT_DIR   {text}" for name, text in COMMANDS.items())
-    return (
-        f"python -m xautolm_hpc.train: cannot run `{given}`; expected one command and an existing folder:\n{listed}\n"
-    )
+    listed = "\n".join(f"  {name}   {text}" for name, text in COMMANDS.items())
+    return f"python -m xautolm_hpc.train: cannot run `{given}`; expected, with a folder that exists:\n{listed}\n"
 
 
-def _declare_ready(attempt_dir: Path) -> None:
+def _lead(n_local: int, attempt_dir: Path) -> int:
+    """Start the processes of a trial on this node, and end as they end."""
+    from xautolm_hpc.train.leader import Leader, end_like
+    from xautolm_hpc.train.team import read_team
+
+    block_stop_signals()
+    team = read_team(os.environ, n_local)
+    _declare_ready(attempt_dir, node=team.node)
+    leader = Leader(team, attempt_dir, restart=_restart())
+    own_arguments = sys.orig_argv[1:-3]  # options of the interpreter, and this module
+    leader.start([sys.executable, *own_arguments, "trial", str(attempt_dir)], os.environ)
+    return end_like(leader.wait())
+
+
+def _trial(attempt_dir: Path) -> int:
+    """Run a trial, or one process's share of it."""
+    stop = StopFlag()
+    stop.install()
+    seat = read_seat(os.environ)
+    if seat.n_ranks == 1:
+        _declare_ready(attempt_dir)
+    _prepare_environment()
+    status = _run_trial(attempt_dir, seat=seat, stop=stop)
+    from xautolm_hpc.train.retry import RETRY_EXIT_STATUS
+
+    if status == RETRY_EXIT_STATUS and seat.n_ranks == 1:
+        block_stop_signals()  # until the handlers of the second try stand
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this very command line
+    return status
+
+
+def _restart() -> int:
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+
+
+def _declare_ready(attempt_dir: Path, *, node: int = 0) -> None:
     """Say that signals are safe now; who started us removed the file of an earlier restart."""
     from xautolm_hpc.jobdir import READY
 
-    (attempt_dir / READY).touch()
+    (attempt_dir / (f"{READY}-{node}" if node else READY)).touch()
 
 
 def _prepare_environment() -> None:
@@ -77,7 +116,7 @@ def _prepare_environment() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
-def _run_trial(attempt_dir: Path, *, restart: int, stop: StopFlag) -> int:
+def _run_trial(attempt_dir: Path, *, seat: Seat, stop: StopFlag) -> int:
     """Import what a trial needs, only now, and run it with what the environment says."""
     from xautolm_hpc.node import node_name
     from xautolm_hpc.redact import secrets_in
@@ -85,7 +124,8 @@ def _run_trial(attempt_dir: Path, *, restart: int, stop: StopFlag) -> int:
 
     job = Job(
         attempt_dir=attempt_dir,
-        restart=restart,
+        restart=_restart(),
+        seat=seat,
         visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
         image_digest=os.environ.get("XAUTOLM_IMAGE_DIGEST") or None,
         secrets=secrets_in(os.environ),

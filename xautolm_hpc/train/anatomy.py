@@ -48,6 +48,16 @@ def dissect(model: PreTrainedModel) -> Anatomy:
     return Anatomy(blocks=tuple(sorted(blocks, key=order.index)), head=_outermost(model, after))
 
 
+def find_blocks(model: nn.Module) -> list[nn.Module]:
+    """List the modules of every stack of like blocks, whatever wraps the model; empty if it has none."""
+    config = getattr(model, "config", None)
+    try:
+        names = _find_blocks(model, n_stacks=2 if getattr(config, "is_encoder_decoder", False) else 1)
+    except TrialError:
+        return []
+    return [model.get_submodule(name) for name in names]
+
+
 def parameters_in(model: nn.Module, modules: tuple[str, ...]) -> list[nn.Parameter]:
     """List the parameters inside modules given by name."""
     return [parameter for name in modules for parameter in model.get_submodule(name).parameters()]

@@ -5,21 +5,28 @@ One file, written aside and renamed. It holds tensors and plain values only, so 
 
 import dataclasses
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from xautolm_hpc.durable import fsync_dir
+from xautolm_hpc.train import group
 from xautolm_hpc.train.energy import EnergyReader
+from xautolm_hpc.train.failures import TrialError
 from xautolm_hpc.train.loop import Bench, LoopState, load_trainable, trainable
+from xautolm_hpc.train.sharding import whole
 from xautolm_hpc.train.watch import Progress
 
 FILE_NAME = "state.pt"
 
 
 def save_checkpoint(folder: Path, bench: Bench, *, energy: EnergyReader) -> None:
-    """Write a checkpoint in place of the last one.
+    """Write a checkpoint in place of the last one; the first process writes it, all take part.
 
     Args:
         folder: Checkpoint folder of the attempt; made if absent.
@@ -32,15 +39,16 @@ def save_checkpoint(folder: Path, bench: Bench, *, energy: EnergyReader) -> None
     scaler = bench.accelerator.scaler
     content = {
         "weights": trainable(bench.model),
-        "optimizer": bench.optimizer.state_dict(),
+        "optimizer": _whole_state(bench.optimizer.state_dict()),
         "scheduler": bench.scheduler.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
         # Training draws from torch alone: the order of samples follows from seed and epoch.
-        "cpu_rng": torch.get_rng_state(),
-        "gpu_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "rng": group.gathered(_generators()),
         "state": {field.name: getattr(bench.state, field.name) for field in dataclasses.fields(LoopState)},
         "progress": _progress_so_far(bench.progress, energy),
     }
+    if not bench.seat.is_first:
+        return
     folder.mkdir(mode=0o700, exist_ok=True)
     aside = folder / f".{FILE_NAME}.tmp"
     with aside.open("wb") as file:
@@ -60,23 +68,65 @@ def load_checkpoint(folder: Path, bench: Bench) -> bool:
 
     Returns:
         Whether there was a checkpoint.
+
+    Raises:
+        TrialError: It cannot be read; kind ``storage``, so that the trial is tried again from its start.
     """
     path = folder / FILE_NAME
     if not path.exists():
         return False
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        _restore(bench, content)
+    except (RuntimeError, ValueError, KeyError, EOFError, TypeError, pickle.UnpicklingError) as error:
+        raise TrialError("storage", f"checkpoint `{path}` cannot be read: {error}") from error
+    return True
+
+
+def _restore(bench: Bench, content: dict[str, Any]) -> None:
+    """Put everything of a checkpoint in its place; generators only if as many processes as then share the trial."""
     load_trainable(bench.model, content["weights"])
-    bench.optimizer.load_state_dict(content["optimizer"])
+    _load_state(bench.optimizer, content["optimizer"])
     bench.scheduler.load_state_dict(content["scheduler"])
     if content["scaler"] is not None and bench.accelerator.scaler is not None:
         bench.accelerator.scaler.load_state_dict(content["scaler"])
-    torch.set_rng_state(content["cpu_rng"])
-    if len(content["gpu_rng"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(content["gpu_rng"])
+    if len(content["rng"]) == bench.seat.n_ranks:
+        _set_generators(content["rng"][bench.seat.rank])
     for name, value in content["state"].items():
         setattr(bench.state, name, value)
     _restore_progress(bench.progress, content["progress"])
-    return True
+
+
+def _generators() -> dict[str, Any]:
+    """Read the generators of this process, of its own GPU alone."""
+    on_gpu = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return {"cpu": torch.get_rng_state(), "gpu": on_gpu}
+
+
+def _set_generators(saved: dict[str, Any]) -> None:
+    torch.set_rng_state(saved["cpu"])
+    if saved["gpu"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(saved["gpu"])
+
+
+def _whole_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Gather what is sharded of an optimiser's state."""
+    kept = {
+        number: {name: whole(value) if isinstance(value, Tensor) else value for name, value in slots.items()}
+        for number, slots in state["state"].items()
+    }
+    return {**state, "state": kept}
+
+
+def _load_state(optimizer: AcceleratedOptimizer, state: dict[str, Any]) -> None:
+    """Load an optimiser's state; of what is sharded each process takes its own."""
+    parameters = [parameter for group_ in optimizer.param_groups for parameter in group_["params"]]
+    for number, slots in state["state"].items():
+        parameter = parameters[number]
+        for name, value in slots.items():
+            if isinstance(parameter, DTensor) and isinstance(value, Tensor) and value.shape == parameter.shape:
+                slots[name] = distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+    optimizer.load_state_dict(state)
 
 
 def _progress_so_far(progress: Progress, energy: EnergyReader) -> dict[str, Any]:

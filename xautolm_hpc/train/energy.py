@@ -69,6 +69,8 @@ class EnergyReader:
     Attributes:
         source: ``nvml-counter``, ``rapl``, ``nvml-counter+rapl`` or ``none``.
         scope: ``whole-gpu``, ``node``, ``unattributed`` or ``none``.
+        reads: Whether this process is the one that reads its node's counters.
+        elsewhere_j: Device -> energy of the trial's other nodes, joules; ``None`` where it is unknown.
     """
 
     def __init__(
@@ -85,6 +87,8 @@ class EnergyReader:
         labels = {"gpu": "nvml-counter", "cpu": "rapl"}
         self.source = "+".join(label for device, label in labels.items() if device in devices) or "none"
         self.scope = scope or ("whole-gpu" if "gpu" in devices else "node" if "cpu" in devices else "none")
+        self.reads = True
+        self.elsewhere_j: dict[str, float | None] = {}
         self._counters = counters
         self._tallies: list[_Tally] = []
         self._interval_s = interval_s
@@ -114,7 +118,7 @@ class EnergyReader:
         self.sample()
 
     def energy_j(self, device: str) -> float | None:
-        """Add up what was counted so far.
+        """Add up what was counted so far, here and, once they have told, on the other nodes.
 
         Args:
             device: ``gpu`` or ``cpu``.
@@ -123,6 +127,11 @@ class EnergyReader:
             Joules; ``None`` if one of the device's counters could not be read twice, or nothing was counted (the
             counters of a GPU move in steps, so a window can be too short for them).
         """
+        here_j, elsewhere_j = self.here_j(device), self.elsewhere_j.get(device, 0.0)
+        return None if here_j is None or elsewhere_j is None else here_j + elsewhere_j
+
+    def here_j(self, device: str) -> float | None:
+        """Add up what was counted so far on this node, joules; see :meth:`energy_j`."""
         with self._lock:
             totals = [tally.total_j for tally in self._tallies if tally.counter.device == device]
         if not totals or None in totals:
@@ -132,6 +141,13 @@ class EnergyReader:
     def _sample_on(self) -> None:
         while not self._ended.wait(self._interval_s):
             self.sample()
+
+
+def no_energy_reader() -> EnergyReader:
+    """Make the reader of a process whose node's counters another process reads."""
+    reader = EnergyReader([])
+    reader.reads = False
+    return reader
 
 
 @contextmanager

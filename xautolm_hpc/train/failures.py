@@ -14,6 +14,10 @@ from xautolm_hpc.errors import XAutoLMError
 MAX_MESSAGE_LINES = 12
 
 
+LOST_PEER = r"\bgloo\b|Connection (closed|reset) by peer|Broken pipe"
+"""What a process of several says when another one is gone; NCCL speaks by its name."""
+
+
 class TrialError(XAutoLMError):
     """A trial that ends in a way this program foresees.
 
@@ -66,6 +70,9 @@ RULES = (
     # Hardware. A device-side assert is none of these: the pipeline's own indices were out of range.
     Rule(kind="gpu_fault", text=r"uncorrectable|\bECC\b|\bXid\b|hardware error|GPU is lost|device (is )?lost"),
     Rule(kind="gpu_fault", text=r"fallen off the bus|\bNCCL\b"),
+    # The connection between two nodes broke, or one of them is gone.
+    Rule(kind="node_failure", types=("DistNetworkError", "DistStoreError", "DistBackendError")),
+    Rule(kind="node_failure", text=LOST_PEER),
     # Another process holds the GPU in exclusive mode.
     Rule(kind="gpu_busy", text=r"CUDA-capable device\(s\) is/are busy or unavailable"),
     # The node or the image lacks something.
@@ -94,6 +101,13 @@ def classify(error: BaseException, *, gpu_was_busy: bool) -> str:
     """
     kind = next(filter(None, map(_kind_of, _chain(error))), "error")
     return "gpu_busy" if kind == "gpu_oom" and gpu_was_busy else kind
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Tell whether an exception says no more than that another process of the trial is gone or does not answer."""
+    types = ("DistNetworkError", "DistStoreError", "DistBackendError")
+    rules = (Rule(kind="", types=types), Rule(kind="", text=LOST_PEER), Rule(kind="", text=r"\bNCCL\b"))
+    return any(rule.matches(each) for each in _chain(error) for rule in rules)
 
 
 def describe(error: BaseException) -> str:

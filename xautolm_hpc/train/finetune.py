@@ -3,6 +3,7 @@
 Everything measured goes into the :class:`Progress` as it is measured, so that a failure halfway keeps it.
 """
 
+import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import nn
 
+from xautolm_hpc.execution import Execution
 from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
+from xautolm_hpc.node import peak_rss_bytes
+from xautolm_hpc.train import group
+from xautolm_hpc.train.anatomy import find_blocks
 from xautolm_hpc.train.checkpoint import load_checkpoint, save_checkpoint
 from xautolm_hpc.train.data import n_epoch_steps, read_rows, take_share
 from xautolm_hpc.train.energy import EnergyReader
@@ -25,8 +30,10 @@ from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
 from xautolm_hpc.train.pretrained import find_source, load_config, load_model, load_tokenizer
 from xautolm_hpc.train.recipe import Recipe, parse_recipe
+from xautolm_hpc.train.sharding import shard_model
 from xautolm_hpc.train.stop import StopRequestedError
 from xautolm_hpc.train.tasks import Setting
+from xautolm_hpc.train.team import ALONE, Seat
 from xautolm_hpc.train.watch import Progress, Watch
 
 SPLITS = ("train", "dev", "validation")
@@ -45,6 +52,7 @@ class Inputs:
         trial: Task and data.
         plan: Pipeline, model and seed.
         expects_gpu: Whether the node shows a GPU to this process.
+        seat: The place of this process among those of the trial.
     """
 
     attempt_dir: Path
@@ -52,6 +60,7 @@ class Inputs:
     trial: TrialInput
     plan: TrialPlan
     expects_gpu: bool
+    seat: Seat = ALONE
 
 
 def finetune(inputs: Inputs, progress: Progress, *, watch: Watch, pulse: Pulse, energy: EnergyReader) -> None:
@@ -74,9 +83,11 @@ def finetune(inputs: Inputs, progress: Progress, *, watch: Watch, pulse: Pulse, 
         accelerator = start_torch(inputs, recipe)
         bench = _set_up(inputs, recipe, accelerator=accelerator, progress=progress, watch=watch)
         load_checkpoint(inputs.attempt_dir / CHECKPOINT_DIR, bench)
+        watch.agree = group.highest
 
     def save() -> None:
         measure_gpu_memory(progress)
+        tell_costs(progress, energy)
         save_checkpoint(inputs.attempt_dir / CHECKPOINT_DIR, bench, energy=energy)
 
     try:
@@ -93,6 +104,8 @@ def finetune(inputs: Inputs, progress: Progress, *, watch: Watch, pulse: Pulse, 
     finally:
         energy.end()
         measure_gpu_memory(progress)
+    tell_costs(progress, energy)
+    group.leave()
     progress.metrics |= scores.as_metrics()
 
 
@@ -113,12 +126,16 @@ def start_torch(inputs: Inputs, recipe: Recipe) -> Accelerator:
             f"this node shows a GPU, but torch {torch.__version__} cannot use it; install a torch built for its "
             "driver, pass the GPU into the container (--nv), or set CUDA_VISIBLE_DEVICES to nothing",
         )
-    torch.set_num_threads(inputs.command.n_threads)
+    torch.set_num_threads(max(1, inputs.command.n_threads // inputs.seat.n_local))
     torch.use_deterministic_algorithms(inputs.command.deterministic)
     random.seed(inputs.plan.seed)
     np.random.seed(inputs.plan.seed % 2**32)
     torch.manual_seed(inputs.plan.seed)
-    return Accelerator(mixed_precision=_precision(recipe, has_gpu=has_gpu), cpu=not has_gpu)
+    patience = InitProcessGroupKwargs(backend="nccl" if has_gpu else "gloo", timeout=group.COLLECTIVE_TIMEOUT)
+    # Parameters a task does not use, a pooler for instance, get no gradient; buffers are the same from the start.
+    gradients = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    handlers = [] if inputs.seat.n_ranks == 1 else [patience, gradients]
+    return Accelerator(mixed_precision=_precision(recipe, has_gpu=has_gpu), cpu=not has_gpu, kwargs_handlers=handlers)
 
 
 def measure_gpu_memory(progress: Progress) -> None:
@@ -126,6 +143,21 @@ def measure_gpu_memory(progress: Progress) -> None:
     if torch.cuda.is_available():
         here_bytes = sum(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count()))
         progress.peak_gpu_memory_bytes = max(here_bytes, progress.peak_gpu_memory_bytes or 0)
+
+
+def tell_costs(progress: Progress, energy: EnergyReader) -> None:
+    """Let the processes tell one another what they used, so that the first one knows what all did."""
+    if not group.is_shared():
+        return
+    energy.sample()
+    own = [energy.here_j("gpu"), energy.here_j("cpu")]
+    told = [0.0 if not energy.reads else math.nan if joules is None else joules for joules in own]
+    rss, gpu_memory = peak_rss_bytes(), progress.peak_gpu_memory_bytes or 0
+    *joules, all_rss, all_gpu_memory = group.total([*told, float(rss), float(gpu_memory)])
+    for device, here, everywhere in zip(("gpu", "cpu"), told, joules, strict=True):
+        energy.elsewhere_j[device] = None if math.isnan(everywhere) else everywhere - here
+    progress.rss_elsewhere_bytes = int(all_rss) - rss
+    progress.gpu_memory_elsewhere_bytes = int(all_gpu_memory) - gpu_memory
 
 
 def _precision(recipe: Recipe, *, has_gpu: bool) -> str:
@@ -157,27 +189,48 @@ def _set_up(inputs: Inputs, recipe: Recipe, *, accelerator: Accelerator, progres
     tokens = {name: task.tokenise(rows[name]) for name in SPLITS}
     deterministic = inputs.command.deterministic
     loaded = load_model(source, plan.model, auto_class=task.auto_class, config=config, deterministic=deterministic)
+    if plan.execution.gradient_checkpointing:
+        checkpoint_activations(loaded)
     model = apply_method(loaded, plan.pipeline.method, recipe=recipe, has_new_head=task.has_new_head)
     n_steps = recipe.epochs * n_epoch_steps(
         len(tokens["train"]), batch_size=recipe.batch_size, accumulation=recipe.gradient_accumulation_steps
     )
     progress.n_steps = n_steps
-    optimizer = build_optimizer(model.to(accelerator.device), recipe)
+    trained = _spread(model, plan.execution, accelerator=accelerator)
+    optimizer = build_optimizer(model, recipe)
     scheduler = build_schedule(optimizer, recipe, n_steps=n_steps)
-    prepared: tuple[nn.Module, Any] = accelerator.prepare(model, optimizer)
+    if inputs.seat.rank:
+        torch.manual_seed(plan.seed + inputs.seat.rank)  # processes drop out different units
     return Bench(
         recipe=recipe,
         seed=plan.seed,
         accelerator=accelerator,
-        model=prepared[0],
-        optimizer=prepared[1],
+        model=model,
+        trained=trained,
+        optimizer=accelerator.prepare_optimizer(optimizer),
         scheduler=scheduler,
         task=task,
         tokens=tokens,
         state=LoopState(),
         progress=progress,
         watch=watch,
+        seat=inputs.seat,
+        execution=plan.execution,
     )
+
+
+def _spread(model: nn.Module, execution: Execution, *, accelerator: Accelerator) -> nn.Module:
+    """Put a model on the device, or its shards; gives what passes of training go through."""
+    if execution.sharded and group.is_shared():
+        shard_model(model, find_blocks(model), device=accelerator.device)
+        return accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
+    return accelerator.prepare_model(model.to(accelerator.device))
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Compute activations again in the backward pass instead of keeping them, where the architecture can."""
+    if getattr(model, "supports_gradient_checkpointing", False):
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
 
 
 def _read(trial: TrialInput, name: str) -> list[dict[str, Any]]:

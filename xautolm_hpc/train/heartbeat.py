@@ -15,11 +15,11 @@ from xautolm_hpc.train.watch import Progress
 class Pulse:
     """Writes heartbeats from a thread while its ``with`` block is open."""
 
-    def __init__(self, path: Path, progress: Progress, *, energy: EnergyReader, interval_s: float) -> None:
+    def __init__(self, path: Path | None, progress: Progress, *, energy: EnergyReader, interval_s: float) -> None:
         """Prepare to write heartbeats.
 
         Args:
-            path: File to replace each time.
+            path: File to replace each time; ``None`` writes none.
             progress: What the trial has done so far.
             energy: What it has used so far.
             interval_s: Seconds between two heartbeats.
@@ -51,6 +51,8 @@ class Pulse:
         It is renamed into place without fsync: losing it in a crash of the machine costs one interval, flushing it
         would cost the shared file system every interval of every trial.
         """
+        if self._path is None:
+            return
         progress = self._progress
         heartbeat = Heartbeat(
             at=time.time(),

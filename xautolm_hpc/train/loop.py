@@ -7,7 +7,9 @@ needs to go on is in :class:`LoopState`, the model, the optimiser, the schedule 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,11 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from xautolm_hpc.execution import AS_DRAWN, Execution
+from xautolm_hpc.train import group
 from xautolm_hpc.train.data import Tokens, collate, plan_epoch, plan_evaluation
 from xautolm_hpc.train.failures import TrialError
 from xautolm_hpc.train.metrics import Scores
+from xautolm_hpc.train.passes import Pass, plan_passes
 from xautolm_hpc.train.recipe import Recipe
+from xautolm_hpc.train.sharding import put, whole
 from xautolm_hpc.train.tasks import LearningTask
+from xautolm_hpc.train.team import ALONE, Seat
 from xautolm_hpc.train.watch import Progress, Watch
 
 CHECKPOINT_INTERVAL_S = 60.0
@@ -70,8 +77,9 @@ class Bench:
     Attributes:
         recipe: Hyperparameters.
         seed: Training seed.
-        accelerator: Device, precision and, later, several GPUs.
-        model: Model to train, on the device.
+        accelerator: Device and precision.
+        model: Model to train, on the device; evaluated and saved.
+        trained: The same, in what keeps its gradients alike on several processes; passes of training go through it.
         optimizer: Its optimiser.
         scheduler: Learning rate of each optimiser step.
         task: What is learnt: its loss, answers and scores.
@@ -79,12 +87,15 @@ class Bench:
         state: Where training stands.
         progress: What the trial has done so far.
         watch: Ends the trial between steps.
+        seat: The place of this process among those of the trial.
+        execution: How steps are computed.
     """
 
     recipe: Recipe
     seed: int
     accelerator: Accelerator
     model: nn.Module
+    trained: nn.Module
     optimizer: AcceleratedOptimizer
     scheduler: LRScheduler
     task: LearningTask
@@ -92,6 +103,8 @@ class Bench:
     state: LoopState
     progress: Progress
     watch: Watch
+    seat: Seat = ALONE
+    execution: Execution = AS_DRAWN
 
 
 def train(bench: Bench, *, save: Callable[[], None]) -> None:
@@ -132,15 +145,23 @@ def evaluate(bench: Bench, split: str) -> Scores:
         TrialError: The budget is used up (``time_limit``) or an answer is not finite (``diverged``).
     """
     tokens = bench.tokens[split]
-    batches = plan_evaluation(tokens.lengths, max(2 * bench.recipe.batch_size, MIN_EVALUATION_BATCH))
-    answers: list[Any] = [None] * len(tokens)
+    size = max(2 * (bench.execution.micro_batch or bench.recipe.batch_size), MIN_EVALUATION_BATCH)
+    batches = plan_evaluation(tokens.lengths, size)
+    # All processes of a sharded model must pass through it together.
+    share = slice(0, None) if bench.execution.sharded else slice(bench.seat.rank, None, bench.seat.n_ranks)
+    own = batches[share]
+    n_rounds = len(batches) if bench.execution.sharded else -(-len(batches) // bench.seat.n_ranks)
+    answered: list[tuple[int, Any]] = []
     bench.model.eval()
     with torch.no_grad():
-        for rows in batches:
+        for number in range(n_rounds):
             bench.watch.check()
-            given = bench.task.answer(bench.model, tokens, rows=rows, device=bench.accelerator.device)
-            for row, answer in zip(rows, given, strict=True):
-                answers[row] = answer
+            for rows in own[number : number + 1]:
+                given = bench.task.answer(bench.model, tokens, rows=rows, device=bench.accelerator.device)
+                answered += zip(rows.tolist(), given, strict=True)
+    answers: list[Any] = [None] * len(tokens)
+    for row, answer in chain(*group.gathered(answered)):
+        answers[row] = answer
     scores = bench.task.score(tokens, answers)
     if not math.isfinite(scores.loss):
         raise TrialError("diverged", f"answers on {split} are not finite after step {bench.progress.step}")
@@ -149,7 +170,7 @@ def evaluate(bench: Bench, split: str) -> Scores:
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
     """Copy the trainable parameters to the CPU: name -> values."""
-    return {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
+    return {name: whole(p.detach()).cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def load_trainable(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -157,7 +178,7 @@ def load_trainable(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, values in weights.items():
-            parameters[name].copy_(values)
+            put(parameters[name], values)
 
 
 def _epoch_steps(bench: Bench) -> list[list[NDArray[np.int64]]]:
@@ -173,16 +194,18 @@ def _epoch_steps(bench: Bench) -> list[list[NDArray[np.int64]]]:
 def _train_step(bench: Bench, batches: Sequence[NDArray[np.int64]]) -> None:
     """Do one optimiser step over one or several batches.
 
-    Each batch's loss is summed and divided by the weight of the whole step: the gradient is that of one large
-    batch, however the samples and their lengths fall into the small ones.
+    The loss of each pass is summed and divided by the weight of the whole step: the gradient is that of one large
+    batch, however the samples and their lengths fall into passes and processes.
     """
     bench.model.train()
     n_samples = sum(len(rows) for rows in batches)
     weight = float(sum(bench.tokens["train"].weights[rows].sum() for rows in batches))
     loss = torch.zeros((), device=bench.accelerator.device)
-    for rows in batches:
-        loss += _backward(bench, rows, step_weight=weight)
-    step_loss = float(loss.item())
+    passes = plan_passes(batches, seat=bench.seat, micro_batch=bench.execution.micro_batch)
+    for number, one in enumerate(passes, start=1):
+        with nullcontext() if number == len(passes) else bench.accelerator.no_sync(bench.trained):
+            loss += _backward(bench, one, step_weight=weight)
+    (step_loss,) = group.total([float(loss.item())])
     if not math.isfinite(step_loss):
         raise TrialError("diverged", f"the training loss is {step_loss} in step {bench.progress.step + 1}")
     if bench.recipe.max_grad_norm is not None:
@@ -198,11 +221,12 @@ def _train_step(bench: Bench, batches: Sequence[NDArray[np.int64]]) -> None:
     bench.progress.n_samples += n_samples
 
 
-def _backward(bench: Bench, rows: NDArray[np.int64], *, step_weight: float) -> Tensor:
-    inputs, targets = collate(bench.tokens["train"], rows, device=bench.accelerator.device)
-    loss = bench.task.loss(bench.model, inputs, targets=targets) / step_weight
-    bench.accelerator.backward(loss)
-    return loss.detach()
+def _backward(bench: Bench, one: Pass, *, step_weight: float) -> Tensor:
+    """Do one pass; gradients are averaged over processes, so each counts as often as there are processes."""
+    inputs, targets = collate(bench.tokens["train"], one.rows, device=bench.accelerator.device)
+    loss = bench.task.loss(bench.trained, inputs, targets=targets) / step_weight
+    bench.accelerator.backward(loss * bench.seat.n_ranks if one.counts else loss * 0.0)
+    return loss.detach() if one.counts else torch.zeros_like(loss)
 
 
 def _close_epoch(bench: Bench, dev: Scores) -> None:

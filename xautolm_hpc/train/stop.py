@@ -6,6 +6,10 @@ from types import FrameType
 STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 
 
+WAITING = (*STOP_SIGNALS, signal.SIGCHLD)
+"""Signals that can be made to wait."""
+
+
 class StopRequestedError(Exception):
     """Training was told to stop and can be resumed from a checkpoint."""
 
@@ -21,9 +25,18 @@ class StopFlag:
         self.requested = False
 
     def install(self) -> None:
-        """Let the stop signals set this flag and do nothing else: a handler may interrupt any line."""
+        """Let the stop signals set this flag and do nothing else: a handler may interrupt any line.
+
+        Those that came before, while whoever started us kept them waiting, are delivered now.
+        """
         for number in STOP_SIGNALS:
             signal.signal(number, self._set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WAITING)
 
     def _set(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
+
+
+def block_stop_signals() -> None:
+    """Let signals wait until this process, or one it starts or becomes, asks for them or has its handlers in place."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, WAITING)

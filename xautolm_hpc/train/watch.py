@@ -4,6 +4,7 @@ Everything here survives a failure: the outcome of a failed trial is built from 
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from xautolm_hpc.train.energy import EnergyReader
@@ -64,6 +65,9 @@ class Progress:
         metrics: Metrics so far; those of ``dev`` are of the best epoch.
         dev_f1: Last F1 on ``dev``, 0..1, or ``None``.
         gpu_energy_before_j: Energy of earlier restarts; likewise ``cpu_energy_before_j``.
+        retried_gpu_j: Energy of a first try that ran out of memory, or ``None``; likewise ``retried_cpu_j``.
+        rss_elsewhere_bytes: Resident memory of the trial's other processes, once they have told; likewise
+            ``gpu_memory_elsewhere_bytes``.
         peak_gpu_memory_bytes: Highest GPU memory of earlier restarts and this one, or ``None``.
     """
 
@@ -79,7 +83,17 @@ class Progress:
     dev_f1: float | None = None
     gpu_energy_before_j: float | None = None
     cpu_energy_before_j: float | None = None
+    retried_gpu_j: float | None = None
+    retried_cpu_j: float | None = None
+    rss_elsewhere_bytes: int = 0
+    gpu_memory_elsewhere_bytes: int = 0
     peak_gpu_memory_bytes: int | None = None
+
+    @property
+    def all_gpu_memory_bytes(self) -> int | None:
+        """Highest GPU memory of all processes together, or ``None`` without a GPU."""
+        peak = self.peak_gpu_memory_bytes
+        return None if peak is None else peak + self.gpu_memory_elsewhere_bytes
 
     @property
     def evaluation_time_s(self) -> float | None:
@@ -98,14 +112,25 @@ class Progress:
             Joules, or ``None`` if either is unknown; the first restart has no earlier ones.
         """
         here_j = energy.energy_j(device)
-        before_j = self.gpu_energy_before_j if device == "gpu" else self.cpu_energy_before_j
+        is_gpu = device == "gpu"
+        before_j = self.gpu_energy_before_j if is_gpu else self.cpu_energy_before_j
+        retried_j = (self.retried_gpu_j if is_gpu else self.retried_cpu_j) or 0.0
         if self.train.before_s == 0:
-            return here_j
-        return None if here_j is None or before_j is None else before_j + here_j
+            return None if here_j is None else retried_j + here_j
+        # A checkpoint of the first try has counted part of what that try used.
+        return None if here_j is None or before_j is None else max(before_j, retried_j) + here_j
+
+
+GO_ON, END, STOP = range(3)
+"""What a process wishes between two steps, the strongest last."""
 
 
 class Watch:
-    """Asked between steps whether the trial may go on."""
+    """Asked between steps whether the trial may go on.
+
+    Attributes:
+        agree: Gives the strongest wish of all processes of the trial; alone, a process's own.
+    """
 
     def __init__(self, progress: Progress, stop: StopFlag, *, time_limit_s: float) -> None:
         """Watch a trial.
@@ -118,18 +143,21 @@ class Watch:
         self._progress = progress
         self._stop = stop
         self._time_limit_s = time_limit_s
+        self.agree: Callable[[int], int] = lambda wish: wish
 
     def check(self) -> None:
-        """Go on, or end the trial here.
+        """Go on, or end the trial here, on all its processes alike.
 
         Raises:
             StopRequestedError: A signal asked to stop; the trial can be resumed.
             TrialError: The budget is used up, kind ``time_limit``.
         """
-        if self._stop.requested:
-            raise StopRequestedError
         used_s = self._progress.evaluation_time_s or 0.0
-        if used_s > self._time_limit_s:
+        wish = STOP if self._stop.requested else END if used_s > self._time_limit_s else GO_ON
+        wish = self.agree(wish)
+        if wish == STOP:
+            raise StopRequestedError
+        if wish == END:
             progress = self._progress
             raise TrialError(
                 "time_limit",

@@ -5,9 +5,9 @@ Imports nothing heavy by itself, so that a node on which torch cannot be importe
 
 import dataclasses
 import math
-import resource
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +27,19 @@ from xautolm_hpc.jobdir import (
     TrialPlan,
     heartbeat_path,
 )
-from xautolm_hpc.node import list_gpus, measure_system, node_name
+from xautolm_hpc.node import list_gpus, measure_system, node_name, peak_rss_bytes
 from xautolm_hpc.records import Outcome, System, from_json, origin_of, to_json
 from xautolm_hpc.redact import redact
-from xautolm_hpc.train.energy import EnergyReader, open_energy_reader
-from xautolm_hpc.train.failures import classify, describe
+from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
+from xautolm_hpc.train.failures import classify, describe, is_lost_peer
 from xautolm_hpc.train.heartbeat import Pulse
+from xautolm_hpc.train.retry import RETRY_EXIT_STATUS, ask_for_retry, read_retry
 from xautolm_hpc.train.stop import StopFlag, StopRequestedError
+from xautolm_hpc.train.team import ALONE, Seat
 from xautolm_hpc.train.watch import Progress, Watch
+
+CULPRIT_PATIENCE_S = 20.0
+"""Seconds a process waits after it lost its connection to another one: the failure of that one is the cause."""
 
 BUSY_SHARE = 0.05
 """Share of a GPU's memory that others may hold before running out of it says nothing about the pipeline."""
@@ -51,6 +56,7 @@ class Job:
         image_digest: sha256 of the image, or ``None`` outside a container.
         secrets: Values to keep out of messages.
         user: Login name, to keep out of messages; likewise ``host`` and ``home``.
+        seat: The place of this process among those of the trial.
     """
 
     attempt_dir: Path
@@ -61,17 +67,22 @@ class Job:
     user: str
     host: str
     home: str
+    seat: Seat = ALONE
 
 
 def run_trial(job: Job, stop: StopFlag) -> int:
-    """Run one attempt and write its outcome, unless there is one already.
+    """Run one attempt, or one process's share of it, and write its outcome, unless there is one already.
+
+    The first process writes the outcome of a success. That of a failure is written by the process that failed first:
+    the others hang or lose their connection to it.
 
     Args:
         job: The attempt.
         stop: Set by a signal: checkpoint and leave.
 
     Returns:
-        0 once an outcome is there; 85 after a checkpoint.
+        0 once an outcome is there; 85 after a checkpoint; 86 to be started again with smaller passes; 1 after a
+        failure while other processes may still wait for this one.
 
     Raises:
         OSError: The outcome could not be written.
@@ -81,18 +92,48 @@ def run_trial(job: Job, stop: StopFlag) -> int:
     started_at = time.time()
     progress = Progress()
     is_busy = gpu_is_busy(job.visible_gpus)
-    with open_energy_reader(job.visible_gpus, shared=is_busy) as energy:
+    reads = (
+        open_energy_reader(job.visible_gpus, shared=is_busy)
+        if job.seat.reads_energy
+        else nullcontext(no_energy_reader())
+    )
+    with reads as energy:
         try:
             _attempt(job, progress, stop=stop, energy=energy)
         except StopRequestedError:
             return CHECKPOINT_EXIT_STATUS
         except Exception as error:  # noqa: BLE001 - the one blind except: a crash of the pipeline is its outcome
             energy.end()
+            _let_the_culprit_speak(error, job)
             outcome = _failed(error, progress, energy=energy, job=job, gpu_was_busy=is_busy)
+            if _may_retry(outcome, progress, job=job):
+                return RETRY_EXIT_STATUS
         else:
+            if not job.seat.is_first:
+                return 0
             outcome = _measured("succeeded", progress, energy=energy, job=job)
     create_json(job.attempt_dir / OUTCOME, to_json(_end(job, outcome, started_at=started_at)))
-    return 0
+    return 1 if outcome.status == "failed" and job.seat.n_ranks > 1 else 0
+
+
+def _let_the_culprit_speak(error: Exception, job: Job) -> None:
+    """Wait to be ended if it was another process that failed, and this one only notices."""
+    if job.seat.n_ranks > 1 and is_lost_peer(error):
+        time.sleep(CULPRIT_PATIENCE_S)
+
+
+def _may_retry(outcome: Outcome, progress: Progress, *, job: Job) -> bool:
+    """Ask for a second try after a ``gpu_oom``, if this was the first."""
+    if outcome.kind != "gpu_oom" or read_retry(job.attempt_dir) is not None:
+        return False
+    return ask_for_retry(
+        job.attempt_dir,
+        n_ranks=job.seat.n_ranks,
+        message=outcome.message or "",
+        seconds=progress.train.here_s + progress.eval.here_s,
+        gpu_energy_j=outcome.gpu_energy_j,
+        cpu_energy_j=outcome.cpu_energy_j,
+    )
 
 
 def gpu_is_busy(visible_gpus: str | None) -> bool:
@@ -105,9 +146,12 @@ def _attempt(job: Job, progress: Progress, *, stop: StopFlag, energy: EnergyRead
     command = from_json(Command, read_json(job.attempt_dir / COMMAND), where=COMMAND)
     trial = from_json(TrialInput, read_json(job.attempt_dir / TASK), where=TASK)
     plan = from_json(TrialPlan, read_json(job.attempt_dir / PIPELINE), where=PIPELINE)
-    path = heartbeat_path(job.attempt_dir, job.restart)
+    retry = read_retry(job.attempt_dir)
+    if retry is not None:
+        plan = dataclasses.replace(plan, execution=retry.execution)
+        progress.retried_gpu_j, progress.retried_cpu_j = retry.gpu_energy_j, retry.cpu_energy_j
     watch = Watch(progress, stop, time_limit_s=command.time_limit_s)
-    with Pulse(path, progress, energy=energy, interval_s=command.heartbeat_s) as pulse:
+    with _pulse(job, progress, energy=energy, interval_s=command.heartbeat_s) as pulse:
         pulse.enter("load")
         with progress.load:
             from xautolm_hpc.train.finetune import Inputs, finetune
@@ -118,9 +162,17 @@ def _attempt(job: Job, progress: Progress, *, stop: StopFlag, energy: EnergyRead
             trial=trial,
             plan=plan,
             expects_gpu=_shows_gpu(job.visible_gpus),
+            seat=job.seat,
         )
         finetune(inputs, progress, watch=watch, pulse=pulse, energy=energy)
         pulse.enter("done")
+
+
+def _pulse(job: Job, progress: Progress, *, energy: EnergyReader, interval_s: float) -> Pulse:
+    """Make the heartbeat of this process: progress and energy of the first, energy alone of the other nodes'."""
+    path = heartbeat_path(job.attempt_dir, job.restart, node=job.seat.node) if job.seat.reads_energy else None
+    told = progress if job.seat.is_first else Progress()
+    return Pulse(path, told, energy=energy, interval_s=interval_s)
 
 
 def _shows_gpu(visible_gpus: str | None) -> bool:
@@ -130,7 +182,8 @@ def _shows_gpu(visible_gpus: str | None) -> bool:
 def _failed(error: Exception, progress: Progress, *, energy: EnergyReader, job: Job, gpu_was_busy: bool) -> Outcome:
     """Turn a crash into an outcome that keeps what the trial did and cost until then."""
     kind = classify(error, gpu_was_busy=gpu_was_busy)
-    message = redact(describe(error), job.secrets, user=job.user, host=job.host, home=job.home)
+    text = "\n".join([*_tried_before(job), describe(error)])
+    message = redact(text, job.secrets, user=job.user, host=job.host, home=job.home)
     measured = _measured("failed", progress, energy=energy, job=job)
     return dataclasses.replace(measured, kind=kind, origin=origin_of(kind), message=message)
 
@@ -149,17 +202,27 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
         cpu_energy_j=progress.energy_j(energy, "cpu"),
         energy_source=energy.source,
         energy_scope=energy.scope,
-        peak_gpu_memory_bytes=progress.peak_gpu_memory_bytes,
-        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,  # Linux counts KiB
+        peak_gpu_memory_bytes=progress.all_gpu_memory_bytes,
+        peak_rss_bytes=peak_rss_bytes() + progress.rss_elsewhere_bytes,
         n_steps=progress.step,
         n_samples=progress.n_samples,
         curve=tuple(progress.curve),
+        message="\n".join(_tried_before(job)) or None,
     )
 
 
+def _tried_before(job: Job) -> list[str]:
+    try:
+        retry = read_retry(job.attempt_dir)
+    except InputError:
+        return []
+    return [] if retry is None else [retry.told()]
+
+
 def _thrown_away_s(job: Job, progress: Progress) -> float:
-    """Sum the training of earlier restarts that no checkpoint kept: what they did, less what this one took over."""
-    done_s = 0.0
+    """Sum the training of earlier tries and restarts that no checkpoint kept: what they did, less what was kept."""
+    retry = read_retry(job.attempt_dir)
+    done_s = 0.0 if retry is None else retry.seconds
     for restart in range(job.restart):
         try:
             path = heartbeat_path(job.attempt_dir, restart)

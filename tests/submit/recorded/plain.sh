@@ -23,4 +23,4 @@ ln -sf call.pkl /runs/demo/gen-000/submission-0/"${SLURM_ARRAY_JOB_ID}_${SLURM_A
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /runs/demo/gen-000/submission-0/%A_%a_%t_log.out --error /runs/demo/gen-000/submission-0/%A_%a_%t_log.err --export=ALL '/opt/my py/bin/python' -u -m submitit.core._submit /runs/demo/gen-000/submission-0
+srun --unbuffered --output /runs/demo/gen-000/submission-0/%A_%a_%t_log.out --error /runs/demo/gen-000/submission-0/%A_%a_%t_log.err --export=ALL --kill-on-bad-exit=1 '/opt/my py/bin/python' -u -m submitit.core._submit /runs/demo/gen-000/submission-0

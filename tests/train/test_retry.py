@@ -1,0 +1,86 @@
+"""A GPU out of memory is tried once more, in smaller passes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.train.attempts import read_end, worker_environment, write_attempt
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.execution import Execution
+from xautolm_hpc.jobdir import PIPELINE
+from xautolm_hpc.train.retry import RETRY, ask_for_retry, read_retry
+
+# The real worker on a GPU that holds so many samples of a forward pass in training: made of torch's own exception.
+SMALL_GPU = """
+import sys, time
+import torch
+from xautolm_hpc.train import loop
+from xautolm_hpc.train.__main__ import main
+n_samples, backward = int(sys.argv.pop(1)), loop._backward
+
+def on_a_small_gpu(bench, one, **given):
+    if len(one.rows) > n_samples:
+        time.sleep(0.2)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+    return backward(bench, one, **given)
+
+loop._backward = on_a_small_gpu
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def _run(attempt_dir: Path, n_samples: int) -> int:
+    command = [sys.executable, "-c", SMALL_GPU, str(n_samples), "trial", str(attempt_dir)]
+    return subprocess.run(command, env=worker_environment(), check=False).returncode
+
+
+def test_a_second_try_trains_the_same_batch_in_smaller_passes(tmp_path: Path) -> None:
+    attempt_dir = write_attempt(tmp_path, params={"batch_size": 8})
+
+    status = _run(attempt_dir, 4)
+
+    outcome, retry = read_end(attempt_dir).outcome, read_retry(attempt_dir)
+    assert (status, outcome.status) == (0, "succeeded")
+    assert retry is not None
+    assert (retry.micro_batch, retry.execution) == (8, Execution(micro_batch=4))
+    assert outcome.retry_s == pytest.approx(retry.seconds)
+    assert retry.seconds >= 0.2
+    assert outcome.n_samples == 2 * 30
+    assert outcome.n_steps == 2 * 4
+    assert outcome.message is not None
+    assert outcome.message.startswith("gpu_oom with a micro-batch of 8 after 0.")
+    assert "tried again with 4: OutOfMemoryError: CUDA out of memory" in outcome.message
+    assert read_json(attempt_dir / PIPELINE)["execution"]["micro_batch"] is None
+
+
+def test_a_second_try_is_the_last_one(tmp_path: Path) -> None:
+    attempt_dir = write_attempt(tmp_path, params={"batch_size": 8})
+
+    status = _run(attempt_dir, 2)
+
+    outcome, retry = read_end(attempt_dir).outcome, read_retry(attempt_dir)
+    assert (status, outcome.status, outcome.kind, outcome.origin) == (0, "failed", "gpu_oom", "pipeline")
+    assert retry is not None
+    assert outcome.retry_s == pytest.approx(retry.seconds)
+    assert outcome.message is not None
+    assert outcome.message.count("OutOfMemoryError") == 2
+
+
+def test_passes_of_one_sample_cannot_be_halved(tmp_path: Path) -> None:
+    attempt_dir = write_attempt(tmp_path, params={"batch_size": 2})
+
+    assert not ask_for_retry(attempt_dir, n_ranks=2, message="m", seconds=1.0)
+    assert not (attempt_dir / RETRY).exists()
+
+
+def test_of_several_processes_that_fail_alike_the_first_is_heard(tmp_path: Path) -> None:
+    attempt_dir = write_attempt(tmp_path, params={"batch_size": 8})
+
+    assert ask_for_retry(attempt_dir, n_ranks=2, message="first", seconds=1.0)
+    assert ask_for_retry(attempt_dir, n_ranks=2, message="second", seconds=2.0)
+
+    retry = read_retry(attempt_dir)
+    assert retry is not None
+    assert (retry.message, retry.micro_batch, retry.execution.micro_batch) == ("first", 4, 2)
