@@ -100,6 +100,10 @@ bench-peer: env  ## how well priors rank the peer's real trials of a task they n
 bench-priors: env  ## how long priors take over a million experiences
 	$(BIN)/python benchmarks/priors.py
 
+.PHONY: bench-kill-sweep bench-no-hang bench-slurm
+bench-kill-sweep: env  ## kill the driver 200 times in searches on a private Slurm: nothing lost, nothing twice
+	$(BIN)/python benchmarks/kill_sweep.py
+
 lock:  ## resolve lock/*.in anew; lock/README.md says what pip must find
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet uv

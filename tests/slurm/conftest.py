@@ -6,6 +6,7 @@ import pytest
 
 from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
+from tests.slurm.searching import StubSearch, local_environ
 
 SMALL_ARRAY = 11
 
@@ -20,6 +21,12 @@ def _accounting_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
 def _bare_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
     with DevCluster(tmp_path_factory.mktemp("bare"), max_array_size=SMALL_ARRAY, kill_wait_s=2) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def local_search(tmp_path_factory: pytest.TempPathFactory) -> StubSearch:
+    """A small search with the local launcher: what the others are held against."""
+    return StubSearch(tmp_path_factory.mktemp("local"), launcher="local").run(local_environ())
 
 
 @pytest.fixture

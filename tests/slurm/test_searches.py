@@ -36,12 +36,6 @@ poll_s = 1
 """
 
 
-@pytest.fixture(scope="session")
-def local_search(tmp_path_factory: pytest.TempPathFactory) -> StubSearch:
-    """A small search with the local launcher: what the others are held against."""
-    return StubSearch(tmp_path_factory.mktemp("local"), launcher="local").run(local_environ())
-
-
 def starts(search: StubSearch) -> Counter[tuple[str, str]]:
     """Count how often each attempt was started, by restart."""
     return Counter((attempt, restart) for attempt, _, restart in search.started())

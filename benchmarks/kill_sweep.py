@@ -1,0 +1,62 @@
+"""Kills the driver of searches on a private real Slurm, at random steps, until it was killed often enough.
+
+Trials end as a pure function of their pipeline, so each search must end with the records of one that was left alone.
+"""
+
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from _bench import Goal, run
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from slurm.dev.private import DevCluster
+from tests.slurm.killing import Killer, Sweep, open_log, sweep
+from tests.slurm.searching import StubSearch, local_environ
+
+N_POINTS = 200
+LIMIT_MIN = 40.0
+LONGEST_STEP = 45
+"""Steps a driver lives at most; about 30 of them come before it waits for its first job."""
+
+
+def random_kills(search: StubSearch, rng: random.Random) -> Iterator[Killer]:
+    """Let every driver of a search die early or late: in its own steps, or just after it submitted."""
+    log = open_log(search)
+    while True:
+        after = rng.choice([None, None, None, "sbatch", "open ledger.jsonl"])
+        yield Killer(str(search.folder), log, rng.randrange(LONGEST_STEP if after is None else 5), after)
+
+
+def measure(n_points: int = N_POINTS) -> list[Goal]:
+    """Run searches until their drivers were killed so often."""
+    rng = random.Random(11)  # noqa: S311
+    sweeps: list[Sweep] = []
+    began_s = time.perf_counter()
+    with TemporaryDirectory(prefix="kills-") as name, DevCluster(Path(name) / "cluster", accounting=True) as cluster:
+        expected = StubSearch(Path(name) / "alone", launcher="local").run(local_environ())
+        while sum(len(one.killed_at) for one in sweeps) < n_points:
+            search = StubSearch(Path(name) / f"search-{len(sweeps)}", sleep_s=1.0, earlier=expected)
+            sweeps.append(sweep(search, cluster, kills=random_kills(search, rng), expected=expected))
+            print(f"search {len(sweeps)}: {len(sweeps[-1].killed_at)} kills, {sweeps[-1].faults}", flush=True)
+    steps = Counter(step for one in sweeps for step in one.killed_at)
+    print("\n".join(f"{n:5}  before {step}" for step, n in sorted(steps.items())))
+    return [
+        Goal("drivers killed", steps.total(), n_points, "", at_most=False),
+        Goal("different steps", len(steps), None, ""),
+        Goal("searches", len(sweeps), None, ""),
+        Goal("records lost", sum(one.n_lost for one in sweeps), 0, ""),
+        Goal("records too many", sum(one.n_extra for one in sweeps), 0, ""),
+        Goal("attempts run twice", sum(one.n_twice for one in sweeps), 0, ""),
+        Goal("jobs left behind", sum(one.n_orphans for one in sweeps), 0, ""),
+        Goal("time", (time.perf_counter() - began_s) / 60, LIMIT_MIN, "min"),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(run(measure))
