@@ -104,6 +104,9 @@ bench-priors: env  ## how long priors take over a million experiences
 bench-kill-sweep: env  ## kill the driver 200 times in searches on a private Slurm: nothing lost, nothing twice
 	$(BIN)/python benchmarks/kill_sweep.py
 
+bench-no-hang: env  ## every way a job can end, with Slurm commands that take 60 s each, are missing or forget
+	$(BIN)/python benchmarks/no_hang.py
+
 lock:  ## resolve lock/*.in anew; lock/README.md says what pip must find
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet uv

@@ -96,7 +96,7 @@ class Slurm:
         timeout_s: Seconds after which a command that does not answer is given up.
     """
 
-    def __init__(self, environ: Mapping[str, str] | None = None, *, timeout_s: float = 60.0) -> None:
+    def __init__(self, environ: Mapping[str, str] | None = None, *, timeout_s: float = 100.0) -> None:
         self.environ = clean_environment(os.environ if environ is None else environ)
         self.timeout_s = timeout_s
 

@@ -1,6 +1,7 @@
 """Gathering: what counts as an end, and when."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -360,3 +361,35 @@ def test_jobs_of_the_fake_outlive_their_driver(attempt_dir: Path, watch: Watch, 
     assert later.adopt(submission, {}) == ids
     assert running == "RUNNING"
     assert found == (attempt_dir, stub_end(attempt_dir), "outcome")
+
+
+def test_while_no_source_answers_a_jobs_own_exit_file_tells_that_it_ended(
+    attempt_dir: Path, watch: Watch, clock: FakeClock
+) -> None:
+    launcher = ScriptedLauncher("RUNNING")
+    launcher.says = replace(launcher.says, is_stale=True)
+    claim(attempt_dir)
+    running = look(launcher, watch, attempt_dir, clock)
+    ended = Exit(returncode=3, ended_by=None, started_at=0.0, ended_at=1.0)
+    create_json(exit_path(attempt_dir, 0), to_json(ended))
+
+    within = look(launcher, watch, attempt_dir, clock)
+    clock.sleep(GRACE_S)
+    after = look(launcher, watch, attempt_dir, clock)
+
+    assert (running, within) == (None, None)
+    assert after is not None
+    assert after.end.outcome.kind == "error"
+
+
+def test_a_job_that_ended_to_be_requeued_is_waited_for_while_no_source_answers(
+    attempt_dir: Path, watch: Watch, clock: FakeClock
+) -> None:
+    launcher = ScriptedLauncher("RUNNING")
+    launcher.says = replace(launcher.says, is_stale=True)
+    claim(attempt_dir)
+    create_json(exit_path(attempt_dir, 0), to_json(Exit(returncode=85, ended_by=None, started_at=0.0, ended_at=1.0)))
+
+    for _ in range(3):
+        assert look(launcher, watch, attempt_dir, clock) is None
+        clock.sleep(GRACE_S)

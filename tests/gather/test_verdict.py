@@ -22,6 +22,9 @@ def evidence(state: str = "COMPLETED", **fields: object) -> Evidence:
 
 BEAT = Heartbeat(at=150.0, phase="train", step=40, n_steps=100, train_s=30.0, gpu_energy_j=900.0)
 
+USED_UP = {"heartbeats": (BEAT, BEAT), "time_limit_s": 60.0}
+NODE_SAYS = "slurmstepd-n1: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-02T03:04:05"
+
 ROWS = [
     # the wrapper's word
     ("the wrapper met a memory limit", evidence(exit=ended(-9, "host_oom")), "host_oom"),
@@ -43,6 +46,17 @@ ROWS = [
     ("Slurm: node", evidence("NODE_FAIL"), "node_failure"),
     ("Slurm: boot", evidence("BOOT_FAIL", claims=()), "node_failure"),
     ("Slurm: preempted", evidence("PREEMPTED", exit=ended(-9)), "preempted"),
+    # Slurm's node, where nobody else remembers the job
+    ("node: time", evidence("UNKNOWN", launch_log=NODE_SAYS + " DUE TO TIME LIMIT ***"), "wall_limit"),
+    (
+        "node: time, budget used up",
+        evidence("UNKNOWN", launch_log=NODE_SAYS + " DUE TO TIME LIMIT", **USED_UP),
+        "time_limit",
+    ),
+    ("node: preempted", evidence("UNKNOWN", launch_log=NODE_SAYS + " DUE TO PREEMPTION ***"), "preempted"),
+    ("node: cancelled", evidence("UNKNOWN", launch_log=NODE_SAYS + " ***\nsrun: forcing job termination"), "cancelled"),
+    ("node: memory", evidence("UNKNOWN", launch_log="Detected 1 oom-kill event(s) in StepId=7.0."), "host_oom"),
+    ("node: program", evidence("UNKNOWN", claims=(), launch_log="error: execve(): no such file"), "launch_failure"),
     # a checkpoint nobody went on from
     ("exit 85 without a requeue", evidence(exit=ended(85)), "preempted"),
     # the log

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.driving import projection
+from tests.fakes import end_with
+from xautolm_hpc.records import Outcome, to_json
 
 ROOT_DIR = Path(__file__).resolve().parents[2]
 DATA_PATH = ROOT_DIR / "examples" / "data" / "tickets.jsonl"
@@ -55,6 +57,9 @@ except FileExistsError:
     pass
 os.unlink(aside)
 """
+
+STUB_OUTCOME = json.dumps(to_json(end_with(Outcome(status="succeeded", metrics={"f1": 0.5}))))
+"""The outcome of a worker that has none of its own."""
 
 SEARCH = """
 name = "stub"

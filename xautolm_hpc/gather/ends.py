@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from xautolm_hpc.clock import Clock
 from xautolm_hpc.durable import create_json, read_json
-from xautolm_hpc.gather.evidence import last_heartbeat, read_evidence, read_outcome
+from xautolm_hpc.gather.evidence import last_exit, last_heartbeat, read_evidence, read_outcome
 from xautolm_hpc.gather.verdict import verdict
-from xautolm_hpc.jobdir import VERDICT, End, Heartbeat
+from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, VERDICT, End, Heartbeat
 from xautolm_hpc.launcher import JobState, Launcher
 from xautolm_hpc.records import from_json, to_json
 
@@ -114,13 +114,16 @@ class Watch:
             return False
         if seen.stuck_since is None:
             seen.stuck_since = now
+        if now - seen.stuck_since < self.pending_patience_s:
+            return False
         seen.given_up_for = state.reason
-        return now - seen.stuck_since >= self.pending_patience_s
+        seen.ended_at = now  # it is cancelled at once, and what never ran leaves no outcome
+        return True
 
     def explain(self, attempt_dir: Path, state: JobState) -> JobState:
         """Say of a job that was given up why it was; it did not fail to run by anybody's wish, and is tried again."""
         seen = self._seen.get(attempt_dir, _Seen())
-        if state.state != "CANCELLED" or seen.given_up_for is None:
+        if state.state not in ("CANCELLED", "UNKNOWN") or seen.given_up_for is None:
             return state
         words = (
             f"it waited {self.pending_patience_s / 3600:g} h for {seen.given_up_for!r}; {_remedy(seen.given_up_for)}"
@@ -156,12 +159,15 @@ def gather_ends(
     rest = [path for path in attempt_dirs if path not in found]
     states = watch.states = launcher.poll(rest)
     now = clock.now()
+    stuck: list[Path] = []
     for path in rest:
-        state = states.get(path, JobState(state="UNKNOWN"))
+        state = _not_alive_if_it_said_so(path, states.get(path, JobState(state="UNKNOWN")))
         if watch.is_stuck(path, state=state, now=now):
-            launcher.cancel([path])
+            stuck.append(path)
         elif watch.is_over(path, state=state, now=now):
             found[path] = _recorded_end(path) or _give_verdict(path, watch, state=state, now=now)
+    if stuck:
+        launcher.cancel(stuck)
     for path in found:
         watch.forget(path)
     return [_with_queue_time(found[path], (submitted_at or {}).get(path)) for path in attempt_dirs if path in found]
@@ -180,6 +186,15 @@ def _recorded_end(attempt_dir: Path) -> Gathered | None:
     if path.exists():  # of a driver that died before its ledger said so
         return Gathered(attempt_dir, from_json(End, read_json(path), where=str(path)), "verdict")
     return None
+
+
+def _not_alive_if_it_said_so(attempt_dir: Path, state: JobState) -> JobState:
+    """Believe a job's own exit file while no source answers, unless it ended to be put back into the queue."""
+    if not (state.is_stale and state.is_alive):
+        return state
+    ended = last_exit(attempt_dir)
+    is_over = ended is not None and ended.returncode != CHECKPOINT_EXIT_STATUS
+    return replace(state, state="UNKNOWN") if is_over else state
 
 
 def _give_verdict(attempt_dir: Path, watch: Watch, *, state: JobState, now: float) -> Gathered:

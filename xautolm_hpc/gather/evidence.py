@@ -41,6 +41,7 @@ class Evidence:
         exits: Exit files of all restarts that have one.
         heartbeats: Heartbeats of all restarts that have one.
         log_tail: Last lines of the worker's stderr, redacted; "" if there is none.
+        launch_log: Last lines of the launcher's own programs, redacted, in which Slurm's node says why it ended a job.
         time_limit_s: The trial's own budget, or ``None`` if unknown.
         container: The image it ran in, or ``None``.
         damaged: Why ``outcome.json`` cannot be read, or ``None`` if there is none.
@@ -52,6 +53,7 @@ class Evidence:
     exits: tuple[Exit, ...] = ()
     heartbeats: tuple[Heartbeat, ...] = ()
     log_tail: str = ""
+    launch_log: str = ""
     time_limit_s: float | None = None
     container: Container | None = None
     damaged: str | None = None
@@ -101,6 +103,7 @@ def read_evidence(attempt_dir: Path, state: JobState, *, redact: Callable[[str],
         exits=tuple(exits.values()),
         heartbeats=tuple(beat for beat in beats if beat is not None),
         log_tail=redact(read_tail(attempt_dir / "stderr")),
+        launch_log=redact("\n".join(filter(None, map(read_tail, state.log_paths)))),
         time_limit_s=None if command is None else command.time_limit_s,
         container=None if command is None else command.container,
         damaged=read_outcome(attempt_dir)[1],
@@ -124,6 +127,12 @@ def last_heartbeat(attempt_dir: Path) -> Heartbeat | None:
     """Read the newest heartbeat of an attempt, or ``None``."""
     claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
     return _read(Heartbeat, heartbeat_path(attempt_dir, claimed[-1])) if claimed else None
+
+
+def last_exit(attempt_dir: Path) -> Exit | None:
+    """Read how the last restart of an attempt ended, or ``None``."""
+    claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
+    return _read(Exit, exit_path(attempt_dir, claimed[-1])) if claimed else None
 
 
 def _check_words(outcome: Outcome, path: Path) -> None:

@@ -44,6 +44,15 @@ LOG_PATTERNS = (
 )
 """What a log says of the kind; the line nearest to the end decides, and of one line the first pattern."""
 
+LAUNCH_PATTERNS = (
+    ("preempted", r"CANCELLED AT .* DUE TO PREEMPTION"),
+    ("node_failure", r"CANCELLED AT .* DUE TO NODE FAILURE"),
+    ("wall_limit", r"CANCELLED AT .* DUE TO TIME LIMIT"),
+    ("host_oom", r"oom[-_]kill event|OOM Killed|Exceeded .*memory limit"),
+    ("cancelled", r"\*\*\* (STEP|JOB) .* CANCELLED AT"),
+)
+"""What Slurm's node says of a job's end, for clusters where nobody else remembers it."""
+
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)
 
 
@@ -68,7 +77,7 @@ def verdict(evidence: Evidence, *, now: float) -> End:
         now: Seconds since the epoch, for an end nothing dates.
     """
     kind, reason = judge(evidence)
-    message = "\n".join(filter(None, [reason, evidence.log_tail]))
+    message = "\n".join(filter(None, [reason, evidence.log_tail or evidence.launch_log]))
     beats, claims = evidence.heartbeats, evidence.claims
     gpu_j = _sum([beat.gpu_energy_j for beat in beats])
     cpu_j = _sum([beat.cpu_energy_j for beat in beats])
@@ -116,11 +125,23 @@ def _said_by_slurm(evidence: Evidence) -> Judgement | None:
     kind = SLURM_STATES.get(state.state)
     if kind is None:
         return None
-    used_up = evidence.time_limit_s is not None and (evidence.train_s or 0.0) >= evidence.time_limit_s
-    if kind == "wall_limit" and used_up:
+    if kind == "wall_limit" and _has_used_its_time(evidence):
         return "time_limit", f"Slurm ended the job ({state.state}) after the trial had used its own time up"
     reason = f": {state.reason}" if state.reason else ""
     return kind, f"the job ended as {state.state}{reason}"
+
+
+def _has_used_its_time(evidence: Evidence) -> bool:
+    return evidence.time_limit_s is not None and (evidence.train_s or 0.0) >= evidence.time_limit_s
+
+
+def _said_by_launch_log(evidence: Evidence) -> Judgement | None:
+    for line in reversed(evidence.launch_log.splitlines()):
+        for kind, pattern in LAUNCH_PATTERNS:
+            if re.search(pattern, line):
+                is_own = kind == "wall_limit" and _has_used_its_time(evidence)
+                return ("time_limit" if is_own else kind), f"Slurm's node said: {line}"
+    return None
 
 
 def _checkpointed(evidence: Evidence) -> Judgement | None:
@@ -144,7 +165,7 @@ def _never_claimed(evidence: Evidence) -> Judgement | None:
     if evidence.claims:
         return None
     state = evidence.state
-    if state.state in ("FAILED", "COMPLETED"):
+    if state.state in ("FAILED", "COMPLETED") or evidence.launch_log:
         return "launch_failure", f"the job ended before it began the attempt: {state.reason or state.state}"
     return "lost", f"no source knows the job, and it never began the attempt ({state.state})"
 
@@ -170,6 +191,7 @@ RULES: tuple[Callable[[Evidence], Judgement | None], ...] = (
     _damaged_outcome,
     _said_by_wrapper,
     _said_by_slurm,
+    _said_by_launch_log,
     _checkpointed,
     _said_by_log,
     _never_claimed,

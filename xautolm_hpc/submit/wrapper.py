@@ -106,7 +106,7 @@ def describe_claim(job_id: str, restart: int) -> Claim:
     pid = os.getpid()
     return Claim(
         job_id=job_id,
-        node=node_name(),
+        node=os.environ.get("SLURMD_NODENAME") or node_name(),  # as Slurm calls it, so that it can be excluded
         restart=restart,
         pid=pid,
         pid_started=process_started(pid) or 0,

@@ -20,11 +20,13 @@ from xautolm_hpc.jobdir import (
     OUTCOME,
     PIPELINE,
     TASK,
+    Claim,
     Command,
     End,
     Heartbeat,
     TrialInput,
     TrialPlan,
+    claim_path,
     heartbeat_path,
 )
 from xautolm_hpc.node import list_gpus, measure_system, node_name, peak_rss_bytes
@@ -240,11 +242,20 @@ def _end(job: Job, outcome: Outcome, *, started_at: float) -> End:
         restart=job.restart,
         started_at=started_at,
         ended_at=time.time(),
-        node=node_name(),
+        node=_node(job),
         lock_hash=_lock_hash(),
         image_digest=job.image_digest,
         package_version=__version__,
     )
+
+
+def _node(job: Job) -> str:
+    """Name the node as the job's claim does, in the words of its scheduler."""
+    path = claim_path(job.attempt_dir, job.restart)
+    try:
+        return from_json(Claim, read_json(path), where=path.name).node
+    except (OSError, InputError):
+        return node_name()
 
 
 def _system(job: Job) -> System | None:

@@ -1,0 +1,174 @@
+"""The ways in which a job can end, made to happen on a private Slurm."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slurm.dev.daemons import wait_until
+from slurm.dev.private import DevCluster
+from tests.slurm.searching import STUB_OUTCOME
+from xautolm_hpc.durable import write_json
+from xautolm_hpc.jobdir import COMMAND, Command, write_members
+from xautolm_hpc.launcher import Resources, Submission
+from xautolm_hpc.records import to_json
+from xautolm_hpc.submit.arrays import SlurmOptions
+
+MIB = 1024**2
+START_S = 60.0
+
+WORKER = """#!{python} -S
+# Waits until it is told to, then ends as its first argument says.
+import os, signal, sys, time
+way, go_path = sys.argv[1], sys.argv[2]
+restart = os.environ.get("SLURM_RESTART_COUNT", "0")
+for number in (signal.SIGUSR1, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+open("started-" + restart, "w").close()
+if way == "runs" and restart != "0":
+    with open("aside", "w") as file:
+        file.write({outcome!r})
+    os.link("aside", "outcome.json")
+    sys.exit(0)
+while way == "runs" or not os.path.exists(go_path):
+    time.sleep(0.2)
+if way == "fails":
+    sys.exit(3)
+if way == "is killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if way == "kills the wrapper":
+    os.kill(os.getppid(), signal.SIGKILL)
+if way == "takes memory":
+    held = bytearray(400 << 20)
+    time.sleep(600)
+if way == "cuts its outcome off":
+    with open("outcome.json", "w") as file:
+        file.write({outcome!r}[:100])
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A way to end.
+
+    Attributes:
+        name: In words.
+        kind: Failure kind it must get; ``None`` if the job succeeds after all.
+        origin: The kind's origin; ``None`` if the job succeeds after all.
+        worker: What the worker does, in the words of :data:`WORKER`.
+        options: What the job asks Slurm for.
+        python: Interpreter of the wrapper.
+        act: Does to the job what it does not do itself; is given its id.
+    """
+
+    name: str
+    kind: str | None
+    origin: str | None = "infrastructure"
+    worker: str = "runs"
+    options: SlurmOptions = field(default_factory=SlurmOptions)
+    python: str = sys.executable
+    act: Callable[[DevCluster, str], None] | None = None
+
+    @property
+    def starts(self) -> bool:
+        """Whether its worker gets as far as to start."""
+        return self.kind != "launch_failure"
+
+    @property
+    def slug(self) -> str:
+        """Name for files and jobs."""
+        return self.name.replace(" ", "-").replace(",", "")
+
+
+def _on(node: str, **more: object) -> SlurmOptions:
+    """Ask for one node, alone on it if a partition is named."""
+    options = {"nodelist": node, **more}
+    return SlurmOptions(options=options)  # type: ignore[arg-type]
+
+
+def _preempt(cluster: DevCluster, node: str) -> None:
+    cluster.run(
+        "sbatch", "--partition=urgent", f"--nodelist={node}", "--exclusive", "--output=/dev/null", "--wrap=sleep 3"
+    )
+
+
+def _preempt_and_requeue(cluster: DevCluster, job_id: str) -> None:
+    _preempt(cluster, "n5")
+    assert wait_until(lambda: "PENDING" in cluster.job_state(job_id), timeout_s=START_S)
+    cluster.start_soon(job_id)
+
+
+WAYS = (
+    Way(name="exit status 3", kind="error", origin="pipeline", worker="fails"),
+    Way(name="SIGKILL of the worker", kind="lost", worker="is killed"),
+    Way(name="SIGKILL of the wrapper", kind="lost", worker="kills the wrapper"),
+    Way(name="host out of memory", kind="host_oom", origin="pipeline", worker="takes memory"),
+    Way(name="time limit", kind="wall_limit", options=SlurmOptions(options={"time": "1"})),
+    Way(name="scancel", kind="cancelled", act=lambda cluster, job_id: _run(cluster, "scancel", job_id)),
+    Way(
+        name="node down",
+        kind="node_failure",
+        options=_on("n3", **{"no-requeue": True}),
+        act=lambda cluster, _: cluster.kill_node("n3"),
+    ),
+    Way(
+        name="preempted, cancelled",
+        kind="preempted",
+        options=_on("n4", partition="preempt-cancel"),
+        act=lambda cluster, _: _preempt(cluster, "n4"),
+    ),
+    Way(
+        name="preempted, requeued",
+        kind=None,
+        origin=None,
+        options=_on("n5", partition="preempt-requeue"),
+        act=_preempt_and_requeue,
+    ),
+    Way(name="launch failure", kind="launch_failure", python="/nowhere/python"),
+    Way(name="outcome missing", kind="lost", worker="writes nothing"),
+    Way(name="outcome cut off", kind="lost", worker="cuts its outcome off"),
+    Way(name="held", kind="launch_failure", options=SlurmOptions(options={"hold": True})),
+    Way(name="pending for ever", kind="launch_failure", options=SlurmOptions(partition="closed")),
+)
+
+
+def _run(cluster: DevCluster, *command: str) -> None:
+    cluster.run(*command)
+
+
+def write_attempt(folder: Path, way: Way) -> Submission:
+    """Write an attempt that ends in some way, ready to be submitted."""
+    attempt_dir = folder / way.slug / "attempt-0"
+    attempt_dir.mkdir(parents=True)
+    worker = folder / "worker"
+    if not worker.exists():
+        worker.write_text(WORKER.format(python=sys.executable, outcome=STUB_OUTCOME))
+        worker.chmod(0o755)
+    command = Command(
+        argv=(str(worker), way.worker, str(folder / "go")),
+        time_limit_s=1800.0,
+        wall_limit_s=1800.0,
+        memory_bytes=200 * MIB,
+        n_threads=1,
+        heartbeat_s=30.0,
+        deterministic=False,
+        enforce_limits=False,
+        environment={"PATH": "/usr/bin:/bin"},
+        site="here",
+        cluster="dev",
+    )
+    write_json(attempt_dir / COMMAND, to_json(command))
+    submission_dir = folder / way.slug / "submission-0"
+    write_members(submission_dir, [attempt_dir])
+    return Submission(
+        name=f"dies-{way.slug}",
+        folder=submission_dir,
+        attempt_dirs=(attempt_dir,),
+        resources=Resources(memory_bytes=200 * MIB, time_limit_s=1800.0),
+    )
+
+
+def has_started(submissions: Mapping[str, Submission]) -> Callable[[], bool]:
+    """Tell whether every worker that can start has started."""
+    waited_for = [submissions[way.name].attempt_dirs[0] for way in WAYS if way.starts]
+    return lambda: all((path / "started-0").exists() for path in waited_for)

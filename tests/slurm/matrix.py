@@ -1,0 +1,217 @@
+"""Every way to end, under every state of Slurm's sources: what gathering makes of it, and how soon."""
+
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from slurm.dev.daemons import wait_until
+from slurm.dev.private import DevCluster
+from tests.slurm.dying import START_S, WAYS, Way, has_started, write_attempt
+from xautolm_hpc.clock import SystemClock
+from xautolm_hpc.gather import Gathered, Watch, gather_ends
+from xautolm_hpc.launcher import Submission
+from xautolm_hpc.slurm import Slurm
+from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
+
+PATIENCE_S = 30.0
+"""Grace of a missing outcome, and patience with a job that waits for what cannot come."""
+
+BOUND_S = 90.0
+"""Seconds from a job's end to its verdict, beside one poll."""
+
+COMMANDS = ("squeue", "sacct", "scancel")
+SLOW = """#!/bin/sh
+[ -e {flag} ] && sleep {hang_s}
+exec {real} "$@"
+"""
+ALIVE = ("PENDING", "RUNNING", "COMPLETING", "SUSPENDED", "CONFIGURING", "REQUEUED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What answers while jobs end.
+
+    Attributes:
+        name: In words.
+        accounting: Whether there are accounts.
+        min_job_age_s: Seconds for which squeue remembers a job; Slurm forgets once a minute.
+        poll_s: Seconds between two looks.
+        loses_accounts: Whether the accounts go when the first job is about to end.
+        hang_s: Seconds that every command takes from then on.
+    """
+
+    name: str
+    accounting: bool = True
+    min_job_age_s: int = 300
+    poll_s: float = 5.0
+    loses_accounts: bool = False
+    hang_s: float = 0.0
+
+    @property
+    def poll_takes_s(self) -> float:
+        """Seconds from one look to the end of the next: a pause, and three commands."""
+        return self.poll_s + 3 * self.hang_s
+
+
+def sources(hang_s: float) -> tuple[Sources, ...]:
+    """List the states of the sources; what squeue has forgotten, it had forgotten before anybody looked."""
+    return (
+        Sources(name="sacct", min_job_age_s=2, poll_s=75.0),
+        Sources(name="no accounts", accounting=False),
+        Sources(name="slurmdbd dies", loses_accounts=True),
+        Sources(name=f"{hang_s:g} s a command", hang_s=hang_s),
+        Sources(name="forgotten", accounting=False, min_job_age_s=2, poll_s=75.0),
+    )
+
+
+IMPOSSIBLE: Mapping[tuple[str, str], str] = {
+    ("node down", "forgotten"): (
+        "slurm.conf(5), MinJobAge: the record is purged from slurmctld's memory, and without AccountingStorageType "
+        "nobody else keeps it; the node's own daemon died before it could write"
+    ),
+}
+"""Way and sources -> why nobody can know the kind; it must still be of the right origin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What became of one way under one state of the sources.
+
+    Attributes:
+        kind: Failure kind; ``None`` for a success, ``HANGS`` if nothing was found in time.
+        origin: Its origin.
+        after_s: Seconds from the job's end to the verdict.
+    """
+
+    kind: str | None
+    origin: str | None
+    after_s: float
+
+    def is_right(self, way: Way, given: Sources) -> bool:
+        """Tell whether this is what it must be, and whether it came in time."""
+        known = self.kind == way.kind or (way.name, given.name) in IMPOSSIBLE
+        return known and self.origin == way.origin and self.after_s <= BOUND_S + given.poll_takes_s
+
+
+def run_column(folder: Path, given: Sources) -> dict[str, Cell]:
+    """Let every way to end happen under one state of the sources; gives what came of each."""
+    options = {"accounting": given.accounting, "min_job_age_s": given.min_job_age_s, "kill_wait_s": 2}
+    with DevCluster(folder / "c", nodes=5, cgroup=True, **options) as cluster:  # type: ignore[arg-type]
+        cluster.run("scontrol", "create", "partitionname=closed", "nodes=n1", "state=down")
+        column = _Column(folder, cluster, given)
+        column.start_all()
+        column.let_end()
+        return column.gather()
+
+
+class _Column:
+    """One cluster, and the jobs on it."""
+
+    def __init__(self, folder: Path, cluster: DevCluster, given: Sources) -> None:
+        self.folder = folder
+        self.cluster = cluster
+        self.given = given
+        self.slurm = Slurm({**cluster.environ, "PATH": self._slow_path()})
+        self.launcher = SlurmLauncher(WAYS[0].options, since=time.time(), slurm=self.slurm)
+        self.submissions: dict[str, Submission] = {}
+        self.job_ids: dict[str, str] = {}
+        self.ended_at: dict[str, float] = {}
+
+    def _slow_path(self) -> str:
+        bin_dir, path = self.folder / "bin", self.cluster.environ["PATH"]
+        bin_dir.mkdir()
+        for name in COMMANDS:
+            real = shutil.which(name, path=path)
+            (bin_dir / name).write_text(SLOW.format(flag=self.folder / "slow", hang_s=self.given.hang_s, real=real))
+            (bin_dir / name).chmod(0o755)
+        return f"{bin_dir}:{path}"
+
+    def start_all(self) -> None:
+        """Submit every job, and wait until those that can start have started."""
+        for way in WAYS:
+            submission = write_attempt(self.folder, way)
+            one = SlurmLauncher(way.options, since=time.time(), python=way.python, slurm=self.slurm)
+            ids = one.submit(submission)
+            self.launcher.adopt(submission, ids)
+            self.submissions[way.name], self.job_ids[way.name] = submission, next(iter(ids.values()))
+        assert wait_until(has_started(self.submissions), timeout_s=START_S), self.cluster.run("squeue")
+
+    def let_end(self) -> None:
+        """Take away what the sources lose, then let the jobs end."""
+        if self.given.loses_accounts:
+            self.cluster.stop_dbd()
+        if self.given.hang_s:
+            (self.folder / "slow").touch()
+        (self.folder / "go").touch()
+        for way in WAYS:
+            if way.act is not None:
+                way.act(self.cluster, self.job_ids[way.name])
+
+    def gather(self) -> dict[str, Cell]:
+        """Look until every job has ended, or a job that ended long ago has not been found."""
+        watch = Watch(outcome_grace_s=PATIENCE_S, pending_patience_s=PATIENCE_S, redact=lambda text: text)
+        paths = {one.attempt_dirs[0]: name for name, one in self.submissions.items()}
+        cells: dict[str, Cell] = {}
+        stop = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            told = pool.submit(self._note_ends, stop)
+            while len(cells) < len(WAYS) and not self._is_late(cells):
+                left = [path for path, name in paths.items() if name not in cells]
+                for found in gather_ends(self.launcher, watch, attempt_dirs=left, clock=SystemClock()):
+                    cells[paths[found.attempt_dir]] = self._cell(found, paths[found.attempt_dir])
+                stop.wait(self.given.poll_s if len(cells) < len(WAYS) else 0)
+            stop.set()
+            told.result()
+        return {way.name: cells.get(way.name, Cell(kind="HANGS", origin=None, after_s=float("inf"))) for way in WAYS}
+
+    def _cell(self, found: Gathered, name: str) -> Cell:
+        now = time.time()
+        outcome = found.end.outcome
+        return Cell(kind=outcome.kind, origin=outcome.origin, after_s=now - self.ended_at.get(name, now))
+
+    def _is_late(self, cells: Mapping[str, Cell]) -> bool:
+        left = [way.name for way in WAYS if way.name not in cells]
+        patience_s = 2 * (BOUND_S + self.given.poll_takes_s)
+        return all(time.time() - self.ended_at.get(name, time.time()) > patience_s for name in left)
+
+    def _note_ends(self, stop: threading.Event) -> None:
+        """Ask Slurm itself, every second, which jobs have ended; one that waits in vain ends when patience does."""
+        began = time.time()
+        while not stop.wait(1.0):
+            text = self.cluster.run("squeue", "--noheader", "--array", "--states=all", "--format=%i %T", check=False)
+            states = dict(line.split() for line in text.splitlines())
+            for name, job_id in self.job_ids.items():
+                if states.get(job_id, "") not in ALIVE:
+                    self.ended_at.setdefault(name, time.time())
+                elif name in ("held", "pending for ever"):
+                    self.ended_at[name] = began + PATIENCE_S
+
+
+def run_matrix(folder: Path, *, hang_s: float) -> dict[Sources, dict[str, Cell]]:
+    """Run all columns side by side, each in a cluster of its own."""
+    given = sources(hang_s)
+    folders = [folder / str(number) for number in range(len(given))]
+    for one in folders:
+        one.mkdir()
+    with ThreadPoolExecutor(len(given)) as pool:
+        return dict(zip(given, pool.map(run_column, folders, given), strict=True))
+
+
+def table(matrix: Mapping[Sources, Mapping[str, Cell]]) -> str:
+    """Lay a matrix out: kind, seconds after the end, and ``!`` where either is wrong."""
+    rows = [["", *(given.name for given in matrix)]]
+    for way in WAYS:
+        cells = [(given, column[way.name]) for given, column in matrix.items()]
+        rows.append([way.name, *(_words(way, given, cell) for given, cell in cells)])
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return "\n".join(" | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _words(way: Way, given: Sources, cell: Cell) -> str:
+    mark = "" if cell.is_right(way, given) else " !"
+    star = " *" if (way.name, given.name) in IMPOSSIBLE else ""
+    return f"{cell.kind or 'succeeded'} {cell.after_s:.0f} s{star}{mark}"
