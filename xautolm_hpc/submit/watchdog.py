@@ -1,6 +1,7 @@
 """Watches one worker on its node: limits, signals, memory, and that nothing of it is left behind."""
 
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -73,6 +74,8 @@ class Watchdog:
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self._kill()
             self._inbox.wait(tick_s)
+        # A worker that ended before it could be looked at is known to the kernel all the same.
+        self.peak_rss_bytes = self.peak_rss_bytes or resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         self._sweep()
         self._blame_oom_killer()
 
