@@ -21,8 +21,8 @@ export HF_DATASETS_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env image image-check check format test test-store test-train test-main test-slurm demo bench bench-cli bench-driver \
-  bench-estimates lock clean
+.PHONY: help env image image-check test-container check format test test-store test-train test-main test-slurm demo bench bench-cli bench-driver \
+  bench-container bench-estimates lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -75,6 +75,9 @@ demo:  ## make .venv, then search on this machine; prints the seconds of both
 	$(BIN)/xautolm-hpc report runs/demo; \
 	printf 'environment %5d s\nsearch      %5d s\n' $$((made - start)) $$((searched - made))
 
+test-container: env  ## the image, and searches in it: offline, pushed aside, killed (as root on Debian)
+	$(PYTEST) -m container tests/container
+
 image: env  ## build the worker's image, as an ordinary user; containers/README.md
 	$(BIN)/python containers/image.py build
 
@@ -89,6 +92,9 @@ bench-cli: env  ## how long the command takes to start
 
 bench-driver: env  ## what the driver costs beside the trials
 	$(BIN)/python benchmarks/driver_overhead.py
+
+bench-container: env  ## what the image costs a trial (as root on Debian)
+	$(BIN)/python benchmarks/container_overhead.py
 
 bench-estimates: env  ## estimates of memory and time against trials that really ended
 	$(BIN)/python benchmarks/estimates.py --check

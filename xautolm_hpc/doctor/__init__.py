@@ -6,13 +6,14 @@ list it::
     site           what checks are given: the person's files, and what Slurm said when it was asked once
     cluster        Slurm's commands, limits, partitions, GPUs, and whether sbatch takes the script
     folder         the file system of the run folder, free space, clocks, interpreters, the cache of models
+    container      the image: whole, the right one, signed; what is bound into it; whether it can be started here
     job            one short job: the node sees the folder and the interpreters, and one training step works
     memory         which profiles had their job already
 """
 
 from collections.abc import Callable, Sequence
 
-from xautolm_hpc.doctor import cluster, folder
+from xautolm_hpc.doctor import cluster, container, folder
 from xautolm_hpc.doctor.folder import runs_folder
 from xautolm_hpc.doctor.job import check_job
 from xautolm_hpc.doctor.memory import job_check_key, recall_job_check, remember_job_check
@@ -38,6 +39,9 @@ CHECKS: tuple[Check, ...] = (
     folder.check_interpreters,
     folder.check_models,
     folder.check_counters,
+    container.check_image,
+    container.check_binds,
+    container.check_apptainer,
 )
 
 
@@ -51,6 +55,9 @@ BEFORE_A_RUN: tuple[Check, ...] = (
     folder.check_space,
     folder.check_interpreters,
     folder.check_models,
+    container.check_image,
+    container.check_binds,
+    container.check_apptainer,
 )
 """What ``run`` asks before it begins a search: whatever would refuse or break every job."""
 

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from xautolm_hpc.errors import ImageError
@@ -111,14 +112,18 @@ def scratch(command: Command, attempt_dir: Path, *, environ: Mapping[str, str]) 
         shutil.rmtree(path, ignore_errors=True)
 
 
-def check_container(container: Container) -> None:
+def check_container(container: Container) -> Container:
     """Find out before the start what Apptainer would stumble over, and say it better.
+
+    Returns:
+        The same, with the path of Apptainer on this node.
 
     Raises:
         ImageError: There is no Apptainer here, the image is damaged, was replaced or is not signed with the site's
             key, or what is to be bound is missing.
     """
-    if shutil.which(container.program) is None:
+    program = shutil.which(container.program)
+    if program is None:
         raise ImageError(f"`{container.program}` is not on PATH of this node; see [container] program in the profile")
     image = read_image(Path(container.image), machine=platform.machine())
     if image.stamp != container.image_stamp:
@@ -129,7 +134,8 @@ def check_container(container: Container) -> None:
         if not Path(source).exists():
             raise ImageError(f"`{source}`, which is to be bound into the image, does not exist on this node")
     if container.verify_key:
-        verify_signature(container.program, container.image, key_path=container.verify_key)
+        verify_signature(program, container.image, key_path=container.verify_key)
+    return replace(container, program=program)
 
 
 def verify_signature(program: str, image: str, *, key_path: str) -> None:

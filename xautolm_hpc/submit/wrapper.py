@@ -208,15 +208,15 @@ def _launch(command: Command, attempt_dir: Path) -> Iterator[subprocess.Popen[by
     if command.container is None:
         yield _start([*command.argv, str(attempt_dir)], environment, attempt_dir=attempt_dir)
         return
-    check_container(command.container)
+    container = check_container(command.container)
     with scratch(command, attempt_dir, environ=os.environ) as scratch_dir:
         argv = container_argv(
-            command.container,
+            container,
             command.argv,
             attempt_dir=str(attempt_dir),
             scratch_dir=str(scratch_dir),
         )
-        outside = container_environment(command.container, environment, scratch_dir=str(scratch_dir))
+        outside = container_environment(container, environment, scratch_dir=str(scratch_dir))
         yield _start(argv, outside, attempt_dir=attempt_dir)
 
 
