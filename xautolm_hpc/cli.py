@@ -69,8 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"xautolm-hpc {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (
-        _add_run, _add_plan, _add_status, _add_logs, _add_cancel, _add_report, _add_priors, _add_models, add_store,
-        _add_doctor,
+        _add_run, _add_evaluate, _add_plan, _add_status, _add_logs, _add_cancel, _add_report, _add_priors,
+        _add_models, add_store, _add_doctor,
     ):  # fmt: skip
         add(verbs.add_parser)
     _add_prefetch(verbs.add_parser)
@@ -88,6 +88,19 @@ def _add_run(add_parser: AddParser) -> None:
     parser.add_argument(
         "--skip-job-check", action="store_true", help="send no short job first to check what a node of the cluster sees"
     )
+
+
+def _add_evaluate(add_parser: AddParser) -> None:
+    """Describe ``evaluate``."""
+    text = "run the trials of a given list of pipelines: the same command resumes"
+    parser = _verb(add_parser, "evaluate", text=text)
+    parser.add_argument("pipelines", help="the list: one pipeline a line, as JSON (model, method, params, seed)")
+    _add_search_arguments(parser)
+    parser.add_argument(
+        "--per-process", type=int, default=1, metavar="N", help="trials that share a worker's imports (default: 1)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress view, only results and errors")
+    parser.set_defaults(fork=None, skip_job_check=False)
 
 
 def _add_plan(add_parser: AddParser) -> None:
@@ -162,6 +175,11 @@ def _verb(add_parser: AddParser, name: str, *, text: str) -> argparse.ArgumentPa
 def _search_verb(add_parser: AddParser, name: str, *, text: str) -> argparse.ArgumentParser:
     """Describe a verb that takes a search file."""
     parser = _verb(add_parser, name, text=text)
+    _add_search_arguments(parser)
+    return parser
+
+
+def _add_search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("search", help="the search file (TOML)")
     parser.add_argument(
         "--set",
@@ -172,7 +190,6 @@ def _search_verb(add_parser: AddParser, name: str, *, text: str) -> argparse.Arg
         help="replace a value of the search file, for instance --set budget.generations=3; may be repeated",
     )
     parser.add_argument("--runs-dir", default="runs", help="folder of run folders (default: %(default)s)")
-    return parser
 
 
 def _run_verb(add_parser: AddParser, name: str, *, text: str) -> argparse.ArgumentParser:

@@ -12,10 +12,11 @@ from rich.console import Console
 from xautolm_hpc import doctor, report
 from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.driver import run_search
-from xautolm_hpc.driver_setup import Inputs, make_launcher
+from xautolm_hpc.driver_setup import Inputs, Setup, make_launcher
 from xautolm_hpc.errors import ConfigError, LaunchError
 from xautolm_hpc.finding import Finding
 from xautolm_hpc.jobdir import RunDir
+from xautolm_hpc.launcher import Launcher
 from xautolm_hpc.resume import open_run
 from xautolm_hpc.view import RunFacts, Watcher
 
@@ -24,6 +25,25 @@ NO_SUCCESS, STOPPED = 3, 1
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the search and show its report."""
+    return conduct(arguments, run_search)
+
+
+def conduct(
+    arguments: argparse.Namespace,
+    start: Callable[[Setup], RunFacts],
+    *,
+    wrap: Callable[[Launcher], Launcher] = lambda launcher: launcher,
+) -> int:
+    """Read and check what the person gave, run it under their eyes and show the report.
+
+    Args:
+        arguments: Words of the command line.
+        start: Runs the search, or whatever else has its set-up.
+        wrap: Stands something in front of the launcher.
+
+    Returns:
+        The exit status.
+    """
     console = Console(soft_wrap=False)
     search_path = Path(arguments.search)
     inputs = Inputs.load(search_path, tuple(arguments.settings), environ=arguments.environ)
@@ -36,14 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
     run_dir.create()
     run_id, changes = open_run(run_dir, search.model_dump(mode="json"), source=search_path, clock=clock)
     since = run_dir.run_path.stat().st_mtime
-    launcher = make_launcher(inputs.profile, arguments.environ, clock=clock, since=since)
+    launcher = wrap(make_launcher(inputs.profile, arguments.environ, clock=clock, since=since))
     with report.choose_view(console, quiet=arguments.quiet) as watcher, _Interrupts(watcher, run_dir) as interrupts:
         for change in changes:
             watcher.say(f"changed since the search began: {change}")
         setup = inputs.setup(
             run_dir, run_id, launcher=launcher, clock=clock, watcher=watcher, n_interrupts=interrupts.count
         )
-        facts = run_search(setup)
+        facts = start(setup)
     report.print_report(report.summarise(facts), console)
     console.print(f"report: {run_dir.report_dir}", markup=False)
     return _exit_status(facts)

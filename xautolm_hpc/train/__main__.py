@@ -17,6 +17,8 @@ from xautolm_hpc.train.team import Seat, read_seat
 COMMANDS = {
     "trial ATTEMPT_DIR": "train one pipeline; reads command.json, task.json and pipeline.json, writes outcome.json",
     "lead N ATTEMPT_DIR": "the same with N processes on this node, and on every other node of the Slurm step",
+    "batch GROUP_DIR": "train the trials of members.json, one after the other, each in a forked process",
+    "embed FOLDER": "embed the texts of texts.json; writes vectors.npy",
     "test ATTEMPT_DIR": "test whether trials can run here; writes check.json",
 }
 USAGE_EXIT_STATUS = 2
@@ -37,10 +39,42 @@ def main(arguments: Sequence[str]) -> int:
             return _trial(Path(path).resolve())
         case ["lead", n, path] if n.isdecimal() and int(n) > 0 and Path(path).is_dir():
             return _lead(int(n), Path(path).resolve())
+        case ["batch", path] if Path(path).is_dir():
+            return _run_batch(Path(path).resolve())
+        case ["embed", path] if Path(path).is_dir():
+            return _run_embed(Path(path).resolve())
         case ["test", path] if Path(path).is_dir():
             return _run_test(Path(path).resolve())
     sys.stderr.write(_usage(arguments))
     return USAGE_EXIT_STATUS
+
+
+def _run_embed(folder: Path) -> int:
+    _prepare_environment()
+    from xautolm_hpc.train.embed import embed_folder
+
+    return embed_folder(folder)
+
+
+def _run_batch(folder: Path) -> int:
+    """Run several trials, each in a forked process; one that is to begin anew does so in a fresh interpreter."""
+    stop = StopFlag()
+    stop.install()
+    _declare_ready(folder)
+    _prepare_environment()
+    from xautolm_hpc.train.batch import run_batch
+    from xautolm_hpc.train.retry import RETRY_EXIT_STATUS
+
+    def run_one(attempt_dir: Path) -> int:
+        _declare_ready(attempt_dir)
+        status = _run_trial(attempt_dir, seat=Seat(), stop=stop)
+        if status == RETRY_EXIT_STATUS:
+            block_stop_signals()  # until the handlers of the second try stand
+            argv = [sys.executable, "-m", "xautolm_hpc.train", "trial", str(attempt_dir)]
+            os.execv(sys.executable, argv)  # noqa: S606 - this very interpreter
+        return status
+
+    return run_batch(folder, run_one, stop=stop)
 
 
 def _run_test(attempt_dir: Path) -> int:

@@ -1,0 +1,24 @@
+"""``evaluate``: run the trials of a given list of pipelines."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from xautolm_hpc.commands.run import conduct
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.evaluation import run_evaluation
+from xautolm_hpc.submit.batch_launcher import BatchLauncher
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate the list and show the report.
+
+    Raises:
+        InputError: Fewer than one trial is asked for in a process.
+    """
+    n = arguments.per_process
+    if n < 1:
+        raise InputError(f"--per-process {n}: expected 1 or more trials")
+    path = Path(arguments.pipelines).resolve()
+    wrap = (lambda launcher: launcher) if n == 1 else partial(BatchLauncher, n_together=n)
+    return conduct(arguments, partial(run_evaluation, path=path), wrap=wrap)
