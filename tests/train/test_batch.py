@@ -94,7 +94,11 @@ def test_what_has_ended_or_begun_is_left_alone(tmp_path: Path) -> None:
     (dirs[0] / OUTCOME).write_text("ended")
     write_json(claim_path(dirs[1], 0), to_json(CLAIM))
 
-    run_batch(tmp_path / "group", lambda path: ((path / OUTCOME).write_text("ran") and 0) or 0, stop=StopFlag())
+    def run_one(attempt_dir: Path) -> int:
+        (attempt_dir / OUTCOME).write_text("ran")
+        return 0
+
+    run_batch(tmp_path / "group", run_one, stop=StopFlag())
 
     assert (dirs[0] / OUTCOME).read_text() == "ended"
     assert not (dirs[1] / OUTCOME).exists()

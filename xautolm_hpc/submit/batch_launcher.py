@@ -25,6 +25,9 @@ from xautolm_hpc.records import from_json, to_json
 GROUPS = "groups"
 """Folder of a submission's groups, each with ``members.json`` and ``command.json``."""
 
+ONE_PROCESS = "trial"
+"""Last word of the command of a trial of one process."""
+
 
 class BatchLauncher:
     """Runs attempts together, a number of them in one job.
@@ -44,12 +47,12 @@ class BatchLauncher:
         return self._inner.limits()
 
     def submit(self, submission: Submission) -> Mapping[Path, str]:
-        """Submit a batch, group by group; attempts of other commands than a trial's go one by one.
+        """Submit a batch, group by group; a single attempt, and trials of several processes, have jobs of their own.
 
         Raises:
             LaunchError: As the launcher behind does.
         """
-        if len(submission.attempt_dirs) == 1:
+        if len(submission.attempt_dirs) == 1 or _command(submission.attempt_dirs[0]).argv[-1] != ONE_PROCESS:
             return self._inner.submit(submission)
         groups = self._write_groups(submission)
         jobs = self._inner.submit(_of_groups(submission, groups, n_together=self._n_together))
@@ -102,8 +105,7 @@ class BatchLauncher:
         groups = {submission.folder / GROUPS / f"group-{i}": part for i, part in enumerate(parts)}
         for group, members in groups.items():
             write_members(group, members)
-            path = members[0] / COMMAND
-            command = from_json(Command, read_json(path), where=str(path))
+            command = _command(members[0])
             together = replace(
                 command,
                 argv=(*command.argv[:-1], "batch"),
@@ -128,3 +130,8 @@ def _of_groups(submission: Submission, groups: Mapping[Path, Sequence[Path]], *,
         attempt_dirs=tuple(groups),
         resources=replace(submission.resources, time_limit_s=time_limit_s),
     )
+
+
+def _command(attempt_dir: Path) -> Command:
+    path = attempt_dir / COMMAND
+    return from_json(Command, read_json(path), where=str(path))
