@@ -180,6 +180,7 @@ def _search_verb(add_parser: AddParser, name: str, *, text: str) -> argparse.Arg
 
 
 def _add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the search file and what goes with it."""
     parser.add_argument("search", help="the search file (TOML)")
     parser.add_argument(
         "--set",

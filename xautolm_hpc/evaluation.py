@@ -48,7 +48,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A pipeline to evaluate, and its training seed."""
+    """One trial to run.
+
+    Attributes:
+        pipeline: What is trained.
+        seed: Training seed.
+    """
 
     pipeline: Pipeline
     seed: int

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,7 +77,7 @@ def test_the_limits_of_a_trial_are_kept(tmp_path: Path, limits: dict[str, float]
 
     def run_one(attempt_dir: Path) -> int:
         if attempt_dir.name == "trial-0":
-            time.sleep(60)
+            signal.pause()
         return 0
 
     run_batch(tmp_path / "group", run_one, stop=StopFlag())
@@ -111,7 +110,7 @@ def test_a_batch_that_is_told_to_stop_begins_no_further_trial(tmp_path: Path) ->
     def run_one(attempt_dir: Path) -> int:
         signal.signal(signal.SIGUSR1, lambda number, frame: os._exit(85))
         (attempt_dir / "begun").touch()
-        time.sleep(60)
+        signal.pause()
         return 0
 
     class WhenBegun(StopFlag):

@@ -149,6 +149,7 @@ class _Watch:
             time.sleep(TICK_S)
 
     def _keep_limits(self) -> None:
+        """End a process that took too long or holds too much."""
         held, elapsed_s = _held_bytes(self._process), time.monotonic() - self._started
         limit_bytes, limit_s = self._command.memory_bytes, self._command.wall_limit_s
         self.peak_bytes = max(self.peak_bytes, held)
