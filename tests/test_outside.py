@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.driving import end_attempt, make_setup
-from tests.fakes import FakeLauncher, stub_end
+from tests.commands.left_run import leave_run
+from tests.fakes import stub_end
 from tests.submit.fake_slurm import FakeSlurm
-from xautolm_hpc.driver import run_search
 from xautolm_hpc.durable import create_json, write_json
-from xautolm_hpc.errors import InterruptedSearchError
 from xautolm_hpc.jobdir import OUTCOME, Claim, RunDir, claim_path
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.outside import open_submissions, see_run
@@ -20,14 +18,7 @@ from xautolm_hpc.records import to_json
 @pytest.fixture
 def run_dir(tmp_path: Path) -> RunDir:
     """Give a run of 4 trials whose driver left while all of them waited."""
-    launcher = FakeLauncher(end_attempt)
-    setup = make_setup(tmp_path, launcher=launcher, n_interrupts=lambda: 2 * bool(len(launcher.submissions) > 1))
-    with pytest.raises(InterruptedSearchError, match="detached"):
-        run_search(setup)
-    for path in setup.run_dir.path.glob("gen-000/trial-*/attempt-0/*.json"):
-        if path.name.startswith(("claim-", "outcome")):
-            path.unlink()
-    return setup.run_dir
+    return leave_run(tmp_path)
 
 
 def attempt_dir(run_dir: RunDir, trial: int) -> Path:

@@ -25,7 +25,7 @@ from xautolm_hpc.lease import Lease
 from xautolm_hpc.overview import ended_line, fill_view
 from xautolm_hpc.records import Experience, from_json, to_json
 from xautolm_hpc.store import ExperienceStore
-from xautolm_hpc.view import RunFacts, RunView
+from xautolm_hpc.view import UNFINISHED, RunFacts, RunView
 
 SLOWNESS = "slowness"
 """Key beside the frozen prior: how much longer than estimated trials took on such nodes."""
@@ -242,7 +242,7 @@ class Search:
         self._mark_committed_suspects()
         self.journal.record("commit", generation=self.generation, n=len(experiences))
         tidy(self.setup.run_dir.generation_dir(self.generation))
-        self._write_report("the search goes on")
+        self._write_report(UNFINISHED)
         self.setup.watcher.say(f"generation {self.generation}: {len(experiences)} experiences in `{self.store.path}`")
 
     def _mark_committed_suspects(self) -> None:

@@ -6,6 +6,9 @@ from typing import Any, Protocol
 
 from xautolm_hpc.records import Experience, Task
 
+UNFINISHED = "the search goes on"
+"""Stands for the reason why a search ended in a report that is written before it did."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:

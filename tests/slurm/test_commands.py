@@ -130,6 +130,17 @@ def test_a_trial_longer_than_the_partition_allows_is_refused(
     assert "a job asks for 60 min, partition 'urgent' allows 30 min. Remedy: lower trial.time_limit_min" in complaint
 
 
+def test_a_plan_that_slurm_refuses_says_so_with_status_4(command: Command, search: Path) -> None:
+    edit(search.parent / "site.toml", '"gpu"', new='"gpu"\nqos = "none"\nreservation = "none"')
+
+    status, printed, _ = command("plan", str(search))
+
+    words = " ".join(printed.split())
+    assert status == 4
+    assert "sbatch --test-only: allocation failure: Requested reservation is invalid" in words
+    assert "#SBATCH --reservation=none" in words
+
+
 def test_without_sbatch_a_search_says_where_to_work(
     command: Command, search: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import argparse
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -52,7 +53,8 @@ def conduct(
     inputs.check()
     search, clock = inputs.search, SystemClock()
     run_dir = RunDir((Path(arguments.runs_dir) / search.name).resolve())
-    _check_site(inputs, run_dir, skips_job=arguments.skip_job_check, say=console.print)
+    say = partial(console.print, markup=False) if not arguments.quiet else lambda line: None
+    _check_site(inputs, run_dir, skips_job=arguments.skip_job_check, say=say)
     run_dir.create()
     run_id, changes = open_run(run_dir, search.model_dump(mode="json"), source=search_path, clock=clock)
     since = run_dir.run_path.stat().st_mtime

@@ -16,7 +16,7 @@ from xautolm_hpc.jobdir import RunDir, find_run
 from xautolm_hpc.outside import Sight, see_run
 from xautolm_hpc.overview import fill_view
 from xautolm_hpc.slurm import Slurm
-from xautolm_hpc.view import RunView
+from xautolm_hpc.view import UNFINISHED, RunView
 
 LEAST_POLL_S = 1.0
 
@@ -81,15 +81,24 @@ def _view(run_dir: RunDir, sight: Sight, *, now: float) -> RunView:
     """Put the run's state together."""
     history, search = sight.history, read_json(run_dir.run_path)["search"]
     generation = max(history.n_generations() - 1, 0)
+    finish = _finish(run_dir) if sight.is_over else None
+    at_work = "profile" if not history.trials else "commit" if generation in history.committed else "generation"
     view = RunView(
         name=search["name"],
-        phase="profile" if not history.trials else "commit" if generation in history.committed else "generation",
+        phase="done" if finish else at_work,
         generation=generation,
         n_generations=search["budget"]["generations"],
         spent=history.spent(now, sight.lease_number if sight.holder else 0),
-        note=_note(sight),
+        note=finish or _note(sight),
     )
     return fill_view(view, history, states=sight.states, now=now)
+
+
+def _finish(run_dir: RunDir) -> str | None:
+    """Read why the search ended; ``None`` if it did not come to its end."""
+    path = run_dir.report_dir / "report.json"
+    finish = str(read_json(path)["run"]["finish"]) if path.exists() else UNFINISHED
+    return None if finish == UNFINISHED else finish
 
 
 def _note(sight: Sight) -> str:

@@ -31,8 +31,9 @@ JOB_TIME_S = 300.0
 STUCK_S = 60.0
 """Seconds after which a reason that does not clear by waiting is believed."""
 
-NO_FOLDER, NO_WRITE, NO_DRIVER_PYTHON, NO_WORKER_PYTHON = 81, 82, 83, 84
+NO_FOLDER, NO_WRITE, NO_DRIVER_PYTHON, NO_WORKER_PYTHON, NO_MODELS = 81, 82, 83, 84, 85
 LONGEST_POLL_S = 5.0
+LONGEST_GOODBYE_S, GOODBYE_POLL_S = 10.0, 0.5
 JOB = "job check"
 
 
@@ -67,6 +68,14 @@ def _send(site: Site, folder: Path, *, say: Callable[[str], None]) -> list[Findi
         return _wait(site, launcher, submission=submission, job_id=job_id, say=say)
     finally:
         launcher.cancel([attempt_dir])
+        _see_off(launcher, attempt_dir)
+
+
+def _see_off(launcher: Launcher, attempt_dir: Path) -> None:
+    """Wait a moment until the job writes nothing more, so that its folder can go."""
+    deadline = time.monotonic() + LONGEST_GOODBYE_S
+    while launcher.poll([attempt_dir])[attempt_dir].is_alive and time.monotonic() < deadline:
+        time.sleep(GOODBYE_POLL_S)
 
 
 def _prepare(site: Site, launcher: Launcher, *, attempt_dir: Path) -> Submission:
@@ -93,15 +102,30 @@ def _node_checks(site: Site, folder: Path) -> tuple[str, ...]:
     lines.append(f"command -v {shlex.quote(profile.driver_python)} >/dev/null || exit {NO_DRIVER_PYTHON}")
     if profile.worker_python is not None:
         lines.append(f"command -v {shlex.quote(profile.worker_python)} >/dev/null || exit {NO_WORKER_PYTHON}")
+    if profile.hf_home is not None:
+        lines.append(f"[ -d {shlex.quote(profile.hf_home)} ] || exit {NO_MODELS}")
     return tuple(lines)
+
+
+class _Held:
+    """How long conditions have held without a break."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, float] = {}
+
+    def seconds(self, name: str, holds: bool) -> float:
+        if not holds:
+            self._began.pop(name, None)
+            return 0.0
+        now = time.monotonic()
+        return now - self._began.setdefault(name, now)
 
 
 def _wait(
     site: Site, launcher: Launcher, *, submission: Submission, job_id: str, say: Callable[[str], None]
 ) -> list[Finding]:
     """Look until the job has said what it found, or cannot any more."""
-    attempt_dir, told, stuck_since = submission.attempt_dirs[0], "", None
-    gone_since: float | None = None
+    attempt_dir, told, held = submission.attempt_dirs[0], "", _Held()
     while True:
         found = _read_findings(attempt_dir)
         if found is not None:
@@ -111,16 +135,25 @@ def _wait(
         if words != told:
             say(f"job {job_id}: {words}")
             told = words
-        now = time.monotonic()
-        if not state.is_alive:
-            gone_since = now if gone_since is None else gone_since
-            ended = _explain_end(site, submission, state=state, job_id=job_id)
-            if ended is not None or now - gone_since >= site.profile.patience.outcome_grace_s:
-                return [ended or _unexplained(submission, state)]
-        stuck_since = (stuck_since or now) if _remedy(state) else None
-        if stuck_since is not None and now - stuck_since >= STUCK_S:
-            return [failure(JOB, f"the job waits for {state.reason!r}", remedy=_remedy(state) or "")]
+        given_up = _give_up(site, submission, state=state, job_id=job_id, held=held)
+        if given_up is not None:
+            return [given_up]
         time.sleep(min(LONGEST_POLL_S, site.profile.poll_s))
+
+
+def _give_up(site: Site, submission: Submission, *, state: JobState, job_id: str, held: _Held) -> Finding | None:
+    """Say why nothing is to be expected of the job any more; ``None`` while something is."""
+    grace_s, remedy = site.profile.patience.outcome_grace_s, _remedy(state)
+    gone_s = held.seconds("gone", not state.is_alive)
+    if not state.is_alive:
+        ended = _explain_end(site, submission, state=state, job_id=job_id)
+        return _unexplained(submission, state) if ended is None and gone_s >= grace_s else ended
+    if held.seconds("stuck", remedy is not None) >= STUCK_S:
+        return failure(JOB, f"the job waits for {state.reason!r}", remedy=remedy or "")
+    if held.seconds("runs", state.state == "RUNNING") >= JOB_TIME_S + grace_s:
+        found = f"the job runs on {state.node or 'a node'} and has said nothing for {JOB_TIME_S + grace_s:g} s"
+        return failure(JOB, found, remedy="look at that node, or ask the cluster's support")
+    return None
 
 
 def _read_findings(attempt_dir: Path) -> list[Finding] | None:
@@ -168,6 +201,7 @@ def _node_failure(site: Site, submission: Submission, *, status: int | None, nod
             f"`{profile.worker_python}` cannot be run on {where}",
             f"worker_python in the profile {shared}, readable for you there",
         ),
+        NO_MODELS: ("hf_home", f"`{profile.hf_home}` is not there on {where}", f"hf_home in the profile {shared}"),
     }
     if status not in words:
         return None
