@@ -18,6 +18,7 @@ launcher = "{launcher}"
 {worker}
 [job]
 memory_gb = 3
+{job}
 [local]
 n_slots = 2
 [slurm]
@@ -65,16 +66,14 @@ path = "store"
 DATA_PATH = ROOT_DIR / "examples" / "data" / "tickets.jsonl"
 
 
-def write_profile(
-    folder: Path, image: Path | None, *, launcher: str = "slurm", slurm: str = "", more: str = ""
-) -> Path:
+def write_profile(folder: Path, image: Path | None, *, launcher: str = "slurm", slurm: str = "", job: str = "") -> Path:
     """Write a cluster profile, with the image or for the driver's own interpreter."""
     worker = f'worker_python = "{PYTHON}"' if image is None else ""
     section = "" if image is None else f'[container]\nimage = "{image}"\n'
     folder.mkdir(exist_ok=True, mode=0o777)
     folder.chmod(0o777)
     path = folder / "profile.toml"
-    path.write_text(PROFILE.format(launcher=launcher, worker=worker, slurm=slurm) + section)
+    path.write_text(PROFILE.format(launcher=launcher, worker=worker, slurm=slurm, job=job) + section)
     return path
 
 

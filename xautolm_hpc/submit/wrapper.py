@@ -173,11 +173,8 @@ def _run_worker(attempt_dir: Path, inbox: SignalInbox, *, ready_path: Path) -> t
         checkpoint_at = None if command.enforce_limits else _job_end(started_at, command) - lead_s
         watchdog = Watchdog(process, command, ready_path=ready_path, inbox=inbox, checkpoint_at=checkpoint_at)
         watchdog.watch()
-    refused = (
-        _refused_by_container(process.returncode, command, attempt_dir=attempt_dir)
-        if watchdog.ended_by is None
-        else None
-    )
+    has_begun = ready_path.exists() or watchdog.ended_by is not None
+    refused = None if has_begun else _refused_by_container(process.returncode, command, attempt_dir=attempt_dir)
     ended = Exit(
         returncode=process.returncode,
         ended_by="launch_failure" if refused else watchdog.ended_by,
@@ -239,8 +236,8 @@ def _start(argv: Sequence[str], environment: Mapping[str, str], *, attempt_dir: 
 
 
 def _refused_by_container(returncode: int, command: Command, *, attempt_dir: Path) -> str | None:
-    """Say why Apptainer did not start the worker; ``None`` if it did. The worker itself never began then."""
-    if command.container is None or returncode != REFUSED_STATUS or (attempt_dir / READY).exists():
+    """Say why Apptainer did not start a worker that never began; ``None`` if it did start it."""
+    if command.container is None or returncode != REFUSED_STATUS:
         return None
     log = (attempt_dir / "stderr").read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
     words = [line for line in log.splitlines() if "FATAL" in line][-1:] or log.splitlines()[-1:]
