@@ -113,6 +113,9 @@ bench-kill-sweep: env  ## kill the driver 200 times in searches on a private Slu
 bench-no-hang: env  ## every way a job can end, with Slurm commands that take 60 s each, are missing or forget
 	$(BIN)/python benchmarks/no_hang.py
 
+bench-slurm: env  ## what a generation of 200 trials costs beside a bare array of 200
+	$(BIN)/python benchmarks/slurm_overhead.py
+
 lock:  ## resolve lock/*.in anew; lock/README.md says what pip must find
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet uv

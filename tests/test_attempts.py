@@ -11,6 +11,7 @@ from xautolm_hpc.attempts import (
     NOT_THE_NODE,
     AttemptTemplate,
     Origin,
+    bad_nodes,
     needs_attempt,
     objectives_of,
     tidy,
@@ -53,6 +54,21 @@ def test_memory_doubles_with_every_host_oom_up_to_eightfold(tmp_path: Path, n_ho
     assert resources == replace(TEMPLATE.resources, memory_bytes=memory_gib * GIB)
 
 
+@pytest.mark.parametrize(
+    ("largest_gib", "n_host_oom", "memory_gib", "another"),
+    [(6, 1, 6, True), (6, 2, 6, False), (16, 2, 16, True), (16, 3, 16, False), (2, 1, 4, False), (None, 4, 32, False)],
+)
+def test_memory_grows_up_to_the_partitions_limit_and_then_the_trial_has_failed(
+    tmp_path: Path, largest_gib: int | None, n_host_oom: int, memory_gib: int, another: bool
+) -> None:
+    largest_bytes = largest_gib and largest_gib * GIB
+    template = replace(TEMPLATE, max_attempts=9, largest_memory_bytes=largest_bytes)
+    ended = trial(tmp_path, *[failed("host_oom")] * n_host_oom)
+
+    assert template.is_due_again(ended) is another
+    assert template.resources_of(ended).memory_bytes == memory_gib * GIB
+
+
 def test_other_failures_do_not_ask_for_more_memory(tmp_path: Path) -> None:
     ended = trial(tmp_path, failed("gpu_oom"), failed("error"), None)
 
@@ -69,6 +85,18 @@ def test_nodes_that_failed_are_left_out_sorted_and_once(tmp_path: Path) -> None:
 
     assert resources.exclude == ("bad-1", "node-2", "node-9")
     assert resources.memory_bytes == 4 * GIB
+
+
+def test_a_node_that_failed_twice_is_bad_for_every_trial(tmp_path: Path) -> None:
+    first, second = trial(tmp_path, failed("lost"), failed("preempted")), trial(tmp_path, failed("gpu_fault"), None)
+    for attempt, node in zip([*first.attempts, second.attempts[0]], ("node-2", "node-5", "node-2"), strict=True):
+        assert attempt.end is not None
+        attempt.end = replace(attempt.end, node=node)
+    fresh = trial(tmp_path, None)
+
+    assert bad_nodes([first]) == []
+    assert bad_nodes([first, second, fresh]) == ["node-2"]
+    assert TEMPLATE.resources_of(fresh, bad_nodes=["node-2"]).exclude == ("bad-1", "node-2")
 
 
 def test_the_files_for_the_node_are_written_with_the_memory_of_this_attempt(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Attempts: what is written for the node before one, whether another follows, and the experience it leaves."""
 
 import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from xautolm_hpc.launcher import Resources
 from xautolm_hpc.records import INFRASTRUCTURE_KINDS, Experience, Outcome, Provenance, System, Task, to_json
 
 LARGEST_MEMORY_FACTOR = 8
+BAD_NODE_FAILURES = 2
+"""Infrastructure failures on one node, of whatever trials, after which the run uses it no more."""
+
 NOT_THE_NODE = ("cancelled", "preempted", "wall_limit")
 """Infrastructure failures that speak of no node; the next attempt may run on the same one."""
 
@@ -29,28 +33,40 @@ class AttemptTemplate:
         resources: Resources of a first attempt.
         trial_input: Task and split.
         max_attempts: Attempts a trial may have.
+        largest_memory_bytes: Memory that no attempt may exceed, or ``None``; a first attempt gets what it asks for.
     """
 
     command: Command
     resources: Resources
     trial_input: TrialInput
     max_attempts: int
+    largest_memory_bytes: int | None = None
 
-    def resources_of(self, trial: Trial) -> Resources:
-        """Size the next attempt: memory doubles with every host_oom, nodes that failed are left out."""
-        ends = [attempt.end for attempt in trial.attempts if attempt.end is not None]
-        n_host_oom = sum(end.outcome.kind == "host_oom" for end in ends)
-        failed_nodes = {
-            end.node
-            for end in ends
-            if end.node and end.outcome.origin == "infrastructure" and end.outcome.kind not in NOT_THE_NODE
-        }
-        factor = min(2**n_host_oom, LARGEST_MEMORY_FACTOR)
+    def resources_of(self, trial: Trial, *, bad_nodes: Iterable[str] = ()) -> Resources:
+        """Size the next attempt: memory doubles with every host_oom, nodes that failed are left out.
+
+        Args:
+            trial: The trial.
+            bad_nodes: Nodes that failed other trials, too.
+        """
         return replace(
             self.resources,
-            memory_bytes=self.resources.memory_bytes * factor,
-            exclude=tuple(sorted({*self.resources.exclude, *failed_nodes})),
+            memory_bytes=self._memory_bytes(_n_host_oom(trial)),
+            exclude=tuple(sorted({*self.resources.exclude, *bad_nodes, *failed_nodes([trial])})),
         )
+
+    def is_due_again(self, trial: Trial) -> bool:
+        """Tell whether a trial whose present attempt ended gets another; none where there is no more memory to give."""
+        if not needs_attempt(trial, self.max_attempts):
+            return False
+        n_host_oom, end = _n_host_oom(trial), trial.last.end
+        ran_out = end is not None and end.outcome.kind == "host_oom"
+        return not ran_out or self._memory_bytes(n_host_oom) > self._memory_bytes(n_host_oom - 1)
+
+    def _memory_bytes(self, n_host_oom: int) -> int:
+        first = self.resources.memory_bytes
+        wanted: int = first * min(2**n_host_oom, LARGEST_MEMORY_FACTOR)
+        return wanted if self.largest_memory_bytes is None else max(first, min(wanted, self.largest_memory_bytes))
 
     def write(self, trial: Trial) -> None:
         """Write the files of a trial's present attempt for the node; writing them again changes nothing.
@@ -63,6 +79,25 @@ class AttemptTemplate:
         write_json(path / TASK, to_json(self.trial_input), flush=False)
         write_json(path / COMMAND, to_json(command), flush=False)
         write_json(path / PIPELINE, to_json(trial.plan), flush=False)
+
+
+def failed_nodes(trials: Iterable[Trial]) -> Counter[str]:
+    """Count the infrastructure failures that speak of their node, by node."""
+    ends = [attempt.end for trial in trials for attempt in trial.attempts if attempt.end is not None]
+    return Counter(
+        end.node
+        for end in ends
+        if end.node and end.outcome.origin == "infrastructure" and end.outcome.kind not in NOT_THE_NODE
+    )
+
+
+def bad_nodes(trials: Iterable[Trial]) -> list[str]:
+    """List the nodes that failed twice, whatever ran there."""
+    return [node for node, n in failed_nodes(trials).items() if n >= BAD_NODE_FAILURES]
+
+
+def _n_host_oom(trial: Trial) -> int:
+    return sum(attempt.end is not None and attempt.end.outcome.kind == "host_oom" for attempt in trial.attempts)
 
 
 def needs_attempt(trial: Trial, max_attempts: int) -> bool:

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from xautolm_hpc import drawing, gather, report, sample
-from xautolm_hpc.attempts import Origin, needs_attempt, objectives_of, tidy
+from xautolm_hpc.attempts import Origin, objectives_of, tidy
 from xautolm_hpc.budget import equal_failures, spent_limit
 from xautolm_hpc.distribution import Distribution
 from xautolm_hpc.driver_setup import Setup
@@ -146,14 +146,14 @@ class Search:
 
     def _run_generations(self) -> str:
         """Run generation after generation; says why the search ended."""
-        template = self.setup.template(self.profile)
+        self.template = self.setup.template(self.profile)
         while True:
             if not self.history.generation(self.generation):
                 reason = self._reason_to_stop() or self._draw()
                 if reason is not None:
                     return reason
             self._enter("generation")
-            self.jobs.run_generation(self.generation, template, on_end=self._on_end)
+            self.jobs.run_generation(self.generation, self.template, on_end=self._on_end)
             self._commit()
             self.generation += 1
 
@@ -228,7 +228,7 @@ class Search:
 
     def _is_final(self, number: int, attempt: int) -> bool:
         trial = self.history.trials[number]
-        return trial.last.number == attempt and not needs_attempt(trial, self.setup.search.trial.max_attempts)
+        return trial.last.number == attempt and not self.template.is_due_again(trial)
 
     # store
 

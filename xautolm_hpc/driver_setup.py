@@ -170,6 +170,7 @@ class Setup:
             resources=self.resources(),
             trial_input=TrialInput(task=profile.task, data_dir=data_dir, sha256=profile.sha256),
             max_attempts=self.search.trial.max_attempts,
+            largest_memory_bytes=self.launcher.limits().memory_bytes,
         )
 
 

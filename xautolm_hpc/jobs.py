@@ -10,7 +10,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from xautolm_hpc.attempts import AttemptTemplate, needs_attempt
+from xautolm_hpc.attempts import AttemptTemplate, bad_nodes
 from xautolm_hpc.batches import Batch, plan_batches
 from xautolm_hpc.errors import BusyError, InterruptedSearchError, QueueFullError
 from xautolm_hpc.history import History, Trial
@@ -120,7 +120,7 @@ class Jobs:
     def _is_due(self, trial: Trial, template: AttemptTemplate) -> bool:
         if self.history.stopped is not None:
             return False
-        return trial.last.submission is None or needs_attempt(trial, template.max_attempts)
+        return trial.last.submission is None or template.is_due_again(trial)
 
     def _submit_due(self, trials: Sequence[Trial], template: AttemptTemplate, *, generation: int) -> bool:
         """Write and submit what has not been submitted or gets another attempt, one batch per size.
@@ -134,7 +134,9 @@ class Jobs:
         for trial in due:
             if trial.last.end is not None:
                 self.history.attempt(trial.number, len(trial.attempts))
-        sized = sorted(((template.resources_of(trial), trial) for trial in due), key=lambda pair: repr(pair[0]))
+        bad = bad_nodes(self.history.trials.values())
+        sizes = [(template.resources_of(trial, bad_nodes=bad), trial) for trial in due]
+        sized = sorted(sizes, key=lambda pair: repr(pair[0]))
         classes = [
             (resources, sorted((trial for _, trial in pairs), key=lambda trial: trial.number))
             for resources, pairs in groupby(sized, key=lambda pair: pair[0])

@@ -151,6 +151,12 @@ class Slurm:
         pairs = (line.partition("=") for line in text.splitlines() if " = " in line)
         return {name.strip(): value.strip() for name, _, value in pairs}
 
+    def partition_settings(self, name: str) -> dict[str, str] | None:
+        """Read what the controller says of one partition: MaxTime, MaxMemPerNode and so on."""
+        text = self._ask(["scontrol", "--oneliner", "show", "partition", name])
+        pairs = None if text is None else [word.partition("=") for word in text.split()]
+        return None if pairs is None else {key: value for key, _, value in pairs}
+
     def sinfo(self) -> list[Partition] | None:
         """List partitions and the kinds of nodes in them."""
         text = self._ask(["sinfo", "--noheader", "--format=%P|%a|%l|%D|%c|%m|%G"])

@@ -41,7 +41,7 @@ class Sources:
         min_job_age_s: Seconds for which squeue remembers a job; Slurm forgets once a minute.
         poll_s: Seconds between two looks.
         loses_accounts: Whether the accounts go when the first job is about to end.
-        hang_s: Seconds that every command takes from then on.
+        hang_s: Seconds that every command takes from the last poll before that.
     """
 
     name: str
@@ -53,8 +53,8 @@ class Sources:
 
     @property
     def poll_takes_s(self) -> float:
-        """Seconds from one look to the end of the next: a pause, and three commands."""
-        return self.poll_s + 3 * self.hang_s
+        """Seconds from one look to the end of the next: a pause, squeue beside sacct, and perhaps scancel."""
+        return self.poll_s + 2 * self.hang_s
 
 
 def sources(hang_s: float) -> tuple[Sources, ...]:
@@ -146,6 +146,7 @@ class _Column:
             self.cluster.stop_dbd()
         if self.given.hang_s:
             (self.folder / "slow").touch()
+            self.launcher.poll([path for one in self.submissions.values() for path in one.attempt_dirs])
         (self.folder / "go").touch()
         for way in WAYS:
             if way.act is not None:

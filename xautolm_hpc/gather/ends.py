@@ -35,6 +35,10 @@ REMEDIES: Mapping[str, str] = {
 """Slurm's reasons that do not clear by waiting -> what to do."""
 
 
+SLOW_S = 5.0
+"""Seconds of asking for states after which outcomes are looked for once more."""
+
+
 class Gathered(NamedTuple):
     """An attempt that ended.
 
@@ -156,11 +160,13 @@ def gather_ends(
         The attempts that ended, in the order of ``attempt_dirs``.
     """
     found = {path: end for path in attempt_dirs if (end := _recorded_end(path)) is not None}
-    rest = [path for path in attempt_dirs if path not in found]
+    rest, now = [path for path in attempt_dirs if path not in found], clock.now()
     states = watch.states = launcher.poll(rest)
-    now = clock.now()
+    asked_at, now = now, clock.now()
+    if now - asked_at > SLOW_S:  # much can have come while Slurm was being asked
+        found |= {path: end for path in rest if (end := _recorded_end(path)) is not None}
     stuck: list[Path] = []
-    for path in rest:
+    for path in [path for path in rest if path not in found]:
         state = _not_alive_if_it_said_so(path, states.get(path, JobState(state="UNKNOWN")))
         if watch.is_stuck(path, state=state, now=now):
             stuck.append(path)

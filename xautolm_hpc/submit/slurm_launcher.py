@@ -6,7 +6,9 @@ answer for a while, costs nothing but patience.
 """
 
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -38,6 +40,9 @@ SAME_AS = {
 LARGEST_ARRAY = 1001
 """Slurm's default of MaxArraySize, for a controller that does not say."""
 
+SLOW_S = 5.0
+"""Seconds of squeue after which the next poll does not wait for it before it asks sacct."""
+
 
 class SlurmLauncher:
     """Runs jobs on a Slurm cluster.
@@ -67,6 +72,7 @@ class SlurmLauncher:
         self._job_ids: dict[Path, str] = {}
         self._submissions: dict[Path, Submission] = {}
         self._states: dict[Path, JobState] = {}
+        self._is_slow = False
 
     def sbatch_text(self, submission: Submission) -> str:
         """Write the batch script of a submission without submitting it."""
@@ -75,13 +81,30 @@ class SlurmLauncher:
     def limits(self) -> QueueLimits:
         """Say how large an array may be, and how many jobs the profile allows."""
         return QueueLimits(
-            batch=self._largest_array, queued=self._options.max_queued, parallel=self._options.max_parallel
+            batch=self._largest_array,
+            queued=self._options.max_queued,
+            parallel=self._options.max_parallel,
+            memory_bytes=self._largest_memory_bytes,
         )
 
     @cached_property
     def _largest_array(self) -> int:
         """MaxArraySize is the highest index plus 1, so also the most elements."""
         return int((self._slurm.settings() or {}).get("MaxArraySize", LARGEST_ARRAY))
+
+    @cached_property
+    def _largest_memory_bytes(self) -> int | None:
+        """Memory of the partition's largest nodes, or less where the partition allows less; ``None`` if unknown."""
+        names = (self._options.partition or "").split(",")
+        kinds = [
+            kind for kind in self._slurm.sinfo() or [] if kind.name in names or (names == [""] and kind.is_default)
+        ]
+        found = []
+        for name in {kind.name for kind in kinds}:
+            largest = max(kind.memory_mib for kind in kinds if kind.name == name)
+            limit = (self._slurm.partition_settings(name) or {}).get("MaxMemPerNode", "")
+            found.append(min(largest, int(limit)) if limit.isdecimal() else largest)
+        return max(found) * 2**20 if found else None
 
     def submit(self, submission: Submission) -> Mapping[Path, str]:
         """Submit a batch as one array.
@@ -94,14 +117,15 @@ class SlurmLauncher:
             QueueFullError: A limit on jobs in the queue is reached; nothing is left behind.
             LaunchError: Slurm refused, with sbatch's words; nothing is left behind.
         """
-        executor = self._executor(submission)
         members_path = str(submission.folder / MEMBERS)
         try:
-            jobs = executor.map_array(run_member, [members_path] * len(submission.attempt_dirs))
+            jobs = self._executor(submission).map_array(run_member, [members_path] * len(submission.attempt_dirs))
         except BusyError as error:
             raise BusyError(f"{submission.name}: {error}") from error
         except LaunchError as error:
             found = self._find(submission)  # a site's sbatch may say no after Slurm said yes
+            if not found and submission.resources.exclude and _lacks_nodes(error):
+                return self.submit(replace(submission, resources=replace(submission.resources, exclude=())))
             if not found:
                 for name in (CALL, SCRIPT):
                     (submission.folder / name).unlink(missing_ok=True)
@@ -134,13 +158,13 @@ class SlurmLauncher:
         watched = [path for path in attempt_dirs if path in self._job_ids]
         if watched:
             names = sorted({self._submissions[path].name for path in watched})
-            rows = self._slurm.squeue(names)
+            rows, accounts, has_asked = self._ask(names)
             self._cancel_duplicates(rows or [])
             queued = self._states_in(rows, watched)
             self._states |= queued
             answered = rows is not None
-            all_alive = all(path in queued and queued[path].is_alive for path in watched)
-            accounts = None if all_alive else self._slurm.sacct(names, since=self._since)
+            if not has_asked and any(path not in queued or not queued[path].is_alive for path in watched):
+                accounts = self._slurm.sacct(names, since=self._since)
             self._states |= _believed(watched, queued, accounts=self._states_in(accounts, watched), answered=answered)
             self._follow_claims(watched, [*(rows or []), *(accounts or [])])
             is_stale = not answered and accounts is None
@@ -162,6 +186,19 @@ class SlurmLauncher:
             exports=self._environment,
             parameters=parameters,
         )
+
+    def _ask(self, names: Sequence[str]) -> tuple[list[JobRow] | None, list[JobRow] | None, bool]:
+        """Ask squeue, and where that took its time when last asked, sacct at the same time.
+
+        Returns:
+            squeue's rows, sacct's rows, and whether sacct was asked.
+        """
+        began_s = time.monotonic()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(self._slurm.sacct, names, since=self._since) if self._is_slow else None
+            rows = self._slurm.squeue(names)
+            self._is_slow = time.monotonic() - began_s > SLOW_S
+            return rows, asked.result() if asked else None, asked is not None
 
     def _find(self, submission: Submission) -> dict[Path, str]:
         """Look a batch up by its name."""
@@ -208,6 +245,12 @@ class SlurmLauncher:
             return state
         log_path = self._submissions[path].folder / f"{self._job_ids[path]}_0_log.err"
         return replace(state, log_paths=(log_path,))
+
+
+def _lacks_nodes(error: LaunchError) -> bool:
+    """Tell whether Slurm refused because no node is left, or it does not know one that is to be left out."""
+    words = str(error).lower()
+    return "node configuration is not available" in words or "invalid node name" in words
 
 
 def _believed(
