@@ -101,6 +101,18 @@ class Daemon:
             wait_until(lambda: self._pids() is None, timeout_s=TERM_S)
         self.pid_path.unlink(missing_ok=True)
 
+    def pause(self) -> None:
+        """Stop it in its tracks with every process it started, as if it were cut off; :meth:`go_on` lets it go on."""
+        pids = self._pids()
+        for pid in _tree(pids[0]) if pids else []:
+            _send(pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let everything that was paused go on."""
+        pids = self._pids()
+        for pid in _tree(pids[0]) if pids else []:
+            _send(pid, signal.SIGCONT)
+
     def log_tail(self, n_lines: int = 12) -> str:
         """Give the last lines it said."""
         lines = self.log_path.read_text(errors="replace").splitlines() if self.log_path.exists() else []

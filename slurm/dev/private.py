@@ -177,6 +177,17 @@ class DevCluster(Plan):
         self._services.daemon(self._known(name)).kill()
         self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=killed by slurm/dev")
 
+    def cut_off_node(self, name: str) -> None:
+        """Let nobody hear of a node any more: its processes stand still, and the controller gives it up."""
+        self._services.daemon(self._known(name)).pause()
+        self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=cut off by slurm/dev")
+
+    def rejoin_node(self, name: str) -> None:
+        """Let a node that was cut off go on where it was, jobs that were given up included."""
+        self._services.daemon(self._known(name)).go_on()
+        self.run("scontrol", "update", f"nodename={name}", "state=resume")
+        self._wait_for_nodes(name)
+
     def resume_node(self, name: str) -> None:
         """Start a node that was killed and wait until it takes jobs.
 

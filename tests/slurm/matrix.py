@@ -3,7 +3,7 @@
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +117,7 @@ class _Column:
         self.given = given
         self.slurm = Slurm({**cluster.environ, "PATH": self._slow_path()})
         self.launcher = SlurmLauncher(WAYS[0].options, since=time.time(), slurm=self.slurm)
+        self.watch = Watch(outcome_grace_s=PATIENCE_S, pending_patience_s=PATIENCE_S, redact=lambda text: text)
         self.submissions: dict[str, Submission] = {}
         self.job_ids: dict[str, str] = {}
         self.ended_at: dict[str, float] = {}
@@ -146,7 +147,7 @@ class _Column:
             self.cluster.stop_dbd()
         if self.given.hang_s:
             (self.folder / "slow").touch()
-            self.launcher.poll([path for one in self.submissions.values() for path in one.attempt_dirs])
+            self._look([])
         (self.folder / "go").touch()
         for way in WAYS:
             if way.act is not None:
@@ -154,20 +155,22 @@ class _Column:
 
     def gather(self) -> dict[str, Cell]:
         """Look until every job has ended, or a job that ended long ago has not been found."""
-        watch = Watch(outcome_grace_s=PATIENCE_S, pending_patience_s=PATIENCE_S, redact=lambda text: text)
-        paths = {one.attempt_dirs[0]: name for name, one in self.submissions.items()}
         cells: dict[str, Cell] = {}
         stop = threading.Event()
         with ThreadPoolExecutor(1) as pool:
             told = pool.submit(self._note_ends, stop)
             while len(cells) < len(WAYS) and not self._is_late(cells):
-                left = [path for path, name in paths.items() if name not in cells]
-                for found in gather_ends(self.launcher, watch, attempt_dirs=left, clock=SystemClock()):
-                    cells[paths[found.attempt_dir]] = self._cell(found, paths[found.attempt_dir])
+                cells |= {name: self._cell(found, name) for name, found in self._look(cells).items()}
                 stop.wait(self.given.poll_s if len(cells) < len(WAYS) else 0)
             stop.set()
             told.result()
         return {way.name: cells.get(way.name, Cell(kind="HANGS", origin=None, after_s=float("inf"))) for way in WAYS}
+
+    def _look(self, found_before: Container[str]) -> dict[str, Gathered]:
+        """Look once, as a driver does, at what has not been found yet."""
+        names = {one.attempt_dirs[0]: name for name, one in self.submissions.items() if name not in found_before}
+        ends = gather_ends(self.launcher, self.watch, attempt_dirs=list(names), clock=SystemClock())
+        return {names[found.attempt_dir]: found for found in ends}
 
     def _cell(self, found: Gathered, name: str) -> Cell:
         now = time.time()

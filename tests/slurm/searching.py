@@ -34,6 +34,7 @@ job_id = os.environ.get("SLURM_ARRAY_JOB_ID", "local") + "_" + os.environ.get("S
 log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.write(log, " ".join([sys.argv[-1], job_id, restart]).encode() + b"\\n")
 began = time.time()
+{prelude}
 time.sleep(sleep_s)
 share = int.from_bytes(hashlib.sha256(open("pipeline.json", "rb").read()).digest()[:4], "big") / 2**32
 outcome = dict(
@@ -88,6 +89,7 @@ path = "store"
 PROFILE = """
 launcher = "{launcher}"
 worker_python = "{folder}/worker"
+{more}
 [local]
 poll_s = 0.2
 [slurm]
@@ -111,6 +113,8 @@ class StubSearch:
         sleep_s: Seconds a trial takes.
         slurm: Further lines of the profile's ``[slurm]``.
         earlier: A search that ended, whose profile job is repeated without work.
+        profile: Further lines of the profile, before its sections.
+        prelude: Python that a trial runs first.
     """
 
     folder: Path
@@ -121,16 +125,19 @@ class StubSearch:
     sleep_s: float = 0.0
     slurm: str = ""
     earlier: "StubSearch | None" = None
+    profile: str = ""
+    prelude: str = ""
 
     def __post_init__(self) -> None:
         worker = STUB_WORKER.format(
             python=sys.executable,
             log_path=str(self.log_path),
             sleep_s=self.sleep_s,
+            prelude=self.prelude,
             earlier_dir=None if self.earlier is None else str(self.earlier.run_dir),
         )
         search = SEARCH.format(data_path=DATA_PATH, population=self.population, generations=self.generations)
-        profile = PROFILE.format(launcher=self.launcher, folder=self.folder, slurm=self.slurm)
+        profile = PROFILE.format(launcher=self.launcher, folder=self.folder, slurm=self.slurm, more=self.profile)
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, text in {"worker": worker, "search.toml": search, "profile.toml": profile}.items():
             (self.folder / name).write_text(text)
@@ -162,7 +169,8 @@ class StubSearch:
 
     def started(self) -> list[tuple[str, str, str]]:
         """List the workers that were started: attempt below the run folder, job id, restart count."""
-        lines = [line.split() for line in self.log_path.read_text().splitlines()]
+        text = self.log_path.read_text() if self.log_path.exists() else ""
+        lines = [line.split() for line in text.splitlines()]
         return [(str(Path(path).relative_to(self.run_dir)), job_id, restart) for path, job_id, restart in lines]
 
     def ledger(self) -> list[dict[str, Any]]:
