@@ -99,7 +99,18 @@ bench-container: env  ## what the image costs a trial (as root on Debian)
 bench-estimates: env  ## estimates of memory and time against trials that really ended
 	$(BIN)/python benchmarks/estimates.py --check
 
-.PHONY: bench-peer bench-priors
+.PHONY: bench-peer bench-priors evidence
+EVIDENCE_STORE ?= store/seed/store
+evidence: env  ## rebuild tables and figures of docs/evidence.md from EVIDENCE_STORE
+	mkdir -p build/evidence
+	for objectives in one two; do \
+	  $(BIN)/python benchmarks/replay.py $(EVIDENCE_STORE) --objectives $$objectives \
+	    --json build/evidence/$$objectives.json > build/evidence/$$objectives.md || exit 1; done
+	for oracle in forest gaussian; do \
+	  $(BIN)/python benchmarks/replay.py $(EVIDENCE_STORE) --oracle $$oracle \
+	    --json build/evidence/$$oracle.json > build/evidence/$$oracle.md || exit 1; done
+	$(BIN)/python benchmarks/evidence_figures.py $(EVIDENCE_STORE) build/evidence/one.json build/evidence
+
 bench-peer: env  ## how well priors rank the peer's real trials of a task they never saw
 	$(BIN)/python benchmarks/peer_records.py
 

@@ -1,0 +1,157 @@
+"""The five kinds of figure of ``docs/evidence.md``, from a store and from what ``replay.py`` wrote."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+
+from replay_methods import EVIDENCE, UNIFORM
+from replay_table import TaskTable, build_space, build_tables
+from xautolm_hpc.catalogue import load_catalogue
+from xautolm_hpc.pareto import front_indices, oriented
+from xautolm_hpc.priors import PriorSettings, prior_content
+from xautolm_hpc.priors.similarity import experience_distances
+from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.table import build_table
+
+Floats = NDArray[np.float64]
+Row = Mapping[str, Any]
+
+SHOWN = (UNIFORM, "random", "xautolm high, beta 0.5", "nspe knn 25", "portfolio", EVIDENCE)
+KINDS = ("uniform", "xautolm", "knn", "evidence")
+
+
+def task_distances(tables: Mapping[str, TaskTable]) -> tuple[list[str], Floats]:
+    """Measure how far every task is from every other, NaN between kinds: names, and (n_tasks, n_tasks) from row."""
+    names = sorted(tables)
+    first = [tables[name].experiences[0][0] for name in names]
+    distances = np.full((len(names), len(names)), np.nan)
+    for i, name in enumerate(names):
+        task, system = tables[name].task, tables[name].system
+        alike = [j for j in range(len(names)) if tables[names[j]].task.kind == task.kind]
+        table = build_table([first[j] for j in alike])
+        rows = np.arange(len(table))
+        found = experience_distances(table, rows, task=task, system=system, metric="euclidean")
+        by_name = {table.tasks[table.task[row]].name: float(found[row]) for row in rows.tolist()}
+        distances[i, alike] = [by_name[names[j]] for j in alike]
+    return names, distances
+
+
+def draw_distances(tables: Mapping[str, TaskTable], path: Path) -> None:
+    """Draw the task-distance matrix."""
+    names, distances = task_distances(tables)
+    figure, axes = plt.subplots(figsize=(5, 4.5))
+    image = axes.imshow(distances, cmap="viridis")
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    for (i, j), value in np.ndenumerate(distances):
+        if np.isfinite(value):
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white", fontsize=8)
+    figure.colorbar(image, label="distance of the column's task, seen from the row's")
+    _save(figure, path)
+
+
+def draw_convergence(rows: Sequence[Row], path: Path) -> None:
+    """Draw the best F1 so far over the trials, mean over seeds with a band of one standard deviation, by task."""
+    names = sorted({row["task"] for row in rows})
+    figure, panels = plt.subplots(1, len(names), figsize=(3.4 * len(names), 3.2), squeeze=False)
+    for axes, name in zip(panels[0], names, strict=True):
+        for method in [m for m in SHOWN if any(row["method"] == m for row in rows)]:
+            curves = [row["curve"] for row in rows if row["task"] == name and row["method"] == method]
+            length = min(map(len, curves))
+            array = np.array([curve[:length] for curve in curves])
+            mean, spread, x = array.mean(axis=0), array.std(axis=0), np.arange(1, length + 1)
+            axes.plot(x, mean, label=method)
+            axes.fill_between(x, mean - spread, mean + spread, alpha=0.15)
+        axes.set(title=name, xlabel="trials", ylabel="best F1 so far")
+    panels[0][-1].legend(fontsize=6)
+    _save(figure, path)
+
+
+def draw_fronts(tables: Mapping[str, TaskTable], path: Path) -> None:
+    """Draw the Pareto front of every task's trials."""
+    figure, axes = plt.subplots(figsize=(5, 4))
+    for name, table in tables.items():
+        known = ~np.isnan(table.f1)
+        points = np.column_stack([table.f1[known], table.cost_s[known]])
+        on_front = points[front_indices(oriented(points, ("f1", "evaluation_time_s"))) == 0]
+        order = np.argsort(on_front[:, 1])
+        axes.plot(on_front[order, 1], on_front[order, 0], marker="o", label=name)
+    axes.set(xscale="log", xlabel="training and evaluation (s)", ylabel="F1")
+    axes.legend(fontsize=7)
+    _save(figure, path)
+
+
+def draw_above_uniform(rows: Sequence[Row], path: Path) -> None:
+    """Draw the share of searches of each method that reach more hypervolume than the mean of NSPE uniform."""
+    level = {
+        name: float(np.mean([r["hypervolume"] for r in rows if r["task"] == name and r["method"] == UNIFORM]))
+        for name in {row["task"] for row in rows}
+    }
+    methods = sorted({row["method"] for row in rows})
+    shares = [
+        np.mean([r["hypervolume"] > level[r["task"]] for r in rows if r["method"] == method]) for method in methods
+    ]
+    figure, axes = plt.subplots(figsize=(6, 0.3 * len(methods) + 1.2))
+    axes.barh(methods, shares)
+    axes.set(xlim=(0, 1), xlabel="share of searches above the front of NSPE uniform, by hypervolume")
+    _save(figure, path)
+
+
+def draw_priors(tables: Mapping[str, TaskTable], path: Path) -> None:
+    """Draw p(model) and p(method) that each prior begins with, on the first task of the most frequent kind."""
+    kinds = [table.task.kind for table in tables.values()]
+    kind = max(sorted(set(kinds)), key=kinds.count)
+    alike = [name for name in sorted(tables) if tables[name].task.kind == kind]
+    current, others = tables[alike[0]], [tables[name] for name in alike[1:]]
+    space = build_space([current, *others])
+    past = build_table([e for table in others for group in table.experiences for e in group])
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.2))
+    for offset, name in enumerate(KINDS):
+        content = prior_content(past, space, task=current.task, system=current.system,
+                                settings=PriorSettings(kind=name), models=load_catalogue())  # fmt: skip
+        for axes, group in zip(panels, ("models", "methods"), strict=True):
+            p = [member["prior"] for member in content[group].values()]
+            axes.bar(np.arange(len(p)) + offset * 0.2, p, width=0.2, label=name)
+            axes.set_xticks(np.arange(len(p)) + 0.3, list(content[group]), rotation=30)
+            axes.set(title=f"{alike[0]}: p({group[:-1]})")
+    panels[0].legend(fontsize=7)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    plt.close(figure)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw all five."""
+    parser = argparse.ArgumentParser(description="Draw the figures of docs/evidence.md.")
+    parser.add_argument("store", type=Path)
+    parser.add_argument("replay", type=Path, help="what replay.py wrote with --json")
+    parser.add_argument("folder", type=Path, help="folder to write to")
+    given = parser.parse_args(argv)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    tables = build_tables(list(ExperienceStore(given.store).read()))
+    rows = json.loads(given.replay.read_text())["rows"]
+    draw_convergence(rows, given.folder / "convergence.png")
+    draw_fronts(tables, given.folder / "fronts.png")
+    draw_above_uniform(rows, given.folder / "above-uniform.png")
+    draw_distances(tables, given.folder / "distances.png")
+    draw_priors(tables, given.folder / "priors.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
