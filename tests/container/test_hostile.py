@@ -17,7 +17,7 @@ from xautolm_hpc.image import Bind, Container, read_image
 from xautolm_hpc.jobdir import Exit
 from xautolm_hpc.records import origin_of
 
-pytestmark = [pytest.mark.container, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.container, pytest.mark.timeout(900)]
 
 CALL = "import sys; from xautolm_hpc.submit.wrapper import run_member; run_member(sys.argv[1], 0, job_id='1')"
 ARCHITECTURE_OFFSET = 32 + 10 + 3
