@@ -18,7 +18,7 @@ from typing import Self
 from containers.dev.apptainer import DevApptainerError, user_argv, user_environ, user_home_dir
 
 ROOT_DIR = Path(__file__).resolve().parents[2]
-COMMAND_S = 400.0
+COMMAND_S = 600.0
 LINKS = (
     "ip link set lo up",
     "ip link add here type veth peer name nowhere",
