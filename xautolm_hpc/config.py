@@ -29,10 +29,11 @@ class _Section(BaseModel):
 
 
 class TaskSection(_Section):
-    """``[task]``: what is to be learnt."""
+    """``[task]``: what is to be learnt; ``metric`` is what ``f1`` stands for, where a kind has several."""
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
     kind: TaskKind = "text-classification"
+    metric: Literal["macro-f1", "squad-f1", "drop-f1"] | None = None
 
 
 class DataSection(_Section):
@@ -41,8 +42,7 @@ class DataSection(_Section):
     Attributes:
         path: A ``.jsonl``, ``.jsonl.gz``, ``.csv``, ``.tsv`` or ``.parquet`` file, or a folder with such files
             named ``train``, ``validation`` and ``test``.
-        text: Column of the text.
-        label: Column of the label.
+        text: Column of the text; likewise ``label``, and for question answering ``question``, ``context``, ``answers``.
         train_rows: Rows drawn from train before ``dev`` is cut off; all when absent. Likewise the others.
         split_seed: Seed of every split; it belongs to the task, not to the search.
     """
@@ -50,6 +50,9 @@ class DataSection(_Section):
     path: str
     text: str = "text"
     label: str = "label"
+    question: str = "question"
+    context: str = "context"
+    answers: str = "answers"
     train_rows: Count | None = None
     validation_rows: Count | None = None
     test_rows: Count | None = None

@@ -36,8 +36,8 @@ LOCAL_GRACE_S = 2.0
 
 TRAINABLE_FAMILIES = {
     "text-classification": ("encoder", "decoder", "seq2seq"),
-    "question-answering": (),
-    "text-generation": (),
+    "question-answering": ("encoder", "decoder", "seq2seq"),
+    "text-generation": ("decoder", "seq2seq"),
 }
 """Task kind -> families of models that this version trains."""
 
@@ -160,6 +160,10 @@ class Setup:
             split_seed=data.split_seed,
             data_dir=str(self.run_dir.data_dir),
             cache_dir=str(self.run_dir.path.parent / ".profile-cache"),
+            question_column=data.question,
+            context_column=data.context,
+            answers_column=data.answers,
+            metric=task.metric,
         )
 
     def template(self, profile: ProfileResult) -> AttemptTemplate:

@@ -50,8 +50,7 @@ class Command:
         deterministic: Whether training avoids non-deterministic kernels.
         enforce_limits: Whether the wrapper keeps time and memory itself (local launcher).
         environment: Variables set for the worker, allow-listed by the driver; holds no secrets.
-        site: Site name for the system record.
-        cluster: Cluster name for the system record.
+        site: Site name for the system record; likewise ``cluster``.
         container: The image the worker runs in, or ``None``.
     """
 
@@ -100,8 +99,7 @@ class Exit:
         returncode: Exit status; below 0 the signal that ended it.
         ended_by: ``None`` if it ended by itself; ``time_limit``, ``host_oom``, ``cancelled`` or ``wall_limit`` if
             the wrapper ended it; ``launch_failure``, ``storage`` or ``environment`` if it could not be started.
-        started_at: Seconds since the epoch.
-        ended_at: Seconds since the epoch.
+        started_at: Seconds since the epoch; likewise ``ended_at``.
         peak_rss_bytes: Highest resident memory of the worker's processes, or ``None``.
         message: What the wrapper has to say, or ``None``.
     """
@@ -124,8 +122,7 @@ class Heartbeat:
         step: Optimiser steps done.
         n_steps: Optimiser steps planned.
         train_s: Seconds of training so far in this restart.
-        gpu_energy_j: Energy of the allocated GPUs so far, joules, or ``None``.
-        cpu_energy_j: Energy of the CPU packages so far, joules, or ``None``.
+        gpu_energy_j: Energy of the allocated GPUs so far, joules, or ``None``; ``cpu_energy_j`` of the CPU packages.
         dev_f1: Last F1 on ``dev``, or ``None``.
     """
 
@@ -181,8 +178,7 @@ class End:
         outcome: What came of it.
         system: Node it ran on; ``None`` if it never got far enough to say.
         restart: Restart count when it ended.
-        started_at: Seconds since the epoch; ``None`` if it never started.
-        ended_at: Seconds since the epoch.
+        started_at: Seconds since the epoch; ``None`` if it never started. Likewise ``ended_at``, always known.
         node: Node name, or ``None``.
         lock_hash: Digest of the lock parts of the worker's environment, or ``None``.
         image_digest: sha256 of the worker's image, or ``None``.
@@ -208,12 +204,12 @@ class ProfileRequest:
         task_name: Name of the task.
         task_kind: One of :data:`xautolm_hpc.records.TASK_KINDS`.
         data_path: File or folder of the user's data.
-        text_column: Column of the text.
-        label_column: Column of the label.
+        text_column: Column; likewise ``label_column``, ``question_column``, ``context_column``, ``answers_column``.
         train_rows: Rows to draw from train, or ``None`` for all; likewise ``validation_rows`` and ``test_rows``.
         split_seed: Seed of every split.
         data_dir: Folder to write the normalised split to.
         cache_dir: Folder of cached profiles, shared by the runs beside each other.
+        metric: Metric that ``f1`` stands for, or ``None`` for the usual one of the kind of task.
     """
 
     task_name: str
@@ -227,6 +223,10 @@ class ProfileRequest:
     split_seed: int
     data_dir: str
     cache_dir: str
+    question_column: str = "question"
+    context_column: str = "context"
+    answers_column: str = "answers"
+    metric: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +238,7 @@ class ProfileResult:
         system: The node it ran on.
         sha256: Split name -> sha256 of its file.
         from_cache: Whether the features came from the cache.
-        majority_f1: Macro-F1 on ``validation`` of always answering train's most frequent label, 0..1.
+        majority_f1: F1 on ``validation``, 0..1, of always answering train's most frequent label, or of no answer.
         notes: What was left out of the data, for the user: rows whose text is in another split, and the like.
     """
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from xautolm_hpc.errors import DataError
-from xautolm_hpc.profile.formats import read_pairs
+from xautolm_hpc.profile.formats import read_cells
 from xautolm_hpc.profile.rows import Row, normalise_rows
 from xautolm_hpc.profile.source import find_files, read_content
 
@@ -24,7 +24,13 @@ ROWS = [Row(text.strip(), label) for text, label in zip(TEXTS, "abababa", strict
 
 def read_rows(path: Path, *, text: str = "text", label: str = "label") -> list[Row]:
     columns = {"text_column": text, "label_column": label}
-    return normalise_rows(path, read_pairs(path, read_content(path), **columns), **columns)
+    return normalise_rows(
+        path,
+        read_cells(
+            path, read_content(path), columns={"text": columns["text_column"], "label": columns["label_column"]}
+        ),
+        **columns,
+    )
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -22,11 +22,11 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def divide(seed: int = 13, *, limits: dict[str, int | None] | None = None, **files: list[Row]) -> Split:
+def divide(seed: int = 13, *, limits: dict[str, int | None] | None = None, **files: list[Row]) -> Split[Row]:
     return divide_files(files, limits or {}, seed=seed)
 
 
-def divide_files(files: dict[str, list[Row]], limits: dict[str, int | None], *, seed: int = 13) -> Split:
+def divide_files(files: dict[str, list[Row]], limits: dict[str, int | None], *, seed: int = 13) -> Split[Row]:
     return split_rows(files, limits=limits, split_seed=seed, where="data/x.jsonl")
 
 
@@ -34,7 +34,7 @@ def texts(rows: Iterable[Row]) -> set[str]:
     return {row.text for row in rows}
 
 
-def sizes(split: Split) -> dict[str, int]:
+def sizes(split: Split[Row]) -> dict[str, int]:
     return {name: len(split.parts[name]) for name in SPLITS}
 
 
@@ -218,7 +218,7 @@ def test_a_class_of_test_that_train_lacks_is_refused() -> None:
 def test_too_few_rows_for_all_splits_are_refused() -> None:
     message = (
         "`data/x.jsonl`: 4 rows are too few: nothing is left for dev, validation, test. Every class needs 5 "
-        "different texts to be in all of train, dev, validation and test"
+        "different texts, and questions 5 different contexts, to be in all of train, dev, validation and test"
     )
 
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):

@@ -264,7 +264,10 @@ def test_torch_that_cannot_be_imported_is_told_too(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"method": "prefix"}, "unknown method 'prefix'; valid: full, partial, lora, dora, ia3, bitfit, head"),
-        ({"about": task(kind="question-answering")}, "tasks of kind question-answering are not trained yet"),
+        (
+            {"about": task(kind="text-generation")},
+            "model minilm-l1 is of the family encoder; text-generation is trained with",
+        ),
         ({"about": task(labels=("good",))}, "task films has 1 labels; expected at least 2"),
     ],
 )

@@ -9,7 +9,7 @@ import xautolm_hpc
 from xautolm_hpc import durable, jobdir
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import ProfileRequest, ProfileResult
-from xautolm_hpc.profile.features import FEATURE_SCHEMA
+from xautolm_hpc.profile.kinds import KINDS
 from xautolm_hpc.profile.split import SPLITS
 from xautolm_hpc.records import canonical_json, from_json, to_json
 
@@ -38,7 +38,7 @@ def cache_key(request: ProfileRequest, contents: Mapping[Path, bytes]) -> str:
     """Digest everything a profile depends on: the input's bytes, the request, schema and package version."""
     asked = {name: value for name, value in to_json(request).items() if name not in NOT_IN_KEY}
     inputs = {path.name: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
-    described = canonical_json([inputs, asked, FEATURE_SCHEMA, xautolm_hpc.__version__])
+    described = canonical_json([inputs, asked, KINDS[request.task_kind].schema, xautolm_hpc.__version__])
     return hashlib.sha256(described.encode()).hexdigest()
 
 

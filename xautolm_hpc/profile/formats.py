@@ -1,4 +1,4 @@
-"""Bytes of a file -> its texts and labels as they stand there.
+"""Bytes of a file -> the cells of some columns as they stand there.
 
 JSON Lines, CSV and TSV are read by the standard library: general readers guess types and take texts such as ``NA``
 for missing values, or swallow rows after a lone quote. Parquet is read by pyarrow and datasets, which knows the class
@@ -10,57 +10,71 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.profile.source import extension_of
 
-Pair = tuple[object, object]
-"""Text and label of a row, of whatever type the file has."""
+Cells = tuple[object, ...]
+"""The wanted cells of a row, of whatever type the file has."""
 
 MAX_LISTED_COLUMNS = 20
 
 
 class _Parser(Protocol):
-    def __call__(self, path: Path, content: bytes, *, wanted: tuple[str, str]) -> tuple[list[str], list[Pair]]:
-        """Give all column names, and the pairs of the wanted columns if both exist."""
+    def __call__(self, path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
+        """Give all column names, and the cells of the wanted columns if all exist."""
         ...
 
 
-def read_pairs(path: Path, content: bytes, *, text_column: str, label_column: str) -> list[Pair]:
-    """Read the text and label columns of a file.
+def read_cells(path: Path, content: bytes, *, columns: Mapping[str, str]) -> list[Cells]:
+    """Read some columns of a file.
 
     Args:
         path: The file, for its extension and for messages.
         content: Its bytes.
-        text_column: Column of the text.
-        label_column: Column of the label.
+        columns: Setting that names a column (``text``, ``label`` …) -> the column.
 
     Returns:
-        (text, label) of every row in the order of the file; ``None`` where a JSON row lacks the column.
+        The cells of every row in the order of the file and of ``columns``; ``None`` where a JSON row lacks one.
 
     Raises:
         DataError: The content is damaged, or a column does not exist.
     """
     parse = PARSERS[extension_of(path) or ""]
-    columns, pairs = parse(path, content, wanted=(text_column, label_column))
-    if not columns:
-        raise DataError(f"`{path}` is empty; expected rows with columns '{text_column}' and '{label_column}'")
-    for setting, column in (("text", text_column), ("label", label_column)):
-        if columns.count(column) == 1:
+    found, cells = parse(path, content, wanted=tuple(columns.values()))
+    if not found:
+        raise DataError(f"`{path}` is empty; expected rows with columns {named(columns.values())}")
+    check_columns(path, found, columns=columns)
+    return cells
+
+
+def check_columns(path: Path, found: Sequence[str], *, columns: Mapping[str, str]) -> None:
+    """Refuse data that lacks a wanted column, or has it twice.
+
+    Raises:
+        DataError: It is so; the message lists the columns there are.
+    """
+    for setting, column in columns.items():
+        if found.count(column) == 1:
             continue
-        listed = ", ".join(columns[:MAX_LISTED_COLUMNS]) + (", ..." if len(columns) > MAX_LISTED_COLUMNS else "")
-        fault = "occurs more than once" if column in columns else "does not exist"
+        listed = ", ".join(found[:MAX_LISTED_COLUMNS]) + (", ..." if len(found) > MAX_LISTED_COLUMNS else "")
+        fault = "occurs more than once" if column in found else "does not exist"
         raise DataError(f"`{path}`: column '{column}' {fault}; columns: {listed}. Set data.{setting}")
-    return pairs
 
 
-def _parse_jsonl(path: Path, content: bytes, *, wanted: tuple[str, str]) -> tuple[list[str], list[Pair]]:
+def named(columns: Iterable[str]) -> str:
+    """List columns in words."""
+    *others, last = (f"'{column}'" for column in columns)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _parse_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
     """Parse JSON Lines; blank lines are passed over."""
     columns: dict[str, None] = {}
-    pairs: list[Pair] = []
+    cells: list[Cells] = []
     for number, line in enumerate(_decode(path, content).split("\n"), start=1):
         if not line.strip():
             continue
@@ -71,18 +85,18 @@ def _parse_jsonl(path: Path, content: bytes, *, wanted: tuple[str, str]) -> tupl
         if not isinstance(record, dict):
             raise DataError(f"`{path}`: line {number} is no JSON object: {line:.40}")
         columns.update(dict.fromkeys(record))
-        pairs.append((record.get(wanted[0]), record.get(wanted[1])))
-    return list(columns), pairs
+        cells.append(tuple(record.get(column) for column in wanted))
+    return list(columns), cells
 
 
-def _parse_gzipped_jsonl(path: Path, content: bytes, *, wanted: tuple[str, str]) -> tuple[list[str], list[Pair]]:
+def _parse_gzipped_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
     try:
         return _parse_jsonl(path, gzip.decompress(content), wanted=wanted)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"`{path}` is no whole gzip file: {error}") from None
 
 
-def _parse_csv(path: Path, content: bytes, *, wanted: tuple[str, str]) -> tuple[list[str], list[Pair]]:
+def _parse_csv(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
     """Parse CSV, strictly: a quote out of place is an error, for it would swallow the rows after it."""
     text = _decode(path, content)
     csv.field_size_limit(max(len(text), 1))  # the default stops at 128 KiB
@@ -94,10 +108,10 @@ def _parse_csv(path: Path, content: bytes, *, wanted: tuple[str, str]) -> tuple[
             f"`{path}`: line {reader.line_num} is not valid CSV: {error}. Double the quotes inside a quoted field, "
             "or use JSON Lines"
         ) from error
-    return _pairs_below_header(path, rows, wanted=wanted)
+    return _cells_below_header(path, rows, wanted=wanted)
 
 
-def _parse_tsv(path: Path, content: bytes, *, wanted: tuple[str, str]) -> tuple[list[str], list[Pair]]:
+def _parse_tsv(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
     """Parse TSV: a row is a line.
 
     Quotes are taken off only if every field that starts with one is quoted as a whole; otherwise they are text.
@@ -106,7 +120,7 @@ def _parse_tsv(path: Path, content: bytes, *, wanted: tuple[str, str]) -> tuple[
     rows = [line.split("\t") for line in lines if line]
     if all(_is_quoted(field) for row in rows for field in row if field.startswith('"')):
         rows = [[field[1:-1].replace('""', '"') if _is_quoted(field) else field for field in row] for row in rows]
-    return _pairs_below_header(path, rows, wanted=wanted)
+    return _cells_below_header(path, rows, wanted=wanted)
 
 
 def _is_quoted(field: str) -> bool:
@@ -114,24 +128,24 @@ def _is_quoted(field: str) -> bool:
     return len(field) >= 2 and field[0] == field[-1] == '"' and '"' not in inner.replace('""', "")
 
 
-def _pairs_below_header(
-    path: Path, rows: Sequence[list[str]], *, wanted: tuple[str, str]
-) -> tuple[list[str], list[Pair]]:
-    """Pick two columns by the names in the first row."""
+def _cells_below_header(
+    path: Path, rows: Sequence[list[str]], *, wanted: Sequence[str]
+) -> tuple[list[str], list[Cells]]:
+    """Pick columns by the names in the first row."""
     header = rows[0] if rows else []
     if not set(wanted) <= set(header):
         return header, []
-    text, label = header.index(wanted[0]), header.index(wanted[1])
+    places = [header.index(column) for column in wanted]
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(header):
             raise DataError(
                 f"`{path}`: row {number} has {len(row)} fields, the header {len(header)}: {'|'.join(row):.40}. "
                 "Quote or remove what divides the fields inside a text, or use JSON Lines"
             )
-    return header, [(row[text], row[label]) for row in rows[1:]]
+    return header, [tuple(row[place] for place in places) for row in rows[1:]]
 
 
-def _parse_parquet(path: Path, content: bytes, *, wanted: tuple[str, str]) -> tuple[list[str], list[Pair]]:
+def _parse_parquet(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
     """Parse Parquet; the class numbers of a file that the hub's library wrote become their names."""
     import datasets  # here, for it takes a second to load and the other formats do without
     import pyarrow  # type: ignore[import-untyped]
@@ -145,11 +159,20 @@ def _parse_parquet(path: Path, content: bytes, *, wanted: tuple[str, str]) -> tu
         table = file.read(columns=sorted(set(wanted)))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"`{path}` is no whole Parquet file: {error}") from None
-    kind = datasets.Features.from_arrow_schema(table.schema)[wanted[1]]
-    labels = table[wanted[1]].to_pylist()
-    if isinstance(kind, datasets.ClassLabel):
-        labels = [None if label is None or label < 0 else kind.int2str(label) for label in labels]
-    return columns, list(zip(table[wanted[0]].to_pylist(), labels, strict=True))
+    return columns, table_cells(table, datasets.Features.from_arrow_schema(table.schema), wanted=wanted)
+
+
+def table_cells(table: Any, features: Mapping[str, Any], *, wanted: Sequence[str]) -> list[Cells]:
+    """Take columns out of an Arrow table; class numbers become their names."""
+    import datasets
+
+    cells = []
+    for column in wanted:
+        values, kind = table[column].to_pylist(), features[column]
+        if isinstance(kind, datasets.ClassLabel):
+            values = [None if value is None or value < 0 else kind.int2str(value) for value in values]
+        cells.append(values)
+    return list(zip(*cells, strict=True))
 
 
 def _decode(path: Path, content: bytes) -> str:

@@ -4,14 +4,34 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from xautolm_hpc.errors import DataError
-from xautolm_hpc.profile.formats import Pair
 
+S = TypeVar("S")
 BYTE_ORDER_MARK = "\ufeff"
+
+
+class Sample(Protocol):
+    """A row of any kind of task; rows of one kind can be sorted."""
+
+    @property
+    def text(self) -> str:
+        """Give what two splits must not share."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Give the class that splits are stratified by."""
+        ...
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the row as it is written to a split."""
+        ...
+
+    def __lt__(self, other: Any, /) -> bool: ...
 
 
 class Row(NamedTuple):
@@ -20,8 +40,12 @@ class Row(NamedTuple):
     text: str
     label: str
 
+    def as_json(self) -> dict[str, Any]:
+        """Give the row as it is written to a split."""
+        return self._asdict()
 
-def normalise_rows(path: Path, pairs: Sequence[Pair], *, text_column: str, label_column: str) -> list[Row]:
+
+def normalise_rows(path: Path, pairs: Sequence[Sequence[object]], *, text_column: str, label_column: str) -> list[Row]:
     """Check and normalise the rows of a file.
 
     Texts and labels lose outer white space and byte order marks, nothing else. Labels become text: whole numbers
@@ -40,11 +64,31 @@ def normalise_rows(path: Path, pairs: Sequence[Pair], *, text_column: str, label
         DataError: A text or label is missing, empty, of a wrong type or no valid Unicode; the message names the
             column, the number of such rows and the first of them (the first row of the file is row 1).
     """
-    rows: list[Row] = []
+
+    def normalise(pair: Sequence[object]) -> Row:
+        return Row(clean_text(pair[0], text_column), _normalise_label(pair[1], label_column))
+
+    return number_problems(path, pairs, normalise=normalise)
+
+
+def number_problems(
+    path: Path, cells: Sequence[Sequence[object]], *, normalise: Callable[[Sequence[object]], S]
+) -> list[S]:
+    """Normalise every row, and name all problems at once.
+
+    Args:
+        path: The file, for the message.
+        cells: Cells of every row.
+        normalise: Makes a row of cells; its ``ValueError`` says what is wrong with them.
+
+    Raises:
+        DataError: Some row has a problem; the message counts them by problem.
+    """
+    rows: list[S] = []
     problems: dict[str, list[int]] = {}
-    for number, (text, label) in enumerate(pairs, start=1):
+    for number, row in enumerate(cells, start=1):
         try:
-            rows.append(Row(_normalise_text(text, text_column), _normalise_label(label, label_column)))
+            rows.append(normalise(row))
         except ValueError as problem:
             problems.setdefault(str(problem), []).append(number)
     if problems:
@@ -52,14 +96,14 @@ def normalise_rows(path: Path, pairs: Sequence[Pair], *, text_column: str, label
     return rows
 
 
-def digest_rows(rows: Iterable[Row]) -> str:
+def digest_rows(rows: Iterable[Sample]) -> str:
     """Digest rows in the order given: sha256 in hex."""
     return hashlib.sha256(encode_rows(rows)).hexdigest()
 
 
-def encode_rows(rows: Iterable[Row]) -> bytes:
+def encode_rows(rows: Iterable[Sample]) -> bytes:
     """Write rows as JSON Lines."""
-    lines = (json.dumps(row._asdict(), ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
+    lines = (json.dumps(row.as_json(), ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
     return "".join(lines).encode()
 
 
@@ -76,7 +120,12 @@ def _describe(problem: str, numbers: list[int]) -> str:
     return f"{problem} in {len(numbers):,} row{plural}, first in row {numbers[0]:,}"
 
 
-def _normalise_text(value: object, column: str) -> str:
+def clean_text(value: object, column: str) -> str:
+    """Check a text and take outer white space and byte order marks off.
+
+    Raises:
+        ValueError: It is none; the message says what is wrong with the column.
+    """
     if value is None:
         raise ValueError(f"column '{column}' is null")
     if not isinstance(value, str):

@@ -6,19 +6,21 @@ Everything starts from sorted rows and the split seed: the order of the rows in 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from xautolm_hpc.errors import DataError
-from xautolm_hpc.profile.rows import Row
+from xautolm_hpc.profile.rows import Sample
 
+S = TypeVar("S", bound=Sample)
 SPLITS = ("train", "dev", "validation", "test")
 MIN_TRAIN_ROWS = 2
 """Rows of each class that must be left to train on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class Split(Generic[S]):
     """A data set, divided.
 
     Attributes:
@@ -28,14 +30,14 @@ class Split:
         notes: What was left out, for the user.
     """
 
-    parts: Mapping[str, Sequence[Row]]
-    described: Sequence[Row]
+    parts: Mapping[str, Sequence[S]]
+    described: Sequence[S]
     notes: tuple[str, ...]
 
 
 def split_rows(
-    files: Mapping[str, Sequence[Row]], *, limits: Mapping[str, int | None], split_seed: int, where: str
-) -> Split:
+    files: Mapping[str, Sequence[S]], *, limits: Mapping[str, int | None], split_seed: int, where: str
+) -> Split[S]:
     """Divide a data set.
 
     A text that occurs in several files stays in test, or else in validation. Without a test file a stratified fifth
@@ -68,7 +70,7 @@ def split_rows(
     return Split(parts, sorted(described), tuple(notes))
 
 
-def cut_fifth(rows: Sequence[Row], rng: np.random.Generator) -> tuple[list[Row], list[Row]]:
+def cut_fifth(rows: Sequence[S], rng: np.random.Generator) -> tuple[list[S], list[S]]:
     """Cut a stratified fifth off; rows of equal text go together.
 
     Args:
@@ -80,14 +82,14 @@ def cut_fifth(rows: Sequence[Row], rng: np.random.Generator) -> tuple[list[Row],
         whole texts allow; at least 2 rows of a class that has 2 stay. A text with several labels counts as its most
         frequent one.
     """
-    by_text: dict[str, list[Row]] = defaultdict(list)
+    by_text: dict[str, list[S]] = defaultdict(list)
     for row in sorted(rows):
         by_text[row.text].append(row)
-    by_label: dict[str, list[list[Row]]] = defaultdict(list)
+    by_label: dict[str, list[list[S]]] = defaultdict(list)
     for group in by_text.values():
         by_label[_group_label(group)].append(group)
-    rest: list[Row] = []
-    fifth: list[Row] = []
+    rest: list[S] = []
+    fifth: list[S] = []
     for label in sorted(by_label):
         groups = by_label[label]
         missing = (2 * sum(map(len, groups)) + 5) // 10
@@ -98,7 +100,7 @@ def cut_fifth(rows: Sequence[Row], rng: np.random.Generator) -> tuple[list[Row],
     return sorted(rest), sorted(fifth)
 
 
-def draw_stratified(rows: Sequence[Row], n_rows: int, *, min_rows: int, rng: np.random.Generator) -> list[Row]:
+def draw_stratified(rows: Sequence[S], n_rows: int, *, min_rows: int, rng: np.random.Generator) -> list[S]:
     """Draw rows, each class in proportion to its size.
 
     Args:
@@ -110,11 +112,11 @@ def draw_stratified(rows: Sequence[Row], n_rows: int, *, min_rows: int, rng: np.
     Returns:
         Exactly ``n_rows`` rows, sorted.
     """
-    by_label: dict[str, list[Row]] = defaultdict(list)
+    by_label: dict[str, list[S]] = defaultdict(list)
     for row in sorted(rows):
         by_label[row.label].append(row)
     quotas = _quotas({label: len(group) for label, group in by_label.items()}, n_rows, min_rows=min_rows)
-    drawn: list[Row] = []
+    drawn: list[S] = []
     for label in sorted(by_label):
         order = rng.permutation(len(by_label[label]))
         drawn += [by_label[label][index] for index in order[: quotas[label]]]
@@ -122,12 +124,12 @@ def draw_stratified(rows: Sequence[Row], n_rows: int, *, min_rows: int, rng: np.
 
 
 def _separate(
-    files: Mapping[str, Sequence[Row]],
-) -> tuple[list[Row], list[Row] | None, list[Row] | None, list[str]]:
+    files: Mapping[str, Sequence[S]],
+) -> tuple[list[S], list[S] | None, list[S] | None, list[str]]:
     """Drop rows of train whose text is in validation or test, and rows of validation whose text is in test."""
     notes: list[str] = []
     taken: set[str] = set()
-    kept: dict[str, list[Row] | None] = {"validation": None, "test": None}
+    kept: dict[str, list[S] | None] = {"validation": None, "test": None}
     for name in ("test", "validation", "train"):
         if name not in files:
             continue
@@ -140,7 +142,7 @@ def _separate(
     return kept["train"] or [], kept["validation"], kept["test"], notes
 
 
-def _limit_notes(whole: Mapping[str, Sequence[Row]], limits: Mapping[str, int | None]) -> list[str]:
+def _limit_notes(whole: Mapping[str, Sequence[Sample]], limits: Mapping[str, int | None]) -> list[str]:
     return [
         f"data.{name}_rows = {n_rows:,}, but {name} has {len(whole[name]):,} rows: all are used"
         for name, n_rows in limits.items()
@@ -148,7 +150,7 @@ def _limit_notes(whole: Mapping[str, Sequence[Row]], limits: Mapping[str, int | 
     ]
 
 
-def _draw(name: str, rows: Sequence[Row], *, n_rows: int | None, split_seed: int) -> Sequence[Row]:
+def _draw(name: str, rows: Sequence[S], *, n_rows: int | None, split_seed: int) -> Sequence[S]:
     """Draw the rows wanted of one split; all where there are no more."""
     if n_rows is None or n_rows >= len(rows):
         return rows
@@ -173,32 +175,37 @@ def _quotas(sizes: Mapping[str, int], n_rows: int, *, min_rows: int) -> dict[str
     return quotas
 
 
-def _check(parts: Mapping[str, Sequence[Row]], where: str) -> None:
+def _check(parts: Mapping[str, Sequence[Sample]], where: str) -> None:
     """Refuse a division that nothing can be learnt from or measured on."""
+    _check_classes(parts, where)
+    empty = [name for name in SPLITS if not parts[name]]
+    if empty:
+        n_rows = sum(map(len, parts.values()))
+        raise DataError(
+            f"`{where}`: {n_rows:,} rows are too few: nothing is left for {', '.join(empty)}. Every class needs 5 "
+            "different texts, and questions 5 different contexts, to be in all of train, dev, validation and test"
+        )
+
+
+def _check_classes(parts: Mapping[str, Sequence[Sample]], where: str) -> None:
+    """Refuse classes that nothing can be learnt of; questions have none."""
     counts = Counter(row.label for row in parts["train"])
     labels = {row.label for rows in parts.values() for row in rows}
-    few = sorted((counts[label], label) for label in labels if counts[label] < MIN_TRAIN_ROWS)
+    few = sorted((counts[label], label) for label in labels if label and counts[label] < MIN_TRAIN_ROWS)
     if few:
         named = ", ".join(f"'{label}' ({n})" for n, label in few[:5])
         raise DataError(
             f"`{where}`: {len(few)} of {len(labels)} classes keep fewer than {MIN_TRAIN_ROWS} rows to train on: "
             f"{named}. Add rows, merge or remove these classes, or raise data.train_rows"
         )
-    empty = [name for name in SPLITS if not parts[name]]
-    if empty:
-        n_rows = sum(map(len, parts.values()))
-        raise DataError(
-            f"`{where}`: {n_rows:,} rows are too few: nothing is left for {', '.join(empty)}. Every class needs 5 "
-            "different texts to be in all of train, dev, validation and test"
-        )
 
 
-def _group_label(group: Sequence[Row]) -> str:
+def _group_label(group: Sequence[Sample]) -> str:
     counts = Counter(row.label for row in group)
     return min(counts, key=lambda label: (-counts[label], label))
 
 
-def _shuffle(rows: Sequence[Row], rng: np.random.Generator) -> list[Row]:
+def _shuffle(rows: Sequence[S], rng: np.random.Generator) -> list[S]:
     ordered = sorted(rows)  # what the input's order was must not show
     return [ordered[index] for index in rng.permutation(len(ordered))]
 

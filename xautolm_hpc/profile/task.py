@@ -9,15 +9,12 @@ from pathlib import Path
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import ProfileRequest, ProfileResult
 from xautolm_hpc.profile.cache import Profile, cache_key, load_profile, save_profile, write_files
-from xautolm_hpc.profile.features import FEATURE_SCHEMA, describe_rows, length_tokens, majority_f1
-from xautolm_hpc.profile.formats import read_pairs
-from xautolm_hpc.profile.rows import Row, compress, digest_rows, encode_rows, normalise_rows
+from xautolm_hpc.profile.formats import read_cells
+from xautolm_hpc.profile.kinds import kind_of
+from xautolm_hpc.profile.rows import Sample, compress, digest_rows, encode_rows
 from xautolm_hpc.profile.source import find_files, read_content
 from xautolm_hpc.profile.split import SPLITS, Split, split_rows
 from xautolm_hpc.records import System, Task, canonical_json
-
-METRIC = "macro-f1"
-KINDS = ("text-classification",)
 
 
 def profile_task(
@@ -40,8 +37,7 @@ def profile_task(
         DataError: The data cannot be read (its cause is then an ``OSError``) or cannot be learnt from.
         OSError: The split cannot be written.
     """
-    if request.task_kind not in KINDS:
-        raise DataError(f"task kind '{request.task_kind}' cannot be profiled; valid: {', '.join(KINDS)}")
+    kind_of(request)
     paths = find_files(Path(request.data_path))
     contents = {path: read_content(path) for path in paths.values()}
     entry_dir = Path(request.cache_dir) / cache_key(request, contents)
@@ -61,17 +57,19 @@ def profile_task(
 
 def _read_rows(
     request: ProfileRequest, paths: Mapping[str, Path], *, contents: Mapping[Path, bytes]
-) -> dict[str, list[Row]]:
-    """Read and normalise the rows of every file; at least two classes."""
-    columns = {"text_column": request.text_column, "label_column": request.label_column}
+) -> dict[str, list[Sample]]:
+    """Read and normalise the rows of every file; at least two classes of a classification."""
+    kind = kind_of(request)
+    columns = kind.columns(request)
+    names = tuple(columns.values())
     files = {
-        name: normalise_rows(path, read_pairs(path, contents[path], **columns), **columns)
+        name: list(kind.normalise(path, read_cells(path, contents[path], columns=columns), columns=names))
         for name, path in paths.items()
     }
     labels = sorted({row.label for rows in files.values() for row in rows})
     if not labels:
         raise DataError(f"`{request.data_path}` has no rows; at least 5 different texts of 2 classes are needed")
-    if len(labels) == 1:
+    if len(labels) == 1 and labels != [""]:
         raise DataError(
             f"`{request.data_path}`: column '{request.label_column}' holds one class only, '{labels[0]}'; "
             "classification needs 2. Set data.label"
@@ -80,7 +78,7 @@ def _read_rows(
 
 
 def _measure(
-    request: ProfileRequest, files: Mapping[str, Sequence[Row]], *, system: System, say: Callable[[str], object]
+    request: ProfileRequest, files: Mapping[str, Sequence[Sample]], *, system: System, say: Callable[[str], object]
 ) -> Profile:
     """Divide the rows and compute everything of the result."""
     say("read " + ", ".join(f"{len(rows):,} rows of {name}" for name, rows in files.items()))
@@ -98,34 +96,35 @@ def _measure(
         system=system,
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in packed.items()},
         from_cache=False,
-        majority_f1=majority_f1(split.parts["train"], split.parts["validation"], n_classes=len(task.labels)),
+        majority_f1=kind_of(request).baseline(split.parts["train"], split.parts["validation"]),
         notes=split.notes,
     )
     return Profile(result, packed)
 
 
 def _describe_task(
-    request: ProfileRequest, files: Mapping[str, Sequence[Row]], *, split: Split, n_threads: int
+    request: ProfileRequest, files: Mapping[str, Sequence[Sample]], *, split: Split[Sample], n_threads: int
 ) -> Task:
     """Put the task's record together."""
-    parts = split.parts
+    parts, kind = split.parts, kind_of(request)
+    metric = request.metric or kind.metrics[0]
     return Task(
         name=request.task_name,
         kind=request.task_kind,
         dataset_id=digest_rows(sorted(row for rows in files.values() for row in rows)),
-        fingerprint=_fingerprint(parts),
-        metric=METRIC,
+        fingerprint=_fingerprint(parts, metric),
+        metric=metric,
         n_train=len(parts["train"]),
         n_dev=len(parts["dev"]),
         n_validation=len(parts["validation"]),
         n_test=len(parts["test"]),
-        labels=tuple(sorted({row.label for rows in parts.values() for row in rows})),
-        feature_schema=FEATURE_SCHEMA,
-        features=describe_rows(split.described, n_threads=n_threads),
-        length_tokens=length_tokens(parts["train"]),
+        labels=kind.labels([row for rows in parts.values() for row in rows]),
+        feature_schema=kind.schema,
+        features=kind.describe(split.described, n_threads=n_threads),
+        length_tokens=kind.lengths(parts["train"]),
     )
 
 
-def _fingerprint(parts: Mapping[str, Sequence[Row]]) -> str:
-    content = [METRIC, {name: digest_rows(parts[name]) for name in SPLITS}]
+def _fingerprint(parts: Mapping[str, Sequence[Sample]], metric: str) -> str:
+    content = [metric, {name: digest_rows(parts[name]) for name in SPLITS}]
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()

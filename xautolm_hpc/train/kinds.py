@@ -4,11 +4,21 @@ from collections.abc import Callable, Mapping
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.train.classification import build_classification
+from xautolm_hpc.train.extraction import build_extraction
 from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.generation import build_generation
 from xautolm_hpc.train.tasks import LearningTask, Setting
 
-BUILDERS: Mapping[str, Callable[[Setting], LearningTask]] = {"text-classification": build_classification}
-FAMILIES: Mapping[str, tuple[str, ...]] = {"text-classification": ("encoder", "decoder", "seq2seq")}
+BUILDERS: Mapping[str, Callable[[Setting], LearningTask]] = {
+    "text-classification": build_classification,
+    "question-answering": build_extraction,
+    "text-generation": build_generation,
+}
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "text-classification": ("encoder", "decoder", "seq2seq"),
+    "question-answering": ("encoder", "decoder", "seq2seq"),
+    "text-generation": ("decoder", "seq2seq"),
+}
 """Kind of task -> families of models that can learn it."""
 
 
@@ -22,13 +32,15 @@ def build_task(setting: Setting) -> LearningTask:
 
 
 def refuse_unsupported(kind: str, model: Model) -> None:
-    """Refuse a kind of task that is not trained, or not with this model.
+    """Refuse a kind of task that this model does not learn.
 
     Raises:
         TrialError: It is so; kind ``unsupported``.
     """
     if kind not in BUILDERS:
-        raise TrialError("unsupported", f"tasks of kind {kind} are not trained yet; valid: {', '.join(BUILDERS)}")
+        raise TrialError("unsupported", f"tasks of kind {kind!r} are not known; valid: {', '.join(BUILDERS)}")
     if model.family not in FAMILIES[kind]:
         valid = ", ".join(FAMILIES[kind])
-        raise TrialError("unsupported", f"model {model.id} is a {model.family}; {kind} is trained with: {valid}")
+        raise TrialError(
+            "unsupported", f"model {model.id} is of the family {model.family}; {kind} is trained with: {valid}"
+        )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from xautolm_hpc.records import Task
+from xautolm_hpc.train.answers import Reference
 from xautolm_hpc.train.data import Tokens
 from xautolm_hpc.train.metrics import Scores
 from xautolm_hpc.train.recipe import Recipe
@@ -75,6 +76,21 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> dict[str
     """Turn texts into token ids, all in one call; longer ones are cut. Special tokens in a text are plain text."""
     encoded = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False, split_special_tokens=True)
     return {name: list(encoded[name]) for name in padding_of(tokenizer) if name in encoded}
+
+
+def shorten(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> list[str]:
+    """Cut texts to so many tokens, special ones not counted."""
+    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
+    offsets = encoded["offset_mapping"]
+    return [
+        text if len(spans) <= max_length else text[: spans[max_length - 1][1]]
+        for text, spans in zip(texts, offsets, strict=True)
+    ]
+
+
+def references_of(row: dict[str, Any]) -> list[Reference]:
+    """List the accepted answers of a question, each as its spans."""
+    return [tuple(answer.get("spans") or [answer["text"]]) for answer in row["answers"]]
 
 
 def padding_of(tokenizer: Any) -> dict[str, int]:

@@ -1,0 +1,124 @@
+"""What differs between the kinds of task: which columns are read, what a row is, and what describes the rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xautolm_hpc.errors import DataError
+from xautolm_hpc.jobdir import ProfileRequest
+from xautolm_hpc.profile import features, question_features
+from xautolm_hpc.profile.questions import normalise_questions
+from xautolm_hpc.profile.rows import Sample, normalise_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of task. Its functions take rows of this kind alone.
+
+    Attributes:
+        columns: Names the columns to read: setting of the search file -> column.
+        normalise: Makes rows of the cells of a file.
+        metrics: Metrics that ``f1`` may stand for, the usual one first.
+        schema: Feature schema.
+        describe: Computes the features of rows; takes the number of threads.
+        lengths: Measures text lengths in words: median, 95th percentile, longest.
+        baseline: Scores answers that know nothing, on ``validation``, after a look at ``train``.
+        labels: Lists the labels of all rows.
+    """
+
+    columns: Callable[[ProfileRequest], Mapping[str, str]]
+    normalise: Callable[..., Sequence[Any]]
+    metrics: tuple[str, ...]
+    schema: str
+    describe: Callable[..., tuple[float | None, ...]]
+    lengths: Callable[[Sequence[Any]], tuple[float, float, float]]
+    baseline: Callable[[Sequence[Any], Sequence[Any]], float]
+    labels: Callable[[Sequence[Sample]], tuple[str, ...]]
+
+
+def _text_columns(request: ProfileRequest) -> dict[str, str]:
+    return {"text": request.text_column, "label": request.label_column}
+
+
+def _question_columns(request: ProfileRequest) -> dict[str, str]:
+    return {
+        "question": request.question_column,
+        "context": request.context_column,
+        "answers": request.answers_column,
+    }
+
+
+def _labelled(path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str]) -> Sequence[Any]:
+    return normalise_rows(path, cells, text_column=columns[0], label_column=columns[1])
+
+
+def _extractive(path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str]) -> Sequence[Any]:
+    return normalise_questions(path, cells, columns=columns, is_extractive=True)
+
+
+def _generative(path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str]) -> Sequence[Any]:
+    return normalise_questions(path, cells, columns=columns, is_extractive=False)
+
+
+def _majority(train: Sequence[Any], validation: Sequence[Any]) -> float:
+    n_classes = len({row.label for row in [*train, *validation]})
+    return features.majority_f1(train, validation, n_classes=n_classes)
+
+
+def _labels(rows: Sequence[Sample]) -> tuple[str, ...]:
+    return tuple(sorted({row.label for row in rows}))
+
+
+def _no_labels(rows: Sequence[Sample]) -> tuple[str, ...]:
+    return ()
+
+
+KINDS: Mapping[str, Kind] = {
+    "text-classification": Kind(
+        columns=_text_columns,
+        normalise=_labelled,
+        metrics=("macro-f1",),
+        schema=features.FEATURE_SCHEMA,
+        describe=features.describe_rows,
+        lengths=features.length_tokens,
+        baseline=_majority,
+        labels=_labels,
+    ),
+    "question-answering": Kind(
+        columns=_question_columns,
+        normalise=_extractive,
+        metrics=("squad-f1",),
+        schema="question-answering/1",
+        describe=question_features.describe_questions,
+        lengths=question_features.length_tokens,
+        baseline=question_features.empty_answer_f1,
+        labels=_no_labels,
+    ),
+    "text-generation": Kind(
+        columns=_question_columns,
+        normalise=_generative,
+        metrics=("squad-f1", "drop-f1"),
+        schema="text-generation/1",
+        describe=question_features.describe_questions,
+        lengths=question_features.length_tokens,
+        baseline=question_features.empty_answer_f1,
+        labels=_no_labels,
+    ),
+}
+"""Name of a kind of task -> what it is."""
+
+
+def kind_of(request: ProfileRequest) -> Kind:
+    """Look the kind of a request up.
+
+    Raises:
+        DataError: It cannot be profiled, or its metric is none of this kind.
+    """
+    if request.task_kind not in KINDS:
+        raise DataError(f"task kind '{request.task_kind}' cannot be profiled; valid: {', '.join(KINDS)}")
+    kind = KINDS[request.task_kind]
+    if request.metric is not None and request.metric not in kind.metrics:
+        valid = ", ".join(kind.metrics)
+        raise DataError(f"task.metric = '{request.metric}' is no metric of {request.task_kind}; valid: {valid}")
+    return kind

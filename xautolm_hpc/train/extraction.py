@@ -1,0 +1,209 @@
+"""Extractive question answering: where in its context an answer begins and ends.
+
+A context longer than the model reads is cut into windows that overlap. A window without the answer is taught to point
+at its first token; the best span of all windows of a question is its answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from xautolm_hpc.train.answers import Reference, mean_scores
+from xautolm_hpc.train.data import Tokens, collate
+from xautolm_hpc.train.metrics import Scores
+from xautolm_hpc.train.tasks import Setting, padding_of, references_of, shorten
+
+STRIDE_SHARE = 0.25
+"""Share of ``max_length`` by which two windows overlap."""
+
+QUESTION_SHARE = 0.5
+"""Share of ``max_length`` that a question may fill; the end of a longer one is cut off."""
+
+NO_SPAN = (0, 0)
+"""What a window without the answer points at: its first token."""
+
+
+class Window(NamedTuple):
+    """What scoring knows of a window.
+
+    Attributes:
+        question: Number of its question in the split.
+        context: The whole context.
+        spans: First and last character (exclusive) of each token in the context; (0, 0) outside it.
+        references: Accepted answers.
+    """
+
+    question: int
+    context: str
+    spans: Sequence[tuple[int, int]]
+    references: Sequence[Reference]
+
+
+class SpanAnswer(NamedTuple):
+    """The best span of a window.
+
+    Attributes:
+        start: First token.
+        end: Last token.
+        score: Sum of both logits.
+        none_score: That of :data:`NO_SPAN`.
+        loss: Loss of the window.
+    """
+
+    start: int
+    end: int
+    score: float
+    none_score: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extraction:
+    """Extractive question answering.
+
+    Attributes:
+        tokenizer: The model's tokeniser.
+        max_length: Tokens of a window at most, question included.
+        longest_answer: Tokens of an answer at most.
+        may_abstain: Whether some training question has no answer: then having none is an answer too.
+        metric: How answers are scored.
+    """
+
+    auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
+    has_new_head: ClassVar[bool] = True
+    tokenizer: Any
+    max_length: int
+    longest_answer: int
+    may_abstain: bool
+    metric: str
+
+    def tokenise(self, rows: Sequence[dict[str, Any]]) -> Tokens:
+        """Cut every row into windows; a window is a sample."""
+        questions = shorten(
+            self.tokenizer, [row["question"] for row in rows], max_length=int(self.max_length * QUESTION_SHARE)
+        )
+        encoded = self.tokenizer(
+            questions,
+            [row["context"] for row in rows],
+            truncation="only_second",
+            max_length=self.max_length,
+            stride=self._stride(questions),
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            split_special_tokens=True,
+            padding=False,
+        )
+        padding = padding_of(self.tokenizer)
+        columns = {name: list(encoded[name]) for name in padding if name in encoded}
+        windows = [
+            self._window(rows[question], question, encoded=encoded, number=number)
+            for number, question in enumerate(encoded["overflow_to_sample_mapping"])
+        ]
+        targets = [_target(rows[window.question]["answers"], window.spans) for window in windows]
+        return Tokens(
+            columns=columns,
+            padding={name: padding[name] for name in columns},
+            targets=np.array(targets, dtype=np.int64),
+            lengths=np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64),
+            weights=np.ones(len(windows), dtype=np.int64),
+            facts=windows,
+        )
+
+    def _stride(self, questions: Sequence[str]) -> int:
+        """Overlap windows by a part of what is left for the context beside the longest question."""
+        longest = max(len(ids) for ids in self.tokenizer(list(questions), add_special_tokens=False)["input_ids"])
+        n_special = self.tokenizer.num_special_tokens_to_add(pair=True)
+        room = self.max_length - longest - n_special
+        return max(0, min(int(self.max_length * STRIDE_SHARE), room - 1))
+
+    def _window(self, row: dict[str, Any], question: int, *, encoded: Any, number: int) -> Window:
+        parts = encoded.sequence_ids(number)
+        offsets = encoded["offset_mapping"][number]
+        spans = [tuple(span) if part == 1 else NO_SPAN for part, span in zip(parts, offsets, strict=True)]
+        return Window(question, row["context"], spans, references_of(row))
+
+    def loss(self, model: nn.Module, inputs: dict[str, Tensor], *, targets: Tensor) -> Tensor:
+        """Sum over windows the mean cross-entropy of begin and end."""
+        return _losses(model(**inputs), targets).sum()
+
+    def answer(
+        self, model: nn.Module, tokens: Tokens, *, rows: NDArray[np.int64], device: torch.device
+    ) -> Sequence[SpanAnswer]:
+        """Give the best span of each window."""
+        inputs, targets = collate(tokens, rows, device=device)
+        output = model(**inputs)
+        losses = _losses(output, targets)
+        starts, ends = output.start_logits.float(), output.end_logits.float()  # (n_batch, length)
+        inside = torch.zeros_like(starts, dtype=torch.bool)
+        for place, row in enumerate(rows):
+            spans = tokens.facts[row].spans
+            inside[place, : len(spans)] = torch.tensor([end > start for start, end in spans])
+        totals = starts[:, :, None] + ends[:, None, :]  # (n_batch, length, length)
+        allowed = torch.ones_like(totals, dtype=torch.bool).triu().tril(self.longest_answer - 1)
+        allowed &= inside[:, :, None] & inside[:, None, :]
+        best, places = totals.masked_fill(~allowed, -torch.inf).flatten(1).max(dim=1)
+        length = starts.shape[1]
+        return [
+            SpanAnswer(place // length, place % length, score, none, loss)
+            for place, score, none, loss in zip(
+                places.tolist(), best.tolist(), totals[:, 0, 0].tolist(), losses.tolist(), strict=True
+            )
+        ]
+
+    def score(self, tokens: Tokens, answers: Sequence[Any]) -> Scores:
+        """Take the best span of each question's windows and score it."""
+        best: dict[int, tuple[float, str]] = {}
+        references: dict[int, Sequence[Reference]] = {}
+        for window, answer in zip(tokens.facts, answers, strict=True):
+            references[window.question] = window.references
+            abstains = self.may_abstain and answer.none_score >= answer.score
+            text = "" if abstains else _text(window, answer)
+            # A window without the answer abstains; it must not outdo one that has found it.
+            score = answer.score - (answer.none_score if self.may_abstain else 0.0)
+            if window.question not in best or score > best[window.question][0]:
+                best[window.question] = (score, text)
+        order = sorted(best)
+        exact, f1 = mean_scores(self.metric, [best[q][1] for q in order], references=[references[q] for q in order])
+        return Scores(f1=f1, exact_match=exact, loss=float(np.mean([answer.loss for answer in answers])))
+
+
+def build_extraction(setting: Setting) -> Extraction:
+    """Prepare extractive question answering."""
+    answers = [answer["text"] for row in setting.train_rows for answer in row["answers"]]
+    encoded = setting.tokenizer(answers, add_special_tokens=False)["input_ids"] if answers else []
+    setting.tokenizer.padding_side = "right"
+    setting.config.num_labels = 2  # begin and end; the weights may come from a classifier of more
+    return Extraction(
+        tokenizer=setting.tokenizer,
+        max_length=setting.max_length,
+        longest_answer=max(map(len, encoded), default=1) + 1,  # a word inside a text may take a token more
+        may_abstain=any(not row["answers"] for row in setting.train_rows),
+        metric=setting.task.metric,
+    )
+
+
+def _target(answers: Sequence[dict[str, Any]], spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Find the first and last token of the first answer that lies in the window as a whole."""
+    for answer in answers:
+        start, end = answer["answer_start"], answer["answer_start"] + len(answer["text"])
+        covered = [number for number, span in enumerate(spans) if span[1] > start and span[0] < end and span != NO_SPAN]
+        if covered and spans[covered[0]][0] <= start and spans[covered[-1]][1] >= end:
+            return covered[0], covered[-1]
+    return NO_SPAN
+
+
+def _losses(output: Any, targets: Tensor) -> Tensor:
+    """Compute each window's loss, (n_batch,)."""
+    starts = cross_entropy(output.start_logits.float(), targets[:, 0], reduction="none")
+    ends = cross_entropy(output.end_logits.float(), targets[:, 1], reduction="none")
+    return (starts + ends) / 2
+
+
+def _text(window: Window, answer: SpanAnswer) -> str:
+    return window.context[window.spans[answer.start][0] : window.spans[answer.end][1]].strip()
