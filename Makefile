@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/installed
 
 PYTEST := $(BIN)/python -m pytest
 # What needs a Slurm controller or Apptainer is started by name: pytest -m slurm tests/slurm.
-HERE := -m "not slurm and not container"
+HERE := -m "not slurm and not container and not families"
 
 # Tests and the demo never ask the model hub for anything; waiting OpenMP threads leave a shared core alone.
 export HF_HUB_OFFLINE := 1
@@ -21,8 +21,8 @@ export HF_DATASETS_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env image image-check test-container check format test test-store test-train test-main test-slurm demo bench bench-cli bench-driver \
-  bench-container bench-estimates lock clean
+.PHONY: help env image image-check test-container check format test test-store test-train test-families test-main test-slurm demo bench bench-cli bench-driver \
+  bench-container bench-estimates bench-tasks lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -62,6 +62,9 @@ test-store: env  ## the store, its files and its merges
 
 test-train: env  ## training and measuring, on real small models
 	$(PYTEST) $(HERE) tests/train
+
+test-families: env  ## every architecture with every method; writes its table to build/families.md
+	$(PYTEST) -m families tests/train
 
 test-main: env  ## the rest: everything that is neither in test-store nor in test-train
 	$(PYTEST) $(HERE) --ignore=tests/checks --ignore=tests/store --ignore=tests/train tests
@@ -126,6 +129,9 @@ bench-no-hang: env  ## every way a job can end, with Slurm commands that take 60
 
 bench-slurm: env  ## what a generation of 200 trials costs beside a bare array of 200
 	$(BIN)/python benchmarks/slurm_overhead.py
+
+bench-tasks: env  ## MiniLM on real tasks, full and with LoRA, above answers that know nothing
+	$(BIN)/python benchmarks/real_tasks.py
 
 lock:  ## resolve lock/*.in anew; lock/README.md says what pip must find
 	$(PYTHON) -m venv $(VENV)-lock

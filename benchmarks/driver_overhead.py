@@ -24,7 +24,8 @@ LIMIT_MS = 20.0
 TEXT = (
     SEARCH.replace("population = 4", f"population = {N_TRIALS}")
     .replace("generations = 3", "generations = 1")
-    .replace('models = ["minilm-l1", "minilm-l2", "minilm-l3", "minilm-l6"]', 'methods = ["full", "lora", "head"]')
+    .replace('models = ["minilm-l1", "minilm-l2", "minilm-l3", "minilm-l6"]\n', "")
+    .replace('methods = ["full", "partial", "lora", "head"]', 'methods = ["full", "lora", "head"]')
 )
 
 

@@ -25,6 +25,7 @@ name = "made-up"
 path = "rows.jsonl"
 [space]
 models = ["minilm-l1", "minilm-l2", "minilm-l3", "minilm-l6"]
+methods = ["full", "partial", "lora", "head"]
 [search]
 objectives = ["f1"]
 population = 4

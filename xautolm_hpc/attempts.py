@@ -2,14 +2,14 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xautolm_hpc.clock import utc_text
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.history import Attempt, Trial
-from xautolm_hpc.jobdir import COMMAND, MEMBERS, PIPELINE, READY, TASK, Command, TrialInput
+from xautolm_hpc.jobdir import COMMAND, MEMBERS, PIPELINE, READY, TASK, WEIGHTS, Command, TrialInput
 from xautolm_hpc.launcher import Resources
 from xautolm_hpc.records import INFRASTRUCTURE_KINDS, Experience, Outcome, Provenance, System, Task, to_json
 
@@ -184,10 +184,14 @@ def objectives_of(trial: Trial, names: Sequence[str]) -> dict[str, float] | None
     return known if len(known) == len(values) else None
 
 
-def tidy(generation_dir: Path) -> None:
+def tidy(generation_dir: Path, kept: Collection[Path] = ()) -> None:
     """Remove what nobody needs once a generation is committed: the launcher's files, checkpoints, empty logs.
 
     A job's last file can come a moment after its outcome, so a run is tidied once more when it ends.
+
+    Args:
+        generation_dir: Folder of the generation.
+        kept: Attempt folders whose weights stay.
     """
     for path in generation_dir.glob("submission-*/*"):
         if path.name != MEMBERS:
@@ -195,7 +199,8 @@ def tidy(generation_dir: Path) -> None:
     for attempt_dir in generation_dir.glob("trial-*/attempt-*"):
         shutil.rmtree(attempt_dir / "checkpoint", ignore_errors=True)
         for path in attempt_dir.iterdir():
-            if path.name in (TASK, READY) or path.name.startswith(("heartbeat-", f"{READY}-")) or _is_empty(path):
+            is_spare = path.name in (TASK, READY) or (path.name == WEIGHTS and attempt_dir not in kept)
+            if is_spare or path.name.startswith(("heartbeat-", f"{READY}-")) or _is_empty(path):
                 path.unlink(missing_ok=True)
 
 

@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (
         _add_run, _add_evaluate, _add_plan, _add_status, _add_logs, _add_cancel, _add_report, _add_priors,
-        _add_models, add_store, _add_doctor,
+        _add_models, add_store, _add_doctor, _add_export,
     ):  # fmt: skip
         add(verbs.add_parser)
     _add_prefetch(verbs.add_parser)
@@ -139,6 +139,14 @@ def _add_report(add_parser: AddParser) -> None:
 def _add_priors(add_parser: AddParser) -> None:
     parser = _run_verb(add_parser, "priors", text="show the prior a run began with, and which experiences moved it")
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_export(add_parser: AddParser) -> None:
+    parser = _run_verb(add_parser, "export-model", text="write a trial's trained model as a folder transformers loads")
+    parser.set_defaults(module="export_model")
+    parser.add_argument("trial", type=int, help="number of the trial; those of the Pareto set can be exported")
+    parser.add_argument("--to", required=True, metavar="DIR", help="folder to write; must be new or empty")
+    parser.add_argument("--python", help="Python with torch and transformers (default: that of the run's worker)")
 
 
 def _add_models(add_parser: AddParser) -> None:

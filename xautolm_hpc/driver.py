@@ -17,6 +17,7 @@ from xautolm_hpc.distribution import Distribution
 from xautolm_hpc.driver_setup import Setup
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError, InterruptedSearchError
+from xautolm_hpc.final import chosen_trials, test_metrics, untested, write_final
 from xautolm_hpc.history import Trial
 from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, End, ProfileResult, find_end
 from xautolm_hpc.jobs import Ended, Jobs, Pace
@@ -95,6 +96,7 @@ class Search:
         self.constraints = self._build_constraints()
         finish = self._run_generations()
         self._take_late_outcomes()
+        self._test_chosen()
         return self._report(finish)
 
     # profile
@@ -241,7 +243,7 @@ class Search:
         self.store.append(experiences)
         self._mark_committed_suspects()
         self.journal.record("commit", generation=self.generation, n=len(experiences))
-        tidy(self.setup.run_dir.generation_dir(self.generation))
+        self._tidy()
         self._write_report(UNFINISHED)
         self.setup.watcher.say(f"generation {self.generation}: {len(experiences)} experiences in `{self.store.path}`")
 
@@ -285,14 +287,38 @@ class Search:
                 self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome")
                 self.setup.watcher.say(f"trial {trial.number}: its outcome arrived late and was taken in")
 
+    # final step
+
+    def _chosen(self) -> list[Trial]:
+        return chosen_trials(list(self.history.trials.values()), self.setup.search.search.objectives)
+
+    def _test_chosen(self) -> None:
+        """Evaluate the trials that no other beats on ``test``, in one job; one that fails is told, not repeated."""
+        members = untested(self._chosen())
+        if not members or self.setup.n_interrupts():
+            return
+        self._enter("test")
+        folder = self.setup.run_dir.path / "final"
+        number = next(n for n in count() if find_end(folder / f"attempt-{n}") is None)
+        path, template = folder / f"attempt-{number}", self.setup.template(self.profile)
+        command = self.setup.command("xautolm_hpc.train", "final")
+        write_final(path, members, command=command, trial_input=template.trial_input)
+        outcome = self.jobs.run_single(path, self.setup.resources(), name=f"final-{number}").outcome
+        if outcome.status != "succeeded":
+            self.setup.watcher.say(f"the evaluation on test failed with {outcome.kind}; see `{path}/stderr`")
+
+    def _tidy(self) -> None:
+        kept = {trial.last.path for trial in self._chosen()}
+        for generation in self.history.committed:
+            tidy(self.setup.run_dir.generation_dir(generation), kept)
+
     # report
 
     def _report(self, finish: str) -> RunFacts:
         """Write the last report and tidy the whole run up."""
         self._enter("report")
         facts = self._write_report(finish)
-        for generation in self.history.committed:
-            tidy(self.setup.run_dir.generation_dir(generation))
+        self._tidy()
         self._enter("done")
         return facts
 
@@ -309,6 +335,7 @@ class Search:
             prior=read_json(self.setup.run_dir.prior_path),
             spent=self.journal.spent(),
             finish=finish,
+            tests=test_metrics(list(self.history.trials.values())),
         )
         report.write_report(facts, self.setup.run_dir.report_dir)
         return facts

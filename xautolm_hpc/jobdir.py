@@ -26,9 +26,9 @@ from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.image import Container
 from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json
 
-COMMAND, TASK, PIPELINE = "command.json", "task.json", "pipeline.json"
-PROFILE, PROFILE_RESULT = "profile.json", "profile-result.json"
-OUTCOME, VERDICT, MEMBERS = "outcome.json", "verdict.json", "members.json"
+COMMAND, TASK, PIPELINE, WEIGHTS = "command.json", "task.json", "pipeline.json", "weights.safetensors"
+PROFILE, PROFILE_RESULT, EXPORT = "profile.json", "profile-result.json", "export.json"
+OUTCOME, VERDICT, MEMBERS, TEST = "outcome.json", "verdict.json", "members.json", "test.json"
 READY = "ready"
 """Empty file by which a worker says that signals reach it now; on other nodes than the first ``ready-<node>``."""
 

@@ -84,7 +84,7 @@ class RunView:
 
     Attributes:
         name: Name of the run.
-        phase: ``profile``, ``priors``, ``generation``, ``commit``, ``report`` or ``done``.
+        phase: ``profile``, ``priors``, ``generation``, ``commit``, ``test``, ``report`` or ``done``.
         generation: Present generation, from 0.
         n_generations: Generations planned, or ``None`` when another budget ends the search.
         trials: The present generation's trials, by number.
@@ -134,6 +134,7 @@ class RunFacts:
         prior: Content of ``priors.json``.
         spent: Cost.
         finish: Why the search ended, in words.
+        tests: Trial number -> metric -> value on ``test``, of the trials that were evaluated there.
     """
 
     name: str
@@ -146,6 +147,7 @@ class RunFacts:
     prior: Mapping[str, Any]
     spent: Spent
     finish: str
+    tests: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     def last_attempts(self) -> tuple[Experience, ...]:
         """List the last attempt of every trial: what each trial came to."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
 from tests.train.attempts import command, read_end, write_attempt, write_split
@@ -25,6 +25,7 @@ NAMES = ("ada", "bob", "cleo", "dan", "eva", "finn", "gus", "hana")
 PLACES = ("Oslo", "Rome", "Lima", "Bonn", "Cairo", "Delhi", "Quito", "Seoul")
 SPECIAL = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
 WORDS = (*NAMES, *PLACES, "Context", "Question", "Answer", ":", "?", ".", "lives", "in", "where", "does", "live")
+N_PIECES = 400
 CAN_MEMORISE = 0.99
 
 
@@ -62,8 +63,15 @@ def write_model(folder: Path, architecture: str) -> Model:
     family = FAMILY[architecture]
     auto = {"encoder": AutoModel, "decoder": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}[family]
     config = CONFIGS[architecture].from_dict(CONFIGS[architecture].to_dict())
-    auto.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
-    write_tokenizer(folder, family)
+    if architecture == "qwen2":
+        config.vocab_size = N_PIECES
+    model = auto.from_config(config)  # type: ignore[no-untyped-call]
+    if family == "decoder" and not config.tie_word_embeddings:
+        # A frozen head of small weights cannot be sure of any token; a pretrained one can.
+        with torch.no_grad():
+            model.get_output_embeddings().weight.mul_(8)
+    model.save_pretrained(folder)
+    write_tokenizer(folder, family, in_pieces=architecture == "qwen2")
     return Model(
         id=architecture,
         family=family,
@@ -77,11 +85,15 @@ def write_model(folder: Path, architecture: str) -> Model:
     )
 
 
-def write_tokenizer(folder: Path, family: str) -> None:
-    """Save a tokeniser of whole words; decoders begin and pad as Llama does, encoders end texts as BERT does."""
-    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace()])
+def write_tokenizer(folder: Path, family: str, *, in_pieces: bool = False) -> None:
+    """Save a tokeniser; decoders begin and pad as Llama does, encoders end texts as BERT does.
+
+    Args:
+        folder: Folder of the model.
+        family: Family of the model.
+        in_pieces: Whether words are put together of pieces, which is what Qwen2's class expects of its files.
+    """
+    backend = _piece_tokenizer() if in_pieces else _word_tokenizer()
     ends = [("[BOS]", 2), ("[EOS]", 3)]
     if family == "decoder":
         backend.post_processor = processors.TemplateProcessing("[BOS] $A", "[BOS] $A $B", ends[:1])
@@ -95,6 +107,21 @@ def write_tokenizer(folder: Path, family: str) -> None:
         model_max_length=38,
         **({} if family == "decoder" else {"pad_token": "[PAD]", "cls_token": "[BOS]", "sep_token": "[EOS]"}),
     ).save_pretrained(folder)
+
+
+def _word_tokenizer() -> Tokenizer:
+    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    return backend
+
+
+def _piece_tokenizer() -> Tokenizer:
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=N_PIECES, special_tokens=[*SPECIAL], show_progress=False)
+    backend.train_from_iterator([f" {word}" for word in WORDS] * 9 + [*WORDS], trainer)
+    return backend
 
 
 def describe_task(kind: str, **changes: Any) -> Task:

@@ -1,50 +1,26 @@
-"""Meta-features of question answering: sizes and lengths; and the score of having no answer."""
+"""What describes questions: their meta-features, their lengths, and the score of having no answer."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from xautolm_hpc.profile.features import TOKEN
-from xautolm_hpc.profile.questions import NO_START, Question
-
-FEATURES = (
-    "n_samples",
-    "n_contexts",
-    "mean_context_chars",
-    "std_context_chars",
-    "mean_question_chars",
-    "std_question_chars",
-    "mean_answer_chars",
-    "std_answer_chars",
-    "mean_n_answers",
-    "share_answered",
-    "share_in_context",
-)
+from xautolm_hpc.profile.features_pairs import describe_pairs, make_prompt
+from xautolm_hpc.profile.questions import Question
 
 
 def describe_questions(rows: Sequence[Question], *, n_threads: int) -> tuple[float | None, ...]:
-    """Compute the meta-features of questions.
+    """Compute the eleven meta-features of questions as prompts and of their first answers as targets.
 
     Args:
         rows: The rows, at least one.
         n_threads: Unused: nothing here takes long.
 
     Returns:
-        Values in the order of :data:`FEATURES`; lengths in characters (standard deviation with ddof 0), an
-        answer's is that of the first reference; ``None`` for answers where no question has one.
+        Values in the order of :data:`xautolm_hpc.profile.features_pairs.FEATURES`.
     """
-    answered = [row for row in rows if row.answers]
-    answers = [sum(map(len, row.answers[0].spans)) for row in answered]
-    return (
-        float(len(rows)),
-        float(len({row.context for row in rows})),
-        *_mean_and_std([len(row.context) for row in rows]),
-        *_mean_and_std([len(row.question) for row in rows]),
-        *_mean_and_std(answers),
-        float(np.mean([len(row.answers) for row in rows])),
-        len(answered) / len(rows),
-        float(np.mean([_is_extractive(row) for row in rows])),
-    )
+    pairs = [(make_prompt(row.context, row.question), _first_answer(row)) for row in rows]
+    return describe_pairs(pairs, cosine=None)
 
 
 def length_tokens(rows: Sequence[Question]) -> tuple[float, float, float]:
@@ -60,9 +36,5 @@ def empty_answer_f1(train: Sequence[Question], validation: Sequence[Question]) -
     return sum(not row.answers for row in validation) / len(validation)
 
 
-def _is_extractive(row: Question) -> bool:
-    return any(answer.start != NO_START or answer.spans[0] in row.context for answer in row.answers)
-
-
-def _mean_and_std(lengths: Sequence[int]) -> tuple[float | None, float | None]:
-    return (float(np.mean(lengths)), float(np.std(lengths))) if lengths else (None, None)
+def _first_answer(row: Question) -> str:
+    return "; ".join(row.answers[0].spans) if row.answers else ""

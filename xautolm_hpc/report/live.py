@@ -16,6 +16,7 @@ from xautolm_hpc.view import RunView, TrialView, Watcher
 PHASES = {
     "profile": "profile: measuring the task and the system",
     "priors": "priors: weighing past experiences",
+    "test": "test: evaluating the Pareto set",
     "report": "report: writing tables and figure",
     "done": "done",
 }

@@ -30,6 +30,7 @@ def report_sections(summary: Summary) -> list[Section]:
     sections = [
         _overview(summary),
         _front(summary),
+        _tests(summary),
         _hyperparameters(summary),
         _dominated(summary),
         _unranked(summary),
@@ -122,6 +123,18 @@ def _front(summary: Summary) -> Section:
     beaten = f"{counted(n_dominated, 'other trial')} {'is' if n_dominated == 1 else 'are'} dominated"
     line = f"No trial beats these in every objective; {beaten}."
     return Section(title=title, lines=(line,), table=_trial_table(summary, trials))
+
+
+def _tests(summary: Summary) -> Section | None:
+    """Show what the chosen trials scored on ``test``, which nothing before has seen."""
+    tests = summary["tests"]
+    names = list(dict.fromkeys(name for metrics in tests.values() for name in metrics))
+    rows = tuple(
+        (trial, *(f"{metrics[name]:.4f}" if name in metrics else "" for name in names))
+        for trial, metrics in tests.items()
+    )
+    table = Table(("trial", *names), rows, right=frozenset(names))
+    return Section(title="On test", lines=("The trials above, evaluated once.",), table=table) if rows else None
 
 
 def _hyperparameters(summary: Summary) -> Section | None:

@@ -58,6 +58,7 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
         "refusals": dict(sorted(facts.refusals.items(), key=lambda item: (-item[1], item[0]))),
         "spent": _spent(facts.spent, facts.experiences),
         "prior": summarise_prior(facts.prior),
+        "tests": {str(trial): dict(metrics) for trial, metrics in sorted(facts.tests.items())},
     }
 
 

@@ -10,14 +10,20 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xautolm_hpc.train.stop import StopFlag, block_stop_signals
 from xautolm_hpc.train.team import Seat, read_seat
+
+if TYPE_CHECKING:
+    from xautolm_hpc.train.worker import Job
 
 COMMANDS = {
     "trial ATTEMPT_DIR": "train one pipeline; reads command.json, task.json and pipeline.json, writes outcome.json",
     "lead N ATTEMPT_DIR": "the same with N processes on this node, and on every other node of the Slurm step",
     "batch GROUP_DIR": "train the trials of members.json, one after the other, each in a forked process",
+    "final STEP_DIR": "evaluate the trained pipelines of members.json on test; writes test.json beside each",
+    "export STEP_DIR": "write a trained pipeline as a folder that transformers loads; reads export.json",
     "embed FOLDER": "embed the texts of texts.json; writes vectors.npy",
     "test ATTEMPT_DIR": "test whether trials can run here; writes check.json",
 }
@@ -41,12 +47,29 @@ def main(arguments: Sequence[str]) -> int:
             return _lead(int(n), Path(path).resolve())
         case ["batch", path] if Path(path).is_dir():
             return _run_batch(Path(path).resolve())
+        case ["final" | "export" as step, path] if Path(path).is_dir():
+            return _run_step(step, Path(path).resolve())
         case ["embed", path] if Path(path).is_dir():
             return _run_embed(Path(path).resolve())
         case ["test", path] if Path(path).is_dir():
             return _run_test(Path(path).resolve())
     sys.stderr.write(_usage(arguments))
     return USAGE_EXIT_STATUS
+
+
+def _run_step(step: str, folder: Path) -> int:
+    """Do what follows a search with the pipelines it trained."""
+    stop = StopFlag()
+    stop.install()
+    _declare_ready(folder)
+    _prepare_environment()
+    if step == "export":
+        from xautolm_hpc.train.export import run_export
+
+        return run_export(folder, stop)
+    from xautolm_hpc.train.assess import run_final
+
+    return run_final(_job(folder, seat=Seat()), stop)
 
 
 def _run_embed(folder: Path) -> int:
@@ -152,11 +175,18 @@ def _prepare_environment() -> None:
 
 def _run_trial(attempt_dir: Path, *, seat: Seat, stop: StopFlag) -> int:
     """Import what a trial needs, only now, and run it with what the environment says."""
+    from xautolm_hpc.train.worker import run_trial
+
+    return run_trial(_job(attempt_dir, seat=seat), stop)
+
+
+def _job(attempt_dir: Path, *, seat: Seat) -> "Job":
+    """Collect what the environment says."""
     from xautolm_hpc.node import node_name
     from xautolm_hpc.redact import secrets_in
-    from xautolm_hpc.train.worker import Job, run_trial
+    from xautolm_hpc.train.worker import Job
 
-    job = Job(
+    return Job(
         attempt_dir=attempt_dir,
         restart=_restart(),
         seat=seat,
@@ -167,7 +197,6 @@ def _run_trial(attempt_dir: Path, *, seat: Seat, stop: StopFlag) -> int:
         host=node_name(),
         home=os.environ.get("HOME", ""),
     )
-    return run_trial(job, stop)
 
 
 if __name__ == "__main__":

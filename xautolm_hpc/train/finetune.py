@@ -5,6 +5,7 @@ Everything measured goes into the :class:`Progress` as it is measured, so that a
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from safetensors.torch import save_file
 from torch import nn
 
 from xautolm_hpc.execution import Execution
-from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
+from xautolm_hpc.jobdir import WEIGHTS, Command, TrialInput, TrialPlan
 from xautolm_hpc.node import peak_rss_bytes
 from xautolm_hpc.train import group
 from xautolm_hpc.train.anatomy import find_blocks
@@ -25,7 +27,7 @@ from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.failures import TrialError
 from xautolm_hpc.train.heartbeat import Pulse
 from xautolm_hpc.train.kinds import build_task, refuse_unsupported
-from xautolm_hpc.train.loop import Bench, LoopState, evaluate, train
+from xautolm_hpc.train.loop import Bench, LoopState, evaluate, train, trainable
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
 from xautolm_hpc.train.pretrained import find_source, load_config, load_model, load_tokenizer
@@ -81,7 +83,7 @@ def finetune(inputs: Inputs, progress: Progress, *, watch: Watch, pulse: Pulse, 
     recipe = parse_recipe(inputs.plan.pipeline.method, inputs.plan.pipeline.params)
     with progress.load:
         accelerator = start_torch(inputs, recipe)
-        bench = _set_up(inputs, recipe, accelerator=accelerator, progress=progress, watch=watch)
+        bench = set_up(inputs, recipe, accelerator=accelerator, progress=progress, watch=watch)
         load_checkpoint(inputs.attempt_dir / CHECKPOINT_DIR, bench)
         watch.agree = group.highest
 
@@ -98,6 +100,7 @@ def finetune(inputs: Inputs, progress: Progress, *, watch: Watch, pulse: Pulse, 
         pulse.enter("eval")
         with progress.eval:
             scores = evaluate(bench, "validation")
+        save_weights(inputs.attempt_dir / WEIGHTS, bench)
     except StopRequestedError:
         save()
         raise
@@ -138,6 +141,19 @@ def start_torch(inputs: Inputs, recipe: Recipe) -> Accelerator:
     return Accelerator(mixed_precision=_precision(recipe, has_gpu=has_gpu), cpu=not has_gpu, kwargs_handlers=handlers)
 
 
+def save_weights(path: Path, bench: Bench) -> None:
+    """Write the trained parameters, for the final step and for export; the rest are the base model's own.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    weights = trainable(bench.model)  # together: each process may hold a part
+    if bench.seat.is_first:
+        aside = path.with_name(f".{path.name}.tmp")
+        save_file(weights, aside)
+        aside.replace(path)
+
+
 def measure_gpu_memory(progress: Progress) -> None:
     """Note the highest memory allocated on all GPUs together; without a GPU it stays unknown."""
     if torch.cuda.is_available():
@@ -166,13 +182,33 @@ def _precision(recipe: Recipe, *, has_gpu: bool) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
-def _set_up(inputs: Inputs, recipe: Recipe, *, accelerator: Accelerator, progress: Progress, watch: Watch) -> Bench:
-    """Load data and model and put all that training needs on the device."""
+def set_up(
+    inputs: Inputs,
+    recipe: Recipe,
+    *,
+    accelerator: Accelerator,
+    progress: Progress,
+    watch: Watch,
+    splits: Sequence[str] = SPLITS,
+) -> Bench:
+    """Load data and model and put all that training needs on the device.
+
+    Args:
+        inputs: The trial.
+        recipe: Its hyperparameters.
+        accelerator: Device and precision.
+        progress: Told of the steps to come.
+        watch: Ends the trial between steps.
+        splits: Splits to read; ``train`` is one of them.
+
+    Raises:
+        TrialError: The trial cannot run so, or something it needs is not there.
+    """
     plan = inputs.plan
     source = find_source(plan.model, plan.hf_home)
     tokenizer = load_tokenizer(source, plan.model)
     config = load_config(source, plan.model, dropout_rate=recipe.dropout_rate, tokenizer=tokenizer)
-    rows = {name: _read(inputs.trial, name) for name in SPLITS}
+    rows = {name: _read(inputs.trial, name) for name in splits}
     rows["train"] = take_share(rows["train"], recipe.train_share)
     task = build_task(
         Setting(
@@ -186,7 +222,7 @@ def _set_up(inputs: Inputs, recipe: Recipe, *, accelerator: Accelerator, progres
             train_rows=rows["train"],
         )
     )
-    tokens = {name: task.tokenise(rows[name]) for name in SPLITS}
+    tokens = {name: task.tokenise(rows[name]) for name in splits}
     deterministic = inputs.command.deterministic
     loaded = load_model(source, plan.model, auto_class=task.auto_class, config=config, deterministic=deterministic)
     if plan.execution.gradient_checkpointing:

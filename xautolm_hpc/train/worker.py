@@ -114,7 +114,7 @@ def run_trial(job: Job, stop: StopFlag) -> int:
             if not job.seat.is_first:
                 return 0
             outcome = _measured("succeeded", progress, energy=energy, job=job)
-    create_json(job.attempt_dir / OUTCOME, to_json(_end(job, outcome, started_at=started_at)))
+    create_json(job.attempt_dir / OUTCOME, to_json(end_of(job, outcome, started_at=started_at)))
     return 1 if outcome.status == "failed" and job.seat.n_ranks > 1 else 0
 
 
@@ -234,7 +234,7 @@ def _thrown_away_s(job: Job, progress: Progress) -> float:
     return max(0.0, done_s - progress.train.before_s)
 
 
-def _end(job: Job, outcome: Outcome, *, started_at: float) -> End:
+def end_of(job: Job, outcome: Outcome, *, started_at: float) -> End:
     """Wrap an outcome in what is known of the node and the software."""
     return End(
         outcome=outcome,

@@ -1,0 +1,99 @@
+"""``export-model``: a trial's trained pipeline as a folder that transformers loads."""
+
+import argparse
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from xautolm_hpc.commands.status import profile_of
+from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.errors import InputError, LaunchError
+from xautolm_hpc.jobdir import (
+    COMMAND,
+    EXPORT,
+    PROFILE_RESULT,
+    TASK,
+    TEST,
+    WEIGHTS,
+    Command,
+    ProfileResult,
+    RunDir,
+    TrialInput,
+    find_end,
+    find_run,
+)
+from xautolm_hpc.records import Outcome, from_json, to_json
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the folder with the run's own worker, on this machine.
+
+    Raises:
+        InputError: The folder is there already, the trial's weights were not kept, or the worker lives in an image.
+        LaunchError: The worker failed.
+    """
+    run_dir = find_run(arguments.run_name, arguments.runs_dir)
+    target = Path(arguments.to).resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"--to {arguments.to}: `{target}` exists already and is not empty; give a new folder")
+    trial_dir = _trial_dir(run_dir, arguments.trial)
+    command = from_json(Command, read_json(trial_dir / COMMAND), where=COMMAND)
+    python = arguments.python or command.argv[0]
+    if arguments.python is None and profile_of(run_dir).container is not None:
+        raise InputError("the run's worker lives in an image; give a Python that has torch and transformers: --python")
+    with tempfile.TemporaryDirectory(dir=run_dir.path, prefix=".export-") as folder:
+        step_dir, written = Path(folder), Path(folder) / "model"
+        write_json(step_dir / COMMAND, to_json(command))
+        write_json(step_dir / TASK, to_json(_trial_input(run_dir)))
+        facts = _facts(run_dir, trial_dir, trial=arguments.trial)
+        write_json(step_dir / EXPORT, {"trial": str(trial_dir), "to": str(written), "facts": facts})
+        done = subprocess.run(
+            [python, "-m", "xautolm_hpc.train", "export", str(step_dir)],
+            env={**arguments.environ, **command.environment},
+            check=False,
+        )
+        if done.returncode:
+            raise LaunchError(f"the export of trial {arguments.trial} failed with status {done.returncode}; see above")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(written, target, dirs_exist_ok=True)
+    print(f"`{target}` holds trial {arguments.trial}: weights, tokeniser and model card (README.md)")
+    return 0
+
+
+def _trial_dir(run_dir: RunDir, trial: int) -> Path:
+    """Find the attempt folder of a trial whose weights were kept."""
+    kept = {
+        int(path.parts[-3].removeprefix("trial-")): path.parent
+        for path in sorted(run_dir.path.glob(f"gen-*/trial-*/attempt-*/{WEIGHTS}"))
+    }
+    if trial not in kept:
+        listed = ", ".join(map(str, sorted(kept))) or "none"
+        raise InputError(
+            f"trial {trial} of `{run_dir.path}` has no weights; those of the Pareto set are kept: {listed}"
+        )
+    return kept[trial]
+
+
+def _trial_input(run_dir: RunDir) -> TrialInput:
+    """Read task and split of a run from its profile job."""
+    paths = sorted(run_dir.path.glob(f"profile/attempt-*/{PROFILE_RESULT}"))
+    if not paths:
+        raise InputError(f"run `{run_dir.path}` was not profiled")
+    result = from_json(ProfileResult, read_json(paths[-1]), where=str(paths[-1]))
+    return TrialInput(task=result.task, data_dir=str(run_dir.data_dir), sha256=result.sha256)
+
+
+def _facts(run_dir: RunDir, trial_dir: Path, *, trial: int) -> dict[str, Any]:
+    """Collect what the model card says beside the pipeline and the task."""
+    end = find_end(trial_dir)
+    outcome = end.outcome if end else Outcome(status="failed")
+    return {
+        "run": run_dir.path.name,
+        "trial": trial,
+        "metrics": dict(outcome.metrics),
+        "test": read_json(trial_dir / TEST) if (trial_dir / TEST).exists() else None,
+        "time_s": outcome.evaluation_time_s,
+        "energy_j": outcome.gpu_energy_j,
+    }

@@ -1,0 +1,87 @@
+"""The final step: chosen pipelines, trained already, are evaluated once on ``test``.
+
+One job does them all, so that libraries are loaded once. Their weights lie in their own attempt folders.
+"""
+
+import time
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from xautolm_hpc.durable import create_json, read_json
+from xautolm_hpc.jobdir import (
+    COMMAND,
+    MEMBERS,
+    OUTCOME,
+    PIPELINE,
+    TASK,
+    TEST,
+    WEIGHTS,
+    Command,
+    TrialInput,
+    TrialPlan,
+    read_members,
+)
+from xautolm_hpc.records import Outcome, from_json, to_json
+from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.finetune import Inputs, set_up, start_torch
+from xautolm_hpc.train.loop import Bench, evaluate, load_trainable
+from xautolm_hpc.train.recipe import parse_recipe
+from xautolm_hpc.train.stop import StopFlag
+from xautolm_hpc.train.watch import Progress, Watch
+from xautolm_hpc.train.worker import Job, end_of
+
+
+def run_final(job: Job, stop: StopFlag) -> int:
+    """Evaluate every member of a final step on ``test`` and write ``test.json`` into its folder.
+
+    Args:
+        job: The final step's own folder, with ``task.json``, ``command.json`` and ``members.json``.
+        stop: Set by a signal.
+
+    Returns:
+        0 once everything is written; a member that was tested before is left alone.
+
+    Raises:
+        TrialError: Data or a model is missing.
+        OSError: A result could not be written.
+    """
+    started_at = time.time()
+    command = from_json(Command, read_json(job.attempt_dir / COMMAND), where=COMMAND)
+    trial = from_json(TrialInput, read_json(job.attempt_dir / TASK), where=TASK)
+    for member in read_members(job.attempt_dir / MEMBERS):
+        if not (member / TEST).exists():
+            bench = trained_bench(member, command=command, trial=trial, stop=stop)
+            scores = evaluate(bench, "test")
+            metrics = {name: value for name, value in scores.as_metrics().items() if name != "validation_loss"}
+            create_json(member / TEST, {**metrics, "loss": scores.loss})
+    outcome = Outcome(status="succeeded")
+    if not (job.attempt_dir / OUTCOME).exists():
+        create_json(job.attempt_dir / OUTCOME, to_json(end_of(job, outcome, started_at=started_at)))
+    return 0
+
+
+def trained_bench(attempt_dir: Path, *, command: Command, trial: TrialInput, stop: StopFlag) -> Bench:
+    """Set a trained pipeline up again, with its best weights and the rows of ``test``.
+
+    Args:
+        attempt_dir: Its attempt folder, with pipeline and weights.
+        command: Limits and threads.
+        trial: Task and data.
+        stop: Set by a signal.
+
+    Raises:
+        TrialError: Its weights, or the files of its model, are not there, kind ``data_unavailable``.
+    """
+    plan = from_json(TrialPlan, read_json(attempt_dir / PIPELINE), where=PIPELINE)
+    weights = attempt_dir / WEIGHTS
+    if not weights.exists():
+        raise TrialError("data_unavailable", f"`{weights}` is missing: its trial's weights were not kept")
+    recipe = parse_recipe(plan.pipeline.method, plan.pipeline.params)
+    inputs = Inputs(attempt_dir=attempt_dir, command=command, trial=trial, plan=plan, expects_gpu=False)
+    progress = Progress()
+    watch = Watch(progress, stop, time_limit_s=command.time_limit_s)
+    accelerator = start_torch(inputs, recipe)
+    bench = set_up(inputs, recipe, accelerator=accelerator, progress=progress, watch=watch, splits=("train", "test"))
+    load_trainable(bench.model, load_file(weights))
+    return bench
