@@ -40,7 +40,8 @@ def test_a_search_stores_every_trial_exactly_once(tmp_path: Path) -> None:
 
 
 def test_failures_keep_kind_and_origin(tmp_path: Path) -> None:
-    search_in(tmp_path)
+    every_second_fails = partial(end_attempt, trial_end=partial(stub_end, one_oom_in=2))
+    search_in(tmp_path, launcher=FakeLauncher(every_second_fails))
 
     failed = [e.outcome for e in ExperienceStore(tmp_path / "store").read() if e.outcome.status == "failed"]
     assert failed

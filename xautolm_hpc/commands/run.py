@@ -80,21 +80,23 @@ def _check_site(inputs: Inputs, run_dir: RunDir, *, skips_job: bool, say: Callab
         ConfigError: The profile does not fit the cluster.
         LaunchError: The short job failed.
     """
-    runs_dir = run_dir.path.parent
+    runs_dir, key = run_dir.path.parent, doctor.job_check_key(inputs.profile)
+    is_new = not run_dir.run_path.exists()
+    sends_job = inputs.profile.launcher == "slurm" and not skips_job and not doctor.recall_job_check(runs_dir, key)
+    if not is_new and not sends_job:
+        return
     with doctor.runs_folder(runs_dir):
         site = doctor.Site.look(inputs, runs_dir)
-        if not run_dir.run_path.exists():
+        if is_new:
             failed = doctor.failures(doctor.examine(site, doctor.BEFORE_A_RUN))
             if failed:
                 raise ConfigError(_told(f"{inputs.search.profile or 'this machine'} cannot run this search", failed))
-        key = doctor.job_check_key(inputs.profile)
-        if skips_job or not site.is_slurm or doctor.recall_job_check(runs_dir, key):
-            return
-        say("once for this profile, a short job checks what a node sees (without it: --skip-job-check)")
-        failed = doctor.failures(doctor.check_job(site, say=say))
-        if failed:
-            raise LaunchError(_told("a node cannot run trials; nothing was submitted but this check", failed))
-        doctor.remember_job_check(runs_dir, key, now=SystemClock().now())
+        if sends_job:
+            say("once for this profile, a short job checks what a node sees (without it: --skip-job-check)")
+            failed = doctor.failures(doctor.check_job(site, say=say))
+            if failed:
+                raise LaunchError(_told("a node cannot run trials; nothing was submitted but this check", failed))
+            doctor.remember_job_check(runs_dir, key, now=SystemClock().now())
 
 
 def _told(head: str, failed: Sequence[Finding]) -> str:
