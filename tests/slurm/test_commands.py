@@ -59,7 +59,7 @@ def search(tmp_path: Path) -> Path:
 
 
 def jobs_of(cluster: DevCluster) -> list[str]:
-    """List every job the controller remembers, and how many it has numbered."""
+    """List every job the controller remembers; those that ended are forgotten after a while."""
     return cluster.run("squeue", "--noheader", "--states=all", "--format=%i").split()
 
 
@@ -75,7 +75,7 @@ def test_a_run_submits_the_scripts_and_draws_the_pipelines_of_its_plan(
     before = jobs_of(bare_cluster)
     status, planned, _ = command("plan", str(search), "--json")
     plan = json.loads(planned)
-    assert (status, jobs_of(bare_cluster), (tmp_path / "runs").exists()) == (0, before, False)
+    assert (status, set(jobs_of(bare_cluster)) - set(before), (tmp_path / "runs").exists()) == (0, set(), False)
     assert all(re.match(r"Job \d+ to start at", array["said"]) for array in plan["arrays"])
 
     assert command("run", str(search), "--quiet")[0] == 0
@@ -112,7 +112,7 @@ def test_a_profile_that_does_not_fit_is_refused_before_anything_is_submitted(
 
     assert status == 2
     assert re.search(said, complaint), complaint
-    assert jobs_of(bare_cluster) == before
+    assert set(jobs_of(bare_cluster)) <= set(before)
     assert not (search.parent / "runs").exists()
 
 
@@ -194,7 +194,7 @@ def test_a_full_disk_under_the_run_folder_is_found_out_before_a_search_begins(
 
     assert ended.returncode == 2, ended.stdout
     assert "free space: 0.0 GiB free. Remedy: make room, or give another folder with --runs-dir" in ended.stderr
-    assert jobs_of(bare_cluster) == before
+    assert set(jobs_of(bare_cluster)) <= set(before)
 
 
 def test_an_interpreter_that_nodes_do_not_see_is_found_out_by_one_short_job(
