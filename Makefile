@@ -96,6 +96,10 @@ bench-cli: env  ## how long the command takes to start
 bench-driver: env  ## what the driver costs beside the trials
 	$(BIN)/python benchmarks/driver_overhead.py
 
+.PHONY: bench-training
+bench-training: env  ## samples a second beside the peer's recipe and a plain Trainer
+	$(BIN)/python benchmarks/training.py --check
+
 bench-container: env  ## what the image costs a trial (as root on Debian)
 	$(BIN)/python benchmarks/container_overhead.py
 

@@ -310,3 +310,35 @@ def test_texts_are_cut_to_the_model_s_context(tmp_path: Path) -> None:
 
     assert (cut.status, asked.status) == ("succeeded", "succeeded")
     assert cut.curve[0][1] != asked.curve[0][1]
+
+
+def test_a_checkpoint_that_is_damaged_ends_the_attempt_so_that_it_is_tried_anew(tmp_path: Path) -> None:
+    for number, damage in enumerate([b"", b"no checkpoint", None]):
+        attempt_dir = write_attempt(tmp_path / str(number))
+        stop = StopFlag()
+        stop.requested = True
+        assert run_trial(_job(attempt_dir), stop) == 85
+        path = attempt_dir / "checkpoint" / "state.pt"
+        path.write_bytes(path.read_bytes()[:-2000] if damage is None else damage)
+
+        assert run_trial(_job(attempt_dir, restart=1), StopFlag()) == 0
+
+        outcome = read_end(attempt_dir).outcome
+        assert (outcome.kind, outcome.origin) == ("storage", "infrastructure"), outcome.message
+        assert outcome.message is not None
+        assert outcome.message.startswith("checkpoint `")
+        assert "cannot be read" in outcome.message
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_is_the_disk_s_fault(tmp_path: Path) -> None:
+    attempt_dir = write_attempt(tmp_path)
+    (attempt_dir / "checkpoint").mkdir()
+    (attempt_dir / "checkpoint" / ".state.pt.tmp").symlink_to("/dev/full")
+    stop = StopFlag()
+    stop.requested = True
+
+    assert run_trial(_job(attempt_dir), stop) == 0
+
+    outcome = read_end(attempt_dir).outcome
+    assert (outcome.kind, outcome.origin) == ("storage", "infrastructure"), outcome.message
+    assert not (attempt_dir / "checkpoint" / "state.pt").exists()

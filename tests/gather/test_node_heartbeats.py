@@ -1,0 +1,39 @@
+"""What a killed attempt of several nodes has used: every node's last heartbeat, progress of the first alone."""
+
+from pathlib import Path
+
+from xautolm_hpc.durable import write_json
+from xautolm_hpc.gather.evidence import read_evidence
+from xautolm_hpc.gather.verdict import verdict
+from xautolm_hpc.jobdir import Claim, Heartbeat, claim_path, heartbeat_path
+from xautolm_hpc.launcher import JobState
+from xautolm_hpc.records import to_json
+
+
+def _killed(folder: Path, *beats: tuple[int, int, Heartbeat]) -> Path:
+    """Leave what an attempt leaves that was killed: a claim for each restart, and heartbeats of its nodes."""
+    for restart, node, beat in beats:
+        claim = Claim(job_id="7", node="n1", restart=restart, pid=1, pid_started=1, boot_id="b", claimed_at=0.0)
+        write_json(claim_path(folder, restart), to_json(claim))
+        write_json(heartbeat_path(folder, restart, node=node), to_json(beat))
+    return folder
+
+
+def test_energy_of_all_nodes_and_restarts_is_added_up_and_time_counted_once(tmp_path: Path) -> None:
+    first = Heartbeat(at=5.0, phase="train", step=3, train_s=20.0, gpu_energy_j=100.0, cpu_energy_j=7.0)
+    other = Heartbeat(at=5.0, phase="load", gpu_energy_j=60.0, cpu_energy_j=3.0)
+    again = Heartbeat(at=9.0, phase="train", step=5, train_s=4.0, gpu_energy_j=10.0, cpu_energy_j=1.0)
+
+    attempt_dir = _killed(tmp_path, (0, 0, first), (0, 1, other), (1, 0, again))
+
+    outcome = verdict(read_evidence(attempt_dir, JobState(state="NODE_FAIL"), redact=str), now=10.0).outcome
+    assert (outcome.kind, outcome.train_s) == ("node_failure", 24.0)
+    assert (outcome.gpu_energy_j, outcome.cpu_energy_j) == (170.0, 11.0)
+
+
+def test_energy_no_heartbeat_tells_is_unknown(tmp_path: Path) -> None:
+    attempt_dir = _killed(tmp_path, (0, 0, Heartbeat(at=5.0, phase="train", train_s=20.0)))
+
+    outcome = verdict(read_evidence(attempt_dir, JobState(state="NODE_FAIL"), redact=str), now=10.0).outcome
+
+    assert (outcome.gpu_energy_j, outcome.cpu_energy_j, outcome.energy_source) == (None, None, "none")
