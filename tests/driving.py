@@ -101,13 +101,17 @@ def make_setup(
     run_dir = RunDir(folder / "runs" / search.name)
     run_dir.create()
     clock = FakeClock()
-    run_id, _ = open_run(run_dir, search.model_dump(mode="json"), source=folder / "search.toml", clock=clock)
+    settings = search.model_dump(mode="json")
+    run_id, changes = open_run(
+        run_dir, settings, source=folder / "search.toml", clock=clock, lease_stale_s=lease_stale_s
+    )
     return Setup(
         search=search,
         profile=ClusterProfile.model_validate({"patience": {"lease_stale_s": lease_stale_s}}),
         space=search.build_space(),
         run_dir=run_dir,
         run_id=run_id,
+        changes=tuple(changes),
         launcher=launcher or FakeLauncher(end_attempt),
         clock=clock,
         watcher=Notes(),

@@ -203,6 +203,9 @@ def test_a_larger_budget_goes_on_where_the_search_ended(tmp_path: Path) -> None:
     search_in(tmp_path, text=SEARCH.replace("generations = 3", "generations = 4"))
 
     assert projection(tmp_path) == projection(tmp_path / "whole")
+    changes = [line["settings"] for line in ledger_of(tmp_path) if line["event"] == "changed"]
+    assert changes == [["budget.generations: 3 -> 4"]]
+    assert read_json(tmp_path / "runs" / "fake" / "run.json")["search"]["budget"]["generations"] == 4
 
 
 def test_the_report_is_written_with_the_run(tmp_path: Path) -> None:

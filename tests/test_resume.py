@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from tests.nouns import end, failed
 from xautolm_hpc import __version__
-from xautolm_hpc.durable import read_json
+from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import RunFolderError
 from xautolm_hpc.jobdir import RunDir
-from xautolm_hpc.resume import changed_keys, may_change, open_run
+from xautolm_hpc.lease import Lease
+from xautolm_hpc.ledger import Ledger
+from xautolm_hpc.records import to_json
+from xautolm_hpc.resume import began_at, changed_keys, keep_changes, may_change, open_run
 
 SEARCH: dict[str, Any] = {
     "name": "one",
@@ -43,7 +47,12 @@ def begin(folder: Path, search: dict[str, Any] = SEARCH, *, text: str = "name = 
     source.write_text(text)
     run_dir = RunDir(folder / "run")
     run_dir.create()
-    return open_run(run_dir, search, source=source, clock=StillClock())
+    return open_run(run_dir, search, source=source, clock=StillClock(), lease_stale_s=60.0)
+
+
+def draw_a_trial(folder: Path) -> None:
+    """Let the run's ledger say that its search is under way."""
+    Ledger(folder / "run" / "ledger.jsonl", 1).append("drawn", 0.0, generation=0, plans=[])
 
 
 def test_a_new_run_keeps_its_settings_and_the_file_as_written(tmp_path: Path) -> None:
@@ -108,6 +117,7 @@ def test_any_other_change_is_refused_with_key_and_both_values(
     tmp_path: Path, search: dict[str, Any], change: str
 ) -> None:
     begin(tmp_path)
+    draw_a_trial(tmp_path)
     message = (
         f"run folder `{tmp_path / 'run'}` holds a search with {change}. Put it back, or begin a new search with: "
         "run --fork NEWNAME. May change while a search is under way: budget, profile, trial.max_attempts"
@@ -117,6 +127,54 @@ def test_any_other_change_is_refused_with_key_and_both_values(
         begin(tmp_path, search)
 
     assert read_json(tmp_path / "run" / "run.json")["search"] == SEARCH
+
+
+@pytest.mark.parametrize("ended", ["outcome.json", "verdict.json"])
+def test_a_run_that_came_to_no_trial_begins_anew_with_the_mended_file(tmp_path: Path, ended: str) -> None:
+    run_id, _ = begin(tmp_path)
+    profile_dir = tmp_path / "run" / "profile" / "attempt-0"
+    profile_dir.mkdir(parents=True)
+    write_json(profile_dir / ended, to_json(end(failed("error"))))
+    (tmp_path / "run" / "data").mkdir()
+    Ledger(tmp_path / "run" / "ledger.jsonl", 1).append("intent", 0.0, name="xa-profile-0", generation=-1, attempts=[])
+
+    new_id, changes = begin(tmp_path, changed("search", population=30), text="mended")
+
+    assert new_id != run_id
+    assert changes == []
+    assert read_json(tmp_path / "run" / "run.json")["search"]["search"]["population"] == 30
+    left = sorted(path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith("lease-"))
+    assert left == ["profile", "run.json", "search.toml"]
+    assert (tmp_path / "run" / "search.toml").read_text() == "mended"
+
+
+def test_a_run_whose_profile_job_may_still_run_does_not_begin_anew(tmp_path: Path) -> None:
+    begin(tmp_path)
+    (tmp_path / "run" / "profile" / "attempt-0").mkdir(parents=True)
+
+    with pytest.raises(RunFolderError, match=r"search\.population = 20; the search file now says 30"):
+        begin(tmp_path, changed("search", population=30))
+
+
+def test_a_run_in_the_hands_of_another_driver_does_not_begin_anew(tmp_path: Path) -> None:
+    begin(tmp_path)
+    lease = Lease.acquire(tmp_path / "run", stale_s=60)
+
+    with pytest.raises(RunFolderError, match="in the hands of another driver"):
+        begin(tmp_path, changed("search", population=30))
+
+    lease.check()
+
+
+def test_settings_a_run_goes_on_with_are_kept(tmp_path: Path) -> None:
+    begin(tmp_path)
+    more = changed("budget", generations=5)
+
+    keep_changes(RunDir(tmp_path / "run"), more)
+
+    assert begin(tmp_path, more)[1] == []
+    assert began_at(RunDir(tmp_path / "run")) == 0.0
+    assert read_json(tmp_path / "run" / "run.json")["search"] == more
 
 
 def test_changed_keys_are_dotted_and_sorted() -> None:

@@ -25,6 +25,7 @@ from xautolm_hpc.journal import Journal
 from xautolm_hpc.lease import Lease
 from xautolm_hpc.overview import ended_line, fill_view
 from xautolm_hpc.records import Experience, from_json, to_json
+from xautolm_hpc.resume import keep_changes
 from xautolm_hpc.store import ExperienceStore
 from xautolm_hpc.view import UNFINISHED, RunFacts, RunView
 
@@ -87,6 +88,7 @@ class Search:
 
     def run(self) -> RunFacts:
         """Do every step, in order."""
+        self._record_changes()
         if not self.setup.run_dir.prior_path.exists():
             drawing.read_stores(self.setup)  # one that cannot be read is found out before the first job
         self.profile = self._profile()
@@ -99,21 +101,34 @@ class Search:
         self._test_chosen()
         return self._report(finish)
 
+    def _record_changes(self) -> None:
+        """Write down which settings a resumed search goes on with."""
+        if self.setup.changes:
+            self.journal.record("changed", settings=self.setup.changes)
+            keep_changes(self.setup.run_dir, self.setup.search.model_dump(mode="json"))
+        for change in self.setup.changes:
+            self.setup.watcher.say(f"changed since the search began: {change}")
+
     # profile
 
     def _profile(self) -> ProfileResult:
         """Run the profile job unless it has run; a failure of an earlier driver's is tried again."""
+        n_tries = 0
         for number in count():
             path = self.setup.run_dir.profile_attempt_dir(number)
+            if path.exists() and not self.jobs.has_submitted(_profile_job(number)):
+                continue  # of a beginning that was given up; its job may still be writing
             earlier = find_end(path)
             end = earlier or self._run_profile_job(path, number)
             if end.outcome.status == "succeeded":
                 where = path / PROFILE_RESULT
                 return from_json(ProfileResult, read_json(where), where=str(where))
-            is_last = end.outcome.origin == "pipeline" or number + 1 >= self.setup.search.trial.max_attempts
-            if earlier is None and is_last:
+            n_tries += earlier is None
+            if earlier is not None:
+                continue
+            if end.outcome.origin == "pipeline" or n_tries >= self.setup.search.trial.max_attempts:
                 break
-            if earlier is None and self.setup.n_interrupts():
+            if self.setup.n_interrupts():
                 raise InterruptedSearchError("interrupted before the task was profiled; the same command goes on")
         raise DataError(end.outcome.message or f"the profile job failed without a word; see `{path}/stderr`")
 
@@ -122,7 +137,7 @@ class Search:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_json(path / PROFILE, to_json(self.setup.profile_request()))
         write_json(path / COMMAND, to_json(self.setup.profile_command()))
-        return self.jobs.run_single(path, self.setup.one_node(), name=f"profile-{number}")
+        return self.jobs.run_single(path, self.setup.one_node(), name=_profile_job(number))
 
     # priors
 
@@ -354,3 +369,8 @@ class Search:
         )
         states, now = self.watch.states, self.setup.clock.now()
         self.setup.watcher.show(fill_view(view, self.history, states=states, now=now))
+
+
+def _profile_job(number: int) -> str:
+    """Name a profile job within its run."""
+    return f"profile-{number}"

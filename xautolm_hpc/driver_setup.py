@@ -52,6 +52,7 @@ class Setup:
         space: The search space that the search file describes.
         run_dir: The run folder, created.
         run_id: UUID of the run.
+        changes: What is set otherwise than when the run was last worked on, a line each.
         launcher: Starts and watches jobs.
         clock: Time.
         watcher: Is shown the run.
@@ -77,6 +78,7 @@ class Setup:
     redact: Callable[[str], str]
     n_interrupts: Callable[[], int]
     container: Container | None = None
+    changes: tuple[str, ...] = ()
 
     def limits(self) -> Limits:
         """Give the budget in seconds and joules."""

@@ -75,16 +75,22 @@ class Jobs:
     def run_single(self, path: Path, resources: Resources, *, name: str) -> End:
         """Run one attempt that belongs to no trial, and wait for its end."""
         submission = Submission(
-            name=f"{self.job_prefix}-{name}",
+            name=self._full_name(name),
             folder=_folder_beside(path),
             attempt_dirs=(path,),
             resources=resources,
         )
-        is_known = submission.name in self.history.submissions
-        if not (is_known and self._patiently(lambda: self.launcher.adopt(submission, {}))):
+        if not (self.has_submitted(name) and self._patiently(lambda: self.launcher.adopt(submission, {}))):
             while not self._start(submission, [], generation=-1):
                 self._wait_for_room()
         return self._wait_for([path])[0][1]
+
+    def has_submitted(self, name: str) -> bool:
+        """Tell whether the ledger knows a single attempt's job by its name within the run."""
+        return self._full_name(name) in self.history.submissions
+
+    def _full_name(self, name: str) -> str:
+        return f"{self.job_prefix}-{name}"
 
     def run_generation(
         self, generation: int, template: AttemptTemplate, *, on_end: Callable[[Trial, End], None]
@@ -173,7 +179,7 @@ class Jobs:
     def _submission(self, batch: Batch[Trial], *, generation: int) -> Submission:
         number = sum(line["generation"] == generation for line in self.history.submissions.values())
         return Submission(
-            name=f"{self.job_prefix}-g{generation:03d}-s{number}",
+            name=self._full_name(f"g{generation:03d}-s{number}"),
             folder=self.journal.run_dir.submission_dir(generation, number),
             attempt_dirs=tuple(trial.last.path for trial in batch.members),
             resources=batch.resources,

@@ -1,6 +1,6 @@
 """The ledger: what the driver did, one JSON line each, on disk before the deed where it must not happen twice.
 
-Events: ``drawn``, ``intent``, ``submitted``, ``end``, ``commit``, ``late``, ``stop``, ``finish``. A torn last line is
+Events: ``changed``, ``drawn``, ``intent``, ``submitted``, ``end``, ``commit``, ``late``, ``stop``. A torn last line is
 dropped; a line of a driver whose lease had already passed to another is ignored.
 """
 

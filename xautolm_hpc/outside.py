@@ -14,6 +14,7 @@ from xautolm_hpc.lease import Holder, live_holder
 from xautolm_hpc.ledger import read_ledger
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import from_json
+from xautolm_hpc.resume import began_at
 from xautolm_hpc.slurm import JobRow, Slurm
 
 
@@ -115,7 +116,7 @@ def _slurm_states(history: History, attempts: list[Attempt], *, slurm: Slurm) ->
     rows = slurm.squeue(names)
     found = _matched(history, attempts, rows=rows or [])
     if len(found) < len(attempts):
-        accounts = slurm.sacct(names, since=history.run_dir.run_path.stat().st_mtime)
+        accounts = slurm.sacct(names, since=began_at(history.run_dir))
         found = {**_matched(history, attempts, rows=accounts or []), **found}
     silent = "squeue does not answer" if rows is None else "squeue does not know it"
     return {a.path: found.get(a.path, JobState(state="UNKNOWN", reason=silent)) for a in attempts}

@@ -10,6 +10,7 @@ from xautolm_hpc.jobdir import find_run
 from xautolm_hpc.jobs import known_submission
 from xautolm_hpc.ledger import read_ledger
 from xautolm_hpc.outside import open_submissions
+from xautolm_hpc.resume import began_at
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -19,9 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     for line in read_ledger(run_dir.ledger_path):
         history.apply(line)
     run_dir.cancel_path.touch(mode=0o600)
-    launcher = make_launcher(
-        profile_of(run_dir), arguments.environ, clock=SystemClock(), since=run_dir.run_path.stat().st_mtime
-    )
+    launcher = make_launcher(profile_of(run_dir), arguments.environ, clock=SystemClock(), since=began_at(run_dir))
     paths = []
     for name, jobs in open_submissions(history).items():
         known = {path: job_id for path, job_id in jobs.items() if job_id is not None}

@@ -18,7 +18,7 @@ from xautolm_hpc.errors import ConfigError, LaunchError
 from xautolm_hpc.finding import Finding
 from xautolm_hpc.jobdir import RunDir
 from xautolm_hpc.launcher import Launcher
-from xautolm_hpc.resume import open_run
+from xautolm_hpc.resume import began_at, open_run
 from xautolm_hpc.view import RunFacts, Watcher
 
 NO_SUCCESS, STOPPED = 3, 1
@@ -56,16 +56,15 @@ def conduct(
     say = partial(console.print, markup=False) if not arguments.quiet else lambda line: None
     _check_site(inputs, run_dir, skips_job=arguments.skip_job_check, say=say)
     run_dir.create()
-    run_id, changes = open_run(run_dir, search.model_dump(mode="json"), source=search_path, clock=clock)
-    since = run_dir.run_path.stat().st_mtime
-    launcher = wrap(make_launcher(inputs.profile, arguments.environ, clock=clock, since=since))
+    stale_s = inputs.profile.patience.lease_stale_s
+    settings = search.model_dump(mode="json")
+    run_id, changes = open_run(run_dir, settings, source=search_path, clock=clock, lease_stale_s=stale_s)
+    launcher = wrap(make_launcher(inputs.profile, arguments.environ, clock=clock, since=began_at(run_dir)))
     with report.choose_view(console, quiet=arguments.quiet) as watcher, _Interrupts(watcher, run_dir) as interrupts:
-        for change in changes:
-            watcher.say(f"changed since the search began: {change}")
         setup = inputs.setup(
             run_dir, run_id, launcher=launcher, clock=clock, watcher=watcher, n_interrupts=interrupts.count
         )
-        facts = start(setup)
+        facts = start(replace(setup, changes=tuple(changes)))
     report.print_report(report.summarise(facts), console)
     console.print(f"report: {run_dir.report_dir}", markup=False)
     return _exit_status(facts)

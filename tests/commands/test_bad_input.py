@@ -1,0 +1,194 @@
+"""Bad input, from the command line to the exact words: file, key, value, and what is valid or to be done."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.store.samples import experience
+from xautolm_hpc import cli
+from xautolm_hpc.store import ExperienceStore
+
+SEARCH = """
+name = "bad"
+[task]
+name = "made-up"
+[data]
+path = "rows.jsonl"
+[space]
+models = ["minilm-l1"]
+[budget]
+trials = 2
+[store]
+path = "store"
+"""
+ROWS = [{"text": f"words {n} of a text", "label": "no" if n % 3 else "yes"} for n in range(60)]
+
+Said = Callable[..., tuple[int, str]]
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def said(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Said:
+    """Run a search with other settings; gives exit status and what was said of the error."""
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "rows.jsonl", ROWS)
+    (tmp_path / "search.toml").write_text(SEARCH)
+
+    def run(*settings: str, arguments: tuple[str, ...] = ()) -> tuple[int, str]:
+        words = [word for setting in settings for word in ("--set", setting)]
+        status = cli.main(["run", "search.toml", "--quiet", *words, *arguments])
+        return status, capsys.readouterr().err.removesuffix("\n")
+
+    return run
+
+
+def test_a_missing_data_file(said: Said, tmp_path: Path) -> None:
+    words = f"xautolm-hpc: `{tmp_path}/none.csv` does not exist. Set data.path in the search file or with --set"
+
+    assert said("data.path=none.csv") == (2, words)
+
+
+def test_an_unknown_column_and_the_next_try_in_the_same_folder(said: Said, tmp_path: Path) -> None:
+    words = f"xautolm-hpc: `{tmp_path}/rows.jsonl`: column 'body' does not exist; columns: text, label. Set data.text"
+
+    assert said("data.text=body") == (2, words)
+    assert said("data.label=class") == (2, words.replace("body", "class").replace("data.text", "data.label"))
+
+
+def test_one_class_only(said: Said, tmp_path: Path) -> None:
+    write_rows(tmp_path / "one.jsonl", [row for row in ROWS if row["label"] == "no"])
+    words = (
+        f"xautolm-hpc: `{tmp_path}/one.jsonl`: column 'label' holds one class only, 'no'; classification needs 2. "
+        "Set data.label"
+    )
+
+    assert said("data.path=one.jsonl") == (2, words)
+
+
+def test_an_empty_text(said: Said, tmp_path: Path) -> None:
+    write_rows(tmp_path / "empty.jsonl", [*ROWS[:7], {"text": "  ", "label": "no"}, *ROWS[7:]])
+    words = f"xautolm-hpc: `{tmp_path}/empty.jsonl`: column 'text' is empty in 1 row, first in row 8. Mend or remove"
+
+    status, text = said("data.path=empty.jsonl")
+
+    assert status == 2
+    assert text.startswith(words)
+
+
+def test_an_unknown_model(said: Said) -> None:
+    status, text = said('space.models=["minilm-l9"]')
+
+    assert status == 2
+    assert text == (
+        "xautolm-hpc: space.models: unknown model 'minilm-l9'; near it: minilm-l1, minilm-l2, minilm-l3, minilm-l6. "
+        "`xautolm-hpc models` lists the catalogue; a [[model]] table in the search file adds one by hub id or path\n"
+        "  in `search.toml`"
+    )
+
+
+def test_an_unknown_key(said: Said) -> None:
+    words = "xautolm-hpc: `search.toml`: unknown key `task.nmae`; valid here: name, kind"
+
+    assert said("task.nmae=x") == (2, words)
+
+
+def test_a_wrong_type(said: Said) -> None:
+    words = "xautolm-hpc: `search.toml`: `search.population` = 'many': expected a valid integer"
+
+    assert said("search.population=many") == (2, words)
+
+
+def test_a_contradictory_budget(said: Said) -> None:
+    words = (
+        "xautolm-hpc: `search.toml`: budget.wall_h = 0.5 (30 min) is shorter than one trial, trial.time_limit_min = "
+        "60.0: no trial could use its time"
+    )
+
+    assert said("budget.wall_h=0.5") == (2, words)
+
+
+def test_a_run_folder_that_cannot_be_written(said: Said, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    words = (
+        f"xautolm-hpc: run folder `{tmp_path}/file/bad` cannot be written: Not a directory. Give another with "
+        "--runs-dir"
+    )
+
+    assert said(arguments=("--runs-dir", "file")) == (2, words)
+
+
+def test_a_run_folder_open_to_others(said: Said, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "bad"
+    folder.mkdir(parents=True)
+    folder.chmod(0o770)
+    words = (
+        f"xautolm-hpc: run folder `{folder}` can be written by others (mode 0770); jobs run what lies there. "
+        f"Close it with: chmod 0700 '{folder}'"
+    )
+
+    assert said() == (2, words)
+
+
+def test_a_store_of_a_newer_format_is_refused_before_the_first_job(said: Said, tmp_path: Path) -> None:
+    ExperienceStore(tmp_path / "store").append([experience(0)])
+    (segment,) = (tmp_path / "store").glob("*.h5")
+    content = segment.read_bytes()
+    newer = make_newer(tmp_path, content, name=segment.name)
+
+    status, text = said()
+
+    assert status == 2
+    assert f"`store/{newer.name}`" in text
+    assert "format 2" in text
+    assert "this version reads 1" in text
+    assert not (tmp_path / "runs" / "bad" / "profile").exists()
+
+
+def make_newer(folder: Path, content: bytes, *, name: str) -> Path:
+    """Write a segment of the next format in place of the store's own."""
+    import h5py
+
+    path = folder / "store" / name
+    path.unlink()
+    path.write_bytes(content)
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = 2
+    return path
+
+
+def test_a_model_that_is_not_in_the_offline_cache(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+
+    status, text = said('space.models=["roberta-base"]')
+
+    assert status == 2
+    assert text.startswith(
+        f"xautolm-hpc: model 'roberta-base' is not in the offline cache `{tmp_path}/cache`. Fetch it where there is a "
+        "network with: "
+    )
+
+
+def test_a_space_with_nothing_feasible_names_what_refuses(said: Said) -> None:
+    status, text = said("trial.time_limit_min=0.000001")
+
+    assert status == 2
+    assert text.startswith("xautolm-hpc: space: 0 of 10000 pipelines drawn can run (0.00%); at least 1% must\n")
+    assert "time refuses 100.0%" in text
+    assert text.endswith("raise trial.time_limit_min, use fewer rows or smaller models")
+
+
+def test_another_users_run_folder(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    words = (
+        f"xautolm-hpc: run folder `{tmp_path}/runs/bad` is owned by uid {owner}, not by you (uid {owner + 1}); use "
+        "another"
+    )
+
+    assert said() == (2, words)
