@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from containers.dev.offline import ROOT_DIR, OfflinePlace
+from slurm.dev.daemons import wait_until
 from xautolm_hpc.records import Experience
 from xautolm_hpc.store import ExperienceStore
 
@@ -124,6 +125,11 @@ def left_behind(place: OfflinePlace) -> list[str]:
     marks = ("squashfuse", "Apptainer", "appinit", "xautolm_hpc.train", "xautolm_hpc.profile")
     processes = [line for line in place.processes() if any(mark in line for mark in marks)]
     return processes + [line for line in Path("/proc/mounts").read_text().splitlines() if "squashfuse" in line]
+
+
+def is_clean(place: OfflinePlace) -> bool:
+    """Wait until nothing of an image is left: a worker may end a moment after the driver has read its outcome."""
+    return wait_until(lambda: not left_behind(place), timeout_s=30)
 
 
 def last_step(attempt_dir: Path) -> int:

@@ -13,6 +13,7 @@ from tests.container.searching import (
     WAIT_S,
     comparable,
     experiences,
+    is_clean,
     last_step,
     left_behind,
     search,
@@ -60,7 +61,7 @@ def test_the_tiny_example_ends_in_the_image_as_on_the_host(cluster: Cluster, ima
     digest = image_sha256(image, stamp=read.stamp)
     assert {(e.provenance.image_digest, e.provenance.lock_hash) for e in inside} == {(digest, read.lock_sha256)}
     assert {e.provenance.image_digest for e in outside} == {None}
-    assert left_behind(place) == []
+    assert is_clean(place), left_behind(place)
     assert not list(Path("/tmp").glob("xautolm-????????"))
 
 
@@ -98,7 +99,7 @@ def test_a_trial_pushed_aside_in_the_image_resumes_and_ends_with_the_same_metric
     assert (attempt_dir / "exit-0.json").read_text().count('"returncode": 85') == 1
     assert found.provenance.restart == 1
     assert found.outcome.metrics == pytest.approx(dict(undisturbed.outcome.metrics), abs=1e-6)
-    assert left_behind(place) == []
+    assert is_clean(place), left_behind(place)
 
 
 def has_heard(attempt_dir: Path) -> bool:
@@ -145,4 +146,4 @@ def test_a_killed_container_is_retried_and_leaves_nothing(
     assert found.outcome.metrics == pytest.approx(dict(undisturbed.outcome.metrics), abs=1e-6)
     assert len(before) >= 4  # Apptainer, its init, the mount, the worker
     assert still_there == set()
-    assert left_behind(place) == []
+    assert is_clean(place), left_behind(place)
