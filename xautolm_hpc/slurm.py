@@ -34,8 +34,8 @@ BUSY = (
 )  # fmt: skip
 """Words of sbatch after which the job may have been accepted nevertheless, or will be later."""
 
-QUEUE_FULL = ("maxsubmitjob", "grpsubmitjob", "job submit limit")
-"""Words of sbatch when an association or QOS has as many jobs as it may have."""
+QUEUE_FULL = ("maxsubmitjob", "grpsubmitjob")
+"""Reasons that sbatch names when an association or QOS has as many jobs as it may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from xautolm_hpc.records import to_json
 from xautolm_hpc.submit.arrays import SlurmOptions
 
 MIB = 1024**2
-START_S = 60.0
+START_S = 240.0
 
 WORKER = """#!{python} -S
 # Waits until it is told to, then ends as its first argument says.

@@ -2,6 +2,7 @@
 
 import pickle
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,16 @@ def test_a_limit_on_jobs_in_the_queue_is_told_from_other_refusals(cluster: FakeS
         launcher_on(cluster).submit(submission)
 
     assert [path.name for path in submission.folder.iterdir()] == [MEMBERS]
+
+
+def test_another_limit_of_the_account_is_no_full_queue(cluster: FakeSlurm, tmp_path: Path) -> None:
+    words = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+    cluster.answer("sbatch", status=1, stderr=f"sbatch: error: QOSMaxWallDurationPerJobLimit\nsbatch: error: {words}")
+
+    with pytest.raises(LaunchError, match="QOSMaxWallDurationPerJobLimit") as caught:
+        launcher_on(cluster).submit(attempts(tmp_path))
+
+    assert not isinstance(caught.value, QueueFullError | BusyError)
 
 
 def test_a_driver_killed_after_sbatch_is_followed_by_one_that_finds_the_array(
@@ -279,6 +290,16 @@ def test_a_job_that_failed_with_its_node_and_is_requeued_is_alive_again(cluster:
     cluster.set_job("101_0", state="PENDING", reason="BeginTime")
 
     assert (failed, states_of(launcher, submission)) == (["NODE_FAIL"], ["PENDING"])
+
+
+def test_nodes_to_leave_out_are_forgotten_where_none_would_be_left(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = replace(attempts(tmp_path), resources=Resources(exclude=("n1", "n2")))
+    cluster.answer("sbatch", status=1, stderr="sbatch: error: Requested node configuration is not available")
+
+    with pytest.raises(LaunchError, match="not available"):
+        launcher_on(cluster).submit(submission)
+
+    assert len(cluster.calls("sbatch")) == 2
 
 
 def test_cancelling_names_the_elements(cluster: FakeSlurm, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from xautolm_hpc.doctor.site import Site
 from xautolm_hpc.errors import ConfigError
 from xautolm_hpc.finding import Finding, failure, ok, warning
 from xautolm_hpc.launcher import Submission
-from xautolm_hpc.slurm import Partition
+from xautolm_hpc.slurm import QUEUE_FULL, Partition
 from xautolm_hpc.submit.environment import wrapper_environment
 
 ENDED_JOB_LOOKS = 2
@@ -154,6 +154,8 @@ def check_submission(site: Site) -> list[Finding]:
     words = " ".join(said.split())
     if accepted:
         return [ok("sbatch", words)]
+    if any(sign in words.lower() for sign in QUEUE_FULL):
+        return [warning("sbatch", words, remedy="none needed: a search submits as much as the queue takes")]
     if any(sign in words.lower() for sign in UNCLEAR):
         return [warning("sbatch", words, remedy="try again later")]
     return [failure("sbatch", words, remedy="see the rows above, [slurm] in the profile, and the site's documentation")]
