@@ -33,6 +33,7 @@ class Model:
         path: Folder of the weights: inside ``package``, or absolute.
         keep_layers: Use only the first so many blocks of the weights; ``None`` uses all.
         unsupported_methods: Methods this architecture cannot be trained with.
+        unsupported_tasks: Kinds of task this architecture has no head for.
         keeps_attention_scores: Whether it computes attention score by score, as DeBERTa does, and so keeps them all.
         trust_remote_code: Run code that comes with the weights; off unless the user says so.
         allow_pickle: Load weights that are not safetensors; off unless the user says so.
@@ -55,6 +56,7 @@ class Model:
     path: str | None = None
     keep_layers: int | None = None
     unsupported_methods: tuple[str, ...] = ()
+    unsupported_tasks: tuple[str, ...] = ()
     keeps_attention_scores: bool = False
     trust_remote_code: bool = False
     allow_pickle: bool = False

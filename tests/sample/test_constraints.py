@@ -45,6 +45,7 @@ def test_a_pipeline_drawn_before_is_refused_and_another_is_not() -> None:
             {"family": "seq2seq"},
             "lora_bias = lora_only is for encoders, small is a seq2seq",
         ),
+        ({}, {"unsupported_tasks": ("text-classification",)}, "small has no head for text-classification"),
         ({"lora_bias": "lora_only"}, {}, None),
         ({"init_lora_weights": "pissa", "lora_bias": "all"}, {"family": "seq2seq"}, None),
     ],

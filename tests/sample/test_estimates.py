@@ -33,6 +33,8 @@ def test_the_last_step_of_an_epoch_may_be_smaller() -> None:
 
     assert n_optimiser_steps(a_pipeline(params=params), replace(TASK, n_train=65)) == 6
     assert n_optimiser_steps(a_pipeline(params=params), replace(TASK, n_train=64)) == 3
+    half = {**params, "train_share": 0.5}
+    assert n_optimiser_steps(a_pipeline(params=half), replace(TASK, n_train=128)) == 3
 
 
 @pytest.mark.parametrize(

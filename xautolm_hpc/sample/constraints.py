@@ -61,6 +61,8 @@ class Supported:
             return (
                 f"{model.id} is of the family {model.family}; trained are {', '.join(sorted(self.trainable_families))}"
             )
+        if pipeline.task_kind in model.unsupported_tasks:
+            return f"{model.id} has no head for {pipeline.task_kind}"
         if not is_supported(model, pipeline.method):
             return f"{model.id} does not support {pipeline.method}"
         if pipeline.params.get("init_lora_weights") == "loftq":

@@ -6,7 +6,7 @@ import numpy as np
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.records import Pipeline, System, Task, Value
-from xautolm_hpc.sample.estimates import block_width, n_trained_blocks, tokens_per_sample
+from xautolm_hpc.sample.estimates import block_width, n_train_rows, n_trained_blocks, tokens_per_sample
 from xautolm_hpc.space import Space
 from xautolm_hpc.table import BOOL, INT, TEXT, ExperienceTable
 
@@ -62,7 +62,7 @@ def seconds_needed(pipeline: Pipeline, model: Model, *, task: Task, system: Syst
         epochs = min(epochs, 1 + int(params.get("early_stopping_patience", DEFAULT_PATIENCE)))
     per_row = max(int(params.get("batch_size", 1)), 1)
     n_evaluated = epochs * task.n_dev + task.n_validation
-    return (epochs * task.n_train * train_step_s + n_evaluated * eval_step_s) / per_row
+    return (epochs * n_train_rows(pipeline, task) * train_step_s + n_evaluated * eval_step_s) / per_row
 
 
 def throughput_flops_per_s(system: System, *, is_half: bool) -> float | None:

@@ -56,7 +56,12 @@ def n_optimiser_steps(pipeline: Pipeline, task: Task) -> int:
     """Count the optimiser steps of a whole training; the last step of an epoch may be a smaller one."""
     params = pipeline.params
     samples_per_step = int(params.get("batch_size", 1)) * int(params.get("gradient_accumulation_steps", 1))
-    return int(params.get("epochs", 1)) * -(-task.n_train // max(samples_per_step, 1))
+    return int(params.get("epochs", 1)) * -(-n_train_rows(pipeline, task) // max(samples_per_step, 1))
+
+
+def n_train_rows(pipeline: Pipeline, task: Task) -> int:
+    """Count the rows that are trained on: all, or the share that the pipeline draws."""
+    return math.ceil(float(pipeline.params.get("train_share", 1.0)) * task.n_train)
 
 
 def n_trained_parameters(pipeline: Pipeline, model: Model) -> float:
