@@ -90,6 +90,12 @@ image-check: env  ## the image's own test, its lock, its size
 bench:  ## list the benchmarks
 	@sed -n 's/^\(bench-[a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
+bench-store: env  ## a store of up to 100,000 experiences against a folder of JSON files (FULL=--full: 1,000,000)
+	$(BIN)/python benchmarks/store.py $(FULL)
+
+bench-store-faults: env  ## kills and refuses writers of a store at every step; many processes for a minute
+	$(BIN)/python benchmarks/store_faults.py
+
 bench-cli: env  ## how long the command takes to start
 	$(BIN)/python benchmarks/cli_start.py
 
@@ -106,7 +112,7 @@ bench-container: env  ## what the image costs a trial (as root on Debian)
 bench-estimates: env  ## estimates of memory and time against trials that really ended
 	$(BIN)/python benchmarks/estimates.py --check
 
-.PHONY: bench-peer bench-priors evidence
+.PHONY: bench-peer bench-priors bench-store bench-store-faults evidence
 EVIDENCE_STORE ?= store/seed/store
 evidence: env  ## rebuild tables and figures of docs/evidence.md from EVIDENCE_STORE
 	mkdir -p build/evidence

@@ -18,6 +18,7 @@ from xautolm_hpc.records import OBJECTIVES, TaskKind, from_json, to_json
 from xautolm_hpc.space import Space, build_space
 
 Objective = Literal["f1", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes"]
+CheckLimit = Literal["memory_gb", "cpu_s", "wall_s", "file_mb", "content_mb", "n_experiences"]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -123,10 +124,12 @@ class PriorSection(_Section):
 
 
 class StoreSection(_Section):
-    """``[store]``: experiences are read from all folders and written to ``path``."""
+    """``[store]``: read from all folders, written to ``path``, which ``group`` may read; limits of foreign segments."""
 
     path: str = "experience-store"
     also_read: tuple[str, ...] = ()
+    group: str | None = None
+    check: dict[CheckLimit, Positive] = {}
 
 
 class SearchFile(_Section):

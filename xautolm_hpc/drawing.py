@@ -3,7 +3,7 @@
 The driver and ``plan`` both ask here, so that what is planned is what a run then draws.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,23 @@ from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.execution import AS_DRAWN
 from xautolm_hpc.jobdir import ProfileResult, TrialPlan
 from xautolm_hpc.records import Pipeline, System
-from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.store import CheckLimits, ExperienceStore, Finding
 from xautolm_hpc.table import ExperienceTable
 
 
-def read_stores(setup: Setup) -> ExperienceTable:
+def read_stores(setup: Setup, *, on_finding: Callable[[Finding], None] | None = None) -> ExperienceTable:
     """Read the past experiences of every store the search file names.
+
+    Args:
+        setup: What the search is run with.
+        on_finding: Is told of every segment that is left out.
 
     Raises:
         StoreError: A store is damaged.
     """
     store = setup.search.store
-    return ExperienceStore.read_tables([Path(path) for path in (store.path, *store.also_read)])
+    paths = [Path(path) for path in (store.path, *store.also_read)]
+    return ExperienceStore.read_tables(paths, limits=CheckLimits.of(store.check), on_finding=on_finding)
 
 
 def prior_content(setup: Setup, profile: ProfileResult) -> dict[str, Any]:

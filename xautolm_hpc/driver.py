@@ -26,7 +26,7 @@ from xautolm_hpc.lease import Lease
 from xautolm_hpc.overview import ended_line, fill_view
 from xautolm_hpc.records import Experience, from_json, to_json
 from xautolm_hpc.resume import keep_changes
-from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.store import CheckLimits, ExperienceStore
 from xautolm_hpc.view import UNFINISHED, RunFacts, RunView
 
 SLOWNESS = "slowness"
@@ -68,7 +68,8 @@ class Search:
         self.setup = setup
         self.journal = Journal(setup.run_dir, lease, clock=setup.clock)
         self.history = self.journal.history
-        self.store = ExperienceStore(Path(setup.search.store.path))
+        store = setup.search.store
+        self.store = ExperienceStore(Path(store.path), limits=CheckLimits.of(store.check), group=store.group)
         patience = setup.profile.patience
         self.watch = gather.Watch(
             outcome_grace_s=setup.outcome_grace_s(),
@@ -90,7 +91,8 @@ class Search:
         """Do every step, in order."""
         self._record_changes()
         if not self.setup.run_dir.prior_path.exists():
-            drawing.read_stores(self.setup)  # one that cannot be read is found out before the first job
+            # A store that cannot be read is found out before the first job.
+            drawing.read_stores(self.setup, on_finding=lambda found: self.setup.watcher.say(f"store: {found.message}"))
         self.profile = self._profile()
         self.prior = self._compute_prior()
         content = read_json(self.setup.run_dir.prior_path)

@@ -7,7 +7,9 @@ import pytest
 
 from tests.store.samples import RUN, experience, experiences
 from xautolm_hpc.cli import main
-from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.config import load_search
+from xautolm_hpc.errors import ConfigError
+from xautolm_hpc.store import CheckLimits, ExperienceStore
 
 
 @pytest.fixture
@@ -134,3 +136,37 @@ def test_the_peers_records_are_imported_and_what_is_refused_is_told(
 
     assert status == 4
     assert "no JSON: 1, for instance liar/bad.json" in capsys.readouterr().out
+
+
+def test_limits_of_the_check_are_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ExperienceStore(tmp_path / "site-b").append(experiences(5))
+    (tmp_path / "site-b" / ".checked").unlink()
+    merge = ["store", "merge", str(tmp_path / "site-b"), "--into", str(tmp_path / "into")]
+
+    refused = main([*merge, "--check-n-experiences", "4"])
+    wrong = main([*merge, "--check-wall-s", "0"])
+    merged = main(merge)
+
+    assert (refused, wrong, merged) == (4, 2, 0)
+    said = capsys.readouterr().err
+    assert "has 5 experiences; the limit is 4" in said
+    assert "limit wall_s = 0.0: expected a number above 0" in said
+    assert len(ExperienceStore(tmp_path / "into").ids()) == 5
+
+
+def test_the_search_file_names_group_and_limits(tmp_path: Path) -> None:
+    text = 'name = "one"\n[task]\nname = "tickets"\n[data]\npath = "rows.csv"\n[budget]\ntrials = 3\n[store]\n'
+    path = tmp_path / "search.toml"
+
+    path.write_text(text + 'group = "nlp"\ncheck = { wall_s = 60, n_experiences = 1000 }\n')
+    read = load_search(path).store
+
+    assert (read.group, CheckLimits.of(read.check)) == ("nlp", CheckLimits(wall_s=60, n_experiences=1000))
+    path.write_text(text + "check = { wall_s = 0 }\n")
+    with pytest.raises(ConfigError, match=r"store.check.wall_s.* = 0: expected greater than 0"):
+        load_search(path)
+    path.write_text(text + "check = { wall = 1 }\n")
+    with pytest.raises(
+        ConfigError, match=r"'memory_gb', 'cpu_s', 'wall_s', 'file_mb', 'content_mb' or 'n_experiences'"
+    ):
+        load_search(path)

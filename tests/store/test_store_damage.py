@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 from tests.store.samples import as_text, by_id, experience, experiences
 from xautolm_hpc.errors import FormatError, InputError, StoreError
 from xautolm_hpc.store import ExperienceStore, merge
+from xautolm_hpc.store.encode import encode
 from xautolm_hpc.store.folder import PAUSES_S, SegmentFolder
 from xautolm_hpc.store.layout import KEYS
+from xautolm_hpc.store.trust import identity_of
 
 
 @pytest.fixture
@@ -71,11 +74,13 @@ def test_a_damaged_segment_is_named_and_the_rest_is_read(
     assert as_text(store.read()) == as_text(left)
 
 
-def test_damage_to_what_priors_do_not_read_is_found_by_verify(store: ExperienceStore) -> None:
+def test_a_file_that_was_touched_is_checked_whole_before_any_of_it_counts(store: ExperienceStore) -> None:
     path = victim(store)
+    assert len(store.read_table()) == 12
     flip_in("message")(path)
 
-    assert len(store.read_table()) == 12
+    assert len(store.read_table()) == 8
+    assert [(f.problem, f.where) for f in store.findings] == [("damaged", path.name)]
     assert [(f.problem, f.where) for f in store.verify()] == [("damaged", path.name)]
 
 
@@ -89,12 +94,19 @@ def test_a_damaged_segment_is_neither_merged_nor_removed_and_commits_go_on(store
 
     assert path.exists()
     assert sorted(e.provenance.trial for e in store.read()) == [0, 1, 2, 3, *range(8, 30)]
-    assert len(list(store.path.iterdir())) == 2
+    assert len(list(store.path.glob("seg-*.h5"))) == 2
 
 
 def edit(path: Path, change: Callable[[h5py.File], None]) -> None:
     with h5py.File(path, "r+") as file:
         change(file)
+
+
+def replace(file: h5py.File, name: str, values: Any) -> None:
+    """Put other values in a dataset's place, with its attributes."""
+    attributes = dict(file[name].attrs)
+    del file[name]
+    file.create_dataset(name, data=values, chunks=values.shape).attrs.update(attributes)
 
 
 def raise_code(file: h5py.File) -> None:
@@ -121,8 +133,7 @@ def drop_dataset(file: h5py.File) -> None:
 
 def change_type(file: h5py.File) -> None:
     values = file["counts"][...].astype(np.float64)
-    del file["counts"]
-    file["counts"] = values
+    replace(file, "counts", values)
 
 
 def shorten(file: h5py.File) -> None:
@@ -130,8 +141,7 @@ def shorten(file: h5py.File) -> None:
 
 
 def unknown_mark(file: h5py.File) -> None:
-    del file["marks"]
-    file["marks"] = np.frombuffer(b'["hide","x"]', np.uint8)
+    replace(file, "marks", np.frombuffer(b'["hide","x"]', np.uint8))
 
 
 def strange_status(file: h5py.File) -> None:
@@ -161,7 +171,8 @@ def test_a_segment_of_another_structure_is_named(
 
     with pytest.raises(StoreError, match=message):
         ExperienceStore(path).read()
-    assert [(f.problem, f.where) for f in store.verify()] == [("damaged", path.name)]
+    problem = "refused" if change is change_type else "damaged"
+    assert [(f.problem, f.where) for f in store.verify()] == [(problem, path.name)]
     assert len(store.read()) == 8
 
 
@@ -175,8 +186,7 @@ def change_id(file: h5py.File) -> None:
 
 def strange_task(file: h5py.File) -> None:
     content = file["tasks"][...].tobytes().replace(b'"n_train":400', b'"n_train":"x"')
-    del file["tasks"]
-    file["tasks"] = np.frombuffer(content, np.uint8)
+    replace(file, "tasks", np.frombuffer(content, np.uint8))
 
 
 def negative_trial(file: h5py.File) -> None:
@@ -335,9 +345,24 @@ def test_other_files_in_the_folder_are_ignored(store: ExperienceStore) -> None:
 
 
 def test_a_bad_value_leaves_the_store_as_it_was(store: ExperienceStore) -> None:
-    before = sorted(store.path.iterdir())
+    before = sorted(store.path.glob("seg-*.h5"))
 
     with pytest.raises(InputError, match=r"train_s is nan"):
         store.append([experience(50), experience(51, outcome={"train_s": float("nan")})])
 
-    assert sorted(store.path.iterdir()) == before
+    assert sorted(store.path.glob("seg-*.h5")) == before
+
+
+def test_one_file_that_cannot_be_read_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "store.h5"
+    ExperienceStore(path).append(experiences(4))
+    flip_in("codes")(path)
+    before = path.read_bytes()
+    rotten_unseen = SegmentFolder(path)
+    rotten_unseen.checked.remember([(path, identity_of(path.stat()), ())])
+
+    for damaged in (SegmentFolder(tmp_path / "store.h5", checked=rotten_unseen.checked), rotten_unseen):
+        with pytest.raises(StoreError, match=r"store.h5` is damaged or no segment"):
+            damaged.add(encode([experience(9)]))
+
+    assert path.read_bytes() == before

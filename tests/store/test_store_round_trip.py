@@ -220,7 +220,7 @@ def test_a_parameter_that_cannot_be_kept_is_refused(store: ExperienceStore, valu
 def test_appending_again_writes_nothing(store: ExperienceStore) -> None:
     records = experiences(40)
     first = store.append(records[:32])
-    files = sorted(store.path.iterdir())
+    files = sorted(store.path.glob("seg-*.h5"))
 
     again = store.append(records[:32])
     elsewhere = ExperienceStore(store.path).append(records[:32])
@@ -228,7 +228,7 @@ def test_appending_again_writes_nothing(store: ExperienceStore) -> None:
 
     assert (first.n_new, again, elsewhere) == (32, Appended(n_new=0, segment=None), Appended(n_new=0, segment=None))
     assert part.n_new == 8
-    assert set(files) < set(store.path.iterdir())
+    assert set(files) < set(store.path.glob("seg-*.h5"))
     assert as_text(store.read()) == as_text(by_id(records))
 
 
@@ -253,7 +253,7 @@ def test_a_store_can_be_one_file(tmp_path: Path) -> None:
     store.append(records[2:])
     store.forget([records[0].id], "site-a")
 
-    assert [path.name for path in tmp_path.iterdir()] == ["store.h5"]
+    assert [path.name for path in tmp_path.glob("*.h5")] == ["store.h5"]
     assert as_text(store.read()) == as_text(by_id(records[1:]))
     assert store.verify() == []
     assert store.info()["n_segments"] == 1
@@ -316,7 +316,7 @@ def test_info_counts(store: ExperienceStore) -> None:
     found = store.info()
 
     assert json.loads(json.dumps(found)) == found
-    size = sum(path.stat().st_size for path in store.path.iterdir())
+    size = sum(path.stat().st_size for path in store.path.glob("seg-*.h5"))
     assert found == {
         "n_experiences": 10,
         "by_task": {"task-0": 5, "task-1": 5},

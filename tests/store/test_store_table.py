@@ -108,3 +108,16 @@ def test_several_stores_are_read_as_one(tmp_path: Path) -> None:
     found = ExperienceStore.read_tables([first.path, second.path, tmp_path / "none"])
 
     assert_same(found, build_table(records[1:]))
+
+
+def test_a_segment_of_another_site_that_is_left_out_is_told(tmp_path: Path) -> None:
+    ExperienceStore(tmp_path / "a").append(experiences(3))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / f"seg-{'0' * 32}.h5").write_bytes(b"no segment")
+    told: list[str] = []
+
+    found = ExperienceStore.read_tables(
+        [tmp_path / "a", tmp_path / "b"], on_finding=lambda finding: told.append(finding.problem)
+    )
+
+    assert (len(found), told) == (3, ["damaged"])

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: There is no such store.
     """
-    store = open_store(arguments.store)
+    store = open_store(arguments)
     verbs = {"info": _info, "verify": _verify, "show": _show}
     return verbs[arguments.store_verb](store, arguments)
 

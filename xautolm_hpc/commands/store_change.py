@@ -6,6 +6,7 @@ from pathlib import Path
 from xautolm_hpc.commands.store_shared import (
     DONE,
     as_json,
+    limits_of,
     open_store,
     print_json,
     print_plain,
@@ -27,9 +28,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
+    """Make a store the union of itself and others."""
     into = Path(arguments.into)
     with working(f"merging into {into}"):
-        merged = merge(map(Path, arguments.sources), into, accept_forget=arguments.accept_forget)
+        merged = merge(
+            map(Path, arguments.sources), into, accept_forget=arguments.accept_forget, limits=limits_of(arguments)
+        )
     said = {"n_new": merged.n_new, "segment": merged.segment}
     if arguments.json:
         print_json({**said, "findings": as_json(merged.findings)})
@@ -39,7 +43,7 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _compact(arguments: argparse.Namespace) -> int:
-    store = open_store(arguments.store)
+    store = open_store(arguments)
     with working(f"compacting {store.path}"):
         segment = store.compact()
     if arguments.json:
@@ -50,7 +54,7 @@ def _compact(arguments: argparse.Namespace) -> int:
 
 
 def _forget(arguments: argparse.Namespace) -> int:
-    store = open_store(arguments.store)
+    store = open_store(arguments)
     store.forget(arguments.ids, arguments.site)
     _say({"n_forgotten": len(set(arguments.ids))}, is_json=arguments.json)
     if not arguments.json:
@@ -59,13 +63,13 @@ def _forget(arguments: argparse.Namespace) -> int:
 
 
 def _resolve(arguments: argparse.Namespace) -> int:
-    open_store(arguments.store).resolve(arguments.key, arguments.id)
+    open_store(arguments).resolve(arguments.key, arguments.id)
     _say({"key": arguments.key, "counts": arguments.id}, is_json=arguments.json)
     return DONE
 
 
 def _accept(arguments: argparse.Namespace) -> int:
-    n_accepted = open_store(arguments.store).accept(arguments.run_id)
+    n_accepted = open_store(arguments).accept(arguments.run_id)
     _say({"n_accepted": n_accepted}, is_json=arguments.json)
     return DONE
 

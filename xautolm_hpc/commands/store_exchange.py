@@ -1,20 +1,73 @@
-"""``store import-xautolm``: experiences of others become experiences of ours."""
+"""``store export|import|import-xautolm``: experiences for other programs and sites, and from them."""
 
 import argparse
 import dataclasses
 from pathlib import Path
 
-from xautolm_hpc.commands.store_shared import DONE, WITH_FINDINGS, print_json, print_plain, working
-from xautolm_hpc.store import ExperienceStore, PeerImport, import_xautolm
+from xautolm_hpc.commands.store_shared import (
+    DONE,
+    WITH_FINDINGS,
+    as_json,
+    limits_of,
+    open_store,
+    print_json,
+    print_plain,
+    report_findings,
+    working,
+)
+from xautolm_hpc.commands.store_verbs import FILTERS
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.store import WRITERS, ExperienceStore, PeerImport, copy_store, import_xautolm, read_jsonl, redacted
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read foreign experiences into a store.
+    """Do one of the verbs that exchange experiences.
 
     Raises:
-        InputError: There is nothing to read.
-        StoreError: The store could not be written.
+        InputError: There is nothing to read, or the target cannot be what is asked for.
+        StoreError: A store could not be read or written.
     """
+    verbs = {"export": _export, "import": _import, "import-xautolm": _import_xautolm}
+    return verbs[arguments.store_verb](arguments)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    """Write a file for other programs, or a new store."""
+    store, to = open_store(arguments), Path(arguments.to)
+    found = arguments.format or (to.suffix[1:] if to.suffix[1:] in WRITERS else "store")
+    filters = {name: getattr(arguments, name) for name in FILTERS if getattr(arguments, name) is not None}
+    if found == "store" and filters:
+        raise InputError(
+            f"--{next(iter(filters)).replace('_', '-')}: a store is exported whole; valid for other formats"
+        )
+    with working(f"writing {to}"):
+        if found == "store":
+            n, findings = copy_store(store.path, to, is_redacted=arguments.redact, limits=limits_of(arguments))
+        else:
+            records = store.read(**filters)
+            WRITERS[found]([redacted(e) for e in records] if arguments.redact else records, to)
+            n, findings = len(records), list(store.findings)
+    if arguments.json:
+        print_json({"n_experiences": n, "format": found, "findings": as_json(findings)})
+    else:
+        print(f"{n} experiences in {to} ({found})")
+    return report_findings(findings)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    """Commit experiences that were exported as JSON lines; all of them or none."""
+    with working(f"reading {len(arguments.files)} files"):
+        records = [e for name in arguments.files for e in read_jsonl(Path(name))]
+        n_new = ExperienceStore(Path(arguments.into)).append(records).n_new
+    if arguments.json:
+        print_json({"n_experiences": len(records), "n_new": n_new})
+    else:
+        print(f"{len(records)} experiences, {n_new} new in {arguments.into}")
+    return DONE
+
+
+def _import_xautolm(arguments: argparse.Namespace) -> int:
+    """Commit what XAutoLM's authors released."""
     folder = Path(arguments.folder)
     with working(f"reading {folder}"):
         done = import_xautolm(folder, ExperienceStore(Path(arguments.into)), site=arguments.site)

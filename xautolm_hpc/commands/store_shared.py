@@ -1,5 +1,6 @@
 """What the store's verbs share: finding the store, printing, saying that long work goes on."""
 
+import argparse
 import contextlib
 import json
 import sys
@@ -9,24 +10,34 @@ from typing import Any
 
 from rich.console import Console
 
+from xautolm_hpc.commands.store_verbs import LIMITS
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.records import to_json
 from xautolm_hpc.report import escape_controls
-from xautolm_hpc.store import ExperienceStore, Finding
+from xautolm_hpc.store import CheckLimits, ExperienceStore, Finding
 
 DONE, WITH_FINDINGS = 0, 4
 
 
-def open_store(written: str) -> ExperienceStore:
-    """Open a store that exists.
+def open_store(arguments: argparse.Namespace) -> ExperienceStore:
+    """Open the store that the arguments name.
 
     Raises:
-        InputError: There is no such store.
+        InputError: There is no such store, or a limit is not positive.
     """
-    path = Path(written)
+    path = Path(arguments.store)
     if not path.exists():
         raise InputError(f"`{path}` does not exist; expected a store: a folder of segments, or one `.h5` file")
-    return ExperienceStore(path)
+    return ExperienceStore(path, limits=limits_of(arguments))
+
+
+def limits_of(arguments: argparse.Namespace) -> CheckLimits:
+    """Collect the limits of the check of foreign segments.
+
+    Raises:
+        InputError: One is not positive.
+    """
+    return CheckLimits.of({name: getattr(arguments, f"check_{name}") for name in LIMITS})
 
 
 @contextlib.contextmanager

@@ -20,7 +20,18 @@ CHANGE = {
     "accept": "let the suspect trials of a run count as evidence",
 }
 EXCHANGE = {
+    "export": "write experiences for other programs, or a copy of the store for other sites",
+    "import": "read experiences that were exported as JSON lines",
     "import-xautolm": "read the experiences that XAutoLM's authors released",
+}
+FORMATS = ("store", "jsonl", "csv", "parquet")
+FILTERS = {
+    "task_kind": "only this kind of task",
+    "run_id": "only this run",
+    "site": "only this site",
+    "status": "only succeeded, or only failed",
+    "since": "only what ended then or later (ISO 8601 with its time zone)",
+    "until": "only what ended before (ISO 8601 with its time zone)",
 }
 VERBS = {**LOOK, **CHANGE, **EXCHANGE}
 MODULES = {
@@ -28,6 +39,17 @@ MODULES = {
     **dict.fromkeys(CHANGE, "store_change"),
     **dict.fromkeys(EXCHANGE, "store_exchange"),
 }
+
+
+LIMITS: dict[str, tuple[Callable[[str], float], str]] = {
+    "memory_gb": (float, "memory that the check of a foreign segment may take (default: 4)"),
+    "cpu_s": (float, "processor time it may take (default: 300)"),
+    "wall_s": (float, "time it may take (default: 600)"),
+    "file_mb": (float, "largest segment (default: 2048)"),
+    "content_mb": (float, "largest content of a segment, decompressed (default: 2048)"),
+    "n_experiences": (int, "most experiences in a segment (default: 2000000)"),
+}
+"""Limit of :class:`xautolm_hpc.store.CheckLimits` -> type and help."""
 
 
 def add_store(add_parser: AddParser) -> None:
@@ -44,6 +66,13 @@ def add_store(add_parser: AddParser) -> None:
 
 def _store(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("store", help=STORE_HELP)
+    _limits(verb)
+
+
+def _limits(verb: argparse.ArgumentParser) -> None:
+    """Describe the limits of the check of segments that come from elsewhere."""
+    for name, (kind, text) in LIMITS.items():
+        verb.add_argument(f"--check-{name.replace('_', '-')}", dest=f"check_{name}", type=kind, help=text)
 
 
 def _show(verb: argparse.ArgumentParser) -> None:
@@ -52,7 +81,9 @@ def _show(verb: argparse.ArgumentParser) -> None:
 
 
 def _merge(verb: argparse.ArgumentParser) -> None:
+    """Describe ``merge``."""
     verb.add_argument("sources", nargs="+", metavar="store", help="stores to read; they stay as they are")
+    _limits(verb)
     _into(verb)
     verb.add_argument(
         "--accept-forget",
@@ -61,6 +92,23 @@ def _merge(verb: argparse.ArgumentParser) -> None:
         metavar="SITE",
         help="a site that may also forget experiences of other sites; may be repeated",
     )
+
+
+def _export(verb: argparse.ArgumentParser) -> None:
+    """Describe ``export``."""
+    _store(verb)
+    verb.add_argument("--to", required=True, metavar="PATH", help="file to write, or folder of the new store")
+    verb.add_argument(
+        "--format", choices=FORMATS, help="default: what the path ends in (.jsonl, .csv, .parquet), else a store"
+    )
+    verb.add_argument("--redact", action="store_true", help="leave out messages and names of nodes")
+    for name, text in FILTERS.items():
+        verb.add_argument(f"--{name.replace('_', '-')}", help=text)
+
+
+def _import(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("files", nargs="+", metavar="file", help="files of JSON lines")
+    _into(verb)
 
 
 def _into(verb: argparse.ArgumentParser) -> None:
@@ -99,5 +147,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], Any]] = {
     "forget": _forget,
     "resolve": _resolve,
     "accept": _accept,
+    "export": _export,
+    "import": _import,
     "import-xautolm": _import_xautolm,
 }

@@ -1,8 +1,25 @@
 """HDF5 <-> records: a store is a set of experiences in immutable segments, and stores merge by set union."""
 
 from xautolm_hpc.store.finding import Finding
+from xautolm_hpc.store.flat import WRITERS, read_jsonl, to_frame
+from xautolm_hpc.store.limits import CheckLimits
 from xautolm_hpc.store.merging import Merged, merge
 from xautolm_hpc.store.peer_import import PeerImport, import_xautolm
+from xautolm_hpc.store.redacted import copy_store, redacted
 from xautolm_hpc.store.store import Appended, ExperienceStore
 
-__all__ = ["Appended", "ExperienceStore", "Finding", "Merged", "PeerImport", "import_xautolm", "merge"]
+__all__ = [
+    "WRITERS",
+    "Appended",
+    "CheckLimits",
+    "ExperienceStore",
+    "Finding",
+    "Merged",
+    "PeerImport",
+    "copy_store",
+    "import_xautolm",
+    "merge",
+    "read_jsonl",
+    "redacted",
+    "to_frame",
+]

@@ -1,5 +1,6 @@
 """Columns to experiences."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from xautolm_hpc.errors import StoreError
-from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value
+from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json, to_json
 from xautolm_hpc.store.columns import Array, Columns, parse
 from xautolm_hpc.store.encode import EPOCH
 from xautolm_hpc.store.layout import (
@@ -45,6 +46,28 @@ def decode(columns: Columns) -> list[Experience]:
         Experience(task=task, system=system, pipeline=pipeline, outcome=outcome, provenance=provenance)
         for task, system, pipeline, outcome, provenance in rows
     ]
+
+
+def identities(columns: Columns) -> tuple[list[str], list[str]]:
+    """Compute the ids and the pipeline digests that the rows' experiences have, without building these.
+
+    Returns:
+        Ids and digests, 32 hex digits each, in the order of the rows.
+    """
+    known: list[Any] = [*values(columns), None]
+    prints = [parse(entry)["fingerprint"] for entry in columns.dictionaries["tasks"]]
+    codes, counts = columns.groups["codes"], columns.groups["counts"]
+    text = {name: [known[i] for i in codes[name].tolist()] for name in ("run_id", "status", "kind")}
+    tries = zip(text["run_id"], *(counts[name].tolist() for name in ("trial", "attempt", "restart")), strict=True)
+    tasks = [prints[i] for i in codes["task"].tolist()]
+    pipelines, metrics = _pipelines(columns), _metrics(columns)
+    rows = zip(tries, pipelines, tasks, text["status"], text["kind"], metrics, strict=True)
+    ids = [_digest(["/".join(map(str, key)), to_json(pipeline), *rest]) for key, pipeline, *rest in rows]
+    return ids, [_digest(to_json(pipeline)) for pipeline in pipelines]
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32]
 
 
 def shared_records(columns: Columns, record_type: Callable[..., R], *, dictionary: str) -> list[R]:

@@ -21,6 +21,7 @@ from xautolm_hpc.store.layout import (
     NO_CODE,
     NO_INTEGER,
     NULLABLE_TEXTS,
+    SHARES,
     TEXT_FIELDS,
     TIME_FIELDS,
 )
@@ -219,6 +220,9 @@ def _number_column(rows: Sequence[Experience], name: str, *, is_count: bool) -> 
 
 def _metric_column(rows: Sequence[Experience], name: str) -> Array:
     metrics = [(e, e.outcome.metrics.get(name)) for e in rows]
+    outside = [(e, v) for e, v in metrics if name in SHARES and v is not None and not 0 <= v <= 1]
+    if outside:
+        raise _refusal(outside[0][0], name, value=outside[0][1], expected="a number from 0 to 1")
     return np.array([math.nan if v is None else _number(e, v, field=name) for e, v in metrics], np.float64)
 
 

@@ -1,42 +1,105 @@
-"""A file that is written aside, read back and checked, and only then given its name."""
+"""A file that is written aside, read back and checked, and only then given its name; and folders that a group reads."""
 
+import contextlib
+import grp
 import os
+import stat
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from xautolm_hpc.durable import fsync_dir
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.store.trust import Identity, identity_of
 
 ASIDE_SUFFIX = ".tmp"
+OWN_MODE, GROUP_MODE, SHARED_FOLDER_MODE = 0o600, 0o640, 0o2750
 
 
-def write_checked(path: Path, content: bytes, *, check: Callable[[Path], None]) -> None:
+def write_checked(
+    path: Path, content: bytes, *, check: Callable[[Path], None], remember: Callable[[Identity], None]
+) -> None:
     """Give a file new content in one step, after what is on disk was checked.
+
+    Where the group may read the folder, it may read the file.
 
     Args:
         path: File; its folder exists.
         content: All its bytes.
         check: Reads the file it is given and raises when that is not what it should be.
+        remember: Is told which file is there, as soon as it is; not where another process was faster.
 
     Raises:
         OSError: The file system refused; whatever was at ``path`` is untouched.
     """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{ASIDE_SUFFIX}")
+    is_shared = bool(path.parent.stat().st_mode & stat.S_IRGRP)
     try:
-        _write_synced(aside, content)
+        inode = _write_synced(aside, content, mode=GROUP_MODE if is_shared else OWN_MODE)
         check(aside)
         os.rename(aside, path)  # noqa: PTH104 -- one call of os for every step, each of which a test makes fail
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what stays is found by verify and removed when it is old
+            remove(aside)
+    with contextlib.suppress(FileNotFoundError):  # merged into another already
+        status = path.stat()
+        if status.st_ino == inode:
+            remember(identity_of(status))
     fsync_dir(path.parent)
 
 
-def _write_synced(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def remove(path: Path) -> None:
+    """Remove a file.
+
+    Raises:
+        OSError: The file system refused, or it is gone.
+    """
+    os.unlink(path)  # noqa: PTH108 -- as above
+
+
+def share(folder: Path, group: str) -> None:
+    """Let a group read a store: the folder, what is in it, and what comes into it.
+
+    Args:
+        folder: The store's folder.
+        group: Name of the group; one of the user's own.
+
+    Raises:
+        InputError: There is no such group.
+        OSError: The folder is another user's, or the user is not in the group.
+    """
     try:
+        gid = grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        own = ", ".join(sorted(filter(None, map(_group_name, {os.getegid(), *os.getgroups()}))))
+        raise InputError(f"store.group = {group!r}: there is no such group; yours: {own}") from error
+    status = folder.stat()
+    if (status.st_gid, stat.S_IMODE(status.st_mode)) == (gid, SHARED_FOLDER_MODE):
+        return
+    for path in folder.glob("seg-*.h5"):
+        os.chown(path, -1, gid)
+        path.chmod(GROUP_MODE)
+    os.chown(folder, -1, gid)
+    folder.chmod(SHARED_FOLDER_MODE)  # last: until then the work is done again
+
+
+def _group_name(gid: int) -> str | None:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return None
+
+
+def _write_synced(path: Path, content: bytes, *, mode: int) -> int:
+    """Write a new file and flush it; give its inode."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN_MODE)
+    try:
+        if mode != OWN_MODE:
+            os.fchmod(descriptor, mode)
         rest = memoryview(content)
         while rest:  # a write may take only a part, for instance when the quota ends inside it
             rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
+        return os.fstat(descriptor).st_ino
     finally:
         os.close(descriptor)

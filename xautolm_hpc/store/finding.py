@@ -8,7 +8,8 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        problem: ``damaged``, ``format``, ``digest``, ``range``, ``conflict``, ``foreign-forget`` or ``left-over``.
+        problem: ``damaged``, ``refused``, ``format``, ``digest``, ``range``, ``conflict``,
+            ``foreign-forget`` or ``left-over``.
         where: The segment, attempt key or experience it is about.
         message: What is wrong, and what to do.
     """

@@ -4,37 +4,74 @@ Segments never change; a reader that misses one it has listed finds its content 
 """
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xautolm_hpc import __version__
 from xautolm_hpc.clock import Clock, SystemClock
 from xautolm_hpc.errors import FormatError, StoreError
-from xautolm_hpc.store import segment, tiers
+from xautolm_hpc.store import files, segment, tiers
+from xautolm_hpc.store.checking import check_segments
 from xautolm_hpc.store.columns import Columns, digest
 from xautolm_hpc.store.files import ASIDE_SUFFIX
 from xautolm_hpc.store.finding import Finding
 from xautolm_hpc.store.layout import EVERYTHING, IDS, Wanted
-from xautolm_hpc.store.union import raw_ids, union
+from xautolm_hpc.store.limits import CheckLimits
+from xautolm_hpc.store.trust import CheckedSegments, Identity, identity_of
+from xautolm_hpc.store.union import raw_ids
+from xautolm_hpc.store.view import stored_form
 
 T = TypeVar("T")
 PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Waits between readings of a folder whose segments vanish; longer ones let the caches of NFS run out."""
 
+MOMENTS_S = (0.01, 0.04)
+"""Waits for another process of this site to remember a segment, before it is checked: far shorter than a check."""
+
 LEFT_OVER_S = 86_400
 
 
-class SegmentFolder:
-    """A folder of segments; a path that ends in ``.h5`` is one file instead."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Keys:
+    """What of a segment says whether an experience is there already."""
 
-    def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
+    identity: Identity
+    ids: NDArray[np.bytes_]
+    marks: tuple[bytes, ...]
+
+
+class SegmentFolder:
+    """A folder of segments; a path that ends in ``.h5`` is one file instead.
+
+    Args:
+        path: Where it lies.
+        clock: Time.
+        limits: What the check of a segment that this site has neither written nor checked may cost.
+        group: Group of users that may read the store; ``None`` leaves its folder as it is.
+        checked: What is remembered of checked segments; by default the store's own memory.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        limits: CheckLimits | None = None,
+        group: str | None = None,
+        checked: CheckedSegments | None = None,
+    ) -> None:
         self.path = path
         self.is_file = path.suffix == ".h5" and not path.is_dir()
+        self.checked = checked or CheckedSegments(path, terms=f"{__version__} {limits or CheckLimits()}")
         self._clock = clock or SystemClock()
-        self._ids: dict[str, NDArray[np.bytes_]] = {}
+        self._limits = limits or CheckLimits()
+        self._group = group
+        self._keys: dict[str, _Keys] = {}
 
     def paths(self) -> list[Path]:
         """List the segments, sorted; none where nothing is.
@@ -52,6 +89,9 @@ class SegmentFolder:
     def load(self, wanted: Wanted) -> tuple[dict[Path, Columns], list[Finding]]:
         """Read the wanted columns of every segment that can be read.
 
+        A segment that vanishes meanwhile is a reason to list again; what was read already is not read again, so that
+        a reader gets done however busy the writers are.
+
         Returns:
             Segment -> columns, and what is wrong with those left out.
 
@@ -59,15 +99,29 @@ class SegmentFolder:
             FormatError: A segment has a newer format.
             StoreError: The store is one file, and damaged; or segments keep vanishing.
         """
-        return self._again_when_gone(lambda: self._load_once(wanted))
+        read: dict[tuple[Path, Identity], Columns] = {}
+        return self._again_when_gone(lambda: self._load_once(wanted, read))
 
     def known(self, ids: NDArray[np.bytes_]) -> NDArray[np.bool_]:
         """Say which ids some segment holds already, forgotten or not, (n,) bool."""
         is_known = np.zeros(len(ids), np.bool_)
-        for found in self._again_when_gone(self._ids_of_segments).values():
-            position = np.searchsorted(found, ids)
-            is_known |= np.append(found, b"")[position] == ids
+        for keys in self._again_when_gone(self._keys_of_segments).values():
+            position = np.searchsorted(keys.ids, ids)
+            is_known |= np.append(keys.ids, b"")[position] == ids
         return is_known
+
+    def marks(self) -> frozenset[bytes]:
+        """Collect the marks of all segments."""
+        found = self._again_when_gone(self._keys_of_segments).values()
+        return frozenset(mark for keys in found for mark in keys.marks)
+
+    def check_all(self) -> dict[Path, list[Finding]]:
+        """Check every segment whole, whatever is remembered of it.
+
+        Raises:
+            StoreError: The path is no store, or the check could not be started.
+        """
+        return check_segments(self.paths(), self._limits, are_named=not self.is_file)
 
     def add(self, columns: Columns) -> str:
         """Commit columns in stored form as a new segment, merged with others where a tier is full.
@@ -132,62 +186,120 @@ class SegmentFolder:
             "the folder is being emptied, or the file server shows an old listing. Try again in a minute"
         )
 
-    def _load_once(self, wanted: Wanted) -> tuple[dict[Path, Columns], list[Finding]]:
-        """Read every segment listed; one that vanishes meanwhile is a ``FileNotFoundError``."""
+    def _load_once(
+        self, wanted: Wanted, read: dict[tuple[Path, Identity], Columns]
+    ) -> tuple[dict[Path, Columns], list[Finding]]:
+        """Read every segment listed and not read yet; one that vanishes meanwhile is a ``FileNotFoundError``."""
         parts: dict[Path, Columns] = {}
-        findings = []
-        for path in self.paths():
+        findings: list[Finding] = []
+        for path, (identity, wrong) in self._checked_listing().items():
             try:
-                parts[path] = segment.read(path, wanted)
+                self._raise_for(wrong)
+                if (path, identity) not in read:
+                    read[path, identity] = segment.read(path, wanted, identity=identity)
+                parts[path] = read[path, identity]
             except FormatError:
                 raise
             except StoreError as error:
                 if self.is_file:
                     raise
+                problem = wrong[0].problem if wrong else "damaged"
                 message = f"{error}. It was left out; copy it anew from where it came from, or remove it"
-                findings.append(Finding(problem="damaged", where=path.name, message=message))
+                findings.append(Finding(problem=problem, where=path.name, message=message))
         return parts, findings
 
-    def _ids_of_segments(self) -> dict[Path, NDArray[np.bytes_]]:
-        """Read the ids of each segment once; a segment never changes, a one-file store does."""
+    def _raise_for(self, wrong: Sequence[Finding]) -> None:
+        if wrong:
+            raise (FormatError if wrong[0].problem == "format" else StoreError)(wrong[0].message)
+
+    def _checked_listing(self) -> dict[Path, tuple[Identity, Sequence[Finding]]]:
+        """List the segments with what is wrong with each; those not known yet are checked by a child process."""
+        found = {path: identity_of(path.stat()) for path in self.paths()}
+        known, new = self._remembered(found)
+        for pause_s in MOMENTS_S if new else ():  # a writer of ours may be about to remember what it wrote
+            self._clock.sleep(pause_s)
+            known, new = self._remembered(found)
+            if not new:
+                break
+        if new:
+            checked = check_segments(new, self._limits, are_named=not self.is_file)
+            for path in new:  # one that vanished or changed meanwhile begins everything anew
+                if path not in checked or identity_of(path.stat()) != found[path]:
+                    raise FileNotFoundError(f"`{path}` is another file than before")
+            self.checked.remember((path, found[path], checked[path]) for path in new)
+            known |= {path: tuple(checked[path]) for path in new}
+        return {path: (found[path], findings or ()) for path, findings in known.items()}
+
+    def _remembered(self, found: Mapping[Path, Identity]) -> tuple[dict[Path, tuple[Finding, ...] | None], list[Path]]:
+        """Say what is remembered of segments, and of which nothing is."""
+        self.checked.refresh()
+        known = {path: self.checked.findings(path, identity) for path, identity in found.items()}
+        return known, [path for path, findings in known.items() if findings is None]
+
+    def _keys_of_segments(self) -> dict[Path, "_Keys"]:
+        """Read the ids and marks of each segment once; a segment never changes, a one-file store does."""
         found = {}
-        for path in self.paths():
-            if self.is_file or path.name not in self._ids:
-                with contextlib.suppress(StoreError):  # verify names it; a commit goes on without it
-                    self._ids[path.name] = raw_ids(segment.read(path, IDS).groups["digests"]["id"])
-            if path.name in self._ids:
-                found[path] = self._ids[path.name]
-        self._ids = {path.name: ids for path, ids in found.items()}
+        for path, (identity, wrong) in self._checked_listing().items():
+            if wrong:  # verify names it; a commit goes on without it
+                continue
+            if path.name not in self._keys or self._keys[path.name].identity != identity:
+                with contextlib.suppress(StoreError):
+                    columns = segment.read(path, IDS, identity=identity)
+                    ids = raw_ids(columns.groups["digests"]["id"])
+                    self._keys[path.name] = _Keys(identity=identity, ids=ids, marks=columns.marks)
+            if path.name in self._keys:
+                found[path] = self._keys[path.name]
+        self._keys = {path.name: keys for path, keys in found.items()}
         return found
 
     def _add_once(self, columns: Columns) -> str:
-        if self.is_file:
-            old = {path: segment.read(path, EVERYTHING) for path in self.paths()}
-            return self._write(union([columns, *old.values()]), old)
-        sizes = {path: len(ids) for path, ids in self._ids_of_segments().items()}
-        old = {}
-        for path in tiers.peers(sizes, len(columns)):
-            with contextlib.suppress(StoreError):  # a damaged segment stays where it is
-                old[path] = segment.read(path, EVERYTHING)
-        return self._write(union([columns, *old.values()]), old)
+        old = self._whole_file() if self.is_file else self._peers(len(columns))
+        return self._write(stored_form([columns, *old.values()]) if old else columns, old)
+
+    def _whole_file(self) -> dict[Path, Columns]:
+        """Read what the one file holds; one that cannot be read must not be replaced."""
+        found = {}
+        for path, (identity, wrong) in self._checked_listing().items():
+            self._raise_for(wrong)
+            found[path] = segment.read(path, EVERYTHING, identity=identity)
+        return found
+
+    def _peers(self, n_new: int) -> dict[Path, Columns]:
+        """Read the segments that a new one is merged with; a damaged one stays where it is."""
+        keys = self._keys_of_segments()
+        found = {}
+        for path in tiers.peers({path: len(known.ids) for path, known in keys.items()}, n_new):
+            with contextlib.suppress(StoreError):
+                found[path] = segment.read(path, EVERYTHING, identity=keys[path].identity)
+        return found
 
     def _write(self, whole: Columns, old: Collection[Path]) -> str:
         """Write columns in stored form, then remove the segments they contain."""
         content_digest = digest(whole)
         path = self.path if self.is_file else self.path / segment.segment_name(content_digest)
         if self.is_file or path not in old:
-            segment.write(whole, path, content_digest=content_digest)
+            segment.write(
+                whole,
+                path,
+                content_digest=content_digest,
+                remember=lambda identity: self.checked.remember([(path, identity, ())]),
+            )
         for contained in old:
             if contained != path:
                 with contextlib.suppress(OSError):  # committed all the same; the next merge meets it again
-                    contained.unlink()
+                    files.remove(contained)
+        if old and not self.is_file:
+            self.checked.forget_gone([one.name for one in self._listing()])
         return path.name
 
     def _make_folder(self) -> None:
+        """Make the store's folder where there is none, readable for the group where one is named."""
         folder = self.path.parent if self.is_file else self.path
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)
+            if self._group is not None and not self.is_file:
+                files.share(folder, self._group)
         except OSError as error:
             raise StoreError(
                 f"`{folder}` could not be made: {error}. See to its permissions or choose another"

@@ -83,6 +83,9 @@ FLOAT_FIELDS = (
 COUNT_FIELDS = ("peak_gpu_memory_bytes", "peak_rss_bytes", "n_steps", "n_samples")
 """Whole numbers of the outcome; like :data:`FLOAT_FIELDS` they are ``numbers``."""
 
+SHARES = ("f1", "dev_f1")
+"""Metrics that are 0..1 at every site."""
+
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "digests": DIGESTS,
     "codes": tuple(sorted(name for names in DICTIONARIES.values() for name in names)),

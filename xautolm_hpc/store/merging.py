@@ -12,6 +12,7 @@ from xautolm_hpc.store.decode import values
 from xautolm_hpc.store.finding import Finding
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING
+from xautolm_hpc.store.limits import CheckLimits
 from xautolm_hpc.store.marks import forget_mark, read_marks
 from xautolm_hpc.store.union import raw_ids, rows_with_ids, union
 from xautolm_hpc.store.view import experience_id, stored_form
@@ -32,26 +33,35 @@ class Merged:
     findings: tuple[Finding, ...]
 
 
-def merge(sources: Iterable[Path], into: Path, *, accept_forget: Sequence[str] = ()) -> Merged:
+def merge(
+    sources: Iterable[Path],
+    into: Path,
+    *,
+    accept_forget: Sequence[str] = (),
+    limits: CheckLimits | None = None,
+    group: str | None = None,
+) -> Merged:
     """Make a store the union of itself and others, as one segment; doing it again changes nothing.
 
     Args:
         sources: Stores to read.
         into: Store to grow; made where there is none.
         accept_forget: Sites that may also forget what is of other sites.
+        limits: What the check of a foreign segment may cost.
+        group: Group of users that may read the target; ``None`` leaves its folder as it is.
 
     Raises:
         InputError: A source does not exist.
         FormatError: A segment has a newer format; nothing was changed.
         StoreError: It could not be written, and the target is as before; or a store is one file, and damaged.
     """
-    target = SegmentFolder(into)
+    target = SegmentFolder(into, limits=limits, group=group)
     own, findings = target.load(EVERYTHING)
     foreign: list[Columns] = []
     for source in sources:
         if not source.exists():
             raise InputError(f"`{source}` does not exist; expected a store to merge")
-        loaded, found = SegmentFolder(source).load(EVERYTHING)
+        loaded, found = SegmentFolder(source, limits=limits, checked=target.checked).load(EVERYTHING)
         foreign += loaded.values()
         findings += found
     parts = [*own.values(), *foreign]

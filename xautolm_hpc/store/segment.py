@@ -1,6 +1,9 @@
 """One segment: a file of format 1, written whole and never changed again."""
 
-from collections.abc import Mapping
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import h5py
@@ -27,6 +30,7 @@ from xautolm_hpc.store.layout import (
     Wanted,
 )
 from xautolm_hpc.store.marks import read_marks
+from xautolm_hpc.store.trust import Identity, identity_of
 
 LIBVER = ("v110", "v110")  # read by every HDF5 since 2016, and half the size of the default for small segments
 CHUNK_ROWS = 32_768
@@ -42,20 +46,25 @@ def segment_name(content_digest: str) -> str:
     return f"seg-{content_digest}.h5"
 
 
-def write(columns: Columns, path: Path, *, content_digest: str) -> None:
+def write(columns: Columns, path: Path, *, content_digest: str, remember: Callable[[Identity], None]) -> None:
     """Write columns in stored form to a file; a reader sees the whole file or none.
 
     Args:
         columns: What to write.
         path: File; its folder exists.
         content_digest: :func:`~xautolm_hpc.store.columns.digest` of the columns.
+        remember: Is told which file is there, as soon as it is; not where another process was faster.
 
     Raises:
         StoreError: The file system refused, or what was read back is not what was written; what was there
             before is untouched.
     """
+
+    def check(aside: Path) -> None:
+        _check_digest(aside, content_digest)
+
     try:
-        write_checked(path, _image(columns, content_digest), check=lambda aside: _check_digest(aside, content_digest))
+        write_checked(path, _image(columns, content_digest), check=check, remember=remember)
     except OSError as error:
         raise StoreError(
             f"`{path}` could not be written: {error}. The store is as before; see to the file system (space, quota, "
@@ -63,24 +72,24 @@ def write(columns: Columns, path: Path, *, content_digest: str) -> None:
         ) from error
 
 
-def read(path: Path, wanted: Wanted) -> Columns:
+def read(path: Path, wanted: Wanted, *, identity: Identity | None = None) -> Columns:
     """Read the wanted columns of a segment, their dictionaries, and all marks.
 
+    Args:
+        path: File.
+        wanted: Columns to read.
+        identity: The file it must be, as it was when it was checked; ``None`` takes any.
+
     Raises:
-        FileNotFoundError: There is no such file (any more).
+        FileNotFoundError: There is no such file (any more), or another one in its place.
         FormatError: The file has a newer format.
         StoreError: The file is damaged or no segment.
     """
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            _check_format(file, path)
+    with open_bytes(path) as raw:
+        if identity is not None and identity_of(os.fstat(raw.fileno())) != identity:
+            raise FileNotFoundError(f"`{path}` is another file than before")
+        with open_hdf5(raw, path) as file:
             return _read(file, wanted)
-    except FileNotFoundError:
-        raise
-    except DAMAGE as error:
-        if not path.exists():
-            raise FileNotFoundError(f"`{path}` is gone") from error
-        raise StoreError(f"`{shown(path)}` is damaged or no segment: {error}") from error
 
 
 def recorded_digest(path: Path) -> str:
@@ -90,9 +99,38 @@ def recorded_digest(path: Path) -> str:
         FileNotFoundError: There is no such file (any more).
         StoreError: The file is damaged or no segment.
     """
+    with open_bytes(path) as raw, open_hdf5(raw, path) as file:
+        return str(file.attrs["digest"])
+
+
+def open_bytes(path: Path) -> io.FileIO:
+    """Open a file for HDF5 to read through us: it takes no lock, whatever the environment tells it to.
+
+    Raises:
+        FileNotFoundError: There is no such file (any more).
+        StoreError: The file cannot be opened.
+    """
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            return str(file.attrs["digest"])
+        # A pipe in place of a segment must not make us wait; reading it then fails.
+        return io.FileIO(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(f"`{shown(path)}` cannot be opened: {error}") from error
+
+
+@contextlib.contextmanager
+def open_hdf5(raw: io.FileIO, path: Path) -> Iterator[h5py.File]:
+    """Open the file as HDF5 and check its format; what goes wrong while it is open is told as damage.
+
+    Raises:
+        FormatError: The file has a newer format.
+        StoreError: The file is damaged or no segment.
+    """
+    try:
+        with h5py.File(raw, "r") as file:
+            _check_format(file, path)
+            yield file
     except FileNotFoundError:
         raise
     except DAMAGE as error:

@@ -1,6 +1,6 @@
 """The store as the other steps see it: a set of experiences that only grows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from xautolm_hpc.store.encode import encode, microseconds
 from xautolm_hpc.store.finding import Finding
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING, KEYS, SUMMARY, TABLE, Wanted
+from xautolm_hpc.store.limits import CheckLimits
 from xautolm_hpc.store.marks import ID, accept_mark, forget_mark, read_marks, resolve_mark
 from xautolm_hpc.store.summary import summarise
 from xautolm_hpc.store.tableview import to_table
@@ -47,10 +48,12 @@ class ExperienceStore:
         findings: Segments that the last read left out, and why.
     """
 
-    def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, path: Path, *, clock: Clock | None = None, limits: CheckLimits | None = None, group: str | None = None
+    ) -> None:
         self.path = path
         self.findings: tuple[Finding, ...] = ()
-        self._segments = SegmentFolder(path, clock=clock)
+        self._segments = SegmentFolder(path, clock=clock, limits=limits, group=group)
 
     def append(self, experiences: Sequence[Experience]) -> Appended:
         """Commit experiences; those the store has already, forgotten ones too, are not written again.
@@ -62,10 +65,11 @@ class ExperienceStore:
         if not experiences:
             return Appended(n_new=0, segment=None)
         columns = encode(experiences)
-        new = columns.take(~self._segments.known(raw_ids(columns.groups["digests"]["id"])))
+        is_known = self._segments.known(raw_ids(columns.groups["digests"]["id"]))
+        new = union([columns.take(~is_known)], forgotten=read_marks(self._segments.marks()).forgotten)
         if not len(new):
             return Appended(n_new=0, segment=None)
-        return Appended(n_new=len(new), segment=self._segments.add(union([new])))
+        return Appended(n_new=len(new), segment=self._segments.add(new))
 
     def amend(self, experiences: Sequence[Experience]) -> None:
         """Commit what is known better now of experiences that may be stored already.
@@ -128,15 +132,34 @@ class ExperienceStore:
         return to_table(self._view(TABLE).visible())
 
     @staticmethod
-    def read_tables(paths: Iterable[Path]) -> ExperienceTable:
-        """Read several stores as the one they would be after a merge.
+    def read_tables(
+        paths: Iterable[Path],
+        *,
+        limits: CheckLimits | None = None,
+        on_finding: Callable[[Finding], None] | None = None,
+    ) -> ExperienceTable:
+        """Read several stores as the one they would be after a merge; the first remembers what was checked.
+
+        Args:
+            paths: The stores, one's own first.
+            limits: What the check of a foreign segment may cost.
+            on_finding: Is told of every segment that is left out.
 
         Raises:
             FormatError: A segment has a newer format.
             StoreError: A store is one file, and damaged; or segments keep vanishing.
         """
-        loaded = [SegmentFolder(path).load(TABLE)[0] for path in paths]
-        return to_table(_view_of([part for parts in loaded for part in parts.values()]).visible())
+        parts: list[Columns] = []
+        checked = None
+        for path in paths:
+            folder = SegmentFolder(path, limits=limits, checked=checked)
+            checked = checked or folder.checked
+            loaded, findings = folder.load(TABLE)
+            parts += loaded.values()
+            if on_finding is not None:
+                for finding in findings:
+                    on_finding(finding)
+        return to_table(_view_of(parts).visible())
 
     def ids(self) -> tuple[str, ...]:
         """List the ids of the experiences that count, ascending."""

@@ -1,68 +1,37 @@
 """A check of everything a store holds, which names what is wrong and goes on with the rest."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from xautolm_hpc.errors import FormatError, InputError, StoreError
-from xautolm_hpc.records import Experience, from_json, to_json
 from xautolm_hpc.store import segment
-from xautolm_hpc.store.columns import Columns, digest
-from xautolm_hpc.store.decode import decode, values
-from xautolm_hpc.store.encode import encode
+from xautolm_hpc.store.columns import Columns
+from xautolm_hpc.store.decode import values
 from xautolm_hpc.store.finding import Finding
 from xautolm_hpc.store.folder import SegmentFolder
-from xautolm_hpc.store.layout import EVERYTHING
+from xautolm_hpc.store.layout import KEYS
 from xautolm_hpc.store.marks import read_marks
 from xautolm_hpc.store.union import rows_with_ids, union
 from xautolm_hpc.store.view import experience_id, view
 
 
 def verify(segments: SegmentFolder) -> list[Finding]:
-    """Check every segment whole, then what the segments say together.
+    """Check every segment whole, in a child process, then what the segments say together.
 
     Returns:
         What is wrong, by segment in the order of their names, then of the set; empty when all is well.
     """
     findings: list[Finding] = []
     sound: list[Columns] = []
-    for path in segments.paths():
-        try:
-            columns = segment.read(path, EVERYTHING)
-            found = list(_of_segment(path, columns, is_named=not segments.is_file))
-        except FileNotFoundError:  # merged into another while we read
-            continue
-        except FormatError as error:
-            findings.append(Finding(problem="format", where=path.name, message=str(error)))
-        except StoreError as error:
-            findings.append(Finding(problem="damaged", where=path.name, message=str(error)))
-        else:
-            findings += found
-            sound += [] if found else [columns]
+    for path, found in segments.check_all().items():
+        findings += found
+        if not found:
+            with contextlib.suppress(FileNotFoundError):  # merged into another while we read
+                sound.append(segment.read(path, KEYS))
     if sound:
         findings += _of_set(sound)
     findings += [_left_over(path) for path in segments.left_overs()]
     return findings
-
-
-def _of_segment(path: Path, columns: Columns, *, is_named: bool) -> Iterator[Finding]:
-    """Check one segment's digests and values."""
-    found = digest(columns)
-    says = {segment.recorded_digest(path)} | ({path.stem.removeprefix("seg-")} if is_named else set())
-    for said in sorted(says - {found}):
-        message = f"`{segment.shown(path)}` says its digest is {said}; its content has {found}. Copy it anew"
-        yield Finding(problem="digest", where=path.name, message=message)
-    try:
-        encoded = encode([_whole(e) for e in decode(columns)]) if len(columns) else columns
-    except (InputError, StoreError, ValueError, TypeError, OverflowError, IndexError) as error:
-        yield Finding(problem="range", where=path.name, message=f"`{segment.shown(path)}`: {error}")
-        return
-    if encoded.groups["digests"]["id"].tobytes() != columns.groups["digests"]["id"].tobytes():
-        message = f"`{segment.shown(path)}` has ids that are not those of its experiences. Copy it anew"
-        yield Finding(problem="digest", where=path.name, message=message)
-
-
-def _whole(e: Experience) -> Experience:
-    return from_json(Experience, to_json(e), where="experience")
 
 
 def _of_set(parts: list[Columns]) -> Iterator[Finding]:

@@ -1,0 +1,127 @@
+"""The child process that checks segments: paths in on standard input, one JSON line out before and after each.
+
+It has limits of memory, processor time and open files, writes nothing, and loads no plug-ins. Whatever a segment makes
+of it, the process that asked goes on: :mod:`xautolm_hpc.store.checking`.
+"""
+
+import json
+import os
+import resource
+import stat
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from xautolm_hpc.errors import FormatError, StoreError
+from xautolm_hpc.store import segment, structure
+from xautolm_hpc.store.columns import Columns, digest
+from xautolm_hpc.store.layout import EVERYTHING
+from xautolm_hpc.store.limits import GB, MB, CheckLimits
+from xautolm_hpc.store.ranges import identity_problems, range_problems
+
+Problem = tuple[str, str]
+"""What is wrong, as in a :class:`~xautolm_hpc.store.finding.Finding`: problem and message."""
+
+MOST_OPEN_FILES = 64
+
+
+def check(path: Path, limits: CheckLimits, *, is_named: bool) -> list[Problem]:
+    """Check one segment whole; nothing of it is believed.
+
+    Args:
+        path: The file.
+        limits: What it may be.
+        is_named: Whether its name must tell its digest.
+
+    Returns:
+        What is wrong; empty when all is well.
+
+    Raises:
+        FileNotFoundError: There is no such file (any more).
+    """
+    shown = segment.shown(path)
+    try:
+        why = _refusal(path, limits)
+        if why is not None:
+            return [("refused", f"`{shown}` is refused: {why}")]
+        columns = segment.read(path, EVERYTHING)
+        return _content_problems(path, columns, is_named=is_named)
+    except FormatError as error:
+        return [("format", str(error))]
+    except StoreError as error:
+        return [("damaged", str(error))]
+    except MemoryError:
+        return [("refused", f"`{shown}` is refused: checking it takes more than {limits.memory_gb:g} GB of memory")]
+
+
+def _refusal(path: Path, limits: CheckLimits) -> str | None:
+    """Say why a file is refused before its data is read, ``None`` if it is not."""
+    with segment.open_bytes(path) as raw:
+        status = os.fstat(raw.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return "it is no regular file"
+        if status.st_size > limits.file_mb * MB:
+            return f"it has {status.st_size:,} bytes; the limit is {limits.file_mb:g} MB"
+        with segment.open_hdf5(raw, path) as file:
+            return next(structure.refusals(file, limits), None)
+
+
+def _content_problems(path: Path, columns: Columns, *, is_named: bool) -> list[Problem]:
+    """Check digest, ranges and identities of what was read."""
+    shown, found = segment.shown(path), digest(columns)
+    says = {segment.recorded_digest(path)} | ({path.stem.removeprefix("seg-")} if is_named else set())
+    problems = [
+        ("digest", f"`{shown}` says its digest is {said:.80}; its content has {found}. Copy it anew")
+        for said in sorted(says - {found})
+    ]
+    ranges = range_problems(columns)
+    problems += [("range", f"`{shown}`: {problem}") for problem in ranges]
+    if not ranges:
+        problems += [("digest", f"`{shown}`: {problem}. Copy it anew") for problem in identity_problems(columns)]
+    return problems
+
+
+def confine(limits: CheckLimits) -> None:
+    """Take away from this process what a check does not need."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most_bytes = pages * resource.getpagesize() + int(limits.memory_gb * GB)
+    for kind, most in (
+        (resource.RLIMIT_AS, most_bytes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, MOST_OPEN_FILES),
+    ):
+        resource.setrlimit(kind, (most, most))
+    structure.drop_plugins()
+
+
+def allow_cpu(seconds: float) -> None:
+    """Let this process use so many more seconds of processor time; then the kernel ends it."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    used_s = usage.ru_utime + usage.ru_stime
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used_s + seconds) + 1, hard))
+
+
+def main(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Check what is asked for: first a line of limits, then a line ``[path, is_named]`` for each segment."""
+    limits = CheckLimits(**json.loads(requests.readline()))
+    confine(limits)
+    for text in requests:
+        path, is_named = json.loads(text)
+        allow_cpu(limits.cpu_s)
+        _answer(answers, {"begin": path})
+        try:
+            problems: Any = check(Path(path), limits, is_named=is_named)
+        except FileNotFoundError:
+            problems = None
+        _answer(answers, {"end": path, "problems": problems})
+
+
+def _answer(answers: BinaryIO, content: dict[str, Any]) -> None:
+    answers.write(json.dumps(content).encode() + b"\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main(sys.stdin.buffer, sys.stdout.buffer)

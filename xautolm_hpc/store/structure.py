@@ -1,0 +1,147 @@
+"""What a segment is as an HDF5 file, looked at before any of its data is read.
+
+HDF5 can point outside the file, load plug-ins, hold objects of Python and claim sizes that no memory has. Format 1
+uses none of that: a handful of named datasets of plain numbers below the root, and nothing else.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from xautolm_hpc.store.layout import DICTIONARIES, ENDS_DTYPE, GROUPS, MARKS, VARIABLE, VARIABLE_ENDS
+from xautolm_hpc.store.limits import MB, CheckLimits
+
+MATRICES = {**{name: group.dtype for name, group in GROUPS.items()}, VARIABLE_ENDS: ENDS_DTYPE}
+BLOBS = (*DICTIONARIES, MARKS, *VARIABLE)
+DTYPES = {**MATRICES, **dict.fromkeys(BLOBS, "<u1")}
+ROOT_ATTRIBUTES = ("digest", "format_version", "n_experiences")
+FILTERS = {
+    h5py.h5z.FILTER_DEFLATE: "gzip",
+    h5py.h5z.FILTER_SHUFFLE: "shuffle",
+    h5py.h5z.FILTER_FLETCHER32: "fletcher32",
+}
+MOST_FILTERS = 3
+LARGEST_CHUNK_BYTES = 64 * MB
+LARGEST_NAMES_BYTES = MB
+
+
+def drop_plugins() -> None:
+    """Forget every folder from which HDF5 would load filters."""
+    while h5py.h5pl.size():
+        h5py.h5pl.remove(0)
+
+
+def refusals(file: h5py.File, limits: CheckLimits) -> Iterator[str]:
+    """Say what in a file a segment of format 1 must not have; what is named first is named before data is read."""
+    yield from _root_refusals(file)
+    seen: dict[int, str] = {}
+    n_bytes = 0
+    for name in file.id:  # names of links; nothing is opened yet
+        text = name.decode("utf-8", "backslashreplace")
+        kind = file.id.links.get_info(name).type
+        if kind != h5py.h5l.TYPE_HARD:
+            yield f"{text!r:.80} is {_link_kind(kind)}; a segment holds its data itself"
+            continue
+        if text not in DTYPES:
+            yield f"it holds {text!r:.80}, which format 1 does not have"
+            continue
+        opened = h5py.h5o.open(file.id, name)
+        if not isinstance(opened, h5py.h5d.DatasetID):
+            yield f"{text} is a {'group' if isinstance(opened, h5py.h5g.GroupID) else 'type'} and no dataset"
+            continue
+        address = int(h5py.h5o.get_info(opened).addr)
+        if address in seen:
+            yield f"{text} and {seen[address]} are one object under two links"
+        seen[address] = text
+        yield from _dataset_refusals(text, opened, limits=limits)
+        n_bytes += math.prod(opened.shape) * opened.get_type().get_size()
+    if n_bytes > limits.content_mb * MB:
+        yield f"its content has {n_bytes:,} bytes; the limit is {limits.content_mb:g} MB"
+
+
+def _root_refusals(file: h5py.File) -> Iterator[str]:
+    """Check that the root has its three attributes, each one plain value, and no other."""
+    n_attributes = h5py.h5a.get_num_attrs(file.id)
+    names = sorted(_attribute_name(file.id, i) for i in range(min(n_attributes, len(ROOT_ATTRIBUTES) + 1)))
+    if tuple(names) != ROOT_ATTRIBUTES:
+        yield f"the root has the attributes {names!r:.200}, expected {', '.join(ROOT_ATTRIBUTES)}"
+        return
+    for name in ROOT_ATTRIBUTES:
+        attribute = h5py.h5a.open(file.id, name.encode())
+        kind = attribute.get_type()
+        expected: Any = h5py.h5t.TypeStringID if name == "digest" else h5py.h5t.TypeIntegerID
+        if not isinstance(kind, expected) or attribute.shape != () or kind.get_size() > 64:
+            yield f"the root's attribute {name} is no single {'text' if name == 'digest' else 'integer'}"
+
+
+def _attribute_name(owner: Any, index: int) -> str:
+    name: bytes = h5py.h5a.open(owner, index=index).get_name()
+    return name.decode("utf-8", "backslashreplace")
+
+
+def _link_kind(kind: int) -> str:
+    return {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "a link to another file"}.get(
+        kind, "a link of an unknown kind"
+    )
+
+
+def _dataset_refusals(name: str, dataset: Any, *, limits: CheckLimits) -> Iterator[str]:
+    """Check one dataset's storage, filters, type and shape."""
+    yield from _storage_refusals(name, dataset)
+    found = _dtype(dataset)
+    if found != np.dtype(DTYPES[name]):
+        yield f"{name} has type {found}, expected {DTYPES[name]}"
+    n_dimensions = 1 if name in BLOBS else 3 if name == "digests" else 2
+    if len(dataset.shape) != n_dimensions:
+        yield f"{name} has {len(dataset.shape)} dimensions, expected {n_dimensions}"
+    elif name in MATRICES and dataset.shape[1] > limits.n_experiences:
+        yield f"{name} has {dataset.shape[1]:,} experiences; the limit is {limits.n_experiences:,}"
+    names = [_attribute_name(dataset, i) for i in range(min(h5py.h5a.get_num_attrs(dataset), 2))]
+    if names != (["names"] if name in MATRICES else []):
+        yield f"{name} has the attributes {names!r:.200}"
+    elif names:
+        yield from _names_refusals(name, dataset)
+
+
+def _storage_refusals(name: str, dataset: Any) -> Iterator[str]:
+    """Check where and how a dataset's bytes lie."""
+    created = dataset.get_create_plist()
+    layout = created.get_layout()
+    if layout == h5py.h5d.VIRTUAL:
+        yield f"{name} is a virtual dataset; a segment holds its data itself"
+        return
+    if created.get_external_count():
+        yield f"{name} lies in another file; a segment holds its data itself"
+        return
+    if math.prod(dataset.shape) and layout != h5py.h5d.CHUNKED:
+        yield f"{name} is not stored in chunks"
+        return
+    filters = [created.get_filter(i)[0] for i in range(min(created.get_nfilters(), MOST_FILTERS + 1))]
+    unknown = [number for number in filters if number not in FILTERS]
+    if unknown or len(set(filters)) != len(filters):
+        yield f"{name} has the filters {filters}; valid, once each: {', '.join(FILTERS.values())}"
+    if layout == h5py.h5d.CHUNKED:
+        n_bytes = math.prod(created.get_chunk()) * dataset.get_type().get_size()
+        if n_bytes > LARGEST_CHUNK_BYTES:
+            yield f"{name} has chunks of {n_bytes:,} bytes; the limit is {LARGEST_CHUNK_BYTES // MB} MB"
+
+
+def _dtype(dataset: Any) -> Any:
+    """Say the type, of numbers as numpy does; of anything else its class, for numpy may have none."""
+    kind = dataset.get_type()
+    if isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID):
+        return kind.dtype
+    return type(kind).__name__.removeprefix("Type").removesuffix("ID").lower()
+
+
+def _names_refusals(name: str, dataset: Any) -> Iterator[str]:
+    attribute = h5py.h5a.open(dataset, b"names")
+    kind = attribute.get_type()
+    is_text = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
+    if not is_text or len(attribute.shape) != 1 or attribute.shape[0] != dataset.shape[0]:
+        yield f"the names of {name} are no list of one fixed-length text for each of its columns"
+    elif attribute.shape[0] * kind.get_size() > LARGEST_NAMES_BYTES:
+        yield f"the names of {name} take more than {LARGEST_NAMES_BYTES // MB} MB"
