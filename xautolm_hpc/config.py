@@ -18,7 +18,6 @@ from xautolm_hpc.records import OBJECTIVES, TaskKind, from_json, to_json
 from xautolm_hpc.space import Space, build_space
 
 Objective = Literal["f1", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes"]
-CheckLimit = Literal["memory_gb", "cpu_s", "wall_s", "file_mb", "content_mb", "n_experiences"]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -129,7 +128,7 @@ class StoreSection(_Section):
     path: str = "experience-store"
     also_read: tuple[str, ...] = ()
     group: str | None = None
-    check: dict[CheckLimit, Positive] = {}
+    check: dict[Literal["memory_gb", "cpu_s", "wall_s", "file_mb", "content_mb", "n_experiences"], Positive] = {}
 
 
 class SearchFile(_Section):
@@ -309,8 +308,7 @@ def load_search(path: Path, settings: tuple[str, ...] = ()) -> SearchFile:
         is_set = any(f"{key}.".startswith(setting.partition("=")[0] + ".") for setting in settings)
         return str(((Path.cwd() if is_set else path.resolve().parent) / Path(written).expanduser()).resolve())
 
-    located = search.model_dump()
-    located["profile"] = search.profile and resolve("profile", search.profile)
+    located = search.model_dump() | {"profile": search.profile and resolve("profile", search.profile)}
     located["data"]["path"] = resolve("data.path", search.data.path)
     located["store"]["path"] = resolve("store.path", search.store.path)
     located["store"]["also_read"] = tuple(resolve("store.also_read", written) for written in search.store.also_read)
@@ -331,12 +329,10 @@ def load_profile(path: Path | None) -> ClusterProfile:
     profile = _check(ClusterProfile, _read_toml(path), path=path)
     # A bare program is looked up on PATH. Links stay: a virtual environment's python is one.
     paths = profile.model_dump(include={"driver_python", "worker_python", "hf_home"}, exclude_none=True)
-    located = {key: p for key, p in paths.items() if key == "hf_home" or "/" in p}
     folder = path.resolve().parent
-    updates: dict[str, Any] = {key: str(folder / Path(p).expanduser()) for key, p in located.items()}
-    if profile.container is not None:
-        updates["container"] = profile.container.located(folder)
-    return profile.model_copy(update=updates)
+    updates = {key: str(folder / Path(p).expanduser()) for key, p in paths.items() if key == "hf_home" or "/" in p}
+    container = {} if profile.container is None else {"container": profile.container.located(folder)}
+    return profile.model_copy(update=updates | container)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.store.samples import experience, experiences, system, task
 from xautolm_hpc.records import Experience
-from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.store import ExperienceStore, merge
 from xautolm_hpc.table import build_table
 
 
@@ -121,3 +121,24 @@ def test_a_segment_of_another_site_that_is_left_out_is_told(tmp_path: Path) -> N
     )
 
     assert (len(found), told) == (3, ["damaged"])
+
+
+def test_priors_are_computed_from_the_same_bits_in_whatever_order_stores_were_merged(tmp_path: Path) -> None:
+    records = various()
+    for name, part in (("a", records[:20]), ("b", records[15:40]), ("c", records[30:])):
+        ExperienceStore(tmp_path / name).append(part)
+    ExperienceStore(tmp_path / "b").forget([records[16].id], "site-a")
+    sources = [tmp_path / name for name in ("a", "b", "c")]
+    merge(sources, tmp_path / "one")
+    merge(reversed(sources), tmp_path / "two")
+    for source in (sources[1], sources[2], sources[0], sources[1]):
+        merge([source], tmp_path / "three")
+
+    tables = [ExperienceStore(tmp_path / name).read_table() for name in ("one", "two", "three")]
+    tables += [ExperienceStore.read_tables(sources), ExperienceStore.read_tables(sources[::-1])]
+
+    for table in tables[1:]:
+        assert_same(table, tables[0])
+        assert table.id.tobytes() == tables[0].id.tobytes()
+        for name, column in table.objectives.items():
+            assert column.tobytes() == tables[0].objectives[name].tobytes()
