@@ -112,7 +112,7 @@ bench-container: env  ## what the image costs a trial (as root on Debian)
 bench-estimates: env  ## estimates of memory and time against trials that really ended
 	$(BIN)/python benchmarks/estimates.py --check
 
-.PHONY: bench-peer bench-priors bench-store bench-store-faults evidence
+.PHONY: bench-peer bench-priors bench-features bench-store bench-store-faults evidence
 EVIDENCE_STORE ?= store/seed/store
 evidence: env  ## rebuild tables and figures of docs/evidence.md from EVIDENCE_STORE
 	mkdir -p build/evidence
@@ -126,6 +126,9 @@ evidence: env  ## rebuild tables and figures of docs/evidence.md from EVIDENCE_S
 
 bench-peer: env  ## how well priors rank the peer's real trials of a task they never saw
 	$(BIN)/python benchmarks/peer_records.py
+
+bench-features: env  ## how long meta-features take over 120,000 texts
+	$(BIN)/python benchmarks/features.py
 
 bench-priors: env  ## how long priors take over a million experiences
 	$(BIN)/python benchmarks/priors.py

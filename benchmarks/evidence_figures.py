@@ -47,6 +47,16 @@ def task_distances(tables: Mapping[str, TaskTable]) -> tuple[list[str], Floats]:
     return names, distances
 
 
+def distance_table(tables: Mapping[str, TaskTable]) -> str:
+    """Write the task-distance matrix as a Markdown table; between kinds there is no distance."""
+    names, distances = task_distances(tables)
+    lines = ["| seen from | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for name, row in zip(names, distances, strict=True):
+        cells = ["" if np.isnan(value) else f"{value:.2f}" for value in row]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def draw_distances(tables: Mapping[str, TaskTable], path: Path) -> None:
     """Draw the task-distance matrix."""
     names, distances = task_distances(tables)
@@ -149,6 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     draw_fronts(tables, given.folder / "fronts.png")
     draw_above_uniform(rows, given.folder / "above-uniform.png")
     draw_distances(tables, given.folder / "distances.png")
+    (given.folder / "distances.md").write_text(distance_table(tables))
     draw_priors(tables, given.folder / "priors.png")
     return 0
 

@@ -11,7 +11,7 @@ import numpy as np
 from replay_table import Oracle, TaskTable
 from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.distribution import Distribution, uniform
-from xautolm_hpc.priors import PriorSettings, make_scene, prior_content, ranking_from_json
+from xautolm_hpc.priors import PriorSettings, Ranking, make_scene, prior_content, ranking_from_json
 from xautolm_hpc.records import Outcome, Pipeline, Value
 from xautolm_hpc.sample import Evolution, Proposal, draw_generation, draw_pipeline, update
 from xautolm_hpc.space import Categorical, Numeric, Space
@@ -112,7 +112,7 @@ def search_nspe(setting: Setting, **prior: Any) -> list[Trial]:
     trials: list[Trial] = []
     while len(trials) < setting.n_trials:
         known = [(pipeline, outcome) for pipeline, outcome, _ in trials]
-        choose = None if ranking is None else ranking.after(known).choose
+        choose = None if ranking is None else _choose_snapped(ranking.after(known), setting.oracle)
         proposal = Proposal(distribution=distribution, epsilon=0.1, choose=choose)
         numbers = range(len(trials), min(len(trials) + POPULATION, setting.n_trials))
         drawn = draw_generation(proposal, setting.space, trials=numbers, seed=setting.seed, constraints=())
@@ -121,6 +121,11 @@ def search_nspe(setting: Setting, **prior: Any) -> list[Trial]:
         distribution = update(distribution, setting.space, results=results, evolution=evolution)
         trials += [trial for _, trial in generation]
     return trials
+
+
+def _choose_snapped(ranking: Ranking, oracle: Oracle) -> Callable[[Sequence[Pipeline], np.random.Generator], int]:
+    """Choose among what the draws would be mapped to: nothing else can be tried in a replay."""
+    return lambda pipelines, rng: ranking.choose([oracle.snap(pipeline) for pipeline in pipelines], rng)
 
 
 def _objectives(outcome: Outcome, names: Sequence[str]) -> dict[str, float] | None:

@@ -162,10 +162,9 @@ class Oracle:
         Returns:
             What was really tried, how it ended, and the seconds it spent.
         """
-        x = (np.nan_to_num(self._encode([pipeline])) - self._mean) / self._scale
+        x = self._scaled(pipeline)
         if self.kind == "table":
-            distance = np.where(self._unused, ((self._x - x) ** 2).sum(axis=1), np.inf)
-            index = int(np.argmin(distance))
+            index = self._nearest(x)
             self._unused[index] = False
             return self.table.pipelines[index], self.table.outcome(index), float(self.table.cost_s[index])
         cost_s = float(np.exp(self._cost.predict(x)[0]))
@@ -173,6 +172,18 @@ class Oracle:
             return pipeline, Outcome(status="failed", kind="error", origin="pipeline"), cost_s
         f1 = float(np.clip(self._f1.predict(x)[0], 0.0, 1.0))
         return pipeline, Outcome(status="succeeded", metrics={"f1": f1}, evaluation_time_s=cost_s), cost_s
+
+    def snap(self, pipeline: Pipeline) -> Pipeline:
+        """Tell what a draw would be mapped to; a surrogate takes it as it is."""
+        return self.table.pipelines[self._nearest(self._scaled(pipeline))] if self.kind == "table" else pipeline
+
+    def _scaled(self, pipeline: Pipeline) -> Floats:
+        scaled: Floats = (np.nan_to_num(self._encode([pipeline])) - self._mean) / self._scale
+        return scaled
+
+    def _nearest(self, x: Floats) -> int:
+        """Find the nearest member that is not used yet."""
+        return int(np.argmin(np.where(self._unused, ((self._x - x) ** 2).sum(axis=1), np.inf)))
 
     def _encode(self, pipelines: Sequence[Pipeline]) -> Floats:
         table = self.table

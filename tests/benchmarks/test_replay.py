@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evidence_figures import distance_table, task_distances
 from evidence_figures import main as draw
-from evidence_figures import task_distances
 from replay import compare, holm, hypervolume, known_methods, main, measure_search
 from replay_methods import METHODS, Setting
 from replay_table import Oracle, build_space, build_tables, half_of
@@ -178,7 +178,14 @@ def test_the_command_replays_a_store(tmp_path: Path, capsys: pytest.CaptureFixtu
     figures = tmp_path / "figures"
     assert draw([str(tmp_path / "store"), str(tmp_path / "out.json"), str(figures)]) == 0
     drawn = sorted(path.name for path in figures.iterdir())
-    assert drawn == ["above-uniform.png", "convergence.png", "distances.png", "fronts.png", "priors.png"]
+    assert drawn == [
+        "above-uniform.png",
+        "convergence.png",
+        "distances.md",
+        "distances.png",
+        "fronts.png",
+        "priors.png",
+    ]
 
 
 def test_the_distance_of_a_task_to_itself_is_0_and_grows_with_its_features() -> None:
@@ -187,3 +194,4 @@ def test_the_distance_of_a_task_to_itself_is_0_and_grows_with_its_features() -> 
     assert names == ["task-0", "task-1", "task-2"]
     assert np.diag(distances).tolist() == [0.0, 0.0, 0.0]
     assert 0 < distances[0, 1] < distances[0, 2]
+    assert distance_table(build_tables(_experiences(5))).startswith("| seen from | task-0 | task-1 | task-2 |")
