@@ -10,9 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xautolm_hpc.profile.features_pairs import FEATURES, describe_pairs, make_prompt, mean_cosine, rouge_l, words_of
+from xautolm_hpc.profile.features_pairs import (
+    FEATURES,
+    SEMANTIC,
+    describe_pairs,
+    make_prompt,
+    mean_cosine,
+    rouge_l,
+    words_of,
+)
 from xautolm_hpc.profile.features_semantic import embed_pairs, embed_texts
 from xautolm_hpc.profile.features_stem import stem
+from xautolm_hpc.profile.question_features import describe_questions
+from xautolm_hpc.profile.questions import Answer, Question
 
 # Forms and stems that Porter's paper gives, step by step.
 PUBLISHED = {
@@ -121,3 +131,15 @@ def test_squad_is_near_what_was_published_of_all_of_it(shared_dir: Path) -> None
     assert told["mean_cosine"] == pytest.approx(0.33, abs=0.06)
     assert told["mean_rouge_l"] == pytest.approx(0.051, abs=0.012)
     assert len(semantic[0]) == 384
+
+
+def test_questions_are_described_with_their_meaning() -> None:
+    answer = Answer(0, ("Rome",))
+    rows = [Question("Rome is old.", "Which town is old?", (answer,)), Question("Rome is old.", "Who?", ())]
+
+    told, semantic = describe_questions(rows, n_threads=1)
+
+    assert len(told) == len(FEATURES)
+    assert told[SEMANTIC] is not None
+    assert semantic is not None
+    assert len(semantic) == 384

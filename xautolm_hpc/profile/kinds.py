@@ -21,7 +21,7 @@ class Kind:
         normalise: Makes rows of the cells of a file.
         metrics: Metrics that ``f1`` may stand for, the usual one first.
         schema: Feature schema.
-        describe: Computes the features of rows; takes the number of threads.
+        describe: Computes the features of rows, and what their texts mean or ``None``; takes the number of threads.
         lengths: Measures text lengths in words: median, 95th percentile, longest.
         baseline: Scores answers that know nothing, on ``validation``, after a look at ``train``.
         labels: Lists the labels of all rows.
@@ -31,7 +31,7 @@ class Kind:
     normalise: Callable[..., Sequence[Any]]
     metrics: tuple[str, ...]
     schema: str
-    describe: Callable[..., tuple[float | None, ...]]
+    describe: Callable[..., question_features.Description]
     lengths: Callable[[Sequence[Any]], tuple[float, float, float]]
     baseline: Callable[[Sequence[Any], Sequence[Any]], float]
     labels: Callable[[Sequence[Sample]], tuple[str, ...]]
@@ -61,6 +61,10 @@ def _generative(path: Path, cells: Sequence[Sequence[object]], *, columns: Seque
     return normalise_questions(path, cells, columns=columns, is_extractive=False)
 
 
+def _describe_labelled(rows: Sequence[Any], *, n_threads: int) -> question_features.Description:
+    return features.describe_rows(rows, n_threads=n_threads), None
+
+
 def _majority(train: Sequence[Any], validation: Sequence[Any]) -> float:
     n_classes = len({row.label for row in [*train, *validation]})
     return features.majority_f1(train, validation, n_classes=n_classes)
@@ -80,7 +84,7 @@ KINDS: Mapping[str, Kind] = {
         normalise=_labelled,
         metrics=("macro-f1",),
         schema=features.FEATURE_SCHEMA,
-        describe=features.describe_rows,
+        describe=_describe_labelled,
         lengths=features.length_tokens,
         baseline=_majority,
         labels=_labels,

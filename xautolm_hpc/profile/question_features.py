@@ -6,21 +6,27 @@ import numpy as np
 
 from xautolm_hpc.profile.features import TOKEN
 from xautolm_hpc.profile.features_pairs import describe_pairs, make_prompt
+from xautolm_hpc.profile.features_semantic import embed_pairs
 from xautolm_hpc.profile.questions import Question
 
+Description = tuple[tuple[float | None, ...], tuple[float, ...] | None]
+"""Meta-features, and the mean embedding of the texts or ``None``."""
 
-def describe_questions(rows: Sequence[Question], *, n_threads: int) -> tuple[float | None, ...]:
+
+def describe_questions(rows: Sequence[Question], *, n_threads: int) -> Description:
     """Compute the eleven meta-features of questions as prompts and of their first answers as targets.
 
     Args:
-        rows: The rows, at least one.
-        n_threads: Unused: nothing here takes long.
+        rows: The rows in a fixed order, at least one.
+        n_threads: Threads of the sentence encoder.
 
     Returns:
-        Values in the order of :data:`xautolm_hpc.profile.features_pairs.FEATURES`.
+        Values in the order of :data:`xautolm_hpc.profile.features_pairs.FEATURES`, and what the questions mean;
+        without the encoder's package the cosine and the meaning are ``None``.
     """
     pairs = [(make_prompt(row.context, row.question), _first_answer(row)) for row in rows]
-    return describe_pairs(pairs, cosine=None)
+    semantic, cosine = embed_pairs(pairs, n_threads=n_threads) or (None, None)
+    return describe_pairs(pairs, cosine=cosine), semantic
 
 
 def length_tokens(rows: Sequence[Question]) -> tuple[float, float, float]:

@@ -108,6 +108,7 @@ def _describe_task(
     """Put the task's record together."""
     parts, kind = split.parts, kind_of(request)
     metric = request.metric or kind.metrics[0]
+    described, semantic = kind.describe(split.described, n_threads=n_threads)
     return Task(
         name=request.task_name,
         kind=request.task_kind,
@@ -120,7 +121,8 @@ def _describe_task(
         n_test=len(parts["test"]),
         labels=kind.labels([row for rows in parts.values() for row in rows]),
         feature_schema=kind.schema,
-        features=kind.describe(split.described, n_threads=n_threads),
+        features=described,
+        semantic=semantic,
         length_tokens=kind.lengths(parts["train"]),
     )
 

