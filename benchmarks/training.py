@@ -32,6 +32,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 import transformers
+from accelerate.state import AcceleratorState
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -109,6 +110,7 @@ class Run:
 
 def train_ours(setup: Setup, *, half: bool = True) -> Run:
     """Train as a trial does."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # of the run before: a trial has a process of its own
     cpu = CpuStopwatch()
     progress = Progress(train=cpu)
     with tempfile.TemporaryDirectory() as folder:
