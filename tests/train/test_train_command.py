@@ -27,7 +27,7 @@ def _wait_for(worker: "subprocess.Popen[str]", path: Path) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("arguments", [[], ["trial"], ["export", "."], ["trial", "/no/such/folder"]], ids=str)
+@pytest.mark.parametrize("arguments", [[], ["trial"], ["fly", "."], ["trial", "/no/such/folder"]], ids=str)
 def test_a_wrong_command_line_says_what_is_right(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "xautolm_hpc.train", *arguments],
