@@ -1,14 +1,12 @@
 """Samples a second of our training beside the peer's recipe and a plain transformers Trainer, and their F1.
 
 Same model, rows, batch, learning rate, threads and epochs, one way after the other in one process:
-
-- *ours*: the worker's own path, its evaluations on ``dev`` counted in; bf16 or fp16 where the GPU has it.
+- *ours*: the worker's own path, its evaluations on ``dev`` counted in; half precision where the GPU has it.
 - *peer*: every text padded to ``max_length`` and tokenised when it is drawn, single precision.
-- *trainer*: transformers' Trainer on tokenised texts, each batch padded to its longest, single precision on a CPU,
-  bf16 or fp16 on a GPU.
+- *trainer*: transformers' Trainer on tokenised texts, each batch padded to its longest; precision as ours.
 
-On a GPU it also prints tokens a second, the share of the GPU's peak that is reached, energy, and ours in single
-precision. ``--model bert-base`` trains a BERT of that size with random weights, which needs no hub.
+On a GPU it also prints tokens a second, the share of the GPU's peak, energy, and ours in single precision.
+``--model bert-base`` trains a BERT of that size with random weights, which needs no hub.
 """
 
 import argparse
