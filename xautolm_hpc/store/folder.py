@@ -265,12 +265,16 @@ class SegmentFolder:
         return found
 
     def _peers(self, n_new: int) -> dict[Path, Columns]:
-        """Read the segments that a new one is merged with; a damaged one stays where it is."""
-        keys = self._keys_of_segments()
-        found = {}
-        for path in tiers.peers({path: len(known.ids) for path, known in keys.items()}, n_new):
-            with contextlib.suppress(StoreError):
-                found[path] = segment.read(path, EVERYTHING, identity=keys[path].identity)
+        """Read the segments that a new one is merged with; a damaged one stays where it is.
+
+        One that vanishes is in another already: a commit never waits for busy writers, the next one merges instead.
+        """
+        found: dict[Path, Columns] = {}
+        with contextlib.suppress(FileNotFoundError):
+            keys = self._keys_of_segments()
+            for path in tiers.peers({path: len(known.ids) for path, known in keys.items()}, n_new):
+                with contextlib.suppress(StoreError, FileNotFoundError):
+                    found[path] = segment.read(path, EVERYTHING, identity=keys[path].identity)
         return found
 
     def _write(self, whole: Columns, old: Collection[Path]) -> str:
