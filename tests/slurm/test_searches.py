@@ -19,7 +19,8 @@ pytestmark = pytest.mark.slurm
 
 PLANTED = "planted-7f1c2a9be0"
 LIAR = """#!/bin/sh
-# Submits, and says every second time that it did not.
+# Submits, and says every second time that it did not; a question is answered truly.
+case " $* " in *" --test-only "*) exec {sbatch} "$@" ;; esac
 {sbatch} "$@" > {folder}/answer || exit
 echo >> {folder}/calls
 [ $(($(wc -l < {folder}/calls) % 2)) = 0 ] && exec cat {folder}/answer
