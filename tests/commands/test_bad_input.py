@@ -93,7 +93,7 @@ def test_an_unknown_model(said: Said) -> None:
 
 
 def test_an_unknown_key(said: Said) -> None:
-    words = "xautolm-hpc: `search.toml`: unknown key `task.nmae`; valid here: name, kind"
+    words = "xautolm-hpc: `search.toml`: unknown key `task.nmae`; valid here: name, kind, metric"
 
     assert said("task.nmae=x") == (2, words)
 
@@ -115,10 +115,7 @@ def test_a_contradictory_budget(said: Said) -> None:
 
 def test_a_run_folder_that_cannot_be_written(said: Said, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    words = (
-        f"xautolm-hpc: run folder `{tmp_path}/file/bad` cannot be written: Not a directory. Give another with "
-        "--runs-dir"
-    )
+    words = f"xautolm-hpc: `{tmp_path}/file` cannot be written: File exists. Give another with --runs-dir"
 
     assert said(arguments=("--runs-dir", "file")) == (2, words)
 
@@ -168,10 +165,12 @@ def test_a_model_that_is_not_in_the_offline_cache(said: Said, tmp_path: Path, mo
     status, text = said('space.models=["roberta-base"]')
 
     assert status == 2
-    assert text.startswith(
-        f"xautolm-hpc: model 'roberta-base' is not in the offline cache `{tmp_path}/cache`. Fetch it where there is a "
-        "network with: "
+    first, *others = text.splitlines()
+    assert first == (
+        f"xautolm-hpc: model 'roberta-base' is not whole in the offline cache `{tmp_path}/cache`: "
+        "`xautolm-hpc prefetch` fetches it"
     )
+    assert "xautolm-hpc prefetch search.toml --set 'space.models=[\"roberta-base\"]'" in others[-1]
 
 
 def test_a_space_with_nothing_feasible_names_what_refuses(said: Said) -> None:

@@ -13,7 +13,7 @@ from xautolm_hpc.launcher import Submission
 SLURM_DIR = Path(__file__).resolve().parents[2] / "slurm"
 RECORDED_DIR = Path(__file__).with_name("recorded")
 PROFILES = sorted(SLURM_DIR.glob("*.toml"))
-OF_HERE = {r"--export=\S+": "--export=NAMES", r"--export=ALL \S+ -u": "--export=ALL PYTHON -u"}
+OF_HERE = {r"--export=\S+": "--export=NAMES", r"exit=1 \S+ -u": "exit=1 PYTHON -u"}
 """What of a script depends on the machine that writes it."""
 
 

@@ -24,4 +24,4 @@ ln -sf call.pkl /runs/search/gen-000/submission-0/"${SLURM_ARRAY_JOB_ID}_${SLURM
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /runs/search/gen-000/submission-0/%A_%a_%t_log.out --error /runs/search/gen-000/submission-0/%A_%a_%t_log.err --export=ALL PYTHON -u -m submitit.core._submit /runs/search/gen-000/submission-0
+srun --unbuffered --output /runs/search/gen-000/submission-0/%A_%a_%t_log.out --error /runs/search/gen-000/submission-0/%A_%a_%t_log.err --export=ALL --kill-on-bad-exit=1 PYTHON -u -m submitit.core._submit /runs/search/gen-000/submission-0
