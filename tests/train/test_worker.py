@@ -19,6 +19,7 @@ from xautolm_hpc.records import Outcome, from_json, to_json
 from xautolm_hpc.train import finetune
 from xautolm_hpc.train.loop import evaluate
 from xautolm_hpc.train.loop import train as run_training
+from xautolm_hpc.train.retry import RETRY_EXIT_STATUS
 from xautolm_hpc.train.stop import StopFlag
 from xautolm_hpc.train.worker import Job, run_trial
 
@@ -201,7 +202,10 @@ def test_a_crash_in_training_is_an_outcome_that_keeps_its_cost(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finetune, "train", crash)
-        outcome = _outcome(write_attempt(tmp_path))
+        attempt_dir = write_attempt(tmp_path)
+        if kind == "gpu_oom":  # which is tried once more, in smaller passes
+            assert run_trial(_job(attempt_dir), StopFlag()) == RETRY_EXIT_STATUS
+        outcome = _outcome(attempt_dir)
 
     assert (outcome.status, outcome.kind, outcome.origin) == ("failed", kind, origin)
     assert outcome.message is not None

@@ -99,7 +99,7 @@ def _parse_gzipped_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -
 def _parse_csv(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
     """Parse CSV, strictly: a quote out of place is an error, for it would swallow the rows after it."""
     text = _decode(path, content)
-    csv.field_size_limit(max(len(text), 1))  # the default stops at 128 KiB
+    csv.field_size_limit(max(len(text), csv.field_size_limit()))  # the default stops at 128 KiB
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         rows = [row for row in reader if row]
