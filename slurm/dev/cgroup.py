@@ -5,6 +5,7 @@ Slurm 22.05 needs systemd for version 2 of the control groups; without it only v
 
 import contextlib
 import os
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def reason_against() -> str | None:
     limit_path = CONTROLLER_DIR / "memory.limit_in_bytes"
     if not limit_path.exists():
         return f"no memory controller of cgroup version 1 at `{CONTROLLER_DIR}`"
-    trial_dir = CONTROLLER_DIR / f"slurm-dev-trial-{os.getpid()}"
+    trial_dir = CONTROLLER_DIR / f"slurm-dev-trial-{uuid.uuid4().hex[:12]}"  # others may try at the same time
     try:
         trial_dir.mkdir()
         (trial_dir / limit_path.name).write_text(str(2**30))
