@@ -193,7 +193,7 @@ class Outcome:
         curve: Per epoch (epoch, train_loss, dev_loss, dev_f1).
         kind: Failure kind, one of :data:`FAILURE_KINDS`; ``None`` on success.
         origin: ``pipeline`` or ``infrastructure``; ``None`` on success.
-        message: Failure text, redacted; ``None`` on success.
+        message: Failure text, redacted; of a success what its first try ended with, if it needed two; else ``None``.
     """
 
     status: str
