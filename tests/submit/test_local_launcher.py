@@ -36,8 +36,9 @@ SAY_PID = "import os, sys\nopen(sys.argv[-1] + '/pid', 'w').write(str(os.getpid(
 UNTIL_TOLD = SAY_PID + "import time\nwhile not os.path.exists(sys.argv[-1] + '/go'): time.sleep(0.05)\n" + WRITE_OUTCOME
 
 DRIVER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests were started with Ctrl-C ignored
 from tests.submit.jobs import submission_of
 from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.submit.local_launcher import LocalLauncher
