@@ -5,56 +5,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.train.attempts import command, minilm, read_end, rows, start_worker, task, write_attempt, write_split
+from tests.gpu.workers import DEADLINE_S, run, start, write_large_data
+from tests.train.attempts import command, write_attempt
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.durable import read_json, write_json
-from xautolm_hpc.jobdir import TASK, End, TrialInput, heartbeat_path
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.jobdir import heartbeat_path
 from xautolm_hpc.node import list_gpus
-from xautolm_hpc.records import to_json
 
 if not list_gpus(None)[0]:
     pytest.skip("no NVIDIA GPU", allow_module_level=True)
 
 pytestmark = pytest.mark.gpu
 
-DEADLINE_S = 300.0
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 STEADY = {"epochs": 4, "early_stopping_patience": 4, "learning_rate": 1e-4, "dropout_rate": 0.1}
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """Give a BERT of base size with random weights, whose vocabulary are the words of the rows."""
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
-
-    folder = tmp_path_factory.mktemp("bert")
-    words = sorted({word.strip(",").lower() for row in rows() for word in row["text"].split()})
-    vocabulary = {word: number for number, word in enumerate([*WORDS, ",", *words])}
-    BertTokenizer(vocab=vocabulary, model_max_length=512).save_pretrained(folder)
-    config = BertConfig(vocab_size=len(vocabulary))
-    BertForSequenceClassification(config).save_pretrained(folder)
-    known: dict[str, Any] = {**to_json(minilm()), "id": "bert", "package": None, "path": str(folder)}
-    return Model(**{**known, "keep_layers": None, "unsupported_methods": ()})
-
-
-def _run(attempt_dir: Path, **variables: str) -> End:
-    worker = start_worker(attempt_dir, CUDA_VISIBLE_DEVICES="0", **variables)
-    output, _ = worker.communicate(timeout=DEADLINE_S)
-    assert worker.returncode == 0, output
-    return read_end(attempt_dir)
-
-
-def _write_large_data(attempt_dir: Path, n_rows: int) -> None:
-    """Replace the data by long texts."""
-    words = " ".join(row["text"] for row in rows())
-    large = [{"text": f"{words} {words}", "label": ("good", "bad")[number % 2]} for number in range(n_rows)]
-    data_dir = attempt_dir.parent / "data"
-    sha256 = write_split(data_dir, {"train": large, "dev": large[:8], "validation": large[:8]})
-    write_json(attempt_dir / TASK, to_json(TrialInput(task=task(), data_dir=str(data_dir), sha256=sha256)))
 
 
 @pytest.mark.parametrize("method", ["full", "partial", "lora", "head"])
@@ -62,7 +28,7 @@ def test_a_trial_measures_memory_energy_and_the_card(tmp_path: Path, bert: Model
     params = {"epochs": 60, "early_stopping_patience": 60, "learning_rate": 1e-4}
     attempt_dir = write_attempt(tmp_path, method, params=params, model=bert, limits=command(deterministic=False))
 
-    end = _run(attempt_dir)
+    end = run(attempt_dir)
 
     outcome, system = end.outcome, end.system
     assert outcome.status == "succeeded", outcome.message
@@ -78,16 +44,16 @@ def test_a_trial_measures_memory_energy_and_the_card(tmp_path: Path, bert: Model
 
 
 def test_a_deterministic_trial_is_the_same_twice_and_when_resumed(tmp_path: Path, bert: Model) -> None:
-    ends = [_run(write_attempt(tmp_path / name, "full", params=STEADY, model=bert)) for name in ("a", "b")]
+    ends = [run(write_attempt(tmp_path / name, "full", params=STEADY, model=bert)) for name in ("a", "b")]
     attempt_dir = write_attempt(tmp_path / "c", "full", params=STEADY, model=bert)
-    worker = start_worker(attempt_dir, CUDA_VISIBLE_DEVICES="0")
+    worker = start(attempt_dir, "trial")
     beat_path, deadline = heartbeat_path(attempt_dir, 0), time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline and not (beat_path.exists() and read_json(beat_path)["phase"] == "train"):
         time.sleep(0.001)
     worker.send_signal(signal.SIGUSR1)
-    worker.communicate(timeout=DEADLINE_S)
+    worker.wait(timeout=DEADLINE_S)
 
-    resumed = _run(attempt_dir, SLURM_RESTART_COUNT="1")
+    resumed = run(attempt_dir, SLURM_RESTART_COUNT="1")
 
     assert worker.returncode == 85
     assert ends[0].outcome.curve == ends[1].outcome.curve == resumed.outcome.curve
@@ -97,9 +63,9 @@ def test_a_deterministic_trial_is_the_same_twice_and_when_resumed(tmp_path: Path
 
 def test_a_batch_too_large_for_the_card_is_gpu_oom(tmp_path: Path, bert: Model) -> None:
     attempt_dir = write_attempt(tmp_path, "full", params={"batch_size": 8192, "max_length": 512}, model=bert)
-    _write_large_data(attempt_dir, 8192)
+    write_large_data(attempt_dir, 8192)
 
-    outcome = _run(attempt_dir).outcome
+    outcome = run(attempt_dir).outcome
 
     assert (outcome.kind, outcome.origin) == ("gpu_oom", "pipeline"), outcome.message
     assert outcome.message is not None
@@ -110,7 +76,7 @@ def test_a_batch_too_large_for_the_card_is_gpu_oom(tmp_path: Path, bert: Model) 
 
 def test_running_out_of_a_card_that_others_hold_is_gpu_busy(tmp_path: Path, bert: Model) -> None:
     attempt_dir = write_attempt(tmp_path, "full", params={"batch_size": 8192, "max_length": 512}, model=bert)
-    _write_large_data(attempt_dir, 8192)
+    write_large_data(attempt_dir, 8192)
     total_bytes = list_gpus("0")[0][0].memory_bytes
     hold = f"x = torch.empty({total_bytes // 5}, dtype=torch.uint8, device='cuda')"
     code = f"import torch; {hold}; print('held', flush=True); input()"
@@ -119,7 +85,7 @@ def test_running_out_of_a_card_that_others_hold_is_gpu_busy(tmp_path: Path, bert
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
 
-        outcome = _run(attempt_dir).outcome
+        outcome = run(attempt_dir).outcome
     finally:
         holder.communicate("\n", timeout=DEADLINE_S)
 

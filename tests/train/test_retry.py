@@ -13,15 +13,16 @@ from xautolm_hpc.jobdir import PIPELINE
 from xautolm_hpc.train.retry import RETRY, ask_for_retry, read_retry
 
 # The real worker on a GPU that holds so many samples of a forward pass in training: made of torch's own exception.
+# Of several processes the second one has it.
 SMALL_GPU = """
-import sys, time
+import os, sys, time
 import torch
 from xautolm_hpc.train import loop
 from xautolm_hpc.train.__main__ import main
 n_samples, backward = int(sys.argv.pop(1)), loop._backward
 
 def on_a_small_gpu(bench, one, **given):
-    if len(one.rows) > n_samples:
+    if len(one.rows) > n_samples and os.environ.get("RANK", "1") == "1":
         time.sleep(0.2)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
     return backward(bench, one, **given)
@@ -31,9 +32,9 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def _run(attempt_dir: Path, n_samples: int) -> int:
-    command = [sys.executable, "-c", SMALL_GPU, str(n_samples), "trial", str(attempt_dir)]
-    return subprocess.run(command, env=worker_environment(), check=False).returncode
+def _run(attempt_dir: Path, n_samples: int, *words: str) -> int:
+    command = [sys.executable, "-c", SMALL_GPU, str(n_samples), *(words or ("trial",)), str(attempt_dir)]
+    return subprocess.run(command, env=worker_environment(), check=False, timeout=120).returncode
 
 
 def test_a_second_try_trains_the_same_batch_in_smaller_passes(tmp_path: Path) -> None:
@@ -66,6 +67,21 @@ def test_a_second_try_is_the_last_one(tmp_path: Path) -> None:
     assert outcome.retry_s == pytest.approx(retry.seconds)
     assert outcome.message is not None
     assert outcome.message.count("OutOfMemoryError") == 2
+
+
+def test_one_process_out_of_memory_starts_all_of_them_again(tmp_path: Path) -> None:
+    attempt_dir = write_attempt(tmp_path, params={"batch_size": 8})
+
+    status = _run(attempt_dir, 2, "lead", "2")
+
+    outcome, retry = read_end(attempt_dir).outcome, read_retry(attempt_dir)
+    assert (status, outcome.status) == (0, "succeeded"), outcome.message
+    assert retry is not None
+    assert (retry.micro_batch, retry.execution) == (4, Execution(micro_batch=2))
+    assert (outcome.n_steps, outcome.n_samples) == (2 * 4, 2 * 30)
+    assert outcome.retry_s == pytest.approx(retry.seconds)
+    assert outcome.message is not None
+    assert "gpu_oom with a micro-batch of 4 after 0." in outcome.message
 
 
 def test_passes_of_one_sample_cannot_be_halved(tmp_path: Path) -> None:

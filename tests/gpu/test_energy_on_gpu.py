@@ -1,0 +1,122 @@
+"""A trial's energy against what another process reads of the same card in the same time."""
+
+import threading
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.gpu.workers import DEADLINE_S, start, write_large_data
+from tests.train.attempts import command, read_end, write_attempt
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.jobdir import heartbeat_path
+from xautolm_hpc.node import list_gpus, open_nvml
+from xautolm_hpc.records import Outcome
+
+if not list_gpus("0")[0]:
+    pytest.skip("no NVIDIA GPU", allow_module_level=True)
+
+pytestmark = pytest.mark.gpu
+
+TOLERANCE = 0.02
+"""Share by which the trial's own reading may differ; the edges of its window are known to a few milliseconds."""
+
+INTERVAL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the card says at one moment.
+
+    Attributes:
+        at: Seconds of the monotonic clock.
+        power_w: Power it draws now.
+        total_j: Its counter of energy.
+    """
+
+    at: float
+    power_w: float
+    total_j: float
+
+
+class Trace:
+    """Reads a card all the time, in a thread."""
+
+    def __init__(self, nvml: ModuleType, uuid: str) -> None:
+        self.readings: list[Reading] = []
+        self._nvml, self._device = nvml, nvml.nvmlDeviceGetHandleByUUID(uuid)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._read_on)
+
+    def __enter__(self) -> "Trace":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def between(self, start: float, end: float) -> tuple[float, float]:
+        """Give the energy of a window, joules: the integral of the power, and the advance of the counter."""
+        inside = [reading for reading in self.readings if start <= reading.at <= end]
+        integral_j = sum(
+            (after.at - before.at) * (after.power_w + before.power_w) / 2 for before, after in pairwise(inside)
+        )
+        return integral_j, inside[-1].total_j - inside[0].total_j
+
+    def _read_on(self) -> None:
+        while not self._ended.wait(INTERVAL_S):
+            power_w, total_j = self._power_w(), self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._device) / 1000
+            self.readings.append(Reading(time.monotonic(), power_w, total_j))
+
+    def _power_w(self) -> float:
+        """Read the power of this moment; the usual reading of newer cards is a mean over a second."""
+        (field,) = self._nvml.nvmlDeviceGetFieldValues(self._device, [self._nvml.NVML_FI_DEV_POWER_INSTANT])
+        if field.nvmlReturn == self._nvml.NVML_SUCCESS:
+            return float(field.value.uiVal / 1000)
+        return float(self._nvml.nvmlDeviceGetPowerUsage(self._device) / 1000)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, bert: Model) -> tuple[Outcome, tuple[float, float]]:
+    """Train for half a minute or more under a trace; gives the outcome and the energy of the trace."""
+    params = {"epochs": 40, "early_stopping_patience": 40, "batch_size": 64, "max_length": 512, "learning_rate": 1e-5}
+    folder, limits = tmp_path_factory.mktemp("energy"), command(deterministic=False)
+    attempt_dir = write_attempt(folder, "full", params=params, model=bert, limits=limits)
+    write_large_data(attempt_dir, 1024)
+    with open_nvml() as nvml:
+        assert nvml is not None
+        with Trace(nvml, list_gpus("0")[0][0].uuid) as trace:
+            worker = start(attempt_dir, "trial")
+            began = _phase_seen(attempt_dir, "train")
+            ended = _phase_seen(attempt_dir, "done")
+        assert worker.wait(timeout=DEADLINE_S) == 0, (attempt_dir / "log").read_text()
+    return read_end(attempt_dir).outcome, trace.between(began, ended)
+
+
+def _phase_seen(attempt_dir: Path, phase: str) -> float:
+    """Wait for a phase of the trial and give when it was seen."""
+    path, deadline = heartbeat_path(attempt_dir, 0), time.monotonic() + DEADLINE_S
+    while not (path.exists() and read_json(path)["phase"] == phase):
+        assert time.monotonic() < deadline, (attempt_dir / "log").read_text()
+        time.sleep(0.002)
+    return time.monotonic()
+
+
+@pytest.mark.parametrize(("name", "place"), [("power", 0), ("counter", 1)])
+def test_the_energy_of_a_trial_is_that_of_an_independent_trace(
+    trained: tuple[Outcome, tuple[float, float]], name: str, place: int
+) -> None:
+    outcome, traced_j = trained
+
+    assert outcome.status == "succeeded", outcome.message
+    assert outcome.evaluation_time_s is not None
+    assert outcome.evaluation_time_s > 15
+    assert outcome.gpu_energy_j is not None
+    told = f"{outcome.gpu_energy_j:.1f} J in {outcome.evaluation_time_s:.1f} s, by {name} {traced_j[place]:.1f} J"
+    print(told)  # noqa: T201 - pytest shows it
+    assert outcome.gpu_energy_j == pytest.approx(traced_j[place], rel=TOLERANCE), told
