@@ -20,6 +20,9 @@ from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, Syste
 from xautolm_hpc.store import ExperienceStore, merge
 
 COMMIT = 32
+N_LAST_COMMITS = 200
+"""Commits before a size is reached, which are those into a store of that size."""
+
 TRIALS_PER_RUN = 200
 LEAST_SPEEDUP = 20
 SIZES = (10_000, 100_000)
@@ -193,6 +196,7 @@ def measure(folder: Path, n: int) -> list[Goal]:
             commits_s.append(time.perf_counter() - start_s)
             batch = []
     store.append(batch)
+    last_s = commits_s[-N_LAST_COMMITS:]
     script = [sys.executable, "-c", READ_TABLE, str(store.path)]
     reads = [subprocess.run(script, check=True, capture_output=True, text=True).stdout.split() for _ in range(5)]
     info = store.info()
@@ -201,9 +205,9 @@ def measure(folder: Path, n: int) -> list[Goal]:
     return [
         Goal(label + "read table", min(float(r[0]) for r in reads), READ_LIMIT_S.get(n), "s"),
         Goal(label + "memory of that", max(float(r[1]) for r in reads), None, "MB"),
-        Goal(label + "commit, median", statistics.median(commits_s) * 1000, 50, "ms"),
-        Goal(label + "commit, 99th percentile", float(np.percentile(commits_s, 99)) * 1000, None, "ms"),
-        Goal(label + "commit, slowest", max(commits_s) * 1000, None, "ms"),
+        Goal(label + "commit, median", statistics.median(last_s) * 1000, 50, "ms"),
+        Goal(label + "commit, 99th percentile", float(np.percentile(last_s, 99)) * 1000, None, "ms"),
+        Goal(label + "commit, slowest of all", max(commits_s) * 1000, None, "ms"),
         Goal(label + "segments", info["n_segments"], 8 * math.log(n / COMMIT, 8), "files"),
         Goal(label + "on disk", info["bytes_each"], 250, "bytes each"),
         Goal(label + "on disk, compacted", store.info()["bytes_each"], 250, "bytes each"),

@@ -84,6 +84,27 @@ def _no_check(*_: object, **__: object) -> None:
     raise AssertionError("checked again")
 
 
+def test_what_a_check_found_is_kept_when_another_segment_vanishes_under_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ExperienceStore(tmp_path)
+    store.append(experiences(3))
+    vanishing = tmp_path / file_name(1)
+    vanishing.write_bytes(next(tmp_path.glob("seg-*.h5")).read_bytes())
+    (tmp_path / ".checked").unlink()
+    checked: list[list[str]] = []
+
+    def check(paths: list[Path], *_: object, **__: object) -> dict[Path, list[Finding]]:
+        checked.append([path.name for path in paths])
+        vanishing.unlink(missing_ok=True)
+        return {path: [] for path in paths}
+
+    monkeypatch.setattr("xautolm_hpc.store.folder.check_segments", check)
+
+    assert len(ExperienceStore(tmp_path).read()) == 3
+    assert [len(names) for names in checked] == [2]
+
+
 def test_a_copy_in_place_of_a_checked_segment_is_checked(tmp_path: Path) -> None:
     store = ExperienceStore(tmp_path)
     store.append(experiences(9))

@@ -27,10 +27,10 @@ from xautolm_hpc.store.union import raw_ids
 from xautolm_hpc.store.view import stored_form
 
 T = TypeVar("T")
-PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Waits between readings of a folder whose segments vanish; longer ones let the caches of NFS run out."""
+PAUSES_S = (0.0, 0.05, 0.1, 0.2, *[0.4] * 150)
+"""Waits between readings of a folder whose segments vanish: a minute, as long as NFS may show an old listing."""
 
-MOMENTS_S = (0.01, 0.04)
+MOMENTS_S = (0.01, 0.04, 0.15)
 """Waits for another process of this site to remember a segment, before it is checked: far shorter than a check."""
 
 LEFT_OVER_S = 86_400
@@ -182,7 +182,7 @@ class SegmentFolder:
             except FileNotFoundError:
                 self._clock.sleep(pause_s)
         raise StoreError(
-            f"`{self.path}`: segments that were listed could not be opened, {len(PAUSES_S)} times in a row; "
+            f"`{self.path}`: segments that were listed could not be opened, for {sum(PAUSES_S):.0f} s; "
             "the folder is being emptied, or the file server shows an old listing. Try again in a minute"
         )
 
@@ -222,13 +222,19 @@ class SegmentFolder:
             if not new:
                 break
         if new:
-            checked = check_segments(new, self._limits, are_named=not self.is_file)
-            for path in new:  # one that vanished or changed meanwhile begins everything anew
-                if path not in checked or identity_of(path.stat()) != found[path]:
-                    raise FileNotFoundError(f"`{path}` is another file than before")
-            self.checked.remember((path, found[path], checked[path]) for path in new)
-            known |= {path: tuple(checked[path]) for path in new}
+            known |= self._check(new, found)
         return {path: (found[path], findings or ()) for path, findings in known.items()}
+
+    def _check(self, new: Sequence[Path], found: Mapping[Path, Identity]) -> Mapping[Path, tuple[Finding, ...]]:
+        """Check segments and remember what was found; one that vanishes or changes meanwhile begins everything anew."""
+        if len(_unchanged(new, found)) < len(new):
+            raise FileNotFoundError("a segment vanished before it was checked")
+        checked = check_segments(new, self._limits, are_named=not self.is_file)
+        sure = {path: tuple(checked[path]) for path in _unchanged(new, found) if path in checked}
+        self.checked.remember((path, found[path], findings) for path, findings in sure.items())
+        if len(sure) < len(new):
+            raise FileNotFoundError("a segment vanished while it was checked")
+        return sure
 
     def _remembered(self, found: Mapping[Path, Identity]) -> tuple[dict[Path, tuple[Finding, ...] | None], list[Path]]:
         """Say what is remembered of segments, and of which nothing is."""
@@ -293,6 +299,7 @@ class SegmentFolder:
                 with contextlib.suppress(OSError):  # committed all the same; the next merge meets it again
                     files.remove(contained)
         if old and not self.is_file:
+            self.checked.refresh()  # before the listing: whatever another process remembers is in it, or gone
             self.checked.forget_gone([one.name for one in self._listing()])
         return path.name
 
@@ -316,3 +323,13 @@ class SegmentFolder:
             with contextlib.suppress(FileNotFoundError):
                 if now_s - path.stat().st_mtime > LEFT_OVER_S:
                     path.unlink()
+
+
+def _unchanged(paths: Sequence[Path], found: Mapping[Path, Identity]) -> list[Path]:
+    """Choose the files that are still what they were when they were found."""
+    unchanged = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            if identity_of(path.stat()) == found[path]:
+                unchanged.append(path)
+    return unchanged

@@ -83,11 +83,10 @@ class CheckedSegments:
         """Write anew what is remembered, without this store's segments that are gone, once these are many.
 
         Args:
-            names: The segments that are there.
+            names: The segments that are there, listed after a :meth:`refresh`.
         """
         if self._n_lines < 2 * len(names) + SPARE_LINES:
             return
-        self.refresh()
         self._known = {n: known for n, known in self._known.items() if n in names or "/" in n}
         content = b"".join(_line(name, known) for name, known in self._known.items())
         with contextlib.suppress(OSError):
