@@ -135,11 +135,16 @@ def test_two_bad_values_are_two_lines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "key"),
-    [('name = "one"\n', "name"), ('[data]\npath = "rows.csv"\n', "data"), ('path = "rows.csv"\n', "data.path")],
+    [('name = "one"\n', "name"), ('[data]\npath = "rows.csv"\n', "data"), ('name = "tickets"\n', "task.name")],
 )
 def test_a_missing_key_is_named(tmp_path: Path, missing: str, key: str) -> None:
     with pytest.raises(ConfigError, match=whole(f"`{tmp_path / 'one.toml'}`: `{key}` is missing")):
         search(tmp_path, text=SEARCH.replace(missing, ""))
+
+
+def test_data_that_lies_nowhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=whole(f"`{tmp_path / 'one.toml'}`: [data]: expected one of path and hub")):
+        search(tmp_path, text=SEARCH.replace('path = "rows.csv"\n', ""))
 
 
 def test_a_wall_budget_of_exactly_one_trial_is_enough(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def _add_doctor(add_parser: AddParser) -> None:
 
 
 def _add_prefetch(add_parser: AddParser) -> None:
-    parser = _verb(add_parser, "prefetch", text="bring the models of a search into the offline cache, and verify them")
+    parser = _verb(add_parser, "prefetch", text="bring a search's models and data into the offline cache")
     parser.add_argument("search", help="the search file (TOML)")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="as for run")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be fetched, and how large it is")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.container import ContainerSection
+from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.errors import ConfigError, InputError
 from xautolm_hpc.records import OBJECTIVES, TaskKind, from_json, to_json
 from xautolm_hpc.space import Space, build_space
@@ -34,29 +35,6 @@ class TaskSection(_Section):
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
     kind: TaskKind = "text-classification"
     metric: Literal["macro-f1", "squad-f1", "drop-f1"] | None = None
-
-
-class DataSection(_Section):
-    """``[data]``: where the rows lie and how many are used.
-
-    Attributes:
-        path: A ``.jsonl``, ``.jsonl.gz``, ``.csv``, ``.tsv`` or ``.parquet`` file, or a folder with such files
-            named ``train``, ``validation`` and ``test``.
-        text: Column of the text; likewise ``label``, and for question answering ``question``, ``context``, ``answers``.
-        train_rows: Rows drawn from train before ``dev`` is cut off; all when absent. Likewise the others.
-        split_seed: Seed of every split; it belongs to the task, not to the search.
-    """
-
-    path: str
-    text: str = "text"
-    label: str = "label"
-    question: str = "question"
-    context: str = "context"
-    answers: str = "answers"
-    train_rows: Count | None = None
-    validation_rows: Count | None = None
-    test_rows: Count | None = None
-    split_seed: int = 13
 
 
 class SpaceSection(_Section):
@@ -309,7 +287,7 @@ def load_search(path: Path, settings: tuple[str, ...] = ()) -> SearchFile:
         return str(((Path.cwd() if is_set else path.resolve().parent) / Path(written).expanduser()).resolve())
 
     located = search.model_dump() | {"profile": search.profile and resolve("profile", search.profile)}
-    located["data"]["path"] = resolve("data.path", search.data.path)
+    located["data"]["path"] = search.data.path and resolve("data.path", search.data.path)
     located["store"]["path"] = resolve("store.path", search.store.path)
     located["store"]["also_read"] = tuple(resolve("store.also_read", written) for written in search.store.also_read)
     for entry in located["model"]:

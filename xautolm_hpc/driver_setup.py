@@ -18,6 +18,7 @@ from xautolm_hpc.catalogue import missing_weights
 from xautolm_hpc.clock import Clock
 from xautolm_hpc.config import ClusterProfile, SearchFile, load_profile, load_search
 from xautolm_hpc.container import find_package, make_container, with_binds
+from xautolm_hpc.dataset import find_data, missing_data, repository_dir
 from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.image import Container, read_image
 from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, RunDir, TrialInput
@@ -143,17 +144,19 @@ class Setup:
         request = self.profile_request()
         for folder in (request.data_dir, request.cache_dir):
             Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self.command(
-            "xautolm_hpc.profile", reads=[request.data_path], writes=[request.data_dir, request.cache_dir]
-        )
+        hub = self.search.data.hub  # its files are links into the folder of the repository
+        source = str(repository_dir(Path(self.hf_home or ""), hub)) if hub else request.data_path
+        return self.command("xautolm_hpc.profile", reads=[source], writes=[request.data_dir, request.cache_dir])
 
     def profile_request(self) -> ProfileRequest:
         """Give what the profile job is to read, and where it writes the split."""
         task, data = self.search.task, self.search.data
+        data_path, data_files = find_data(data, Path(self.hf_home or ""))
         return ProfileRequest(
             task_name=task.name,
             task_kind=task.kind,
-            data_path=data.path,
+            data_path=data_path,
+            data_files=data_files,
             text_column=data.text,
             label_column=data.label,
             train_rows=data.train_rows,
@@ -248,14 +251,15 @@ class Inputs:
         profile, search = self.profile, self.search
         if profile.container is not None:
             read_image(Path(profile.container.image), machine=platform.machine())
-        if not Path(search.data.path).exists():
+        if search.data.path and not Path(search.data.path).exists():
             raise DataError(f"`{search.data.path}` does not exist. Set data.path in the search file or with --set")
         # An image gets its packages that carry models from here.
         worker_is_here = profile.worker_python in (None, sys.executable)
-        missing = missing_weights(self.space.models, self.hf_home, has_package=find_spec if worker_is_here else None)
+        missing = missing_data(search.data, self.hf_home)
+        missing += missing_weights(self.space.models, self.hf_home, has_package=find_spec if worker_is_here else None)
         if missing:
             error = InputError("\n".join(missing))
-            if any(model.hub_repo for model in self.space.models):
+            if search.data.hub or any(model.hub_repo for model in self.space.models):
                 error.add_note(f"where there is a network: xautolm-hpc prefetch {shlex.join(self.words)}")
             raise error
 

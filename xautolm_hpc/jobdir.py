@@ -203,7 +203,7 @@ class ProfileRequest:
     Attributes:
         task_name: Name of the task.
         task_kind: One of :data:`xautolm_hpc.records.TASK_KINDS`.
-        data_path: File or folder of the user's data.
+        data_path: File or folder of the data; ``data_files``: its files by split, if their names do not say it.
         text_column: Column; likewise ``label_column``, ``question_column``, ``context_column``, ``answers_column``.
         train_rows: Rows to draw from train, or ``None`` for all; likewise ``validation_rows`` and ``test_rows``.
         split_seed: Seed of every split.
@@ -227,6 +227,7 @@ class ProfileRequest:
     context_column: str = "context"
     answers_column: str = "answers"
     metric: str | None = None
+    data_files: Mapping[str, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,11 +272,9 @@ def find_end(attempt_dir: Path) -> End | None:
     Raises:
         InputError: The file is damaged.
     """
-    for name in (OUTCOME, VERDICT):
-        path = attempt_dir / name
-        if path.exists():
-            return from_json(End, read_json(path), where=str(path))
-    return None
+    paths = (attempt_dir / OUTCOME, attempt_dir / VERDICT)
+    path = next((path for path in paths if path.exists()), None)
+    return None if path is None else from_json(End, read_json(path), where=str(path))
 
 
 def write_members(folder: Path, attempt_dirs: Sequence[Path]) -> None:

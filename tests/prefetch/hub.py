@@ -10,14 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 COMMIT = "c0ffee" + "0" * 34
-LARGE = ".safetensors"
+LARGE = (".safetensors", ".parquet")
 
 
 class Hub:
     """Serves the folders below one as repositories, each with a single commit.
 
     Args:
-        folder: Folder of ``OWNER/NAME`` folders.
+        folder: Folder of ``OWNER/NAME`` folders; data sets lie in ``datasets/OWNER/NAME``.
 
     Attributes:
         requests: Method, path and range of everything that was asked for.
@@ -52,7 +52,7 @@ class Hub:
                     "size": len(content),
                     "blobId": git_sha1(content),
                 }
-                if path.suffix == LARGE:
+                if path.suffix in LARGE:
                     digest = hashlib.sha256(content).hexdigest()
                     entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
                 siblings.append(entry)
@@ -97,9 +97,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, path, self.headers.get("Range")))
         if token := self.headers.get("Authorization"):
             self.hub.tokens.add(token)
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
+        if match := re.fullmatch(
+            r"/api/(?:models/|(?=datasets))((?:datasets/)?[^/]+/[^/]+)(?:/revision/([^/]+))?", path
+        ):
             self._answer_info(match[1], match[2])
-        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+        elif match := re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._answer_file(match[1], match[3], with_body=with_body)
         else:
             self._send(404, {}, b"")
@@ -120,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, {"X-Error-Code": "EntryNotFound"}, b"")
             return
         content = path.read_bytes()
-        etag = hashlib.sha256(content).hexdigest() if path.suffix == LARGE else git_sha1(content)
+        etag = hashlib.sha256(content).hexdigest() if path.suffix in LARGE else git_sha1(content)
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
         if name in self.hub.damaged:
             content = bytes([content[0] ^ 1]) + content[1:]
@@ -129,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         if asked:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         body = content[start:]
-        if with_body and path.suffix == LARGE and self.hub.cuts_left:
+        if with_body and path.suffix in LARGE and self.hub.cuts_left:
             self.hub.cuts_left -= 1
             self._send(206 if asked else 200, headers, body, n_sent=max(0, (self.hub.cut_at or 0) - start))
             self.close_connection = True

@@ -216,9 +216,9 @@ def test_a_gated_model_an_unknown_one_and_an_unknown_revision_are_explained(
     unknown = prefetch(search_path, hub, hf_home=tmp_path)
 
     assert [each.returncode for each in (gated, revision, unknown)] == [2, 2, 2]
-    assert "Ask for it on the model's page, then set HF_TOKEN" in gated.stderr
+    assert "Ask for it on its page, then set HF_TOKEN" in gated.stderr
     assert "someone/tiny at revision deadbeef: the hub has no such revision" in revision.stderr
-    assert "someone/else: the hub has no such model" in unknown.stderr
+    assert "someone/else: the hub has no such repository" in unknown.stderr
 
 
 def test_no_hub_and_offline_mode_are_said(search_path: Path, tmp_path: Path) -> None:

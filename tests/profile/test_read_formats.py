@@ -128,9 +128,9 @@ def test_a_folder_gives_a_file_for_each_split_whatever_its_extension(tmp_path: P
     found = find_files(tmp_path)
 
     assert found == {
-        "train": tmp_path / "train.csv",
-        "validation": tmp_path / "dev.jsonl.gz",
-        "test": tmp_path / "test.parquet",
+        "train": (tmp_path / "train.csv",),
+        "validation": (tmp_path / "dev.jsonl.gz",),
+        "test": (tmp_path / "test.parquet",),
     }
 
 
@@ -158,12 +158,13 @@ FAULTY_PLACES = {
     "an extension nobody reads": (
         ["x.xlsx"],
         "x.xlsx",
-        "`{path}`: its extension is not known; valid: .jsonl, .jsonl.gz, .csv, .tsv, .parquet",
+        "`{path}`: its extension is not known; valid: .jsonl, .jsonl.gz, .csv, .tsv, .parquet, .arrow",
     ),
     "a folder without train": (
         ["all.csv", "test.csv"],
         "",
-        "`{path}` has no train file; expected train{{.jsonl,.jsonl.gz,.csv,.tsv,.parquet}}, found: all.csv, test.csv",
+        "`{path}` has no train file; expected train{{.jsonl,.jsonl.gz,.csv,.tsv,.parquet,.arrow}}, "
+        "found: all.csv, test.csv",
     ),
     "a folder with two files for a split": (
         ["dev.csv", "train.csv", "valid.csv"],

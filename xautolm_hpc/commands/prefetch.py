@@ -1,4 +1,4 @@
-"""``prefetch``: bring every model of a search's space into the offline cache, on a node with network."""
+"""``prefetch``: bring every model of a search's space, and its data, into the offline cache, on a node with network."""
 
 import argparse
 import json
@@ -9,14 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
+from xautolm_hpc.dataset import declare_whole
 from xautolm_hpc.driver_setup import Inputs
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.prefetch import ModelPlan, fetch_model, plan_models
+from xautolm_hpc.prefetch import RepositoryPlan, fetch_repository, plan_data, plan_models
 from xautolm_hpc.records import to_json
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show what the models take, then fetch and verify them.
+    """Show what models and data take, then fetch and verify them.
 
     Raises:
         InputError: The hub's client is told to stay offline.
@@ -26,30 +27,37 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("HF_HUB_OFFLINE is set, and prefetch needs the network: unset HF_HUB_OFFLINE")
     inputs = Inputs.load(Path(arguments.search), tuple(arguments.settings), environ=environ)
     endpoint, token = environ.get("HF_ENDPOINT") or None, environ.get("HF_TOKEN") or None
-    plans = plan_models(inputs.space.models, endpoint=endpoint, token=token)
+    models = plan_models(inputs.space.models, endpoint=endpoint, token=token)
+    data = plan_data(inputs.search.data, endpoint=endpoint, token=token)
+    plans = [*models, *([data[0]] if data else ())]
     console = Console(stderr=arguments.json)
     console.print(_table(plans, inputs.hf_home))
     if not arguments.dry_run:
         _fetch(plans, inputs.hf_home, endpoint=endpoint, token=token, console=console)
+        if data:
+            declare_whole(inputs.hf_home, inputs.search.data, files=data[1])
     if arguments.json:
-        print(json.dumps({"hf_home": str(inputs.hf_home), "models": [to_json(plan) for plan in plans]}, indent=1))
+        told = {"models": [to_json(plan) for plan in models], "data": to_json(data[0]) if data else None}
+        print(json.dumps({"hf_home": str(inputs.hf_home), **told}, indent=1))
     elif not arguments.dry_run:
-        console.print(f"{len(plans)} models verified in {inputs.hf_home}", markup=False)
+        console.print(f"{len(plans)} repositories verified in {inputs.hf_home}", markup=False)
     return 0
 
 
-def _fetch(plans: list[ModelPlan], hf_home: Path, *, endpoint: str | None, token: str | None, console: Console) -> None:
+def _fetch(
+    plans: list[RepositoryPlan], hf_home: Path, *, endpoint: str | None, token: str | None, console: Console
+) -> None:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with Progress(*columns, console=console) as progress:
         for plan in plans:
-            task = progress.add_task(plan.model_id, total=plan.n_bytes)
+            task = progress.add_task(plan.id, total=plan.n_bytes)
             advance = partial(progress.advance, task)
-            fetch_model(plan, hf_home, endpoint=endpoint, token=token, tell_bytes=advance)
+            fetch_repository(plan, hf_home, endpoint=endpoint, token=token, tell_bytes=advance)
 
 
-def _table(plans: list[ModelPlan], hf_home: Path) -> Table:
-    table = Table("model", "repository", "commit", "files", "MB", title=f"to be in {hf_home}")
+def _table(plans: list[RepositoryPlan], hf_home: Path) -> Table:
+    table = Table("model or data", "repository", "commit", "files", "MB", title=f"to be in {hf_home}")
     for plan in plans:
-        table.add_row(plan.model_id, plan.repo, plan.commit[:12], str(len(plan.files)), f"{plan.n_bytes / 1e6:,.1f}")
+        table.add_row(plan.id, plan.repo, plan.commit[:12], str(len(plan.files)), f"{plan.n_bytes / 1e6:,.1f}")
     table.add_row("all", "", "", "", f"{sum(plan.n_bytes for plan in plans) / 1e6:,.1f}")
     return table

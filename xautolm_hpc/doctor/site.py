@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xautolm_hpc.clock import SystemClock
-from xautolm_hpc.config import BudgetSection, ClusterProfile, DataSection, SearchFile, TaskSection, TrialSection
+from xautolm_hpc.config import BudgetSection, ClusterProfile, SearchFile, TaskSection, TrialSection
+from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.driver_setup import Inputs, Setup, job_resources, make_launcher, slurm_launcher
 from xautolm_hpc.jobdir import RunDir
 from xautolm_hpc.launcher import Launcher, Resources

@@ -1,4 +1,4 @@
-"""Brings models into the offline cache, on a node with network; the only folder that imports huggingface_hub.
+"""Brings models and data into the offline cache, on a node with network; no other folder imports huggingface_hub.
 
 ::
 
@@ -6,7 +6,7 @@
     fetch.py   fetch them, hold every file to its checksum, and only then let a search see the model
 """
 
-from xautolm_hpc.prefetch.fetch import fetch_model
-from xautolm_hpc.prefetch.plan import FilePlan, ModelPlan, plan_models
+from xautolm_hpc.prefetch.fetch import fetch_repository
+from xautolm_hpc.prefetch.plan import FilePlan, RepositoryPlan, plan_data, plan_models
 
-__all__ = ["FilePlan", "ModelPlan", "fetch_model", "plan_models"]
+__all__ = ["FilePlan", "RepositoryPlan", "fetch_repository", "plan_data", "plan_models"]

@@ -1,7 +1,7 @@
 """Fetches the files of a plan into the offline cache and holds every one to its checksum.
 
-The cache is the hub's own (``HF_HOME/hub``), so a worker reads it as it is. A model's ``refs/main`` is written last:
-until every file is verified no search takes the model for present.
+The cache is the hub's own (``HF_HOME/hub``), so a worker reads it as it is. A model's ``refs/main``, and the list of a
+data set's files, are written last: until every file is verified no search takes them for present.
 """
 
 import hashlib
@@ -13,17 +13,17 @@ from huggingface_hub import hf_hub_download
 
 from xautolm_hpc.durable import write_bytes
 from xautolm_hpc.errors import FetchError
-from xautolm_hpc.prefetch.plan import FilePlan, ModelPlan, explained
+from xautolm_hpc.prefetch.plan import FilePlan, RepositoryPlan, explained
 
 CHUNK_BYTES = 2**20
 N_TRIES = 2
 """Times that a damaged file is fetched."""
 
 
-def fetch_model(
-    plan: ModelPlan, hf_home: Path, *, endpoint: str | None, token: str | None, tell_bytes: Callable[[int], None]
+def fetch_repository(
+    plan: RepositoryPlan, hf_home: Path, *, endpoint: str | None, token: str | None, tell_bytes: Callable[[int], None]
 ) -> Path:
-    """Fetch one model; what an earlier call left complete is verified, what it left half is gone on with.
+    """Fetch one model or data set; what an earlier call left complete is verified, what it left half is gone on with.
 
     Args:
         plan: What to fetch.
@@ -33,14 +33,14 @@ def fetch_model(
         tell_bytes: Is told the size of every file that is there and verified.
 
     Returns:
-        Folder of the model in the cache.
+        Folder of its files in the cache.
 
     Raises:
         FetchError: The disk is too small, the hub does not answer, or a file is damaged even after another try.
         InputError: The hub refuses.
     """
     hub_dir = hf_home / "hub"
-    repo_dir = hub_dir / f"models--{plan.repo.replace('/', '--')}"
+    repo_dir = hub_dir / f"{plan.kind}s--{plan.repo.replace('/', '--')}"
     snapshot_dir = repo_dir / "snapshots" / plan.commit
     _check_room(plan, hf_home, snapshot_dir=snapshot_dir)
     for file in plan.files:
@@ -50,6 +50,7 @@ def fetch_model(
                     hf_hub_download(
                         plan.repo,
                         file.name,
+                        repo_type=plan.kind,
                         revision=plan.commit,
                         cache_dir=hub_dir,
                         endpoint=endpoint,
@@ -85,7 +86,7 @@ def _discard(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _check_room(plan: ModelPlan, hf_home: Path, *, snapshot_dir: Path) -> None:
+def _check_room(plan: RepositoryPlan, hf_home: Path, *, snapshot_dir: Path) -> None:
     hf_home.mkdir(parents=True, exist_ok=True)
     wanted = sum(file.n_bytes for file in plan.files if not (snapshot_dir / file.name).exists())
     free = shutil.disk_usage(hf_home).free

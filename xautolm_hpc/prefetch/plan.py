@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from xautolm_hpc.catalogue import Model
+from xautolm_hpc.dataset import DataSection, Files, pick_files
 from xautolm_hpc.errors import FetchError, InputError
 
 SAFE_WEIGHTS = re.compile(r"^model(-\d+-of-\d+)?\.safetensors$")
@@ -49,18 +50,20 @@ class FilePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelPlan:
-    """What of one model is to be fetched.
+class RepositoryPlan:
+    """What of one repository is to be fetched.
 
     Attributes:
-        model_id: Name in search files.
+        kind: ``model`` or ``dataset``.
+        id: Name of the model in search files; of a data set its repository.
         repo: Hub repository.
         wanted: Revision that the catalogue or the search file pins, or ``None`` for the newest.
         commit: The commit it stands for.
         files: Its files, by name.
     """
 
-    model_id: str
+    kind: str
+    id: str
     repo: str
     wanted: str | None
     commit: str
@@ -72,7 +75,7 @@ class ModelPlan:
         return sum(file.n_bytes for file in self.files)
 
 
-def plan_models(models: Iterable[Model], *, endpoint: str | None, token: str | None) -> list[ModelPlan]:
+def plan_models(models: Iterable[Model], *, endpoint: str | None, token: str | None) -> list[RepositoryPlan]:
     """Ask the hub what the models of a search space consist of.
 
     Args:
@@ -86,6 +89,36 @@ def plan_models(models: Iterable[Model], *, endpoint: str | None, token: str | N
     """
     api = HfApi(endpoint=endpoint, token=token or False)
     return [_plan(api, model, repo=repo) for model in models if (repo := model.hub_repo) is not None]
+
+
+def plan_data(data: DataSection, *, endpoint: str | None, token: str | None) -> tuple[RepositoryPlan, Files] | None:
+    """Ask the hub what a data set consists of; ``None`` if the data is no data set of the hub.
+
+    Args:
+        data: ``[data]`` of a search.
+        endpoint: Address of the hub; ``None`` for the usual one.
+        token: Access token, or ``None``.
+
+    Returns:
+        What is to be fetched, and which of it is which split.
+
+    Raises:
+        FetchError: The hub does not answer, or refuses.
+        InputError: It does not exist there, or its files cannot be told apart.
+    """
+    if data.hub is None:
+        return None
+    with explained(data.hub, data.revision):
+        api = HfApi(endpoint=endpoint, token=token or False)
+        info = api.dataset_info(data.hub, revision=data.revision, files_metadata=True, timeout=TIMEOUT_S)
+    files = {file.name: file for file in map(_file, info.siblings or ())}
+    picked = pick_files(files, data.files, where=f"{data.hub} at revision {data.revision}")
+    chosen = tuple(files[name] for name in sorted({name for names in picked.values() for name in names}))
+    _refuse_unchecked(chosen, repo=data.hub)
+    plan = RepositoryPlan(
+        kind="dataset", id=data.hub, repo=data.hub, wanted=data.revision, commit=str(info.sha), files=chosen
+    )
+    return plan, picked
 
 
 @contextmanager
@@ -105,12 +138,12 @@ def explained(repo: str, revision: str | None) -> Iterator[None]:
         yield
     except GatedRepoError as error:
         raise InputError(
-            f"{where}: its owner grants access on request. Ask for it on the model's page, then set HF_TOKEN"
+            f"{where}: its owner grants access on request. Ask for it on its page, then set HF_TOKEN"
         ) from error
     except RevisionNotFoundError as error:
-        raise InputError(f"{where}: the hub has no such revision; see `revision` of the model") from error
+        raise InputError(f"{where}: the hub has no such revision; see `revision` in the search file") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise InputError(f"{where}: the hub has no such model, or it is private: then set HF_TOKEN") from error
+        raise InputError(f"{where}: the hub has no such repository, or it is private: then set HF_TOKEN") from error
     except OfflineModeIsEnabled as error:
         raise InputError("HF_HUB_OFFLINE is set, and prefetch needs the network: unset HF_HUB_OFFLINE") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, TRANSPORT_ERROR) as error:
@@ -120,12 +153,14 @@ def explained(repo: str, revision: str | None) -> Iterator[None]:
         ) from error
 
 
-def _plan(api: HfApi, model: Model, *, repo: str) -> ModelPlan:
+def _plan(api: HfApi, model: Model, *, repo: str) -> RepositoryPlan:
     with explained(repo, model.revision):
         info = api.model_info(repo, revision=model.revision, files_metadata=True, timeout=TIMEOUT_S)
     files = tuple(sorted((_file(sibling) for sibling in info.siblings or ()), key=lambda file: file.name))
     chosen = _choose(files, model)
-    return ModelPlan(model_id=model.id, repo=repo, wanted=model.revision, commit=str(info.sha), files=chosen)
+    return RepositoryPlan(
+        kind="model", id=model.id, repo=repo, wanted=model.revision, commit=str(info.sha), files=chosen
+    )
 
 
 def _file(sibling: Any) -> FilePlan:
@@ -151,7 +186,12 @@ def _choose(files: tuple[FilePlan, ...], model: Model) -> tuple[FilePlan, ...]:
     beside = [
         file for file in files if BESIDE_WEIGHTS.match(file.name) or (model.trust_remote_code and CODE.match(file.name))
     ]
-    unknown = [file.name for file in (*beside, *weights) if not (file.sha256 or file.git_sha1)]
-    if unknown:
-        raise FetchError(f"{model.hub_repo}: the hub gives no checksum for {', '.join(unknown)}")
+    _refuse_unchecked((*beside, *weights), repo=model.hub_repo or "")
     return (*beside, *weights)
+
+
+def _refuse_unchecked(files: Iterable[FilePlan], *, repo: str) -> None:
+    """Refuse files that nothing can be held against."""
+    unknown = [file.name for file in files if not (file.sha256 or file.git_sha1)]
+    if unknown:
+        raise FetchError(f"{repo}: the hub gives no checksum for {', '.join(unknown)}")

@@ -1,7 +1,7 @@
 """Keep what was measured, by content, beside the runs: the same data is profiled once."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +34,13 @@ def file_name(split: str) -> str:
     return f"{split}.jsonl.gz"
 
 
-def cache_key(request: ProfileRequest, contents: Mapping[Path, bytes]) -> str:
+def cache_key(request: ProfileRequest, paths: Mapping[str, Sequence[Path]], *, contents: Mapping[Path, bytes]) -> str:
     """Digest everything a profile depends on: the input's bytes, the request, schema and package version."""
     asked = {name: value for name, value in to_json(request).items() if name not in NOT_IN_KEY}
-    inputs = {path.name: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
+    inputs = {
+        split: [[path.name, hashlib.sha256(contents[path]).hexdigest()] for path in group]
+        for split, group in paths.items()
+    }
     described = canonical_json([inputs, asked, KINDS[request.task_kind].schema, xautolm_hpc.__version__])
     return hashlib.sha256(described.encode()).hexdigest()
 

@@ -1,8 +1,8 @@
 """Bytes of a file -> the cells of some columns as they stand there.
 
 JSON Lines, CSV and TSV are read by the standard library: general readers guess types and take texts such as ``NA``
-for missing values, or swallow rows after a lone quote. Parquet is read by pyarrow and datasets, which knows the class
-names that files of the hub carry.
+for missing values, or swallow rows after a lone quote. Parquet and Arrow are read by pyarrow and datasets, which knows
+the class names that files of the hub carry.
 """
 
 import csv
@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from xautolm_hpc.dataset import extension_of
 from xautolm_hpc.errors import DataError
-from xautolm_hpc.profile.source import extension_of
 
 Cells = tuple[object, ...]
 """The wanted cells of a row, of whatever type the file has."""
@@ -43,7 +43,7 @@ def read_cells(path: Path, content: bytes, *, columns: Mapping[str, str]) -> lis
     Raises:
         DataError: The content is damaged, or a column does not exist.
     """
-    parse = PARSERS[extension_of(path) or ""]
+    parse = PARSERS[extension_of(path.name) or ""]
     found, cells = parse(path, content, wanted=tuple(columns.values()))
     if not found:
         raise DataError(f"`{path}` is empty; expected rows with columns {named(columns.values())}")
@@ -162,6 +162,22 @@ def _parse_parquet(path: Path, content: bytes, *, wanted: Sequence[str]) -> tupl
     return columns, table_cells(table, datasets.Features.from_arrow_schema(table.schema), wanted=wanted)
 
 
+def _parse_arrow(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
+    """Parse Arrow, as a stream (what ``datasets`` writes) or a file; class numbers become their names."""
+    import datasets
+    import pyarrow
+
+    opened = pyarrow.ipc.open_file if content.startswith(b"ARROW1") else pyarrow.ipc.open_stream
+    try:
+        table = opened(pyarrow.BufferReader(content)).read_all()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"`{path}` is no whole Arrow file: {error}") from None
+    columns = list(table.schema.names)
+    if not set(wanted) <= set(columns):
+        return columns, []
+    return columns, table_cells(table, datasets.Features.from_arrow_schema(table.schema), wanted=wanted)
+
+
 def table_cells(table: Any, features: Mapping[str, Any], *, wanted: Sequence[str]) -> list[Cells]:
     """Take columns out of an Arrow table; class numbers become their names."""
     import datasets
@@ -192,4 +208,5 @@ PARSERS: dict[str, _Parser] = {
     ".csv": _parse_csv,
     ".tsv": _parse_tsv,
     ".parquet": _parse_parquet,
+    ".arrow": _parse_arrow,
 }

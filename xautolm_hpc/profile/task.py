@@ -38,9 +38,9 @@ def profile_task(
         OSError: The split cannot be written.
     """
     kind_of(request)
-    paths = find_files(Path(request.data_path))
-    contents = {path: read_content(path) for path in paths.values()}
-    entry_dir = Path(request.cache_dir) / cache_key(request, contents)
+    paths = find_files(Path(request.data_path), request.data_files)
+    contents = {path: read_content(path) for group in paths.values() for path in group}
+    entry_dir = Path(request.cache_dir) / cache_key(request, paths, contents=contents)
     cached = load_profile(entry_dir)
     if cached is not None:
         say(f"the same data was profiled before: taken from {entry_dir}")
@@ -56,15 +56,19 @@ def profile_task(
 
 
 def _read_rows(
-    request: ProfileRequest, paths: Mapping[str, Path], *, contents: Mapping[Path, bytes]
+    request: ProfileRequest, paths: Mapping[str, Sequence[Path]], *, contents: Mapping[Path, bytes]
 ) -> dict[str, list[Sample]]:
     """Read and normalise the rows of every file; at least two classes of a classification."""
     kind = kind_of(request)
     columns = kind.columns(request)
     names = tuple(columns.values())
     files = {
-        name: list(kind.normalise(path, read_cells(path, contents[path], columns=columns), columns=names))
-        for name, path in paths.items()
+        name: [
+            row
+            for path in group
+            for row in kind.normalise(path, read_cells(path, contents[path], columns=columns), columns=names)
+        ]
+        for name, group in paths.items()
     }
     labels = sorted({row.label for rows in files.values() for row in rows})
     if not labels:
