@@ -5,7 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 from tests.driving import ledger_of, projection
-from tests.searching import run_command, start_command, trials_run, wait_for, write_stub_search
+from tests.searching import run_command, start_command, wait_for
+from tests.stub_search import started, write_stub_search
 
 N_KILLS = 10
 LIMIT_S = 60.0
@@ -30,7 +31,7 @@ def test_a_driver_killed_at_ten_moments_goes_on_as_if_it_never_was(tmp_path: Pat
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
-        write_stub_search(folder)
+        write_stub_search(folder, generations=3, trial_s=0.2)
     assert run_command(whole, "run", "search.toml", "--quiet").returncode == 0
     n_lines = len(ledger_of(whole, "stub"))
 
@@ -40,7 +41,7 @@ def test_a_driver_killed_at_ten_moments_goes_on_as_if_it_never_was(tmp_path: Pat
 
     assert finished.returncode == 0, finished.stderr
     assert projection(killed) == projection(whole)
-    assert set(Counter(trials_run(killed)).values()) == {1}
-    assert sorted(trials_run(killed)) == sorted(trials_run(whole))
+    assert set(Counter(started(killed)).values()) == {1}
+    assert sorted(started(killed)) == sorted(started(whole))
     ends = Counter((x["trial"], x["attempt"]) for x in ledger_of(killed, "stub") if x["event"] == "end")
     assert set(ends.values()) == {1}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.stub_site import LOCAL, write_stub_search
+from tests.stub_search import LOCAL, write_stub_search
 from xautolm_hpc import cli
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import PIPELINE

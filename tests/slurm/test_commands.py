@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from slurm.dev.private import DevCluster
-from tests.commands.stub_site import write_stub_search
+from tests.stub_search import write_stub_search
 from xautolm_hpc import cli
 from xautolm_hpc.doctor.memory import FILE_NAME
 from xautolm_hpc.durable import read_json

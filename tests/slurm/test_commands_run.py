@@ -14,7 +14,7 @@ import pytest
 
 from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
-from tests.commands.stub_site import let_go, write_stub_search
+from tests.stub_search import let_go, write_stub_search
 
 pytestmark = pytest.mark.slurm
 

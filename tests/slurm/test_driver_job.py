@@ -7,8 +7,8 @@ import pytest
 
 from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
-from tests.commands.stub_site import let_go, write_stub_search
 from tests.slurm.test_commands_run import PROFILE
+from tests.stub_search import let_go, write_stub_search
 from xautolm_hpc.store import ExperienceStore
 
 pytestmark = pytest.mark.slurm
