@@ -95,6 +95,7 @@ def make_setup(
     text: str = SEARCH,
     n_interrupts: Callable[[], int] = lambda: 0,
     lease_stale_s: float = 1e-9,
+    final: tuple[int, ...] | None = None,
 ) -> Setup:
     """Set a search up in a folder, as the command does; a dead driver of this very process is replaced at once."""
     search = write_search(folder, text=text)
@@ -120,6 +121,7 @@ def make_setup(
         hf_home=None,
         redact=lambda text: text,
         n_interrupts=n_interrupts,
+        final=final,
     )
 
 

@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.driving import end_attempt, make_setup
 from tests.fakes import FakeLauncher, end_with
 from xautolm_hpc.driver import run_search
 from xautolm_hpc.durable import write_json
+from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import MEMBERS, TEST, WEIGHTS, End, read_members
 from xautolm_hpc.records import Outcome
 from xautolm_hpc.report.markdown import to_markdown
@@ -41,6 +44,40 @@ def test_the_pareto_set_is_tested_once_and_only_its_weights_are_kept(tmp_path: P
 
     assert again.tests == facts.tests
     assert not (run_dir / "final" / "attempt-1").exists()
+
+
+def test_the_trials_that_are_named_are_tested_and_no_others(tmp_path: Path) -> None:
+    first = run_search(make_setup(tmp_path, launcher=FakeLauncher(_end), final=(0, 1)))
+    kept = {int(path.parts[-3].split("-")[1]) for path in _weights(tmp_path)}
+    front = {trial["trial"] for trial in summarise(first)["front"]}
+    later = sorted(front - {0, 1})[0]
+
+    second = run_search(make_setup(tmp_path, launcher=FakeLauncher(_end), final=(later,)))
+
+    assert set(first.tests) == {0, 1}
+    assert kept == {0, 1} | front
+    assert set(second.tests) == {0, 1, later}
+
+
+def test_none_may_be_tested(tmp_path: Path) -> None:
+    facts = run_search(make_setup(tmp_path, launcher=FakeLauncher(_end), final=()))
+
+    assert facts.tests == {}
+    assert _weights(tmp_path)
+
+
+def test_a_named_trial_without_weights_is_refused_with_those_that_have_some(tmp_path: Path) -> None:
+    facts = run_search(make_setup(tmp_path, launcher=FakeLauncher(_end), final=()))
+    front = sorted(trial["trial"] for trial in summarise(facts)["front"])
+
+    with pytest.raises(InputError, match=f"^trial 99 has no weights .*; here: {', '.join(map(str, front))}$"):
+        run_search(make_setup(tmp_path, launcher=FakeLauncher(_end), final=(front[0], 99)))
+
+    assert run_search(make_setup(tmp_path, launcher=FakeLauncher(_end), final=())).tests == {}
+
+
+def _weights(folder: Path) -> list[Path]:
+    return list((folder / "runs" / "fake").glob(f"gen-*/trial-*/attempt-*/{WEIGHTS}"))
 
 
 def test_a_search_whose_trials_kept_no_weights_ends_without_a_final_step(tmp_path: Path) -> None:

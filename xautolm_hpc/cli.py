@@ -85,6 +85,7 @@ def _add_run(add_parser: AddParser) -> None:
     parser = _search_verb(add_parser, "run", text="run a search, or go on with one: the same command resumes it")
     parser.add_argument("--fork", metavar="NEWNAME", help="begin a new search with this name and these settings")
     parser.add_argument("--quiet", action="store_true", help="no progress view, only results and errors")
+    _add_final(parser)
     parser.add_argument(
         "--skip-job-check", action="store_true", help="send no short job first to check what a node of the cluster sees"
     )
@@ -100,7 +101,26 @@ def _add_evaluate(add_parser: AddParser) -> None:
         "--per-process", type=int, default=1, metavar="N", help="trials that share a worker's imports (default: 1)"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress view, only results and errors")
+    _add_final(parser)
     parser.set_defaults(fork=None, skip_job_check=False)
+
+
+def _add_final(parser: argparse.ArgumentParser) -> None:
+    """Describe which trials are evaluated on test."""
+    parser.add_argument(
+        "--final",
+        type=_trial_numbers,
+        metavar="TRIALS",
+        help="trials to evaluate once on test in the end, such as 3,7, or none (default: those no other beats)",
+    )
+
+
+def _trial_numbers(text: str) -> tuple[int, ...]:
+    """Read numbers of trials."""
+    numbers = [] if text == "none" else text.split(",")
+    if not all(number.isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of trials such as 3,7, or none")
+    return tuple(dict.fromkeys(map(int, numbers)))
 
 
 def _add_plan(add_parser: AddParser) -> None:

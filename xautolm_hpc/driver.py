@@ -17,7 +17,7 @@ from xautolm_hpc.distribution import Distribution
 from xautolm_hpc.driver_setup import Setup
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError, InterruptedSearchError
-from xautolm_hpc.final import chosen_trials, test_metrics, untested, write_final
+from xautolm_hpc.final import chosen_trials, named_trials, test_metrics, untested, write_final
 from xautolm_hpc.history import Trial
 from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, End, ProfileResult, find_end
 from xautolm_hpc.jobs import Ended, Jobs, Pace
@@ -310,8 +310,9 @@ class Search:
         return chosen_trials(list(self.history.trials.values()), self.setup.search.search.objectives)
 
     def _test_chosen(self) -> None:
-        """Evaluate the trials that no other beats on ``test``, in one job; one that fails is told, not repeated."""
-        members = untested(self._chosen())
+        """Evaluate what is chosen on ``test``, in one job; a job that fails is told, not repeated."""
+        named = self.setup.final
+        members = untested(self._chosen() if named is None else named_trials(self.history.trials, named))
         if not members or self.setup.n_interrupts():
             return
         self._enter("test")
@@ -325,7 +326,8 @@ class Search:
             self.setup.watcher.say(f"the evaluation on test failed with {outcome.kind}; see `{path}/stderr`")
 
     def _tidy(self) -> None:
-        kept = {trial.last.path for trial in self._chosen()}
+        named = [trial for number, trial in self.history.trials.items() if number in (self.setup.final or ())]
+        kept = {trial.last.path for trial in (*self._chosen(), *named)}
         for generation in self.history.committed:
             tidy(self.setup.run_dir.generation_dir(generation), kept)
 

@@ -54,6 +54,7 @@ class Setup:
         run_dir: The run folder, created.
         run_id: UUID of the run.
         changes: What is set otherwise than when the run was last worked on, a line each.
+        final: Trials to evaluate on ``test`` in the end; ``None`` for those that no other beats.
         launcher: Starts and watches jobs.
         clock: Time.
         watcher: Is shown the run.
@@ -80,6 +81,7 @@ class Setup:
     n_interrupts: Callable[[], int]
     container: Container | None = None
     changes: tuple[str, ...] = ()
+    final: tuple[int, ...] | None = None
 
     def limits(self) -> Limits:
         """Give the budget in seconds and joules."""

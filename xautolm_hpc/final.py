@@ -1,4 +1,4 @@
-"""The final step of a search: the trials that no other beats are evaluated on ``test``, once."""
+"""The final step of a search: the trials that no other beats, or those a person names, meet ``test`` once."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 
 from xautolm_hpc.attempts import objectives_of
 from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.errors import InputError
 from xautolm_hpc.history import Trial
 from xautolm_hpc.jobdir import COMMAND, TASK, TEST, WEIGHTS, Command, TrialInput, write_members
 from xautolm_hpc.pareto import front_indices, oriented
@@ -24,6 +25,28 @@ def chosen_trials(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Tr
     points = np.array([[values[name] for name in objectives] for _, values in known], dtype=np.float64)
     fronts = front_indices(oriented(points.reshape(len(known), len(objectives)), objectives))
     return [trial for (trial, _), front in zip(known, fronts, strict=True) if front == 0]
+
+
+def named_trials(trials: Mapping[int, Trial], numbers: Sequence[int]) -> list[Trial]:
+    """Take the trials that a person names.
+
+    Args:
+        trials: Trial number -> trial of the run.
+        numbers: Numbers of those to take.
+
+    Raises:
+        InputError: One of them has no weights to evaluate: it failed, was never run, or others beat it and its
+            weights went with its generation.
+    """
+    able = {number: trial for number, trial in trials.items() if (trial.last.path / WEIGHTS).exists()}
+    for number in numbers:
+        if number not in able:
+            listed = ", ".join(map(str, sorted(able))) or "none"
+            raise InputError(
+                f"trial {number} has no weights to evaluate on test. Kept are those of the Pareto set, and of trials "
+                f"named with --final before they ran; here: {listed}"
+            )
+    return [able[number] for number in numbers]
 
 
 def untested(trials: Sequence[Trial]) -> list[Path]:

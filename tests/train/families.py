@@ -12,9 +12,13 @@ from tests.train.attempts import command, read_end, write_attempt, write_split
 from tests.train.tiny import CONFIGS
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
-from xautolm_hpc.jobdir import TASK
-from xautolm_hpc.records import Outcome, Task, Value, to_json
+from xautolm_hpc.jobdir import COMMAND, PIPELINE, TASK, Command, TrialInput, TrialPlan
+from xautolm_hpc.records import Outcome, Task, Value, from_json, to_json
+from xautolm_hpc.train.finetune import Inputs, set_up, start_torch
+from xautolm_hpc.train.loop import Bench
+from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopFlag
+from xautolm_hpc.train.watch import Progress, Watch
 from xautolm_hpc.train.worker import Job, run_trial
 
 FAMILY = {name: "encoder" for name in CONFIGS} | {
@@ -162,6 +166,30 @@ def write_family_attempt(
     described = {**read_json(attempt_dir / TASK), "task": to_json(describe_task(kind)), "sha256": sha256}
     write_json(attempt_dir / TASK, described)
     return attempt_dir
+
+
+def family_bench(
+    folder: Path,
+    architecture: str,
+    *,
+    kind: str,
+    method: str,
+    params: Mapping[str, Value],
+    rows: Sequence[Mapping[str, Any]] | None = None,
+) -> Bench:
+    """Set a tiny model up as a trial does, to be trained step by step; arguments as above."""
+    attempt_dir = write_family_attempt(folder, architecture, kind=kind, method=method, params=params, rows=rows)
+    plan = from_json(TrialPlan, read_json(attempt_dir / PIPELINE), where=PIPELINE)
+    inputs = Inputs(
+        attempt_dir=attempt_dir,
+        command=from_json(Command, read_json(attempt_dir / COMMAND), where=COMMAND),
+        trial=from_json(TrialInput, read_json(attempt_dir / TASK), where=TASK),
+        plan=plan,
+        expects_gpu=False,
+    )
+    recipe, progress = parse_recipe(method, plan.pipeline.params), Progress()
+    watch = Watch(progress, StopFlag(), time_limit_s=600.0)
+    return set_up(inputs, recipe, accelerator=start_torch(inputs, recipe), progress=progress, watch=watch)
 
 
 def run_attempt(attempt_dir: Path) -> Outcome:

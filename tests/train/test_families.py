@@ -39,6 +39,8 @@ CASES = [
     ("text-classification", "llama"),
     ("text-classification", "t5"),
     ("question-answering", "bert"),
+    ("question-answering", "llama"),
+    ("question-answering", "t5"),
     ("text-generation", "llama"),
     ("text-generation", "t5"),
 ]

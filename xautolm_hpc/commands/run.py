@@ -64,7 +64,7 @@ def conduct(
         setup = inputs.setup(
             run_dir, run_id, launcher=launcher, clock=clock, watcher=watcher, n_interrupts=interrupts.count
         )
-        facts = start(replace(setup, changes=tuple(changes)))
+        facts = start(replace(setup, changes=tuple(changes), final=arguments.final))
     report.print_report(report.summarise(facts), console)
     console.print(f"report: {run_dir.report_dir}", markup=False)
     return _exit_status(facts)

@@ -2,6 +2,7 @@
 
 import errno
 import importlib.util
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,9 @@ def load_tokenizer(source: Source, model: Model) -> Any:
             its tokens stand in a text, kind ``unsupported``.
     """
     tokenizer = _load(AutoTokenizer.from_pretrained, source, model=model)
+    if tokenizer.vocab_size <= len(tokenizer.all_special_ids):  # what some classes make up where their files are gone
+        lost = FileNotFoundError("its tokeniser knows no words")
+        raise TrialError("data_unavailable", _missing(source, model, error=lost))
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token  # masks, not this token, say what is padding
     if tokenizer.pad_token_id is None:
@@ -190,15 +194,21 @@ def _package_dir(model: Model) -> Path:
 
 
 def _load(loader: Callable[..., T], source: Source, *, model: Model, **options: Any) -> T:
+    """Load a part of a model; files that are missing or damaged are no evidence against a pipeline."""
     try:
         return loader(source.place, **source.options, **options)
     except OSError as error:
         if error.errno not in (None, errno.ENOENT):
             raise  # the disk's own error, not a missing file
         raise TrialError("data_unavailable", _missing(source, model, error=error)) from error
+    except ValueError as error:
+        # Without config.json, or without an architecture in it; or a file that is no whole JSON.
+        if not isinstance(error, json.JSONDecodeError) and "Unrecognized model in" not in str(error):
+            raise
+        raise TrialError("data_unavailable", _missing(source, model, error=error)) from error
 
 
-def _missing(source: Source, model: Model, *, error: OSError) -> str:
+def _missing(source: Source, model: Model, *, error: Exception) -> str:
     reason = " ".join(str(error).split())[:300]
     only = "" if model.allow_pickle else " Only safetensors are read unless its entry says allow_pickle = true."
-    return f"model {model.id}: files are missing in `{source.place}`; {source.remedy}.{only} ({reason})"
+    return f"model {model.id}: files are missing or damaged in `{source.place}`; {source.remedy}.{only} ({reason})"
