@@ -69,12 +69,13 @@ test-families: env  ## every architecture with every method; writes its table to
 test-main: env  ## the rest: everything that is neither in test-store nor in test-train
 	$(PYTEST) $(HERE) --ignore=tests/checks --ignore=tests/store --ignore=tests/train tests
 
-# The ways a job can end take minutes of waiting: they run beside the rest, each on clusters of their own.
+# The ways a job can end, and the end of its time, are minutes of waiting: they run beside the rest, on their own clusters.
+BESIDE := tests/slurm/test_no_hang.py tests/slurm/test_preempted.py
 test-slurm: env  ## whole searches, and every way a job can end, on a private real Slurm (as root on Debian)
 	@$(BIN)/python -c 'from slurm.dev.packages import install, missing_packages as m; install(m(accounting=True))'
-	@mkdir -p build; $(PYTEST) -m slurm tests/slurm/test_no_hang.py > build/no-hang.log 2>&1 & ways=$$!; \
-	$(PYTEST) -m slurm --ignore=tests/slurm/test_no_hang.py tests/slurm; rest=$$?; \
-	wait $$ways; ways=$$?; cat build/no-hang.log; test $$rest -eq 0 && test $$ways -eq 0
+	@mkdir -p build; $(PYTEST) -m slurm $(BESIDE) > build/beside.log 2>&1 & beside=$$!; \
+	$(PYTEST) -m slurm $(addprefix --ignore=,$(BESIDE)) tests/slurm; rest=$$?; \
+	wait $$beside; beside=$$?; cat build/beside.log; test $$rest -eq 0 && test $$beside -eq 0
 
 demo:  ## make .venv, then search on this machine; prints the seconds of both
 	@set -e; start=$$(date +%s); $(MAKE) --no-print-directory env; made=$$(date +%s); \

@@ -66,6 +66,14 @@ def test_sacct_looks_back_to_the_start_given_in_local_time(cluster: FakeSlurm) -
     assert "--duplicates" in cluster.calls("sacct")[0]
 
 
+@pytest.mark.parametrize(("answer", "end"), [("1700000000\n", 1.7e9), ("N/A\n", None), ("", None)])
+def test_the_end_of_a_jobs_time_is_read(cluster: FakeSlurm, answer: str, end: float | None) -> None:
+    cluster.answer("squeue", stdout=answer)
+
+    assert cluster.client().job_end("7_0") == end
+    assert cluster.calls("squeue")[0][2:] == ["--jobs=7_0", "--format=%e"]
+
+
 def test_no_answer_is_not_an_empty_answer(cluster: FakeSlurm) -> None:
     empty = cluster.client().squeue(["a"])
     cluster.answer("squeue", status=1, stderr="slurm_load_jobs error: Unable to contact slurm controller")

@@ -143,6 +143,15 @@ class Slurm:
         """Put a running job back into the queue; tells whether Slurm agreed."""
         return self._ask(["scontrol", "requeue", job_id]) is not None
 
+    def job_end(self, job_id: str) -> float | None:
+        """Ask when a running job's time is over, seconds since the epoch; ``None`` if unknown, or never.
+
+        Args:
+            job_id: ``123`` or ``123_4``.
+        """
+        text = (self._ask([SQUEUE, "--noheader", f"--jobs={job_id}", "--format=%e"]) or "").strip()
+        return float(text) if text.isdecimal() else None
+
     def settings(self) -> dict[str, str] | None:
         """Read the controller's configuration: MaxArraySize, KillWait and so on."""
         text = self._ask(["scontrol", "show", "config"])

@@ -74,6 +74,7 @@ def _add_plan(verb: argparse.ArgumentParser) -> None:
         "min_job_age_s": "seconds after its end at which squeue forgets a job",
         "max_array_size": "highest index of an array, plus 1",
         "kill_wait_s": "seconds between SIGTERM and SIGKILL",
+        "max_submit_jobs": "jobs you may have in the queue, 0 for any number; needs --accounting",
         "accounting": "run slurmdbd and MariaDB, so that sacct answers",
         "cgroup": "hold jobs to their memory, where this machine allows it",
     }

@@ -45,6 +45,7 @@ def _daemon_lines(plan: Plan, ports: Ports) -> list[str]:
         lines += ["AccountingStorageHost=localhost", f"AccountingStoragePort={ports.slurmdbd}"]
         lines += [f"AccountingStoragePass={plan.munge_socket}"]
         lines += ["AccountingStorageTRES=gres/gpu"] if plan.gpus_per_node else []
+        lines += ["AccountingStorageEnforce=limits"] if plan.max_submit_jobs else []
     return lines
 
 

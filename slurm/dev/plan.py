@@ -32,6 +32,8 @@ class Plan:
         min_job_age_s: Seconds after its end at which the controller forgets a job.
         max_array_size: Highest index of an array, plus 1.
         kill_wait_s: Seconds between SIGTERM and SIGKILL.
+        max_submit_jobs: Jobs that the user may have in the queue, running ones included; 0 for any number. Needs
+            ``accounting``.
     """
 
     dir: Path
@@ -43,6 +45,7 @@ class Plan:
     min_job_age_s: int = 10
     max_array_size: int = 1001
     kill_wait_s: int = 5
+    max_submit_jobs: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dir", self.dir.resolve())
@@ -55,6 +58,8 @@ class Plan:
         for name, least in {"nodes": 1, "gpus_per_node": 0, "min_job_age_s": 2, "max_array_size": 2}.items():
             if getattr(self, name) < least:
                 raise DevClusterError(f"{name} = {getattr(self, name)}: expected at least {least}")
+        if self.max_submit_jobs and not self.accounting:
+            raise DevClusterError("max_submit_jobs: Slurm keeps this limit in the accounts; add --accounting")
 
     @property
     def node_names(self) -> list[str]:

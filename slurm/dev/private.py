@@ -1,6 +1,7 @@
 """A private Slurm: starts it, stops it, and asks it things."""
 
 import contextlib
+import getpass
 import secrets
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ READY_S = 60.0
 COMMAND_S = 60.0
 JOB_S = 30.0
 LOOK_S = 0.1
+ACCOUNT = "dev"
 FOLDERS = ("etc", "run", "log", "state", "spool", "gpu", "database")
 READY_STATES = ("idle", "mixed", "allocated", "completing")
 
@@ -248,9 +250,21 @@ class DevCluster(Plan):
         if self.accounting:
             services.start_database()
             services.start_slurmdbd()
+        if self.max_submit_jobs:
+            self._limit_user(services.ports.cluster_name)
         services.start_slurmctld()
         for name in self.node_names:
             services.start_node(name)
+
+    def _limit_user(self, cluster_name: str) -> None:
+        """Give the user an account whose limits hold, before the controller reads them."""
+        user, limit = getpass.getuser(), f"MaxSubmitJobs={self.max_submit_jobs}"
+        for words in (
+            ("cluster", cluster_name),
+            ("account", ACCOUNT),
+            ("user", user, f"account={ACCOUNT}", f"defaultaccount={ACCOUNT}", limit),
+        ):
+            self.run("sacctmgr", "--immediate", "add", *words)
 
     def _stop_all(self) -> None:
         """Ask all to end, then kill what is left; a node's jobs are part of it."""

@@ -2,19 +2,23 @@
 
 import os
 import socket
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
 
 from slurm.dev.daemons import START_S, Daemon, wait_until
 from slurm.dev.packages import program, search_path
 from slurm.dev.plan import DevClusterError, Plan, Ports
 
-DATABASE_OPTIONS = (
-    "--skip-networking",
-    "--skip-grant-tables",
+SMALL = (
     "--innodb-buffer-pool-size=32M",
     "--innodb-log-file-size=16M",
     "--innodb-flush-log-at-trx-commit=0",
     "--innodb-doublewrite=0",
+)
+DATABASE_OPTIONS = (
+    "--skip-networking",
+    "--skip-grant-tables",
+    *SMALL,
     "--innodb-lock-wait-timeout=900",
     "--max-allowed-packet=16M",
 )
@@ -60,15 +64,28 @@ class Services:
         self._start("munged", command, is_ready=socket_path.exists)
 
     def start_database(self) -> None:
-        """Start MariaDB on an empty folder and create the one database in it."""
+        """Start MariaDB on an empty folder and create the one database in it.
+
+        Without the system tables slurmdbd cannot keep the procedure that hands limits down, and takes them all for 0.
+        """
         data_dir, socket_path = self.plan.dir / "database", self.plan.database_socket
+        # In a folder of its own: a server that starts removes what others hold in a common one.
+        options = [f"--datadir={data_dir}", f"--tmpdir={self.plan.dir / 'run'}"]
+        options += ["--user=root"] if os.geteuid() == 0 else []
         command = [
-            program("mariadbd"), "--no-defaults", f"--datadir={data_dir}", f"--socket={socket_path}",
-            f"--pid-file={self.plan.dir / 'run' / 'own-mariadbd.pid'}", *DATABASE_OPTIONS,
-            *(["--user=root"] if os.geteuid() == 0 else []),
+            program("mariadbd"), "--no-defaults", *options, *DATABASE_OPTIONS, f"--socket={socket_path}",
+            f"--pid-file={self.plan.dir / 'run' / 'own-mariadbd.pid'}",
         ]  # fmt: skip
+        self._write_system_tables(options)
         (data_dir / "slurm").mkdir(exist_ok=True)  # a database is a folder
         self._start("mariadbd", command, is_ready=socket_path.exists)
+
+    def _write_system_tables(self, options: Sequence[str]) -> None:
+        command = [program("mariadb-install-db"), "--no-defaults", "--skip-test-db", *SMALL, *options]
+        completed = subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False)
+        if completed.returncode != 0:
+            words = "\n".join((completed.stdout + completed.stderr).splitlines()[-15:])
+            raise DevClusterError(f"mariadb-install-db failed with status {completed.returncode}:\n{words}")
 
     def start_slurmdbd(self) -> None:
         """Start the accounting daemon."""

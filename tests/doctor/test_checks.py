@@ -1,5 +1,6 @@
 """Each check says what it found and what to do about it."""
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,55 @@ def test_a_silent_controller_is_a_failure_and_no_other_check_of_slurm_speaks(tmp
     assert [finding.found for finding in found] == ["`scontrol show config` does not answer"]
 
 
+LUSTRE_QUOTA = """\
+      /scratch {}  52428800 62914560       -   81234       0       0       -
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "says", "status", "level", "found"),
+    [
+        ("quota", "", 0, "ok", "not exceeded, as far as `quota` knows"),
+        ("quota", "Disk quotas for user a: Block limit reached on /home", 1, "warning", "quota: Disk quotas for user"),
+        ("lfs", LUSTRE_QUOTA.format("1048576"), 0, "ok", "not exceeded, as far as `lfs quota` knows"),
+        ("lfs", LUSTRE_QUOTA.format("53000000*"), 0, "warning", "lfs quota: /scratch 53000000* 52428800"),
+    ],
+)
+def test_what_commands_know_of_quotas_is_told(
+    tmp_path: Path, program: str, says: str, status: int, level: str, found: str
+) -> None:
+    path = tmp_path / program
+    path.write_text(f"#!/bin/sh\necho '{says}'\nexit {status}\n")
+    path.chmod(0o700)
+    site = make_site(tmp_path)
+
+    (finding,) = folder.check_quota(replace(site, inputs=replace(site.inputs, environ={"PATH": str(tmp_path)})))
+
+    assert finding.level == level
+    assert found in finding.found
+
+
+def test_a_lustre_that_is_not_there_says_nothing_of_quotas(tmp_path: Path) -> None:
+    (tmp_path / "lfs").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "lfs").chmod(0o700)
+    site = make_site(tmp_path)
+
+    assert folder.check_quota(replace(site, inputs=replace(site.inputs, environ={"PATH": str(tmp_path)}))) == []
+
+
+def test_room_that_a_quota_refuses_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    assert folder.check_room(make_site(tmp_path)) == []
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+
+    (finding,) = folder.check_room(make_site(tmp_path))
+
+    assert (finding.level, finding.check) == ("failure", "quota")
+    assert finding.found == f"64 MiB cannot be written in `{tmp_path}`: Disk quota exceeded"
+
+
 def test_an_interpreter_that_is_not_here_is_a_failure_only_where_trials_run_here(tmp_path: Path) -> None:
     levels = [
         folder.check_interpreters(make_site(tmp_path, launcher=launcher, worker_python="/nowhere/python"))[1].level
@@ -170,3 +220,11 @@ def test_a_damaged_memory_of_job_checks_knows_of_none(tmp_path: Path) -> None:
     assert not recall_job_check(tmp_path, "key")
     remember_job_check(tmp_path, "key", now=0.0)
     assert recall_job_check(tmp_path, "key")
+
+
+@pytest.mark.parametrize(("skew_s", "level"), [(-4.9, "ok"), (7.0, "warning")])
+def test_clocks_that_differ_by_more_than_five_seconds_are_a_warning(skew_s: float, level: str) -> None:
+    finding = folder.skew_finding("clock of the node", skew_s, other="the file server")
+
+    assert finding.level == level
+    assert f"differs from that of the file server by {'+7 s' if level == 'warning' else '4.9 s'}" in finding.found

@@ -9,11 +9,19 @@ from slurm.dev.private import DevCluster
 from tests.slurm.searching import StubSearch, local_environ
 
 SMALL_ARRAY = 11
+MAX_SUBMIT_JOBS = 12
 
 
 @pytest.fixture(scope="session")
 def _accounting_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
-    with DevCluster(tmp_path_factory.mktemp("accounts"), accounting=True, cgroup=True, min_job_age_s=300) as cluster:
+    cluster = DevCluster(
+        tmp_path_factory.mktemp("accounts"),
+        accounting=True,
+        cgroup=True,
+        min_job_age_s=300,
+        max_submit_jobs=MAX_SUBMIT_JOBS,
+    )
+    with cluster:
         yield cluster
 
 
@@ -31,7 +39,7 @@ def local_search(tmp_path_factory: pytest.TempPathFactory) -> StubSearch:
 
 @pytest.fixture
 def accounting_cluster(_accounting_session: DevCluster) -> Iterator[DevCluster]:
-    """Two nodes with two GPUs each, accounts, memory limits where the machine allows them."""
+    """Two nodes with two GPUs each, accounts, at most 12 jobs in the queue, memory limits where the machine has any."""
     yield _accounting_session
     _cancel_all(_accounting_session)
 

@@ -11,7 +11,7 @@ import pytest
 from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
 from tests.driving import projection
-from tests.slurm.conftest import SMALL_ARRAY
+from tests.slurm.conftest import MAX_SUBMIT_JOBS, SMALL_ARRAY
 from tests.slurm.searching import ROOT_DIR, StubSearch, local_environ, run_checked, run_command
 from xautolm_hpc.durable import read_json
 
@@ -70,6 +70,25 @@ def test_forty_trials_where_arrays_have_eleven_all_run_once_and_no_more_at_a_tim
     assert set(starts(search).values()) == {1}
     intents = [line for line in search.ledger() if line["event"] == "intent" and line["generation"] == 0]
     assert [(len(line["attempts"]), line["max_parallel"]) for line in intents] == [(11, 2)] * 3 + [(7, 2)]
+
+
+def test_forty_trials_of_a_user_who_may_have_twelve_jobs_all_run_once(
+    accounting_cluster: DevCluster, local_search: StubSearch, tmp_path: Path
+) -> None:
+    assert MAX_SUBMIT_JOBS == 12
+    search = StubSearch(tmp_path, population=40, generations=1, earlier=local_search)
+
+    search.run(accounting_cluster.environ)
+
+    assert len(search.projection()) == 40
+    assert set(starts(search).values()) == {1}
+    intents = [line for line in search.ledger() if line["event"] == "intent" and line["generation"] == 0]
+    accepted = {line["name"] for line in search.ledger() if line["event"] == "submitted"}
+    assert [(len(line["attempts"]), line["name"] in accepted) for line in intents[:3]] == [
+        (40, False),
+        (20, False),
+        (10, True),
+    ]
 
 
 def test_an_sbatch_that_says_no_after_it_said_yes_makes_no_duplicate(

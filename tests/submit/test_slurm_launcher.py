@@ -207,6 +207,13 @@ def test_of_two_arrays_of_one_name_the_older_counts(cluster: FakeSlurm, tmp_path
     assert list(launcher_on(cluster).adopt(submission, {}).values()) == ["99_0"]
 
 
+def test_a_job_that_only_the_accounts_remember_is_adopted_too(cluster: FakeSlurm, tmp_path: Path) -> None:
+    submission = attempts(tmp_path, 1)
+    cluster.set_job("99_0", name=submission.name, **{"in": ["sacct"]})
+
+    assert list(launcher_on(cluster).adopt(submission, {}).values()) == ["99_0"]
+
+
 def test_nothing_is_adopted_from_a_controller_that_does_not_answer(cluster: FakeSlurm, tmp_path: Path) -> None:
     cluster.answer("squeue", status=1)
 

@@ -7,14 +7,16 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.submit.jobs import SLEEP, is_running, make_attempt, submission_of, wait_until
-from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import COMMAND, OUTCOME, VERDICT, Exit, claim_path, exit_path
-from xautolm_hpc.records import from_json
+from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.submit import wrapper
 from xautolm_hpc.submit.wrapper import claim_attempt, describe_claim, run_member, slurm_job_id
 
 CALL = "import sys; from xautolm_hpc.submit.wrapper import run_member; run_member(sys.argv[1]{0})"
@@ -127,6 +129,21 @@ def test_the_same_job_id_runs_once_and_again_only_after_a_requeue(tmp_path: Path
     assert claims == [True, False, True, False]
     assert not other
     assert not claim_path(attempt_dir, 2).exists()
+
+
+def test_of_two_jobs_that_claim_at_the_same_moment_with_different_restarts_none_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt_dir = make_attempt(tmp_path / "a")
+
+    def create_after_the_other(path: Path, content: Any) -> bool:
+        create_json(claim_path(attempt_dir, 1), to_json(describe_claim("8_0", 1)))
+        return create_json(path, content)
+
+    monkeypatch.setattr(wrapper, "create_json", create_after_the_other)
+
+    assert not claim_attempt(attempt_dir, describe_claim("7_0", 0))
+    assert not claim_attempt(attempt_dir, describe_claim("8_0", 1))
 
 
 @pytest.mark.parametrize("name", [OUTCOME, VERDICT])

@@ -47,6 +47,9 @@ from xautolm_hpc.submit.watchdog import Watchdog
 CHECKPOINT_LEAD_S = 120.0
 """Seconds before the end of a job's time at which its worker is told to checkpoint; a fifth of a short job's time."""
 
+ASK_TIMEOUT_S = 10.0
+"""Seconds that Slurm has to say when the job's time is over; the worker runs already, but is not watched yet."""
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LOG_TAIL_BYTES = 16 * 1024
 JOIN_PATIENCE_S, JOIN_TICK_S = 120.0, 0.2
@@ -80,7 +83,7 @@ def run_member(members_path: str, index: int | None = None, *, job_id: str | Non
         return
     become_subreaper()
     ready_path = attempt_dir / (f"{READY}-{node}" if node else READY)
-    ended, wants_requeue = _run_worker(attempt_dir, inbox, ready_path=ready_path)
+    ended, wants_requeue = _run_worker(attempt_dir, inbox, ready_path=ready_path, job_id=claim.job_id)
     create_json(exit_path(attempt_dir, restart, node=node), to_json(ended))
     if wants_requeue and restart < MAX_RESTARTS and node == 0:
         Slurm().requeue(claim.job_id)
@@ -158,7 +161,7 @@ def _find_member(members_path: Path, index: int) -> Path:
     return members[index]
 
 
-def _run_worker(attempt_dir: Path, inbox: SignalInbox, *, ready_path: Path) -> tuple[Exit, bool]:
+def _run_worker(attempt_dir: Path, inbox: SignalInbox, *, ready_path: Path, job_id: str) -> tuple[Exit, bool]:
     """Start the worker and watch it to its end; says how it ended and whether the job is to be requeued."""
     started_at = time.time()
     path = attempt_dir / COMMAND
@@ -169,8 +172,7 @@ def _run_worker(attempt_dir: Path, inbox: SignalInbox, *, ready_path: Path) -> t
             process = launched.enter_context(_launch(command, attempt_dir))
         except (OSError, InputError, ValueError, subprocess.SubprocessError) as error:
             return _not_started(error, started_at), False
-        lead_s = min(CHECKPOINT_LEAD_S, command.wall_limit_s / 5)
-        checkpoint_at = None if command.enforce_limits else _job_end(started_at, command) - lead_s
+        checkpoint_at = None if command.enforce_limits else _checkpoint_at(job_id, command, started_at=started_at)
         watchdog = Watchdog(process, command, ready_path=ready_path, inbox=inbox, checkpoint_at=checkpoint_at)
         watchdog.watch()
     has_begun = ready_path.exists() or watchdog.ended_by is not None
@@ -244,6 +246,13 @@ def _refused_by_container(returncode: int, command: Command, *, attempt_dir: Pat
     return f"the worker could not be started in `{command.container.image}`: {''.join(words)}"
 
 
-def _job_end(started_at: float, command: Command) -> float:
-    """Tell when the job's time is over: Slurm says so since 22.05; before, the job started at most now."""
-    return float(os.environ.get("SLURM_JOB_END_TIME") or started_at + command.wall_limit_s)
+def _checkpoint_at(job_id: str, command: Command, *, started_at: float) -> float:
+    """Tell when to checkpoint: some time before the job's own is over.
+
+    Slurm says when that is from 23.02 on, and is asked before. Without an answer it is what was asked for, from now.
+    """
+    told = os.environ.get("SLURM_JOB_END_TIME")
+    job_end = float(told) if told else Slurm(timeout_s=ASK_TIMEOUT_S).job_end(job_id)
+    if job_end is None:
+        job_end = started_at + command.wall_limit_s
+    return job_end - min(CHECKPOINT_LEAD_S, max(0.0, job_end - started_at) / 5)
