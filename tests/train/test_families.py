@@ -47,13 +47,20 @@ CASES = [
 """One model of every family that learns a kind of task; `make test-families` runs all of them."""
 
 
-def memorise(folder: Path, *, architecture: str, kind: str, method: str) -> dict[str, float]:
+def memorise(folder: Path, *, architecture: str, kind: str, method: str, **changes: Any) -> dict[str, float]:
     """Run one cell of the grid and hold it against what its method must reach.
+
+    Args:
+        folder: Folder to work in.
+        architecture: The tiny model.
+        kind: Kind of task.
+        method: Method of fine-tuning.
+        changes: Hyperparameters that differ from :data:`PARAMS`.
 
     Returns:
         ``f1`` on the 16 examples, ``first_loss`` and ``last_loss``, and ``train_s``.
     """
-    params = {**COMMON, **PARAMS[method]}
+    params = {**COMMON, **PARAMS[method], **changes}
     attempt_dir = write_family_attempt(folder, architecture, kind=kind, method=method, params=params)
 
     outcome = run_attempt(attempt_dir)

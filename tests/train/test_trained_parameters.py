@@ -51,6 +51,8 @@ def _check(folder: Path, *, kind: str, architecture: str, method: str) -> None:
 
 def _is_foreign(name: str, method: str, *, writes: bool) -> bool:
     """Tell by its name that a method has no business with a parameter; a writer's head may be its embeddings."""
+    if method == "full":
+        return False
     block = BLOCK.search(name)
     if method in ("lora", "dora", "ia3"):
         return not ADAPTED.search(name)
