@@ -101,7 +101,7 @@ bench-store: env  ## a store of up to 100,000 experiences against a folder of JS
 bench-store-faults: env  ## kills and refuses writers of a store at every step; many processes for a minute
 	$(BIN)/python benchmarks/store_faults.py
 
-bench-cli: env  ## how long the command takes to start
+bench-cli: env  ## how long the command and a worker take to start
 	$(BIN)/python benchmarks/cli_start.py
 
 bench-driver: env  ## what the driver costs beside the trials

@@ -1,4 +1,7 @@
-"""Measures how long ``xautolm-hpc --help`` takes: a command that starts slowly is felt at every use."""
+"""Measures how long ``xautolm-hpc --help`` and the imports of a worker take.
+
+A command that starts slowly is felt at every use; what a worker imports is paid for by every trial, on a GPU.
+"""
 
 import statistics
 import subprocess
@@ -9,21 +12,27 @@ from _bench import Goal, run
 
 N_RUNS = 7
 LIMIT_S = 0.5
+N_WORKERS = 3
 COMMAND = [sys.executable, "-m", "xautolm_hpc", "--help"]
+BARE = [sys.executable, "-c", "import torch, transformers, accelerate"]
+WORKER = [sys.executable, "-c", "import xautolm_hpc.train.finetune"]
 
 
 def measure() -> list[Goal]:
     """Start the command several times after one start that fills the file cache."""
-    durations_s = [_start_s() for _ in range(N_RUNS + 1)][1:]
+    durations_s = [_start_s(COMMAND) for _ in range(N_RUNS + 1)][1:]
+    bare_s, worker_s = ([_start_s(command) for _ in range(N_WORKERS + 1)][1:] for command in (BARE, WORKER))
     return [
         Goal("xautolm-hpc --help, median of 7", statistics.median(durations_s), LIMIT_S, "s"),
         Goal("xautolm-hpc --help, slowest of 7", max(durations_s), None, "s"),
+        Goal("torch, transformers, accelerate by themselves, median of 3", statistics.median(bare_s), None, "s"),
+        Goal("a worker's imports, median of 3", statistics.median(worker_s), None, "s"),
     ]
 
 
-def _start_s() -> float:
+def _start_s(command: list[str]) -> float:
     start_s = time.perf_counter()
-    subprocess.run(COMMAND, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - start_s
 
 

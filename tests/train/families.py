@@ -31,6 +31,8 @@ SPECIAL = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
 WORDS = (*NAMES, *PLACES, "Context", "Question", "Answer", ":", "?", ".", "lives", "in", "where", "does", "live")
 N_PIECES = 400
 CAN_MEMORISE = 0.99
+SMALL_HEADS = ("gpt2", "bart")
+"""Their head is the embeddings, and nothing makes it larger."""
 
 
 def labelled_rows() -> list[dict[str, Any]]:
@@ -61,8 +63,14 @@ ROWS: Mapping[str, Any] = {
 }
 
 
-def write_model(folder: Path, architecture: str) -> Model:
-    """Save a tiny model of random weights and its tokeniser, and describe it as a search file would."""
+def write_model(folder: Path, architecture: str, *, writes: bool = False) -> Model:
+    """Save a tiny model of random weights and its tokeniser, and describe it as a search file would.
+
+    Args:
+        folder: Folder to write.
+        architecture: Name of the architecture.
+        writes: Whether it is to write answers: a frozen head of small weights cannot be sure of any token.
+    """
     torch.manual_seed(0)
     family = FAMILY[architecture]
     auto = {"encoder": AutoModel, "decoder": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}[family]
@@ -71,9 +79,11 @@ def write_model(folder: Path, architecture: str) -> Model:
         config.vocab_size = N_PIECES
     model = auto.from_config(config)  # type: ignore[no-untyped-call]
     if family == "decoder" and not config.tie_word_embeddings:
-        # A frozen head of small weights cannot be sure of any token; a pretrained one can.
         with torch.no_grad():
             model.get_output_embeddings().weight.mul_(8)
+    elif writes and architecture in SMALL_HEADS:
+        with torch.no_grad():
+            model.get_output_embeddings().weight.mul_(4)
     model.save_pretrained(folder)
     write_tokenizer(folder, family, in_pieces=architecture == "qwen2")
     return Model(
@@ -159,7 +169,7 @@ def write_family_attempt(
     rows: Sequence[Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write an attempt that learns 16 rows and is asked for the same rows afterwards."""
-    model = write_model(folder / "model", architecture)
+    model = write_model(folder / "model", architecture, writes=kind == "text-generation")
     attempt_dir = write_attempt(folder, method, params=params, model=model, limits=command(n_threads=1))
     given = rows or ROWS[kind]()
     sha256 = write_split(folder / "data", dict.fromkeys(("train", "dev", "validation", "test"), given))
