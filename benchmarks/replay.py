@@ -9,6 +9,9 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,48 +20,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay_methods import EVIDENCE, METHODS, UNIFORM, Setting, Trial
+from replay_past import PASTS, make_past
 from replay_table import Oracle, TaskTable, build_space, build_tables
 from xautolm_hpc.store import ExperienceStore
 
 Floats = NDArray[np.float64]
 
-N_TRIALS, N_HYPERVOLUME, TARGET_SHARE = 60, 40, 0.95
+MOST_TRIALS, TARGET_SHARE = 60, 0.95
+SEARCHED_SHARE, HYPERVOLUME_SHARE = 0.5, 2 / 3
+"""Share of a half's pipelines that a search tries, and of those trials after which the hypervolume is taken."""
+
+LEAST_SPREAD_SD = 3.0
+"""A task whose best F1 is fewer standard deviations above the median has no part in what is said of all tasks."""
+
 DEVELOPMENT_SEEDS, FINAL_SEEDS = range(10), range(100, 120)
 OBJECTIVES = {"one": ("f1",), "two": ("f1", "evaluation_time_s")}
 ORACLES = ("table", "forest", "gaussian")
 N_BOOTSTRAP = 2000
 
 
-def replay(
-    tables: Mapping[str, TaskTable], *, methods: Sequence[str], seeds: Sequence[int], oracle: str, n_objectives: str
-) -> list[dict[str, Any]]:
-    """Replay every search on every task, half and seed.
+@dataclass(frozen=True)
+class Plan:
+    """What is replayed on every task.
 
-    Args:
-        tables: Task name -> its trials.
+    Attributes:
         methods: Names in :data:`replay_methods.METHODS`.
         seeds: Seeds of the searches.
         oracle: One of :data:`ORACLES`.
-        n_objectives: Key of :data:`OBJECTIVES`.
+        objectives: Objectives of the searches.
+        past: One of :data:`replay_past.PASTS`: what stands in the store.
+    """
+
+    methods: Sequence[str]
+    seeds: Sequence[int]
+    oracle: str = "table"
+    objectives: tuple[str, ...] = OBJECTIVES["one"]
+    past: str = "real"
+
+
+def replay(tables: Mapping[str, TaskTable], plan: Plan) -> list[dict[str, Any]]:
+    """Replay every search on every task, half and seed, two tasks at a time.
 
     Returns:
         One row a search: ``task``, ``half``, ``seed``, ``method`` and what :func:`measure_search` measures.
     """
-    rows = []
-    for name, whole in tables.items():
-        others = [t for other, t in tables.items() if other != name and _is_comparable(t, whole)]
-        space = build_space([whole, *others])
-        for half in (0, 1):
-            searched = whole.half(half)
-            past = [table.half(1 - half) for table in others]
-            for method in methods:
-                for seed in seeds:
-                    n = min(N_TRIALS, len(searched.pipelines))
-                    setting = Setting(
-                        past, space, Oracle(searched, space, kind=oracle), OBJECTIVES[n_objectives], n, seed
-                    )
-                    measured = measure_search(METHODS[method](setting), searched)
-                    rows.append({"task": name, "half": half, "seed": seed, "method": method, **measured})
+    with ProcessPoolExecutor(2) as pool:
+        parts = pool.map(partial(_replay_task, tables, plan=plan), tables)
+        return [row for part in parts for row in part]
+
+
+def _replay_task(tables: Mapping[str, TaskTable], name: str, *, plan: Plan) -> list[dict[str, Any]]:
+    """Replay the searches of one task."""
+    rows, whole = [], tables[name]
+    others = [t for other, t in tables.items() if other != name and _is_comparable(t, whole)]
+    space = build_space([whole, *others])
+    for half in (0, 1):
+        searched = whole.half(half)
+        past = make_past(plan.past, [table.half(1 - half) for table in others], task=whole)
+        n = min(MOST_TRIALS, round(SEARCHED_SHARE * len(searched.pipelines)))
+        for method in plan.methods:
+            for seed in plan.seeds:
+                oracle = Oracle(searched, space, kind=plan.oracle)
+                trials = METHODS[method](Setting(past, space, oracle, plan.objectives, n, seed))
+                rows.append(
+                    {"task": name, "half": half, "seed": seed, "method": method, **measure_search(trials, searched)}
+                )
     return rows
 
 
@@ -72,9 +98,11 @@ def measure_search(trials: Sequence[Trial], searched: TaskTable) -> dict[str, An
 
     Returns:
         ``time_to_target_s`` until 95 % of the best known F1 (the whole cost if missed), ``reached``, the
-        ``failure_rate``, ``hypervolume`` after 40 trials, ``area`` under the best F1 so far over the trials (as a share
-        of the best known), and the ``curve`` of best so far.
+        ``failure_rate`` (half a failure and half a success added), ``hypervolume`` after two thirds of the trials,
+        ``area`` under the best F1 so far over the trials (as a share of the best known), the ``curve`` of best so
+        far, and the ``incumbent`` (canonical text).
     """
+    n_first = math.ceil(HYPERVOLUME_SHARE * len(trials))
     f1 = np.array([o.metrics.get("f1", 0.0) if o.status == "succeeded" else 0.0 for _, o, _ in trials])
     cost_s = np.array([cost for _, _, cost in trials])
     best = np.maximum.accumulate(f1)
@@ -83,12 +111,11 @@ def measure_search(trials: Sequence[Trial], searched: TaskTable) -> dict[str, An
     return {
         "time_to_target_s": float(spent_s[hits[0]] if len(hits) else spent_s[-1]),
         "reached": bool(len(hits)),
-        "failure_rate": float(np.mean([o.status == "failed" for _, o, _ in trials])),
-        "hypervolume": hypervolume(
-            f1[:N_HYPERVOLUME], cost_s[:N_HYPERVOLUME], worst_s=float(np.percentile(searched.cost_s, 99))
-        ),
+        "failure_rate": (sum(o.status == "failed" for _, o, _ in trials) + 0.5) / (len(trials) + 1),
+        "hypervolume": hypervolume(f1[:n_first], cost_s[:n_first], worst_s=float(np.percentile(searched.cost_s, 99))),
         "area": float(best.mean() / max(searched.best_f1, 1e-9)),
         "curve": [round(float(value), 5) for value in best],
+        "incumbent": trials[int(f1.argmax())][0].canonical(),
     }
 
 
@@ -157,26 +184,58 @@ def known_methods() -> list[str]:
     return [name for name in METHODS if "optuna" not in name or find_spec("optuna")]
 
 
+MEASURES = {"time_to_target_s": -1, "failure_rate": -1, "hypervolume": 1, "area": 1}
+"""What is compared -> 1 where more is better, else -1."""
+
+
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Compare all methods with NSPE uniform, the comparisons beside the primary one Holm-adjusted."""
+    """Compare all methods with NSPE uniform, and ``evidence`` with the best other method: the primary comparisons.
+
+    Returns:
+        Measure -> method -> comparison with NSPE uniform, the p-values of all but the primary one Holm-adjusted;
+        under ``best other``, the comparison of ``evidence`` with the best of the other methods, and its name.
+    """
     summary: dict[str, Any] = {}
-    for key in ("time_to_target_s", "failure_rate", "hypervolume", "area"):
+    for key, sign in MEASURES.items():
         found = compare(rows, key=key, against=UNIFORM)
         others = {name: value["p"] for name, value in found.items() if name not in (UNIFORM, EVIDENCE)}
         for name, p in holm(others).items():
             found[name]["p_holm"] = p
+        if EVIDENCE in found and others:
+            rest = [name for name in found if name != EVIDENCE]
+            best = max(rest, key=lambda name: sign * found[name]["ratio"])
+            against = compare([r for r in rows if r["method"] in (EVIDENCE, best)], key=key, against=best)
+            found["best other"] = {**against[EVIDENCE], "name": best}
         summary[key] = found
     return summary
 
 
-def _table(summary: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Write a summary as a Markdown table of ratios to NSPE uniform."""
+def _table(summary: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Write a summary as a Markdown table of ratios to NSPE uniform; a star is p < .05, Holm-adjusted."""
     keys = list(summary)
     lines = ["| method | " + " | ".join(keys) + " |", "|---" * (len(keys) + 1) + "|"]
     for method in next(iter(summary.values())):
         cells = [summary[key][method] for key in keys]
-        shown = [f"{cell['ratio']:.2f} ({cell['low']:.2f}–{cell['high']:.2f})" for cell in cells]
-        lines.append(f"| {method} | " + " | ".join(shown) + " |")
+        shown = [
+            f"{cell['ratio']:.2f} ({cell['low']:.2f}–{cell['high']:.2f})"
+            + ("\\*" if cell.get("p_holm", cell["p"]) < 0.05 and method != UNIFORM else "")
+            + (f", {cell['name']}" if "name" in cell else "")
+            for cell in cells
+        ]
+        lines.append(f"| {'evidence to the best other' if method == 'best other' else method} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def _by_task(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write, for every task, the area under the best F1 so far of each method as a ratio to NSPE uniform."""
+    tasks, methods = sorted({r["task"] for r in rows}), sorted({r["method"] for r in rows})
+    mean = {
+        (t, m): float(np.mean([r["area"] for r in rows if r["task"] == t and r["method"] == m]))
+        for t in tasks
+        for m in methods
+    }
+    lines = ["| area, by task | " + " | ".join(tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
+    lines += [f"| {m} | " + " | ".join(f"{mean[t, m] / mean[t, UNIFORM]:.3f}" for t in tasks) + " |" for m in methods]
     return "\n".join(lines)
 
 
@@ -189,14 +248,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", choices=known_methods(), default=known_methods(), metavar="METHOD")
     parser.add_argument("--objectives", choices=list(OBJECTIVES), default="one")
     parser.add_argument("--oracle", choices=ORACLES, default="table")
+    parser.add_argument("--past", choices=PASTS, default="real", help="what the store holds of the other tasks")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and summary to FILE")
     given = parser.parse_args(argv)
     seeds = list(FINAL_SEEDS if given.final else DEVELOPMENT_SEEDS)[: given.seeds]
     methods = list(dict.fromkeys([UNIFORM, *given.methods]))
     tables = build_tables(list(ExperienceStore(given.store).read()))
-    rows = replay(tables, methods=methods, seeds=seeds, oracle=given.oracle, n_objectives=given.objectives)
-    summary = summarise(rows)
-    print(_table(summary))
+    plan = Plan(methods, seeds, given.oracle, OBJECTIVES[given.objectives], given.past)
+    rows = replay(tables, plan)
+    pooled = [name for name, table in tables.items() if table.spread_sd() >= LEAST_SPREAD_SD]
+    summary = summarise([row for row in rows if row["task"] in pooled])
+    print(f"Pooled over {', '.join(pooled)}; {len(seeds)} seeds, {given.past} past.\n\n{_table(summary)}\n")
+    print(_by_task(rows))
     if given.json:
         given.json.write_text(json.dumps({"rows": rows, "summary": summary}) + "\n")
     return 0

@@ -1,6 +1,7 @@
 """The searches that are replayed: each proposes pipelines, ten at a time, and is told how they ended."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -125,7 +126,13 @@ def search_nspe(setting: Setting, **prior: Any) -> list[Trial]:
 
 def _choose_snapped(ranking: Ranking, oracle: Oracle) -> Callable[[Sequence[Pipeline], np.random.Generator], int]:
     """Choose among what the draws would be mapped to: nothing else can be tried in a replay."""
-    return lambda pipelines, rng: ranking.choose([oracle.snap(pipeline) for pipeline in pipelines], rng)
+
+    def choose(pipelines: Sequence[Pipeline], rng: np.random.Generator) -> int:
+        index = ranking.choose([oracle.snap(pipeline) for pipeline in pipelines], rng)
+        oracle.reserve(pipelines[index])
+        return index
+
+    return choose
 
 
 def _objectives(outcome: Outcome, names: Sequence[str]) -> dict[str, float] | None:
@@ -139,12 +146,14 @@ def search_optuna(setting: Setting, *, is_warm: bool) -> list[Trial]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    signs = ["maximize" if name == "f1" else "minimize" for name in setting.objectives]
+    signs: Any = ["maximize" if name == "f1" else "minimize" for name in setting.objectives]
     study = optuna.create_study(directions=signs, sampler=optuna.samplers.TPESampler(seed=setting.seed))
     for table in setting.past if is_warm else ():
         order = np.argsort(-np.nan_to_num(table.f1))[:2]
         for index in order.tolist():
-            study.enqueue_trial(_flatten(table.pipelines[index]), skip_if_exists=True)
+            with warnings.catch_warnings():  # a value that lies a little outside is tried all the same
+                warnings.simplefilter("ignore")
+                study.enqueue_trial(_flatten(table.pipelines[index]), skip_if_exists=True)
     worst = [0.0 if name == "f1" else 1e6 for name in setting.objectives]
     trials: list[Trial] = []
     for _ in range(setting.n_trials):

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ Floats = NDArray[np.float64]
 
 NUMERIC = ("learning_rate", "epochs")
 """Parameters that are numbers in a range; the others take the values that were tried."""
+
+RARE = 1 / 20
+"""A pipeline with a value that fewer than this share have was drawn to fail: ranges of numbers do not go as far."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,14 @@ class TaskTable:
     def best_f1(self) -> float:
         """The best known F1; 0 if nothing succeeded."""
         return float(np.nanmax(self.f1, initial=0.0, where=~np.isnan(self.f1)))
+
+    def spread_sd(self) -> float:
+        """Say how many standard deviations between seeds the best F1 is above the median; infinite without repeats."""
+        repeats = [[e.outcome.metrics["f1"] for e in g if e.outcome.status == "succeeded"] for g in self.experiences]
+        variances = [float(np.var(values, ddof=1)) for values in repeats if len(values) > 1]
+        noise = math.sqrt(float(np.mean(variances))) if variances else 0.0
+        known = self.f1[~np.isnan(self.f1)]
+        return (self.best_f1 - float(np.median(known))) / noise if noise and len(known) else math.inf
 
     def outcome(self, index: int) -> Outcome:
         """Tell how a pipeline ended, as a search is told."""
@@ -109,20 +121,32 @@ def _cost_s(outcome: Outcome) -> float:
 def build_space(tables: Sequence[TaskTable]) -> Space:
     """Build the space that holds what was tried on some tasks."""
     pipelines = [pipeline for table in tables for pipeline in table.pipelines]
-    methods = sorted({pipeline.method for pipeline in pipelines})
+    counts = Counter((name, value) for p in pipelines for name, value in p.params.items())
+    named = Counter(name for p in pipelines for name in p.params)
+    usual = [
+        p
+        for p in pipelines
+        if all(name in NUMERIC or counts[name, v] >= RARE * named[name] for name, v in p.params.items())
+    ]
+    methods = sorted({pipeline.method for pipeline in usual})
     return Space(
         task_kind=pipelines[0].task_kind,
         models=find_models(sorted({pipeline.model_id for pipeline in pipelines}), {}),
-        methods=tuple(Method(name, _params([p for p in pipelines if p.method == name])) for name in methods),
+        methods=tuple(
+            Method(
+                name, _params([p for p in pipelines if p.method == name], usual=[p for p in usual if p.method == name])
+            )
+            for name in methods
+        ),
     )
 
 
-def _params(pipelines: Sequence[Pipeline]) -> dict[str, Parameter]:
+def _params(pipelines: Sequence[Pipeline], *, usual: Sequence[Pipeline]) -> dict[str, Parameter]:
     found: dict[str, Parameter] = {}
     for name in sorted({name for pipeline in pipelines for name in pipeline.params}):
         values = {pipeline.params[name] for pipeline in pipelines if name in pipeline.params}
-        numbers = [float(value) for value in values if not isinstance(value, str)]
-        if name in NUMERIC and len(set(numbers)) > 1:
+        numbers = {float(p.params[name]) for p in usual if name in p.params and name in NUMERIC}
+        if len(numbers) > 1:
             is_integer = name == "epochs"
             found[name] = Numeric(min(numbers), max(numbers), log=name == "learning_rate", integer=is_integer)
         else:
@@ -150,6 +174,7 @@ class Oracle:
         self._mean, self._scale = filled.mean(axis=0), np.where(filled.std(axis=0) > 0, filled.std(axis=0), 1.0)
         self._x = (filled - self._mean) / self._scale
         self._unused = np.ones(len(table.pipelines), dtype=np.bool_)
+        self._reserved: dict[str, int] = {}
         if kind != "table":
             succeeded = ~np.isnan(table.f1)
             self._success = _fit(kind, self._x, target=succeeded.astype(float))
@@ -164,7 +189,8 @@ class Oracle:
         """
         x = self._scaled(pipeline)
         if self.kind == "table":
-            index = self._nearest(x)
+            index = self._reserved.pop(pipeline.canonical(), None)
+            index = self._nearest(x) if index is None else index
             self._unused[index] = False
             return self.table.pipelines[index], self.table.outcome(index), float(self.table.cost_s[index])
         cost_s = float(np.exp(self._cost.predict(x)[0]))
@@ -176,6 +202,13 @@ class Oracle:
     def snap(self, pipeline: Pipeline) -> Pipeline:
         """Tell what a draw would be mapped to; a surrogate takes it as it is."""
         return self.table.pipelines[self._nearest(self._scaled(pipeline))] if self.kind == "table" else pipeline
+
+    def reserve(self, pipeline: Pipeline) -> None:
+        """Keep what a draw would be mapped to for it, so that no other draw of its generation gets the same."""
+        if self.kind == "table":
+            index = self._nearest(self._scaled(pipeline))
+            self._reserved[pipeline.canonical()] = index
+            self._unused[index] = False
 
     def _scaled(self, pipeline: Pipeline) -> Floats:
         scaled: Floats = (np.nan_to_num(self._encode([pipeline])) - self._mean) / self._scale

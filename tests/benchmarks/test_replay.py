@@ -12,9 +12,11 @@ from evidence_figures import distance_table, task_distances
 from evidence_figures import main as draw
 from replay import compare, holm, hypervolume, known_methods, main, measure_search
 from replay_methods import METHODS, Setting
+from replay_past import make_past
 from replay_table import Oracle, build_space, build_tables, half_of
 from tests.priors.builders import SYSTEM, TASK, a_failure, a_success, an_experience
 from xautolm_hpc.records import Experience, Outcome, Pipeline
+from xautolm_hpc.space import Numeric
 from xautolm_hpc.store import ExperienceStore
 
 
@@ -92,6 +94,57 @@ def test_the_table_gives_every_member_once_and_the_nearest_first() -> None:
     assert len({p.canonical() for p in [first, *rest]}) == 60
 
 
+def test_a_chosen_draw_keeps_its_member_to_itself() -> None:
+    tables = build_tables(_experiences())
+    table, space = tables["task-0"], build_space(list(tables.values()))
+    oracle, (first, other) = Oracle(table, space), table.pipelines[7:9]
+
+    oracle.reserve(first)
+
+    assert oracle.snap(first) != first
+    assert oracle.evaluate(other)[0] == other
+    assert oracle.evaluate(first)[0] == first
+
+
+def test_what_was_drawn_to_fail_does_not_stretch_the_space() -> None:
+    pipelines = _pipelines(60)
+    odd = replace(pipelines[0], params={**pipelines[0].params, "batch_size": 256, "epochs": 400})
+    tables = build_tables([*_experiences(n_tasks=1), an_experience(a_failure("time_limit"), 99, pipeline=odd)])
+
+    space = build_space(list(tables.values()))
+
+    method = space.method(odd.method)
+    assert method is not None
+    assert method.params["epochs"] == Numeric(1, 8, log=False, integer=True)
+
+
+def test_a_permuted_past_keeps_pipelines_and_outcomes_but_not_which_is_whose() -> None:
+    tables = build_tables(_experiences())
+    past = [tables["task-1"], tables["task-2"]]
+
+    (dealt, _), real = make_past("permuted", past, task=tables["task-0"]), past[0]
+
+    assert dealt.pipelines == real.pipelines
+    assert np.array_equal(np.sort(dealt.f1), np.sort(real.f1), equal_nan=True)
+    assert not np.array_equal(dealt.f1, real.f1, equal_nan=True)
+    assert [dealt.outcome(i).objective("f1") for i in range(60)] == [
+        group[0].outcome.objective("f1") for group in dealt.experiences
+    ]
+    assert [t.task.name for t in make_past("unlike", past, task=tables["task-0"])] == ["task-2"]
+
+
+def test_a_task_whose_best_is_within_its_noise_is_known() -> None:
+    pipelines = _pipelines(3)
+    records = [
+        an_experience(a_success(f1 + noise * seed, 1.0), 10 * i + seed, pipeline=p, seed=seed)
+        for noise in (0.01,)
+        for i, (p, f1) in enumerate(zip(pipelines, (0.1, 0.2, 0.5), strict=True))
+        for seed in range(3)
+    ]
+
+    assert build_tables(records)["tickets"].spread_sd() == pytest.approx(30.0)
+
+
 @pytest.mark.parametrize("kind", ["forest", "gaussian"])
 def test_a_surrogate_forecasts_what_it_was_fitted_on(kind: str) -> None:
     tables = build_tables(_experiences())
@@ -134,7 +187,8 @@ def test_a_search_is_measured_by_hand() -> None:
     measured = measure_search(trials, table)
     missed = measure_search(trials[:2], table)
 
-    assert (measured["time_to_target_s"], measured["reached"], measured["failure_rate"]) == (35.0, True, 0.25)
+    assert (measured["time_to_target_s"], measured["reached"], measured["failure_rate"]) == (35.0, True, 1.5 / 5)
+    assert measured["incumbent"] == pipeline.canonical()
     assert measured["area"] == pytest.approx((0.5 + 0.5 + 1 + 1) / 4)
     assert (missed["time_to_target_s"], missed["reached"]) == (15.0, False)
 
@@ -173,7 +227,7 @@ def test_the_command_replays_a_store(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert status == 0
     written = json.loads((tmp_path / "out.json").read_text())
     assert len(written["rows"]) == 3 * 2 * 1 * 3
-    assert written["summary"]["area"]["nspe evidence"]["ratio"] > 1.0
+    assert written["summary"]["time_to_target_s"]["nspe evidence"]["ratio"] < 1.0
     assert "| nspe evidence |" in capsys.readouterr().out
     figures = tmp_path / "figures"
     assert draw([str(tmp_path / "store"), str(tmp_path / "out.json"), str(figures)]) == 0
