@@ -84,6 +84,19 @@ def _no_check(*_: object, **__: object) -> None:
     raise AssertionError("checked again")
 
 
+def test_a_merge_believes_what_this_site_remembers_of_the_store_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ExperienceStore(tmp_path / "own").append(experiences(3))
+    monkeypatch.setattr("xautolm_hpc.store.folder.check_segments", _no_check)
+
+    assert merge([tmp_path / "own"], tmp_path / "into").n_new == 3
+
+    (tmp_path / "own" / ".checked").unlink()
+    with pytest.raises(AssertionError, match="checked again"):
+        merge([tmp_path / "own"], tmp_path / "other")
+
+
 def test_what_a_check_found_is_kept_when_another_segment_vanishes_under_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

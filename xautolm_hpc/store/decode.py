@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from xautolm_hpc.errors import StoreError
-from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json, to_json
+from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json
 from xautolm_hpc.store.columns import Array, Columns, parse
 from xautolm_hpc.store.encode import EPOCH
 from xautolm_hpc.store.layout import (
@@ -37,7 +37,7 @@ def decode(columns: Columns) -> list[Experience]:
     rows = zip(
         [tasks[i] for i in codes["task"].tolist()],
         [systems[i] for i in codes["system"].tolist()],
-        _pipelines(columns),
+        [Pipeline(**fields) for fields in _pipeline_rows(columns)],
         _outcomes(columns),
         _provenances(columns),
         strict=True,
@@ -60,14 +60,17 @@ def identities(columns: Columns) -> tuple[list[str], list[str]]:
     text = {name: [known[i] for i in codes[name].tolist()] for name in ("run_id", "status", "kind")}
     tries = zip(text["run_id"], *(counts[name].tolist() for name in ("trial", "attempt", "restart")), strict=True)
     tasks = [prints[i] for i in codes["task"].tolist()]
-    pipelines, metrics = _pipelines(columns), _metrics(columns)
-    rows = zip(tries, pipelines, tasks, text["status"], text["kind"], metrics, strict=True)
-    ids = [_digest(["/".join(map(str, key)), to_json(pipeline), *rest]) for key, pipeline, *rest in rows]
-    return ids, [_digest(to_json(pipeline)) for pipeline in pipelines]
+    pipelines = [canonical_json(row) for row in _pipeline_rows(columns)]
+    results = zip(tasks, text["status"], text["kind"], _metrics(columns), strict=True)
+    rows = zip(tries, pipelines, map(canonical_json, results), strict=True)
+    ids = [
+        _digest(f"[{canonical_json('/'.join(map(str, key)))},{pipeline},{result[1:]}") for key, pipeline, result in rows
+    ]
+    return ids, [_digest(pipeline) for pipeline in pipelines]
 
 
-def _digest(content: Any) -> str:
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def shared_records(columns: Columns, record_type: Callable[..., R], *, dictionary: str) -> list[R]:
@@ -122,15 +125,13 @@ def _rows(columns: dict[str, Any], n: int) -> Iterator[dict[str, Any]]:
         yield dict(zip(names, values, strict=True))
 
 
-def _pipelines(columns: Columns) -> list[Pipeline]:
+def _pipeline_rows(columns: Columns) -> Iterator[dict[str, Any]]:
+    """Walk the pipelines row by row, each as its fields."""
     known, n = models(columns), len(columns)
     pairs = [known[i] for i in columns.groups["codes"]["model"].tolist()]
-    return [
-        Pipeline(model_id=model_id, model_revision=revision, params=params, **fields)
-        for (model_id, revision), params, fields in zip(
-            pairs, _params(columns), _rows(_fields(columns, "pipeline"), n), strict=True
-        )
-    ]
+    rows = zip(pairs, _params(columns), _rows(_fields(columns, "pipeline"), n), strict=True)
+    for (model_id, revision), params, fields in rows:
+        yield {"model_id": model_id, "model_revision": revision, "params": params, **fields}
 
 
 def _params(columns: Columns) -> list[dict[str, Value]]:

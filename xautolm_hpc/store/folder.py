@@ -53,7 +53,7 @@ class SegmentFolder:
         clock: Time.
         limits: What the check of a segment that this site has neither written nor checked may cost.
         group: Group of users that may read the store; ``None`` leaves its folder as it is.
-        checked: What is remembered of checked segments; by default the store's own memory.
+        checked: Where to remember checked segments; by default the store's own memory, which is believed as well.
     """
 
     def __init__(
@@ -67,7 +67,9 @@ class SegmentFolder:
     ) -> None:
         self.path = path
         self.is_file = path.suffix == ".h5" and not path.is_dir()
-        self.checked = checked or CheckedSegments(path, terms=f"{__version__} {limits or CheckLimits()}")
+        own = CheckedSegments(path, terms=f"{__version__} {limits or CheckLimits()}")
+        self.checked = checked or own
+        self._memories = (self.checked, own) if checked else (own,)
         self._clock = clock or SystemClock()
         self._limits = limits or CheckLimits()
         self._group = group
@@ -238,8 +240,10 @@ class SegmentFolder:
 
     def _remembered(self, found: Mapping[Path, Identity]) -> tuple[dict[Path, tuple[Finding, ...] | None], list[Path]]:
         """Say what is remembered of segments, and of which nothing is."""
-        self.checked.refresh()
-        known = {path: self.checked.findings(path, identity) for path, identity in found.items()}
+        known: dict[Path, tuple[Finding, ...] | None] = dict.fromkeys(found)
+        for memory in self._memories:
+            memory.refresh()
+            known |= {p: memory.findings(p, identity) for p, identity in found.items() if known[p] is None}
         return known, [path for path, findings in known.items() if findings is None]
 
     def _keys_of_segments(self) -> dict[Path, "_Keys"]:
