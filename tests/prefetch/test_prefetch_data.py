@@ -4,13 +4,16 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import pytest
 
+from tests.driving import make_setup
 from tests.prefetch.hub import COMMIT, Hub, serve
 from tests.prefetch.test_prefetch import command, prefetch
+from tests.submit.test_container_command import CONTAINER
 from xautolm_hpc.config import load_search
 from xautolm_hpc.dataset import cached_files, repository_dir, snapshot_dir
 from xautolm_hpc.durable import read_json
@@ -109,6 +112,24 @@ def test_a_data_set_fetched_in_part_or_damaged_is_not_there(hub: Hub, search_pat
     }
     assert len(hub.downloads("train-00000-of-00002.parquet")) == 1
     assert cached_files(hf_home, data) is None
+
+
+def test_an_image_sees_the_repository_that_the_files_are_links_into(
+    hub: Hub, search_path: Path, tmp_path: Path
+) -> None:
+    hf_home = tmp_path / "cache"
+    prefetch(search_path, hub, hf_home=hf_home)
+    setup = replace(make_setup(tmp_path, text=SEARCH), hf_home=str(hf_home), container=CONTAINER)
+
+    profile = setup.profile_command()
+
+    assert profile.container is not None
+    (bind,) = set(profile.container.binds) - set(CONTAINER.binds)
+    assert bind.source == bind.target == str(repository_dir(hf_home, REPO))
+    for names in (setup.profile_request().data_files or {}).values():
+        assert all(
+            (snapshot_dir(hf_home, setup.search.data) / name).resolve().is_relative_to(bind.source) for name in names
+        )
 
 
 def test_files_that_cannot_be_told_apart_are_named_by_the_search_file(
