@@ -122,10 +122,14 @@ EVIDENCE_STORE ?= store/seed/store
 evidence: env  ## rebuild tables and figures of docs/evidence.md from EVIDENCE_STORE
 	mkdir -p build/evidence
 	for objectives in one two; do \
-	  $(BIN)/python benchmarks/replay.py $(EVIDENCE_STORE) --objectives $$objectives \
-	    --json build/evidence/$$objectives.json > build/evidence/$$objectives.md || exit 1; done
+	  $(BIN)/python benchmarks/replay.py $(EVIDENCE_STORE) --final --objectives $$objectives \
+	    --tests store/seed/on-test.jsonl --json build/evidence/$$objectives.json \
+	    > build/evidence/$$objectives.md || exit 1; done
+	for past in permuted unlike; do \
+	  $(BIN)/python benchmarks/replay.py $(EVIDENCE_STORE) --final --past $$past --methods "nspe evidence" \
+	    --json build/evidence/$$past.json > build/evidence/$$past.md || exit 1; done
 	for oracle in forest gaussian; do \
-	  $(BIN)/python benchmarks/replay.py $(EVIDENCE_STORE) --oracle $$oracle \
+	  $(BIN)/python benchmarks/replay.py $(EVIDENCE_STORE) --final --oracle $$oracle \
 	    --json build/evidence/$$oracle.json > build/evidence/$$oracle.md || exit 1; done
 	$(BIN)/python benchmarks/evidence_figures.py $(EVIDENCE_STORE) build/evidence/one.json build/evidence
 

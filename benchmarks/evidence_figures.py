@@ -19,8 +19,7 @@ from replay_methods import EVIDENCE, UNIFORM
 from replay_table import TaskTable, build_space, build_tables
 from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.pareto import front_indices, oriented
-from xautolm_hpc.priors import PriorSettings, prior_content
-from xautolm_hpc.priors.similarity import experience_distances
+from xautolm_hpc.priors import PriorSettings, distance_table, prior_content, task_distances
 from xautolm_hpc.store import ExperienceStore
 from xautolm_hpc.table import build_table
 
@@ -31,35 +30,8 @@ SHOWN = (UNIFORM, "random", "xautolm high, beta 0.5", "nspe knn 25", "portfolio"
 KINDS = ("uniform", "xautolm", "knn", "evidence")
 
 
-def task_distances(tables: Mapping[str, TaskTable]) -> tuple[list[str], Floats]:
-    """Measure how far every task is from every other, NaN between kinds: names, and (n_tasks, n_tasks) from row."""
-    names = sorted(tables)
-    first = [tables[name].experiences[0][0] for name in names]
-    distances = np.full((len(names), len(names)), np.nan)
-    for i, name in enumerate(names):
-        task, system = tables[name].task, tables[name].system
-        alike = [j for j in range(len(names)) if tables[names[j]].task.kind == task.kind]
-        table = build_table([first[j] for j in alike])
-        rows = np.arange(len(table))
-        found = experience_distances(table, rows, task=task, system=system, metric="euclidean")
-        by_name = {table.tasks[table.task[row]].name: float(found[row]) for row in rows.tolist()}
-        distances[i, alike] = [by_name[names[j]] for j in alike]
-    return names, distances
-
-
-def distance_table(tables: Mapping[str, TaskTable]) -> str:
-    """Write the task-distance matrix as a Markdown table; between kinds there is no distance."""
-    names, distances = task_distances(tables)
-    lines = ["| seen from | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for name, row in zip(names, distances, strict=True):
-        cells = ["" if np.isnan(value) else f"{value:.2f}" for value in row]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def draw_distances(tables: Mapping[str, TaskTable], path: Path) -> None:
+def draw_distances(names: Sequence[str], distances: Floats, *, path: Path) -> None:
     """Draw the task-distance matrix."""
-    names, distances = task_distances(tables)
     figure, axes = plt.subplots(figsize=(5, 4.5))
     image = axes.imshow(distances, cmap="viridis")
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
@@ -153,13 +125,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="folder to write to")
     given = parser.parse_args(argv)
     given.folder.mkdir(parents=True, exist_ok=True)
-    tables = build_tables(list(ExperienceStore(given.store).read()))
+    experiences = list(ExperienceStore(given.store).read())
+    tables = build_tables(experiences)
     rows = json.loads(given.replay.read_text())["rows"]
     draw_convergence(rows, given.folder / "convergence.png")
     draw_fronts(tables, given.folder / "fronts.png")
     draw_above_uniform(rows, given.folder / "above-uniform.png")
-    draw_distances(tables, given.folder / "distances.png")
-    (given.folder / "distances.md").write_text(distance_table(tables))
+    names, distances = task_distances(experiences)
+    draw_distances(names, distances, path=given.folder / "distances.png")
+    (given.folder / "distances.md").write_text(distance_table(names, distances) + "\n")
     draw_priors(tables, given.folder / "priors.png")
     return 0
 

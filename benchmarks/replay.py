@@ -239,6 +239,27 @@ def _by_task(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def on_test(rows: Sequence[Mapping[str, Any]], path: Path) -> str:
+    """Write the mean F1 on ``test`` of what searches ended with, by task and method, and of how many it is known.
+
+    Args:
+        rows: Of :func:`replay`.
+        path: JSON lines of ``task``, ``pipeline`` (canonical text) and ``test_f1``.
+    """
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    known = {(line["task"], line["pipeline"]): line["test_f1"] for line in lines}
+    tasks = sorted({line["task"] for line in lines})
+    table = ["| F1 on test (share known) | " + " | ".join(tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
+    for method in sorted({r["method"] for r in rows}):
+        cells = []
+        for task in tasks:
+            ended = [(task, r["incumbent"]) for r in rows if r["task"] == task and r["method"] == method]
+            found = [known[end] for end in ended if end in known]
+            cells.append(f"{np.mean(found):.3f} ({len(found) / len(ended):.0%})" if found else "")
+        table.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(table)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Replay, write rows and summary as JSON, and print the table."""
     parser = argparse.ArgumentParser(description="Replay searches on the trials of a store.")
@@ -249,6 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--objectives", choices=list(OBJECTIVES), default="one")
     parser.add_argument("--oracle", choices=ORACLES, default="table")
     parser.add_argument("--past", choices=PASTS, default="real", help="what the store holds of the other tasks")
+    parser.add_argument("--tests", type=Path, metavar="FILE", help="what pipelines scored on test, as JSON lines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and summary to FILE")
     given = parser.parse_args(argv)
     seeds = list(FINAL_SEEDS if given.final else DEVELOPMENT_SEEDS)[: given.seeds]
@@ -260,6 +282,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     summary = summarise([row for row in rows if row["task"] in pooled])
     print(f"Pooled over {', '.join(pooled)}; {len(seeds)} seeds, {given.past} past.\n\n{_table(summary)}\n")
     print(_by_task(rows))
+    if given.tests:
+        print(f"\n{on_test(rows, given.tests)}")
     if given.json:
         given.json.write_text(json.dumps({"rows": rows, "summary": summary}) + "\n")
     return 0

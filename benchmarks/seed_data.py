@@ -1,13 +1,16 @@
-"""Makes DROP a task of extraction: who points at a span can answer some of its questions only.
+"""Makes DROP a task of extraction, and says which tasks share rows.
 
-An answer that does not stand in its passage is dropped. A training question left without an answer goes; one of
-validation or test stays without any, and since training knows no question without an answer, it counts 0.
+Who points at a span can answer some of DROP's questions only. An answer that does not stand in its passage is dropped.
+A training question left without an answer goes; one of validation or test stays without any, and since training knows
+no question without an answer, it counts 0.
 """
 
 import argparse
 import gzip
+import hashlib
 import json
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +38,32 @@ def write_extractive(source: Path, folder: Path) -> str:
     return "\n".join(said)
 
 
+def row_digests(folder: Path) -> set[bytes]:
+    """Give the digests of a task's rows: its texts, or its contexts with their questions."""
+    digests = set()
+    for path in sorted(folder.glob("*.jsonl.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                text = row.get("text") or f"{row['context']} {row['question']}"
+                digests.add(hashlib.sha256(text.encode()).digest())
+    return digests
+
+
+def shared_rows(folders: list[Path]) -> str:
+    """Write, for every two tasks, the largest share of one's rows that the other has, too."""
+    digests = {folder.name: row_digests(folder) for folder in folders}
+    pairs = combinations(sorted(digests), 2)
+    shares = {(a, b): len(digests[a] & digests[b]) / min(len(digests[a]), len(digests[b])) for a, b in pairs}
+    return "\n".join(f"{a} and {b}: {share:.2%}" for (a, b), share in shares.items())
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Make DROP a task of extraction.")
-    parser.add_argument("source", type=Path, help="folder of train, validation and test.jsonl.gz")
-    parser.add_argument("folder", type=Path, help="folder to write to")
+    parser = argparse.ArgumentParser(description="Make DROP a task of extraction, or say which tasks share rows.")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", help="DROP's folder and one to write to; or with --shared, tasks"
+    )
+    parser.add_argument("--shared", action="store_true", help="say which tasks share rows")
     given = parser.parse_args()
-    sys.stdout.write(write_extractive(given.source, given.folder) + "\n")
+    said = shared_rows(given.folders) if given.shared else write_extractive(*given.folders)
+    sys.stdout.write(said + "\n")

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evidence_figures import distance_table, task_distances
 from evidence_figures import main as draw
-from replay import compare, holm, hypervolume, known_methods, main, measure_search
+from replay import compare, holm, hypervolume, known_methods, main, measure_search, on_test
 from replay_methods import METHODS, Setting
 from replay_past import make_past
 from replay_table import Oracle, build_space, build_tables, half_of
@@ -218,6 +217,17 @@ def test_a_method_is_compared_by_the_geometric_mean_over_tasks() -> None:
     assert found["other"]["p"] == 0.0
 
 
+def test_what_searches_ended_with_is_shown_on_test(tmp_path: Path) -> None:
+    rows = [{"task": "a", "method": "m", "incumbent": name} for name in ("x", "x", "y", "z")]
+    (tmp_path / "t").write_text(
+        "".join(
+            json.dumps({"task": "a", "pipeline": name, "test_f1": f1}) + "\n" for name, f1 in (("x", 0.5), ("y", 0.8))
+        )
+    )
+
+    assert on_test(rows, tmp_path / "t").splitlines()[-1] == "| m | 0.600 (75%) |"
+
+
 def test_the_command_replays_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ExperienceStore(tmp_path / "store").append(_experiences(40))
 
@@ -240,12 +250,3 @@ def test_the_command_replays_a_store(tmp_path: Path, capsys: pytest.CaptureFixtu
         "fronts.png",
         "priors.png",
     ]
-
-
-def test_the_distance_of_a_task_to_itself_is_0_and_grows_with_its_features() -> None:
-    names, distances = task_distances(build_tables(_experiences(5)))
-
-    assert names == ["task-0", "task-1", "task-2"]
-    assert np.diag(distances).tolist() == [0.0, 0.0, 0.0]
-    assert 0 < distances[0, 1] < distances[0, 2]
-    assert distance_table(build_tables(_experiences(5))).startswith("| seen from | task-0 | task-1 | task-2 |")

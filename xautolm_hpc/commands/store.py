@@ -1,4 +1,4 @@
-"""``store info|verify|show``: look into an experience store."""
+"""``store info|verify|show|distances``: look into an experience store."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from xautolm_hpc.commands.store_shared import (
     report_findings,
     working,
 )
+from xautolm_hpc.priors import distance_table, task_distances
 from xautolm_hpc.records import to_json
 from xautolm_hpc.report import escape_controls
 from xautolm_hpc.store import ExperienceStore
@@ -25,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         InputError: There is no such store.
     """
     store = open_store(arguments)
-    verbs = {"info": _info, "verify": _verify, "show": _show}
+    verbs = {"info": _info, "verify": _verify, "show": _show, "distances": _distances}
     return verbs[arguments.store_verb](store, arguments)
 
 
@@ -58,4 +59,15 @@ def _show(store: ExperienceStore, arguments: argparse.Namespace) -> int:
         print_json(found)
     else:
         print(escape_controls(json.dumps(found, indent=1, ensure_ascii=False)))
+    return report_findings(store.findings)
+
+
+def _distances(store: ExperienceStore, arguments: argparse.Namespace) -> int:
+    """Print the distances between the tasks of a store, as a table; JSON has null between kinds."""
+    with working(f"reading {store.path}"):
+        names, distances = task_distances(store.read())
+    if arguments.json:
+        print_json({"tasks": names, "distances": [[None if d != d else d for d in row] for row in distances.tolist()]})
+    else:
+        print(escape_controls(distance_table(names, distances)))
     return report_findings(store.findings)

@@ -11,6 +11,7 @@ LOOK = {
     "info": "count experiences by task, model, method, status and failure kind",
     "verify": "check every segment; exit status 4 with findings",
     "show": "print one experience",
+    "distances": "say how far the tasks are from one another, as a prior sees them",
 }
 CHANGE = {
     "merge": "make a store the union of itself and others",
@@ -142,6 +143,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], Any]] = {
     "info": _store,
     "verify": _store,
     "show": _show,
+    "distances": _store,
     "merge": _merge,
     "compact": _store,
     "forget": _forget,

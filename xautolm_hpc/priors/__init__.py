@@ -1,7 +1,7 @@
 """Past experiences become the first distribution of a search.
 
 evidence     which experiences count, each configuration once
-similarity   how far each is from the current task and system
+similarity   how far each is from the current task and system; distances: tasks from one another
 
 Of the kinds ``xautolm`` and ``knn``:
 utility      how good each success is
@@ -19,6 +19,7 @@ pool         uniform draws to show it on; forecast: the whole as ``priors.json``
 """
 
 from xautolm_hpc.priors.content import prior_content, shown
+from xautolm_hpc.priors.distances import distance_table, task_distances
 from xautolm_hpc.priors.explain import Contribution, Target, contributions, explain, prior_to_json
 from xautolm_hpc.priors.prior import Prior, compute_prior, summary_line
 from xautolm_hpc.priors.ranking import Ranking, make_scene, ranking_from_json
@@ -32,6 +33,7 @@ __all__ = [
     "Target",
     "compute_prior",
     "contributions",
+    "distance_table",
     "explain",
     "make_scene",
     "prior_content",
@@ -39,4 +41,5 @@ __all__ = [
     "ranking_from_json",
     "shown",
     "summary_line",
+    "task_distances",
 ]
