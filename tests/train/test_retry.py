@@ -34,7 +34,7 @@ sys.exit(main(sys.argv[1:]))
 
 def _run(attempt_dir: Path, n_samples: int, *words: str) -> int:
     command = [sys.executable, "-c", SMALL_GPU, str(n_samples), *(words or ("trial",)), str(attempt_dir)]
-    return subprocess.run(command, env=worker_environment(), check=False, timeout=120).returncode
+    return subprocess.run(command, env=worker_environment(), check=False, timeout=280).returncode
 
 
 def test_a_second_try_trains_the_same_batch_in_smaller_passes(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_second_try_trains_the_same_batch_in_smaller_passes(tmp_path: Path) ->
     assert outcome.n_samples == 2 * 30
     assert outcome.n_steps == 2 * 4
     assert outcome.message is not None
-    assert outcome.message.startswith("gpu_oom with a micro-batch of 8 after 0.")
+    assert outcome.message.startswith(f"gpu_oom with a micro-batch of 8 after {retry.seconds:.1f} s")
     assert "tried again with 4: OutOfMemoryError: CUDA out of memory" in outcome.message
     assert read_json(attempt_dir / PIPELINE)["execution"]["micro_batch"] is None
 
@@ -81,7 +81,7 @@ def test_one_process_out_of_memory_starts_all_of_them_again(tmp_path: Path) -> N
     assert (outcome.n_steps, outcome.n_samples) == (2 * 4, 2 * 30)
     assert outcome.retry_s == pytest.approx(retry.seconds)
     assert outcome.message is not None
-    assert "gpu_oom with a micro-batch of 4 after 0." in outcome.message
+    assert f"gpu_oom with a micro-batch of 4 after {retry.seconds:.1f} s" in outcome.message
 
 
 def test_passes_of_one_sample_cannot_be_halved(tmp_path: Path) -> None:
