@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -30,30 +31,83 @@ from containers.dev.apptainer import (
 from xautolm_hpc import __version__
 
 ROOT_DIR = Path(__file__).resolve().parents[1]
-DEFINITION_PATH = ROOT_DIR / "containers" / "worker.def"
-SELFTEST_PATH = ROOT_DIR / "containers" / "selftest.py"
+CONTAINERS_DIR = ROOT_DIR / "containers"
 LARGEST_MB = 450
 SQUASH = "-comp zstd -Xcompression-level 9"
 """Packs in seconds where gzip takes minutes, and starts as fast."""
 
-TORCH_BUILDS = ("cpu", "cuda")
+QUICK = {"DPKG_FORCE": "unsafe-io"}
+"""Nothing of a build need survive a power cut: dpkg does not wait for the disk after every file."""
 
 
-def lock_parts(torch: str) -> list[Path]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What an image is made from.
+
+    Attributes:
+        name: Start of the file's name.
+        definition_path: Apptainer's definition.
+        lock_names: Parts of the lock that it holds.
+        sources: Files and folders of the repository that go in too.
+        largest_mb: Size that ``check`` allows, in MiB, or ``None`` for any.
+        is_worker: Whether it is one of the worker's, which hold the hash of their lock.
+    """
+
+    name: str
+    definition_path: Path
+    lock_names: tuple[str, ...]
+    sources: tuple[str, ...]
+    largest_mb: float | None = None
+    is_worker: bool = True
+
+
+RECIPES = {
+    "cpu": Recipe(
+        name="worker-cpu",
+        definition_path=CONTAINERS_DIR / "worker.def",
+        lock_names=("build", "common", "torch-cpu"),
+        sources=("containers/selftest.py",),
+        largest_mb=LARGEST_MB,
+    ),
+    "cuda": Recipe(
+        name="worker-cuda",
+        definition_path=CONTAINERS_DIR / "worker.def",
+        lock_names=("build", "common", "torch-cuda"),
+        sources=("containers/selftest.py",),
+    ),
+    "driver": Recipe(
+        name="driver",
+        definition_path=CONTAINERS_DIR / "driver.def",
+        lock_names=("build", "driver"),
+        sources=("xautolm_hpc", "pyproject.toml", "README.md", "LICENSE"),
+        is_worker=False,
+    ),
+}
+"""The images, by the word that names them on the command line."""
+
+
+def lock_parts(image: str) -> list[Path]:
     """List the parts of the lock that an image holds."""
-    return [ROOT_DIR / "lock" / f"{name}.txt" for name in ("build", "common", f"torch-{torch}")]
+    return [ROOT_DIR / "lock" / f"{name}.txt" for name in RECIPES[image].lock_names]
 
 
-def lock_sha256(torch: str) -> str:
+def lock_sha256(image: str) -> str:
     """Hash the parts of the lock that an image holds, as ``make env`` does those of an environment."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in lock_parts(torch))).hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in lock_parts(image))).hexdigest()
 
 
-def image_key(torch: str) -> str:
-    """Name what an image is made from: its definition and its lock."""
-    return hashlib.sha256(
-        DEFINITION_PATH.read_bytes() + SELFTEST_PATH.read_bytes() + lock_sha256(torch).encode()
-    ).hexdigest()[:16]
+def image_key(image: str) -> str:
+    """Name what an image is made from: its definition, its lock and what else goes in."""
+    recipe = RECIPES[image]
+    parts = [recipe.definition_path.read_bytes(), *(path.read_bytes() for path in _source_paths(recipe))]
+    return hashlib.sha256(b"".join(parts) + lock_sha256(image).encode()).hexdigest()[:16]
+
+
+def _source_paths(recipe: Recipe) -> list[Path]:
+    """List the files that go in beside the lock, in a fixed order; what Python compiled is none of them."""
+    found = [ROOT_DIR / source for source in recipe.sources]
+    files = [path for top in found for path in ([top] if top.is_file() else sorted(top.rglob("*")))]
+    return [path for path in files if path.is_file() and path.suffix != ".pyc"]
 
 
 def cache_dir() -> Path:
@@ -62,49 +116,47 @@ def cache_dir() -> Path:
     return Path(named) if named else user_home_dir() / ".cache" / "xautolm-hpc" / "images"
 
 
-def image_path(torch: str) -> Path:
+def image_path(image: str) -> Path:
     """Say where the image of the present definition and lock lies, or would."""
-    return cache_dir() / f"worker-{torch}-{image_key(torch)}.sif"
+    return cache_dir() / f"{RECIPES[image].name}-{image_key(image)}.sif"
 
 
-def build_arguments(torch: str, *, mirror: str, wheels_dir: str) -> dict[str, str]:
-    """Give a value for every argument of the definition."""
-    return {
-        "torch": torch,
-        "mirror": mirror,
-        "wheels": wheels_dir,
-        "version": __version__,
-        "lock_sha256": lock_sha256(torch),
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+def build_arguments(image: str, *, mirror: str, wheels_dir: str) -> dict[str, str]:
+    """Give a value for every argument of an image's definition."""
+    common = {"mirror": mirror, "wheels": wheels_dir, "version": __version__}
+    if not RECIPES[image].is_worker:
+        return common
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {**common, "torch": image, "lock_sha256": lock_sha256(image), "created": created}
 
 
-def render(arguments: dict[str, str]) -> str:
-    """Fill the definition in, as Apptainer does.
+def render(image: str, arguments: dict[str, str]) -> str:
+    """Fill a definition in, as Apptainer does.
 
     Raises:
         DevApptainerError: It has an argument that nobody gives a value.
     """
-    text = DEFINITION_PATH.read_text()
+    path = RECIPES[image].definition_path
+    text = path.read_text()
     wanted = set(re.findall(r"{{ *(\w+) *}}", text))
     if unknown := sorted(wanted - set(arguments)):
-        raise DevApptainerError(f"{DEFINITION_PATH.name}: nobody gives a value for {', '.join(unknown)}")
+        raise DevApptainerError(f"{path.name}: nobody gives a value for {', '.join(unknown)}")
     return re.sub(r"{{ *(\w+) *}}", lambda match: arguments[match[1]], text)
 
 
-def build(torch: str, *, mirror: str | None, sign_key: Path | None) -> Path:
+def build(image: str, *, mirror: str | None, sign_key: Path | None) -> Path:
     """Build the image unless the cache has it, and sign it if a key is given.
 
     Raises:
         DevApptainerError: There is no Apptainer, wheels could not be fetched, or the build failed.
     """
-    path = image_path(torch)
+    path = image_path(image)
     if path.exists():
         print(f"{path}: there already")
     else:
         _as_user("mkdir", "-p", str(path.parent))
         started = time.monotonic()
-        _build(torch, path, mirror=mirror or debian_archive())
+        _build(image, path, mirror=mirror or debian_archive())
         print(f"{path}: built in {time.monotonic() - started:.0f} s, {path.stat().st_size / 2**20:.0f} MB")
     if sign_key is not None:
         _as_user(_apptainer(), "sign", "--key", str(sign_key), str(path))
@@ -112,34 +164,35 @@ def build(torch: str, *, mirror: str | None, sign_key: Path | None) -> Path:
     return path
 
 
-def _build(torch: str, path: Path, *, mirror: str) -> None:
+def _build(image: str, path: Path, *, mirror: str) -> None:
     """Build in a folder of its own that the ordinary user can read, then move the image to its place."""
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="xautolm-image-") as folder:
         stage_dir = Path(folder)
         stage_dir.chmod(0o755)
         wheels_dir = stage_dir / "wheels"
-        _fetch_wheels(torch, wheels_dir)
-        shutil.copytree(ROOT_DIR / "lock", stage_dir / "lock")
-        (stage_dir / "containers").mkdir()
-        shutil.copy(DEFINITION_PATH, stage_dir)
-        shutil.copy(SELFTEST_PATH, stage_dir / "containers")
+        _fetch_wheels(image, wheels_dir)
+        recipe = RECIPES[image]
+        for source in [recipe.definition_path, *lock_parts(image), *_source_paths(recipe)]:
+            staged = stage_dir / source.relative_to(ROOT_DIR)
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, staged)
         work_dir = stage_dir / "work"
         work_dir.mkdir()
         work_dir.chmod(0o1777)
-        arguments = build_arguments(torch, mirror=mirror, wheels_dir=str(wheels_dir))
+        arguments = build_arguments(image, mirror=mirror, wheels_dir=str(wheels_dir))
         words = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
         built = work_dir / path.name
         _as_user(
             _apptainer(), "build", "--fakeroot", "--mksquashfs-args", SQUASH, *words, str(built),
-            DEFINITION_PATH.name, cwd=stage_dir, scratch_dir=work_dir,
+            str(recipe.definition_path.relative_to(ROOT_DIR)), cwd=stage_dir, scratch_dir=work_dir,
         )  # fmt: skip
         _as_user("mv", str(built), str(path))
         _as_user("rm", "-rf", *map(str, work_dir.glob("*")))
 
 
-def _fetch_wheels(torch: str, wheels_dir: Path) -> None:
+def _fetch_wheels(image: str, wheels_dir: Path) -> None:
     """Let pip fetch the wheels here, with this machine's own settings; the build itself needs no index."""
-    parts = [word for path in lock_parts(torch) for word in ("-r", str(path))]
+    parts = [word for path in lock_parts(image) for word in ("-r", str(path))]
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps",
         "--only-binary=:all:", "--python-version=3.11", "--dest", str(wheels_dir), *parts,
@@ -152,27 +205,28 @@ def _fetch_wheels(torch: str, wheels_dir: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def check(torch: str, *, verify_key: Path | None) -> None:
-    """Check the image: its signature if a key is given, its own test, its lock and its size.
+def check(image: str, *, verify_key: Path | None) -> None:
+    """Check an image: its signature if a key is given, its own test, its lock and its size.
 
     Raises:
         DevApptainerError: There is no image, or it fails.
     """
-    path = image_path(torch)
+    path, recipe = image_path(image), RECIPES[image]
     if not path.exists():
         raise DevApptainerError(f"`{path}` does not exist: `make image` builds it")
     if verify_key is not None:
         _as_user(_apptainer(), "verify", "--key", str(verify_key), str(path))
     isolation = ("--containall", "--cleanenv", "--no-home")
     print(_as_user(_apptainer(), "test", *isolation, str(path)).strip())
-    lock_line = _as_user(_apptainer(), "exec", *isolation, str(path), "cat", "/opt/worker/xautolm-lock.sha256").strip()
-    if lock_line != lock_sha256(torch):
-        raise DevApptainerError(f"`{path}` was made from another lock, {lock_line}; `make image` builds it anew")
+    if recipe.is_worker:
+        found = _as_user(_apptainer(), "exec", *isolation, str(path), "cat", "/opt/worker/xautolm-lock.sha256").strip()
+        if found != lock_sha256(image):
+            raise DevApptainerError(f"`{path}` was made from another lock, {found}; `make image` builds it anew")
     sizes = _as_user(_apptainer(), "exec", *isolation, str(path), "head", "-n", "12", "/opt/sizes.txt")
     size_mb = path.stat().st_size / 2**20
     print(f"largest packages, unpacked:\n{sizes.rstrip()}\nimage {size_mb:.0f} MB, sha256 {_sha256(path)}")
-    if torch == "cpu" and size_mb > LARGEST_MB:
-        raise DevApptainerError(f"`{path}` takes {size_mb:.0f} MB; at most {LARGEST_MB} MB are meant")
+    if recipe.largest_mb is not None and size_mb > recipe.largest_mb:
+        raise DevApptainerError(f"`{path}` takes {size_mb:.0f} MB; at most {recipe.largest_mb:g} MB are meant")
 
 
 def _sha256(path: Path) -> str:
@@ -189,7 +243,7 @@ def _apptainer() -> str:
 
 def _as_user(*command: str, cwd: Path = Path("/"), scratch_dir: Path | None = None) -> str:
     """Run a command as the ordinary user; its words are shown only if it fails."""
-    scratch = {} if scratch_dir is None else {"APPTAINER_TMPDIR": str(scratch_dir), "TMPDIR": str(scratch_dir)}
+    scratch = {} if scratch_dir is None else {"APPTAINER_TMPDIR": str(scratch_dir), "TMPDIR": str(scratch_dir), **QUICK}
     try:
         argv = user_argv(*command)
     except KeyError as error:
@@ -207,21 +261,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; status 2 with words on standard error if it cannot be done."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("verb", choices=("build", "check", "path", "render"))
-    parser.add_argument("--torch", choices=TORCH_BUILDS, default="cpu", help="which torch (%(default)s)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--torch", choices=("cpu", "cuda"), default="cpu", help="the worker's, this torch (%(default)s)")
+    which.add_argument("--driver", action="store_true", help="the driver's")
     parser.add_argument("--mirror", help="address of a Debian archive (default: that of this machine's apt)")
     parser.add_argument("--sign-key", type=Path, help="private key (PEM) to sign the image with")
     parser.add_argument("--verify-key", type=Path, help="public key (PEM) that must have signed the image")
     options = parser.parse_args(arguments)
+    image = "driver" if options.driver else options.torch
     try:
         if options.verb == "build":
-            build(options.torch, mirror=options.mirror, sign_key=options.sign_key)
+            build(image, mirror=options.mirror, sign_key=options.sign_key)
         elif options.verb == "check":
-            check(options.torch, verify_key=options.verify_key)
+            check(image, verify_key=options.verify_key)
         elif options.verb == "path":
-            print(image_path(options.torch))
+            print(image_path(image))
         else:
             mirror = options.mirror or debian_archive()
-            print(render(build_arguments(options.torch, mirror=mirror, wheels_dir="wheels")))
+            print(render(image, build_arguments(image, mirror=mirror, wheels_dir="wheels")))
     except DevApptainerError as error:
         print(f"containers: {error}", file=sys.stderr)
         return 2

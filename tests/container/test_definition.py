@@ -1,6 +1,7 @@
 """The definition of the image and what it is made from; nothing here needs Apptainer."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,11 @@ NOT_THE_WORKERS = {"h5py", "submitit", "matplotlib"}
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==", flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("torch", image.TORCH_BUILDS)
+@pytest.mark.parametrize("torch", ["cpu", "cuda"])
 def test_the_definition_renders_with_version_lock_and_torch(torch: str) -> None:
     arguments = image.build_arguments(torch, mirror="http://archive.example/debian", wheels_dir="/w")
 
-    text = image.render(arguments)
+    text = image.render(torch, arguments)
 
     assert "{{" not in text
     assert f"lock/torch-{torch}.txt /opt/lock/torch.txt" in text
@@ -26,7 +27,18 @@ def test_the_definition_renders_with_version_lock_and_torch(torch: str) -> None:
     assert "MirrorURL: http://archive.example/debian" in text
 
 
-@pytest.mark.parametrize("torch", image.TORCH_BUILDS)
+def test_the_definition_of_the_drivers_image_renders_and_its_lock_has_no_torch() -> None:
+    arguments = image.build_arguments("driver", mirror="http://archive.example/debian", wheels_dir="/w")
+
+    text = image.render("driver", arguments)
+
+    names = {name for path in image.lock_parts("driver") for name in PIN.findall(path.read_text())}
+    assert "{{" not in text
+    assert {"submitit", "h5py"} <= names
+    assert not names & {"torch", "transformers"}
+
+
+@pytest.mark.parametrize("torch", ["cpu", "cuda"])
 def test_the_lock_of_an_image_has_torch_and_nothing_of_the_driver(torch: str) -> None:
     names = {name for path in image.lock_parts(torch) for name in PIN.findall(path.read_text())}
 
@@ -45,9 +57,10 @@ def test_an_image_is_named_by_definition_and_lock(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("XAUTOLM_IMAGE_DIR", str(tmp_path))
     cpu, cuda = image.image_path("cpu"), image.image_path("cuda")
     changed = tmp_path / "worker.def"
-    changed.write_text(image.DEFINITION_PATH.read_text() + "\n# changed\n")
+    recipe = image.RECIPES["cpu"]
+    changed.write_text(recipe.definition_path.read_text() + "\n# changed\n")
 
-    monkeypatch.setattr(image, "DEFINITION_PATH", changed)
+    monkeypatch.setitem(image.RECIPES, "cpu", replace(recipe, definition_path=changed))
 
     assert cpu.parent == tmp_path
     assert len({cpu, cuda, image.image_path("cpu")}) == 3
@@ -56,10 +69,10 @@ def test_an_image_is_named_by_definition_and_lock(tmp_path: Path, monkeypatch: p
 def test_an_argument_that_nobody_gives_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "worker.def"
     path.write_text("From: {{ base }}\n")
-    monkeypatch.setattr(image, "DEFINITION_PATH", path)
+    monkeypatch.setitem(image.RECIPES, "cpu", replace(image.RECIPES["cpu"], definition_path=path))
 
     with pytest.raises(DevApptainerError, match=r"worker.def: nobody gives a value for base"):
-        image.render({"mirror": "m"})
+        image.render("cpu", {"mirror": "m"})
 
 
 def test_no_archive_is_written_down() -> None:
