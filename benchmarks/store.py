@@ -21,7 +21,7 @@ from xautolm_hpc.store import ExperienceStore, merge
 
 COMMIT = 32
 N_LAST_COMMITS = 200
-"""Commits before a size is reached, which are those into a store of that size."""
+"""The last commits before a size is reached are measured: those into a store of that size."""
 
 TRIALS_PER_RUN = 200
 LEAST_SPEEDUP = 20
@@ -183,20 +183,28 @@ def _time(minute: int, rng: np.random.Generator) -> str:
     )
 
 
+def build(store: ExperienceStore, n: int) -> Iterator[list[Experience]]:
+    """Commit all but the last ones of ``n`` experiences, or what is missing of them; give the rest as commits to be."""
+    n_there, n_last = len(store.read_table()), N_LAST_COMMITS * COMMIT
+    batch: list[Experience] = []
+    for i, e in enumerate(experiences(n, seed=n)):
+        batch.append(e)
+        if len(batch) == COMMIT or i == n - 1:
+            if i >= max(n - n_last, n_there):
+                yield batch
+            elif i >= n_there:
+                store.append(batch)
+            batch = []
+
+
 def measure(folder: Path, n: int) -> list[Goal]:
     """Build a store of ``n`` experiences by commits, then read it in a process of its own."""
     store = ExperienceStore(folder / f"store-{n}")
     commits_s: list[float] = []
-    batch: list[Experience] = []
-    for e in experiences(n, seed=n):
-        batch.append(e)
-        if len(batch) == COMMIT:
-            start_s = time.perf_counter()
-            store.append(batch)
-            commits_s.append(time.perf_counter() - start_s)
-            batch = []
-    store.append(batch)
-    last_s = commits_s[-N_LAST_COMMITS:]
+    for batch in build(store, n):
+        start_s = time.perf_counter()
+        store.append(batch)
+        commits_s.append(time.perf_counter() - start_s)
     script = [sys.executable, "-c", READ_TABLE, str(store.path)]
     reads = [subprocess.run(script, check=True, capture_output=True, text=True).stdout.split() for _ in range(5)]
     info = store.info()
@@ -205,9 +213,9 @@ def measure(folder: Path, n: int) -> list[Goal]:
     return [
         Goal(label + "read table", min(float(r[0]) for r in reads), READ_LIMIT_S.get(n), "s"),
         Goal(label + "memory of that", max(float(r[1]) for r in reads), None, "MB"),
-        Goal(label + "commit, median", statistics.median(last_s) * 1000, 50, "ms"),
-        Goal(label + "commit, 99th percentile", float(np.percentile(last_s, 99)) * 1000, None, "ms"),
-        Goal(label + "commit, slowest of all", max(commits_s) * 1000, None, "ms"),
+        Goal(label + "commit, median", statistics.median(commits_s) * 1000, 50, "ms"),
+        Goal(label + "commit, 99th percentile", float(np.percentile(commits_s, 99)) * 1000, None, "ms"),
+        Goal(label + "commit, slowest", max(commits_s) * 1000, None, "ms"),
         Goal(label + "segments", info["n_segments"], 8 * math.log(n / COMMIT, 8), "files"),
         Goal(label + "on disk", info["bytes_each"], 250, "bytes each"),
         Goal(label + "on disk, compacted", store.info()["bytes_each"], 250, "bytes each"),
@@ -258,16 +266,23 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--full", action="store_true", help="also with 1,000,000 experiences")
     parser.add_argument("--small", action="store_true", help="only with 10,000 experiences")
+    parser.add_argument("--build", type=Path, help="only build the stores in this folder; called again, it goes on")
+    parser.add_argument("--built", type=Path, help="measure in a folder that --build filled; once")
     arguments, rest = parser.parse_known_args(argv)
     sizes = FULL_SIZES if arguments.full else SIZES[:1] if arguments.small else SIZES
 
+    if arguments.build:
+        for n in sizes:
+            next(build(ExperienceStore(arguments.build / f"store-{n}"), n))
+        return 0
+
     def goals() -> list[Goal]:
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+            folder = arguments.built or Path(name)
             found = [goal for n in sizes for goal in measure(folder, n)]
             largest = min(sizes[-1], 100_000)
             read_s = next(goal.value for goal in found if goal.name == f"{largest:,} experiences: read table")
-            found += measure_json(folder, largest, store_read_s=read_s) + measure_merge(folder, largest)
+            found += measure_json(Path(name), largest, store_read_s=read_s) + measure_merge(Path(name), largest)
         peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
         return [*found, Goal("peak memory of all this", peak_gb, None, "GB")]
 
