@@ -127,8 +127,9 @@ def train_like_the_peer(setup: Setup) -> Run:
         ]
         return {name: torch.tensor([one[name] for one in encoded]) for name in encoded[0]}
 
+    rows: Any = setup.rows["train"]  # a list does for a Dataset
     loader: Any = DataLoader(
-        setup.rows["train"],  # type: ignore[arg-type]
+        rows,
         batch_size=setup.batch_size,
         shuffle=True,
         collate_fn=collate,
@@ -138,7 +139,7 @@ def train_like_the_peer(setup: Setup) -> Run:
     n_steps = setup.epochs * len(loader)
     schedule = transformers.get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=n_steps)
     model.train()
-    with measured() as cost:
+    with Measured() as cost:
         for _ in range(setup.epochs):
             for inputs in loader:
                 model(**{name: values.to(DEVICE) for name, values in inputs.items()}).loss.backward()
@@ -159,7 +160,7 @@ def train_with_trainer(setup: Setup) -> Run:
             learning_rate=LEARNING_RATE, seed=setup.seed, save_strategy="no", logging_strategy="no", report_to=[],
             disable_tqdm=True, use_cpu=DEVICE.type == "cpu", bf16=has_bf16,
         )  # fmt: skip
-        with measured() as cost:
+        with Measured() as cost:
             samples: Any = setup.kind.encode(tokenizer, setup.rows["train"], max_length=setup.max_length, padding=False)
             pad = transformers.DataCollatorWithPadding(tokenizer)
             trainer = transformers.Trainer(model=model, args=arguments, train_dataset=samples, data_collator=pad)
@@ -167,7 +168,7 @@ def train_with_trainer(setup: Setup) -> Run:
     return replace(cost(), f1=score(setup, model, tokenizer=tokenizer))
 
 
-class measured:  # noqa: N801 - reads as a verb in a with statement
+class Measured:
     """Measures the time and energy of a ``with`` block; what ``as`` names gives them afterwards."""
 
     def __enter__(self) -> Callable[[], Run]:

@@ -48,10 +48,10 @@ def small(place: OfflinePlace, whole: Container) -> Container:
     """Give the container of a small image that is signed, with the key that belongs to it."""
     folder = place.folder / "small"
     lines = [
-        f"mkdir -p {folder}/root/bin {folder}/root/tmp {folder}/root/etc && cd {folder}",
+        f"mkdir -p {folder}/tree/bin {folder}/tree/tmp {folder}/tree/etc && cd {folder}",
         "openssl genpkey -algorithm ed25519 -out own.pem && openssl pkey -in own.pem -pubout -out own.pub",
         "openssl genpkey -algorithm ed25519 -out other.pem && openssl pkey -in other.pem -pubout -out other.pub",
-        "apptainer build small.sif root && apptainer sign --key own.pem small.sif",
+        "apptainer build small.sif tree && apptainer sign --key own.pem small.sif",
     ]
     made = place.run("sh", "-ec", "\n".join(lines))
     assert made.returncode == 0, made.stderr

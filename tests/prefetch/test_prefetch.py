@@ -3,16 +3,15 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
-from tests.prefetch.hub import COMMIT, Hub, serve
+from tests.prefetch.hub import COMMIT, Hub
 from xautolm_hpc.catalogue import Model, cached_snapshot
 
 REPO = "someone/tiny"
@@ -62,13 +61,6 @@ def _repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / REPO / "onnx").mkdir()
     (folder / REPO / "onnx" / "model.onnx").write_bytes(b"graph")
     return folder
-
-
-@pytest.fixture
-def hub(_repository: Path, tmp_path: Path) -> Iterator[Hub]:
-    shutil.copytree(_repository, tmp_path / "served")
-    with serve(tmp_path / "served") as running:
-        yield running
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import datasets
 import pytest
 
 from tests.driving import make_setup
-from tests.prefetch.hub import COMMIT, Hub, serve
+from tests.prefetch.hub import COMMIT, Hub
 from tests.prefetch.test_prefetch import command, prefetch
 from tests.submit.test_container_command import CONTAINER
 from xautolm_hpc.config import load_search
@@ -53,13 +52,6 @@ def _repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         datasets.Dataset.from_dict(rows, features=features).to_parquet(str(path))
     (folder / "datasets" / REPO / "README.md").write_text("# tickets")
     return folder
-
-
-@pytest.fixture
-def hub(_repository: Path, tmp_path: Path) -> Iterator[Hub]:
-    shutil.copytree(_repository, tmp_path / "served")
-    with serve(tmp_path / "served") as running:
-        yield running
 
 
 @pytest.fixture
