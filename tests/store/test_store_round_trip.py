@@ -333,3 +333,14 @@ def test_info_counts(store: ExperienceStore) -> None:
         "n_bytes": size,
         "bytes_each": size / 10,
     }
+
+
+def test_an_id_is_the_same_however_odd_the_texts_it_is_made_of(tmp_path: Path) -> None:
+    odd = experience(1, run_id='quote " backslash \\ newline \n ü')
+
+    ExperienceStore(tmp_path).append([odd])
+    (tmp_path / ".checked").unlink()  # so that the ids are computed again, from the columns
+
+    store = ExperienceStore(tmp_path)
+    assert [e.id for e in store.read()] == [odd.id]
+    assert store.findings == ()
