@@ -122,21 +122,19 @@ bench-container: env  ## what the image costs a trial (as root on Debian)
 bench-estimates: env  ## estimates of memory and time against trials that really ended
 	$(BIN)/python benchmarks/estimates.py --check
 
-.PHONY: bench-peer bench-priors bench-features bench-store bench-store-faults evidence
+.PHONY: bench-peer bench-priors bench-features bench-store bench-store-faults evidence evidence-quick
 EVIDENCE_STORE ?= store/seed/store
-evidence: env  ## rebuild tables and figures of docs/evidence.md from EVIDENCE_STORE
-	mkdir -p build/evidence
-	for objectives in one two; do \
-	  $(BIN)/python benchmarks/replay.py $(EVIDENCE_STORE) --final --objectives $$objectives \
-	    --tests store/seed/on-test.jsonl --json build/evidence/$$objectives.json \
-	    > build/evidence/$$objectives.md || exit 1; done
-	for past in permuted unlike; do \
-	  $(BIN)/python benchmarks/replay.py $(EVIDENCE_STORE) --final --past $$past --methods "nspe evidence" \
-	    --json build/evidence/$$past.json > build/evidence/$$past.md || exit 1; done
-	for oracle in forest gaussian; do \
-	  $(BIN)/python benchmarks/replay.py $(EVIDENCE_STORE) --final --oracle $$oracle \
-	    --json build/evidence/$$oracle.json > build/evidence/$$oracle.md || exit 1; done
-	$(BIN)/python benchmarks/evidence_figures.py $(EVIDENCE_STORE) build/evidence/one.json build/evidence
+EVIDENCE_OUT := build/evidence
+EVIDENCE := --final
+evidence: env  ## rebuild tables and figures of docs/evidence.md from EVIDENCE_STORE: hours on 2 cores, minutes on 64
+	$(BIN)/python benchmarks/replay.py $(EVIDENCE_STORE) $(EVIDENCE_OUT) $(EVIDENCE)
+	$(BIN)/python benchmarks/evidence_figures.py $(EVIDENCE_STORE) $(EVIDENCE_OUT) $(EVIDENCE_OUT) \
+	  --tests store/seed/on-test.jsonl
+
+QUICK := "nspe uniform" "nspe evidence" "optuna tpe warm" portfolio
+evidence-quick: EVIDENCE_OUT := build/evidence-quick
+evidence-quick: EVIDENCE := --parts one permuted --seeds 2 --choose 1 --methods $(QUICK)
+evidence-quick: evidence  ## the same with four methods and two development seeds
 
 bench-peer: env  ## how well priors rank the peer's real trials of a task they never saw
 	$(BIN)/python benchmarks/peer_records.py

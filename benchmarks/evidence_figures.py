@@ -1,4 +1,4 @@
-"""The five kinds of figure of ``docs/evidence.md``, from a store and from what ``replay.py`` wrote."""
+"""The tables and the five kinds of figure of ``docs/evidence.md``, from a store and from what ``replay.py`` wrote."""
 
 import argparse
 import json
@@ -15,8 +15,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
+from replay import PARTS
 from replay_methods import EVIDENCE, UNIFORM
 from replay_table import TaskTable, build_space, build_tables
+from replay_text import on_test, show
 from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.pareto import front_indices, oriented
 from xautolm_hpc.priors import PriorSettings, distance_table, prior_content, task_distances
@@ -118,22 +120,27 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw all five."""
-    parser = argparse.ArgumentParser(description="Draw the figures of docs/evidence.md.")
+    """Write all tables and draw all five."""
+    parser = argparse.ArgumentParser(description="Write the tables and draw the figures of docs/evidence.md.")
     parser.add_argument("store", type=Path)
-    parser.add_argument("replay", type=Path, help="what replay.py wrote with --json")
+    parser.add_argument("replays", type=Path, help="folder that replay.py wrote its parts to")
     parser.add_argument("folder", type=Path, help="folder to write to")
+    parser.add_argument("--tests", type=Path, metavar="FILE", help="what pipelines scored on test, as JSON lines")
     given = parser.parse_args(argv)
     given.folder.mkdir(parents=True, exist_ok=True)
+    parts = {part: given.replays / f"{part}.json" for part in PARTS}
+    found = {part: json.loads(path.read_text()) for part, path in parts.items() if path.exists()}
     experiences = list(ExperienceStore(given.store).read())
-    tables = build_tables(experiences)
-    rows = json.loads(given.replay.read_text())["rows"]
+    tables, rows = build_tables(experiences), found["one"]["rows"]
+    names, distances = task_distances(experiences)
+    written = [show(part, content) for part, content in found.items()]
+    written += [on_test(rows, given.tests)] if given.tests else []
+    written.append("Distances of the tasks:\n\n" + distance_table(names, distances))
+    (given.folder / "tables.md").write_text("\n\n".join(written) + "\n")
     draw_convergence(rows, given.folder / "convergence.png")
     draw_fronts(tables, given.folder / "fronts.png")
     draw_above_uniform(rows, given.folder / "above-uniform.png")
-    names, distances = task_distances(experiences)
     draw_distances(names, distances, path=given.folder / "distances.png")
-    (given.folder / "distances.md").write_text(distance_table(names, distances) + "\n")
     draw_priors(tables, given.folder / "priors.png")
     return 0
 

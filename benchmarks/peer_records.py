@@ -44,6 +44,10 @@ N_BOOTSTRAP = 1000
 ROUGH = {"AUC": 0.9275, "F1": 0.5325, "time": 0.6925}
 """Means of a forest that a first rough try gave; to be reached."""
 
+LIST_CAUTION = 0.5
+"""Power of the probability to succeed where a fifth is tried at once, for the best among them; a search pays for each
+failure and shuns risks more."""
+
 ROUGH_PARAMS = ("batch_size", "max_length", "learning_rate", "epochs", "gradient_accumulation_steps")
 
 
@@ -79,7 +83,7 @@ def rank_by_evidence(past: Sequence[Experience], trials: Sequence[Experience], *
         success=ranking.past.survival(x),
         quality=ranking.past.merit(x, "f1"),
         cost=-ranking.past.merit(x, "evaluation_time_s"),
-        whole=score(ranking.past, x, shares=f1_alone),
+        whole=score(ranking.past, x, shares=f1_alone, caution=LIST_CAUTION),
     )
 
 

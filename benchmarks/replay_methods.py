@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from replay_table import Oracle, TaskTable
 from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.distribution import Distribution, uniform
-from xautolm_hpc.priors import PriorSettings, Ranking, make_scene, prior_content, ranking_from_json
+from xautolm_hpc.priors import PriorSettings, Ranking, Taste, make_scene, prior_content, ranking_from_json
 from xautolm_hpc.records import Outcome, Pipeline, Value
 from xautolm_hpc.sample import Evolution, Proposal, draw_generation, draw_pipeline, update
 from xautolm_hpc.space import Categorical, Numeric, Space
@@ -32,6 +32,8 @@ class Setting:
         objectives: Objectives of the search.
         n_trials: Trials.
         seed: Seed of the search.
+        taste: What ``evidence`` prefers.
+        priors: Priors computed for searches that differ in the seed alone, to be used again.
     """
 
     past: Sequence[TaskTable]
@@ -40,6 +42,8 @@ class Setting:
     objectives: tuple[str, ...]
     n_trials: int
     seed: int
+    taste: Taste = field(default_factory=Taste)
+    priors: dict[PriorSettings, dict[str, Any]] = field(default_factory=dict)
 
 
 Trial = tuple[Pipeline, Outcome, float]
@@ -103,9 +107,13 @@ def search_nspe(setting: Setting, **prior: Any) -> list[Trial]:
     """Search by NSPE from a prior; the prior ``evidence`` also chooses among draws."""
     task, system = setting.oracle.table.task, setting.oracle.table.system
     settings = PriorSettings(objectives=setting.objectives, **prior)
-    past = build_table([e for table in setting.past for group in table.experiences for e in group])
     models = load_catalogue()
-    content = prior_content(past, setting.space, task=task, system=system, settings=settings, models=models)
+    if settings not in setting.priors:
+        past = build_table([e for table in setting.past for group in table.experiences for e in group])
+        setting.priors[settings] = prior_content(
+            past, setting.space, task=task, system=system, settings=settings, models=models
+        )
+    content = setting.priors[settings]
     scene = make_scene(setting.space, models=models, task=task, system=system, objectives=setting.objectives)
     ranking = ranking_from_json(content, scene)
     distribution = Distribution.from_json(content["distribution"], setting.space)
@@ -113,7 +121,8 @@ def search_nspe(setting: Setting, **prior: Any) -> list[Trial]:
     trials: list[Trial] = []
     while len(trials) < setting.n_trials:
         known = [(pipeline, outcome) for pipeline, outcome, _ in trials]
-        choose = None if ranking is None else _choose_snapped(ranking.after(known), setting.oracle)
+        tasted = None if ranking is None else replace(ranking.after(known), taste=setting.taste)
+        choose = None if tasted is None else _choose_snapped(tasted, setting.oracle)
         proposal = Proposal(distribution=distribution, epsilon=0.1, choose=choose)
         numbers = range(len(trials), min(len(trials) + POPULATION, setting.n_trials))
         drawn = draw_generation(proposal, setting.space, trials=numbers, seed=setting.seed, constraints=())
@@ -128,7 +137,7 @@ def _choose_snapped(ranking: Ranking, oracle: Oracle) -> Callable[[Sequence[Pipe
     """Choose among what the draws would be mapped to: nothing else can be tried in a replay."""
 
     def choose(pipelines: Sequence[Pipeline], rng: np.random.Generator) -> int:
-        index = ranking.choose([oracle.snap(pipeline) for pipeline in pipelines], rng)
+        index = ranking.choose(oracle.snap(pipelines), rng)
         oracle.reserve(pipelines[index])
         return index
 

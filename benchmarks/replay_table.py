@@ -18,6 +18,7 @@ from xautolm_hpc.records import Experience, Outcome, Pipeline, System, Task, Val
 from xautolm_hpc.space import Categorical, Method, Numeric, Parameter, Space
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 NUMERIC = ("learning_rate", "epochs")
 """Parameters that are numbers in a range; the others take the values that were tried."""
@@ -37,6 +38,7 @@ class TaskTable:
         f1: Mean over the seeds, NaN if none succeeded, (n,).
         cost_s: Mean seconds spent, failures included, (n,).
         experiences: All records of each pipeline.
+        halves: Half 0 or 1 that each is in, (n,).
     """
 
     task: Task
@@ -45,17 +47,22 @@ class TaskTable:
     f1: Floats
     cost_s: Floats
     experiences: tuple[tuple[Experience, ...], ...]
+    halves: Ints
 
     def half(self, which: int) -> "TaskTable":
         """Keep the pipelines of half 0 or 1; a pipeline is in the same half on every task."""
-        kept = [i for i, pipeline in enumerate(self.pipelines) if half_of(pipeline) == which]
+        return self.keep(np.flatnonzero(self.halves == which))
+
+    def keep(self, rows: Ints) -> "TaskTable":
+        """Keep some of the pipelines."""
         return TaskTable(
             self.task,
             self.system,
-            tuple(self.pipelines[i] for i in kept),
-            self.f1[kept],
-            self.cost_s[kept],
-            tuple(self.experiences[i] for i in kept),
+            tuple(self.pipelines[i] for i in rows.tolist()),
+            self.f1[rows],
+            self.cost_s[rows],
+            tuple(self.experiences[i] for i in rows.tolist()),
+            self.halves[rows],
         )
 
     @property
@@ -83,23 +90,28 @@ class TaskTable:
         )
 
 
-def half_of(pipeline: Pipeline) -> int:
-    """Put a pipeline in one of two halves by a digest; a length set by the task does not move it."""
+def digest_of(pipeline: Pipeline) -> str:
+    """Name a pipeline by a digest; a length set by the task does not change it."""
     params = {name: value for name, value in pipeline.params.items() if name != "max_length"}
     text = f"{pipeline.model_id} {pipeline.method} {sorted(params.items())}"
-    return hashlib.sha256(text.encode()).digest()[0] % 2
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def build_tables(experiences: Sequence[Experience]) -> dict[str, TaskTable]:
-    """Sort experiences into one table a task, by name; failures of the cluster are left out."""
+    """Sort experiences into one table a task, by name; failures of the cluster are left out.
+
+    All pipelines, in the order of their digests, are cut in two halves of the same size.
+    """
     by_task: dict[str, dict[str, list[Experience]]] = {}
     for e in experiences:
         if e.outcome.status == "succeeded" or e.outcome.origin == "pipeline":
             by_task.setdefault(e.task.name, {}).setdefault(e.pipeline.canonical(), []).append(e)
-    return {name: _build_table(groups) for name, groups in sorted(by_task.items())}
+    digests = sorted({digest_of(group[0].pipeline) for groups in by_task.values() for group in groups.values()})
+    halves = {digest: int(place >= len(digests) / 2) for place, digest in enumerate(digests)}
+    return {name: _build_table(groups, halves) for name, groups in sorted(by_task.items())}
 
 
-def _build_table(groups: Mapping[str, list[Experience]]) -> TaskTable:
+def _build_table(groups: Mapping[str, list[Experience]], halves: Mapping[str, int]) -> TaskTable:
     rows = [sorted(group, key=lambda e: e.id) for _, group in sorted(groups.items())]
     f1 = [[e.outcome.metrics["f1"] for e in group if e.outcome.status == "succeeded"] for group in rows]
     return TaskTable(
@@ -109,6 +121,7 @@ def _build_table(groups: Mapping[str, list[Experience]]) -> TaskTable:
         f1=np.array([float(np.mean(values)) if values else math.nan for values in f1]),
         cost_s=np.array([float(np.mean([_cost_s(e.outcome) for e in group])) for group in rows]),
         experiences=tuple(map(tuple, rows)),
+        halves=np.array([halves[digest_of(group[0].pipeline)] for group in rows], dtype=np.int64),
     )
 
 
@@ -187,10 +200,10 @@ class Oracle:
         Returns:
             What was really tried, how it ended, and the seconds it spent.
         """
-        x = self._scaled(pipeline)
+        x = self._scaled([pipeline])
         if self.kind == "table":
             index = self._reserved.pop(pipeline.canonical(), None)
-            index = self._nearest(x) if index is None else index
+            index = self._nearest(x[0]) if index is None else index
             self._unused[index] = False
             return self.table.pipelines[index], self.table.outcome(index), float(self.table.cost_s[index])
         cost_s = float(np.exp(self._cost.predict(x)[0]))
@@ -199,19 +212,21 @@ class Oracle:
         f1 = float(np.clip(self._f1.predict(x)[0], 0.0, 1.0))
         return pipeline, Outcome(status="succeeded", metrics={"f1": f1}, evaluation_time_s=cost_s), cost_s
 
-    def snap(self, pipeline: Pipeline) -> Pipeline:
-        """Tell what a draw would be mapped to; a surrogate takes it as it is."""
-        return self.table.pipelines[self._nearest(self._scaled(pipeline))] if self.kind == "table" else pipeline
+    def snap(self, pipelines: Sequence[Pipeline]) -> list[Pipeline]:
+        """Tell what draws would be mapped to; a surrogate takes them as they are."""
+        if self.kind != "table":
+            return list(pipelines)
+        return [self.table.pipelines[self._nearest(x)] for x in self._scaled(pipelines)]
 
     def reserve(self, pipeline: Pipeline) -> None:
         """Keep what a draw would be mapped to for it, so that no other draw of its generation gets the same."""
         if self.kind == "table":
-            index = self._nearest(self._scaled(pipeline))
+            index = self._nearest(self._scaled([pipeline])[0])
             self._reserved[pipeline.canonical()] = index
             self._unused[index] = False
 
-    def _scaled(self, pipeline: Pipeline) -> Floats:
-        scaled: Floats = (np.nan_to_num(self._encode([pipeline])) - self._mean) / self._scale
+    def _scaled(self, pipelines: Sequence[Pipeline]) -> Floats:
+        scaled: Floats = (np.nan_to_num(self._encode(pipelines)) - self._mean) / self._scale
         return scaled
 
     def _nearest(self, x: Floats) -> int:
@@ -227,6 +242,6 @@ class Oracle:
 
 def _fit(kind: str, x: Floats, *, target: Floats) -> ExtraTreesRegressor | GaussianProcessRegressor:
     if kind == "forest":
-        return ExtraTreesRegressor(200, min_samples_leaf=2, random_state=0).fit(x, target)
+        return ExtraTreesRegressor(100, min_samples_leaf=2, random_state=0).fit(x, target)
     kernel = ConstantKernel() * RBF(5.0) + WhiteKernel(0.1)
     return GaussianProcessRegressor(kernel, normalize_y=True, random_state=0).fit(x, target)

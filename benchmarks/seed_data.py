@@ -50,12 +50,14 @@ def row_digests(folder: Path) -> set[bytes]:
     return digests
 
 
-def shared_rows(folders: list[Path]) -> str:
-    """Write, for every two tasks, the largest share of one's rows that the other has, too."""
+def shared_rows(folders: list[Path]) -> dict[str, dict[str, float]]:
+    """Find, for every two tasks, the largest share of one's rows that the other has, too."""
     digests = {folder.name: row_digests(folder) for folder in folders}
-    pairs = combinations(sorted(digests), 2)
-    shares = {(a, b): len(digests[a] & digests[b]) / min(len(digests[a]), len(digests[b])) for a, b in pairs}
-    return "\n".join(f"{a} and {b}: {share:.2%}" for (a, b), share in shares.items())
+    shares: dict[str, dict[str, float]] = {name: {} for name in sorted(digests)}
+    for a, b in combinations(sorted(digests), 2):
+        share = len(digests[a] & digests[b]) / min(len(digests[a]), len(digests[b]))
+        shares[a][b] = shares[b][a] = share
+    return shares
 
 
 if __name__ == "__main__":
@@ -63,7 +65,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "folders", type=Path, nargs="+", help="DROP's folder and one to write to; or with --shared, tasks"
     )
-    parser.add_argument("--shared", action="store_true", help="say which tasks share rows")
+    parser.add_argument("--shared", action="store_true", help="say which share of its rows a task has with each other")
     given = parser.parse_args()
-    said = shared_rows(given.folders) if given.shared else write_extractive(*given.folders)
-    sys.stdout.write(said + "\n")
+    shown = json.dumps(shared_rows(given.folders), indent=1) if given.shared else write_extractive(*given.folders)
+    sys.stdout.write(shown + "\n")

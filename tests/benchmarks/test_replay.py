@@ -3,16 +3,22 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from evidence_figures import main as draw
-from replay import compare, holm, hypervolume, known_methods, main, measure_search, on_test
+from replay import known_methods, main
+from replay_limits import Limits, allowed, read_limits
+from replay_measures import compare, holm, hypervolume, measure_search
 from replay_methods import METHODS, Setting
-from replay_past import make_past
-from replay_table import Oracle, build_space, build_tables, half_of
+from replay_nested import TASTES, choose_tastes
+from replay_past import make_past, may_teach
+from replay_table import Oracle, build_space, build_tables
+from replay_text import on_test
+from replay_world import Plan, World, replay
 from tests.priors.builders import SYSTEM, TASK, a_failure, a_success, an_experience
 from xautolm_hpc.records import Experience, Outcome, Pipeline
 from xautolm_hpc.space import Numeric
@@ -60,13 +66,18 @@ def _experiences(n: int = 60, n_tasks: int = 3) -> list[Experience]:
 
 
 def test_a_pipeline_is_in_the_same_half_on_every_task_whatever_its_length() -> None:
-    halves = [half_of(p) for p in _pipelines(60)]
-    longer = [half_of(replace(p, params={**p.params, "max_length": 192})) for p in _pipelines(60)]
+    experiences = [
+        replace(e, pipeline=replace(e.pipeline, params={**e.pipeline.params, "max_length": 192}))
+        if e.task.name == "task-1"
+        else e
+        for e in _experiences()
+    ]
 
-    assert longer == halves
-    assert 20 < sum(halves) < 40
-    tables = build_tables(_experiences())
-    assert len(tables["task-0"].half(0).pipelines) + len(tables["task-0"].half(1).pipelines) == 60
+    tables = build_tables(experiences)
+
+    halves = [{p.params["learning_rate"] for p in tables[name].half(0).pipelines} for name in ("task-0", "task-1")]
+    assert halves[0] == halves[1]
+    assert [len(tables["task-0"].half(which).pipelines) for which in (0, 1)] == [30, 30]
 
 
 def test_seeds_of_one_pipeline_are_one_row_with_their_mean() -> None:
@@ -100,7 +111,8 @@ def test_a_chosen_draw_keeps_its_member_to_itself() -> None:
 
     oracle.reserve(first)
 
-    assert oracle.snap(first) != first
+    assert oracle.snap([first, other]) == [oracle.snap([first])[0], other]
+    assert oracle.snap([first]) != [first]
     assert oracle.evaluate(other)[0] == other
     assert oracle.evaluate(first)[0] == first
 
@@ -121,7 +133,7 @@ def test_a_permuted_past_keeps_pipelines_and_outcomes_but_not_which_is_whose() -
     tables = build_tables(_experiences())
     past = [tables["task-1"], tables["task-2"]]
 
-    (dealt, _), real = make_past("permuted", past, task=tables["task-0"]), past[0]
+    (dealt, _), real = make_past("permuted", past, task=tables["task-0"], seed=0), past[0]
 
     assert dealt.pipelines == real.pipelines
     assert np.array_equal(np.sort(dealt.f1), np.sort(real.f1), equal_nan=True)
@@ -129,7 +141,7 @@ def test_a_permuted_past_keeps_pipelines_and_outcomes_but_not_which_is_whose() -
     assert [dealt.outcome(i).objective("f1") for i in range(60)] == [
         group[0].outcome.objective("f1") for group in dealt.experiences
     ]
-    assert [t.task.name for t in make_past("unlike", past, task=tables["task-0"])] == ["task-2"]
+    assert [t.task.name for t in make_past("unlike", past, task=tables["task-0"], seed=0)] == ["task-2"]
 
 
 def test_a_task_whose_best_is_within_its_noise_is_known() -> None:
@@ -228,25 +240,90 @@ def test_what_searches_ended_with_is_shown_on_test(tmp_path: Path) -> None:
     assert on_test(rows, tmp_path / "t").splitlines()[-1] == "| m | 0.600 (75%) |"
 
 
-def test_the_command_replays_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ExperienceStore(tmp_path / "store").append(_experiences(40))
+NOTHING_SHARED = {f"task-{i}": {f"task-{j}": 0.0 for j in range(3)} for i in range(3)}
 
-    status = main([str(tmp_path / "store"), "--seeds", "1", "--methods", "random", "nspe evidence", "--json",
-                   str(tmp_path / "out.json")])  # fmt: skip
+
+def _world(n: int = 40, **limits: Limits) -> World:
+    return World(build_tables(_experiences(n)), NOTHING_SHARED, limits)
+
+
+def test_a_task_that_shares_rows_or_is_the_same_data_or_another_kind_teaches_nothing() -> None:
+    world = _world()
+    tasks = {name: table.task for name, table in world.tables.items()}
+    shared = {**NOTHING_SHARED, "task-1": {"task-0": 0.011, "task-2": 0.01}}
+
+    assert [t.task.name for t in World(world.tables, shared).teachers("task-0")] == ["task-2"]
+    assert [t.task.name for t in World(world.tables, shared).teachers("task-2", without="task-0")] == ["task-1"]
+    twin = replace(tasks["task-1"], dataset_id=tasks["task-0"].dataset_id)
+    other_kind = replace(tasks["task-1"], kind="question-answering")
+    assert not may_teach(twin, tasks["task-0"], shared=NOTHING_SHARED)
+    assert not may_teach(other_kind, tasks["task-0"], shared=NOTHING_SHARED)
+    with pytest.raises(KeyError, match="task-1"):
+        may_teach(tasks["task-1"], tasks["task-0"], shared={})
+
+
+def test_what_the_product_refuses_no_method_is_asked_to_try(tmp_path: Path) -> None:
+    tables = build_tables(_experiences())
+    space, past = build_space(list(tables.values())), [tables["task-1"], tables["task-2"]]
+    (tmp_path / "a.toml").write_text('profile = "p.toml"\n[trial]\ntime_limit_min = 0.5\n')
+    (tmp_path / "p.toml").write_text("[job]\nmemory_gb = 0.2\n")
+
+    limits = read_limits(tmp_path / "a.toml")
+
+    assert limits == Limits(30.0, 0.2)
+    assert read_limits(tmp_path / "b.toml") == Limits()
+    everything = allowed(tables["task-0"], past, space=space, limits=Limits())
+    assert everything.pipelines == tables["task-0"].pipelines
+    kept = allowed(tables["task-0"], past, space=space, limits=limits)
+    assert len(kept.pipelines) == 0
+
+
+def test_rows_are_the_same_however_many_processes_replay() -> None:
+    plans = [Plan(("nspe uniform", "nspe evidence"), (0, 1)), Plan(("random",), (0,), past="unlike")]
+
+    alone, together = (replay(_world(20), plans, n_jobs=n) for n in (1, 2))
+
+    assert alone == together
+    assert [len(rows) for rows in alone] == [3 * 2 * 2 * 2, 3 * 2]
+
+
+def test_settings_for_a_task_do_not_depend_on_its_trials() -> None:
+    world = _world(20)
+    table = world.tables["task-0"]
+    unlucky = replace(table, f1=table.f1 / 2, cost_s=table.cost_s * 9)
+
+    few = partial(choose_tastes, objectives=("f1",), n_seeds=1, tastes=TASTES[:2], n_jobs=2)
+    chosen = few(world)
+    again = few(replace(world, tables={**world.tables, "task-0": unlucky}))
+
+    assert set(chosen) == set(world.tables)
+    assert set(chosen.values()) <= set(TASTES)
+    assert again["task-0"] == chosen["task-0"]
+
+
+def test_the_commands_replay_a_store_and_write_tables_and_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ExperienceStore(tmp_path / "store").append(_experiences(20))
+    (tmp_path / "shared-rows.json").write_text(json.dumps(NOTHING_SHARED))
+    out, figures = str(tmp_path / "out"), tmp_path / "figures"
+
+    status = main([str(tmp_path / "store"), out, "--parts", "one", "permuted", "--seeds", "1", "--methods", "random",
+                   "nspe evidence", "--jobs", "2", "--choose", "1"])  # fmt: skip
 
     assert status == 0
-    written = json.loads((tmp_path / "out.json").read_text())
+    written = json.loads((tmp_path / "out" / "one.json").read_text())
     assert len(written["rows"]) == 3 * 2 * 1 * 3
     assert written["summary"]["time_to_target_s"]["nspe evidence"]["ratio"] < 1.0
+    assert set(written["tastes"]) == {"task-0", "task-1", "task-2"}
     assert "| nspe evidence |" in capsys.readouterr().out
-    figures = tmp_path / "figures"
-    assert draw([str(tmp_path / "store"), str(tmp_path / "out.json"), str(figures)]) == 0
-    drawn = sorted(path.name for path in figures.iterdir())
-    assert drawn == [
+    assert draw([str(tmp_path / "store"), out, str(figures)]) == 0
+    assert sorted(path.name for path in figures.iterdir()) == [
         "above-uniform.png",
         "convergence.png",
-        "distances.md",
         "distances.png",
         "fronts.png",
         "priors.png",
+        "tables.md",
     ]
+    assert "## permuted" in (figures / "tables.md").read_text()

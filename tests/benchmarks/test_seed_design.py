@@ -27,4 +27,4 @@ def test_the_share_of_rows_of_two_tasks_is_that_of_the_smaller(tmp_path: Path) -
         with gzip.open(tmp_path / name / "train.jsonl.gz", "wt") as out:
             out.writelines(json.dumps({"text": text}) + "\n" for text in texts)
 
-    assert seed_data.shared_rows([tmp_path / "a", tmp_path / "b"]) == "a and b: 50.00%"
+    assert seed_data.shared_rows([tmp_path / "a", tmp_path / "b"]) == {"a": {"b": 0.5}, "b": {"a": 0.5}}

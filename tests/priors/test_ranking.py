@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.priors.builders import a_failure, a_success
+from tests.priors.builders import SYSTEM, TASK, a_failure, a_success
 from tests.priors.test_forecast import WORLD, _content, _full, _outcome, _ranking, _world
 from xautolm_hpc.distribution import uniform
-from xautolm_hpc.priors.ranking import FIRST_TRUST, LEAST_TRUST, MOST_TRUST, Ranking
+from xautolm_hpc.priors.encode import layout, pipelines_of
+from xautolm_hpc.priors.lessons import own_lessons
+from xautolm_hpc.priors.ranking import FIRST_TRUST, LEAST_TRUST, MOST_TRUST, Ranking, Taste, trust_after
 from xautolm_hpc.records import Outcome, Pipeline
 from xautolm_hpc.sample import draw_pipeline
 from xautolm_hpc.table import build_table
@@ -40,13 +42,25 @@ def test_the_most_promising_draw_is_taken_as_often_as_the_prior_is_trusted(ranki
     assert taken[2] / 300 == pytest.approx(FIRST_TRUST, abs=0.07)
 
 
-def test_choices_disagree_where_the_trees_do(ranking: Ranking) -> None:
-    draws = [_full("small", learning_rate=rate, epochs=2) for rate in (8e-5, 9e-5, 1e-4, 1.1e-4, 1.2e-4)]
-    rng = np.random.default_rng(0)
+def test_a_cautious_search_takes_the_surer_of_two_draws(ranking: Ranking) -> None:
+    draws = [_full("small", epochs=2, learning_rate=2e-5), _full("large", batch_size=16)]
+    x, rng = ranking.scene.encode(draws), np.random.default_rng(0)
+    sure = replace(ranking, trust=1.0, present=replace(ranking.present, goals={}))
 
-    taken = {replace(ranking, trust=1.0).choose(draws, rng) for _ in range(100)}
+    assert ranking.present.survival(x)[0] > ranking.present.survival(x)[1]
+    assert replace(sure, taste=Taste(caution=1.0)).choose(draws, rng) == 0
+    assert replace(sure, taste=Taste(caution=1.0)).choose(draws[::-1], rng) == 1
+    assert replace(sure, taste=Taste(caution=0.0)).choose(draws[::-1], rng) == 0
 
-    assert len(taken) > 1
+
+def test_knowing_how_many_succeed_but_not_which_is_no_reason_for_trust(ranking: Ranking) -> None:
+    lessons = ranking.past.lessons
+    told = replace(ranking.past, risks={}, goals={}, lessons=replace(lessons, cause=np.full_like(lessons.cause, -1)))
+    x = ranking.scene.encode(_trials(30))
+
+    after_successes = trust_after(told, x, outcomes=[a_success(0.5)] * 30)
+
+    assert after_successes == pytest.approx(FIRST_TRUST, abs=0.02)
 
 
 def test_a_prior_that_foretells_the_trials_is_trusted_more(ranking: Ranking) -> None:
@@ -85,6 +99,15 @@ def test_the_trials_of_a_search_correct_what_past_experience_says(ranking: Ranki
     assert ranking.present.survival(x)[0] < 0.3
     assert after.present.survival(x)[0] > 0.5
     assert after.past is ranking.past
+
+
+def test_the_few_successes_of_a_search_are_no_extremes_of_their_task() -> None:
+    rows = pipelines_of(_trials(3), models={m.id: m for m in WORLD.models}, task=TASK, system=SYSTEM)
+    outcomes = [a_success(0.2), a_failure("error"), a_success(0.6)]
+
+    lessons = own_lessons(rows, outcomes, columns=layout(WORLD), objectives=("f1",), weight=2.0)
+
+    np.testing.assert_allclose(lessons.goals[:, 0], [1 / 3, np.nan, 2 / 3])
 
 
 def test_what_was_learnt_follows_from_the_outcomes_alone(ranking: Ranking) -> None:

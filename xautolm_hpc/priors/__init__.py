@@ -22,7 +22,7 @@ from xautolm_hpc.priors.content import prior_content, shown
 from xautolm_hpc.priors.distances import distance_table, task_distances
 from xautolm_hpc.priors.explain import Contribution, Target, contributions, explain, prior_to_json
 from xautolm_hpc.priors.prior import Prior, compute_prior, summary_line
-from xautolm_hpc.priors.ranking import Ranking, make_scene, ranking_from_json
+from xautolm_hpc.priors.ranking import Ranking, Taste, make_scene, ranking_from_json
 from xautolm_hpc.priors.settings import PriorSettings
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "PriorSettings",
     "Ranking",
     "Target",
+    "Taste",
     "compute_prior",
     "contributions",
     "distance_table",

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 N_POOL, POOL_SEED = 1024, 0
-N_DRAWS = 16
+N_DRAWS = 64
 """Draws of which a search takes the best, for p(model) and p(method)."""
 
 

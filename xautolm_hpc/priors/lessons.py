@@ -149,13 +149,20 @@ def own_lessons(
         known = np.flatnonzero(np.isfinite(values) & np.array([o.status == "succeeded" for o in outcomes]))
         if len(known):
             group = np.zeros(len(known), dtype=np.int64)
-            goals[known, index] = scale_goal(values[known], group, is_maximised=OBJECTIVES[name])
+            scaled = scale_goal(values[known], group, is_maximised=OBJECTIVES[name])
+            goals[known, index] = _of_few(scaled) if OBJECTIVES[name] else scaled
     return Lessons(
         x=encode(rows, columns),
         cause=causes_of([None if outcome.status == "succeeded" else outcome.kind for outcome in outcomes]),
         goals=goals,
         weight=np.full(len(outcomes), weight),
     )
+
+
+def _of_few(scaled: Floats) -> Floats:
+    """Draw places between the least and the greatest of n together: of n draws in 0..1 these lie 1 / (n + 1) inside."""
+    n = len(scaled)
+    return (1.0 + (n - 1) * scaled) / (n + 1)
 
 
 def lessons_to_json(lessons: Lessons) -> dict[str, Any]:

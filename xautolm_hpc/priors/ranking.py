@@ -1,8 +1,8 @@
 """The prior ``evidence`` at work: of several draws it takes the most promising, as far as it is trusted.
 
-A draw is judged by trees drawn at random, so the choice explores where they disagree. The trust is the probability
-that the prior is right rather than that it says nothing, given how it foretold the trials of this search; with the
-rest of the probability the first draw is taken as it comes. All of it follows from ``priors.json`` and the outcomes.
+The trust is the probability that the prior is right rather than that it says nothing, given how it foretold the trials
+of this search; with the rest of the probability the first draw is taken as it comes. All of it follows from
+``priors.json`` and the outcomes.
 """
 
 import math
@@ -17,29 +17,43 @@ from xautolm_hpc.catalogue import Model
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.priors.encode import encode, layout, pipelines_of
 from xautolm_hpc.priors.lessons import lessons_from_json, own_lessons
-from xautolm_hpc.priors.surrogate import N_TREES, Surrogate, fit_surrogate
+from xautolm_hpc.priors.surrogate import Surrogate, fit_surrogate
 from xautolm_hpc.records import OBJECTIVES, Outcome, Pipeline, System, Task
 from xautolm_hpc.space import Space
 
 Floats = NDArray[np.float64]
 
-FIRST_TRUST, LEAST_TRUST, MOST_TRUST = 0.8, 0.05, 0.9
+FIRST_TRUST, LEAST_TRUST, MOST_TRUST = 0.9, 0.05, 0.98
 """Trust before the first outcome, and its bounds: some draws are always left to the search."""
 
 MOST_PER_OUTCOME = 0.7
 """Most that one outcome moves the logarithm of the odds."""
 
 LEAST_CHANCE = 0.05
+RATE_TRIALS = 2.0
+"""Trials that the past's rate of success counts for in the rate that a prior is compared with."""
+
 ORDER_SCALE = 0.2
 """Difference of forecast merits at which an order is as good as foretold."""
 
 OWN_WEIGHT = 2.0
-N_CHOSEN_TREES = 20
-MERIT_POWER = 2.0
-"""Power of the merit in a score: a search looks for the best, not for what is good on the average."""
 
-THRIFT = 0.2
-"""Weight of a short evaluation time where time is no objective."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taste:
+    """What a ranking prefers.
+
+    Attributes:
+        caution: Power of the probability to succeed in a score; 1 rates by the merit expected, less seeks the best at
+            some risk, more shuns risks.
+        thrift: Weight of a short evaluation time where time is no objective, in 0..1.
+    """
+
+    caution: float = 1.5
+    thrift: float = 0.2
+
+
+TASTE = Taste()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +76,11 @@ class Scene:
     objectives: tuple[str, ...]
     n_objectives: int
 
-    def shares(self, of_objectives: Floats) -> Floats:
+    def shares(self, of_objectives: Floats, *, thrift: float = TASTE.thrift) -> Floats:
         """Give every goal's share of a score, from those of the search's objectives; a preference for short trials."""
         if len(self.objectives) == self.n_objectives:
             return of_objectives
-        return np.append((1.0 - THRIFT) * of_objectives, THRIFT)
+        return np.append((1.0 - thrift) * of_objectives, thrift)
 
     def encode(self, pipelines: Sequence[Pipeline]) -> Floats:
         """Turn pipelines into numbers, (n, n_columns)."""
@@ -100,12 +114,14 @@ class Ranking:
         past: What past experiences forecast.
         present: What they and the search's own trials forecast.
         trust: Probability with which the most promising draw is taken, 0..1.
+        taste: What it prefers.
     """
 
     scene: Scene
     past: Surrogate
     present: Surrogate
     trust: float
+    taste: Taste = TASTE
 
     def choose(self, pipelines: Sequence[Pipeline], rng: np.random.Generator) -> int:
         """Choose one of several draws.
@@ -119,9 +135,9 @@ class Ranking:
         """
         if len(pipelines) == 1 or rng.random() >= self.trust:
             return 0
-        trees = np.sort(rng.choice(N_TREES, N_CHOSEN_TREES, replace=False)).tolist()
-        shares = self.scene.shares(rng.dirichlet(np.ones(self.scene.n_objectives)))
-        return int(np.argmax(score(self.present, self.scene.encode(pipelines), shares=shares, chosen=trees)))
+        shares = self.scene.shares(rng.dirichlet(np.ones(self.scene.n_objectives)), thrift=self.taste.thrift)
+        rated = score(self.present, self.scene.encode(pipelines), shares=shares, caution=self.taste.caution)
+        return int(np.argmax(rated))
 
     def after(self, results: Sequence[tuple[Pipeline, Outcome]]) -> "Ranking":
         """Learn from all trials of the search so far.
@@ -147,20 +163,20 @@ class Ranking:
         )
 
 
-def score(surrogate: Surrogate, x: Floats, *, shares: Floats, chosen: Sequence[int] | None = None) -> Floats:
-    """Rate pipelines: probability to succeed, times the merit expected then, squared; (n,) in 0..1.
+def score(surrogate: Surrogate, x: Floats, *, shares: Floats, caution: float = TASTE.caution) -> Floats:
+    """Rate pipelines by the probability to succeed, to a power, times the merit expected then; (n,) in 0..1.
 
     At random shares of the objectives the best rated lie on all parts of the Pareto front.
     """
-    merits = [surrogate.merit(x, name, chosen=chosen) for name in surrogate.objectives]
-    return surrogate.survival(x, chosen=chosen) * (np.column_stack(merits) @ shares) ** MERIT_POWER
+    merits = [surrogate.merit(x, name) for name in surrogate.objectives]
+    return np.asarray(surrogate.survival(x) ** caution * (np.column_stack(merits) @ shares))
 
 
 def trust_after(past: Surrogate, x: Floats, *, outcomes: Sequence[Outcome]) -> float:
     """Say how far the prior is to be trusted: the posterior probability that it is right and not idle.
 
-    Each trial's success or failure is foretold by the prior, and by the rate of the trials before; each success's
-    order among those before it by the prior, and by a coin.
+    Each trial's success or failure is foretold by the prior, and by the rate of success of the past and of the
+    trials before; each success's order among those before it by the prior, and by a coin.
 
     Args:
         past: What the prior forecasts, without the trials.
@@ -174,7 +190,9 @@ def trust_after(past: Surrogate, x: Floats, *, outcomes: Sequence[Outcome]) -> f
     survival = np.clip(past.survival(x), LEAST_CHANCE, 1.0 - LEAST_CHANCE)
     succeeded = np.array([outcome.status == "succeeded" for outcome in outcomes])
     before = np.concatenate([[0], np.cumsum(succeeded)[:-1]])
-    rate = (before + 1.0) / (np.arange(len(outcomes)) + 2.0)
+    known = (past.lessons.cause == -1).mean()
+    rate = (before + RATE_TRIALS * known) / (np.arange(len(outcomes)) + RATE_TRIALS)
+    rate = np.clip(rate, LEAST_CHANCE, 1.0 - LEAST_CHANCE)
     gains = np.where(succeeded, np.log(survival / rate), np.log((1.0 - survival) / (1.0 - rate)))
     gains += _order_gains(past, x, outcomes=outcomes)
     odds += float(np.clip(gains, -MOST_PER_OUTCOME, MOST_PER_OUTCOME).sum())

@@ -83,15 +83,14 @@ class Forest:
     leaves: NDArray[np.int64]
     linear: Any
 
-    def forecast(self, x: Floats, *, chosen: Sequence[int] | None = None) -> Floats:
-        """Forecast (n,) of pipelines (n, n_columns), by the chosen trees or all."""
+    def forecast(self, x: Floats) -> Floats:
+        """Forecast (n,) of pipelines (n, n_columns)."""
         part = np.ascontiguousarray(x[:, self.columns], dtype=np.float32)
-        trees = self.trees if chosen is None else [self.trees[i] for i in chosen]
         total = np.zeros(len(x))
-        for tree in trees:
+        for tree in self.trees:
             total += tree.tree_.predict(part).reshape(len(x))
         linear = 0.0 if self.linear is None else self.linear.predict(x[:, self.columns])
-        return np.asarray(total / len(trees) + linear, dtype=np.float64)
+        return np.asarray(total / len(self.trees) + linear, dtype=np.float64)
 
     def influence(self, x: Floats, n: int) -> Floats:
         """Weigh the lessons by their part in the mean forecast of some pipelines; adds up to 1 over ``rows``.
@@ -132,19 +131,19 @@ class Surrogate:
     goals: Mapping[str, Forest]
     spread: Mapping[str, float] = field(default_factory=dict)
 
-    def survival(self, x: Floats, *, chosen: Sequence[int] | None = None) -> Floats:
+    def survival(self, x: Floats) -> Floats:
         """Forecast the probability that no cause strikes, (n,)."""
         alive = np.ones(len(x))
         for forest in self.risks.values():
-            alive *= 1.0 - np.clip(forest.forecast(x, chosen=chosen), 0.0, 1.0)
+            alive *= 1.0 - np.clip(forest.forecast(x), 0.0, 1.0)
         return alive
 
-    def merit(self, x: Floats, objective: str, *, chosen: Sequence[int] | None = None) -> Floats:
+    def merit(self, x: Floats, objective: str) -> Floats:
         """Forecast how good a success would be in one objective, 0..1 with 1 best, (n,)."""
         forest = self.goals.get(objective)
         if forest is None:
             return np.full(len(x), 0.5)
-        goal = forest.forecast(x, chosen=chosen)
+        goal = forest.forecast(x)
         if OBJECTIVES[objective]:
             return np.clip(goal, 0.0, 1.0)
         return 1.0 / (1.0 + np.exp(np.clip(goal / self.spread[objective], -30.0, 30.0)))

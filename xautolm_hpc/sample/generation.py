@@ -18,7 +18,7 @@ MAX_REFUSALS = 1_000
 """Consecutive refusals after which a generation is submitted short."""
 
 
-N_CANDIDATES = 24
+N_CANDIDATES = 64
 """Draws that may run, of which a chooser takes one."""
 
 Chooser = Callable[[Sequence[Pipeline], np.random.Generator], int]
