@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from replay_table import TaskTable
-from xautolm_hpc.driver_setup import TRAINABLE_FAMILIES
+from xautolm_hpc.catalogue import FAMILIES
 from xautolm_hpc.sample import Allowance, Room, build_constraints, first_refusal, measured_slowness
 from xautolm_hpc.sample.estimates import GIB
 from xautolm_hpc.space import Space
@@ -56,7 +56,7 @@ def allowed(searched: TaskTable, past: Sequence[TaskTable], *, space: Space, lim
             room=Room.of(searched.system, host_bytes=memory_bytes),
             slowness=slowness or 1.0,
         ),
-        trainable_families=TRAINABLE_FAMILIES[searched.task.kind],
+        trainable_families=FAMILIES,
     )
     refused = [first_refusal(constraints, pipeline, space=space) for pipeline in searched.pipelines]
     return searched.keep(np.flatnonzero([refusal is None for refusal in refused]))
