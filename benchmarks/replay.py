@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, help="take only so many of the seeds")
     parser.add_argument("--methods", nargs="+", choices=known_methods(), default=known_methods(), metavar="METHOD")
     parser.add_argument(
-        "--choose", type=int, default=2, metavar="N", help="seeds to choose settings of evidence by, on the other tasks"
+        "--choose", type=int, default=4, metavar="N", help="seeds to choose settings of evidence by, on the other tasks"
     )
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes; default: all cores")
     given = parser.parse_args(argv)

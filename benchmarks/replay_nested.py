@@ -9,7 +9,7 @@ from replay_methods import EVIDENCE, UNIFORM
 from replay_world import Plan, World, replay
 from xautolm_hpc.priors import Taste
 
-TASTES = (*(Taste(caution=caution) for caution in (1.5, 0.75, 3.0)), Taste(caution=1.5, thrift=0.4))
+TASTES = (*(Taste(caution=caution) for caution in (2.0, 1.0, 4.0)), Taste(caution=2.0, thrift=0.4))
 """What is chosen among; of equals the first is taken."""
 
 

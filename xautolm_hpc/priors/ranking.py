@@ -49,7 +49,7 @@ class Taste:
         thrift: Weight of a short evaluation time where time is no objective, in 0..1.
     """
 
-    caution: float = 1.5
+    caution: float = 2.0
     thrift: float = 0.2
 
 
