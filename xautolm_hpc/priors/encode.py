@@ -231,7 +231,7 @@ LEARNING_TOPIC = frozenset((
     *_FAMILY_AND_METHOD,
     *("log_n_parameters", "log_n_layers", "log_hidden_size", "trained_share", *_LEARNING),
     *("epochs", "batch_size", "max_length", "dropout_rate", "lora_r", "lora_alpha", "lora_targets", "optimizer"),
-    *("class_weighted_loss",),
+    *("class_weighted_loss", "lr_scheduler", "early_stopping_patience", "log_flops"),
 ))  # fmt: skip
 """What the quality of a trained model and its divergence speak about."""
 
