@@ -120,6 +120,16 @@ def test_an_attempt_of_another_job_is_left_alone(tmp_path: Path) -> None:
     assert sorted(attempt_dir.iterdir()) == before
 
 
+def test_another_node_of_a_job_whose_attempt_is_another_jobs_runs_nothing(tmp_path: Path) -> None:
+    attempt_dir = make_attempt(tmp_path / "a", SAY_PID)
+    assert claim_attempt(attempt_dir, describe_claim("first", 0))
+    before = sorted(attempt_dir.iterdir())
+
+    run_wrapper(tmp_path, attempt_dir, slurm={"SLURM_JOB_ID": "2", "SLURM_NODEID": "1"})
+
+    assert sorted(attempt_dir.iterdir()) == before
+
+
 def test_the_same_job_id_runs_once_and_again_only_after_a_requeue(tmp_path: Path) -> None:
     attempt_dir = make_attempt(tmp_path / "a")
 

@@ -3,7 +3,10 @@
 import dataclasses
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,8 @@ from xautolm_hpc import __version__
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, OUTCOME, Heartbeat, heartbeat_path
 from xautolm_hpc.records import Outcome, from_json, to_json
-from xautolm_hpc.train import finetune
+from xautolm_hpc.train import finetune, worker
+from xautolm_hpc.train.energy import Counter, EnergyReader
 from xautolm_hpc.train.loop import evaluate
 from xautolm_hpc.train.loop import train as run_training
 from xautolm_hpc.train.retry import RETRY_EXIT_STATUS
@@ -135,10 +139,14 @@ def test_a_trial_that_uses_up_its_budget_keeps_what_it_reached(tmp_path: Path) -
     assert "f1" not in outcome.metrics
 
 
-def test_a_trial_that_is_told_to_stop_leaves_a_checkpoint_and_goes_on_from_it(tmp_path: Path) -> None:
+def test_a_trial_that_is_told_to_stop_leaves_a_checkpoint_and_goes_on_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     params = {"dropout_rate": 0.2, "epochs": 3}
     whole = _outcome(write_attempt(tmp_path / "whole", "full", params=params))
     attempt_dir = write_attempt(tmp_path / "parts", "full", params=params)
+    used_j = iter([(40.0, 3.0), (500.0, 20.0), (6000.0, 100.0)])
+    monkeypatch.setattr(worker, "open_energy_reader", lambda *_, **__: _replayed(*next(used_j)))
 
     statuses = []
     for restart in range(3):
@@ -157,7 +165,17 @@ def test_a_trial_that_is_told_to_stop_leaves_a_checkpoint_and_goes_on_from_it(tm
     assert outcome.train_s is not None
     beat = from_json(Heartbeat, read_json(heartbeat_path(attempt_dir, 1)), where="heartbeat")
     assert outcome.train_s > beat.train_s > 0
+    assert (outcome.gpu_energy_j, outcome.cpu_energy_j) == (6540.0, 123.0)
     assert read_end(attempt_dir).restart == 2
+
+
+@contextmanager
+def _replayed(gpu_j: float, cpu_j: float) -> Iterator[EnergyReader]:
+    """Make counters that grow once, after their first reading."""
+    readings = {"gpu": chain([7.0], repeat(7.0 + gpu_j)), "cpu": chain([1.0], repeat(1.0 + cpu_j))}
+    reader = EnergyReader([Counter(device=device, read_j=partial(next, each)) for device, each in readings.items()])
+    yield reader
+    reader.end()
 
 
 def _stop_first(stop: StopFlag, function: Callable[..., Any]) -> Callable[..., Any]:
