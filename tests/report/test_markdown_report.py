@@ -58,6 +58,21 @@ def test_trials_that_miss_an_objective_are_named_with_the_reason() -> None:
     assert "The Pareto set is empty. 2 trials succeeded without a known value of gpu_energy_j." in text
 
 
+@pytest.mark.parametrize(
+    ("kind", "message", "example"),
+    [
+        ("host_oom", "the job ended as OUT_OF_MEMORY\nLoading weights: 100%", "| the job ended as OUT_OF_MEMORY |"),
+        ("host_oom", "Traceback (most recent call last):\n  File x\nMemoryError: no more", "| MemoryError: no more |"),
+        ("error", "the worker ended with status 1\nValueError: shapes differ", "| ValueError: shapes differ |"),
+    ],
+)
+def test_the_example_of_a_failure_is_the_line_that_says_why(kind: str, message: str, example: str) -> None:
+    text = to_markdown(summarise(facts([success(0), failure(1, kind, message=message)])))
+
+    assert example in text
+    assert "Loading weights" not in text
+
+
 def test_a_best_trial_below_the_majority_is_called_so() -> None:
     text = to_markdown(summarise(facts([success(0, f1=0.1)], majority_f1=0.3)))
 

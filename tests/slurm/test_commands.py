@@ -162,7 +162,7 @@ def test_doctor_finds_a_fitting_profile_fit_and_its_job_takes_a_training_step(
     assert status == 4  # of the one warning
     assert [name for name, row in rows.items() if row["level"] != "ok"] == ["accounting"]
     assert {"Slurm", "MinJobAge", "MaxArraySize", "partition", "GPUs", "sbatch", "free space"} <= set(rows)
-    assert "sees the run folder and the interpreters" in rows["job check"]["found"]
+    assert re.match(r"ran on node n[12], which sees the run folder and the interpreters", rows["job check"]["found"])
     assert "torch 2." in rows["worker's imports"]["found"]
     assert re.search(r"on cpu: loss 0\.\d+ after", rows["training step"]["found"])
     assert not (tmp_path / "runs").exists()

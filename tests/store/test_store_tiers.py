@@ -1,13 +1,15 @@
 """Few segments stay, however many commits there were."""
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 
 from tests.store.samples import as_text, by_id, experiences
-from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.store import ExperienceStore, trust
 from xautolm_hpc.store.tiers import MAX_PER_TIER, peers, tier
+from xautolm_hpc.store.trust import CheckedSegments
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,29 @@ def test_compacting_leaves_one_segment_and_changes_nothing_else(tmp_path: Path) 
     assert [path.name for path in tmp_path.glob("seg-*.h5")] == [name] == [again]
     assert name == f"seg-{digest}.h5"
     assert (store.read(), store.digest()) == (before, digest)
+
+
+def test_a_segment_that_another_process_writes_while_one_compacts_stays_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, others, read_memory = ExperienceStore(tmp_path), list[str](), CheckedSegments.refresh
+    for i in range(0, 12, 2):
+        store.append(experiences(2, start=i))
+
+    def refresh_after_another_commit(checked: CheckedSegments) -> None:
+        if len(list(tmp_path.glob("seg-*.h5"))) == 1 and not others:  # all is merged, the old ones are removed
+            others.append("soon")
+            ExperienceStore(tmp_path).append(experiences(2, start=50))
+            others.extend(path.name for path in tmp_path.glob("seg-*.h5"))
+        read_memory(checked)
+
+    monkeypatch.setattr(trust, "SPARE_LINES", 0)
+    monkeypatch.setattr(CheckedSegments, "refresh", refresh_after_another_commit)
+    name = store.compact()
+
+    remembered = {json.loads(line)[0] for line in (tmp_path / ".checked").read_text().splitlines()}
+    assert remembered == {name, *others[1:]}
+    assert len(remembered) == 2
 
 
 def test_compacting_an_empty_store_makes_nothing(tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ def _read_findings(attempt_dir: Path) -> list[Finding] | None:
     path = attempt_dir / CHECK
     said = read_json(path)
     findings = [from_json(Finding, row, where=str(path)) for row in said["findings"]]
-    where = ok(JOB, f"ran on node {said['node']}, which sees the run folder and the interpreters")
+    node = read_json(claim_path(attempt_dir, restarts(attempt_dir)[-1]))["node"]  # as Slurm calls it
+    where = ok(JOB, f"ran on node {node}, which sees the run folder and the interpreters")
     skew = skew_finding("clock of the node", said["at"] - path.stat().st_mtime, other="the file server")
     return [where, skew, *findings]
 

@@ -24,6 +24,17 @@ SHOWN_BESIDE = (
 )
 """Measures shown beside the objectives where at least one trial has them."""
 
+ENDED_FROM_OUTSIDE = (
+    "host_oom",
+    "node_failure",
+    "preempted",
+    "cancelled",
+    "launch_failure",
+    "wall_limit",
+    "lost",
+)
+"""Kinds of failure whose message begins with why the worker ended; its own last words, if any, come after that."""
+
 
 def report_sections(summary: Summary) -> list[Section]:
     """Put the report together from what :func:`xautolm_hpc.report.summary.summarise` gave, in reading order."""
@@ -195,11 +206,17 @@ def _failures(summary: Summary) -> Section:
             failure["kind"] or UNKNOWN,
             f"{failure['trials']:,}",
             f"{failure['attempts']:,}",
-            last_line(failure["message"] or "") or UNKNOWN,
+            _example(failure["kind"], failure["message"] or "") or UNKNOWN,
         )
         for failure in summary["failures"]
     )
     return Section(title="Failures", lines=(line,), table=Table(columns, rows, frozenset({"Trials", "Attempts"})))
+
+
+def _example(kind: str | None, message: str) -> str:
+    """Take the line of a message that says why: what ended a job stands before its log, an error at a log's end."""
+    is_reason_first = kind in ENDED_FROM_OUTSIDE and not message.startswith("Traceback")
+    return last_line(message.strip().partition("\n")[0] if is_reason_first else message)
 
 
 def _refusals(summary: Summary) -> Section:

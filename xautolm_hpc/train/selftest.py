@@ -11,7 +11,7 @@ from pathlib import Path
 from xautolm_hpc import __version__
 from xautolm_hpc.durable import create_json
 from xautolm_hpc.finding import Finding, failure, ok, warning
-from xautolm_hpc.node import list_gpus, node_name
+from xautolm_hpc.node import list_gpus
 from xautolm_hpc.records import to_json
 from xautolm_hpc.train.energy import open_energy_reader
 
@@ -34,7 +34,7 @@ def run_test(attempt_dir: Path, *, visible_gpus: str | None, n_promised_gpus: in
     findings = [_imports()]
     if findings[0].level == "ok":
         findings += [_gpus(visible_gpus, n_promised_gpus), _energy(visible_gpus), _training_step()]
-    said = {"node": node_name(), "at": time.time(), "findings": [to_json(finding) for finding in findings]}
+    said = {"at": time.time(), "findings": [to_json(finding) for finding in findings]}
     create_json(attempt_dir / CHECK, said)
     return 0
 
