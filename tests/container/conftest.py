@@ -1,7 +1,8 @@
 """A place without network, in it a private Slurm, both an ordinary user's; and the image, built or from the cache."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +13,56 @@ from containers.dev.offline import ROOT_DIR, OfflinePlace
 from containers.image import build, image_path
 from slurm.dev.daemons import wait_until
 from slurm.dev.packages import install, missing_packages
-from tests.container.searching import PYTHON
+from tests.container.searching import (
+    DISTURBED_EPOCHS,
+    PYTHON,
+    SEVERAL_EPOCHS,
+    TINY_PATH,
+    TWO_PROCESSES,
+    search,
+    write_one_trial,
+    write_profile,
+)
+from xautolm_hpc.records import Experience
+
+Outside = Mapping[str, "Future[list[Experience]]"]
+"""Searches on the host, by name: what each will have stored."""
 
 
 @pytest.fixture(scope="session")
-def image(pytestconfig: pytest.Config) -> Path:
-    """Give the image of the present definition and lock; builds it where the cache does not have it."""
+def _user() -> None:
+    """Bring Apptainer and the ordinary user where they are not there."""
     if find_apptainer() is None or problems():
         up()
+
+
+@pytest.fixture(scope="session")
+def outside(_user: None) -> Iterator[Outside]:
+    """Begin the searches on the host that those in the image are held against; they run beside what comes next.
+
+    They have a place without network of their own, so that the processes of the other are those of the image alone.
+    """
+    with OfflinePlace("container-outside") as place:
+        pool = ThreadPoolExecutor(1)
+
+        def begin(name: str, *, epochs: int | None, job: str = "") -> "Future[list[Experience]]":
+            folder = place.folder / name
+            write_profile(folder, None, launcher="local", job=job)
+            path = TINY_PATH if epochs is None else write_one_trial(folder, epochs=epochs)
+            return pool.submit(search, place, path, folder)
+
+        yield {
+            "tiny": begin("tiny", epochs=None),
+            "undisturbed": begin("undisturbed", epochs=DISTURBED_EPOCHS),
+            "two-processes": begin("two-processes", epochs=SEVERAL_EPOCHS, job=TWO_PROCESSES),
+        }
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session")
+def image(pytestconfig: pytest.Config, outside: Outside) -> Path:
+    """Give the image of the present definition and lock; builds it where the cache does not have it."""
+    del outside  # begun before: they need no image
     was_there, started = image_path("cpu").exists(), time.monotonic()
     path = build("cpu", mirror=None, sign_key=None)
     words = "from the cache" if was_there else f"built in {time.monotonic() - started:.0f} s"
@@ -30,9 +73,8 @@ def image(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def place(image: Path) -> Iterator[OfflinePlace]:
+def place(_user: None) -> Iterator[OfflinePlace]:
     """Give the place without network."""
-    del image  # makes the ordinary user
     with OfflinePlace("container-tests") as opened:
         yield opened
 

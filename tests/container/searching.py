@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from containers.dev.offline import ROOT_DIR, OfflinePlace
@@ -27,7 +27,7 @@ max_parallel = 2
 poll_s = 1
 {slurm}
 [patience]
-outcome_grace_s = 10
+outcome_grace_s = 5
 lease_stale_s = 60
 heartbeat_s = 1
 """
@@ -64,6 +64,9 @@ deterministic = true
 [store]
 path = "store"
 """
+DISTURBED_EPOCHS, SEVERAL_EPOCHS = 10, 4
+TWO_PROCESSES = "n_processes = 2\nn_cpus = 2"
+TINY_PATH = ROOT_DIR / "examples" / "tiny.toml"
 DATA_PATH = ROOT_DIR / "examples" / "data" / "tickets.jsonl"
 
 
@@ -94,10 +97,16 @@ def search_command(search_path: Path, folder: Path, *more: str) -> list[str]:
 
 
 def search(
-    place: OfflinePlace, search_path: Path, folder: Path, *, environ: Mapping[str, str] | None = None
+    place: OfflinePlace,
+    search_path: Path,
+    folder: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    more: Sequence[str] = (),
 ) -> list[Experience]:
     """Run a search to its end and read what it stored."""
-    done = place.run(*search_command(search_path, folder), environ={"PYTHONPATH": str(ROOT_DIR), **(environ or {})})
+    command = search_command(search_path, folder, *more)
+    done = place.run(*command, environ={"PYTHONPATH": str(ROOT_DIR), **(environ or {})})
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}\n{words_of(folder)}"
     return experiences(folder)
 

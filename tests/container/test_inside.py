@@ -8,8 +8,10 @@ import pytest
 
 from containers.dev.offline import ROOT_DIR, OfflinePlace
 from slurm.dev.daemons import wait_until
-from tests.container.conftest import Cluster
+from tests.container.conftest import Cluster, Outside
 from tests.container.searching import (
+    DISTURBED_EPOCHS,
+    TINY_PATH,
     WAIT_S,
     comparable,
     experiences,
@@ -23,12 +25,9 @@ from tests.container.searching import (
     write_profile,
 )
 from xautolm_hpc.image import image_sha256, read_image
-from xautolm_hpc.records import Experience
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(900)]
 
-TINY_PATH = ROOT_DIR / "examples" / "tiny.toml"
-EPOCHS = 16
 WHOLE_NODE = ("--cpus-per-task=16", "--nodelist=n1")
 
 
@@ -45,42 +44,30 @@ def test_the_images_own_test_passes_offline(place: OfflinePlace, image: Path) ->
     assert "9 packages import" in tested.stdout
 
 
-def test_the_tiny_example_ends_in_the_image_as_on_the_host(cluster: Cluster, image: Path) -> None:
-    place = cluster.place
-    inside_dir, outside_dir = place.folder / "inside", place.folder / "outside"
-    write_profile(inside_dir, image)
-    write_profile(outside_dir, None, launcher="local")
+def test_the_tiny_example_ends_in_the_image_as_on_the_host(cluster: Cluster, image: Path, outside: Outside) -> None:
+    place, folder = cluster.place, cluster.place.folder / "inside"
+    write_profile(folder, image)
 
-    inside = search(place, TINY_PATH, inside_dir, environ=cluster.environ)
-    outside = search(place, TINY_PATH, outside_dir)
+    inside = search(place, TINY_PATH, folder, environ=cluster.environ)
 
+    on_host = outside["tiny"].result(WAIT_S)
     assert len(inside) == 8
-    assert [comparable(e) for e in inside] == [comparable(e) for e in outside]
-    assert [e.outcome.metrics for e in inside] == [pytest.approx(dict(e.outcome.metrics), abs=1e-6) for e in outside]
+    assert [comparable(e) for e in inside] == [comparable(e) for e in on_host]
+    assert [e.outcome.metrics for e in inside] == [pytest.approx(dict(e.outcome.metrics), abs=1e-6) for e in on_host]
     read = read_image(image, machine=os.uname().machine)
     digest = image_sha256(image, stamp=read.stamp)
     assert {(e.provenance.image_digest, e.provenance.lock_hash) for e in inside} == {(digest, read.lock_sha256)}
-    assert {e.provenance.image_digest for e in outside} == {None}
+    assert {e.provenance.image_digest for e in on_host} == {None}
     assert is_clean(place), left_behind(place)
     assert not list(Path("/tmp").glob("xautolm-????????"))
 
 
-@pytest.fixture(scope="session")
-def undisturbed(place: OfflinePlace) -> Experience:
-    """Run the one trial on the host to its end, as what is disturbed must end too."""
-    folder = place.folder / "undisturbed"
-    write_profile(folder, None, launcher="local")
-    (experience,) = search(place, write_one_trial(folder, epochs=EPOCHS), folder)
-    assert experience.outcome.status == "succeeded"
-    return experience
-
-
 def test_a_trial_pushed_aside_in_the_image_resumes_and_ends_with_the_same_metric(
-    cluster: Cluster, image: Path, undisturbed: Experience
+    cluster: Cluster, image: Path, outside: Outside
 ) -> None:
     place, folder = cluster.place, cluster.place.folder / "preempted"
     write_profile(folder, image, slurm='partition = "preempt-requeue"\n[slurm.options]\nnodelist = "n1"')
-    search_path = write_one_trial(folder, epochs=EPOCHS)
+    search_path = write_one_trial(folder, epochs=DISTURBED_EPOCHS)
     attempt_dir = folder / "runs" / "one" / "gen-000" / "trial-000" / "attempt-0"
     driver = place.start(
         search_command(search_path, folder, "--skip-job-check"), {**cluster.environ, "PYTHONPATH": str(ROOT_DIR)}
@@ -95,7 +82,8 @@ def test_a_trial_pushed_aside_in_the_image_resumes_and_ends_with_the_same_metric
     words, _ = driver.communicate(timeout=WAIT_S)
 
     assert driver.returncode == 0, f"{words}\n{words_of(folder)}"
-    (found,) = experiences(folder)
+    (found,), (undisturbed,) = experiences(folder), outside["undisturbed"].result(WAIT_S)
+    assert undisturbed.outcome.status == "succeeded"
     assert (attempt_dir / "exit-0.json").read_text().count('"returncode": 85') == 1
     assert found.provenance.restart == 1
     assert found.outcome.metrics == pytest.approx(dict(undisturbed.outcome.metrics), abs=1e-6)
@@ -120,14 +108,12 @@ def pids(place: OfflinePlace) -> set[str]:
     return {line.split()[0] for line in left_behind(place)}
 
 
-def test_a_killed_container_is_retried_and_leaves_nothing(
-    cluster: Cluster, image: Path, undisturbed: Experience
-) -> None:
+def test_a_killed_container_is_retried_and_leaves_nothing(cluster: Cluster, image: Path, outside: Outside) -> None:
     place, folder = cluster.place, cluster.place.folder / "killed"
     write_profile(folder, image)
     attempt_dir = folder / "runs" / "one" / "gen-000" / "trial-000" / "attempt-0"
     driver = place.start(
-        search_command(write_one_trial(folder, epochs=EPOCHS), folder, "--skip-job-check"),
+        search_command(write_one_trial(folder, epochs=DISTURBED_EPOCHS), folder, "--skip-job-check"),
         {**cluster.environ, "PYTHONPATH": str(ROOT_DIR)},
     )
 
@@ -140,7 +126,8 @@ def test_a_killed_container_is_retried_and_leaves_nothing(
     words, _ = driver.communicate(timeout=WAIT_S)
 
     assert driver.returncode == 0, f"{words}\n{words_of(folder)}"
-    lost, found = experiences(folder)
+    (lost, found), (undisturbed,) = experiences(folder), outside["undisturbed"].result(WAIT_S)
+    assert undisturbed.outcome.status == "succeeded"
     assert (lost.outcome.kind, lost.outcome.origin, found.outcome.status) == ("lost", "infrastructure", "succeeded")
     assert lost.provenance.image_digest == found.provenance.image_digest is not None
     assert found.outcome.metrics == pytest.approx(dict(undisturbed.outcome.metrics), abs=1e-6)
