@@ -88,6 +88,8 @@ def test_without_hub_models_the_cache_is_not_bound_and_need_not_be_there(tmp_pat
 def test_what_is_to_be_bound_and_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"`/nowhere/data`, which is to be bound into the image, does not exist"):
         build(tmp_path, binds=("/nowhere/data:/data",))
+    with pytest.raises(ImageError, match=r"the cache of models `.*/hf` does not exist; `xautolm-hpc prefetch SEARCH`"):
+        build(tmp_path, HUB_MODEL)
 
 
 def test_the_driver_is_bound_for_jobs_with_gpus_unless_the_profile_says_otherwise(tmp_path: Path) -> None:

@@ -93,6 +93,11 @@ def make_container(
             binds.append(Bind(source=str(folder), target=f"{PROGRAM_DIR}/{package}"))
     binds += [Bind(source=path, target=path) for path in sorted({m.path for m in models if m.path and not m.package})]
     if any(model.hub_repo for model in models):
+        if not hf_home.is_dir():
+            raise ImageError(
+                f"the cache of models `{hf_home}` does not exist; `xautolm-hpc prefetch SEARCH` makes it, or name "
+                "another as hf_home in the profile"
+            )
         binds.append(Bind(source=str(hf_home), target=str(hf_home)))
     for written in section.binds:
         source, _, target = written.partition(":")
