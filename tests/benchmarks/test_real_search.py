@@ -41,6 +41,6 @@ def test_the_table_counts_trials_seconds_and_failures(tmp_path: Path, capsys: py
     main(["table", str(tmp_path)])
 
     shown = capsys.readouterr().out
-    assert "| uniform-1 | 2 | 1 | 0.500 | missed | missed | 11 |" in shown
-    assert "| uniform-2 | 3 | 1 | 0.800 | 3 | 31 | 31 |" in shown
-    assert "| evidence-1 | 2 | 0 | 0.800 | 1 | 20 | 25 |" in shown
+    assert "| uniform-1 | 2 | 1 | 0.500 | 0.500 | 0.500 | 0.500 | missed | 11 |" in shown
+    assert "| uniform-2 | 3 | 1 | 0.800 | 0.800 | 0.800 | 0.600 | 3 | 31 |" in shown
+    assert "| evidence-1 | 2 | 0 | 0.800 | 0.800 | 0.800 | 0.800 | 1 | 25 |" in shown
