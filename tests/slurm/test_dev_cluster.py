@@ -159,6 +159,16 @@ def test_jobs_of_a_killed_node_die_and_the_node_comes_back(bare_cluster: DevClus
     bare_cluster.wait_for_job(submit(bare_cluster, "--nodelist=n2", "--wrap=true"), "COMPLETED")
 
 
+def test_a_node_that_was_cut_off_rejoins_even_when_it_is_back_already(bare_cluster: DevCluster) -> None:
+    bare_cluster.cut_off_node("n2")
+    assert bare_cluster.state().nodes["n2"].startswith("down")
+    bare_cluster.rejoin_node("n2")
+
+    bare_cluster.rejoin_node("n2")  # as when it registered before the controller was told
+
+    assert bare_cluster.state().is_up
+
+
 def test_a_node_that_does_not_exist_is_named(bare_cluster: DevCluster) -> None:
     with pytest.raises(DevClusterError, match="no node 'n9'; there are n1, n2"):
         bare_cluster.kill_node("n9")
