@@ -82,10 +82,12 @@ def test_the_first_5_or_any_10_equal_failures_stop_a_search(ends: list[Outcome],
     assert equal_failures(ends) == n_equal
 
 
-def test_only_the_last_line_of_a_message_is_compared() -> None:
-    ends = [failed("error", f"line {number}\nValueError: x\n") for number in range(5)]
+def test_only_the_line_that_says_why_is_compared() -> None:
+    errors = [failed("error", f"line {number}\nValueError: x\n") for number in range(5)]
+    unstarted = [failed("launch_failure", f"the image is not there\nline {number}") for number in range(5)]
 
-    assert equal_failures(ends) == 5
+    assert equal_failures(errors) == 5
+    assert equal_failures(unstarted) == 5
 
 
 @pytest.mark.parametrize("kind", EXPECTED_KINDS)

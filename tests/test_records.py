@@ -227,3 +227,18 @@ def test_an_unknown_failure_kind_is_refused_with_the_valid_ones() -> None:
 )
 def test_an_objective_is_its_finite_value_or_unknown(outcome: Outcome, name: str, value: float | None) -> None:
     assert outcome.objective(name) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "line"),
+    [
+        ("host_oom", "the job ended as OUT_OF_MEMORY\nLoading weights: 100%", "the job ended as OUT_OF_MEMORY"),
+        ("host_oom", "Traceback (most recent call last):\n  File x\nMemoryError: no more", "MemoryError: no more"),
+        ("cancelled", "\n the job ended as CANCELLED\nsrun: error: task 0: Terminated\n", "the job ended as CANCELLED"),
+        ("error", "the worker ended with status 1\nValueError: shapes differ\n \n", "ValueError: shapes differ"),
+        ("error", " \n", ""),
+        (None, None, ""),
+    ],
+)
+def test_the_reason_is_the_line_that_says_why_a_trial_failed(kind: str | None, message: str | None, line: str) -> None:
+    assert Outcome(status="failed", kind=kind, message=message).reason == line

@@ -73,8 +73,7 @@ def equal_failures(ends: Sequence[Outcome]) -> int:
 
 
 def _signature(outcome: Outcome) -> tuple[str, str] | None:
-    """Name a failure by kind and last line; ``None`` for successes and for failures every search meets."""
+    """Name a failure by kind and reason; ``None`` for successes and for failures every search meets."""
     if outcome.kind is None or outcome.kind in EXPECTED_KINDS:
         return None
-    lines = (outcome.message or "").strip().splitlines()
-    return outcome.kind, lines[-1] if lines else ""
+    return outcome.kind, outcome.reason

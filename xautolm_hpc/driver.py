@@ -240,8 +240,8 @@ class Search:
         n_equal = equal_failures(outcomes)
         suspects = {t.number for t in finished[-n_equal:]} if n_equal else set()
         if not suspects <= self.history.suspects:
-            words = (outcomes[-1].message or "").strip().splitlines()[-1:]
-            reason = f"stopped: the last {n_equal} trials failed alike, with {outcomes[-1].kind}: {''.join(words)}"
+            last = outcomes[-1]
+            reason = f"stopped: the last {n_equal} trials failed alike, with {last.kind}: {last.reason}"
             self.journal.record("stop", reason=reason, suspects=sorted(suspects))
             self.setup.watcher.say(reason)
 

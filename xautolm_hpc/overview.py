@@ -89,8 +89,8 @@ def ended_line(trial: Trial, end: End) -> str:
     if outcome.status == "succeeded":
         seconds = "" if outcome.evaluation_time_s is None else f" in {outcome.evaluation_time_s:.1f} s"
         return f"{head}: f1 {outcome.metrics.get('f1', float('nan')):.3f}{seconds}"
-    lines = (outcome.message or "").strip().splitlines()
-    return f"{head}: {outcome.kind} ({outcome.origin}){': ' + lines[-1] if lines else ''}"
+    words = f"{head}: {outcome.kind} ({outcome.origin})"
+    return f"{words}: {outcome.reason}" if outcome.reason else words
 
 
 def _read_progress(path: Path) -> tuple[Claim | None, Heartbeat | None]:

@@ -41,6 +41,9 @@ INFRASTRUCTURE_KINDS = (
 """Failures of the cluster: stored and retried as a new attempt, never evidence."""
 
 FAILURE_KINDS = PIPELINE_KINDS + INFRASTRUCTURE_KINDS
+ENDED_FROM_OUTSIDE = ("host_oom", "node_failure", "preempted", "cancelled", "launch_failure", "wall_limit", "lost")
+"""Kinds whose message begins with what ended the worker; its own last words, if any, come after that."""
+
 METRICS = ("f1", "accuracy", "exact_match", "train_loss", "dev_loss", "dev_f1", "validation_loss")
 OBJECTIVES: Mapping[str, bool] = {
     "f1": True,
@@ -222,6 +225,16 @@ class Outcome:
         """Look one objective of :data:`OBJECTIVES` up; ``None`` when it is unknown or not finite."""
         value = self.metrics.get("f1") if name == "f1" else getattr(self, name)
         return None if value is None or not math.isfinite(value) else float(value)
+
+    @property
+    def reason(self) -> str:
+        """The line of the message that says why it failed; empty without one.
+
+        What ended a worker from outside stands before its log, an error of its own at the log's end.
+        """
+        lines = [line for line in (self.message or "").splitlines() if line.strip()] or [""]
+        is_first = self.kind in ENDED_FROM_OUTSIDE and not lines[0].startswith("Traceback")
+        return lines[0 if is_first else -1].strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,6 @@ def test_what_keeps_jobs_from_running_is_a_failure_with_a_remedy(
         (cluster.check_gres, {"job": {"n_gpus": 4}}),
         (cluster.check_gres, {"slurm": {"partition": "cpu"}}),
         (cluster.check_node_size, {"job": {"n_cpus": 32, "memory_gb": 250.0}}),
-        (cluster.check_min_job_age, {}),
         (cluster.check_array_limit, {}),
         (folder.check_operations, {}),
         (folder.check_clock, {}),
@@ -86,14 +85,27 @@ def test_what_is_as_it_should_be_is_ok(tmp_path: Path, check: Any, profile: dict
     assert (finding.level, finding.remedy) == ("ok", ""), finding.found
 
 
-def test_a_controller_that_forgets_sooner_than_it_is_asked_is_a_warning(tmp_path: Path) -> None:
-    site = replace(make_site(tmp_path), settings={"MinJobAge": "20 sec"})
+@pytest.mark.parametrize(
+    ("age", "has_sacct", "level", "found"),
+    [
+        ("300 sec", False, "ok", "squeue remembers ended jobs for 300 s and is asked every 30 s"),
+        ("20 sec", False, "warning", "squeue forgets ended jobs after 20 s, asked every 30 s"),
+        ("20 sec", True, "ok", "squeue forgets ended jobs after 20 s, asked every 30 s; sacct knows them"),
+    ],
+)
+def test_a_controller_that_forgets_sooner_than_it_is_asked_is_a_warning_where_sacct_is_silent(
+    tmp_path: Path, age: str, has_sacct: bool, level: str, found: str
+) -> None:
+    if has_sacct:
+        (tmp_path / "sacct").write_text("#!/bin/sh\nexit 0\n")
+        (tmp_path / "sacct").chmod(0o700)
+    site = replace(make_site(tmp_path), settings={"MinJobAge": age})
 
-    (finding,) = cluster.check_min_job_age(site)
+    accounting, memory = cluster.check_ended_jobs(site)
 
-    assert finding.level == "warning"
-    assert "forgets ended jobs after 20 s, asked every 30 s" in finding.found
-    assert "slurm.poll_s to 10" in finding.remedy
+    assert accounting.level == ("ok" if has_sacct else "warning")
+    assert (memory.check, memory.level, memory.found) == ("MinJobAge", level, found)
+    assert memory.remedy == ("set slurm.poll_s to 10 or less" if level == "warning" else "")
 
 
 def test_a_silent_controller_is_a_failure_and_no_other_check_of_slurm_speaks(tmp_path: Path) -> None:
@@ -102,7 +114,7 @@ def test_a_silent_controller_is_a_failure_and_no_other_check_of_slurm_speaks(tmp
         (tmp_path / name).chmod(0o700)
     site = replace(make_site(tmp_path), settings=None, partitions=None)
 
-    found = [finding for check in CHECKS[:9] for finding in check(site)]
+    found = [finding for check in CHECKS[:8] for finding in check(site)]
 
     assert [finding.found for finding in found] == ["`scontrol show config` does not answer"]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xautolm_hpc.report.safe_text import escape_controls, last_line, markdown_text, one_line, shortened
+from xautolm_hpc.report.safe_text import escape_controls, markdown_text, one_line, shortened
 
 
 def test_terminal_sequences_and_bidi_overrides_become_visible() -> None:
@@ -55,12 +55,6 @@ def test_markdown_shows_markup_instead_of_obeying_it(text: str, shown: str) -> N
     assert markdown_text(text) == shown
 
 
-def test_the_last_line_of_a_traceback_is_its_error() -> None:
-    assert last_line("Traceback\n  File x\nValueError: no\x1b[0m good\n\n") == "ValueError: no\\x1b[0m good"
-    assert last_line(" \n") == ""
-
-
 def test_a_long_text_is_cut_and_says_so() -> None:
     assert shortened("abcdef", 4) == "abc…"
     assert shortened("abcd", 4) == "abcd"
-    assert len(last_line("x" * 1000)) == 200

@@ -89,14 +89,15 @@ def test_failures_are_counted_by_kind_over_trials_and_attempts_with_their_latest
     failures = summarise(facts(attempts))["failures"]
 
     assert failures == [
-        {"origin": "pipeline", "kind": "host_oom", "trials": 1, "attempts": 2, "message": "second"},
-        {"origin": "pipeline", "kind": "gpu_oom", "trials": 1, "attempts": 1, "message": None},
+        {"origin": "pipeline", "kind": "host_oom", "trials": 1, "attempts": 2, "message": "second", "reason": "second"},
+        {"origin": "pipeline", "kind": "gpu_oom", "trials": 1, "attempts": 1, "message": None, "reason": None},
         {
             "origin": "infrastructure",
             "kind": "node_failure",
             "trials": 0,
             "attempts": 1,
             "message": "node n1 is gone",
+            "reason": "node n1 is gone",
         },
     ]
 

@@ -315,6 +315,22 @@ def test_the_end_of_a_slurm_jobs_time_is_seen_and_a_checkpointed_job_requeued(
     assert scontrol_log.read_text() == "requeue 9\n"
 
 
+@pytest.mark.parametrize(("worker", "n_asked"), [("", 0), ("import time; time.sleep(9)", 1)])
+def test_an_older_slurm_is_asked_once_when_time_ends_and_never_by_a_worker_that_ends_at_once(
+    tmp_path: Path, scontrol_log: Path, worker: str, n_asked: int
+) -> None:
+    log = tmp_path / "squeue.log"
+    squeue = scontrol_log.parent / "bin" / "squeue"
+    squeue.write_text(f'#!/bin/sh\necho "$@" >> {log}\n')
+    squeue.chmod(0o700)
+    attempt_dir = make_attempt(tmp_path / "a", worker, enforce_limits=False)
+
+    run_wrapper(tmp_path, attempt_dir, slurm=slurm_variables(tmp_path))
+
+    assert exit_of(attempt_dir).returncode == 0
+    assert len(log.read_text().splitlines() if log.exists() else []) == n_asked
+
+
 def test_a_job_that_was_restarted_often_is_not_requeued_again(tmp_path: Path, scontrol_log: Path) -> None:
     attempt_dir = make_attempt(tmp_path / "a", LISTEN, enforce_limits=False)
     slurm = slurm_variables(tmp_path, SLURM_JOB_END_TIME="1", SLURM_RESTART_COUNT="4")

@@ -24,8 +24,7 @@ Check = Callable[[Site], Sequence[Finding]]
 
 CHECKS: tuple[Check, ...] = (
     cluster.check_commands,
-    cluster.check_accounting,
-    cluster.check_min_job_age,
+    cluster.check_ended_jobs,
     cluster.check_array_limit,
     cluster.check_partition,
     cluster.check_time_limit,

@@ -44,17 +44,17 @@ def check_commands(site: Site) -> list[Finding]:
     return [ok("Slurm", f"{site.settings.get('SLURM_VERSION', 'of unknown version')} answers")]
 
 
-def check_accounting(site: Site) -> list[Finding]:
-    """Ask sacct, which is the last to know how a job ended."""
+def check_ended_jobs(site: Site) -> list[Finding]:
+    """Ask who tells how a job ended: sacct, and squeue for as long as it remembers."""
     if site.settings is None:
         return []
     if site.slurm.sacct(["xautolm-hpc-doctor"], since=0.0) is not None:
-        return [ok("accounting", "sacct answers")]
+        return [ok("accounting", "sacct answers"), *_min_job_age(site, has_sacct=True)]
     remedy = "if the site keeps no accounts, squeue must do: see the row MinJobAge, and slurm/site-no-accounting.toml"
-    return [warning("accounting", "sacct does not answer", remedy=remedy)]
+    return [warning("accounting", "sacct does not answer", remedy=remedy), *_min_job_age(site, has_sacct=False)]
 
 
-def check_min_job_age(site: Site) -> list[Finding]:
+def _min_job_age(site: Site, *, has_sacct: bool) -> list[Finding]:
     """Compare how long squeue remembers an ended job with how often it is asked."""
     age_s = _leading_number((site.settings or {}).get("MinJobAge"))
     if age_s is None:
@@ -62,8 +62,10 @@ def check_min_job_age(site: Site) -> list[Finding]:
     poll_s = site.profile.slurm.poll_s
     if age_s >= ENDED_JOB_LOOKS * poll_s:
         return [ok("MinJobAge", f"squeue remembers ended jobs for {age_s} s and is asked every {poll_s:g} s")]
-    remedy = f"set slurm.poll_s to {max(1, age_s // ENDED_JOB_LOOKS)} or less, unless sacct answers"
-    return [warning("MinJobAge", f"squeue forgets ended jobs after {age_s} s, asked every {poll_s:g} s", remedy=remedy)]
+    found = f"squeue forgets ended jobs after {age_s} s, asked every {poll_s:g} s"
+    if has_sacct:
+        return [ok("MinJobAge", f"{found}; sacct knows them")]
+    return [warning("MinJobAge", found, remedy=f"set slurm.poll_s to {max(1, age_s // ENDED_JOB_LOOKS)} or less")]
 
 
 def check_array_limit(site: Site) -> list[Finding]:

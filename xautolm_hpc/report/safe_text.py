@@ -34,15 +34,6 @@ def shortened(text: str, max_chars: int) -> str:
     return text if len(text) <= max_chars else text[: max_chars - 1].rstrip() + "…"
 
 
-def last_line(message: str, *, max_chars: int = 200) -> str:
-    """Take the last line of a message that says something, as one harmless line of at most ``max_chars``.
-
-    The last line of a traceback names the error; the lines above it are for the log.
-    """
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return shortened(one_line(lines[-1]), max_chars) if lines else ""
-
-
 def markdown_text(text: str) -> str:
     """Escape a text so that Markdown shows it as it is: no markup, HTML, link or table cell comes of it."""
     entities = html.escape(one_line(text), quote=False)

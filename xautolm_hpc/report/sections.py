@@ -8,7 +8,7 @@ from typing import Any
 
 from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, counted, duration_text, value_text
-from xautolm_hpc.report.safe_text import last_line
+from xautolm_hpc.report.safe_text import shortened
 from xautolm_hpc.report.table import Section, Table
 
 Summary = Mapping[str, Any]
@@ -24,16 +24,8 @@ SHOWN_BESIDE = (
 )
 """Measures shown beside the objectives where at least one trial has them."""
 
-ENDED_FROM_OUTSIDE = (
-    "host_oom",
-    "node_failure",
-    "preempted",
-    "cancelled",
-    "launch_failure",
-    "wall_limit",
-    "lost",
-)
-"""Kinds of failure whose message begins with why the worker ended; its own last words, if any, come after that."""
+LONGEST_EXAMPLE = 200
+"""Characters of a failure's example."""
 
 
 def report_sections(summary: Summary) -> list[Section]:
@@ -206,17 +198,11 @@ def _failures(summary: Summary) -> Section:
             failure["kind"] or UNKNOWN,
             f"{failure['trials']:,}",
             f"{failure['attempts']:,}",
-            _example(failure["kind"], failure["message"] or "") or UNKNOWN,
+            shortened(failure["reason"] or UNKNOWN, LONGEST_EXAMPLE),
         )
         for failure in summary["failures"]
     )
     return Section(title="Failures", lines=(line,), table=Table(columns, rows, frozenset({"Trials", "Attempts"})))
-
-
-def _example(kind: str | None, message: str) -> str:
-    """Take the line of a message that says why: what ended a job stands before its log, an error at a log's end."""
-    is_reason_first = kind in ENDED_FROM_OUTSIDE and not message.startswith("Traceback")
-    return last_line(message.strip().partition("\n")[0] if is_reason_first else message)
 
 
 def _refusals(summary: Summary) -> Section:

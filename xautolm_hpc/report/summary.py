@@ -131,7 +131,7 @@ def _failures(attempts: Sequence[Experience], last: Sequence[Experience]) -> lis
     key = {id(e): (e.outcome.origin, e.outcome.kind) for e in failed}
     n_attempts = Counter(key.values())
     n_trials = Counter(key[id(e)] for e in last if id(e) in key)
-    messages = {key[id(e)]: e.outcome.message for e in failed if e.outcome.message}
+    latest = {key[id(e)]: e.outcome for e in failed if e.outcome.message}
     order = sorted(n_attempts, key=lambda k: (-n_trials[k], -n_attempts[k], str(k)))
     return [
         {
@@ -139,7 +139,8 @@ def _failures(attempts: Sequence[Experience], last: Sequence[Experience]) -> lis
             "kind": kind,
             "trials": n_trials[origin, kind],
             "attempts": n_attempts[origin, kind],
-            "message": messages.get((origin, kind)),
+            "message": latest[origin, kind].message if (origin, kind) in latest else None,
+            "reason": latest[origin, kind].reason if (origin, kind) in latest else None,
         }
         for origin, kind in order
     ]

@@ -1,10 +1,12 @@
 """Watches one worker on its node: limits, signals, memory, and that nothing of it is left behind."""
 
+import math
 import os
 import resource
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +21,9 @@ LOCAL_TICK_S = 0.5
 SLURM_TICK_S = 2.0
 """Seconds between two looks; a signal or the worker's end is seen at once. Slurm keeps the limits itself."""
 
+SETTLED_S = 5.0
+"""Seconds after which a worker is one that trains; of jobs that end at once, by hundreds, Slurm is asked nothing."""
+
 
 class Watchdog:
     """Watches a worker until it and all its descendants are gone.
@@ -28,8 +33,8 @@ class Watchdog:
         command: Its limits.
         ready_path: File by which it says that signals reach it.
         inbox: Signals sent to the wrapper.
-        checkpoint_at: Seconds since the epoch when the worker is told to checkpoint because the job's time ends,
-            or ``None``.
+        ask_checkpoint_at: Gives the seconds since the epoch when the worker is told to checkpoint because the job's
+            time ends; called once. ``None`` where jobs have no such end.
 
     Attributes:
         ended_by: Why the wrapper ended the worker, or ``None``.
@@ -45,7 +50,7 @@ class Watchdog:
         *,
         ready_path: Path,
         inbox: SignalInbox,
-        checkpoint_at: float | None,
+        ask_checkpoint_at: Callable[[], float] | None,
     ) -> None:
         self.ended_by: str | None = None
         self.message: str | None = None
@@ -55,7 +60,8 @@ class Watchdog:
         self._command = command
         self._ready_path = ready_path
         self._inbox = inbox
-        self._checkpoint_at = checkpoint_at
+        self._ask_checkpoint_at = ask_checkpoint_at
+        self._checkpoint_at = math.inf
         self._checkpoint_wanted = False
         self._started = time.monotonic()
         self._kill_at: float | None = None
@@ -90,10 +96,10 @@ class Watchdog:
 
     def _note_signals(self) -> None:
         """Take in what the job was told: that its time ends, or that it is to go."""
-        now = time.time()
-        time_ends = self._checkpoint_at is not None and now >= self._checkpoint_at
-        if time_ends or self._inbox.take(signal.SIGUSR2):
-            self._checkpoint_at = None
+        if self._ask_checkpoint_at is not None and time.monotonic() - self._started >= SETTLED_S:
+            self._checkpoint_at, self._ask_checkpoint_at = self._ask_checkpoint_at(), None
+        if time.time() >= self._checkpoint_at or self._inbox.take(signal.SIGUSR2):
+            self._checkpoint_at = math.inf
             self._checkpoint_wanted = self.asked_in_time = True
         if self._inbox.take(signal.SIGTERM):
             if self._command.enforce_limits:

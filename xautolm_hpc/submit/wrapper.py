@@ -48,7 +48,7 @@ CHECKPOINT_LEAD_S = 120.0
 """Seconds before the end of a job's time at which its worker is told to checkpoint; a fifth of a short job's time."""
 
 ASK_TIMEOUT_S = 10.0
-"""Seconds that Slurm has to say when the job's time is over; the worker runs already, but is not watched yet."""
+"""Seconds that Slurm has to say when the job's time is over; the worker is not watched meanwhile."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LOG_TAIL_BYTES = 16 * 1024
@@ -172,8 +172,8 @@ def _run_worker(attempt_dir: Path, inbox: SignalInbox, *, ready_path: Path, job_
             process = launched.enter_context(_launch(command, attempt_dir))
         except (OSError, InputError, ValueError, subprocess.SubprocessError) as error:
             return _not_started(error, started_at), False
-        checkpoint_at = None if command.enforce_limits else _checkpoint_at(job_id, command, started_at=started_at)
-        watchdog = Watchdog(process, command, ready_path=ready_path, inbox=inbox, checkpoint_at=checkpoint_at)
+        ask = None if command.enforce_limits else partial(_checkpoint_at, job_id, command, started_at=started_at)
+        watchdog = Watchdog(process, command, ready_path=ready_path, inbox=inbox, ask_checkpoint_at=ask)
         watchdog.watch()
     has_begun = ready_path.exists() or watchdog.ended_by is not None
     refused = None if has_begun else _refused_by_container(process.returncode, command, attempt_dir=attempt_dir)
