@@ -1,6 +1,6 @@
 """How a node carries a pipeline out: what may differ from the pipeline as drawn without changing what is learnt."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,18 +11,22 @@ class Execution:
         micro_batch: Samples of one forward pass on one process; ``None`` takes the process's share of the batch.
         gradient_checkpointing: Whether activations are computed again in the backward pass instead of kept.
         sharded: Whether weights, gradients and optimiser states are spread over the processes (FSDP).
+        evaluation_batch: Samples of one pass of an evaluation on one process; ``None`` leaves it to the worker.
     """
 
     micro_batch: int | None = None
     gradient_checkpointing: bool = False
     sharded: bool = False
+    evaluation_batch: int | None = None
 
     def __post_init__(self) -> None:
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise ValueError(f"micro_batch = {self.micro_batch}: expected 1 or more")
+        for name in ("micro_batch", "evaluation_batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} = {value}: expected 1 or more")
 
     def halved(self, batch_size: int) -> "Execution | None":
-        """Give the same with half the samples in a forward pass; ``None`` where there is but one.
+        """Give the same with half the samples in each pass; ``None`` where training has but one.
 
         Args:
             batch_size: A process's share of the batch, where no micro-batch is set.
@@ -30,7 +34,8 @@ class Execution:
         now = min(self.micro_batch or batch_size, batch_size)
         if now <= 1:
             return None
-        return Execution(micro_batch=now // 2, gradient_checkpointing=self.gradient_checkpointing, sharded=self.sharded)
+        evaluated = None if self.evaluation_batch is None else max(1, self.evaluation_batch // 2)
+        return replace(self, micro_batch=now // 2, evaluation_batch=evaluated)
 
 
 AS_DRAWN = Execution()

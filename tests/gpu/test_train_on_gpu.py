@@ -4,16 +4,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.gpu.workers import DEADLINE_S, run, start, write_large_data
-from tests.train.attempts import command, write_attempt
+from tests.train.attempts import command, task, write_attempt
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.durable import read_json
-from xautolm_hpc.jobdir import heartbeat_path
+from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.execution import Execution
+from xautolm_hpc.jobdir import PIPELINE, TrialPlan, heartbeat_path
 from xautolm_hpc.node import list_gpus
+from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.sample.estimates import evaluation_batch
 
 if not list_gpus(None)[0]:
     pytest.skip("no NVIDIA GPU", allow_module_level=True)
@@ -72,6 +76,29 @@ def test_a_batch_too_large_for_the_card_is_gpu_oom(tmp_path: Path, bert: Model) 
     assert outcome.message.splitlines()[-1].startswith("OutOfMemoryError: CUDA out of memory.")
     assert outcome.gpu_energy_j is None or outcome.gpu_energy_j > 0
     assert outcome.peak_gpu_memory_bytes is not None
+
+
+def test_an_evaluation_of_many_samples_at_once_takes_no_more_memory_than_training(tmp_path: Path, bert: Model) -> None:
+    twelve_blocks = replace(bert, family="encoder", n_layers=12, hidden_size=768, n_parameters=86_000_000)
+    peaks, f1 = [], []
+    for name in ("one by one", "many"):
+        params = {"batch_size": 8, "max_length": 512, "epochs": 1}
+        attempt_dir = write_attempt(tmp_path / name, "full", params=params, model=bert)
+        write_large_data(attempt_dir, 256, n_evaluated=192)
+        plan = from_json(TrialPlan, read_json(attempt_dir / PIPELINE), where=PIPELINE)
+        n_samples = evaluation_batch(plan.pipeline, twelve_blocks, task=task()) if name == "many" else 1
+        execution = Execution(evaluation_batch=n_samples)
+        write_json(attempt_dir / PIPELINE, to_json(replace(plan, execution=execution)))
+
+        outcome = run(attempt_dir).outcome
+
+        assert outcome.status == "succeeded", outcome.message
+        peaks.append(outcome.peak_gpu_memory_bytes)
+        f1.append(outcome.metrics["f1"])
+
+    assert n_samples == 96
+    assert peaks[1] == peaks[0]
+    assert f1[1] == pytest.approx(f1[0], abs=1e-6)
 
 
 def test_running_out_of_a_card_that_others_hold_is_gpu_busy(tmp_path: Path, bert: Model) -> None:

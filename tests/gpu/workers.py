@@ -42,10 +42,10 @@ def run(attempt_dir: Path, *words: str, gpus: str = "0", **variables: str) -> En
     return read_end(attempt_dir)
 
 
-def write_large_data(attempt_dir: Path, n_rows: int) -> None:
-    """Replace the data by long texts."""
+def write_large_data(attempt_dir: Path, n_rows: int, *, n_evaluated: int = 8) -> None:
+    """Replace the data by long texts, so many to train on and so many to evaluate."""
     words = " ".join(row["text"] for row in rows())
     large = [{"text": f"{words} {words}", "label": ("good", "bad")[number % 2]} for number in range(n_rows)]
     data_dir = attempt_dir.parent / "data"
-    sha256 = write_split(data_dir, {"train": large, "dev": large[:8], "validation": large[:8]})
+    sha256 = write_split(data_dir, {"train": large, "dev": large[:8], "validation": large[:n_evaluated]})
     write_json(attempt_dir / TASK, to_json(TrialInput(task=task(), data_dir=str(data_dir), sha256=sha256)))

@@ -10,6 +10,7 @@ from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.records import Task, Value
 from xautolm_hpc.sample.estimates import (
     OVERHEAD_BYTES,
+    evaluation_batch,
     memory_needed_bytes,
     n_optimiser_steps,
     n_trained_parameters,
@@ -136,3 +137,31 @@ def test_processes_share_the_batch_and_where_sharded_the_model() -> None:
 
     assert shared == 1_600_000_000 + 3 * 40 * 10 * 800 * 68 + OVERHEAD_BYTES
     assert shared - sharded == 1_200_000_000
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "execution", "n_samples"),
+    [
+        ("full", {"batch_size": 8}, AS_DRAWN, 80),  # ten blocks are kept, an evaluation needs one
+        ("full", {"batch_size": 64}, AS_DRAWN, 256),
+        ("full", {"batch_size": 512}, AS_DRAWN, 512),
+        ("full", {"batch_size": 64}, Execution(micro_batch=4), 40),
+        ("full", {"batch_size": 8}, Execution(gradient_checkpointing=True), 15),  # 8 * (44 + 10 * 4) / 44
+        ("partial", {"batch_size": 8, "n_trainable_blocks": 3}, AS_DRAWN, 24),
+        ("lora", {"batch_size": 8}, AS_DRAWN, 56),
+        ("head", {"batch_size": 8}, AS_DRAWN, 8),
+    ],
+)
+def test_an_evaluation_takes_as_many_samples_as_need_no_more_memory_than_training(
+    method: str, params: dict[str, Value], execution: Execution, n_samples: int
+) -> None:
+    pipeline = a_pipeline(method=method, params=params)
+
+    assert evaluation_batch(pipeline, MODEL, task=TASK, execution=execution) == n_samples
+
+
+def test_an_evaluation_that_generates_needs_the_logits_too() -> None:
+    pipeline, generation = a_pipeline(params={"batch_size": 8}), replace(TASK, kind="text-generation")
+    block, logits = 800 * 44, 10 * 30_000
+
+    assert evaluation_batch(pipeline, MODEL, task=generation) == int(8 * (10 * block + logits) / (block + logits)) == 15

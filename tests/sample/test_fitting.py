@@ -15,7 +15,8 @@ LONG = replace(TASK, length_tokens=(400.0, 512.0, 512.0))
 def _fit(batch_size: int, *, memory_gib: float | None, n_processes: int = 1, has_gpu: bool = True) -> Execution | None:
     memory_bytes = None if memory_gib is None else int(memory_gib * GIB)
     room = Room(memory_bytes=memory_bytes, has_gpu=has_gpu, n_processes=n_processes)
-    return fit_execution(a_pipeline(params={"batch_size": batch_size}), a_model(), task=LONG, room=room)
+    execution = fit_execution(a_pipeline(params={"batch_size": batch_size}), a_model(), task=LONG, room=room)
+    return None if execution is None else replace(execution, evaluation_batch=None)
 
 
 def test_what_fits_or_cannot_be_judged_is_executed_as_drawn() -> None:
@@ -57,6 +58,25 @@ def test_without_gpus_nothing_is_sharded() -> None:
     assert _fit(8, memory_gib=2, n_processes=4, has_gpu=False) is None
 
 
+@pytest.mark.parametrize(
+    ("memory_bytes", "n_processes", "n_evaluated"), [(24 * GIB, 1, 160), (None, 1, 160), (24 * GIB, 4, 40)]
+)
+def test_on_a_gpu_an_evaluation_takes_as_many_samples_as_training_leaves_room_for(
+    memory_bytes: int | None, n_processes: int, n_evaluated: int
+) -> None:
+    room = Room(memory_bytes=memory_bytes, has_gpu=True, n_processes=n_processes)
+
+    execution = fit_execution(a_pipeline(params={"batch_size": 16}), a_model(), task=LONG, room=room)
+
+    assert execution == Execution(evaluation_batch=n_evaluated)
+
+
+def test_on_a_cpu_the_worker_says_how_many_samples_an_evaluation_takes() -> None:
+    room = Room(memory_bytes=24 * GIB, has_gpu=False)
+
+    assert fit_execution(a_pipeline(params={"batch_size": 16}), a_model(), task=LONG, room=room) == AS_DRAWN
+
+
 def test_a_process_has_its_gpu_or_its_share_of_the_host() -> None:
     on_cpu = replace(SYSTEM, n_gpus=0, gpu_name=None, gpu_memory_bytes=None, gpu_capability=None)
 
@@ -75,5 +95,12 @@ def test_a_micro_batch_is_halved_down_to_one_sample() -> None:
     )
     assert Execution(micro_batch=64).halved(8) == Execution(micro_batch=4)
     assert Execution(micro_batch=1).halved(8) is None
+    assert Execution(evaluation_batch=9).halved(8) == Execution(micro_batch=4, evaluation_batch=4)
+    assert Execution(evaluation_batch=1).halved(8) == Execution(micro_batch=4, evaluation_batch=1)
+
+
+def test_a_batch_without_samples_is_refused() -> None:
     with pytest.raises(ValueError, match=r"micro_batch = 0: expected 1 or more"):
         Execution(micro_batch=0)
+    with pytest.raises(ValueError, match=r"evaluation_batch = 0: expected 1 or more"):
+        Execution(evaluation_batch=0)

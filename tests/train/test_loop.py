@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.train.tiny import tiny_bench, tiny_model, tiny_tokens, weights_of
+from xautolm_hpc.execution import Execution
 from xautolm_hpc.train.failures import TrialError
 from xautolm_hpc.train.loop import Bench, evaluate, train
 
@@ -137,11 +138,16 @@ def test_the_budget_ends_training_between_steps() -> None:
         train(bench, save=lambda: None)
 
 
-def test_evaluation_does_not_depend_on_batches_or_padding() -> None:
+@pytest.mark.parametrize(("evaluation_batch", "passes"), [(None, [12]), (5, [5, 5, 2]), (1, [1] * 12)])
+def test_evaluation_does_not_depend_on_batches_or_padding(evaluation_batch: int | None, passes: list[int]) -> None:
     bench = tiny_bench(tiny_model("bert", dropout=0.5))
+    bench.execution = Execution(evaluation_batch=evaluation_batch)
     tokens = bench.tokens["dev"]
+    n_samples: list[int] = []
+    hook = bench.model.register_forward_hook(lambda _, __, given: n_samples.append(len(given.logits)))
 
     scores = evaluate(bench, "dev")
+    hook.remove()
 
     with torch.no_grad():
         one_by_one = [
@@ -151,3 +157,4 @@ def test_evaluation_does_not_depend_on_batches_or_padding() -> None:
     right = [int(answer) == label for answer, label in zip(one_by_one, tokens.targets, strict=True)]
     assert scores.accuracy == pytest.approx(np.mean(right))
     assert len(tokens) == len(tiny_tokens(12)) == 12
+    assert n_samples == passes

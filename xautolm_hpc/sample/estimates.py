@@ -39,6 +39,9 @@ LOGIT_BYTES = 10
 OVERHEAD_BYTES = 3 * GIB // 4
 """The CUDA context with torch's kernels; on the host, Python with torch and transformers loaded."""
 
+LARGEST_EVALUATION = 256
+"""Samples of an evaluation pass above which a GPU gains nothing more."""
+
 
 def tokens_per_sample(pipeline: Pipeline, task: Task, *, quantile: int) -> float:
     """Estimate the tokens of a sample in a batch padded to its longest; a word is a token at least.
@@ -118,15 +121,51 @@ def memory_needed_bytes(
     Returns:
         Bytes on each GPU, or on the host for each process if there is none.
     """
-    is_half = has_gpu and pipeline.params.get("use_mixed_precision", True) is True
+    is_half = has_gpu and is_half_precision(pipeline)
     kept = _model_bytes(pipeline, model, is_half=is_half) / (n_processes if execution.sharded else 1)
-    share = -(-int(pipeline.params.get("batch_size", 1)) // n_processes)
-    n_samples = min(execution.micro_batch or share, share)
+    n_samples = samples_of_pass(pipeline, execution, n_processes=n_processes)
     length = tokens_per_sample(pipeline, task, quantile=1)
     per_token = _token_bytes(pipeline, model, length=length, is_half=is_half, execution=execution)
     if task.kind == "text-generation":
         per_token += LOGIT_BYTES * model.vocab_size
     return kept + n_samples * length * per_token + OVERHEAD_BYTES
+
+
+def evaluation_batch(
+    pipeline: Pipeline, model: Model, *, task: Task, execution: Execution = AS_DRAWN, n_processes: int = 1
+) -> int:
+    """Count the samples of an evaluation pass that take no more memory on a GPU than a pass of training.
+
+    Training keeps the activations of every block it goes back through, an evaluation those of one at a time. The peak
+    memory of a trial is an objective of searches: an evaluation must not raise it.
+
+    Args:
+        pipeline: The pipeline.
+        model: Its model.
+        task: Says how long the texts are.
+        execution: How the steps are computed.
+        n_processes: Processes that share a batch.
+
+    Returns:
+        At least the samples of a training pass; no more than 256 if that has fewer.
+    """
+    n_samples = samples_of_pass(pipeline, execution, n_processes=n_processes)
+    length, is_half = tokens_per_sample(pipeline, task, quantile=1), is_half_precision(pipeline)
+    logits = LOGIT_BYTES * model.vocab_size if task.kind == "text-generation" else 0
+    trained = _token_bytes(pipeline, model, length=length, is_half=is_half, execution=execution) + logits
+    evaluated = _block_bytes(model, length=length, is_half=is_half) + logits
+    return max(n_samples, min(int(n_samples * trained / evaluated), LARGEST_EVALUATION))
+
+
+def samples_of_pass(pipeline: Pipeline, execution: Execution, *, n_processes: int) -> int:
+    """Count the samples of a training pass on one process."""
+    share = -(-int(pipeline.params.get("batch_size", 1)) // n_processes)
+    return min(execution.micro_batch or share, share)
+
+
+def is_half_precision(pipeline: Pipeline) -> bool:
+    """Tell whether a GPU computes in half precision."""
+    return pipeline.params.get("use_mixed_precision", True) is True
 
 
 def _model_bytes(pipeline: Pipeline, model: Model, *, is_half: bool) -> float:
@@ -139,15 +178,19 @@ def _model_bytes(pipeline: Pipeline, model: Model, *, is_half: bool) -> float:
 
 def _token_bytes(pipeline: Pipeline, model: Model, *, length: float, is_half: bool, execution: Execution) -> float:
     """Add up the activations a token leaves behind for the backward pass."""
+    per_block = _block_bytes(model, length=length, is_half=is_half)
+    n_blocks = _kept_blocks(pipeline, model)
+    if execution.gradient_checkpointing and n_blocks > 1:
+        return per_block + 4 * block_width(model) * n_blocks  # one block at a time, and the input of each
+    return per_block * n_blocks
+
+
+def _block_bytes(model: Model, *, length: float, is_half: bool) -> float:
+    """Add up the activations that a token leaves behind in one block."""
     width = block_width(model)
     per_unit = ACTIVATION_BYTES_HALF if is_half else ACTIVATION_BYTES_SINGLE
     per_block = width * per_unit * (DECODER_ACTIVATIONS if model.family == "decoder" else 1)
-    if model.keeps_attention_scores:
-        per_block += SCORE_BYTES * length * width / HEAD_WIDTH
-    n_blocks = _kept_blocks(pipeline, model)
-    if execution.gradient_checkpointing and n_blocks > 1:
-        return per_block + 4 * width * n_blocks  # one block at a time, and the input of each
-    return per_block * n_blocks
+    return per_block + (SCORE_BYTES * length * width / HEAD_WIDTH if model.keeps_attention_scores else 0)
 
 
 def checkpoint_bytes(pipeline: Pipeline, model: Model) -> float:

@@ -1,12 +1,12 @@
 """How a pipeline is made to fit into the memory there is: smaller micro-batches, checkpointing, sharding."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.records import Pipeline, System, Task
-from xautolm_hpc.sample.estimates import memory_needed_bytes
+from xautolm_hpc.sample.estimates import evaluation_batch, memory_needed_bytes
 
 COMFORT = 0.9
 """Share of the memory up to which a pipeline is executed as drawn: the estimates are low ones."""
@@ -58,6 +58,15 @@ def fit_execution(pipeline: Pipeline, model: Model, *, task: Task, room: Room) -
     Returns:
         How to execute it, or ``None`` if nothing fits.
     """
+    execution = _fit_training(pipeline, model, task=task, room=room)
+    if execution is None or not room.has_gpu:
+        return execution
+    n_evaluated = evaluation_batch(pipeline, model, task=task, execution=execution, n_processes=room.n_processes)
+    return replace(execution, evaluation_batch=n_evaluated)
+
+
+def _fit_training(pipeline: Pipeline, model: Model, *, task: Task, room: Room) -> Execution | None:
+    """Find the fastest way that leaves some room, else the most frugal one if it fits at all."""
     if room.memory_bytes is None:
         return AS_DRAWN
     share = -(-int(pipeline.params.get("batch_size", 1)) // room.n_processes)
