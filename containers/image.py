@@ -66,14 +66,14 @@ RECIPES = {
         name="worker-cpu",
         definition_path=CONTAINERS_DIR / "worker.def",
         lock_names=("build", "common", "torch-cpu"),
-        sources=("containers/selftest.py",),
+        sources=("containers/selftest.py", "containers/remember.py"),
         largest_mb=LARGEST_MB,
     ),
     "cuda": Recipe(
         name="worker-cuda",
         definition_path=CONTAINERS_DIR / "worker.def",
         lock_names=("build", "common", "torch-cuda"),
-        sources=("containers/selftest.py",),
+        sources=("containers/selftest.py", "containers/remember.py"),
     ),
     "driver": Recipe(
         name="driver",
