@@ -4,6 +4,7 @@ An attempt may be submitted twice when a driver dies between a submission and it
 folder lets only one of the two jobs run it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -71,6 +72,7 @@ class Jobs:
         self._cancelled: set[Path] = set()
         self._queue_cap: int | None = None
         self._full_since: float | None = None
+        self._next_look_at = -math.inf
 
     def run_single(self, path: Path, resources: Resources, *, name: str) -> End:
         """Run one attempt that belongs to no trial, and wait for its end."""
@@ -276,19 +278,20 @@ class Jobs:
                     attempt.submission = None
 
     def _wait_for(self, paths: Sequence[Path]) -> list[Ended]:
-        """Look until at least one attempt has ended."""
+        """Look until at least one attempt has ended, never sooner after the last look than the pace allows."""
         while True:
+            self._pause(min(self.pace.poll_s, self._next_look_at - self.journal.clock.now()))  # clocks are set back
             if self.pace.n_interrupts() > 1:
                 raise InterruptedSearchError("detached: the jobs run on; the same command goes on with them")
             self.journal.lease.refresh()
             if self.journal.run_dir.cancel_path.exists():
                 self._cancel(paths)
+            self._next_look_at = self.journal.clock.now() + self.pace.poll_s
             ends = self.pace.poll(paths)
             self.pace.show()
             if ends:
                 self._try_more()
                 return ends
-            self._pause(self.pace.poll_s)
 
     def _cancel(self, paths: Sequence[Path]) -> None:
         """Cancel once what another process was told to cancel: only this one knows the jobs that still wait."""

@@ -160,8 +160,10 @@ def test_an_evaluation_takes_as_many_samples_as_need_no_more_memory_than_trainin
     assert evaluation_batch(pipeline, MODEL, task=TASK, execution=execution) == n_samples
 
 
-def test_an_evaluation_that_generates_needs_the_logits_too() -> None:
+def test_an_evaluation_that_generates_needs_the_logits_and_the_cache_too() -> None:
     pipeline, generation = a_pipeline(params={"batch_size": 8}), replace(TASK, kind="text-generation")
-    block, logits = 800 * 44, 10 * 30_000
+    block, logits, cache = 800 * 44, 10 * 30_000, 2 * 2 * 800 * 10
 
-    assert evaluation_batch(pipeline, MODEL, task=generation) == int(8 * (10 * block + logits) / (block + logits)) == 15
+    n_samples = evaluation_batch(pipeline, MODEL, task=generation)
+
+    assert n_samples == int(8 * (10 * block + logits) / (block + logits + cache)) == 14

@@ -151,9 +151,11 @@ def evaluation_batch(
     """
     n_samples = samples_of_pass(pipeline, execution, n_processes=n_processes)
     length, is_half = tokens_per_sample(pipeline, task, quantile=1), is_half_precision(pipeline)
-    logits = LOGIT_BYTES * model.vocab_size if task.kind == "text-generation" else 0
-    trained = _token_bytes(pipeline, model, length=length, is_half=is_half, execution=execution) + logits
-    evaluated = _block_bytes(model, length=length, is_half=is_half) + logits
+    trained = _token_bytes(pipeline, model, length=length, is_half=is_half, execution=execution)
+    evaluated = _block_bytes(model, length=length, is_half=is_half)
+    if task.kind == "text-generation":
+        trained += LOGIT_BYTES * model.vocab_size
+        evaluated += LOGIT_BYTES * model.vocab_size + _cache_bytes(model, is_half=is_half)
     return max(n_samples, min(int(n_samples * trained / evaluated), LARGEST_EVALUATION))
 
 
@@ -191,6 +193,11 @@ def _block_bytes(model: Model, *, length: float, is_half: bool) -> float:
     per_unit = ACTIVATION_BYTES_HALF if is_half else ACTIVATION_BYTES_SINGLE
     per_block = width * per_unit * (DECODER_ACTIVATIONS if model.family == "decoder" else 1)
     return per_block + (SCORE_BYTES * length * width / HEAD_WIDTH if model.keeps_attention_scores else 0)
+
+
+def _cache_bytes(model: Model, *, is_half: bool) -> float:
+    """Add up the keys and values of a token in all blocks, kept while an answer is written; shared heads need less."""
+    return 2 * (2 if is_half else 4) * block_width(model) * model.n_layers
 
 
 def checkpoint_bytes(pipeline: Pipeline, model: Model) -> float:
