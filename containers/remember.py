@@ -4,7 +4,6 @@ At every start it reads the text of all its models to learn which names they exp
 the user serves, as an image's is, that takes half a second.
 """
 
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -13,22 +12,19 @@ import transformers
 from transformers.utils import import_utils
 
 MODELS_DIR = Path(transformers.__file__).parent / "models"
-KNOWN_NAME = "import_structure.pickle"
 
-ADDED = f'''
+ADDED = """
 
 # Added when the image was built: what the files of the models export, read once.
-import pickle as _pickle
+from .known_exports import KNOWN as _known
 
-with open(os.path.join(os.path.dirname(__file__), "{KNOWN_NAME}"), "rb") as _file:
-    _known = _pickle.load(_file)
 _read_import_structure = create_import_structure_from_path
 
 
 def create_import_structure_from_path(module_path):
     folder = os.path.dirname(module_path) if str(module_path).endswith(".py") else str(module_path)
     return _known[folder] if folder in _known else _read_import_structure(module_path)
-'''
+"""
 
 CHECK = """
 from pathlib import Path
@@ -45,7 +41,7 @@ def main() -> int:
     path = Path(import_utils.__file__)
     folders = [MODELS_DIR, *sorted(path for path in MODELS_DIR.iterdir() if path.is_dir())]
     known = {str(folder): import_utils.create_import_structure_from_path(str(folder)) for folder in folders}
-    path.with_name(KNOWN_NAME).write_bytes(pickle.dumps(known))
+    path.with_name("known_exports.py").write_text(f"KNOWN = {known!r}\n", encoding="utf-8")
     with path.open("a", encoding="utf-8") as file:
         file.write(ADDED)
     return subprocess.run([sys.executable, "-c", CHECK], check=False).returncode
