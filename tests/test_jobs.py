@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.driving import SEARCH, end_attempt, ledger_of, make_setup, projection, search_in
 from tests.fakes import FakeLauncher
+from xautolm_hpc.clock import Clock
 from xautolm_hpc.driver import run_search
 from xautolm_hpc.errors import BusyError, LaunchError, QueueFullError
 from xautolm_hpc.launcher import JobState, QueueLimits, Submission
@@ -55,6 +57,23 @@ class SmallQueue(FakeLauncher):
         states = super().poll(attempt_dirs)
         self.inside -= {path for path, state in states.items() if not state.is_alive}
         return states
+
+
+class OneByOne(FakeLauncher):
+    """Lets one job end at each look, and remembers when it was looked.
+
+    Args:
+        clock: Time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(end_attempt, clock=clock)
+        self.looked_at: list[float] = []
+
+    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobState]:
+        self.looked_at.append(self._now())
+        later = {path: JobState(state="RUNNING") for path in attempt_dirs[1:]}
+        return {**super().poll(attempt_dirs[:1]), **later}
 
 
 def submitted_attempts(launcher: FakeLauncher) -> Counter[Path]:
@@ -125,6 +144,17 @@ def test_no_more_jobs_are_queued_than_the_profile_allows(tmp_path: Path) -> None
 
     assert launcher.n_refused == 0
     assert len(projection(tmp_path)) == 6
+
+
+def test_jobs_are_not_looked_at_sooner_because_one_of_them_has_ended(tmp_path: Path) -> None:
+    setup = make_setup(tmp_path, text=TEXT)
+    launcher = OneByOne(setup.clock)
+
+    run_search(replace(setup, launcher=launcher))
+
+    pauses = [later - earlier for earlier, later in pairwise(launcher.looked_at)]
+    assert len(pauses) >= 6
+    assert min(pauses) >= setup.profile.poll_s
 
 
 def test_a_refusal_is_no_reason_to_try_again(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ OVERHEAD_BYTES = 3 * GIB // 4
 """The CUDA context with torch's kernels; on the host, Python with torch and transformers loaded."""
 
 LARGEST_EVALUATION = 256
-"""Samples of an evaluation pass above which a GPU gains nothing more."""
+"""Samples of an evaluation pass at most: between two passes a trial can be stopped."""
 
 
 def tokens_per_sample(pipeline: Pipeline, task: Task, *, quantile: int) -> float:

@@ -36,7 +36,7 @@ CHECKPOINT_INTERVAL_S = 60.0
 """A run that takes longer is saved at the ends of epochs, but no more often than this."""
 
 MIN_EVALUATION_BATCH = 16
-"""Samples of an evaluation pass at least, where the driver leaves it to the worker: on CPUs, which gain no more."""
+"""Samples of an evaluation pass at least, where the driver leaves it to the worker: on CPUs, where more are slower."""
 
 
 @dataclass(slots=True, kw_only=True)
