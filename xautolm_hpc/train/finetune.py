@@ -131,6 +131,8 @@ def start_torch(inputs: Inputs, recipe: Recipe) -> Accelerator:
         )
     torch.set_num_threads(max(1, inputs.command.n_threads // inputs.seat.n_local))
     torch.use_deterministic_algorithms(inputs.command.deterministic)
+    # It compiles itself anew for each shape of a batch: a third of a second, where the other kernels need none.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     random.seed(inputs.plan.seed)
     np.random.seed(inputs.plan.seed % 2**32)
     torch.manual_seed(inputs.plan.seed)

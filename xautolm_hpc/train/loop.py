@@ -35,8 +35,8 @@ from xautolm_hpc.train.watch import Progress, Watch
 CHECKPOINT_INTERVAL_S = 60.0
 """A run that takes longer is saved at the ends of epochs, but no more often than this."""
 
-MIN_EVALUATION_BATCH = 16
-"""Samples of an evaluation pass at least, where the driver leaves it to the worker: on CPUs, where more are slower."""
+EVALUATION_BATCH = 16
+"""Samples of an evaluation pass where the driver leaves it to the worker: on CPUs, where more are slower."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,8 +146,7 @@ def evaluate(bench: Bench, split: str) -> Scores:
         TrialError: The budget is used up (``time_limit``) or an answer is not finite (``diverged``).
     """
     tokens = bench.tokens[split]
-    frugal = max(2 * (bench.execution.micro_batch or bench.recipe.batch_size), MIN_EVALUATION_BATCH)
-    batches = plan_evaluation(tokens.lengths, bench.execution.evaluation_batch or frugal)
+    batches = plan_evaluation(tokens.lengths, bench.execution.evaluation_batch or EVALUATION_BATCH)
     # All processes of a sharded model must pass through it together.
     share = slice(0, None) if bench.execution.sharded else slice(bench.seat.rank, None, bench.seat.n_ranks)
     own = batches[share]
