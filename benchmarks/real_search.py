@@ -100,7 +100,7 @@ seed = {seed}
 generations = {GENERATIONS}
 
 [trial]
-time_limit_min = {TIME_LIMIT_MIN["text-classification"]}
+time_limit_min = {TIME_LIMIT_MIN}
 max_attempts = 1
 
 [prior]
