@@ -67,6 +67,17 @@ def test_rows_of_like_length_share_a_batch() -> None:
     assert padded / lengths.sum() < 1.1
 
 
+def test_rows_have_other_company_in_each_epoch() -> None:
+    lengths = np.random.default_rng(0).integers(1, 500, size=400)
+
+    def neighbours(epoch: int) -> set[tuple[int, int]]:
+        steps = plan_epoch(lengths, batch_size=10, accumulation=1, rng=np.random.default_rng([0, epoch]))
+        return {(int(a), int(b)) for step in steps for rows in step for a in rows for b in rows if a < b}
+
+    first, second = neighbours(0), neighbours(1)
+    assert len(first & second) / len(first) < 0.2  # sorted all together it is .94, without sorting .025
+
+
 def test_an_evaluation_begins_with_the_longest_rows() -> None:
     batches = plan_evaluation(np.array([3, 9, 1, 7, 5]), 2)
 
