@@ -18,7 +18,7 @@ from xautolm_hpc.train.failures import TrialError
 
 CHUNK_BATCHES = 10
 """Batches whose samples are sorted by length together: enough to save most padding, few enough for a sample to be with
-others in each epoch, of other lengths too; with 50 a model of 1,000 questions scores less (``docs/training.md``)."""
+others in each epoch, of other lengths too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
