@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from seed_design import MODELS, RATES, TIME_LIMIT_MIN
+from seed_design import MODELS, N_TRAIN, N_VALIDATION, RATES, TIME_LIMIT_MIN
 from xautolm_hpc.records import Experience
 from xautolm_hpc.store import ExperienceStore
 
+TASK_KIND = "text-classification"
 KINDS, SEEDS = ("uniform", "evidence"), (1, 2, 3)
 POPULATION, GENERATIONS = 6, 4
 SHOWN = (6, 12, 24)
@@ -78,13 +79,13 @@ profile = "profile.toml"
 
 [task]
 name = "{task}"
-kind = "text-classification"
+kind = "{TASK_KIND}"
 
 [data]
 path = {json.dumps(str(data.resolve()))}
-train_rows = 256
-validation_rows = 600
-test_rows = 600
+train_rows = {N_TRAIN[TASK_KIND]}
+validation_rows = {N_VALIDATION[TASK_KIND]}
+test_rows = {N_VALIDATION[TASK_KIND]}
 
 [space]
 models = {json.dumps(list(MODELS))}

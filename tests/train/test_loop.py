@@ -138,11 +138,12 @@ def test_the_budget_ends_training_between_steps() -> None:
         train(bench, save=lambda: None)
 
 
-@pytest.mark.parametrize(("evaluation_batch", "passes"), [(None, [12]), (5, [5, 5, 2]), (1, [1] * 12)])
+@pytest.mark.parametrize(("evaluation_batch", "passes"), [(None, [16, 4]), (8, [8, 8, 4]), (1, [1] * 20)])
 def test_evaluation_does_not_depend_on_batches_or_padding(evaluation_batch: int | None, passes: list[int]) -> None:
-    bench = tiny_bench(tiny_model("bert", dropout=0.5))
+    bench = tiny_bench(tiny_model("bert", dropout=0.5), batch_size=32)
     bench.execution = Execution(evaluation_batch=evaluation_batch)
-    tokens = bench.tokens["dev"]
+    tokens = tiny_tokens(20, seed=1)
+    bench.tokens = {"dev": tokens}
     n_samples: list[int] = []
     hook = bench.model.register_forward_hook(lambda _, __, given: n_samples.append(len(given.logits)))
 
@@ -156,5 +157,5 @@ def test_evaluation_does_not_depend_on_batches_or_padding(evaluation_batch: int 
         ]
     right = [int(answer) == label for answer, label in zip(one_by_one, tokens.targets, strict=True)]
     assert scores.accuracy == pytest.approx(np.mean(right))
-    assert len(tokens) == len(tiny_tokens(12)) == 12
+    assert len(right) == len(tokens) == 20
     assert n_samples == passes

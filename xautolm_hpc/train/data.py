@@ -17,8 +17,8 @@ from torch import Tensor
 from xautolm_hpc.train.failures import TrialError
 
 CHUNK_BATCHES = 10
-"""Batches whose samples are sorted by length together: enough to save most padding, few enough for a sample to be with
-others in each epoch, of other lengths too."""
+"""Batches whose samples are sorted by length together: enough to save most padding, few enough for a sample to share
+its batch with others in each epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

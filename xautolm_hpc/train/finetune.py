@@ -131,7 +131,7 @@ def start_torch(inputs: Inputs, recipe: Recipe) -> Accelerator:
         )
     torch.set_num_threads(max(1, inputs.command.n_threads // inputs.seat.n_local))
     torch.use_deterministic_algorithms(inputs.command.deterministic)
-    # It compiles itself anew for each shape of a batch: a third of a second, where the other kernels need none.
+    # cuDNN's attention compiles itself for each new shape of a batch, a third of a second; the other kernels do not.
     torch.backends.cuda.enable_cudnn_sdp(False)
     random.seed(inputs.plan.seed)
     np.random.seed(inputs.plan.seed % 2**32)
