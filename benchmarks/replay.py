@@ -23,7 +23,7 @@ from replay_text import show
 from replay_world import Plan, World, replay
 from xautolm_hpc.store import ExperienceStore
 
-DEVELOPMENT_SEEDS, FINAL_SEEDS = range(10), range(200, 220)
+DEVELOPMENT_SEEDS, FINAL_SEEDS = range(10), range(300, 320)
 OBJECTIVES = {"one": ("f1",), "two": ("f1", "evaluation_time_s")}
 ORACLES = ("table", "forest", "gaussian")
 
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("store", type=Path, help="experience store with trials of several tasks")
     parser.add_argument("folder", type=Path, help="folder to write PART.json to")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART")
-    parser.add_argument("--final", action="store_true", help="seeds 200 to 219, run once; else 0 to 9")
+    parser.add_argument("--final", action="store_true", help="seeds 300 to 319, run once; else 0 to 9")
     parser.add_argument("--seeds", type=int, help="take only so many of the seeds")
     parser.add_argument("--methods", nargs="+", choices=known_methods(), default=known_methods(), metavar="METHOD")
     parser.add_argument(

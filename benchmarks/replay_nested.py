@@ -9,7 +9,7 @@ from replay_methods import EVIDENCE, UNIFORM
 from replay_world import Plan, World, replay
 from xautolm_hpc.priors import Taste
 
-TASTES = (*(Taste(caution=caution) for caution in (2.0, 1.0, 4.0)), Taste(caution=2.0, thrift=0.4))
+TASTES = tuple(Taste(caution=caution, thrift=thrift) for caution in (2.0, 1.0, 4.0) for thrift in (0.05, 0.0, 0.2))
 """What is chosen among; of equals the first is taken."""
 
 
@@ -31,26 +31,47 @@ def choose_tastes(
         Task -> the settings to search it with.
     """
     names = list(world.tables)
+    tried = [(UNIFORM, Taste()), *((EVIDENCE, taste) for taste in tastes)]
+    searches = {name: _searches(world, name) for name in names}
+    everything = sorted({search for found in searches.values() for search in found}, key=str)
     plans = [
-        Plan((method,), range(n_seeds), objectives=objectives, without=name, tastes=dict.fromkeys(names, taste))
-        for name in names
-        for method, tried in ((UNIFORM, (Taste(),)), (EVIDENCE, tastes))
-        for taste in tried
+        Plan(
+            (method,),
+            range(n_seeds),
+            objectives=objectives,
+            tastes=dict.fromkeys(names, taste),
+            tasks=(task,),
+            without=without,
+        )
+        for task, without in everything
+        for method, taste in tried
     ]
     rows = iter(replay(world, plans, n_jobs=n_jobs))
+    found = {search: [next(rows) for _ in tried] for search in everything}
     chosen = {}
     for name in names:
-        teachable = [n for n in world.pooled() if n != name and world.teachers(n, without=name)]
-        plain = next(rows)
-        scored = [(_regret([*plain, *next(rows)], teachable), number) for number in range(len(tastes))]
+        plain, *by_taste = ([row for s in searches[name] for row in found[s][n]] for n in range(len(tried)))
+        scored = [(_regret([*plain, *rated]), number) for number, rated in enumerate(by_taste)]
         chosen[name] = tastes[min(scored)[1]]
     return chosen
 
 
-def _regret(rows: Sequence[dict[str, Any]], tasks: Sequence[str]) -> float:
+def _searches(world: World, held_out: str) -> list[tuple[str, str | None]]:
+    """List the searches that settings for a task are chosen by: of another task, which does not learn from the first.
+
+    Where it would not anyhow there is nobody to leave out, so that the search is that of other choices, too.
+    """
+    found: list[tuple[str, str | None]] = []
+    for task in world.pooled():
+        teachers, kept = world.teachers(task), world.teachers(task, without=held_out)
+        if task != held_out and kept:
+            found.append((task, held_out if len(kept) < len(teachers) else None))
+    return found
+
+
+def _regret(rows: Sequence[dict[str, Any]]) -> float:
     """Sum up the logarithms of all measures, ``evidence`` to NSPE uniform; less is better, 0 where nothing is known."""
-    known = [row for row in rows if row["task"] in tasks]
-    if not known:
+    if not rows:
         return 0.0
-    found = {key: compare(known, key=key, against=UNIFORM)[EVIDENCE]["ratio"] for key in MEASURES}
+    found = {key: compare(rows, key=key, against=UNIFORM)[EVIDENCE]["ratio"] for key in MEASURES}
     return sum(-sign * math.log(found[key]) for key, sign in MEASURES.items())

@@ -57,7 +57,8 @@ class Plan:
         objectives: Objectives of the searches.
         past: One of :data:`replay_past.PASTS`: what stands in the store.
         tastes: Task -> what ``evidence`` searches it with; one not named is searched with the product's own.
-        without: A task that the others may not learn from, and that is not searched.
+        tasks: Tasks that are searched; all if ``None``.
+        without: A task that none may learn from.
     """
 
     methods: Sequence[str]
@@ -66,13 +67,13 @@ class Plan:
     objectives: tuple[str, ...] = ("f1",)
     past: str = "real"
     tastes: Mapping[str, Taste] = field(default_factory=dict)
+    tasks: Sequence[str] | None = None
     without: str | None = None
 
     def units(self, names: Sequence[str]) -> Iterator["Unit"]:
         """List what can be done apart from one another."""
-        for task in names:
-            if task != self.without:
-                yield from (Unit(self, task, half, method) for half in (0, 1) for method in self.methods)
+        for task in names if self.tasks is None else self.tasks:
+            yield from (Unit(self, task, half, method) for half in (0, 1) for method in self.methods)
 
 
 @dataclass(frozen=True)

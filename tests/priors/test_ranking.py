@@ -53,6 +53,22 @@ def test_a_cautious_search_takes_the_surer_of_two_draws(ranking: Ranking) -> Non
     assert replace(sure, taste=Taste(caution=0.0)).choose(draws[::-1], rng) == 0
 
 
+def test_a_search_grows_more_cautious_but_not_without_end(ranking: Ranking) -> None:
+    trials = _trials(40)
+    draws, rng = [trials[1], trials[34]], np.random.default_rng(0)
+    x = ranking.scene.encode(draws)
+    taste = Taste(caution=1.0, thrift=0.0)
+    bold = replace(ranking, trust=1.0, taste=taste)
+
+    assert ranking.present.survival(x)[0] > ranking.present.survival(x)[1]
+    assert ranking.present.merit(x, "f1")[0] < ranking.present.merit(x, "f1")[1]
+    assert bold.choose(draws, rng) == 1
+    assert replace(bold, n_trials=60).choose(draws, rng) == 0
+    assert [taste.caution_after(n) for n in (0, 15, 30, 60, 1000)] == [1, 2, 3, 5, 5]
+    known = [(pipeline, _outcome(pipeline)) for pipeline in trials[:7]]
+    assert ranking.after([*known, (trials[8], a_failure("node_failure"))]).n_trials == 7
+
+
 def test_knowing_how_many_succeed_but_not_which_is_no_reason_for_trust(ranking: Ranking) -> None:
     lessons = ranking.past.lessons
     told = replace(ranking.past, risks={}, goals={}, lessons=replace(lessons, cause=np.full_like(lessons.cause, -1)))

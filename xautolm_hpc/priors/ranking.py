@@ -38,19 +38,29 @@ ORDER_SCALE = 0.2
 
 OWN_WEIGHT = 2.0
 
+CAUTION_TRIALS, MOST_TIMES = 15, 5.0
+"""Trials after which caution is twice, then three times what it was at first, and how many times at most.
+
+What is found early serves the whole search, so that in the beginning a risk is worth more.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taste:
     """What a ranking prefers.
 
     Attributes:
-        caution: Power of the probability to succeed in a score; 1 rates by the merit expected, less seeks the best at
-            some risk, more shuns risks.
+        caution: Power of the probability to succeed in a score, at first; 1 rates by the merit expected, less seeks
+            the best at some risk, more shuns risks.
         thrift: Weight of a short evaluation time where time is no objective, in 0..1.
     """
 
     caution: float = 2.0
-    thrift: float = 0.2
+    thrift: float = 0.05
+
+    def caution_after(self, n_trials: int) -> float:
+        """Give the caution after some trials of a search."""
+        return self.caution * min(1.0 + n_trials / CAUTION_TRIALS, MOST_TIMES)
 
 
 TASTE = Taste()
@@ -115,6 +125,7 @@ class Ranking:
         present: What they and the search's own trials forecast.
         trust: Probability with which the most promising draw is taken, 0..1.
         taste: What it prefers.
+        n_trials: Trials of the search that it learnt from.
     """
 
     scene: Scene
@@ -122,6 +133,7 @@ class Ranking:
     present: Surrogate
     trust: float
     taste: Taste = TASTE
+    n_trials: int = 0
 
     def choose(self, pipelines: Sequence[Pipeline], rng: np.random.Generator) -> int:
         """Choose one of several draws.
@@ -136,7 +148,8 @@ class Ranking:
         if len(pipelines) == 1 or rng.random() >= self.trust:
             return 0
         shares = self.scene.shares(rng.dirichlet(np.ones(self.scene.n_objectives)), thrift=self.taste.thrift)
-        rated = score(self.present, self.scene.encode(pipelines), shares=shares, caution=self.taste.caution)
+        caution = self.taste.caution_after(self.n_trials)
+        rated = score(self.present, self.scene.encode(pipelines), shares=shares, caution=caution)
         return int(np.argmax(rated))
 
     def after(self, results: Sequence[tuple[Pipeline, Outcome]]) -> "Ranking":
@@ -160,6 +173,7 @@ class Ranking:
             self,
             present=fit_surrogate(self.past.lessons.plus(own), scene.columns, objectives=scene.objectives),
             trust=trust_after(self.past, own.x, outcomes=outcomes),
+            n_trials=len(kept),
         )
 
 
