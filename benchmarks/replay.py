@@ -16,7 +16,7 @@ from typing import Any
 
 from replay_limits import read_limits
 from replay_measures import summarise
-from replay_methods import EVIDENCE, METHODS, UNIFORM
+from replay_methods import EVIDENCE, METHODS, SHIPPED, UNIFORM
 from replay_nested import choose_tastes
 from replay_table import build_tables
 from replay_text import show
@@ -37,7 +37,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
 }
 """Part of the whole set -> how it differs from a replay with one objective on the plain table and a real past."""
 
-IN_EVERY_PART = (UNIFORM, EVIDENCE, "optuna tpe warm", "portfolio")
+IN_EVERY_PART = (UNIFORM, EVIDENCE, SHIPPED, "optuna tpe warm", "portfolio")
 
 
 def known_methods() -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replay_methods import EVIDENCE, UNIFORM, Trial
+from replay_methods import EVIDENCE, SHIPPED, UNIFORM, Trial
 from replay_table import TaskTable
 
 Floats = NDArray[np.float64]
@@ -124,7 +124,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         for name, p in holm(others).items():
             found[name]["p_holm"] = p
         if EVIDENCE in found and others:
-            rest = [name for name in found if name != EVIDENCE]
+            rest = [name for name in found if name not in (EVIDENCE, SHIPPED)]
             best = max(rest, key=lambda name: sign * found[name]["ratio"])
             against = compare([r for r in rows if r["method"] in (EVIDENCE, best)], key=key, against=best)
             found["best other"] = {**against[EVIDENCE], "name": best}

@@ -133,6 +133,11 @@ def search_nspe(setting: Setting, **prior: Any) -> list[Trial]:
     return trials
 
 
+def search_shipped(setting: Setting) -> list[Trial]:
+    """Search with the prior ``evidence`` and the product's own taste, whatever was chosen for the task."""
+    return search_nspe(replace(setting, taste=Taste()), kind="evidence")
+
+
 def _choose_snapped(ranking: Ranking, oracle: Oracle) -> Callable[[Sequence[Pipeline], np.random.Generator], int]:
     """Choose among what the draws would be mapped to: nothing else can be tried in a replay."""
 
@@ -213,7 +218,7 @@ def _xautolm(**changes: Any) -> dict[str, Search]:
     }
 
 
-UNIFORM, EVIDENCE = "nspe uniform", "nspe evidence"
+UNIFORM, EVIDENCE, SHIPPED = "nspe uniform", "nspe evidence", "evidence as shipped"
 METHODS: Mapping[str, Search] = {
     "random": search_random,
     UNIFORM: partial(search_nspe, kind="uniform"),
@@ -225,4 +230,5 @@ METHODS: Mapping[str, Search] = {
     "portfolio": search_portfolio,
     "default first": search_default,
     EVIDENCE: partial(search_nspe, kind="evidence"),
+    SHIPPED: search_shipped,
 }

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from replay_limits import Limits, allowed
 from replay_measures import measure_search
-from replay_methods import EVIDENCE, METHODS, Setting
+from replay_methods import EVIDENCE, METHODS, SHIPPED, Setting
 from replay_past import make_past, may_teach
 from replay_table import Oracle, TaskTable, build_space
 from xautolm_hpc.priors import PriorSettings, Taste
@@ -120,7 +120,7 @@ def replay(world: World, plans: Sequence[Plan], *, n_jobs: int = 1) -> list[list
         The rows of each plan, the same whatever ``n_jobs``.
     """
     units = [(number, unit) for number, plan in enumerate(plans) for unit in plan.units(list(world.tables))]
-    longest_first = sorted(range(len(units)), key=lambda i: units[i][1].method != EVIDENCE)
+    longest_first = sorted(range(len(units)), key=lambda i: units[i][1].method not in (EVIDENCE, SHIPPED))
     with ProcessPoolExecutor(n_jobs, initializer=_begin, initargs=(world,)) as pool:
         done = dict(zip(longest_first, pool.map(_replay, [units[i][1] for i in longest_first]), strict=True))
     rows: list[list[dict[str, Any]]] = [[] for _ in plans]

@@ -12,7 +12,7 @@ import pytest
 from evidence_figures import main as draw
 from replay import known_methods, main
 from replay_limits import Limits, allowed, read_limits
-from replay_measures import compare, holm, hypervolume, measure_search
+from replay_measures import MEASURES, compare, holm, hypervolume, measure_search, summarise
 from replay_methods import METHODS, Setting
 from replay_nested import TASTES, choose_tastes
 from replay_past import make_past, may_teach
@@ -20,6 +20,7 @@ from replay_table import Oracle, build_space, build_tables
 from replay_text import on_test
 from replay_world import Plan, World, replay
 from tests.priors.builders import SYSTEM, TASK, a_failure, a_success, an_experience
+from xautolm_hpc.priors import Taste
 from xautolm_hpc.records import Experience, Outcome, Pipeline
 from xautolm_hpc.space import Numeric
 from xautolm_hpc.store import ExperienceStore
@@ -227,6 +228,34 @@ def test_a_method_is_compared_by_the_geometric_mean_over_tasks() -> None:
     assert found["other"]["ratio"] == pytest.approx(4.0)
     assert found["nspe uniform"]["ratio"] == 1.0
     assert found["other"]["p"] == 0.0
+
+
+def test_evidence_is_compared_with_the_best_other_method_not_with_itself_as_shipped() -> None:
+    measures = {"nspe uniform": 1.0, "nspe evidence": 0.6, "evidence as shipped": 0.5, "portfolio": 0.8}
+    rows = [
+        {"task": task, "half": 0, "seed": seed, "method": method, **dict.fromkeys(MEASURES, value)}
+        for task in ("a", "b")
+        for seed in range(3)
+        for method, value in measures.items()
+    ]
+
+    best = summarise(rows)["time_to_target_s"]["best other"]
+
+    assert (best["name"], best["ratio"]) == ("portfolio", pytest.approx(0.75))
+
+
+def test_evidence_as_shipped_has_the_products_own_taste() -> None:
+    tables = build_tables(_experiences())
+    space, searched = build_space(list(tables.values())), tables["task-0"].half(0)
+
+    def tried(method: str, taste: Taste) -> list[str]:
+        past = [tables["task-1"].half(1), tables["task-2"].half(1)]
+        setting = Setting(past, space, Oracle(searched, space), ("f1",), 20, 3, taste=taste)
+        return [pipeline.canonical() for pipeline, _, _ in METHODS[method](setting)]
+
+    rash = Taste(caution=0.0, thrift=1.0)
+    assert tried("evidence as shipped", rash) == tried("nspe evidence", Taste())
+    assert tried("evidence as shipped", rash) != tried("nspe evidence", rash)
 
 
 def test_what_searches_ended_with_is_shown_on_test(tmp_path: Path) -> None:
