@@ -63,6 +63,9 @@ def measure(setups: Sequence[Setup], *, name: str, least_ratio: float | None) ->
     spread = max(max(run.f1 for run in done) - min(run.f1 for run in done) for done in runs.values())
     goals = [Goal(f"{name}: samples a second, {way}", value, None, "1/s") for way, value in rate.items()]
     goals += [Goal(f"{name}: F1, {way}", value, None, "") for way, value in f1.items()]
+    if len(setups) > 1:
+        of_seeds = {way: statistics.stdev(run.f1 for run in done) for way, done in runs.items()}
+        goals += [Goal(f"{name}: F1, {way}, SD of a seed", value, None, "") for way, value in of_seeds.items()]
     goals += [
         Goal(f"{name}: ours / peer", rate["ours"] / rate["peer"], least_ratio, "times", at_most=False),
         Goal(f"{name}: ours / trainer", rate["ours"] / rate["trainer"], 1.0, "times", at_most=False),
