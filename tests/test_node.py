@@ -13,7 +13,15 @@ from typing import cast
 import pytest
 
 from xautolm_hpc import node
-from xautolm_hpc.node import Gpu, boot_id, list_gpus, measure_system, node_name, process_started
+from xautolm_hpc.node import (
+    Gpu,
+    boot_id,
+    bytes_of_others,
+    list_gpus,
+    measure_system,
+    node_name,
+    process_started,
+)
 
 GIB = 1024**3
 UUIDS = ("GPU-aaaa", "GPU-bbbb", "GPU-cccc")
@@ -40,6 +48,14 @@ class FakeNvml:
 
     def nvmlDeviceGetName(self, device: int) -> str:  # noqa: N802
         return f"Card {device}"
+
+    NVMLError = type("NVMLError", (Exception,), {})
+
+    def nvmlDeviceGetComputeRunningProcesses(self, device: int) -> list[SimpleNamespace]:  # noqa: N802
+        if device == 2:
+            raise self.NVMLError
+        own, init = SimpleNamespace(pid=os.getpid(), usedGpuMemory=GIB), SimpleNamespace(pid=1, usedGpuMemory=None)
+        return [own, init][: device + 1]
 
     def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802
         return 12040
@@ -141,8 +157,37 @@ def test_an_nvml_that_finds_no_driver_counts_as_none(monkeypatch: pytest.MonkeyP
 def test_gpus_are_described_with_the_versions_of_the_driver() -> None:
     gpus, driver, cuda = list_gpus(None)
 
-    assert gpus[1] == Gpu(uuid="GPU-bbbb", name="Card 1", memory_bytes=80 * GIB, used_bytes=GIB, capability=8.6)
+    assert gpus[1] == Gpu(
+        uuid="GPU-bbbb", name="Card 1", memory_bytes=80 * GIB, used_bytes=GIB, others_bytes=0, capability=8.6
+    )
+    assert [gpu.others_bytes for gpu in gpus] == [None, 0, None]
     assert (len(gpus), driver, cuda) == (3, "550.54", "12.4")
+
+
+@pytest.mark.parametrize(
+    ("pids", "expected"),
+    [
+        ([], None),
+        (["own"], None),
+        (["own", "child"], None),
+        (["own", "stranger"], 10),
+        (["own", "stranger", "stranger"], 20),
+        (["gone"], None),  # numbered by another kernel namespace: it may be ours
+        (["gone", "gone"], 10),
+    ],
+    ids=str,
+)
+def test_others_on_a_gpu_are_those_of_other_sessions(pids: list[str], expected: int | None) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+    numbers = {"own": os.getpid(), "child": child.pid, "stranger": stranger.pid, "gone": 2**22 + 1}
+    running = [SimpleNamespace(pid=numbers[name], usedGpuMemory=10) for name in pids]
+    nvml = SimpleNamespace(nvmlDeviceGetComputeRunningProcesses=lambda _: running)
+    try:
+        assert bytes_of_others(cast("ModuleType", nvml), 0) == expected
+    finally:
+        for process in (child, stranger):
+            process.communicate(b"\n")
 
 
 @pytest.mark.usefixtures("three_gpus")

@@ -25,6 +25,7 @@ class Gpu:
         name: Product name.
         memory_bytes: Total memory.
         used_bytes: Memory used by anyone.
+        others_bytes: Memory that processes of others hold, see :func:`bytes_of_others`.
         capability: CUDA compute capability, for instance 9.0.
     """
 
@@ -32,6 +33,7 @@ class Gpu:
     name: str
     memory_bytes: int
     used_bytes: int
+    others_bytes: int | None
     capability: float
 
 
@@ -121,8 +123,39 @@ def _describe(nvml: ModuleType, index: int) -> Gpu:
         name=nvml.nvmlDeviceGetName(handle),
         memory_bytes=int(memory.total),
         used_bytes=int(memory.used),
+        others_bytes=bytes_of_others(nvml, handle),
         capability=major + minor / 10,
     )
+
+
+def bytes_of_others(nvml: ModuleType, device: object) -> int | None:
+    """Give the memory that processes of other sessions hold on a GPU.
+
+    Where processes are numbered anew, as in some containers, ours are not known by their numbers; of those on the GPU
+    the largest is then taken for ours, which has one on each.
+
+    Args:
+        nvml: NVML, opened.
+        device: Handle of the GPU.
+
+    Returns:
+        Bytes, counting as 0 what the driver does not tell; ``None`` if no other process computes there.
+    """
+    try:
+        running = nvml.nvmlDeviceGetComputeRunningProcesses(device)
+    except nvml.NVMLError:
+        return None
+    others = sorted(process.usedGpuMemory or 0 for process in running if _session(process.pid) != os.getsid(0))
+    if len(others) == len(running):
+        others = others[:-1]
+    return sum(others) if others else None
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 def _visible(gpus: list[Gpu], visible_gpus: str | None) -> list[Gpu]:

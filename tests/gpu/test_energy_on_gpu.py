@@ -9,11 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from tests.gpu.workers import DEADLINE_S, start, write_large_data
+from tests.gpu.workers import DEADLINE_S, another_on_the_gpu, phase_seen, start, write_large_data
 from tests.train.attempts import command, read_end, write_attempt
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.durable import read_json
-from xautolm_hpc.jobdir import heartbeat_path
 from xautolm_hpc.node import list_gpus, open_nvml
 from xautolm_hpc.records import Outcome
 
@@ -92,19 +90,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, bert: Model) -> tuple[Outc
         assert nvml is not None
         with Trace(nvml, list_gpus("0")[0][0].uuid) as trace:
             worker = start(attempt_dir, "trial")
-            began = _phase_seen(attempt_dir, "train")
-            ended = _phase_seen(attempt_dir, "done")
+            began = phase_seen(attempt_dir, "train")
+            ended = phase_seen(attempt_dir, "done")
         assert worker.wait(timeout=DEADLINE_S) == 0, (attempt_dir / "log").read_text()
     return read_end(attempt_dir).outcome, trace.between(began, ended)
-
-
-def _phase_seen(attempt_dir: Path, phase: str) -> float:
-    """Wait for a phase of the trial and give when it was seen."""
-    path, deadline = heartbeat_path(attempt_dir, 0), time.monotonic() + DEADLINE_S
-    while not (path.exists() and read_json(path)["phase"] == phase):
-        assert time.monotonic() < deadline, (attempt_dir / "log").read_text()
-        time.sleep(0.002)
-    return time.monotonic()
 
 
 @pytest.mark.parametrize(("name", "place"), [("power", 0), ("counter", 1)])
@@ -120,3 +109,19 @@ def test_the_energy_of_a_trial_is_that_of_an_independent_trace(
     told = f"{outcome.gpu_energy_j:.1f} J in {outcome.evaluation_time_s:.1f} s, by {name} {traced_j[place]:.1f} J"
     print(told)  # noqa: T201 - pytest shows it
     assert outcome.gpu_energy_j == pytest.approx(traced_j[place], rel=TOLERANCE), told
+
+
+def test_the_energy_of_a_card_that_another_joins_is_unknown(tmp_path: Path, bert: Model) -> None:
+    params = {"epochs": 8, "early_stopping_patience": 8, "batch_size": 64, "max_length": 512, "learning_rate": 1e-5}
+    attempt_dir = write_attempt(tmp_path, "full", params=params, model=bert)
+    write_large_data(attempt_dir, 1024)
+
+    with another_on_the_gpu(share=0.01) as join:
+        worker = start(attempt_dir, "trial")
+        phase_seen(attempt_dir, "train")
+        join()
+        assert worker.wait(timeout=DEADLINE_S) == 0, (attempt_dir / "log").read_text()
+
+    outcome = read_end(attempt_dir).outcome
+    assert outcome.status == "succeeded", outcome.message
+    assert (outcome.energy_scope, outcome.gpu_energy_j) == ("unattributed", None)

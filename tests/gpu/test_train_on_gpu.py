@@ -1,16 +1,14 @@
 """What only a real GPU shows: half precision, memory, energy, a card that others use, determinism, resuming."""
 
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.gpu.workers import DEADLINE_S, run, start, write_large_data
-from tests.train.attempts import command, task, write_attempt
+from tests.gpu.workers import DEADLINE_S, another_on_the_gpu, phase_seen, run, start, write_large_data
+from tests.train.attempts import command, read_end, task, write_attempt
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.execution import Execution
@@ -104,17 +102,24 @@ def test_an_evaluation_of_many_samples_at_once_takes_no_more_memory_than_trainin
 def test_running_out_of_a_card_that_others_hold_is_gpu_busy(tmp_path: Path, bert: Model) -> None:
     attempt_dir = write_attempt(tmp_path, "full", params={"batch_size": 8192, "max_length": 512}, model=bert)
     write_large_data(attempt_dir, 8192)
-    total_bytes = list_gpus("0")[0][0].memory_bytes
-    hold = f"x = torch.empty({total_bytes // 5}, dtype=torch.uint8, device='cuda')"
-    code = f"import torch; {hold}; print('held', flush=True); input()"
-    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
 
+    with another_on_the_gpu(share=0.2) as join:
+        join()
         outcome = run(attempt_dir).outcome
-    finally:
-        holder.communicate("\n", timeout=DEADLINE_S)
 
     assert (outcome.kind, outcome.origin) == ("gpu_busy", "infrastructure"), outcome.message
     assert (outcome.energy_scope, outcome.gpu_energy_j) == ("unattributed", None)
+
+
+def test_running_out_of_a_card_that_others_joined_is_gpu_busy(tmp_path: Path, bert: Model) -> None:
+    attempt_dir = write_attempt(tmp_path, "full", params={"batch_size": 8192, "max_length": 512}, model=bert)
+    write_large_data(attempt_dir, 8192)
+
+    with another_on_the_gpu(share=0.2) as join:
+        worker = start(attempt_dir, "trial")
+        phase_seen(attempt_dir, "load")
+        join()
+        assert worker.wait(timeout=DEADLINE_S) == 0, (attempt_dir / "log").read_text()
+
+    outcome = read_end(attempt_dir).outcome
+    assert (outcome.kind, outcome.origin) == ("gpu_busy", "infrastructure"), outcome.message

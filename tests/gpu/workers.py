@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.train.attempts import read_end, rows, task, worker_environment, write_split
-from xautolm_hpc.durable import write_json
-from xautolm_hpc.jobdir import TASK, End, TrialInput
+from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.jobdir import TASK, End, TrialInput, heartbeat_path
+from xautolm_hpc.node import list_gpus
 from xautolm_hpc.records import to_json
 
 DEADLINE_S = 280.0
@@ -40,6 +44,46 @@ def run(attempt_dir: Path, *words: str, gpus: str = "0", **variables: str) -> En
     worker = start(attempt_dir, *(words or ("trial",)), gpus=gpus, **variables)
     assert worker.wait(timeout=DEADLINE_S) == 0, (attempt_dir / "log").read_text()
     return read_end(attempt_dir)
+
+
+def phase_seen(attempt_dir: Path, phase: str) -> float:
+    """Wait for a phase of the trial and give when it was seen."""
+    path, deadline = heartbeat_path(attempt_dir, 0), time.monotonic() + DEADLINE_S
+    while not (path.exists() and read_json(path)["phase"] == phase):
+        assert time.monotonic() < deadline, (attempt_dir / "log").read_text()
+        time.sleep(0.002)
+    return time.monotonic()
+
+
+@contextmanager
+def another_on_the_gpu(share: float) -> Iterator[Callable[[], None]]:
+    """Keep somebody else ready, in a session of its own; gives what makes it take a share of the memory of GPU 0."""
+    n_bytes = int(share * list_gpus("0")[0][0].memory_bytes)
+    take = f"x = torch.ones({n_bytes}, dtype=torch.uint8, device='cuda')"
+    code = f"import torch; print('ready', flush=True); input(); {take}; print('there', flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+    def say(expected: str) -> None:
+        assert other.stdout is not None
+        assert other.stdout.readline() == f"{expected}\n"
+
+    def join() -> None:
+        assert other.stdin is not None
+        other.stdin.write("\n")
+        other.stdin.flush()
+        say("there")
+
+    try:
+        say("ready")
+        yield join
+    finally:
+        other.communicate("\n", timeout=DEADLINE_S)
 
 
 def write_large_data(attempt_dir: Path, n_rows: int, *, n_evaluated: int = 8) -> None:

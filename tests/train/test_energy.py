@@ -1,14 +1,15 @@
 """Energy is what the hardware's counters counted, and unknown where they could not be read."""
 
+import os
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from xautolm_hpc.train.energy import Counter, EnergyReader, open_energy_reader, rapl_counters
-from xautolm_hpc.train.worker import gpu_is_busy
+from xautolm_hpc.train.worker import gpu_is_busy, others_hold_gpu
 
 
 def _replay(device: str, readings: Sequence[float | None], wraps_at_j: float | None = None) -> Counter:
@@ -136,8 +137,13 @@ class FakeNvml(types.ModuleType):
 
     NVMLError = type("NVMLError", (Exception,), {})
 
-    def __init__(self, *, used_share: float = 0.0, mig: bool = False) -> None:
+    def __init__(
+        self, *, used_share: float = 0.0, mig: bool = False, others_at: Container[int] = (), others_share: float = 0.0
+    ) -> None:
         super().__init__("pynvml")
+        self.others_at = others_at
+        self.others_share = others_share
+        self.n_looks = 0
         self.used_share = used_share
         self.mig = mig
         self.n_readings = {"GPU-a": 0, "GPU-b": 0}
@@ -169,6 +175,12 @@ class FakeNvml(types.ModuleType):
 
     def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
         return "580.1"
+
+    def nvmlDeviceGetComputeRunningProcesses(self, device: str) -> list[types.SimpleNamespace]:  # noqa: N802
+        self.n_looks += 1
+        own = types.SimpleNamespace(pid=os.getpid(), usedGpuMemory=100)
+        joined = types.SimpleNamespace(pid=2**22 + 1, usedGpuMemory=1000 * self.others_share)
+        return [own, joined] if self.n_looks in self.others_at else [own]
 
     def nvmlDeviceGetMigMode(self, device: str) -> list[int]:  # noqa: N802
         return [int(self.mig), 0]
@@ -209,6 +221,39 @@ def test_energy_of_a_gpu_that_is_not_wholly_ours_is_not_ours(
     tmp_path: Path, nvml: FakeNvml, visible: str, shared: bool
 ) -> None:
     assert _gpu_energy(nvml, visible, shared=shared, folder=tmp_path) == (None, "none", "unattributed")
+
+
+def _sampled_thrice(nvml: FakeNvml, folder: Path) -> EnergyReader:
+    energy_path = _zone(folder, "0", "package-0", 1_000_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pynvml", nvml)
+        with open_energy_reader("0", shared=False, powercap_dir=folder) as reader:
+            reader.begin()
+            reader.sample()
+            energy_path.write_text("4000000\n")
+            reader.end()
+    return reader
+
+
+def test_energy_of_a_gpu_is_unknown_once_others_joined(tmp_path: Path) -> None:
+    alone = FakeNvml()
+    kept = _sampled_thrice(alone, tmp_path / "alone")
+
+    assert (kept.energy_j("gpu"), kept.energy_j("cpu"), kept.source, kept.scope) == (
+        4.0, 3.0, "nvml-counter+rapl", "whole-gpu"
+    )  # fmt: skip
+    for look in range(alone.n_looks - 2, alone.n_looks + 1):  # at one of three samples, and gone before the next
+        reader = _sampled_thrice(FakeNvml(others_at=(look,)), tmp_path / str(look))
+        told = (reader.energy_j("gpu"), reader.energy_j("cpu"), reader.source, reader.scope)
+        assert told == (None, 3.0, "rapl", "unattributed")
+
+
+@pytest.mark.parametrize(("others_share", "hold"), [(0.04, False), (0.06, True)])
+def test_others_hold_a_gpu_that_we_use_from_a_twentieth_of_it(others_share: float, hold: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pynvml", FakeNvml(others_at=range(9), others_share=others_share, used_share=0.9))
+
+        assert others_hold_gpu("0") is hold
 
 
 @pytest.mark.parametrize(("used_share", "busy"), [(0.04, False), (0.06, True)])

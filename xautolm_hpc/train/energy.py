@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from xautolm_hpc.node import list_gpus, open_nvml
+from xautolm_hpc.node import bytes_of_others, list_gpus, open_nvml
 
 POWERCAP_DIR = Path("/sys/class/powercap")
 SAMPLE_INTERVAL_S = 5.0
@@ -27,11 +28,13 @@ class Counter:
         device: ``gpu`` or ``cpu``.
         read_j: Reads it, in joules; ``None`` when it cannot be read now.
         wraps_at_j: Value after which it starts at 0 again; ``None`` if it never does.
+        has_others: Tells whether somebody else uses the device now.
     """
 
     device: str
     read_j: Callable[[], float | None]
     wraps_at_j: float | None = None
+    has_others: Callable[[], bool] = lambda: False
 
 
 class _Tally:
@@ -42,6 +45,7 @@ class _Tally:
         self._total_j: float | None = None
         self._last_j: float | None = None
         self._is_broken = False
+        self.is_shared = False
 
     @property
     def total_j(self) -> float | None:
@@ -49,6 +53,7 @@ class _Tally:
 
     def sample(self) -> None:
         now_j = self.counter.read_j()
+        self.is_shared = self.is_shared or self.counter.has_others()
         if now_j is None:
             return
         if self._last_j is not None:
@@ -66,9 +71,9 @@ class _Tally:
 class EnergyReader:
     """Adds up energy counters from :meth:`begin` to :meth:`end`, sampling them in a thread in between.
 
+    Once others were seen on a GPU, the energy of the GPUs is unknown.
+
     Attributes:
-        source: ``nvml-counter``, ``rapl``, ``nvml-counter+rapl`` or ``none``.
-        scope: ``whole-gpu``, ``node``, ``unattributed`` or ``none``.
         reads: Whether this process is the one that reads its node's counters.
         elsewhere_j: Device -> energy of the trial's other nodes, joules; ``None`` where it is unknown.
     """
@@ -83,18 +88,36 @@ class EnergyReader:
             scope: What the GPUs' energy covers if the counters do not say it themselves.
             interval_s: Seconds between two samples.
         """
-        devices = {counter.device for counter in counters}
-        labels = {"gpu": "nvml-counter", "cpu": "rapl"}
-        self.source = "+".join(label for device, label in labels.items() if device in devices) or "none"
-        self.scope = scope or ("whole-gpu" if "gpu" in devices else "node" if "cpu" in devices else "none")
         self.reads = True
         self.elsewhere_j: dict[str, float | None] = {}
+        self._scope = scope
         self._counters = counters
         self._tallies: list[_Tally] = []
         self._interval_s = interval_s
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def source(self) -> str:
+        """Name what was read: ``nvml-counter``, ``rapl``, ``nvml-counter+rapl`` or ``none``."""
+        labels = {"gpu": "nvml-counter", "cpu": "rapl"}
+        return "+".join(label for device, label in labels.items() if device in self._devices()) or "none"
+
+    @property
+    def scope(self) -> str:
+        """Say what it covers: ``whole-gpu``, ``node``, ``unattributed`` or ``none``."""
+        if self._is_shared:
+            return "unattributed"
+        devices = self._devices()
+        return self._scope or ("whole-gpu" if "gpu" in devices else "node" if "cpu" in devices else "none")
+
+    @property
+    def _is_shared(self) -> bool:
+        return any(tally.is_shared for tally in self._tallies)
+
+    def _devices(self) -> set[str]:
+        return {counter.device for counter in self._counters if not (self._is_shared and counter.device == "gpu")}
 
     def begin(self) -> None:
         """Take the first sample and go on sampling."""
@@ -125,7 +148,7 @@ class EnergyReader:
 
         Returns:
             Joules; ``None`` if one of the device's counters could not be read twice, or nothing was counted (the
-            counters of a GPU move in steps, so a window can be too short for them).
+            counters of a GPU move in steps, so a window can be too short for them), or others were seen on a GPU.
         """
         here_j, elsewhere_j = self.here_j(device), self.elsewhere_j.get(device, 0.0)
         return None if here_j is None or elsewhere_j is None else here_j + elsewhere_j
@@ -134,7 +157,7 @@ class EnergyReader:
         """Add up what was counted so far on this node, joules; see :meth:`energy_j`."""
         with self._lock:
             totals = [tally.total_j for tally in self._tallies if tally.counter.device == device]
-        if not totals or None in totals:
+        if not totals or None in totals or (device == "gpu" and self._is_shared):
             return None
         return sum(total for total in totals if total is not None) or None
 
@@ -197,10 +220,19 @@ def _rapl_reading(path: Path) -> Callable[[], float | None]:
 
 
 def _gpu_counters(nvml: ModuleType, visible_gpus: str | None) -> list[Counter]:
+    devices = [nvml.nvmlDeviceGetHandleByUUID(gpu.uuid) for gpu in list_gpus(visible_gpus)[0]]
     return [
-        Counter(device="gpu", read_j=_gpu_reading(nvml, nvml.nvmlDeviceGetHandleByUUID(gpu.uuid)))
-        for gpu in list_gpus(visible_gpus)[0]
+        Counter(
+            device="gpu",
+            read_j=_gpu_reading(nvml, device),
+            has_others=partial(_has_others, nvml, device),
+        )
+        for device in devices
     ]
+
+
+def _has_others(nvml: ModuleType, device: object) -> bool:
+    return bytes_of_others(nvml, device) is not None
 
 
 def _gpu_reading(nvml: ModuleType, device: object) -> Callable[[], float | None]:

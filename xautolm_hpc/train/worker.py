@@ -107,7 +107,8 @@ def run_trial(job: Job, stop: StopFlag) -> int:
         except Exception as error:  # noqa: BLE001 - the one blind except: a crash of the pipeline is its outcome
             energy.end()
             _let_the_culprit_speak(error, job)
-            outcome = _failed(error, progress, energy=energy, job=job, gpu_was_busy=is_busy)
+            was_busy = is_busy or others_hold_gpu(job.visible_gpus)
+            outcome = _failed(error, progress, energy=energy, job=job, gpu_was_busy=was_busy)
             if _may_retry(outcome, progress, job=job):
                 return RETRY_EXIT_STATUS
         else:
@@ -141,6 +142,11 @@ def _may_retry(outcome: Outcome, progress: Progress, *, job: Job) -> bool:
 def gpu_is_busy(visible_gpus: str | None) -> bool:
     """Tell whether somebody holds memory of our GPUs before we have begun."""
     return any(gpu.used_bytes > BUSY_SHARE * gpu.memory_bytes for gpu in list_gpus(visible_gpus)[0])
+
+
+def others_hold_gpu(visible_gpus: str | None) -> bool:
+    """Tell whether others hold as much memory of our GPUs now, when we use them ourselves."""
+    return any((gpu.others_bytes or 0) > BUSY_SHARE * gpu.memory_bytes for gpu in list_gpus(visible_gpus)[0])
 
 
 def _attempt(job: Job, progress: Progress, *, stop: StopFlag, energy: EnergyReader) -> None:
