@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay import PARTS
-from replay_methods import EVIDENCE, UNIFORM
+from replay_methods import EVIDENCE, SHIPPED, UNIFORM
 from replay_table import TaskTable, build_space, build_tables
 from replay_text import on_test, show
 from xautolm_hpc.catalogue import load_catalogue
@@ -28,7 +28,7 @@ from xautolm_hpc.table import build_table
 Floats = NDArray[np.float64]
 Row = Mapping[str, Any]
 
-SHOWN = (UNIFORM, "random", "xautolm high, beta 0.5", "nspe knn 25", "portfolio", EVIDENCE)
+SHOWN = (UNIFORM, "random", "xautolm high, beta 0.5", "nspe knn 25", "portfolio", EVIDENCE, SHIPPED)
 KINDS = ("uniform", "xautolm", "knn", "evidence")
 
 
