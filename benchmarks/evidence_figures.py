@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ Row = Mapping[str, Any]
 
 SHOWN = (UNIFORM, "random", "xautolm high, beta 0.5", "nspe knn 25", "portfolio", EVIDENCE, SHIPPED)
 KINDS = ("uniform", "xautolm", "knn", "evidence")
+MOST_PANELS = 3
 
 
 def draw_distances(names: Sequence[str], distances: Floats, *, path: Path) -> None:
@@ -48,8 +50,11 @@ def draw_distances(names: Sequence[str], distances: Floats, *, path: Path) -> No
 def draw_convergence(rows: Sequence[Row], path: Path) -> None:
     """Draw the best F1 so far over the trials, mean over seeds with a band of one standard deviation, by task."""
     names = sorted({row["task"] for row in rows})
-    figure, panels = plt.subplots(1, len(names), figsize=(3.4 * len(names), 3.2), squeeze=False)
-    for axes, name in zip(panels[0], names, strict=True):
+    n_rows, n_columns = math.ceil(len(names) / MOST_PANELS), min(len(names), MOST_PANELS)
+    figure, panels = plt.subplots(n_rows, n_columns, figsize=(3.6 * n_columns, 3.2 * n_rows), squeeze=False)
+    for axes in panels.flat[len(names) :]:
+        axes.set_axis_off()
+    for axes, name in zip(panels.flat, names, strict=False):
         for method in [m for m in SHOWN if any(row["method"] == m for row in rows)]:
             curves = [row["curve"] for row in rows if row["task"] == name and row["method"] == method]
             length = min(map(len, curves))
@@ -58,7 +63,7 @@ def draw_convergence(rows: Sequence[Row], path: Path) -> None:
             axes.plot(x, mean, label=method)
             axes.fill_between(x, mean - spread, mean + spread, alpha=0.15)
         axes.set(title=name, xlabel="trials", ylabel="best F1 so far")
-    panels[0][-1].legend(fontsize=6)
+    panels.flat[len(names) - 1].legend(fontsize=6)
     _save(figure, path)
 
 
@@ -115,7 +120,7 @@ def draw_priors(tables: Mapping[str, TaskTable], path: Path) -> None:
 
 def _save(figure: Any, path: Path) -> None:
     figure.tight_layout()
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    figure.savefig(path, dpi=120, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
 
 
