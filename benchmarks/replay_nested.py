@@ -18,8 +18,6 @@ def choose_tastes(
 ) -> dict[str, Taste]:
     """Choose for every task what did best on the others, by all measures together, to NSPE uniform.
 
-    Neither the task's trials nor what they teach other tasks have a part in its choice.
-
     Args:
         world: What there is to replay on.
         objectives: Objectives of the searches.
@@ -29,6 +27,20 @@ def choose_tastes(
 
     Returns:
         Task -> the settings to search it with.
+    """
+    rated = rate_tastes(world, objectives=objectives, n_seeds=n_seeds, tastes=tastes, n_jobs=n_jobs)
+    return {name: tastes[regrets.index(min(regrets))] for name, regrets in rated.items()}
+
+
+def rate_tastes(
+    world: World, *, objectives: tuple[str, ...], n_seeds: int, tastes: Sequence[Taste] = TASTES, n_jobs: int = 1
+) -> dict[str, list[float]]:
+    """Rate what :func:`choose_tastes` chooses among.
+
+    Neither a task's trials nor what they teach other tasks have a part in its ratings.
+
+    Returns:
+        Task -> the regret of every taste on the other tasks; less is better.
     """
     names = list(world.tables)
     tried = [(UNIFORM, Taste()), *((EVIDENCE, taste) for taste in tastes)]
@@ -46,20 +58,19 @@ def choose_tastes(
         for task, without in everything
         for method, taste in tried
     ]
-    rows = iter(replay(world, plans, n_jobs=n_jobs))
-    found = {search: [next(rows) for _ in tried] for search in everything}
-    chosen = {}
+    done = iter(replay(world, plans, n_jobs=n_jobs))
+    found = {search: [next(done) for _ in tried] for search in everything}
+    rated = {}
     for name in names:
         plain, *by_taste = ([row for s in searches[name] for row in found[s][n]] for n in range(len(tried)))
-        scored = [(_regret([*plain, *rated]), number) for number, rated in enumerate(by_taste)]
-        chosen[name] = tastes[min(scored)[1]]
-    return chosen
+        rated[name] = [_regret([*plain, *rows]) for rows in by_taste]
+    return rated
 
 
 def _searches(world: World, held_out: str) -> list[tuple[str, str | None]]:
-    """List the searches that settings for a task are chosen by: of another task, which does not learn from the first.
+    """List the searches that settings for a task are chosen by, as pairs of a task and whom it may not learn from.
 
-    Where it would not anyhow there is nobody to leave out, so that the search is that of other choices, too.
+    Where a task would not learn from the one held out anyhow, nobody is left out, and other choices share the search.
     """
     found: list[tuple[str, str | None]] = []
     for task in world.pooled():

@@ -48,7 +48,7 @@ class World:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is replayed on every task.
+    """What is replayed.
 
     Attributes:
         methods: Names in :data:`replay_methods.METHODS`.

@@ -24,6 +24,9 @@ from xautolm_hpc.node import (
 )
 
 GIB = 1024**3
+GONE = 2**22 + 1
+"""No pid of this kernel: Linux has none above 2**22."""
+
 UUIDS = ("GPU-aaaa", "GPU-bbbb", "GPU-cccc")
 
 
@@ -54,8 +57,9 @@ class FakeNvml:
     def nvmlDeviceGetComputeRunningProcesses(self, device: int) -> list[SimpleNamespace]:  # noqa: N802
         if device == 2:
             raise self.NVMLError
-        own, init = SimpleNamespace(pid=os.getpid(), usedGpuMemory=GIB), SimpleNamespace(pid=1, usedGpuMemory=None)
-        return [own, init][: device + 1]
+        own = SimpleNamespace(pid=os.getpid(), usedGpuMemory=GIB)
+        stranger = SimpleNamespace(pid=GONE, usedGpuMemory=None)
+        return [own, stranger][: device + 1]
 
     def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802
         return 12040
@@ -180,7 +184,7 @@ def test_gpus_are_described_with_the_versions_of_the_driver() -> None:
 def test_others_on_a_gpu_are_those_of_other_sessions(pids: list[str], expected: int | None) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
-    numbers = {"own": os.getpid(), "child": child.pid, "stranger": stranger.pid, "gone": 2**22 + 1}
+    numbers = {"own": os.getpid(), "child": child.pid, "stranger": stranger.pid, "gone": GONE}
     running = [SimpleNamespace(pid=numbers[name], usedGpuMemory=10) for name in pids]
     nvml = SimpleNamespace(nvmlDeviceGetComputeRunningProcesses=lambda _: running)
     try:

@@ -25,7 +25,7 @@ class Gpu:
         name: Product name.
         memory_bytes: Total memory.
         used_bytes: Memory used by anyone.
-        others_bytes: Memory that processes of others hold, see :func:`bytes_of_others`.
+        others_bytes: Memory that processes of others hold, ``None`` without any; see :func:`bytes_of_others`.
         capability: CUDA compute capability, for instance 9.0.
     """
 
@@ -131,15 +131,16 @@ def _describe(nvml: ModuleType, index: int) -> Gpu:
 def bytes_of_others(nvml: ModuleType, device: object) -> int | None:
     """Give the memory that processes of other sessions hold on a GPU.
 
-    Where processes are numbered anew, as in some containers, ours are not known by their numbers; of those on the GPU
-    the largest is then taken for ours, which has one on each.
+    A container numbers its processes anew (a PID namespace of its own). There the driver tells of our process alone,
+    or, if it is older, of all by numbers that mean nothing to us; the largest is then taken for ours.
 
     Args:
         nvml: NVML, opened.
         device: Handle of the GPU.
 
     Returns:
-        Bytes, counting as 0 what the driver does not tell; ``None`` if no other process computes there.
+        Bytes, counting as 0 what the driver does not tell; ``None`` if no other process has a context there, or the
+        driver does not say who has.
     """
     try:
         running = nvml.nvmlDeviceGetComputeRunningProcesses(device)

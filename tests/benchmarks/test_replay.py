@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import replay_nested
 from evidence_figures import main as draw
 from replay import known_methods, main
 from replay_limits import Limits, allowed, read_limits
 from replay_measures import MEASURES, compare, holm, hypervolume, measure_search, summarise
 from replay_methods import METHODS, Setting
-from replay_nested import TASTES, choose_tastes
+from replay_nested import TASTES, choose_tastes, rate_tastes
 from replay_past import make_past, may_teach
 from replay_table import Oracle, build_space, build_tables
 from replay_text import on_test
@@ -318,16 +319,25 @@ def test_rows_are_the_same_however_many_processes_replay() -> None:
 
 def test_settings_for_a_task_do_not_depend_on_its_trials() -> None:
     world = _world(20)
-    table = world.tables["task-0"]
-    unlucky = replace(table, f1=table.f1 / 2, cost_s=table.cost_s * 9)
+    (dealt,) = make_past("permuted", [world.tables["task-0"]], task=world.tables["task-1"], seed=1)
+    changed = replace(world, tables={**world.tables, "task-0": dealt})
 
-    few = partial(choose_tastes, objectives=("f1",), n_seeds=1, tastes=TASTES[:2], n_jobs=2)
-    chosen = few(world)
-    again = few(replace(world, tables={**world.tables, "task-0": unlucky}))
+    rate = partial(rate_tastes, objectives=("f1",), n_seeds=1, tastes=TASTES[:2], n_jobs=2)
+    before, after = rate(world), rate(changed)
 
-    assert set(chosen) == set(world.tables)
-    assert set(chosen.values()) <= set(TASTES)
-    assert again["task-0"] == chosen["task-0"]
+    assert set(before) == set(world.tables)
+    assert after["task-0"] == before["task-0"]
+    assert after["task-1"] != before["task-1"]
+    assert after["task-2"] != before["task-2"]
+
+
+def test_the_settings_of_least_regret_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    regrets = {"a": [0.0, -1.0, 2.0], "b": [0.5, 0.5, 0.5]}
+    monkeypatch.setattr(replay_nested, "rate_tastes", lambda *_, **__: regrets)
+
+    chosen = choose_tastes(_world(4), objectives=("f1",), n_seeds=1, tastes=TASTES[:3])
+
+    assert chosen == {"a": TASTES[1], "b": TASTES[0]}
 
 
 def test_the_commands_replay_a_store_and_write_tables_and_figures(

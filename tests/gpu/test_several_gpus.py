@@ -59,6 +59,8 @@ def test_two_gpus_have_the_loss_curve_of_one(
     assert "NCCL version" in (attempt_dir / "log").read_text()
     assert end.system is not None
     assert end.system.n_gpus == 2
+    assert outcome.energy_scope == "whole-gpu"  # the processes of a trial are no strangers to one another
+    assert outcome.gpu_energy_j is not None
     assert outcome.peak_gpu_memory_bytes is not None
     assert outcome.peak_gpu_memory_bytes > (1 if execution else 2) * WEIGHTS_BYTES
 

@@ -13,8 +13,9 @@ from tests.priors.builders import SPACE, SYSTEM, TASK, a_failure, a_model, a_pip
 from tests.priors.test_prior import _renumbered
 from xautolm_hpc.distribution import uniform
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.priors import PriorSettings, Ranking, make_scene, prior_content, ranking_from_json
+from xautolm_hpc.priors import PriorSettings, Ranking, Taste, forecast, make_scene, prior_content, ranking_from_json
 from xautolm_hpc.priors.encode import encode, layout, pipelines_of, rows_of
+from xautolm_hpc.priors.ranking import TASTE
 from xautolm_hpc.priors.surrogate import Forest
 from xautolm_hpc.records import INFRASTRUCTURE_KINDS, Experience, Outcome, Pipeline
 from xautolm_hpc.sample import draw_pipeline
@@ -115,6 +116,21 @@ def test_the_content_shows_more_of_what_works_and_says_why(content: dict[str, An
     assert [r["kind"] for r in reasons].count("gpu_oom") > 2
     assert {r["model"] for r in reasons if r["kind"] == "gpu_oom"} == {"large"}
     assert sorted((abs(r["contribution"]) for r in reasons), reverse=True) == [abs(r["contribution"]) for r in reasons]
+
+
+def test_the_more_cautious_the_score_the_more_a_failure_moves_it(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_oom(told: dict[str, Any]) -> dict[str, float]:
+        """Those that no merit was learnt from, so that all they moved is a risk."""
+        return {r["id"]: r["contribution"] for r in told["top"]["models"]["kin"] if r["kind"] == "gpu_oom"}
+
+    monkeypatch.setattr(forecast, "TASTE", Taste(caution=2 * TASTE.caution))
+    bold, cautious = of_oom(content), of_oom(_content(build_table(_world())))
+
+    both = bold.keys() & cautious.keys()
+    assert len(both) > 2
+    assert all(cautious[key] == pytest.approx(2 * bold[key]) for key in both)
 
 
 def test_the_influences_of_a_forest_add_up_to_its_forecast(ranking: Ranking) -> None:

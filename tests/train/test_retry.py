@@ -10,7 +10,9 @@ from tests.train.attempts import read_end, worker_environment, write_attempt
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.execution import Execution
 from xautolm_hpc.jobdir import PIPELINE
+from xautolm_hpc.train.energy import Counter, EnergyReader
 from xautolm_hpc.train.retry import RETRY, ask_for_retry, read_retry
+from xautolm_hpc.train.watch import Progress
 
 # The real worker on a GPU that holds so many samples of a forward pass in training: made of torch's own exception.
 # Of several processes the second one has it.
@@ -82,6 +84,18 @@ def test_one_process_out_of_memory_starts_all_of_them_again(tmp_path: Path) -> N
     assert outcome.retry_s == pytest.approx(retry.seconds)
     assert outcome.message is not None
     assert f"gpu_oom with a micro-batch of 4 after {retry.seconds:.1f} s" in outcome.message
+
+
+@pytest.mark.parametrize(("first_j", "total_j"), [(0.0, 30.0), (12.0, 42.0), (None, None)])
+def test_the_energy_of_a_first_try_is_counted_and_unknown_where_it_is(
+    first_j: float | None, total_j: float | None
+) -> None:
+    readings = iter([100.0, 130.0])
+    energy = EnergyReader([Counter(device="gpu", read_j=lambda: next(readings))])
+    energy.begin()
+    energy.end()
+
+    assert Progress(retried_gpu_j=first_j).energy_j(energy, "gpu") == total_j
 
 
 def test_passes_of_one_sample_cannot_be_halved(tmp_path: Path) -> None:

@@ -235,6 +235,29 @@ def test_a_crash_in_training_is_an_outcome_that_keeps_its_cost(
     assert outcome.eval_s is None
 
 
+@pytest.mark.parametrize("kind", ["gpu_oom", "error"])
+def test_running_out_of_a_gpu_that_others_joined_says_nothing_of_the_pipeline(tmp_path: Path, kind: str) -> None:
+    (error,) = (error for name, _, error in INJECTED if name == kind)
+    asked: list[str | None] = []
+
+    def crash(*_: object, **__: object) -> None:
+        raise error
+
+    def others(visible_gpus: str | None) -> bool:
+        asked.append(visible_gpus)
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "train", crash)
+        patch.setattr(worker, "others_hold_gpu", others)
+        attempt_dir = write_attempt(tmp_path)
+
+        assert run_trial(_job(attempt_dir), StopFlag()) == 0
+
+    assert _outcome(attempt_dir).kind == ("gpu_busy" if kind == "gpu_oom" else "error")
+    assert len(asked) == (1 if kind == "gpu_oom" else 0)
+
+
 def test_the_message_keeps_the_traceback_and_hides_the_secret(tmp_path: Path) -> None:
     def crash(*_: object, **__: object) -> None:
         raise ValueError("token hf_verysecret refused")

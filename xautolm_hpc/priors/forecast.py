@@ -14,7 +14,7 @@ from xautolm_hpc.priors.evidence import Evidence, find_evidence
 from xautolm_hpc.priors.explain import N_TOP, Contribution
 from xautolm_hpc.priors.lessons import goals_of, lessons_to_json, past_lessons, select_rows
 from xautolm_hpc.priors.pool import draw_pool
-from xautolm_hpc.priors.ranking import FIRST_TRUST, Scene, make_scene, score
+from xautolm_hpc.priors.ranking import FIRST_TRUST, TASTE, Scene, make_scene, score
 from xautolm_hpc.priors.settings import PriorSettings, check_settings
 from xautolm_hpc.priors.similarity import experience_distances
 from xautolm_hpc.priors.surrogate import Forest, Surrogate, fit_surrogate
@@ -157,26 +157,28 @@ class _Teachers:
         """List the experiences that moved the forecast of some pipelines most, either way; ties by id.
 
         A forest's forecast is a weighted mean over its lessons, so each lesson's part in it is exact; the parts of
-        all forests are added as parts of the logarithm of the score, to first order.
+        all forests are added as parts of the logarithm of the score at the beginning of a search, to first order, each
+        merit as if it were the only one.
         """
         if not len(x):
             return []
         moved, share = np.zeros(len(self.used)), np.zeros(len(self.used))
-        for forest, sign in self._forests():
+        for forest, power in self._forests():
             influence = forest.influence(x, len(self.used))
             target = np.zeros(len(self.used))
             target[forest.rows] = forest.target
             mean = float(np.average(forest.target, weights=forest.weight))
             told = float((influence * target).sum())
-            level = max(1.0 - told, 0.05) if sign < 0 else max(told, 0.05)
-            moved += sign * influence * (target - mean) / level
+            level = max(1.0 - told, 0.05) if power < 0 else max(told, 0.05)
+            moved += power * influence * (target - mean) / level
             share = np.maximum(share, influence)
         largest = np.lexsort((self.used.row, -np.abs(moved)))[:N_TOP]
         return [self._contribution(i, float(moved[i]), share=float(share[i])) for i in largest.tolist() if moved[i]]
 
     def _forests(self) -> list[tuple[Forest, float]]:
         goals = [forest for forest in self.past.goals.values() if forest.linear is None]
-        return [*((forest, -1.0) for forest in self.past.risks.values()), *((forest, 1.0) for forest in goals)]
+        risks = self.past.risks.values()
+        return [*((forest, -TASTE.caution) for forest in risks), *((forest, 1.0) for forest in goals)]
 
     def _contribution(self, index: int, moved: float, *, share: float) -> Contribution:
         """Describe one experience; its weight is its greatest share in a forest's forecast."""

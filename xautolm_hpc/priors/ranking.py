@@ -38,8 +38,8 @@ ORDER_SCALE = 0.2
 
 OWN_WEIGHT = 2.0
 
-CAUTION_TRIALS, MOST_TIMES = 15, 5.0
-"""Trials after which caution is twice, then three times what it was at first, and how many times at most.
+CAUTION_TRIALS, MAX_CAUTION_FACTOR = 15, 5.0
+"""Trials in which caution grows by what it was at first, and how many times that it becomes at most.
 
 What is found early serves the whole search, so that in the beginning a risk is worth more.
 """
@@ -60,7 +60,7 @@ class Taste:
 
     def caution_after(self, n_trials: int) -> float:
         """Give the caution after some trials of a search."""
-        return self.caution * min(1.0 + n_trials / CAUTION_TRIALS, MOST_TIMES)
+        return self.caution * min(1.0 + n_trials / CAUTION_TRIALS, MAX_CAUTION_FACTOR)
 
 
 TASTE = Taste()

@@ -93,8 +93,8 @@ def classify(error: BaseException, *, gpu_was_busy: bool) -> str:
 
     Args:
         error: The exception that ended the trial.
-        gpu_was_busy: Whether somebody else held memory of the GPU when the trial began; running out of it then
-            says nothing about the pipeline.
+        gpu_was_busy: Whether somebody else held memory of the GPU; running out of it then says nothing about the
+            pipeline.
 
     Returns:
         One of :data:`xautolm_hpc.records.FAILURE_KINDS`; ``error`` for an exception of no known class.

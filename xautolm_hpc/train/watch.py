@@ -65,7 +65,8 @@ class Progress:
         metrics: Metrics so far; those of ``dev`` are of the best epoch.
         dev_f1: Last F1 on ``dev``, 0..1, or ``None``.
         gpu_energy_before_j: Energy of earlier restarts; likewise ``cpu_energy_before_j``.
-        retried_gpu_j: Energy of a first try that ran out of memory, or ``None``; likewise ``retried_cpu_j``.
+        retried_gpu_j: Energy of a first try that ran out of memory, 0 if there was none, ``None`` if unknown; likewise
+            ``retried_cpu_j``.
         rss_elsewhere_bytes: Resident memory of the trial's other processes, once they have told; likewise
             ``gpu_memory_elsewhere_bytes``.
         peak_gpu_memory_bytes: Highest GPU memory of earlier restarts and this one, or ``None``.
@@ -83,8 +84,8 @@ class Progress:
     dev_f1: float | None = None
     gpu_energy_before_j: float | None = None
     cpu_energy_before_j: float | None = None
-    retried_gpu_j: float | None = None
-    retried_cpu_j: float | None = None
+    retried_gpu_j: float | None = 0.0
+    retried_cpu_j: float | None = 0.0
     rss_elsewhere_bytes: int = 0
     gpu_memory_elsewhere_bytes: int = 0
     peak_gpu_memory_bytes: int | None = None
@@ -109,16 +110,18 @@ class Progress:
             device: ``gpu`` or ``cpu``.
 
         Returns:
-            Joules, or ``None`` if either is unknown; the first restart has no earlier ones.
+            Joules, or ``None`` if any part is unknown; the first restart has no earlier ones.
         """
         here_j = energy.energy_j(device)
         is_gpu = device == "gpu"
         before_j = self.gpu_energy_before_j if is_gpu else self.cpu_energy_before_j
-        retried_j = (self.retried_gpu_j if is_gpu else self.retried_cpu_j) or 0.0
+        retried_j = self.retried_gpu_j if is_gpu else self.retried_cpu_j
+        if here_j is None or retried_j is None:
+            return None
         if self.train.before_s == 0:
-            return None if here_j is None else retried_j + here_j
+            return retried_j + here_j
         # A checkpoint of the first try has counted part of what that try used.
-        return None if here_j is None or before_j is None else max(before_j, retried_j) + here_j
+        return None if before_j is None else max(before_j, retried_j) + here_j
 
 
 GO_ON, END, STOP = range(3)

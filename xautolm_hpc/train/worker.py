@@ -105,9 +105,10 @@ def run_trial(job: Job, stop: StopFlag) -> int:
         except StopRequestedError:
             return CHECKPOINT_EXIT_STATUS
         except Exception as error:  # noqa: BLE001 - the one blind except: a crash of the pipeline is its outcome
+            is_oom = classify(error, gpu_was_busy=False) == "gpu_oom"
+            was_busy = is_busy or (is_oom and others_hold_gpu(job.visible_gpus))  # asked first: they, too, may leave
             energy.end()
             _let_the_culprit_speak(error, job)
-            was_busy = is_busy or others_hold_gpu(job.visible_gpus)
             outcome = _failed(error, progress, energy=energy, job=job, gpu_was_busy=was_busy)
             if _may_retry(outcome, progress, job=job):
                 return RETRY_EXIT_STATUS
@@ -145,7 +146,7 @@ def gpu_is_busy(visible_gpus: str | None) -> bool:
 
 
 def others_hold_gpu(visible_gpus: str | None) -> bool:
-    """Tell whether others hold as much memory of our GPUs now, when we use them ourselves."""
+    """Tell whether others hold as much memory of our GPUs now, while we use them, too."""
     return any((gpu.others_bytes or 0) > BUSY_SHARE * gpu.memory_bytes for gpu in list_gpus(visible_gpus)[0])
 
 
