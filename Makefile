@@ -126,7 +126,7 @@ bench-estimates: env  ## estimates of memory and time against trials that really
 EVIDENCE_STORE ?= store/seed/store
 EVIDENCE_OUT := build/evidence
 EVIDENCE := --final
-evidence: env  ## rebuild tables and figures of docs/evidence.md from EVIDENCE_STORE: an hour and a half or so on 2 cores, minutes on 32
+evidence: env  ## rebuild tables and figures of docs/evidence.md from EVIDENCE_STORE: two hours or more on 2 cores, minutes on 32
 	$(BIN)/python benchmarks/replay.py $(EVIDENCE_STORE) $(EVIDENCE_OUT) $(EVIDENCE)
 	$(BIN)/python benchmarks/evidence_figures.py $(EVIDENCE_STORE) $(EVIDENCE_OUT) $(EVIDENCE_OUT) \
 	  --tests store/seed/on-test.jsonl
