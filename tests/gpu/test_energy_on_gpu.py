@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.gpu.workers import DEADLINE_S, another_on_the_gpu, phase_seen, start, write_large_data
+from tests.gpu.workers import DEADLINE_S, phase_seen, run_joined, start, write_large_data
 from tests.train.attempts import command, read_end, write_attempt
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.node import list_gpus, open_nvml
@@ -116,12 +116,7 @@ def test_the_energy_of_a_card_that_another_joins_is_unknown(tmp_path: Path, bert
     attempt_dir = write_attempt(tmp_path, "full", params=params, model=bert)
     write_large_data(attempt_dir, 1024)
 
-    with another_on_the_gpu(share=0.01) as join:
-        worker = start(attempt_dir, "trial")
-        phase_seen(attempt_dir, "train")
-        join()
-        assert worker.wait(timeout=DEADLINE_S) == 0, (attempt_dir / "log").read_text()
+    outcome = run_joined(attempt_dir, phase="train", share=0.01).outcome
 
-    outcome = read_end(attempt_dir).outcome
     assert outcome.status == "succeeded", outcome.message
     assert (outcome.energy_scope, outcome.gpu_energy_j) == ("unattributed", None)

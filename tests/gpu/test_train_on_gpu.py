@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gpu.workers import DEADLINE_S, another_on_the_gpu, phase_seen, run, start, write_large_data
-from tests.train.attempts import command, read_end, task, write_attempt
+from tests.gpu.workers import DEADLINE_S, another_on_the_gpu, run, run_joined, start, write_large_data
+from tests.train.attempts import command, task, write_attempt
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.execution import Execution
@@ -115,11 +115,6 @@ def test_running_out_of_a_card_that_others_joined_is_gpu_busy(tmp_path: Path, be
     attempt_dir = write_attempt(tmp_path, "full", params={"batch_size": 8192, "max_length": 512}, model=bert)
     write_large_data(attempt_dir, 8192)
 
-    with another_on_the_gpu(share=0.2) as join:
-        worker = start(attempt_dir, "trial")
-        phase_seen(attempt_dir, "load")
-        join()
-        assert worker.wait(timeout=DEADLINE_S) == 0, (attempt_dir / "log").read_text()
+    outcome = run_joined(attempt_dir, phase="load", share=0.2).outcome
 
-    outcome = read_end(attempt_dir).outcome
     assert (outcome.kind, outcome.origin) == ("gpu_busy", "infrastructure"), outcome.message

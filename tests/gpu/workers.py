@@ -86,6 +86,16 @@ def another_on_the_gpu(share: float) -> Iterator[Callable[[], None]]:
         other.communicate("\n", timeout=DEADLINE_S)
 
 
+def run_joined(attempt_dir: Path, *, phase: str, share: float) -> End:
+    """Run a trial whose GPU somebody else joins in a phase, with a share of its memory, and read the outcome."""
+    with another_on_the_gpu(share) as join:
+        worker = start(attempt_dir, "trial")
+        phase_seen(attempt_dir, phase)
+        join()
+        assert worker.wait(timeout=DEADLINE_S) == 0, (attempt_dir / "log").read_text()
+    return read_end(attempt_dir)
+
+
 def write_large_data(attempt_dir: Path, n_rows: int, *, n_evaluated: int = 8) -> None:
     """Replace the data by long texts, so many to train on and so many to evaluate."""
     words = " ".join(row["text"] for row in rows())
