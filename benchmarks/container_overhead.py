@@ -32,12 +32,12 @@ from xautolm_hpc.jobdir import (
     End,
     Exit,
     ProfileResult,
-    RunDir,
     TrialInput,
     exit_path,
     write_members,
 )
 from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.run.folder import RunDir
 
 N_PAIRS = 3
 EPOCHS = 16

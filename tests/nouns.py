@@ -5,8 +5,9 @@ from typing import Any
 
 from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.history import Attempt, Trial
-from xautolm_hpc.jobdir import End, RunDir, TrialPlan
+from xautolm_hpc.jobdir import End, TrialPlan
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, origin_of
+from xautolm_hpc.run.folder import RunDir
 
 GIB = 1024**3
 TASK = Task(

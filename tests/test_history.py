@@ -10,8 +10,9 @@ from tests.nouns import SYSTEM, end, failed, pipeline, plan, succeeded
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.history import History
-from xautolm_hpc.jobdir import OUTCOME, VERDICT, End, RunDir, TrialPlan
+from xautolm_hpc.jobdir import OUTCOME, VERDICT, End, TrialPlan
 from xautolm_hpc.records import System, to_json
+from xautolm_hpc.run.folder import RunDir
 
 SECOND_PLAN = plan(pipeline(method="head", epochs=1), seed=8)
 GPU_NODE = System(site="here", cluster="alpha", n_gpus=2)

@@ -13,17 +13,16 @@ from xautolm_hpc.jobdir import (
     MEMBERS,
     OUTCOME,
     VERDICT,
-    RunDir,
     claim_path,
     exit_path,
     find_end,
-    find_run,
     heartbeat_path,
     read_members,
     restarts,
     write_members,
 )
 from xautolm_hpc.records import to_json
+from xautolm_hpc.run.folder import RunDir, find_run
 
 
 def test_everything_of_a_run_has_its_place() -> None:

@@ -7,10 +7,11 @@ import pytest
 from tests.nouns import end, failed, pipeline, succeeded, trial
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.history import History, Trial
-from xautolm_hpc.jobdir import Claim, Heartbeat, RunDir, claim_path, heartbeat_path
+from xautolm_hpc.jobdir import Claim, Heartbeat, claim_path, heartbeat_path
 from xautolm_hpc.launcher import JobState
 from xautolm_hpc.overview import best_trial, ended_line, fill_view, view_trial
 from xautolm_hpc.records import Outcome, to_json
+from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.view import BestTrial, RunView, TrialView
 
 LORA = pipeline(method="lora")

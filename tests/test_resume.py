@@ -11,11 +11,11 @@ from tests.nouns import end, failed
 from xautolm_hpc import __version__
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import RunFolderError
-from xautolm_hpc.jobdir import RunDir
 from xautolm_hpc.lease import Lease
 from xautolm_hpc.ledger import Ledger
 from xautolm_hpc.records import to_json
 from xautolm_hpc.resume import began_at, changed_keys, keep_changes, may_change, open_run
+from xautolm_hpc.run.folder import RunDir
 
 SEARCH: dict[str, Any] = {
     "name": "one",

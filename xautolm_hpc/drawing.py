@@ -11,13 +11,14 @@ from typing import Any
 from xautolm_hpc import priors, sample
 from xautolm_hpc.budget import trials_left
 from xautolm_hpc.catalogue import load_catalogue
-from xautolm_hpc.driver_setup import TRAINABLE_FAMILIES, Setup
+from xautolm_hpc.driver_setup import Setup
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.execution import AS_DRAWN
 from xautolm_hpc.jobdir import ProfileResult, TrialPlan
 from xautolm_hpc.records import Pipeline, System
 from xautolm_hpc.store import CheckLimits, ExperienceStore, Finding
 from xautolm_hpc.table import ExperienceTable
+from xautolm_hpc.task_kinds import TRAINABLE_FAMILIES
 
 
 def read_stores(setup: Setup, *, on_finding: Callable[[Finding], None] | None = None) -> ExperienceTable:

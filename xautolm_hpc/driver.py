@@ -316,9 +316,9 @@ class Search:
         if not members or self.setup.n_interrupts():
             return
         self._enter("test")
-        folder = self.setup.run_dir.path / "final"
-        number = next(n for n in count() if find_end(folder / f"attempt-{n}") is None)
-        path, template = folder / f"attempt-{number}", self.setup.template(self.profile)
+        paths = map(self.setup.run_dir.final_attempt_dir, count())
+        number, path = next((n, path) for n, path in enumerate(paths) if find_end(path) is None)
+        template = self.setup.template(self.profile)
         command = self.setup.command("xautolm_hpc.train", "final")
         write_final(path, members, command=command, trial_input=template.trial_input)
         outcome = self.jobs.run_single(path, self.setup.resources(), name=f"final-{number}").outcome

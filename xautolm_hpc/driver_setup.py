@@ -21,10 +21,11 @@ from xautolm_hpc.container import find_package, make_container, with_binds
 from xautolm_hpc.dataset import find_data, missing_data, repository_dir
 from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.image import Container, read_image
-from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, RunDir, TrialInput
+from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
 from xautolm_hpc.node import list_gpus, node_name
 from xautolm_hpc.redact import redact, secrets_in
+from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.space import Space
 from xautolm_hpc.submit.arrays import SlurmOptions
 from xautolm_hpc.submit.container import verify_signature
@@ -34,13 +35,6 @@ from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 from xautolm_hpc.view import Watcher
 
 LOCAL_GRACE_S = 2.0
-
-TRAINABLE_FAMILIES = {
-    "text-classification": ("encoder", "decoder", "seq2seq"),
-    "question-answering": ("encoder", "decoder", "seq2seq"),
-    "text-generation": ("decoder", "seq2seq"),
-}
-"""Task kind -> families of models that this version trains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

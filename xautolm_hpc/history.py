@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from xautolm_hpc.durable import read_json
-from xautolm_hpc.jobdir import OUTCOME, VERDICT, End, RunDir, TrialPlan
+from xautolm_hpc.jobdir import OUTCOME, VERDICT, End, TrialPlan
+from xautolm_hpc.launcher import Resources, Submission
 from xautolm_hpc.ledger import Line
 from xautolm_hpc.records import from_json
+from xautolm_hpc.run.folder import RunDir, submission_dir_beside
 from xautolm_hpc.view import Spent
 
 
@@ -109,6 +112,32 @@ class History:
             path = self.run_dir.attempt_dir(self.trials[trial].generation, trial, attempt=number)
             attempts.append(Attempt(number, path))
         return attempts[number]
+
+    def submission(self, name: str) -> Submission:
+        """Rebuild a submission from its intent.
+
+        Args:
+            name: Name of the submission.
+        """
+        line = self.submissions[name]
+        paths = {key: line[key] for key in ("folder", "attempt_dirs") if key in line} or self._paths_of_name(line)
+        return Submission(
+            name=name,
+            folder=self.run_dir.path / paths["folder"],
+            attempt_dirs=tuple(self.run_dir.path / path for path in paths["attempt_dirs"]),
+            resources=from_json(Resources, line["resources"], where=f"ledger: {name}"),
+            max_parallel=line.get("max_parallel"),
+        )
+
+    def _paths_of_name(self, line: Line) -> dict[str, Any]:
+        """Find the folders of an intent that does not name them, as those of older versions: its name tells."""
+        if line["generation"] >= 0:
+            number = int(line["name"].rpartition("-s")[2])
+            members = [self.attempt(trial, attempt).path for trial, attempt in line["attempts"]]
+            return {"folder": self.run_dir.submission_dir(line["generation"], number), "attempt_dirs": members}
+        _, job, number = line["name"].rsplit("-", 2)
+        path = {"profile": self.run_dir.profile_attempt_dir, "final": self.run_dir.final_attempt_dir}[job](int(number))
+        return {"folder": submission_dir_beside(path), "attempt_dirs": [path]}
 
     def generation(self, generation: int) -> list[Trial]:
         """List the trials of a generation."""

@@ -11,17 +11,13 @@
 ``<r>`` is the restart count: a requeued job runs again in the same folder and overwrites nothing.
 """
 
-import os
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
-from xautolm_hpc.errors import RunFolderError
 from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.image import Container
 from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json
@@ -297,103 +293,3 @@ def restarts(attempt_dir: Path) -> list[int]:
     """List the restart counts an attempt was claimed with, ascending; empty if no job started it."""
     found = (re.fullmatch(r"claim-(\d+)\.json", path.name) for path in attempt_dir.iterdir())
     return sorted(int(match[1]) for match in found if match)
-
-
-@dataclass(frozen=True, slots=True)
-class RunDir:
-    """A run folder.
-
-    Attributes:
-        path: Absolute path of ``runs/NAME``.
-    """
-
-    path: Path
-
-    @property
-    def data_dir(self) -> Path:
-        """Folder of the normalised split."""
-        return self.path / "data"
-
-    @property
-    def report_dir(self) -> Path:
-        """Folder of the report."""
-        return self.path / "report"
-
-    @property
-    def ledger_path(self) -> Path:
-        """The ledger."""
-        return self.path / "ledger.jsonl"
-
-    @property
-    def prior_path(self) -> Path:
-        """The prior, frozen when the run began."""
-        return self.path / "priors.json"
-
-    @property
-    def run_path(self) -> Path:
-        """Resolved settings and identity of the run."""
-        return self.path / "run.json"
-
-    @property
-    def cancel_path(self) -> Path:
-        """Is there while somebody wants the run cancelled; the driver then submits nothing more."""
-        return self.path / "cancel"
-
-    def profile_attempt_dir(self, attempt: int) -> Path:
-        """Attempt folder of the profile job."""
-        return self.path / "profile" / f"attempt-{attempt}"
-
-    def generation_dir(self, generation: int) -> Path:
-        """Folder of one generation."""
-        return self.path / f"gen-{generation:03d}"
-
-    def attempt_dir(self, generation: int, trial: int, *, attempt: int) -> Path:
-        """Folder of one attempt; trials are numbered through the whole run."""
-        return self.generation_dir(generation) / f"trial-{trial:03d}" / f"attempt-{attempt}"
-
-    def submission_dir(self, generation: int, submission: int) -> Path:
-        """Folder of one submission of a generation."""
-        return self.generation_dir(generation) / f"submission-{submission}"
-
-    def create(self) -> None:
-        """Make the run folder with mode 0700 if it is not there, and refuse one that others may write.
-
-        Raises:
-            RunFolderError: It cannot be made or written, is owned by somebody else, or is open to others.
-        """
-        try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _refuse_open_folder(self.path)
-            with TemporaryFile(dir=self.path):
-                pass
-        except OSError as error:
-            raise RunFolderError(
-                f"run folder `{self.path}` cannot be written: {error.strerror}. Give another with --runs-dir"
-            ) from error
-
-
-def find_run(name: str, runs_dir: str) -> RunDir:
-    """Find a run by the path of its folder, or by its name below the folder of runs.
-
-    Raises:
-        RunFolderError: There is none; the message lists those there are.
-    """
-    for path in (Path(name), Path(runs_dir) / name):
-        if (path / "run.json").exists():
-            return RunDir(path.resolve())
-    known = sorted(path.parent.name for path in Path(runs_dir).glob("*/run.json"))
-    raise RunFolderError(
-        f"no run {name!r} below `{runs_dir}`; there are: {', '.join(known) or 'none'}. Give its name or its folder"
-    )
-
-
-def _refuse_open_folder(path: Path) -> None:
-    """Refuse a folder that somebody else owns or may write."""
-    owner, mode, user = path.stat().st_uid, path.stat().st_mode, os.geteuid()
-    if owner != user:
-        raise RunFolderError(f"run folder `{path}` is owned by uid {owner}, not by you (uid {user}); use another")
-    if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise RunFolderError(
-            f"run folder `{path}` can be written by others (mode {stat.S_IMODE(mode):04o}); jobs run what lies "
-            f"there. Close it with: chmod 0700 '{path}'"
-        )

@@ -14,11 +14,12 @@ from pathlib import Path
 from xautolm_hpc.attempts import AttemptTemplate, bad_nodes
 from xautolm_hpc.batches import Batch, plan_batches
 from xautolm_hpc.errors import BusyError, InterruptedSearchError, QueueFullError
-from xautolm_hpc.history import History, Trial
+from xautolm_hpc.history import Trial
 from xautolm_hpc.jobdir import End, write_members
 from xautolm_hpc.journal import Journal
 from xautolm_hpc.launcher import Launcher, QueueLimits, Resources, Submission
-from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.records import to_json
+from xautolm_hpc.run.folder import submission_dir_beside
 
 Ended = tuple[Path, End, str]
 """Attempt folder, how it ended, and the file that says so: ``outcome`` or ``verdict``."""
@@ -78,7 +79,7 @@ class Jobs:
         """Run one attempt that belongs to no trial, and wait for its end."""
         submission = Submission(
             name=self._full_name(name),
-            folder=_folder_beside(path),
+            folder=submission_dir_beside(path),
             attempt_dirs=(path,),
             resources=resources,
         )
@@ -194,12 +195,15 @@ class Jobs:
         Returns:
             Whether it was submitted; if not, the queue is full.
         """
+        run_dir = self.journal.run_dir
         write_members(submission.folder, submission.attempt_dirs)
         self.journal.record(
             "intent",
             name=submission.name,
             generation=generation,
             attempts=attempts,
+            folder=run_dir.relative(submission.folder),
+            attempt_dirs=[run_dir.relative(path) for path in submission.attempt_dirs],
             resources=to_json(submission.resources),
             max_parallel=submission.max_parallel,
         )
@@ -269,7 +273,7 @@ class Jobs:
         """Find the jobs that an earlier driver submitted; an attempt that never was submitted is due again."""
         waiting = [trial.last for trial in trials if trial.last.submission and trial.last.end is None]
         for name in sorted({attempt.submission for attempt in waiting if attempt.submission}):
-            submission = known_submission(self.history, name)
+            submission = self.history.submission(name)
             members = [attempt for attempt in waiting if attempt.submission == name]
             known = {a.path: a.job_id for a in members if a.job_id}
             jobs = self._patiently(partial(self.launcher.adopt, submission, known))
@@ -315,32 +319,3 @@ class Jobs:
             kind=end.outcome.kind,
             source=source,
         )
-
-
-def known_submission(history: History, name: str) -> Submission:
-    """Rebuild a submission of a run from its intent.
-
-    Args:
-        history: What happened in the run.
-        name: Name of the submission.
-    """
-    line = history.submissions[name]
-    if line["generation"] < 0:
-        attempt_dir = history.run_dir.profile_attempt_dir(int(name.rpartition("-")[2]))
-        folder = _folder_beside(attempt_dir)
-        attempt_dirs: tuple[Path, ...] = (attempt_dir,)
-    else:
-        folder = history.run_dir.submission_dir(line["generation"], int(name.rpartition("-s")[2]))
-        attempt_dirs = tuple(history.attempt(trial, number).path for trial, number in line["attempts"])
-    return Submission(
-        name=name,
-        folder=folder,
-        attempt_dirs=attempt_dirs,
-        resources=from_json(Resources, line["resources"], where=f"ledger: {name}"),
-        max_parallel=line.get("max_parallel"),
-    )
-
-
-def _folder_beside(attempt_dir: Path) -> Path:
-    """Name the folder of the submission of a single attempt."""
-    return attempt_dir.with_name(f"submission-{attempt_dir.name}")

@@ -4,9 +4,9 @@ from typing import Any
 
 from xautolm_hpc.clock import Clock
 from xautolm_hpc.history import History
-from xautolm_hpc.jobdir import RunDir
 from xautolm_hpc.lease import Lease
 from xautolm_hpc.ledger import Ledger, read_ledger
+from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.view import Spent
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.history import Attempt, History
-from xautolm_hpc.jobdir import Claim, RunDir, claim_path, find_end, restarts
-from xautolm_hpc.jobs import known_submission
+from xautolm_hpc.jobdir import Claim, claim_path, find_end, restarts
 from xautolm_hpc.launcher import JobState
 from xautolm_hpc.lease import Holder, live_holder
 from xautolm_hpc.ledger import read_ledger
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import from_json
 from xautolm_hpc.resume import began_at
+from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.slurm import JobRow, Slurm
 
 
@@ -36,8 +36,9 @@ class Sight:
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody works on the run any more: neither a driver nor a job."""
-        return self.holder is None and not any(state.is_alive for state in self.states.values())
+        """Whether nobody works on the run any more: neither a driver nor a job; a driver's pool goes with it."""
+        jobs = (state for state in self.states.values() if state.source != "pool")
+        return self.holder is None and not any(state.is_alive for state in jobs)
 
 
 def see_run(run_dir: RunDir, *, slurm: Slurm | None, stale_s: float) -> Sight:
@@ -77,10 +78,10 @@ def open_submissions(history: History) -> dict[str, dict[Path, str | None]]:
 
 
 def _submitted(history: History) -> list[Attempt]:
-    """List the attempts that were submitted and have not ended; those of the profile job too."""
+    """List the attempts that were submitted and have not ended; those of profile and final jobs too."""
     trials = [attempt for trial in history.trials.values() for attempt in trial.attempts]
     singles = [
-        Attempt(0, known_submission(history, name).attempt_dirs[0], submission=name)
+        Attempt(0, history.submission(name).attempt_dirs[0], submission=name)
         for name, line in history.submissions.items()
         if line["generation"] < 0
     ]
@@ -96,7 +97,7 @@ def _process_state(path: Path) -> JobState:
     """Tell whether the process that claimed an attempt lives; of another machine it is believed."""
     claimed = restarts(path) if path.is_dir() else []
     if not claimed:
-        return JobState(state="PENDING", reason="waits for a slot")
+        return JobState(state="PENDING", reason="waits for a slot", source="pool")
     where = claim_path(path, claimed[-1])
     try:
         claim = from_json(Claim, read_json(where), where=str(where))
@@ -135,7 +136,7 @@ def _matched(history: History, attempts: Iterable[Attempt], *, rows: Iterable[Jo
 
 def _row_by_name(history: History, attempt: Attempt, *, rows: Iterable[JobRow]) -> JobRow | None:
     """Find an attempt whose job id is not in the ledger by its place in its array."""
-    members = known_submission(history, attempt.submission or "").attempt_dirs
+    members = history.submission(attempt.submission or "").attempt_dirs
     index = str(members.index(attempt.path))
     of_name = [row for row in rows if row.name == attempt.submission]
     return next((row for row in of_name if row.job_id.partition("_")[2] == index), None)

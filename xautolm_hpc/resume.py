@@ -15,9 +15,10 @@ from xautolm_hpc import __version__
 from xautolm_hpc.clock import Clock, utc_text
 from xautolm_hpc.durable import create_bytes, create_json, read_json, write_json
 from xautolm_hpc.errors import RunFolderError
-from xautolm_hpc.jobdir import RunDir, find_end
+from xautolm_hpc.jobdir import find_end
 from xautolm_hpc.lease import Lease
 from xautolm_hpc.ledger import read_ledger
+from xautolm_hpc.run.folder import RunDir
 
 MAY_CHANGE = ("budget", "profile", "trial.max_attempts")
 """Keys of a search file that may change while its search is under way."""

@@ -8,7 +8,7 @@ from tests.driving import end_attempt, make_setup
 from tests.fakes import FakeLauncher
 from xautolm_hpc.driver import run_search
 from xautolm_hpc.errors import InterruptedSearchError
-from xautolm_hpc.jobdir import RunDir
+from xautolm_hpc.run.folder import RunDir
 
 
 def leave_run(folder: Path) -> RunDir:

@@ -11,8 +11,9 @@ from tests.driving import search_in
 from tests.fakes import failed_end, stub_end
 from xautolm_hpc import cli
 from xautolm_hpc.durable import create_json
-from xautolm_hpc.jobdir import OUTCOME, RunDir
+from xautolm_hpc.jobdir import OUTCOME
 from xautolm_hpc.records import to_json
+from xautolm_hpc.run.folder import RunDir
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -6,11 +6,10 @@ from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.commands.status import profile_of
 from xautolm_hpc.driver_setup import make_launcher
 from xautolm_hpc.history import History
-from xautolm_hpc.jobdir import find_run
-from xautolm_hpc.jobs import known_submission
 from xautolm_hpc.ledger import read_ledger
 from xautolm_hpc.outside import open_submissions
 from xautolm_hpc.resume import began_at
+from xautolm_hpc.run.folder import find_run
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     paths = []
     for name, jobs in open_submissions(history).items():
         known = {path: job_id for path, job_id in jobs.items() if job_id is not None}
-        found = launcher.adopt(known_submission(history, name), known)
+        found = launcher.adopt(history.submission(name), known)
         paths += [path for path in jobs if path in found]
     launcher.cancel(paths)
     print(f"cancelled {len(paths)} jobs of `{run_dir.path}`; the command that began the search goes on with it")

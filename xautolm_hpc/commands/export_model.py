@@ -19,12 +19,11 @@ from xautolm_hpc.jobdir import (
     WEIGHTS,
     Command,
     ProfileResult,
-    RunDir,
     TrialInput,
     find_end,
-    find_run,
 )
 from xautolm_hpc.records import Outcome, from_json, to_json
+from xautolm_hpc.run.folder import RunDir, find_run
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from xautolm_hpc.commands.status import look, profile_of
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.jobdir import RunDir, find_end, find_run
+from xautolm_hpc.jobdir import find_end
 from xautolm_hpc.launcher import JobState
 from xautolm_hpc.report import escape_controls
+from xautolm_hpc.run.folder import RunDir, find_run, submission_dir_beside
 
 POLL_S = 0.5
 LOOK_S = 15.0
@@ -94,7 +95,7 @@ def _print_file(path: Path, position: int) -> int:
 
 def _print_launcher_logs(attempt_dir: Path) -> None:
     """Print what the launcher wrote about a worker that never came to a word of its own."""
-    folders = [attempt_dir.with_name(f"submission-{attempt_dir.name}"), *attempt_dir.parents[1].glob("submission-*")]
+    folders = [submission_dir_beside(attempt_dir), *attempt_dir.parents[1].glob("submission-*")]
     for path in sorted(log for folder in folders for log in folder.glob("*_log.err")):
         text = escape_controls(path.read_text(errors="replace"))
         if text.strip():

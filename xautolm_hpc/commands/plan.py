@@ -21,9 +21,10 @@ from xautolm_hpc.distribution import Distribution
 from xautolm_hpc.driver_setup import Inputs, Setup, make_launcher
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError
-from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, RunDir, TrialPlan, find_end
+from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, find_end
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.records import System, from_json, to_json
+from xautolm_hpc.run.folder import RunDir, submission_dir_beside
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.submit.container import container_argv
 from xautolm_hpc.submit.environment import wrapper_environment
@@ -208,7 +209,7 @@ def _submissions(setup: Setup, trials: Sequence[int]) -> list[Submission]:
     profile_dir = run_dir.profile_attempt_dir(0)
     profile_job = Submission(
         name=f"{prefix}-profile-0",
-        folder=profile_dir.with_name(f"submission-{profile_dir.name}"),
+        folder=submission_dir_beside(profile_dir),
         attempt_dirs=(profile_dir,),
         resources=setup.resources(),
     )

@@ -8,7 +8,7 @@ from rich.console import Console
 from xautolm_hpc import report
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import RunFolderError
-from xautolm_hpc.jobdir import find_run
+from xautolm_hpc.run.folder import find_run
 
 
 def run(arguments: argparse.Namespace) -> int:

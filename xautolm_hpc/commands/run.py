@@ -16,9 +16,9 @@ from xautolm_hpc.driver import run_search
 from xautolm_hpc.driver_setup import Inputs, Setup, make_launcher
 from xautolm_hpc.errors import ConfigError, LaunchError
 from xautolm_hpc.finding import Finding
-from xautolm_hpc.jobdir import RunDir
 from xautolm_hpc.launcher import Launcher
 from xautolm_hpc.resume import began_at, open_run
+from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.view import RunFacts, Watcher
 
 NO_SUCCESS, STOPPED = 3, 1

@@ -12,9 +12,9 @@ from xautolm_hpc import report
 from xautolm_hpc.clock import Clock, SystemClock
 from xautolm_hpc.config import ClusterProfile, load_profile
 from xautolm_hpc.durable import read_json
-from xautolm_hpc.jobdir import RunDir, find_run
 from xautolm_hpc.outside import Sight, see_run
 from xautolm_hpc.overview import fill_view
+from xautolm_hpc.run.folder import RunDir, find_run
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.view import UNFINISHED, RunView
 
@@ -82,16 +82,24 @@ def _view(run_dir: RunDir, sight: Sight, *, now: float) -> RunView:
     history, search = sight.history, read_json(run_dir.run_path)["search"]
     generation = max(history.n_generations() - 1, 0)
     finish = _finish(run_dir) if sight.is_over else None
-    at_work = "profile" if not history.trials else "commit" if generation in history.committed else "generation"
     view = RunView(
         name=search["name"],
-        phase="done" if finish else at_work,
+        phase="done" if finish else _phase(run_dir, sight, generation=generation),
         generation=generation,
         n_generations=search["budget"]["generations"],
         spent=history.spent(now, sight.lease_number if sight.holder else 0),
         note=finish or _note(sight),
     )
     return fill_view(view, history, states=sight.states, now=now)
+
+
+def _phase(run_dir: RunDir, sight: Sight, *, generation: int) -> str:
+    """Name what the run is at, as its driver would."""
+    if not sight.history.trials:
+        return "profile"
+    if any(run_dir.final_dir in path.parents for path in sight.states):
+        return "test"
+    return "commit" if generation in sight.history.committed else "generation"
 
 
 def _finish(run_dir: RunDir) -> str | None:

@@ -9,16 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xautolm_hpc.durable import read_json, write_json
-from xautolm_hpc.jobdir import (
-    COMMAND,
-    MEMBERS,
-    Command,
-    Exit,
-    exit_path,
-    read_members,
-    restarts,
-    write_members,
-)
+from xautolm_hpc.jobdir import COMMAND, MEMBERS, Command, Exit, exit_path, read_members, restarts, write_members
 from xautolm_hpc.launcher import JobState, Launcher, QueueLimits, Submission
 from xautolm_hpc.records import from_json, to_json
 

@@ -19,17 +19,7 @@ from pathlib import Path
 from xautolm_hpc.clock import Clock
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import LaunchError
-from xautolm_hpc.jobdir import (
-    MEMBERS,
-    OUTCOME,
-    VERDICT,
-    Claim,
-    Exit,
-    claim_path,
-    exit_path,
-    heartbeat_path,
-    restarts,
-)
+from xautolm_hpc.jobdir import MEMBERS, OUTCOME, VERDICT, Claim, Exit, claim_path, exit_path, heartbeat_path, restarts
 from xautolm_hpc.launcher import JobState, QueueLimits, Submission
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import from_json

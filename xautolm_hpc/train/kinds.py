@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from xautolm_hpc.catalogue import Model
+from xautolm_hpc.task_kinds import TRAINABLE_FAMILIES
 from xautolm_hpc.train.classification import build_classification
 from xautolm_hpc.train.extraction import build_extraction
 from xautolm_hpc.train.failures import TrialError
@@ -14,12 +15,6 @@ BUILDERS: Mapping[str, Callable[[Setting], LearningTask]] = {
     "question-answering": build_extraction,
     "text-generation": build_generation,
 }
-FAMILIES: Mapping[str, tuple[str, ...]] = {
-    "text-classification": ("encoder", "decoder", "seq2seq"),
-    "question-answering": ("encoder", "decoder", "seq2seq"),
-    "text-generation": ("decoder", "seq2seq"),
-}
-"""Kind of task -> families of models that can learn it."""
 
 
 def build_task(setting: Setting) -> LearningTask:
@@ -39,8 +34,8 @@ def refuse_unsupported(kind: str, model: Model) -> None:
     """
     if kind not in BUILDERS:
         raise TrialError("unsupported", f"tasks of kind {kind!r} are not known; valid: {', '.join(BUILDERS)}")
-    if model.family not in FAMILIES[kind]:
-        valid = ", ".join(FAMILIES[kind])
+    if model.family not in TRAINABLE_FAMILIES[kind]:
+        valid = ", ".join(TRAINABLE_FAMILIES[kind])
         raise TrialError(
             "unsupported", f"model {model.id} is of the family {model.family}; {kind} is trained with: {valid}"
         )
