@@ -101,34 +101,34 @@ bench:  ## list the benchmarks
 	@sed -n 's/^\(bench-[a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 bench-store: env  ## a store of up to 100,000 experiences against a folder of JSON files (FULL=--full: 1,000,000)
-	$(BIN)/python benchmarks/store.py $(FULL)
+	$(BIN)/python -m benchmarks.store $(FULL)
 
 bench-store-faults: env  ## kills and refuses writers of a store at every step; many processes for a minute
-	$(BIN)/python benchmarks/store_faults.py
+	$(BIN)/python -m benchmarks.store_faults
 
 bench-cli: env  ## how long the command and a worker take to start
-	$(BIN)/python benchmarks/cli_start.py
+	$(BIN)/python -m benchmarks.cli_start
 
 bench-driver: env  ## what the driver costs beside the trials
-	$(BIN)/python benchmarks/driver_overhead.py
+	$(BIN)/python -m benchmarks.driver_overhead
 
 .PHONY: bench-training
 bench-training: env  ## samples a second beside the peer's recipe and a plain Trainer
-	$(BIN)/python benchmarks/training.py --check
+	$(BIN)/python -m benchmarks.training --check
 
 bench-container: env  ## what the image costs a trial (as root on Debian)
-	$(BIN)/python benchmarks/container_overhead.py
+	$(BIN)/python -m benchmarks.container_overhead
 
 bench-estimates: env  ## estimates of memory and time against trials that really ended
-	$(BIN)/python benchmarks/estimates.py --check
+	$(BIN)/python -m benchmarks.estimates --check
 
 .PHONY: bench-peer bench-priors bench-features bench-store bench-store-faults evidence evidence-quick
 EVIDENCE_STORE ?= store/seed/store
 EVIDENCE_OUT := build/evidence
 EVIDENCE := --final
 evidence: env  ## rebuild tables and figures of docs/evidence.md from EVIDENCE_STORE: two hours or more on 2 cores, minutes on 32
-	$(BIN)/python benchmarks/replay.py $(EVIDENCE_STORE) $(EVIDENCE_OUT) $(EVIDENCE)
-	$(BIN)/python benchmarks/evidence_figures.py $(EVIDENCE_STORE) $(EVIDENCE_OUT) $(EVIDENCE_OUT) \
+	$(BIN)/python -m benchmarks.replay $(EVIDENCE_STORE) $(EVIDENCE_OUT) $(EVIDENCE)
+	$(BIN)/python -m benchmarks.replay.figures $(EVIDENCE_STORE) $(EVIDENCE_OUT) $(EVIDENCE_OUT) \
 	  --tests store/seed/on-test.jsonl
 
 QUICK := "nspe uniform" "nspe evidence" "optuna tpe warm" portfolio
@@ -137,26 +137,26 @@ evidence-quick: EVIDENCE := --parts one permuted --seeds 2 --choose 1 --methods 
 evidence-quick: evidence  ## the same with four methods and two development seeds
 
 bench-peer: env  ## how well priors rank the peer's real trials of a task they never saw
-	$(BIN)/python benchmarks/peer_records.py
+	$(BIN)/python -m benchmarks.reference_records
 
 bench-features: env  ## how long meta-features take over 120,000 texts
-	$(BIN)/python benchmarks/features.py
+	$(BIN)/python -m benchmarks.features
 
 bench-priors: env  ## how long priors take over a million experiences
-	$(BIN)/python benchmarks/priors.py
+	$(BIN)/python -m benchmarks.priors
 
 .PHONY: bench-kill-sweep bench-no-hang bench-slurm
 bench-kill-sweep: env  ## kill the driver 200 times in searches on a private Slurm: nothing lost, nothing twice
-	$(BIN)/python benchmarks/kill_sweep.py
+	$(BIN)/python -m benchmarks.kill_sweep
 
 bench-no-hang: env  ## every way a job can end, with Slurm commands that take 60 s each, are missing or forget
-	$(BIN)/python benchmarks/no_hang.py
+	$(BIN)/python -m benchmarks.no_hang
 
 bench-slurm: env  ## what a generation of 200 trials costs beside a bare array of 200
-	$(BIN)/python benchmarks/slurm_overhead.py
+	$(BIN)/python -m benchmarks.slurm_overhead
 
 bench-tasks: env  ## MiniLM on real tasks, full and with LoRA, above answers that know nothing
-	$(BIN)/python benchmarks/real_tasks.py
+	$(BIN)/python -m benchmarks.real_tasks
 
 lock:  ## resolve lock/*.in anew; lock/README.md says what pip must find
 	$(PYTHON) -m venv $(VENV)-lock

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from _bench import Goal, run
+from benchmarks.goals import Goal, run
 
 N_RUNS = 7
 LIMIT_S = 0.5

@@ -11,17 +11,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from _bench import Goal, run
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from benchmarks.goals import Goal, run
 from containers.dev.offline import ROOT_DIR, OfflinePlace
 from containers.image import build
 from tests.container.searching import PYTHON, search, write_one_trial, write_profile
 from xautolm_hpc.catalogue import load_catalogue
-from xautolm_hpc.container import ContainerSection, find_package, make_container, with_binds
+from xautolm_hpc.container import Container, ContainerSection, find_package, make_container, with_binds
 from xautolm_hpc.durable import read_json, write_json
-from xautolm_hpc.image import Container
 from xautolm_hpc.jobdir import (
     COMMAND,
     OUTCOME,

@@ -10,13 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from _bench import Goal, run
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from benchmarks.goals import Goal, run
 from tests.driving import SEARCH, end_attempt, make_setup
 from tests.fakes import FakeLauncher
-from xautolm_hpc.driver import run_search
+from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.launcher import JobState, Submission
 
 N_TRIALS = 1000

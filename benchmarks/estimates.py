@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from _bench import Goal, run
+from benchmarks.goals import Goal, run
 from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.distribution import uniform
 from xautolm_hpc.records import Pipeline, System, Task, Value

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from _bench import Goal, run
+from benchmarks.goals import Goal, run
 from xautolm_hpc.profile.features import describe_rows
 from xautolm_hpc.profile.features_pairs import describe_pairs, make_prompt
 from xautolm_hpc.profile.rows import Row
@@ -49,7 +49,9 @@ def measure(n: int = N) -> list[Goal]:
     """Measure both schemas, each in a process of its own."""
     goals = []
     for kind in MEAN_WORDS:
-        printed = subprocess.run([sys.executable, __file__, kind, str(n)], check=True, capture_output=True, text=True)
+        printed = subprocess.run(
+            [sys.executable, "-m", "benchmarks.features", kind, str(n)], check=True, capture_output=True, text=True
+        )
         seconds, mib = json.loads(printed.stdout)
         goals += [
             Goal(f"{kind}, {n:,} texts", seconds, LIMIT_S, "s"),

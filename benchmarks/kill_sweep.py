@@ -11,10 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from _bench import Goal, run
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from benchmarks.goals import Goal, run
 from slurm.dev.private import DevCluster
 from tests.slurm.killing import Killer, Sweep, open_log, sweep
 from tests.slurm.searching import StubSearch, local_environ

@@ -4,10 +4,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from _bench import Goal, run
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from benchmarks.goals import Goal, run
 from tests.slurm.dying import WAYS
 from tests.slurm.matrix import IMPOSSIBLE, run_matrix, table
 

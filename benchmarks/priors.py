@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from _bench import Goal, run
+from benchmarks.goals import Goal, run
 from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.priors import PriorSettings, prior_content
 from xautolm_hpc.records import OBJECTIVES, System, Task
@@ -157,7 +157,7 @@ def measure(n: int) -> list[Goal]:
     goals = []
 
     for kind, limit_s in LIMITS_S.items():
-        argv = [sys.executable, __file__, "--child", kind, "--n", str(n)]
+        argv = [sys.executable, "-m", "benchmarks.priors", "--child", kind, "--n", str(n)]
         printed = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
         seconds, mib, file_mib = json.loads(printed)
         goals += [

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from seed_design import MODELS, N_TRAIN, N_VALIDATION, RATES, TIME_LIMIT_MIN
+from benchmarks.seed_design import MODELS, N_TRAIN, N_VALIDATION, RATES, TIME_LIMIT_MIN
 from xautolm_hpc.records import Experience
 from xautolm_hpc.store import ExperienceStore
 

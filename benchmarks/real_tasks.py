@@ -6,16 +6,12 @@ The data lies beside the repository (XAUTOLM_SHARED, or ../shared) and is no par
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from _bench import Goal, run
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from benchmarks.goals import Goal, run
 from tests.conftest import shared_path
 from tests.profile.profile_samples import NODE, make_request
 from tests.train.attempts import write_attempt

@@ -12,10 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from _bench import Goal, run
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from benchmarks.goals import Goal, run
 from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
 from tests.slurm.searching import ROOT_DIR, StubSearch, local_environ

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from _bench import Goal, run
+from benchmarks.goals import Goal, run
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, origin_of, to_json
 from xautolm_hpc.store import ExperienceStore, merge
 

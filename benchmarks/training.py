@@ -27,9 +27,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 import transformers
 
-from _bench import Goal, table
-from _training_kinds import Labels, Spans, read_rows
-from _training_ways import DEVICE, Run, Setup, train_like_the_peer, train_ours, train_with_trainer
+from benchmarks.goals import Goal, table
+from benchmarks.training_kinds import Labels, Spans, read_rows
+from benchmarks.training_ways import DEVICE, Run, Setup, train_like_the_peer, train_ours, train_with_trainer
 from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.node import list_gpus
 from xautolm_hpc.train.pretrained import find_source

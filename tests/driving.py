@@ -7,14 +7,14 @@ from pathlib import Path
 
 from tests.fakes import SYSTEM, FakeClock, FakeLauncher, end_with, stub_end
 from xautolm_hpc.config import ClusterProfile, SearchFile, load_search
-from xautolm_hpc.driver import run_search
-from xautolm_hpc.driver_setup import Setup
+from xautolm_hpc.driver.loop import run_search
+from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json, write_bytes, write_json
 from xautolm_hpc.jobdir import PROFILE, PROFILE_RESULT, End, ProfileRequest, ProfileResult
 from xautolm_hpc.launcher import Launcher
 from xautolm_hpc.records import Outcome, Task, from_json, to_json
-from xautolm_hpc.resume import open_run
 from xautolm_hpc.run.folder import RunDir
+from xautolm_hpc.run.resume import open_run
 from xautolm_hpc.store import ExperienceStore
 from xautolm_hpc.view import RunFacts, RunView
 

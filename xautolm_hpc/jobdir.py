@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xautolm_hpc.catalogue import Model
+from xautolm_hpc.container import Container
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.execution import AS_DRAWN, Execution
-from xautolm_hpc.image import Container
 from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json
 
 COMMAND, TASK, PIPELINE, WEIGHTS = "command.json", "task.json", "pipeline.json", "weights.safetensors"

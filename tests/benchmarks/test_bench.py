@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from _bench import Goal, run
+from benchmarks.goals import Goal, run
 
 FAST = Goal("start", 0.25, 0.5, "s")
 SLOW = Goal("commit", 80.0, 50.0, "ms")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from estimates import judge, measured, read_trials
+from benchmarks.estimates import judge, measured, read_trials
 
 
 def test_the_estimates_agree_with_how_the_peers_trials_ended(shared_dir: Path) -> None:

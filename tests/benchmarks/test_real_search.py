@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from real_search import main
+from benchmarks.real_search import main
 from tests.priors.builders import TASK, a_failure, a_success, an_experience
-from xautolm_hpc.driver_setup import Inputs
+from xautolm_hpc.driver.setup import Inputs
 from xautolm_hpc.store import ExperienceStore
 
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import replay_nested
-from evidence_figures import main as draw
-from replay import known_methods, main
-from replay_limits import Limits, allowed, read_limits
-from replay_measures import MEASURES, compare, holm, hypervolume, measure_search, summarise
-from replay_methods import METHODS, Setting
-from replay_nested import TASTES, choose_tastes, rate_tastes
-from replay_past import make_past, may_teach
-from replay_table import Oracle, build_space, build_tables
-from replay_text import on_test
-from replay_world import Plan, World, replay
+from benchmarks.replay import nested
+from benchmarks.replay.__main__ import known_methods, main
+from benchmarks.replay.figures import main as draw
+from benchmarks.replay.limits import Limits, allowed, read_limits
+from benchmarks.replay.measures import MEASURES, compare, holm, hypervolume, measure_search, summarise
+from benchmarks.replay.methods import METHODS, Setting
+from benchmarks.replay.nested import TASTES, choose_tastes, rate_tastes
+from benchmarks.replay.past import make_past, may_teach
+from benchmarks.replay.text import on_test
+from benchmarks.replay.trials import Oracle, build_space, build_tables
+from benchmarks.replay.world import Plan, World, replay
 from tests.priors.builders import SYSTEM, TASK, a_failure, a_success, an_experience
 from xautolm_hpc.priors import Taste
 from xautolm_hpc.records import Experience, Outcome, Pipeline
@@ -333,7 +333,7 @@ def test_settings_for_a_task_do_not_depend_on_its_trials() -> None:
 
 def test_the_settings_of_least_regret_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     regrets = {"a": [0.0, -1.0, 2.0], "b": [0.5, 0.5, 0.5]}
-    monkeypatch.setattr(replay_nested, "rate_tastes", lambda *_, **__: regrets)
+    monkeypatch.setattr(nested, "rate_tastes", lambda *_, **__: regrets)
 
     chosen = choose_tastes(_world(4), objectives=("f1",), n_seeds=1, tastes=TASTES[:3])
 

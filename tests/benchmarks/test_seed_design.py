@@ -4,8 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
-import seed_data
-import seed_design
+from benchmarks import seed_data, seed_design
 
 
 def test_the_design_is_drawn_once() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.driving import end_attempt, make_setup
 from tests.fakes import FakeLauncher
-from xautolm_hpc.driver import run_search
+from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.errors import InterruptedSearchError
 from xautolm_hpc.run.folder import RunDir
 

@@ -10,9 +10,9 @@ import pytest
 
 from tests.doctor.sites import make_site
 from xautolm_hpc.config import ClusterProfile
-from xautolm_hpc.doctor import CHECKS, cluster, examine, folder
+from xautolm_hpc.doctor import CHECKS, cluster, examine, machine
 from xautolm_hpc.doctor.cluster import limit_s
-from xautolm_hpc.doctor.memory import FILE_NAME, job_check_key, recall_job_check, remember_job_check
+from xautolm_hpc.doctor.passed import FILE_NAME, job_check_key, recall_job_check, remember_job_check
 from xautolm_hpc.errors import ConfigError, RunFolderError
 
 
@@ -49,7 +49,7 @@ def test_what_is_no_time_limit_is_refused() -> None:
         (cluster.check_gres, {"job": {"n_gpus": 8}}, "asks for gpu:8"),
         (cluster.check_node_size, {"job": {"n_cpus": 64}}, "asks for 64 cores"),
         (cluster.check_node_size, {"job": {"memory_gb": 300.0}}, "and 300 GiB; nodes have 32 cores with 250 GiB"),
-        (folder.check_models, {"hf_home": "/nowhere"}, "`/nowhere` does not exist"),
+        (machine.check_models, {"hf_home": "/nowhere"}, "`/nowhere` does not exist"),
         (cluster.check_commands, {}, "there is no sbatch, squeue, scancel, scontrol, sinfo on PATH"),
     ],
 )
@@ -74,9 +74,9 @@ def test_what_keeps_jobs_from_running_is_a_failure_with_a_remedy(
         (cluster.check_gres, {"slurm": {"partition": "cpu"}}),
         (cluster.check_node_size, {"job": {"n_cpus": 32, "memory_gb": 250.0}}),
         (cluster.check_array_limit, {}),
-        (folder.check_operations, {}),
-        (folder.check_clock, {}),
-        (folder.check_space, {}),
+        (machine.check_operations, {}),
+        (machine.check_clock, {}),
+        (machine.check_space, {}),
     ],
 )
 def test_what_is_as_it_should_be_is_ok(tmp_path: Path, check: Any, profile: dict[str, Any]) -> None:
@@ -141,7 +141,7 @@ def test_what_commands_know_of_quotas_is_told(
     path.chmod(0o700)
     site = make_site(tmp_path)
 
-    (finding,) = folder.check_quota(replace(site, inputs=replace(site.inputs, environ={"PATH": str(tmp_path)})))
+    (finding,) = machine.check_quota(replace(site, inputs=replace(site.inputs, environ={"PATH": str(tmp_path)})))
 
     assert finding.level == level
     assert found in finding.found
@@ -152,17 +152,17 @@ def test_a_lustre_that_is_not_there_says_nothing_of_quotas(tmp_path: Path) -> No
     (tmp_path / "lfs").chmod(0o700)
     site = make_site(tmp_path)
 
-    assert folder.check_quota(replace(site, inputs=replace(site.inputs, environ={"PATH": str(tmp_path)}))) == []
+    assert machine.check_quota(replace(site, inputs=replace(site.inputs, environ={"PATH": str(tmp_path)}))) == []
 
 
 def test_room_that_a_quota_refuses_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
-    assert folder.check_room(make_site(tmp_path)) == []
+    assert machine.check_room(make_site(tmp_path)) == []
     monkeypatch.setattr(os, "posix_fallocate", refuse)
 
-    (finding,) = folder.check_room(make_site(tmp_path))
+    (finding,) = machine.check_room(make_site(tmp_path))
 
     assert (finding.level, finding.check) == ("failure", "quota")
     assert finding.found == f"64 MiB cannot be written in `{tmp_path}`: Disk quota exceeded"
@@ -170,7 +170,7 @@ def test_room_that_a_quota_refuses_is_a_failure(tmp_path: Path, monkeypatch: pyt
 
 def test_an_interpreter_that_is_not_here_is_a_failure_only_where_trials_run_here(tmp_path: Path) -> None:
     levels = [
-        folder.check_interpreters(make_site(tmp_path, launcher=launcher, worker_python="/nowhere/python"))[1].level
+        machine.check_interpreters(make_site(tmp_path, launcher=launcher, worker_python="/nowhere/python"))[1].level
         for launcher in ("local", "slurm")
     ]
 
@@ -193,7 +193,7 @@ def test_checks_leave_nothing_in_the_folder_of_runs(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_runs_that_was_made_for_the_checks_goes_again(tmp_path: Path) -> None:
-    with folder.runs_folder(tmp_path / "new"):
+    with machine.runs_folder(tmp_path / "new"):
         assert (tmp_path / "new").is_dir()
 
     assert not (tmp_path / "new").exists()
@@ -204,7 +204,7 @@ def test_a_folder_of_runs_that_cannot_be_made_is_refused(tmp_path: Path) -> None
 
     with (
         pytest.raises(RunFolderError, match=r"file/runs` cannot be written: Not a directory. Give another"),
-        folder.runs_folder(tmp_path / "file" / "runs"),
+        machine.runs_folder(tmp_path / "file" / "runs"),
     ):
         pass
 
@@ -236,7 +236,7 @@ def test_a_damaged_memory_of_job_checks_knows_of_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("skew_s", "level"), [(-4.9, "ok"), (7.0, "warning")])
 def test_clocks_that_differ_by_more_than_five_seconds_are_a_warning(skew_s: float, level: str) -> None:
-    finding = folder.skew_finding("clock of the node", skew_s, other="the file server")
+    finding = machine.skew_finding("clock of the node", skew_s, other="the file server")
 
     assert finding.level == level
     assert f"differs from that of the file server by {'+7 s' if level == 'warning' else '4.9 s'}" in finding.found

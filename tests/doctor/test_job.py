@@ -8,8 +8,8 @@ import pytest
 from tests.doctor.sites import make_site
 from tests.submit.fake_slurm import FakeSlurm
 from xautolm_hpc.doctor import check_job
-from xautolm_hpc.finding import Finding
 from xautolm_hpc.node import node_name
+from xautolm_hpc.view import Finding
 
 SAYS_IT_IS_FINE = """#!/bin/sh
 for folder; do :; done

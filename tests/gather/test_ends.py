@@ -10,7 +10,7 @@ from tests.fakes import FakeClock, FakeLauncher, failed_end, stub_end
 from tests.submit.jobs import submission_of
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.gather import Gathered, Watch, gather_ends, late_outcome
-from xautolm_hpc.gather.evidence import read_tail
+from xautolm_hpc.gather.traces import read_tail
 from xautolm_hpc.jobdir import OUTCOME, PIPELINE, VERDICT, Claim, Exit, Heartbeat, claim_path, exit_path, heartbeat_path
 from xautolm_hpc.launcher import JobState, Submission
 from xautolm_hpc.records import to_json

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from xautolm_hpc.durable import write_json
-from xautolm_hpc.gather.evidence import read_evidence
+from xautolm_hpc.gather.traces import read_evidence
 from xautolm_hpc.gather.verdict import verdict
 from xautolm_hpc.jobdir import Claim, Heartbeat, claim_path, heartbeat_path
 from xautolm_hpc.launcher import JobState

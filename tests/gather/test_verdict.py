@@ -2,7 +2,7 @@
 
 import pytest
 
-from xautolm_hpc.gather.evidence import Evidence
+from xautolm_hpc.gather.traces import Evidence
 from xautolm_hpc.gather.verdict import RULES, judge, verdict
 from xautolm_hpc.jobdir import Claim, Exit, Heartbeat
 from xautolm_hpc.launcher import JobState

@@ -12,7 +12,7 @@ import pytest
 from tests.driving import make_setup
 from tests.prefetch.hub import COMMIT, Hub
 from tests.prefetch.test_prefetch import command, prefetch
-from tests.submit.test_container_command import CONTAINER
+from tests.submit.test_apptainer import CONTAINER
 from xautolm_hpc.config import load_search
 from xautolm_hpc.dataset import cached_files, repository_dir, snapshot_dir
 from xautolm_hpc.durable import read_json

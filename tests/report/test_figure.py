@@ -15,8 +15,8 @@ from tests.report.facts import facts, failure, success
 from tests.report.whole_run import whole_run
 from xautolm_hpc.records import Experience
 from xautolm_hpc.report.figure import HEIGHT_PX, WIDTH_PX, draw_pareto
+from xautolm_hpc.report.figure_data import MAX_LABELS, Scene, build_scene
 from xautolm_hpc.report.labels import place_labels
-from xautolm_hpc.report.scene import MAX_LABELS, Scene, build_scene
 from xautolm_hpc.report.summary import summarise
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from tests.report.facts import facts, failure, success
 from xautolm_hpc.report.prior_sections import prior_sections
-from xautolm_hpc.report.priors import summarise_prior
-from xautolm_hpc.report.summary import summarise
+from xautolm_hpc.report.summary import summarise, summarise_prior
 from xautolm_hpc.view import Spent
 
 PRIOR = {

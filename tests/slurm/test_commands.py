@@ -12,7 +12,7 @@ import pytest
 from slurm.dev.private import DevCluster
 from tests.stub_search import write_stub_search
 from xautolm_hpc import cli
-from xautolm_hpc.doctor.memory import FILE_NAME
+from xautolm_hpc.doctor.passed import FILE_NAME
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import PIPELINE
 

@@ -13,7 +13,7 @@ from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
 from tests.train.attempts import command, read_end, worker_environment, write_attempt
 from xautolm_hpc.durable import read_json
-from xautolm_hpc.gather.evidence import read_evidence
+from xautolm_hpc.gather.traces import read_evidence
 from xautolm_hpc.gather.verdict import judge
 from xautolm_hpc.jobdir import OUTCOME, Exit, Heartbeat, exit_path, heartbeat_path, write_members
 from xautolm_hpc.launcher import JobState, Resources, Submission

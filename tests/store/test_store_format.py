@@ -14,7 +14,7 @@ import pytest
 
 from tests.store.samples import by_id, experience, experiences
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, canonical_json, from_json, to_json
-from xautolm_hpc.store import ExperienceStore, layout, marks, segment, tiers
+from xautolm_hpc.store import ExperienceStore, folder, layout, marks, segment
 
 STORE_DIR = Path(__file__).resolve().parents[2] / "store"
 TEXT = (STORE_DIR / "FORMAT.md").read_text()
@@ -93,8 +93,8 @@ def test_every_dataset_has_only_the_filters_that_are_allowed(tmp_path: Path) -> 
 
 def test_the_numbers_in_the_text_are_those_of_the_code() -> None:
     assert f"# Format {layout.FORMAT} of" in TEXT
-    assert f"segments of {tiers.SMALLEST} · {tiers.RATIO}^*t*" in TEXT
-    assert f"A tier that would hold {tiers.MAX_PER_TIER} is merged" in TEXT
+    assert f"segments of {folder.SMALLEST} · {folder.RATIO}^*t*" in TEXT
+    assert f"A tier that would hold {folder.MAX_PER_TIER} is merged" in TEXT
     assert layout.LARGEST_EXACT == 2**53
     assert layout.NO_INTEGER == -(2**63)
     assert re.findall(r"^\| `\[\"(\w+)\"", TEXT, flags=re.MULTILINE) == list(marks.SHAPES)

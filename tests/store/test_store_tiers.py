@@ -8,7 +8,7 @@ import pytest
 
 from tests.store.samples import as_text, by_id, experiences
 from xautolm_hpc.store import ExperienceStore, trust
-from xautolm_hpc.store.tiers import MAX_PER_TIER, peers, tier
+from xautolm_hpc.store.folder import MAX_PER_TIER, tier, tier_mates
 from xautolm_hpc.store.trust import CheckedSegments
 
 
@@ -23,13 +23,13 @@ def test_a_full_tier_is_merged_and_may_fill_the_next() -> None:
     small = {f"s{i}": 32 for i in range(7)}
     middle = {f"m{i}": 256 for i in range(7)}
 
-    assert peers({**dict(list(small.items())[:6]), **middle}, 32) == []
-    assert peers({**small, **dict(list(middle.items())[:6])}, 32) == list(small)
-    assert peers({**small, **middle, "large": 16384}, 32) == [*small, *middle]
+    assert tier_mates({**dict(list(small.items())[:6]), **middle}, 32) == []
+    assert tier_mates({**small, **dict(list(middle.items())[:6])}, 32) == list(small)
+    assert tier_mates({**small, **middle, "large": 16384}, 32) == [*small, *middle]
 
 
 def test_many_tiny_segments_are_merged_once() -> None:
-    assert peers({f"s{i}": 1 for i in range(7)}, 1) == [f"s{i}" for i in range(7)]
+    assert tier_mates({f"s{i}": 1 for i in range(7)}, 1) == [f"s{i}" for i in range(7)]
 
 
 @pytest.mark.parametrize("n_commits", [2, 7, 8, 9, 63, 64, 512, 700, 3125])
@@ -37,7 +37,7 @@ def test_commits_of_32_stay_within_the_bound(n_commits: int) -> None:
     sizes: dict[int, int] = {}
     rewritten = 0
     for number in range(n_commits):
-        merged = peers(sizes, 32)
+        merged = tier_mates(sizes, 32)
         sizes[number] = 32 + sum(sizes.pop(name) for name in merged)
         rewritten += sizes[number]
 

@@ -15,7 +15,7 @@ from xautolm_hpc.store.encode import encode
 from xautolm_hpc.store.marks import accept_mark, forget_mark, resolve_mark
 from xautolm_hpc.store.redacted import redacted, without_traces
 from xautolm_hpc.store.union import union
-from xautolm_hpc.store.view import stored_form, view
+from xautolm_hpc.store.visible import stored_form, view
 
 # Records that differ in what is not identity, records of one id from two sites, and two that share an attempt key.
 POOL = [

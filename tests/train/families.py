@@ -18,7 +18,7 @@ from xautolm_hpc.train.finetune import Inputs, set_up, start_torch
 from xautolm_hpc.train.loop import Bench
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.watch import Progress, Watch
+from xautolm_hpc.train.trial_budget import Progress, Watch
 from xautolm_hpc.train.worker import Job, run_trial
 
 FAMILY = {name: "encoder" for name in CONFIGS} | {

@@ -22,7 +22,7 @@ from xautolm_hpc.train.data import (
     read_rows,
     take_share,
 )
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.pretrained import find_source
 
 CPU = torch.device("cpu")

@@ -18,7 +18,7 @@ from tests.train.test_families import COMMON, PARAMS
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, EXPORT, OUTCOME, TASK, TEST, WEIGHTS, write_members
 from xautolm_hpc.train.__main__ import main
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.generation import prompt_text
 
 FACTS: dict[str, Any] = {

@@ -20,7 +20,7 @@ from pathlib import Path
 from xautolm_hpc.train import leader as module
 from xautolm_hpc.train.leader import Leader, end_like
 from xautolm_hpc.train.stop import block_stop_signals
-from xautolm_hpc.train.team import Team
+from xautolm_hpc.train.process_group import Team
 module.STOP_PATIENCE_S = module.FOLLOW_PATIENCE_S = 2.0
 module.TICK_S = 0.1
 attempt_dir, n_nodes, rank = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]

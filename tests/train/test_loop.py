@@ -9,7 +9,7 @@ import torch
 
 from tests.train.tiny import tiny_bench, tiny_model, tiny_tokens, weights_of
 from xautolm_hpc.execution import Execution
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.loop import Bench, evaluate, train
 
 

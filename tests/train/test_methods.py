@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.train.tiny import CONFIGS, tiny_bench, tiny_model, weights_of
 from xautolm_hpc.train.anatomy import dissect
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.loop import train
 from xautolm_hpc.train.methods import linear_layers
 

@@ -11,7 +11,7 @@ from transformers import MambaConfig
 from tests.train.attempts import LABELS, minilm
 from tests.train.tiny import CONFIGS, tiny_model
 from xautolm_hpc.catalogue import Model, load_catalogue
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.pretrained import (
     apply_dropout,
     find_source,

@@ -9,7 +9,7 @@ import pytest
 
 from xautolm_hpc.records import Value
 from xautolm_hpc.space import METHODS
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.recipe import parse_recipe
 
 MINIMAL: Mapping[str, Value] = {"learning_rate": 1e-4, "batch_size": 16, "max_length": 128, "epochs": 3}

@@ -12,7 +12,7 @@ from xautolm_hpc.execution import Execution
 from xautolm_hpc.jobdir import PIPELINE
 from xautolm_hpc.train.energy import Counter, EnergyReader
 from xautolm_hpc.train.retry import RETRY, ask_for_retry, read_retry
-from xautolm_hpc.train.watch import Progress
+from xautolm_hpc.train.trial_budget import Progress
 
 # The real worker on a GPU that holds so many samples of a forward pass in training: made of torch's own exception.
 # Of several processes the second one has it.

@@ -39,7 +39,7 @@ from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.watch import Progress, Watch
+from xautolm_hpc.train.trial_budget import Progress, Watch
 
 N_CLASSES = 3
 VOCAB = 60

@@ -4,12 +4,12 @@ import argparse
 
 from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.commands.status import profile_of
-from xautolm_hpc.driver_setup import make_launcher
-from xautolm_hpc.history import History
-from xautolm_hpc.ledger import read_ledger
-from xautolm_hpc.outside import open_submissions
-from xautolm_hpc.resume import began_at
+from xautolm_hpc.driver.setup import make_launcher
 from xautolm_hpc.run.folder import find_run
+from xautolm_hpc.run.history import History
+from xautolm_hpc.run.inspect import open_submissions
+from xautolm_hpc.run.ledger import read_ledger
+from xautolm_hpc.run.resume import began_at
 
 
 def run(arguments: argparse.Namespace) -> int:

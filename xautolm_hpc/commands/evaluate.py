@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from xautolm_hpc.commands.run import conduct
+from xautolm_hpc.driver.evaluation import run_evaluation
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.evaluation import run_evaluation
-from xautolm_hpc.submit.batch_launcher import BatchLauncher
+from xautolm_hpc.submit.series_launcher import BatchLauncher
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -13,12 +13,13 @@ from typing import Any
 
 from rich.console import Console
 
-from xautolm_hpc import drawing, priors, report, sample
-from xautolm_hpc.batches import plan_batches
+from xautolm_hpc import priors, report, sample
 from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.distribution import Distribution
-from xautolm_hpc.driver_setup import Inputs, Setup, make_launcher
+from xautolm_hpc.driver import proposal
+from xautolm_hpc.driver.batches import plan_batches
+from xautolm_hpc.driver.setup import Inputs, Setup, make_launcher
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, find_end
@@ -26,7 +27,7 @@ from xautolm_hpc.launcher import Submission
 from xautolm_hpc.records import System, from_json, to_json
 from xautolm_hpc.run.folder import RunDir, submission_dir_beside
 from xautolm_hpc.slurm import Slurm
-from xautolm_hpc.submit.container import container_argv
+from xautolm_hpc.submit.apptainer import container_argv
 from xautolm_hpc.submit.environment import wrapper_environment
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 
@@ -67,18 +68,18 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
     """Do in a temporary folder what a run does before its first trial."""
     profile = _profile_here(setup, folder)
     data_bytes = sum(path.stat().st_size for path in (folder / "data").iterdir())
-    prior = drawing.prior_content(setup, profile)
-    slowness = drawing.measure_slowness(setup, profile)
-    constraints = drawing.build_constraints(setup, profile, slowness=slowness)
-    drawing.refuse_infeasible_space(setup, constraints)
-    ranking = drawing.read_ranking(setup, profile, content=prior)
-    proposal = sample.Proposal(
+    prior = proposal.prior_content(setup, profile)
+    slowness = proposal.measure_slowness(setup, profile)
+    constraints = proposal.build_constraints(setup, profile, slowness=slowness)
+    proposal.refuse_infeasible_space(setup, constraints)
+    ranking = proposal.read_ranking(setup, profile, content=prior)
+    what = sample.Proposal(
         distribution=Distribution.from_json(prior["distribution"], setup.space),
         epsilon=setup.search.search.epsilon,
         choose=None if ranking is None else ranking.choose,
     )
-    drawn = drawing.draw_generation(setup, proposal, constraints=constraints, known=[])
-    trials = {n: drawing.plan_trial(setup, n, profile=profile, pipeline=pipeline) for n, pipeline in drawn.pipelines}
+    drawn = proposal.draw_generation(setup, what, constraints=constraints, known=[])
+    trials = {n: proposal.plan_trial(setup, n, profile=profile, pipeline=pipeline) for n, pipeline in drawn.pipelines}
     return {
         "name": setup.search.name,
         "run_dir": str(setup.run_dir.path),

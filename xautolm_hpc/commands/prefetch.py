@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
 from xautolm_hpc.dataset import declare_whole
-from xautolm_hpc.driver_setup import Inputs
+from xautolm_hpc.driver.setup import Inputs
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.prefetch import RepositoryPlan, fetch_repository, plan_data, plan_models
 from xautolm_hpc.records import to_json

@@ -12,14 +12,13 @@ from rich.console import Console
 
 from xautolm_hpc import doctor, report
 from xautolm_hpc.clock import SystemClock
-from xautolm_hpc.driver import run_search
-from xautolm_hpc.driver_setup import Inputs, Setup, make_launcher
+from xautolm_hpc.driver.loop import run_search
+from xautolm_hpc.driver.setup import Inputs, Setup, make_launcher
 from xautolm_hpc.errors import ConfigError, LaunchError
-from xautolm_hpc.finding import Finding
 from xautolm_hpc.launcher import Launcher
-from xautolm_hpc.resume import began_at, open_run
 from xautolm_hpc.run.folder import RunDir
-from xautolm_hpc.view import RunFacts, Watcher
+from xautolm_hpc.run.resume import began_at, open_run
+from xautolm_hpc.view import Finding, RunFacts, Watcher
 
 NO_SUCCESS, STOPPED = 3, 1
 

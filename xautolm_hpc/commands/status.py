@@ -12,9 +12,9 @@ from xautolm_hpc import report
 from xautolm_hpc.clock import Clock, SystemClock
 from xautolm_hpc.config import ClusterProfile, load_profile
 from xautolm_hpc.durable import read_json
-from xautolm_hpc.outside import Sight, see_run
-from xautolm_hpc.overview import fill_view
 from xautolm_hpc.run.folder import RunDir, find_run
+from xautolm_hpc.run.inspect import Sight, see_run
+from xautolm_hpc.run.overview import fill_view
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.view import UNFINISHED, RunView
 

@@ -5,20 +5,20 @@ list it::
 
     site           what checks are given: the person's files, and what Slurm said when it was asked once
     cluster        Slurm's commands, limits, partitions, GPUs, and whether sbatch takes the script
-    folder         the file system of the run folder, free space, clocks, interpreters, the cache of models
-    container      the image: whole, the right one, signed; what is bound into it; whether it can be started here
+    machine        the file system of the run folder, free space, clocks, interpreters, the cache of models
+    image          the image: whole, the right one, signed; what is bound into it; whether it can be started here
     job            one short job: the node sees the folder and the interpreters, and one training step works
-    memory         which profiles had their job already
+    passed         which profiles had their job already
 """
 
 from collections.abc import Callable, Sequence
 
-from xautolm_hpc.doctor import cluster, container, folder
-from xautolm_hpc.doctor.folder import runs_folder
+from xautolm_hpc.doctor import cluster, image, machine
 from xautolm_hpc.doctor.job import check_job
-from xautolm_hpc.doctor.memory import job_check_key, recall_job_check, remember_job_check
+from xautolm_hpc.doctor.machine import runs_folder
+from xautolm_hpc.doctor.passed import job_check_key, recall_job_check, remember_job_check
 from xautolm_hpc.doctor.site import Site, search_of_doctor
-from xautolm_hpc.finding import Finding
+from xautolm_hpc.view import Finding
 
 Check = Callable[[Site], Sequence[Finding]]
 
@@ -31,17 +31,17 @@ CHECKS: tuple[Check, ...] = (
     cluster.check_gres,
     cluster.check_node_size,
     cluster.check_submission,
-    folder.check_operations,
-    folder.check_clock,
-    folder.check_space,
-    folder.check_room,
-    folder.check_quota,
-    folder.check_interpreters,
-    folder.check_models,
-    folder.check_counters,
-    container.check_image,
-    container.check_binds,
-    container.check_apptainer,
+    machine.check_operations,
+    machine.check_clock,
+    machine.check_space,
+    machine.check_room,
+    machine.check_quota,
+    machine.check_interpreters,
+    machine.check_models,
+    machine.check_counters,
+    image.check_image,
+    image.check_binds,
+    image.check_apptainer,
 )
 
 
@@ -52,13 +52,13 @@ BEFORE_A_RUN: tuple[Check, ...] = (
     cluster.check_gres,
     cluster.check_node_size,
     cluster.check_submission,
-    folder.check_space,
-    folder.check_room,
-    folder.check_interpreters,
-    folder.check_models,
-    container.check_image,
-    container.check_binds,
-    container.check_apptainer,
+    machine.check_space,
+    machine.check_room,
+    machine.check_interpreters,
+    machine.check_models,
+    image.check_image,
+    image.check_binds,
+    image.check_apptainer,
 )
 """What ``run`` asks before it begins a search: whatever would refuse or break every job."""
 

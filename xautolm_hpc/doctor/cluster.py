@@ -6,10 +6,10 @@ from pathlib import Path
 
 from xautolm_hpc.doctor.site import Site
 from xautolm_hpc.errors import ConfigError
-from xautolm_hpc.finding import Finding, failure, ok, warning
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.slurm import QUEUE_FULL, Partition
 from xautolm_hpc.submit.environment import wrapper_environment
+from xautolm_hpc.view import Finding, failure, ok, warning
 
 ENDED_JOB_LOOKS = 2
 """Polls within which an ended job should still be in squeue."""

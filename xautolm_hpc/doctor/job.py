@@ -13,16 +13,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from xautolm_hpc.doctor.folder import skew_finding
+from xautolm_hpc.doctor.machine import skew_finding
 from xautolm_hpc.doctor.site import Site
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import InputError, LaunchError
-from xautolm_hpc.finding import Finding, failure, ok
 from xautolm_hpc.gather.ends import REMEDIES
-from xautolm_hpc.gather.evidence import read_tail
+from xautolm_hpc.gather.traces import read_tail
 from xautolm_hpc.jobdir import COMMAND, Exit, claim_path, exit_path, restarts, write_members
 from xautolm_hpc.launcher import JobState, Launcher, Submission
 from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.view import Finding, failure, ok
 
 CHECK = "check.json"
 """What ``python -m xautolm_hpc.train test`` writes: findings, and when."""

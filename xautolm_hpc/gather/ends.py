@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from xautolm_hpc.clock import Clock
 from xautolm_hpc.durable import create_json, read_json
-from xautolm_hpc.gather.evidence import last_exit, last_heartbeat, read_evidence, read_outcome
+from xautolm_hpc.gather.traces import last_exit, last_heartbeat, read_evidence, read_outcome
 from xautolm_hpc.gather.verdict import verdict
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, VERDICT, End, Heartbeat
 from xautolm_hpc.launcher import JobState, Launcher

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 
 from xautolm_hpc import __version__
-from xautolm_hpc.gather.evidence import Evidence
+from xautolm_hpc.gather.traces import Evidence
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, End
 from xautolm_hpc.records import Outcome, origin_of
 

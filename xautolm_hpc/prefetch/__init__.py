@@ -7,6 +7,6 @@
 """
 
 from xautolm_hpc.prefetch.fetch import fetch_repository
-from xautolm_hpc.prefetch.plan import FilePlan, RepositoryPlan, plan_data, plan_models
+from xautolm_hpc.prefetch.resolve import FilePlan, RepositoryPlan, plan_data, plan_models
 
 __all__ = ["FilePlan", "RepositoryPlan", "fetch_repository", "plan_data", "plan_models"]

@@ -13,7 +13,7 @@ from huggingface_hub import hf_hub_download
 
 from xautolm_hpc.durable import write_bytes
 from xautolm_hpc.errors import FetchError
-from xautolm_hpc.prefetch.plan import FilePlan, RepositoryPlan, explained
+from xautolm_hpc.prefetch.resolve import FilePlan, RepositoryPlan, explained
 
 CHUNK_BYTES = 2**20
 N_TRIES = 2

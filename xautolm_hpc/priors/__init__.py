@@ -18,12 +18,19 @@ ranking      of several draws the most promising, as far as the prior is trusted
 pool         uniform draws to show it on; forecast: the whole as ``priors.json``
 """
 
-from xautolm_hpc.priors.content import prior_content, shown
-from xautolm_hpc.priors.distances import distance_table, task_distances
-from xautolm_hpc.priors.explain import Contribution, Target, contributions, explain, prior_to_json
-from xautolm_hpc.priors.prior import Prior, compute_prior, summary_line
-from xautolm_hpc.priors.ranking import Ranking, Taste, make_scene, ranking_from_json
+from collections.abc import Mapping
+from typing import Any
+
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.priors.evidence.acquisition import Ranking, Taste, make_scene, ranking_from_json
+from xautolm_hpc.priors.evidence.forecast import forecast_content
 from xautolm_hpc.priors.settings import PriorSettings
+from xautolm_hpc.priors.similarity import distance_table, task_distances
+from xautolm_hpc.priors.xautolm.explain import Contribution, Target, contributions, explain, prior_to_json
+from xautolm_hpc.priors.xautolm.prior import Prior, compute_prior, summary_line
+from xautolm_hpc.records import System, Task
+from xautolm_hpc.space import Space
+from xautolm_hpc.table import ExperienceTable
 
 __all__ = [
     "Contribution",
@@ -44,3 +51,30 @@ __all__ = [
     "summary_line",
     "task_distances",
 ]
+
+
+def prior_content(
+    table: ExperienceTable, space: Space, *, task: Task, system: System, settings: PriorSettings,
+    models: Mapping[str, Model],
+) -> dict[str, Any]:  # fmt: skip
+    """Compute a prior as the content of ``priors.json``: all that a search, or one that resumes, needs of it.
+
+    Args:
+        table: All experiences, in ascending order of their id.
+        space: The search space; experiences add no model and no value to it.
+        task: The current task.
+        system: The node trials will run on.
+        settings: How.
+        models: Known models by id; the kind ``evidence`` learns from those outside the space too.
+
+    Raises:
+        InputError: A setting names something unknown.
+    """
+    if settings.kind == "evidence":
+        return forecast_content(table, space, task=task, system=system, settings=settings, models=models)
+    return prior_to_json(compute_prior(table, space, task=task, system=system, settings=settings))
+
+
+def shown(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of the content of ``priors.json`` what only a search that resumes needs, thousands of numbers."""
+    return {key: value for key, value in content.items() if key != "lessons"}

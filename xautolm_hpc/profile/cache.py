@@ -9,7 +9,7 @@ import xautolm_hpc
 from xautolm_hpc import durable, jobdir
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import ProfileRequest, ProfileResult
-from xautolm_hpc.profile.kinds import KINDS
+from xautolm_hpc.profile.readers import KINDS
 from xautolm_hpc.profile.split import SPLITS
 from xautolm_hpc.records import canonical_json, from_json, to_json
 

@@ -10,7 +10,7 @@ from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import ProfileRequest, ProfileResult
 from xautolm_hpc.profile.cache import Profile, cache_key, load_profile, save_profile, write_files
 from xautolm_hpc.profile.formats import read_cells
-from xautolm_hpc.profile.kinds import kind_of
+from xautolm_hpc.profile.readers import kind_of
 from xautolm_hpc.profile.rows import Sample, compress, digest_rows, encode_rows
 from xautolm_hpc.profile.source import find_files, read_content
 from xautolm_hpc.profile.split import SPLITS, Split, split_rows

@@ -1,14 +1,18 @@
 """Reports: what a run came to, as tables on screen, Markdown, JSON and a figure, and the view of a run going on."""
 
-from xautolm_hpc.report.findings import print_findings
-from xautolm_hpc.report.forecast import print_plan
+from pathlib import Path
+from typing import Any
+
+from xautolm_hpc.durable import write_bytes, write_json
+from xautolm_hpc.report.figure import draw_pareto
 from xautolm_hpc.report.frame import print_view
 from xautolm_hpc.report.live import LiveView, OpenView, PlainView, QuietView, choose_view
-from xautolm_hpc.report.markdown import to_markdown
+from xautolm_hpc.report.markdown import FIGURE_NAME, to_markdown
+from xautolm_hpc.report.planned import print_plan
 from xautolm_hpc.report.safe_text import escape_controls
-from xautolm_hpc.report.screen import print_prior, print_report
+from xautolm_hpc.report.screen import print_findings, print_prior, print_report
 from xautolm_hpc.report.summary import summarise
-from xautolm_hpc.report.write import write_report
+from xautolm_hpc.view import RunFacts
 
 __all__ = [
     "LiveView",
@@ -26,3 +30,24 @@ __all__ = [
     "to_markdown",
     "write_report",
 ]
+
+
+def write_report(facts: RunFacts, report_dir: Path) -> dict[str, Any]:
+    """Write ``report.json``, ``report.md`` and ``pareto.png``, each in one step, over those of an earlier report.
+
+    Args:
+        facts: The run's results.
+        report_dir: Folder of the report; made if it is not there.
+
+    Returns:
+        The summary that all three are made of.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    report_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    summary = summarise(facts)
+    write_json(report_dir / "report.json", summary)
+    write_bytes(report_dir / "report.md", to_markdown(summary).encode())
+    draw_pareto(summary, report_dir / FIGURE_NAME)
+    return summary

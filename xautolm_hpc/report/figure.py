@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xautolm_hpc.durable import write_bytes
+from xautolm_hpc.report.figure_data import Mark, Scene, build_scene
 from xautolm_hpc.report.quantities import QUANTITIES
 from xautolm_hpc.report.safe_text import one_line, shortened
-from xautolm_hpc.report.scene import Mark, Scene, build_scene
 from xautolm_hpc.report.sections import totals_line
 
 if TYPE_CHECKING:

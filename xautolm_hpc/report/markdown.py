@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.cells import cell_len
 
+from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.safe_text import markdown_text
 from xautolm_hpc.report.sections import report_sections
-from xautolm_hpc.report.table import Section, Table
 
 FIGURE_NAME = "pareto.png"
 

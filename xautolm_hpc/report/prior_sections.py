@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.quantities import counted
-from xautolm_hpc.report.table import Section, Table
 
 Prior = Mapping[str, Any]
 Member = Mapping[str, Any]
@@ -20,7 +20,7 @@ def prior_sections(prior: Prior) -> list[Section]:
     """Tell what the prior is made of, how it differs from uniform and why.
 
     Args:
-        prior: The summary's ``prior``, of :func:`xautolm_hpc.report.priors.summarise_prior`.
+        prior: The summary's ``prior``, of :func:`xautolm_hpc.report.summary.summarise_prior`.
     """
     if prior["kind"] == "uniform":
         line = "The search started from the uniform distribution: it used no past experience."

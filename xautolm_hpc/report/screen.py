@@ -1,6 +1,7 @@
 """The report on a terminal."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -9,11 +10,13 @@ from rich.padding import Padding
 from rich.table import Table as ScreenTable
 from rich.text import Text
 
+from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.prior_sections import prior_sections
-from xautolm_hpc.report.priors import summarise_prior
+from xautolm_hpc.report.quantities import counted
 from xautolm_hpc.report.safe_text import one_line
 from xautolm_hpc.report.sections import report_sections
-from xautolm_hpc.report.table import Section, Table
+from xautolm_hpc.report.summary import summarise_prior
+from xautolm_hpc.view import Finding
 
 
 def print_report(summary: Mapping[str, Any], console: Console) -> None:
@@ -86,3 +89,27 @@ def _drawn(table: Table) -> ScreenTable:
     for row in table.rows:
         drawn.add_row(*(harmless(cell) for cell in row))
     return drawn
+
+
+STYLES = {"ok": "green", "warning": "yellow", "failure": "red"}
+
+
+def print_findings(findings: Sequence[Finding], console: Console) -> None:
+    """Print a row for each finding, with what to do below those that need it, and how many there are of each level.
+
+    Args:
+        findings: The findings.
+        console: Where to.
+    """
+    grid = ScreenTable.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for finding in findings:
+        grid.add_row(harmless(finding.level, STYLES[finding.level]), harmless(f"{finding.check}: {finding.found}"))
+        if finding.remedy:
+            grid.add_row("", harmless(f"→ {finding.remedy}"))
+    console.print(grid)
+    n = Counter(finding.level for finding in findings)
+    console.print(
+        f"{counted(n['ok'], 'check')} ok, {counted(n['warning'], 'warning')}, {counted(n['failure'], 'failure')}"
+    )

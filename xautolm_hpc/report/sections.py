@@ -6,10 +6,10 @@ Texts in sections are as they came from trials and stores: whoever draws them ma
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, counted, duration_text, value_text
 from xautolm_hpc.report.safe_text import shortened
-from xautolm_hpc.report.table import Section, Table
 
 Summary = Mapping[str, Any]
 Trial = Mapping[str, Any]

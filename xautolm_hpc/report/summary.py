@@ -5,11 +5,45 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from xautolm_hpc.pareto import front_indices, oriented
 from xautolm_hpc.records import OBJECTIVES, Experience, Task
-from xautolm_hpc.report.pareto import has_objectives, split_front
-from xautolm_hpc.report.priors import summarise_prior
 from xautolm_hpc.report.quantities import J_PER_KWH
 from xautolm_hpc.view import RunFacts, Spent
+
+
+def has_objectives(experience: Experience, objectives: Sequence[str]) -> bool:
+    """Tell whether an attempt succeeded and all its objectives are known and finite."""
+    known = (experience.outcome.objective(name) is not None for name in objectives)
+    return experience.outcome.status == "succeeded" and all(known)
+
+
+def split_front(
+    experiences: Sequence[Experience], objectives: Sequence[str]
+) -> tuple[list[Experience], list[Experience]]:
+    """Split trials into the Pareto set and those that another trial dominates.
+
+    A trial dominates another if it is no worse in any objective and better in one; equal trials are both kept.
+
+    Args:
+        experiences: Last attempts; those without all objectives are left out.
+        objectives: One to three names of :data:`xautolm_hpc.records.OBJECTIVES`.
+
+    Returns:
+        The Pareto set and the dominated trials, both best first by the first objective, then by the others, then by
+        trial.
+    """
+    complete = [e for e in experiences if has_objectives(e, objectives)]
+    values = [[e.outcome.objective(name) for name in objectives] for e in complete]
+    points = oriented(np.array(values, dtype=np.float64).reshape(len(complete), len(objectives)), objectives)
+    keys = [(*point, e.provenance.trial) for point, e in zip(points.tolist(), complete, strict=True)]
+    order = sorted(range(len(complete)), key=keys.__getitem__)
+    fronts = front_indices(points)
+    front = [complete[i] for i in order if fronts[i] == 0]
+    dominated = [complete[i] for i in order if fronts[i] > 0]
+    return front, dominated
+
 
 MEASURES = (
     "load_s",
@@ -164,3 +198,33 @@ def _spent(spent: Spent, attempts: Sequence[Experience]) -> dict[str, Any]:
 
 def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else value
+
+
+def summarise_prior(prior: Mapping[str, Any]) -> dict[str, Any]:
+    """Sum the content of ``priors.json`` up.
+
+    Args:
+        prior: Content of ``priors.json``; parts that are missing are empty in the summary.
+
+    Returns:
+        ``kind``, ``counts`` of evidence, and ``models`` and ``methods``: lists of name, ``prior`` and ``uniform``
+        probability and the experiences that ``moved_by`` most, most probable first; ``forecast``: of models and
+        methods, name -> what is forecast -> 0..1.
+    """
+    return {
+        "kind": str(prior.get("kind", "unknown")),
+        "counts": dict(prior.get("counts", {})),
+        "models": _probabilities(prior, "models"),
+        "methods": _probabilities(prior, "methods"),
+        "forecast": dict(prior.get("forecast", {})),
+    }
+
+
+def _probabilities(prior: Mapping[str, Any], group: str) -> list[dict[str, Any]]:
+    """List one group's members, most probable first, ties in the order of the space."""
+    moved_by = prior.get("top", {}).get(group, {})
+    members = [
+        {"name": name, "prior": p["prior"], "uniform": p["uniform"], "moved_by": moved_by.get(name, [])}
+        for name, p in prior.get(group, {}).items()
+    ]
+    return sorted(members, key=lambda member: -member["prior"])

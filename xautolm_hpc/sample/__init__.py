@@ -16,7 +16,7 @@ from xautolm_hpc.sample.duration import measured_slowness
 from xautolm_hpc.sample.estimates import checkpoint_bytes
 from xautolm_hpc.sample.feasibility import FeasibilityReport, check_feasible, infeasible_message
 from xautolm_hpc.sample.fitting import Room, fit_execution
-from xautolm_hpc.sample.generation import Drawn, Proposal, draw_generation, not_drawn_before
+from xautolm_hpc.sample.population import Drawn, Proposal, draw_generation, not_drawn_before
 from xautolm_hpc.sample.update import Evolution, update
 
 __all__ = [

@@ -1,12 +1,11 @@
 """HDF5 <-> records: a store is a set of experiences in immutable segments, and stores merge by set union."""
 
-from xautolm_hpc.store.finding import Finding
 from xautolm_hpc.store.flat import WRITERS, read_jsonl, to_frame
-from xautolm_hpc.store.limits import CheckLimits
 from xautolm_hpc.store.merging import Merged, merge
-from xautolm_hpc.store.peer_import import PeerImport, import_xautolm
 from xautolm_hpc.store.redacted import copy_store, redacted
+from xautolm_hpc.store.reference_import import PeerImport, import_xautolm
 from xautolm_hpc.store.store import Appended, ExperienceStore
+from xautolm_hpc.store.structure import CheckLimits, Finding
 
 __all__ = [
     "WRITERS",

@@ -16,11 +16,11 @@ from xautolm_hpc.errors import FormatError, StoreError
 from xautolm_hpc.store import segment, structure
 from xautolm_hpc.store.columns import Columns, digest
 from xautolm_hpc.store.layout import EVERYTHING
-from xautolm_hpc.store.limits import GB, MB, CheckLimits
 from xautolm_hpc.store.ranges import identity_problems, range_problems
+from xautolm_hpc.store.structure import GB, MB, CheckLimits
 
 Problem = tuple[str, str]
-"""What is wrong, as in a :class:`~xautolm_hpc.store.finding.Finding`: problem and message."""
+"""What is wrong, as in a :class:`~xautolm_hpc.store.structure.Finding`: problem and message."""
 
 MOST_OPEN_FILES = 64
 

@@ -16,8 +16,7 @@ from typing import IO, Any
 
 from xautolm_hpc.errors import StoreError
 from xautolm_hpc.store import segment
-from xautolm_hpc.store.finding import Finding
-from xautolm_hpc.store.limits import CheckLimits
+from xautolm_hpc.store.structure import CheckLimits, Finding
 
 START_S = 120.0
 """Time for the child to import what it needs, on a slow file server."""

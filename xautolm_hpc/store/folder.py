@@ -15,16 +15,49 @@ from numpy.typing import NDArray
 from xautolm_hpc import __version__
 from xautolm_hpc.clock import Clock, SystemClock
 from xautolm_hpc.errors import FormatError, StoreError
-from xautolm_hpc.store import files, segment, tiers
+from xautolm_hpc.store import files, segment
 from xautolm_hpc.store.checking import check_segments
 from xautolm_hpc.store.columns import Columns, digest
 from xautolm_hpc.store.files import ASIDE_SUFFIX
-from xautolm_hpc.store.finding import Finding
 from xautolm_hpc.store.layout import EVERYTHING, IDS, Wanted
-from xautolm_hpc.store.limits import CheckLimits
+from xautolm_hpc.store.structure import CheckLimits, Finding
 from xautolm_hpc.store.trust import CheckedSegments, Identity, identity_of
 from xautolm_hpc.store.union import raw_ids
-from xautolm_hpc.store.view import stored_form
+from xautolm_hpc.store.visible import stored_form
+
+K = TypeVar("K")
+RATIO = 8
+SMALLEST = 32
+MAX_PER_TIER = 8
+
+
+def tier(n_experiences: int) -> int:
+    """Say which tier a segment is in: tier t holds from 32 * 8^t experiences on, tier 0 also smaller ones."""
+    found, limit = 0, SMALLEST * RATIO
+    while n_experiences >= limit:
+        found, limit = found + 1, limit * RATIO
+    return found
+
+
+def tier_mates(sizes: Mapping[K, int], n_new: int) -> list[K]:
+    """Choose the segments to merge with a new one, such that no tier it passes through is full afterwards.
+
+    Args:
+        sizes: Segment -> number of its experiences.
+        n_new: Experiences of the new segment.
+
+    Returns:
+        The segments to read, write anew together with the new one, and remove; often none.
+    """
+    chosen: list[K] = []
+    n = n_new
+    while True:
+        alike = [name for name in sizes if name not in chosen and tier(sizes[name]) == tier(n)]
+        if len(alike) < MAX_PER_TIER - 1:
+            return chosen
+        chosen += alike
+        n += sum(sizes[name] for name in alike)
+
 
 T = TypeVar("T")
 PAUSES_S = (0.0, 0.05, 0.1, 0.2, *[0.4] * 150)
@@ -282,7 +315,7 @@ class SegmentFolder:
         found: dict[Path, Columns] = {}
         with contextlib.suppress(FileNotFoundError):
             keys = self._keys_of_segments()
-            for path in tiers.peers({path: len(known.ids) for path, known in keys.items()}, n_new):
+            for path in tier_mates({path: len(known.ids) for path, known in keys.items()}, n_new):
                 with contextlib.suppress(StoreError, FileNotFoundError):
                     found[path] = segment.read(path, EVERYTHING, identity=keys[path].identity)
         return found

@@ -9,13 +9,12 @@ import numpy as np
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.store.columns import Columns, only_marks
 from xautolm_hpc.store.decode import values
-from xautolm_hpc.store.finding import Finding
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING
-from xautolm_hpc.store.limits import CheckLimits
 from xautolm_hpc.store.marks import forget_mark, read_marks
+from xautolm_hpc.store.structure import CheckLimits, Finding
 from xautolm_hpc.store.union import raw_ids, rows_with_ids, union
-from xautolm_hpc.store.view import experience_id, stored_form
+from xautolm_hpc.store.visible import experience_id, stored_form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,11 @@ import numpy as np
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.records import Experience
 from xautolm_hpc.store.columns import Columns, Ragged, only_marks
-from xautolm_hpc.store.finding import Finding
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING, NO_CODE
-from xautolm_hpc.store.limits import CheckLimits
+from xautolm_hpc.store.structure import CheckLimits, Finding
 from xautolm_hpc.store.union import union
-from xautolm_hpc.store.view import stored_form
+from xautolm_hpc.store.visible import stored_form
 
 
 def redacted(e: Experience) -> Experience:

@@ -12,18 +12,17 @@ from xautolm_hpc.clock import Clock
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.records import Experience
 from xautolm_hpc.store.columns import Columns, digest, line, only_marks
+from xautolm_hpc.store.counts import summarise
 from xautolm_hpc.store.decode import decode, values
 from xautolm_hpc.store.encode import encode, microseconds
-from xautolm_hpc.store.finding import Finding
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING, KEYS, SUMMARY, TABLE, Wanted
-from xautolm_hpc.store.limits import CheckLimits
 from xautolm_hpc.store.marks import ID, accept_mark, forget_mark, read_marks, resolve_mark
-from xautolm_hpc.store.summary import summarise
+from xautolm_hpc.store.structure import CheckLimits, Finding
 from xautolm_hpc.store.tableview import to_table
 from xautolm_hpc.store.union import assemble, raw_ids, rows_with_ids, union
 from xautolm_hpc.store.verify import verify
-from xautolm_hpc.store.view import View, attempt_key, experience_id, stored_form, view
+from xautolm_hpc.store.visible import View, attempt_key, experience_id, stored_form, view
 from xautolm_hpc.table import ExperienceTable
 
 

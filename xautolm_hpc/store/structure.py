@@ -5,14 +5,75 @@ uses none of that: a handful of named datasets of plain numbers below the root, 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import h5py
 import numpy as np
 
+from xautolm_hpc.errors import InputError
 from xautolm_hpc.store.layout import DICTIONARIES, ENDS_DTYPE, GROUPS, MARKS, VARIABLE, VARIABLE_ENDS
-from xautolm_hpc.store.limits import MB, CheckLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckLimits:
+    """Limits of the child process that checks a segment, and of what it accepts.
+
+    Attributes:
+        memory_gb: Memory the check may take, in GB of 2**30 bytes, above 0.
+        cpu_s: Processor time for one segment, in seconds, at least 1.
+        wall_s: Time for one segment, in seconds, at least 1.
+        file_mb: Largest file, in MB of 2**20 bytes, above 0.
+        content_mb: Largest content once it is decompressed, in MB of 2**20 bytes, above 0.
+        n_experiences: Most experiences in one segment, at least 1.
+
+    Raises:
+        InputError: A limit is not positive.
+    """
+
+    memory_gb: float = 4.0
+    cpu_s: float = 300.0
+    wall_s: float = 600.0
+    file_mb: float = 2048.0
+    content_mb: float = 2048.0
+    n_experiences: int = 2_000_000
+
+    @classmethod
+    def of(cls, given: Mapping[Any, Any]) -> "CheckLimits":
+        """Take the limits given, and the defaults for those that are not, or are ``None``.
+
+        Raises:
+            InputError: A limit is not positive.
+        """
+        return cls(**{name: value for name, value in given.items() if value is not None})
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not value > 0:
+                raise InputError(f"limit {field.name} = {value!r}: expected a number above 0")
+
+
+MB = 1024**2
+GB = 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        problem: ``damaged``, ``refused``, ``format``, ``digest``, ``range``, ``conflict``,
+            ``foreign-forget`` or ``left-over``.
+        where: The segment, attempt key or experience it is about.
+        message: What is wrong, and what to do.
+    """
+
+    problem: str
+    where: str
+    message: str
+
 
 MATRICES = {**{name: group.dtype for name, group in GROUPS.items()}, VARIABLE_ENDS: ENDS_DTYPE}
 BLOBS = (*DICTIONARIES, MARKS, *VARIABLE)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from xautolm_hpc import durable
-from xautolm_hpc.store.finding import Finding
+from xautolm_hpc.store.structure import Finding
 
 Identity = tuple[int, int, int, int]
 """Inode, size in bytes, and times of the last change of content and of the inode, in ns."""

@@ -7,12 +7,12 @@ from pathlib import Path
 from xautolm_hpc.store import segment
 from xautolm_hpc.store.columns import Columns
 from xautolm_hpc.store.decode import values
-from xautolm_hpc.store.finding import Finding
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import KEYS
 from xautolm_hpc.store.marks import read_marks
+from xautolm_hpc.store.structure import Finding
 from xautolm_hpc.store.union import rows_with_ids, union
-from xautolm_hpc.store.view import experience_id, view
+from xautolm_hpc.store.visible import experience_id, view
 
 
 def verify(segments: SegmentFolder) -> list[Finding]:

@@ -32,7 +32,7 @@ from xautolm_hpc.jobdir import (
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.slurm import Slurm
-from xautolm_hpc.submit.container import (
+from xautolm_hpc.submit.apptainer import (
     REFUSED_STATUS,
     check_container,
     container_argv,

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xautolm_hpc.train.process_group import Seat, read_seat
 from xautolm_hpc.train.stop import StopFlag, block_stop_signals
-from xautolm_hpc.train.team import Seat, read_seat
 
 if TYPE_CHECKING:
     from xautolm_hpc.train.worker import Job
@@ -85,8 +85,8 @@ def _run_batch(folder: Path) -> int:
     stop.install()
     _declare_ready(folder)
     _prepare_environment()
-    from xautolm_hpc.train.batch import run_batch
     from xautolm_hpc.train.retry import RETRY_EXIT_STATUS
+    from xautolm_hpc.train.series import run_batch
 
     def run_one(attempt_dir: Path) -> int:
         _declare_ready(attempt_dir)
@@ -125,7 +125,7 @@ def _usage(arguments: Sequence[str]) -> str:
 def _lead(n_local: int, attempt_dir: Path) -> int:
     """Start the processes of a trial on this node, and end as they end."""
     from xautolm_hpc.train.leader import Leader, end_like
-    from xautolm_hpc.train.team import read_team
+    from xautolm_hpc.train.process_group import read_team
 
     block_stop_signals()
     team = read_team(os.environ, n_local)

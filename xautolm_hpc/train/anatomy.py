@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 
 PROBE_LENGTH = 4
 """Tokens of the one forward pass that shows in which order the parts work."""

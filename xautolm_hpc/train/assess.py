@@ -23,12 +23,12 @@ from xautolm_hpc.jobdir import (
     read_members,
 )
 from xautolm_hpc.records import Outcome, from_json, to_json
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.finetune import Inputs, set_up, start_torch
 from xautolm_hpc.train.loop import Bench, evaluate, load_trainable
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.watch import Progress, Watch
+from xautolm_hpc.train.trial_budget import Progress, Watch
 from xautolm_hpc.train.worker import Job, end_of
 
 

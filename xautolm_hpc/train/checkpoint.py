@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from xautolm_hpc.durable import fsync_dir
-from xautolm_hpc.train import group
+from xautolm_hpc.train import collectives
 from xautolm_hpc.train.energy import EnergyReader
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.loop import Bench, LoopState, load_trainable, trainable
 from xautolm_hpc.train.sharding import whole
-from xautolm_hpc.train.watch import Progress
+from xautolm_hpc.train.trial_budget import Progress
 
 FILE_NAME = "state.pt"
 
@@ -43,7 +43,7 @@ def save_checkpoint(folder: Path, bench: Bench, *, energy: EnergyReader) -> None
         "scheduler": bench.scheduler.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
         # Training draws from torch alone: the order of samples follows from seed and epoch.
-        "rng": group.gathered(_generators()),
+        "rng": collectives.gathered(_generators()),
         "state": {field.name: getattr(bench.state, field.name) for field in dataclasses.fields(LoopState)},
         "progress": _progress_so_far(bench.progress, energy),
     }

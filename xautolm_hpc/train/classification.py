@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from xautolm_hpc.train.data import Tokens, collate
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.metrics import Scores, score_classes
 from xautolm_hpc.train.pretrained import name_labels
 from xautolm_hpc.train.tasks import Setting, encode, padding_of

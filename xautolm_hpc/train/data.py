@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 
 CHUNK_BATCHES = 10
 """Batches whose samples are sorted by length together: enough to save most padding, few enough for a sample to share

@@ -5,7 +5,7 @@ Everything measured goes into the :class:`Progress` as it is measured, so that a
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,27 +16,31 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 from safetensors.torch import save_file
 from torch import nn
 
+from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import Execution
 from xautolm_hpc.jobdir import WEIGHTS, Command, TrialInput, TrialPlan
 from xautolm_hpc.node import peak_rss_bytes
-from xautolm_hpc.train import group
+from xautolm_hpc.task_kinds import TRAINABLE_FAMILIES
+from xautolm_hpc.train import collectives
 from xautolm_hpc.train.anatomy import find_blocks
 from xautolm_hpc.train.checkpoint import load_checkpoint, save_checkpoint
+from xautolm_hpc.train.classification import build_classification
 from xautolm_hpc.train.data import n_epoch_steps, read_rows, take_share
 from xautolm_hpc.train.energy import EnergyReader
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.extraction import build_extraction
+from xautolm_hpc.train.generation import build_generation
 from xautolm_hpc.train.heartbeat import Pulse
-from xautolm_hpc.train.kinds import build_task, refuse_unsupported
 from xautolm_hpc.train.loop import Bench, LoopState, evaluate, train, trainable
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
 from xautolm_hpc.train.pretrained import find_source, load_config, load_model, load_tokenizer
+from xautolm_hpc.train.process_group import ALONE, Seat
 from xautolm_hpc.train.recipe import Recipe, parse_recipe
 from xautolm_hpc.train.sharding import shard_model
 from xautolm_hpc.train.stop import StopRequestedError
-from xautolm_hpc.train.tasks import Setting
-from xautolm_hpc.train.team import ALONE, Seat
-from xautolm_hpc.train.watch import Progress, Watch
+from xautolm_hpc.train.tasks import LearningTask, Setting
+from xautolm_hpc.train.trial_budget import Progress, Watch
 
 SPLITS = ("train", "dev", "validation")
 """All that a trial reads: ``test`` is for the final step alone."""
@@ -85,7 +89,7 @@ def finetune(inputs: Inputs, progress: Progress, *, watch: Watch, pulse: Pulse, 
         accelerator = start_torch(inputs, recipe)
         bench = set_up(inputs, recipe, accelerator=accelerator, progress=progress, watch=watch)
         load_checkpoint(inputs.attempt_dir / CHECKPOINT_DIR, bench)
-        watch.agree = group.highest
+        watch.agree = collectives.highest
 
     def save() -> None:
         measure_gpu_memory(progress)
@@ -108,7 +112,7 @@ def finetune(inputs: Inputs, progress: Progress, *, watch: Watch, pulse: Pulse, 
         energy.end()
         measure_gpu_memory(progress)
     tell_costs(progress, energy)
-    group.leave()
+    collectives.leave()
     progress.metrics |= scores.as_metrics()
 
 
@@ -136,7 +140,7 @@ def start_torch(inputs: Inputs, recipe: Recipe) -> Accelerator:
     random.seed(inputs.plan.seed)
     np.random.seed(inputs.plan.seed % 2**32)
     torch.manual_seed(inputs.plan.seed)
-    patience = InitProcessGroupKwargs(backend="nccl" if has_gpu else "gloo", timeout=group.COLLECTIVE_TIMEOUT)
+    patience = InitProcessGroupKwargs(backend="nccl" if has_gpu else "gloo", timeout=collectives.COLLECTIVE_TIMEOUT)
     # Parameters a task does not use, a pooler for instance, get no gradient; buffers are the same from the start.
     gradients = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
     handlers = [] if inputs.seat.n_ranks == 1 else [patience, gradients]
@@ -165,13 +169,13 @@ def measure_gpu_memory(progress: Progress) -> None:
 
 def tell_costs(progress: Progress, energy: EnergyReader) -> None:
     """Let the processes tell one another what they used, so that the first one knows what all did."""
-    if not group.is_shared():
+    if not collectives.is_shared():
         return
     energy.sample()
     own = [energy.here_j("gpu"), energy.here_j("cpu")]
     told = [0.0 if not energy.reads else math.nan if joules is None else joules for joules in own]
     rss, gpu_memory = peak_rss_bytes(), progress.peak_gpu_memory_bytes or 0
-    *joules, all_rss, all_gpu_memory = group.total([*told, float(rss), float(gpu_memory)])
+    *joules, all_rss, all_gpu_memory = collectives.total([*told, float(rss), float(gpu_memory)])
     for device, here, everywhere in zip(("gpu", "cpu"), told, joules, strict=True):
         energy.elsewhere_j[device] = None if math.isnan(everywhere) else everywhere - here
     progress.rss_elsewhere_bytes = int(all_rss) - rss
@@ -259,7 +263,7 @@ def set_up(
 
 def _spread(model: nn.Module, execution: Execution, *, accelerator: Accelerator) -> nn.Module:
     """Put a model on the device, or its shards; gives what passes of training go through."""
-    if execution.sharded and group.is_shared():
+    if execution.sharded and collectives.is_shared():
         shard_model(model, find_blocks(model), device=accelerator.device)
         return accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
     return accelerator.prepare_model(model.to(accelerator.device))
@@ -273,3 +277,34 @@ def checkpoint_activations(model: nn.Module) -> None:
 
 def _read(trial: TrialInput, name: str) -> list[dict[str, Any]]:
     return read_rows(Path(trial.data_dir), name, sha256=trial.sha256.get(name))
+
+
+BUILDERS: Mapping[str, Callable[[Setting], LearningTask]] = {
+    "text-classification": build_classification,
+    "question-answering": build_extraction,
+    "text-generation": build_generation,
+}
+
+
+def build_task(setting: Setting) -> LearningTask:
+    """Prepare a task for training.
+
+    Raises:
+        TrialError: The task cannot be learnt so, or its data is not what it says.
+    """
+    return BUILDERS[setting.task.kind](setting)
+
+
+def refuse_unsupported(kind: str, model: Model) -> None:
+    """Refuse a kind of task that this model does not learn.
+
+    Raises:
+        TrialError: It is so; kind ``unsupported``.
+    """
+    if kind not in BUILDERS:
+        raise TrialError("unsupported", f"tasks of kind {kind!r} are not known; valid: {', '.join(BUILDERS)}")
+    if model.family not in TRAINABLE_FAMILIES[kind]:
+        valid = ", ".join(TRAINABLE_FAMILIES[kind])
+        raise TrialError(
+            "unsupported", f"model {model.id} is of the family {model.family}; {kind} is trained with: {valid}"
+        )

@@ -18,7 +18,7 @@ from transformers import GenerationConfig
 
 from xautolm_hpc.train.answers import SPAN_SEPARATOR, Reference, mean_scores
 from xautolm_hpc.train.data import Tokens, collate, pad
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.metrics import Scores
 from xautolm_hpc.train.tasks import Setting, encode, references_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from xautolm_hpc.jobdir import Heartbeat
 from xautolm_hpc.records import to_json
 from xautolm_hpc.train.energy import EnergyReader
-from xautolm_hpc.train.watch import Progress
+from xautolm_hpc.train.trial_budget import Progress
 
 
 class Pulse:

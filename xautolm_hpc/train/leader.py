@@ -18,9 +18,9 @@ from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, OUTCOME, Exit, exit_path
 from xautolm_hpc.records import from_json
+from xautolm_hpc.train.process_group import Team
 from xautolm_hpc.train.retry import RETRY
 from xautolm_hpc.train.stop import STOP_SIGNALS, WAITING
-from xautolm_hpc.train.team import Team
 
 TICK_S = 1.0
 """Seconds between two looks at the other nodes; the end of a process here is seen at once."""

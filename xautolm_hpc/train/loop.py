@@ -21,16 +21,16 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from xautolm_hpc.execution import AS_DRAWN, Execution
-from xautolm_hpc.train import group
+from xautolm_hpc.train import collectives
 from xautolm_hpc.train.data import Tokens, collate, plan_epoch, plan_evaluation
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.metrics import Scores
-from xautolm_hpc.train.passes import Pass, plan_passes
+from xautolm_hpc.train.micro_batches import Pass, plan_passes
+from xautolm_hpc.train.process_group import ALONE, Seat
 from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import put, whole
 from xautolm_hpc.train.tasks import LearningTask
-from xautolm_hpc.train.team import ALONE, Seat
-from xautolm_hpc.train.watch import Progress, Watch
+from xautolm_hpc.train.trial_budget import Progress, Watch
 
 CHECKPOINT_INTERVAL_S = 60.0
 """A run that takes longer is saved at the ends of epochs, but no more often than this."""
@@ -160,7 +160,7 @@ def evaluate(bench: Bench, split: str) -> Scores:
                 given = bench.task.answer(bench.model, tokens, rows=rows, device=bench.accelerator.device)
                 answered += zip(rows.tolist(), given, strict=True)
     answers: list[Any] = [None] * len(tokens)
-    for row, answer in chain(*group.gathered(answered)):
+    for row, answer in chain(*collectives.gathered(answered)):
         answers[row] = answer
     scores = bench.task.score(tokens, answers)
     if not math.isfinite(scores.loss):
@@ -205,7 +205,7 @@ def _train_step(bench: Bench, batches: Sequence[NDArray[np.int64]]) -> None:
     for number, one in enumerate(passes, start=1):
         with nullcontext() if number == len(passes) else bench.accelerator.no_sync(bench.trained):
             loss += _backward(bench, one, step_weight=weight)
-    (step_loss,) = group.total([float(loss.item())])
+    (step_loss,) = collectives.total([float(loss.item())])
     if not math.isfinite(step_loss):
         raise TrialError("diverged", f"the training loss is {step_loss} in step {bench.progress.step + 1}")
     if bench.recipe.max_grad_norm is not None:

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from xautolm_hpc.train.anatomy import Anatomy, dissect, parameters_in
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.recipe import Recipe
 
 if TYPE_CHECKING:

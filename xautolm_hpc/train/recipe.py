@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from xautolm_hpc.records import Value
 from xautolm_hpc.space import METHODS
-from xautolm_hpc.train.failures import TrialError
+from xautolm_hpc.train.exceptions import TrialError
 
 IGNORED = ("num_workers", "model_save", "fan_in_fan_out")
 """The peer's parameters that change nothing here: all data is in memory, the head is always trained and saved, and

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from xautolm_hpc import __version__
 from xautolm_hpc.durable import create_json
-from xautolm_hpc.finding import Finding, failure, ok, warning
 from xautolm_hpc.node import list_gpus
 from xautolm_hpc.records import to_json
 from xautolm_hpc.train.energy import open_energy_reader
+from xautolm_hpc.view import Finding, failure, ok, warning
 
 CHECK = "check.json"
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")

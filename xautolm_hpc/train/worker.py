@@ -33,12 +33,12 @@ from xautolm_hpc.node import list_gpus, measure_system, node_name, peak_rss_byte
 from xautolm_hpc.records import Outcome, System, from_json, origin_of, to_json
 from xautolm_hpc.redact import redact
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
-from xautolm_hpc.train.failures import classify, describe, is_lost_peer
+from xautolm_hpc.train.exceptions import classify, describe, is_lost_peer
 from xautolm_hpc.train.heartbeat import Pulse
+from xautolm_hpc.train.process_group import ALONE, Seat
 from xautolm_hpc.train.retry import RETRY_EXIT_STATUS, ask_for_retry, read_retry
 from xautolm_hpc.train.stop import StopFlag, StopRequestedError
-from xautolm_hpc.train.team import ALONE, Seat
-from xautolm_hpc.train.watch import Progress, Watch
+from xautolm_hpc.train.trial_budget import Progress, Watch
 
 CULPRIT_PATIENCE_S = 20.0
 """Seconds a process waits after it lost its connection to another one: the failure of that one is the cause."""

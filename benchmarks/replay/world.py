@@ -1,0 +1,142 @@
+"""What is replayed on, what is replayed, and the processes that do it; the rows are the same however many there are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from benchmarks.replay.limits import Limits, allowed
+from benchmarks.replay.measures import measure_search
+from benchmarks.replay.methods import EVIDENCE, METHODS, SHIPPED, Setting
+from benchmarks.replay.past import make_past, may_teach
+from benchmarks.replay.trials import Oracle, TaskTable, build_space
+from xautolm_hpc.priors import PriorSettings, Taste
+
+MOST_TRIALS, SEARCHED_SHARE = 60, 0.8
+"""A search tries sixty pipelines; where there are fewer than 75 to try, four fifths of them."""
+
+LEAST_SPREAD_SD = 3.0
+"""A task whose best F1 is fewer standard deviations above the median has no part in what is said of all tasks."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What there is to replay on.
+
+    Attributes:
+        tables: Task -> its trials.
+        shared: Task -> other task -> share of the rows of one that the other has.
+        limits: Task -> what a trial may use.
+    """
+
+    tables: Mapping[str, TaskTable]
+    shared: Mapping[str, Mapping[str, float]]
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+
+    def teachers(self, name: str, *, without: str | None = None) -> list[TaskTable]:
+        """Find the tasks that may teach one, with one of them left out."""
+        task = self.tables[name].task
+        others = [table for other, table in self.tables.items() if other not in (name, without)]
+        return [table for table in others if may_teach(table.task, task, shared=self.shared)]
+
+    def pooled(self) -> list[str]:
+        """Name the tasks that have a part in what is said of all."""
+        return [name for name, table in self.tables.items() if table.spread_sd() >= LEAST_SPREAD_SD]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is replayed.
+
+    Attributes:
+        methods: Names in :data:`replay_methods.METHODS`.
+        seeds: Seeds of the searches.
+        oracle: ``table``, or the kind of surrogate that answers in its place.
+        objectives: Objectives of the searches.
+        past: One of :data:`replay_past.PASTS`: what stands in the store.
+        tastes: Task -> what ``evidence`` searches it with; one not named is searched with the product's own.
+        tasks: Tasks that are searched; all if ``None``.
+        without: A task that none may learn from.
+    """
+
+    methods: Sequence[str]
+    seeds: Sequence[int]
+    oracle: str = "table"
+    objectives: tuple[str, ...] = ("f1",)
+    past: str = "real"
+    tastes: Mapping[str, Taste] = field(default_factory=dict)
+    tasks: Sequence[str] | None = None
+    without: str | None = None
+
+    def units(self, names: Sequence[str]) -> Iterator["Unit"]:
+        """List what can be done apart from one another."""
+        for task in names if self.tasks is None else self.tasks:
+            yield from (Unit(self, task, half, method) for half in (0, 1) for method in self.methods)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The searches of one method in one half of a task."""
+
+    plan: Plan
+    task: str
+    half: int
+    method: str
+
+    def replay(self, world: World) -> list[dict[str, Any]]:
+        """Replay them: one row a search, with what :func:`replay_measures.measure_search` measures."""
+        plan, whole = self.plan, world.tables[self.task]
+        others = world.teachers(self.task, without=plan.without)
+        space, halves = build_space([whole, *others]), [table.half(1 - self.half) for table in others]
+        searched = allowed(whole.half(self.half), halves, space=space, limits=world.limits.get(self.task, Limits()))
+        rows, priors = [], dict[PriorSettings, dict[str, Any]]()
+        for seed in plan.seeds:
+            setting = Setting(
+                past=make_past(plan.past, halves, task=whole, seed=seed),
+                space=space,
+                oracle=Oracle(searched, space, kind=plan.oracle),
+                objectives=plan.objectives,
+                n_trials=min(MOST_TRIALS, round(SEARCHED_SHARE * len(searched.pipelines))),
+                seed=seed,
+                taste=plan.tastes.get(self.task, Taste()),
+                priors={} if plan.past == "permuted" else priors,
+            )
+            measured = measure_search(METHODS[self.method](setting), searched)
+            rows.append({"task": self.task, "half": self.half, "seed": seed, "method": self.method, **measured})
+        return rows
+
+
+def replay(world: World, plans: Sequence[Plan], *, n_jobs: int = 1) -> list[list[dict[str, Any]]]:
+    """Replay plans, all their searches spread over processes.
+
+    Args:
+        world: What there is to replay on.
+        plans: What to replay.
+        n_jobs: Processes, at least 1.
+
+    Returns:
+        The rows of each plan, the same whatever ``n_jobs``.
+    """
+    units = [(number, unit) for number, plan in enumerate(plans) for unit in plan.units(list(world.tables))]
+    longest_first = sorted(range(len(units)), key=lambda i: units[i][1].method not in (EVIDENCE, SHIPPED))
+    with ProcessPoolExecutor(n_jobs, initializer=_begin, initargs=(world,)) as pool:
+        done = dict(zip(longest_first, pool.map(_replay, [units[i][1] for i in longest_first]), strict=True))
+    rows: list[list[dict[str, Any]]] = [[] for _ in plans]
+    for index, (number, _) in enumerate(units):
+        rows[number] += done[index]
+    return rows
+
+
+_worlds: list[World] = []
+
+
+def _begin(world: World) -> None:
+    """Give a process of the pool its world, and one thread."""
+    threadpool_limits(1)
+    _worlds.append(world)
+
+
+def _replay(unit: Unit) -> list[dict[str, Any]]:
+    return unit.replay(_worlds[-1])

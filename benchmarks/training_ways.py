@@ -1,0 +1,235 @@
+"""The three ways of the training benchmark: as a trial trains, by the peer's recipe, and with the Trainer."""
+
+import gzip
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from benchmarks.training_kinds import Kind, Rows, load
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.execution import AS_DRAWN
+from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
+from xautolm_hpc.records import Pipeline, Task
+from xautolm_hpc.sample.fitting import Room, fit_execution
+from xautolm_hpc.train.energy import EnergyReader, open_energy_reader
+from xautolm_hpc.train.finetune import Inputs, finetune
+from xautolm_hpc.train.heartbeat import Pulse
+from xautolm_hpc.train.stop import StopFlag
+from xautolm_hpc.train.trial_budget import Progress, Stopwatch, Watch
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+LEARNING_RATE = 2e-4
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all ways train.
+
+    Attributes:
+        model: The model, as in the catalogue.
+        folder: Its files.
+        kind: What is learnt.
+        rows: Split name -> rows.
+        max_length: Tokens of a text at most.
+        batch_size: Rows of a batch.
+        epochs: Passes over the rows.
+        seed: Seed of head, order and dropout.
+        threads: Threads of torch.
+    """
+
+    model: Model
+    folder: str
+    kind: Kind
+    rows: Mapping[str, Rows]
+    max_length: int
+    batch_size: int
+    epochs: int
+    seed: int
+    threads: int
+
+    @property
+    def n_samples(self) -> int:
+        """Samples trained on in all epochs."""
+        return self.epochs * len(self.rows["train"])
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one way did.
+
+    Attributes:
+        seconds: Time of training.
+        cpu_s: Time of all threads of this process in it: what does not depend on who else uses the machine.
+        f1: F1 on ``validation`` after it.
+        gpu_energy_j: Energy of the GPUs, joules, or ``None``.
+    """
+
+    seconds: float
+    cpu_s: float
+    f1: float
+    gpu_energy_j: float | None = None
+
+
+def train_ours(setup: Setup, *, half: bool = True) -> Run:
+    """Train as a trial does."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # of the run before: a trial has a process of its own
+    cpu = CpuStopwatch()
+    progress = Progress(train=cpu)
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = _inputs(setup, Path(folder), half=half)
+        with open_energy_reader(os.environ.get("CUDA_VISIBLE_DEVICES"), shared=False) as energy:
+            watch = Watch(progress, StopFlag(), time_limit_s=math.inf)
+            pulse = Pulse(None, progress, energy=energy, interval_s=3600)
+            finetune(inputs, progress, watch=watch, pulse=pulse, energy=energy)
+            joules = energy.energy_j("gpu")
+    return Run(progress.train.here_s, cpu.seconds, progress.metrics["f1"], joules)
+
+
+class CpuStopwatch(Stopwatch):
+    """Also counts the time of all threads.
+
+    Attributes:
+        seconds: Seconds of CPU time inside ``with`` blocks.
+    """
+
+    seconds = 0.0
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self.seconds -= time.process_time()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self.seconds += time.process_time()
+
+
+def train_like_the_peer(setup: Setup) -> Run:
+    """Train with static padding, tokenising each text when it is drawn, in single precision."""
+    model, tokenizer = _load(setup)
+    order = torch.Generator().manual_seed(setup.seed)
+
+    def collate(rows: Rows) -> dict[str, Tensor]:
+        encoded = [
+            sample
+            for row in rows
+            for sample in setup.kind.encode(tokenizer, [row], max_length=setup.max_length, padding="max_length")
+        ]
+        return {name: torch.tensor([one[name] for one in encoded]) for name in encoded[0]}
+
+    rows: Any = setup.rows["train"]  # a list does for a Dataset
+    loader: Any = DataLoader(
+        rows,
+        batch_size=setup.batch_size,
+        shuffle=True,
+        collate_fn=collate,
+        generator=order,
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+    n_steps = setup.epochs * len(loader)
+    schedule = transformers.get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=n_steps)
+    model.train()
+    with Measured() as cost:
+        for _ in range(setup.epochs):
+            for inputs in loader:
+                model(**{name: values.to(DEVICE) for name, values in inputs.items()}).loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+    return replace(cost(), f1=score(setup, model, tokenizer=tokenizer))
+
+
+def train_with_trainer(setup: Setup) -> Run:
+    """Train with transformers' Trainer and dynamic padding."""
+    model, tokenizer = _load(setup)
+    has_bf16 = DEVICE.type == "cuda" and torch.cuda.is_bf16_supported()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = transformers.TrainingArguments(
+            output_dir=folder, num_train_epochs=setup.epochs, per_device_train_batch_size=setup.batch_size,
+            learning_rate=LEARNING_RATE, seed=setup.seed, save_strategy="no", logging_strategy="no", report_to=[],
+            disable_tqdm=True, use_cpu=DEVICE.type == "cpu", bf16=has_bf16,
+        )  # fmt: skip
+        with Measured() as cost:
+            samples: Any = setup.kind.encode(tokenizer, setup.rows["train"], max_length=setup.max_length, padding=False)
+            pad = transformers.DataCollatorWithPadding(tokenizer)
+            trainer = transformers.Trainer(model=model, args=arguments, train_dataset=samples, data_collator=pad)
+            trainer.train()
+    return replace(cost(), f1=score(setup, model, tokenizer=tokenizer))
+
+
+class Measured:
+    """Measures the time and energy of a ``with`` block; what ``as`` names gives them afterwards."""
+
+    def __enter__(self) -> Callable[[], Run]:
+        self._opened = open_energy_reader(os.environ.get("CUDA_VISIBLE_DEVICES"), shared=False)
+        self._energy: EnergyReader = self._opened.__enter__()
+        self._energy.begin()
+        self._began = time.perf_counter()
+        self._seconds, self._cpu_s = 0.0, -time.process_time()
+        return lambda: Run(self._seconds, self._cpu_s, math.nan, self._energy.energy_j("gpu"))
+
+    def __exit__(self, *error: object) -> None:
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+        self._seconds, self._cpu_s = time.perf_counter() - self._began, self._cpu_s + time.process_time()
+        self._energy.end()
+        self._opened.__exit__(None, None, None)
+
+
+def score(setup: Setup, model: Any, *, tokenizer: Any) -> float:
+    """Give the F1 of a model on ``validation``."""
+    model.eval()
+    with torch.no_grad():
+        return setup.kind.f1(model, tokenizer, rows=setup.rows["validation"], max_length=setup.max_length)
+
+
+def _load(setup: Setup) -> tuple[Any, Any]:
+    torch.set_num_threads(setup.threads)
+    model, tokenizer = load(setup.kind, setup.folder, layers=setup.model.keep_layers, seed=setup.seed)
+    return model.to(DEVICE), tokenizer
+
+
+def _inputs(setup: Setup, folder: Path, *, half: bool) -> Inputs:
+    """Write the data of a trial and describe it."""
+    digests = {}
+    for name, rows in setup.rows.items():
+        packed = gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode(), mtime=0)
+        (folder / f"{name}.jsonl.gz").write_bytes(packed)
+        digests[name] = sha256(packed).hexdigest()
+    counts = {name: len(rows) for name, rows in setup.rows.items()}
+    task = Task(
+        name="benchmark", kind=setup.kind.name, dataset_id="", fingerprint="", metric=setup.kind.metric,
+        n_train=counts["train"], n_dev=counts["dev"], n_validation=counts["validation"], n_test=0,
+        labels=setup.kind.labels, feature_schema="", features=(),
+    )  # fmt: skip
+    params = {
+        "learning_rate": LEARNING_RATE, "batch_size": setup.batch_size, "max_length": setup.max_length,
+        "epochs": setup.epochs, "early_stopping_patience": setup.epochs, "use_mixed_precision": half,
+    }  # fmt: skip
+    pipeline = Pipeline(task_kind=task.kind, model_id=setup.model.id, model_revision=None, method="full", params=params)
+    command = Command(
+        argv=(), time_limit_s=math.inf, wall_limit_s=math.inf, memory_bytes=0, n_threads=setup.threads,
+        heartbeat_s=3600, deterministic=False, enforce_limits=False, environment={}, site="", cluster="",
+    )  # fmt: skip
+    room = Room(memory_bytes=None, has_gpu=DEVICE.type == "cuda")
+    execution = fit_execution(pipeline, setup.model, task=task, room=room) or AS_DRAWN
+    return Inputs(
+        attempt_dir=folder,
+        command=command,
+        trial=TrialInput(task=task, data_dir=str(folder), sha256=digests),
+        plan=TrialPlan(pipeline=pipeline, model=setup.model, seed=setup.seed, execution=execution),
+        expects_gpu=DEVICE.type == "cuda",
+    )

@@ -1,0 +1,65 @@
+"""Batches: arrays are cut at the limits, and their shares of running jobs add up to no more than allowed."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xautolm_hpc.driver.batches import Batch, plan_batches
+from xautolm_hpc.launcher import QueueLimits, Resources
+
+SMALL, LARGE = Resources(memory_bytes=1), Resources(memory_bytes=2)
+
+
+def sizes(batches: list[Batch[int]]) -> list[tuple[int, int | None]]:
+    return [(len(batch.members), batch.max_parallel) for batch in batches]
+
+
+def test_without_limits_there_is_one_batch_for_each_class_of_resources() -> None:
+    batches = plan_batches([(SMALL, range(40)), (LARGE, [40])], QueueLimits(), n_queued=7, n_parallel=7)
+
+    assert [(batch.resources, batch.max_parallel) for batch in batches] == [(SMALL, None), (LARGE, None)]
+    assert [batch.members for batch in batches] == [tuple(range(40)), (40,)]
+
+
+def test_forty_jobs_in_arrays_of_eleven_share_the_sixteen_that_may_run() -> None:
+    batches = plan_batches([(SMALL, range(40))], QueueLimits(batch=11, parallel=16), n_queued=0, n_parallel=0)
+
+    assert sizes(batches) == [(11, 4), (11, 4), (11, 4), (7, 4)]
+
+
+def test_a_share_that_a_small_piece_cannot_use_goes_to_the_others() -> None:
+    batches = plan_batches([(SMALL, range(8)), (LARGE, [8])], QueueLimits(parallel=6), n_queued=0, n_parallel=0)
+
+    assert sizes(batches) == [(8, 5), (1, 1)]
+
+
+def test_what_finds_no_room_is_left_out() -> None:
+    limits = QueueLimits(batch=4, queued=10, parallel=3)
+
+    assert sizes(plan_batches([(SMALL, range(20))], limits, n_queued=4, n_parallel=1)) == [(4, 1), (2, 1)]
+    assert sizes(plan_batches([(SMALL, range(20))], limits, n_queued=4, n_parallel=2)) == [(4, 1)]
+    assert plan_batches([(SMALL, range(20))], limits, n_queued=4, n_parallel=3) == []
+    assert plan_batches([(SMALL, range(20))], limits, n_queued=12, n_parallel=0) == []
+
+
+@given(
+    counts=st.lists(st.integers(1, 30), max_size=4),
+    batch=st.integers(1, 12),
+    queued=st.none() | st.integers(1, 60),
+    parallel=st.none() | st.integers(1, 20),
+    in_flight=st.integers(0, 25),
+)
+def test_no_limit_is_ever_exceeded_and_whoever_is_taken_is_taken_once(
+    counts: list[int], batch: int, queued: int | None, parallel: int | None, in_flight: int
+) -> None:
+    classes = [(Resources(memory_bytes=k), [(k, n) for n in range(count)]) for k, count in enumerate(counts)]
+    limits = QueueLimits(batch=batch, queued=queued, parallel=parallel)
+
+    batches = plan_batches(classes, limits, n_queued=in_flight, n_parallel=in_flight)
+
+    members = [member for one in batches for member in one.members]
+    assert len(set(members)) == len(members)
+    assert all(1 <= len(one.members) <= batch for one in batches)
+    assert queued is None or len(members) <= max(0, queued - in_flight)
+    if parallel is not None:
+        assert sum(one.max_parallel or 0 for one in batches) <= max(0, parallel - in_flight)
+        assert all(1 <= (one.max_parallel or 0) <= len(one.members) for one in batches)

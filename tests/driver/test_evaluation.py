@@ -1,0 +1,206 @@
+"""The evaluation of a list of pipelines: in its order, with its seeds, resumed, and with many trials in one worker."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.driving import SEARCH, end_attempt, make_setup, projection
+from tests.fakes import FakeLauncher, stub_end
+from xautolm_hpc.cli import main
+from xautolm_hpc.driver.evaluation import read_list, run_evaluation
+from xautolm_hpc.durable import create_json, write_json
+from xautolm_hpc.errors import InputError, InterruptedSearchError
+from xautolm_hpc.jobdir import COMMAND, MEMBERS, OUTCOME, PIPELINE, End, read_members
+from xautolm_hpc.launcher import Submission
+from xautolm_hpc.records import to_json
+from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.submit.series_launcher import BatchLauncher
+
+ROOT_DIR = Path(__file__).parents[2]
+TEXT = SEARCH.replace("generations = 3", "trials = 1000")
+BASE: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 16, "max_length": 32, "epochs": 2}
+
+
+def _lines(n: int) -> list[dict[str, Any]]:
+    return [
+        {"model": "minilm-l1", "method": "head", "params": {**BASE, "epochs": i + 1}, "seed": 100 + i} for i in range(n)
+    ]
+
+
+def _write(path: Path, lines: Sequence[object]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def _evaluate(folder: Path, lines: Sequence[object], **options: Any) -> Any:
+    return run_evaluation(make_setup(folder, text=TEXT, **options), _write(folder / "list.jsonl", lines))
+
+
+def test_the_list_is_evaluated_in_its_order_with_its_seeds_ten_to_a_segment(tmp_path: Path) -> None:
+    facts = _evaluate(tmp_path, _lines(23))
+
+    experiences = sorted(ExperienceStore(tmp_path / "store").read(), key=lambda e: e.provenance.trial)
+    assert [(e.pipeline.params["epochs"], e.provenance.seed) for e in experiences] == [
+        (i + 1, 100 + i) for i in range(23)
+    ]
+    assert [e.provenance.generation for e in experiences] == [0] * 10 + [1] * 10 + [2] * 3
+    assert facts.finish == "evaluated all 23 pipelines of the list"
+
+
+def test_one_pipeline_may_stand_in_the_list_with_several_seeds(tmp_path: Path) -> None:
+    line = _lines(1)[0]
+
+    _evaluate(tmp_path, [{**line, "seed": 1}, {**line, "seed": 2}, {k: v for k, v in line.items() if k != "seed"}])
+
+    seeds = {e.provenance.seed for e in ExperienceStore(tmp_path / "store").read()}
+    assert len(seeds) == 3
+
+
+def test_an_interrupted_evaluation_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    for name in ("whole", "twice"):
+        (tmp_path / name).mkdir()
+    _evaluate(tmp_path / "whole", _lines(15))
+    presses = iter([0] * 3 + [1] * 1000)
+
+    with pytest.raises(InterruptedSearchError, match="the same command goes on"):
+        _evaluate(tmp_path / "twice", _lines(15), n_interrupts=lambda: next(presses))
+    _evaluate(tmp_path / "twice", _lines(15))
+
+    assert projection(tmp_path / "twice") == projection(tmp_path / "whole")
+
+
+def test_lines_may_be_added_but_not_changed(tmp_path: Path) -> None:
+    _evaluate(tmp_path, _lines(3))
+
+    _evaluate(tmp_path, _lines(5))
+    changed = [*_lines(1), {**_lines(2)[1], "seed": 7}, *_lines(5)[2:]]
+
+    assert len(list(ExperienceStore(tmp_path / "store").read())) == 5
+    with pytest.raises(InputError, match=r"line 2 of the list has changed since the evaluation began"):
+        _evaluate(tmp_path, changed)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", r"list.jsonl` line 2: is no JSON"),
+        ({"model": "gpt-9", "method": "head", "params": {}}, r"line 2: model 'gpt-9' is not in .*valid: minilm-l1"),
+        ({"model": "minilm-l1", "method": "magic", "params": {}}, r"line 2: unknown method 'magic'; valid: full"),
+        ({"model": "minilm-l1", "params": {}}, r"line 2: Entry lacks 'method'"),
+        ({"model": "minilm-l1", "method": "head", "params": {"a": [1]}}, r"line 2: params: a: expected one of"),
+    ],
+)
+def test_a_bad_line_is_refused_with_its_number(tmp_path: Path, line: object, message: str) -> None:
+    text = line if isinstance(line, str) else json.dumps(line)
+    path = tmp_path / "list.jsonl"
+    path.write_text(json.dumps(_lines(1)[0]) + "\n" + text + "\n")
+    space = make_setup(tmp_path, text=TEXT).space
+
+    with pytest.raises(InputError, match=message):
+        read_list(path, space, search_seed=0)
+
+
+def test_an_empty_list_is_refused(tmp_path: Path) -> None:
+    space = make_setup(tmp_path, text=TEXT).space
+
+    with pytest.raises(InputError, match="holds no pipelines; each line is one, for instance"):
+        read_list(_write(tmp_path / "list.jsonl", []), space, search_seed=0)
+
+
+class GroupLauncher(FakeLauncher):
+    """Its jobs are groups: each ends the attempts of its members, but for those it is told to leave out."""
+
+    def __init__(self, left_out: tuple[int, ...] = ()) -> None:
+        super().__init__(self._end)
+        self.left_out = left_out
+
+    def _end(self, folder: Path) -> End | None:
+        if not (folder / MEMBERS).exists():
+            return end_attempt(folder)
+        for member in read_members(folder / MEMBERS):
+            is_left_out = int(member.parent.name.rpartition("-")[2]) in self.left_out and member.name == "attempt-0"
+            if not is_left_out:
+                self._run(member, age_s=1.0) if (member / "fake-job.json").exists() else _end_member(member)
+        return None
+
+
+def _end_member(member: Path) -> None:
+    create_json(member / OUTCOME, to_json(stub_end(member)))
+
+
+def test_attempts_of_a_group_share_one_job(tmp_path: Path) -> None:
+    inner = GroupLauncher()
+
+    _evaluate(tmp_path, _lines(12), launcher=BatchLauncher(inner, n_together=4))
+
+    sizes = [len(s.attempt_dirs) for s in inner.submissions]
+    assert sizes == [1, 3, 1]  # profile; ten trials as 4 + 4 + 2; two trials as 2
+    group = inner.submissions[1].attempt_dirs[0]
+    command = json.loads((tmp_path / "runs" / "fake" / "gen-000" / "trial-000" / "attempt-0" / COMMAND).read_text())
+    assert len(list(ExperienceStore(tmp_path / "store").read())) == 12
+    assert inner.submissions[1].resources.time_limit_s == 4 * inner.submissions[0].resources.time_limit_s
+    assert command["argv"][-1] == "trial"
+    assert group.name == "group-0"
+
+
+def test_a_trial_its_worker_never_reached_is_tried_again(tmp_path: Path) -> None:
+    inner = GroupLauncher(left_out=(2,))
+
+    _evaluate(tmp_path, _lines(4), launcher=BatchLauncher(inner, n_together=4))
+
+    attempts = {
+        (e.provenance.trial, e.provenance.attempt): e.outcome.kind for e in ExperienceStore(tmp_path / "store").read()
+    }
+    assert set(attempts) == {(0, 0), (1, 0), (2, 0), (2, 1), (3, 0)}
+    assert attempts[2, 0] == "launch_failure"
+
+
+def test_groups_are_found_again_by_another_driver(tmp_path: Path) -> None:
+    inner = GroupLauncher()
+    first, second = (BatchLauncher(inner, n_together=2) for _ in range(2))
+    dirs = tuple(tmp_path / f"trial-{i}" / "attempt-0" for i in range(3))
+    for path in dirs:
+        path.mkdir(parents=True)
+    setup = make_setup(tmp_path, text=TEXT)
+    for path in dirs:
+        write_json(path / PIPELINE, {"of": path.parent.name})
+        write_json(path / COMMAND, to_json(setup.command("xautolm_hpc.train", "trial")))
+    (tmp_path / "submission").mkdir()
+    submission = Submission(name="s", folder=tmp_path / "submission", attempt_dirs=dirs, resources=setup.resources())
+    jobs = first.submit(submission)
+
+    adopted = second.adopt(submission, jobs)
+
+    assert adopted == jobs
+    assert len(set(jobs.values())) == 2
+    assert second.poll([dirs[0]])[dirs[0]].state == first.poll([dirs[0]])[dirs[0]].state
+
+
+def test_real_trials_share_a_worker_and_a_bad_one_takes_no_other_along(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        {"model": "minilm-l1", "method": "head", "params": BASE, "seed": 1},
+        {"model": "minilm-l1", "method": "full", "params": {**BASE, "learning_rate": 1e6}, "seed": 1},
+        {"model": "minilm-l2", "method": "lora", "params": {**BASE, "lora_r": 4, "lora_alpha": 8}, "seed": 2},
+    ]
+    path = _write(tmp_path / "list.jsonl", lines)
+    words = ["evaluate", str(path), str(ROOT_DIR / "examples" / "tiny.toml"), "--per-process", "3", "--quiet"]
+    sets = [f"store.path={tmp_path / 'store'}", "budget.generations=9", "name=list"]
+
+    status = main([*words, *(word for setting in sets for word in ("--set", setting))])
+    again = main([*words, *(word for setting in sets for word in ("--set", setting))])
+
+    assert (status, again) == (0, 0), capsys.readouterr().err
+    experiences = sorted(ExperienceStore(tmp_path / "store").read(), key=lambda e: e.provenance.trial)
+    assert [e.outcome.status for e in experiences] == ["succeeded", "failed", "succeeded"]
+    assert [e.provenance.attempt for e in experiences] == [0, 0, 0]
+    claims = [
+        json.loads(p.read_text()) for p in (tmp_path / "runs" / "list").glob("gen-*/trial-*/attempt-0/claim-0.json")
+    ]
+    assert len({c["job_id"] for c in claims}) == 1
+    assert len({c["pid"] for c in claims}) == 3

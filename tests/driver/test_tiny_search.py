@@ -1,0 +1,47 @@
+"""The smallest whole search, for real: profile, sampling, jobs, training on a real model, store, report."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.driving import projection
+from tests.searching import run_command
+from xautolm_hpc.store import ExperienceStore
+
+TINY_PATH = Path(__file__).resolve().parents[2] / "examples" / "tiny.toml"
+SECRETS = {
+    "HF_TOKEN": "hf_planted4711token",
+    "SITE_API_KEY": "planted-key-0815",
+    "DB_PASSWORD": "planted-password-1234",
+}
+
+
+@pytest.mark.slow
+def test_the_tiny_example_runs_whole_and_leaks_no_secret(tmp_path: Path) -> None:
+    run = ("run", str(TINY_PATH), "--quiet", "--set", "store.path=store")
+
+    first = run_command(tmp_path, *run, environ=SECRETS)
+    stored = projection(tmp_path)
+    again = run_command(tmp_path, *run, environ=SECRETS)
+    views = {
+        name: json.loads(run_command(tmp_path, name, "tiny", "--json").stdout)
+        for name in ("report", "status", "priors")
+    }
+
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
+    assert projection(tmp_path) == stored
+    experiences = ExperienceStore(tmp_path / "store").read()
+    assert Counter(e.provenance.trial for e in experiences) == dict.fromkeys(range(8), 1)
+    assert [e.outcome.message for e in experiences if e.outcome.status == "failed"] == []
+    assert all(e.provenance.lock_hash and e.outcome.evaluation_time_s for e in experiences)
+    best = max(e.outcome.metrics["f1"] for e in experiences)
+    assert views["report"]["best"]["metrics"]["f1"] == best
+    assert best > views["report"]["majority_f1"] + 0.15
+    assert views["status"]["n_succeeded"] == 8
+    assert views["priors"]["kind"] == "uniform"
+    for path in [*tmp_path.rglob("*"), tmp_path / "said.log"]:
+        content = path.read_bytes() if path.is_file() else b""
+        assert [name for name, value in SECRETS.items() if value.encode() in content] == [], path
+    assert all(value not in first.stdout + first.stderr for value in SECRETS.values())

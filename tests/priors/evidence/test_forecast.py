@@ -1,0 +1,225 @@
+"""The prior ``evidence``: what it learns, that it explains itself, and what must not move it."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.priors.builders import SPACE, SYSTEM, TASK, a_failure, a_model, a_pipeline, a_success, an_experience
+from tests.priors.xautolm.test_prior import _renumbered
+from xautolm_hpc.distribution import uniform
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.priors import PriorSettings, Ranking, Taste, make_scene, prior_content, ranking_from_json
+from xautolm_hpc.priors.evidence import forecast
+from xautolm_hpc.priors.evidence.acquisition import TASTE
+from xautolm_hpc.priors.evidence.encoding import encode, layout, pipelines_of, rows_of
+from xautolm_hpc.priors.evidence.surrogate import Forest
+from xautolm_hpc.records import INFRASTRUCTURE_KINDS, Experience, Outcome, Pipeline
+from xautolm_hpc.sample import draw_pipeline
+from xautolm_hpc.space import Space
+from xautolm_hpc.table import ExperienceTable, build_table
+
+OTHER = replace(TASK, name="other", fingerprint="other", features=(1.1, 2.1))
+LARGE = a_model("large", n_parameters=900_000_000, n_layers=30, hidden_size=1600)
+KIN = a_model("kin", n_parameters=800_000_000, n_layers=28, hidden_size=1600)
+WORLD = replace(SPACE, models=(a_model("small"), LARGE, KIN))
+
+
+def _world(space: Space = WORLD, n: int = 240, *, skip: str = "kin", seed: int = 3) -> list[Experience]:
+    """Draw trials of another task: large models run out of memory, high rates diverge, rates of 1e-4 do best."""
+    rng, start = np.random.default_rng(seed), uniform(space)
+    drawn = [draw_pipeline(start, space, rng=rng) for _ in range(n)]
+    kept = [p for p in drawn if p.model_id != skip]
+    return [an_experience(_outcome(p), i, pipeline=p, task=OTHER) for i, p in enumerate(kept)]
+
+
+def _outcome(pipeline: Pipeline) -> Outcome:
+    rate, batch = float(pipeline.params["learning_rate"]), int(pipeline.params.get("batch_size", 8))
+    if pipeline.model_id in ("large", "kin") and batch > 8:
+        return a_failure("gpu_oom")
+    if pipeline.method == "full" and rate > 5e-4:
+        return a_failure("diverged")
+    f1 = 0.9 - 0.2 * abs(np.log10(rate) + 4)
+    return a_success(f1, 10.0 * (3 if pipeline.model_id != "small" else 1) * float(pipeline.params.get("epochs", 5)))
+
+
+def _content(table: ExperienceTable, space: Space = WORLD, **changes: Any) -> dict[str, Any]:
+    chosen = replace(PriorSettings(kind="evidence", objectives=("f1",)), **changes)
+    models = {m.id: m for m in WORLD.models}
+    return prior_content(table, space, task=TASK, system=SYSTEM, settings=chosen, models=models)
+
+
+def _ranking(content: dict[str, Any], space: Space = WORLD, objectives: tuple[str, ...] = ("f1",)) -> Ranking:
+    scene = make_scene(space, models={}, task=TASK, system=SYSTEM, objectives=objectives)
+    ranking = ranking_from_json(json.loads(json.dumps(content)), scene)
+    assert ranking is not None
+    return ranking
+
+
+@pytest.fixture(scope="module")
+def content() -> dict[str, Any]:
+    return _content(build_table(_world()))
+
+
+@pytest.fixture(scope="module")
+def ranking(content: dict[str, Any]) -> Ranking:
+    return _ranking(content)
+
+
+def _full(model: str, **params: Any) -> Pipeline:
+    usual: dict[str, Any] = {"batch_size": 8, "optimizer": "adamw", "epochs": 5, "learning_rate": 1e-4}
+    return a_pipeline(model, "full", {**usual, "dropout_rate": 0.1, "class_weighted_loss": False, **params})
+
+
+def test_each_failure_speaks_about_its_cause(ranking: Ranking) -> None:
+    sound, heavy, fast = _full("large"), _full("large", batch_size=32), _full("small", learning_rate=9e-4)
+    x = ranking.scene.encode([sound, heavy, fast])
+
+    memory, divergence = (ranking.past.risks[cause].forecast(x) for cause in ("memory", "divergence"))
+
+    assert memory[1] > 0.7 > 0.3 > max(memory[0], memory[2])
+    assert divergence[2] > 0.2 > 0.06 > divergence[0]
+    assert set(ranking.past.risks) == {"memory", "divergence"}
+
+
+def test_a_model_nobody_tried_borrows_from_its_kin(ranking: Ranking) -> None:
+    assert "kin" not in {e.pipeline.model_id for e in _world()}
+
+    survival = ranking.past.survival(ranking.scene.encode([_full("kin", batch_size=32), _full("small", batch_size=32)]))
+
+    assert survival[0] < 0.4 < 0.8 < survival[1]
+
+
+def test_the_merit_and_the_time_of_a_success_are_forecast(ranking: Ranking) -> None:
+    x = ranking.scene.encode([_full("small"), _full("small", learning_rate=1e-5), _full("small", epochs=11)])
+
+    merit, brevity = ranking.past.merit(x, "f1"), ranking.past.merit(x, "evaluation_time_s")
+
+    assert merit[0] > merit[1] + 0.1
+    assert brevity[0] > brevity[2] + 0.1
+
+
+def test_the_content_shows_more_of_what_works_and_says_why(content: dict[str, Any]) -> None:
+    models = content["models"]
+    assert models["small"]["prior"] > models["small"]["uniform"] > models["kin"]["prior"] > 0.01
+    assert sum(p["prior"] for p in models.values()) == pytest.approx(1)
+    assert (
+        content["forecast"]["models"]["kin"]["risk: memory"]
+        > 0.3
+        > 0.1
+        > content["forecast"]["models"]["small"]["risk: memory"]
+    )
+    reasons = content["top"]["models"]["kin"]
+    assert [r["kind"] for r in reasons].count("gpu_oom") > 2
+    assert {r["model"] for r in reasons if r["kind"] == "gpu_oom"} == {"large"}
+    assert sorted((abs(r["contribution"]) for r in reasons), reverse=True) == [abs(r["contribution"]) for r in reasons]
+
+
+def test_the_more_cautious_the_score_the_more_a_failure_moves_it(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_oom(told: dict[str, Any]) -> dict[str, float]:
+        """Those that no merit was learnt from, so that all they moved is a risk."""
+        return {r["id"]: r["contribution"] for r in told["top"]["models"]["kin"] if r["kind"] == "gpu_oom"}
+
+    monkeypatch.setattr(forecast, "TASTE", Taste(caution=2 * TASTE.caution))
+    bold, cautious = of_oom(content), of_oom(_content(build_table(_world())))
+
+    both = bold.keys() & cautious.keys()
+    assert len(both) > 2
+    assert all(cautious[key] == pytest.approx(2 * bold[key]) for key in both)
+
+
+def test_the_influences_of_a_forest_add_up_to_its_forecast(ranking: Ranking) -> None:
+    x = ranking.scene.encode([_full("large"), _full("small", epochs=9)])
+    forests: list[Forest] = [*ranking.past.risks.values(), ranking.past.goals["f1"]]
+
+    for forest in forests:
+        influence = forest.influence(x, len(ranking.past.lessons))
+        assert influence.sum() == pytest.approx(1)
+        assert influence[forest.rows] @ forest.target == pytest.approx(forest.forecast(x).mean())
+
+
+def test_the_prior_is_the_same_in_any_order_and_numbering_bit_for_bit(content: dict[str, Any]) -> None:
+    experiences = _world()
+    shuffled = [experiences[i] for i in np.random.default_rng(1).permutation(len(experiences))]
+
+    again = _content(build_table([*shuffled, *shuffled[:20]]))
+    renumbered = _content(_renumbered(build_table(experiences)))
+
+    assert json.dumps(again) == json.dumps(content)
+    assert json.dumps(renumbered) == json.dumps(content)
+
+
+@given(
+    kinds=st.lists(st.sampled_from(INFRASTRUCTURE_KINDS), min_size=1, max_size=8),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=8, deadline=None)
+def test_failures_of_the_cluster_change_nothing(kinds: list[str], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    poison = [
+        an_experience(a_failure(kind), 9000 + i, pipeline=draw_pipeline(uniform(WORLD), WORLD, rng=rng), task=OTHER)
+        for i, kind in enumerate(kinds)
+    ]
+    sound = _world(n=30)
+
+    clean, poisoned = _content(build_table(sound)), _content(build_table([*sound, *poison]))
+
+    assert poisoned["counts"]["skipped"]["infrastructure"] == len(kinds)
+    for name in clean.keys() - {"counts"}:
+        assert json.dumps(poisoned[name]) == json.dumps(clean[name]), name
+
+
+def test_a_trip_through_json_gives_the_same_ranking(content: dict[str, Any], ranking: Ranking) -> None:
+    x = ranking.scene.encode([_full("large"), _full("small", epochs=9), _full("kin", batch_size=32)])
+    direct = ranking_from_json(content, ranking.scene)
+
+    assert direct is not None
+    assert direct.past.survival(x).tolist() == ranking.past.survival(x).tolist()
+    assert direct.past.merit(x, "f1").tolist() == ranking.past.merit(x, "f1").tolist()
+
+
+def test_lessons_of_another_space_are_refused(content: dict[str, Any]) -> None:
+    scene = make_scene(WORLD, models={}, task=TASK, system=SYSTEM, objectives=("f1", "gpu_energy_j"))
+
+    with pytest.raises(InputError, match=r"runs/a/priors.json: its lessons belong to another search space"):
+        ranking_from_json(content, scene, where="runs/a/priors.json")
+
+
+def test_an_empty_store_has_no_ranking_and_stays_uniform() -> None:
+    empty = _content(build_table([]))
+    scene = make_scene(WORLD, models={}, task=TASK, system=SYSTEM, objectives=("f1",))
+
+    assert ranking_from_json(empty, scene) is None
+    assert all(p["prior"] == p["uniform"] for p in (*empty["models"].values(), *empty["methods"].values()))
+
+
+def test_of_a_large_store_each_task_gives_a_share_that_grows_with_nearness() -> None:
+    far = replace(TASK, name="far", fingerprint="far", features=(9.0, 9.0))
+    pipelines = [_full("small", epochs=1 + i % 11, learning_rate=1e-5 + i * 1e-8) for i in range(6000)]
+    experiences = [
+        an_experience(a_success(), i, pipeline=p, task=OTHER if i % 2 else far) for i, p in enumerate(pipelines)
+    ]
+    table = build_table(experiences)
+
+    counts = _content(table)["counts"]
+
+    assert counts["positives"] == 6000
+    assert 2990 <= counts["selected_positives"] <= 3000
+
+
+def test_numbers_of_a_drawn_pipeline_equal_those_of_its_experience() -> None:
+    experiences = _world(n=40)
+    table = build_table(experiences)
+    models = {m.id: m for m in WORLD.models}
+    of_table = encode(rows_of(table, np.arange(len(table)), models=models), layout(WORLD))
+    by_id = {e.id.encode(): e.pipeline for e in experiences}
+    pipelines = [by_id[bytes(key)] for key in table.id]
+    of_draws = encode(pipelines_of(pipelines, models=models, task=OTHER, system=SYSTEM), layout(WORLD))
+
+    np.testing.assert_array_equal(of_table, of_draws)

@@ -1,0 +1,202 @@
+"""Which experiences count, and that those which must not change nothing."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.priors.builders import SYSTEM, TASK, a_failure, a_pipeline, a_success, an_experience
+from xautolm_hpc.priors.eligible import MIX, Evidence, find_evidence, group_rows
+from xautolm_hpc.priors.settings import PriorSettings
+from xautolm_hpc.records import INFRASTRUCTURE_KINDS, PIPELINE_KINDS, Experience, Outcome
+from xautolm_hpc.table import build_table
+
+SETTINGS = PriorSettings(kind="xautolm", objectives=("f1", "gpu_energy_j"))
+
+
+def _find(experiences: Sequence[Experience], **changes: Any) -> Evidence:
+    return find_evidence(build_table(experiences), task=TASK, settings=replace(SETTINGS, **changes))
+
+
+def _skipped(evidence: Evidence) -> dict[str, int]:
+    return {reason: count for reason, count in evidence.skipped.items() if count}
+
+
+def test_successes_are_positive_and_failures_of_the_pipeline_negative() -> None:
+    experiences = [an_experience(a_success(0.7), 0), *(an_experience(a_failure(k), i + 1) for i, k in _numbered())]
+
+    evidence = _find(experiences)
+
+    assert np.count_nonzero(evidence.positive) == 1
+    assert np.count_nonzero(~evidence.positive) == len(PIPELINE_KINDS)
+    assert evidence.objectives[evidence.positive].tolist() == [[0.7, 900.0]]
+    assert _skipped(evidence) == {}
+
+
+def _numbered() -> list[tuple[int, str]]:
+    return list(enumerate(PIPELINE_KINDS))
+
+
+@pytest.mark.parametrize("kind", INFRASTRUCTURE_KINDS)
+def test_a_failure_of_the_infrastructure_is_no_evidence(kind: str) -> None:
+    evidence = _find([an_experience(a_failure(kind))])
+
+    assert len(evidence) == 0
+    assert _skipped(evidence) == {"infrastructure": 1}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "objectives"),
+    [
+        (a_success(energy_j=None), ("f1", "gpu_energy_j")),
+        (a_success(energy_j=float("inf")), ("gpu_energy_j",)),
+        (Outcome(status="succeeded", evaluation_time_s=1.0), ("f1", "evaluation_time_s")),
+    ],
+)
+def test_a_success_that_lacks_an_objective_is_no_evidence(outcome: Outcome, objectives: tuple[str, ...]) -> None:
+    evidence = _find([an_experience(outcome)], objectives=objectives)
+
+    assert _skipped(evidence) == {"objective_missing": 1}
+
+
+def test_a_success_without_energy_counts_when_energy_is_no_objective() -> None:
+    assert len(_find([an_experience(a_success(energy_j=None))], objectives=("f1",))) == 1
+
+
+def test_another_kind_of_task_and_other_features_are_no_evidence() -> None:
+    experiences = [
+        an_experience(a_success(), 0, task=replace(TASK, kind="question-answering")),
+        an_experience(a_success(), 1, task=replace(TASK, feature_schema="text-classification/2")),
+        an_experience(a_success(), 2, task=replace(TASK, features=(1.0, 2.0, 3.0))),
+    ]
+
+    assert _skipped(_find(experiences)) == {"other_task_kind": 1, "other_feature_schema": 2}
+
+
+def test_a_suspect_trial_is_no_evidence() -> None:
+    assert _skipped(_find([an_experience(a_failure(), suspect=True)])) == {"suspect": 1}
+
+
+def test_a_rescued_host_oom_leaves_no_negative() -> None:
+    first = an_experience(a_failure("host_oom"), attempt=0)
+    rescue = an_experience(a_success(), attempt=1)
+
+    evidence = _find([first, rescue])
+
+    assert evidence.positive.tolist() == [True]
+    assert _skipped(evidence) == {"not_last_attempt": 1}
+
+
+@pytest.mark.parametrize(
+    ("last", "positive"), [(a_success(), [True]), (a_failure("gpu_oom"), [False]), (a_failure("lost"), [])]
+)
+def test_of_an_attempt_only_the_last_restart_counts(last: Outcome, positive: list[bool]) -> None:
+    runs = [f"run-{i}" for i in range(8)]  # the ids of their records stand in every order
+    earlier = [
+        an_experience(a_failure("error"), run_id=run, attempt=a, restart=r)
+        for run in runs
+        for a, r in ((0, 9), (1, 0), (1, 1))
+    ]
+
+    evidence = _find(
+        [*earlier, *(an_experience(last, run_id=run, attempt=1, restart=2) for run in runs)], deduplicate=False
+    )
+
+    assert evidence.positive.tolist() == positive * 8
+
+
+def test_equal_trial_numbers_of_two_runs_are_two_trials() -> None:
+    experiences = [an_experience(a_failure(), 3, run_id=run, attempt=i) for i, run in enumerate("ab")]
+
+    assert len(_find(experiences, deduplicate=False)) == 2
+
+
+def test_successes_of_one_configuration_count_once_by_their_mean() -> None:
+    pipeline = a_pipeline()
+    outcomes = [a_success(0.5, energy_j=100.0), a_success(0.7, energy_j=300.0), a_failure()]
+
+    evidence = _find([an_experience(o, i, pipeline=pipeline) for i, o in enumerate(outcomes)])
+
+    assert evidence.positive.tolist() == [True]
+    assert evidence.objectives.tolist() == [[pytest.approx(0.6), 200.0]]
+    assert evidence.n_records.tolist() == [2]
+    assert _skipped(evidence) == {"same_configuration": 2}
+
+
+def test_failures_of_one_configuration_count_once() -> None:
+    experiences = [an_experience(a_failure(k), i, pipeline=a_pipeline()) for i, k in enumerate(("error", "gpu_oom"))]
+
+    evidence = _find(experiences)
+
+    assert evidence.positive.tolist() == [False]
+    assert evidence.row.tolist() == [0]
+    assert evidence.n_records.tolist() == [2]
+
+
+def test_every_record_counts_when_the_peer_way_is_asked_for() -> None:
+    experiences = [an_experience(a_failure(), i, pipeline=a_pipeline()) for i in range(3)]
+
+    assert len(_find(experiences, deduplicate=False)) == 3
+
+
+def test_another_gpu_task_or_pipeline_is_another_configuration() -> None:
+    pipeline = a_pipeline()
+    experiences = [
+        an_experience(a_failure(), 0, pipeline=pipeline),
+        an_experience(a_failure(), 1, pipeline=pipeline, system=replace(SYSTEM, gpu_name="A40")),
+        an_experience(a_failure(), 2, pipeline=pipeline, task=replace(TASK, fingerprint="other")),
+        an_experience(a_failure(), 3, pipeline=a_pipeline(params={"batch_size": 16})),
+        an_experience(a_failure(), 4, pipeline=pipeline, system=replace(SYSTEM, cluster="other")),
+    ]
+
+    assert len(_find(experiences)) == 4
+
+
+def test_times_that_cover_different_things_are_no_mean() -> None:
+    scoped = replace(a_success(time_s=10.0), time_scope="load+train+eval")
+    experiences = [an_experience(o, i, pipeline=a_pipeline()) for i, o in enumerate((scoped, a_success(time_s=90.0)))]
+
+    by_time = _find(experiences, objectives=("f1", "evaluation_time_s"))
+    by_f1 = _find(experiences, objectives=("f1",))
+
+    assert sorted(by_time.objectives[:, 1].tolist()) == [10.0, 90.0]
+    assert len(by_f1) == 1
+
+
+def test_sites_allow_and_weigh() -> None:
+    experiences = [an_experience(a_failure(), i, site=site) for i, site in enumerate(("here", "far", "banned", "new"))]
+
+    evidence = _find(experiences, sites={"here": 1.0, "far": 0.25, "banned": 0.0})
+
+    assert sorted(evidence.site_weight.tolist()) == [0.25, 1.0]
+    assert _skipped(evidence) == {"other_site": 2}
+
+
+def test_a_configuration_of_two_sites_has_the_greater_weight() -> None:
+    experiences = [an_experience(a_failure(), i, pipeline=a_pipeline(), site=s) for i, s in enumerate(("here", "far"))]
+
+    assert _find(experiences, sites={"here": 0.5, "far": 0.25}).site_weight.tolist() == [0.5]
+
+
+def test_an_empty_store_has_no_evidence() -> None:
+    assert len(_find([])) == 0
+
+
+def test_rows_of_equal_keys_share_a_group_and_its_first_row() -> None:
+    keys = [np.array([7, 7, 3, 7, 3]), np.array([-1, 0, 0, -1, 0])]
+
+    group, first = group_rows(keys)
+
+    assert sorted(first.tolist()) == [0, 1, 2]
+    assert first[group].tolist() == [0, 1, 2, 0, 2]
+
+
+def test_rows_of_different_keys_that_mix_to_one_number_stay_apart() -> None:
+    # The first key 0 mixes to 0, and 1 to MIX; the second key undoes that.
+    keys = [np.array([0, 1, 0, 1]), np.array([5, MIX ^ 5, 5, MIX ^ 5])]
+
+    group, first = group_rows(keys)
+
+    assert first[group].tolist() == [0, 1, 0, 1]

@@ -1,0 +1,171 @@
+"""A run seen by others than its driver: what lies on disk and what Slurm says, asked once."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.commands.left_run import leave_run
+from tests.driving import end_attempt, make_setup
+from tests.fakes import JOB, FakeLauncher, end_with, failed_end, stub_end
+from tests.submit.fake_slurm import FakeSlurm
+from xautolm_hpc.driver.loop import run_search
+from xautolm_hpc.durable import create_json, write_json
+from xautolm_hpc.errors import InterruptedSearchError
+from xautolm_hpc.jobdir import MEMBERS, OUTCOME, WEIGHTS, Claim, End, claim_path
+from xautolm_hpc.node import boot_id, node_name, process_started
+from xautolm_hpc.records import Outcome, to_json
+from xautolm_hpc.run.folder import RunDir
+from xautolm_hpc.run.inspect import open_submissions, see_run
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> RunDir:
+    """Give a run of 4 trials whose driver left while all of them waited."""
+    return leave_run(tmp_path)
+
+
+def attempt_dir(run_dir: RunDir, trial: int) -> Path:
+    return run_dir.attempt_dir(0, trial, attempt=0)
+
+
+def claim(path: Path, *, pid: int, pid_started: int) -> None:
+    write_json(
+        claim_path(path, 0),
+        to_json(
+            Claim(
+                job_id="1", node=node_name(), restart=0, pid=pid, pid_started=pid_started, boot_id=boot_id(),
+                claimed_at=0.0,
+            )
+        ),
+    )  # fmt: skip
+
+
+def test_a_process_that_lives_runs_and_one_that_is_gone_is_not_believed(run_dir: RunDir) -> None:
+    claim(attempt_dir(run_dir, 0), pid=os.getpid(), pid_started=process_started(os.getpid()) or 0)
+    claim(attempt_dir(run_dir, 1), pid=os.getpid(), pid_started=1)
+
+    sight = see_run(run_dir, slurm=None, stale_s=1.0)
+
+    states = [
+        (sight.states[attempt_dir(run_dir, n)].state, sight.states[attempt_dir(run_dir, n)].reason) for n in range(3)
+    ]
+    assert states == [("RUNNING", ""), ("UNKNOWN", "its process is gone"), ("PENDING", "waits for a slot")]
+    assert not sight.is_over
+
+
+def test_an_end_that_no_driver_has_seen_counts(run_dir: RunDir) -> None:
+    create_json(attempt_dir(run_dir, 2) / OUTCOME, to_json(stub_end(attempt_dir(run_dir, 2))))
+
+    sight = see_run(run_dir, slurm=None, stale_s=1.0)
+
+    assert sight.history.trials[2].last.end is not None
+    assert attempt_dir(run_dir, 2) not in sight.states
+    assert len(sight.states) == 3
+
+
+def test_slurm_is_asked_once_by_name_and_its_reasons_are_passed_on(run_dir: RunDir, tmp_path: Path) -> None:
+    slurm = FakeSlurm(tmp_path)
+    (name,) = open_submissions(see_run(run_dir, slurm=None, stale_s=1.0).history)
+    slurm.set_job("7_0", name=name, state="RUNNING", node="n3")
+    slurm.set_job("7_1", name=name, state="PENDING", reason="Priority")
+    slurm.set_job("7_2", name=name, state="FAILED", **{"in": ["sacct"]})
+
+    sight = see_run(run_dir, slurm=slurm.client(), stale_s=1.0)
+
+    seen = [sight.states[attempt_dir(run_dir, n)] for n in range(4)]
+    assert [(s.state, s.reason, s.source) for s in seen] == [
+        ("RUNNING", "", "squeue"),
+        ("PENDING", "Priority", "squeue"),
+        ("FAILED", "", "sacct"),
+        ("UNKNOWN", "squeue does not know it", "none"),
+    ]
+    assert seen[0].node == "n3"
+    assert [call[0] for call in slurm.calls()] == ["squeue", "sacct"]
+
+
+def test_a_silent_controller_is_no_end(run_dir: RunDir, tmp_path: Path) -> None:
+    slurm = FakeSlurm(tmp_path)
+    slurm.answer("squeue", status=1)
+    slurm.answer("sacct", status=1)
+
+    sight = see_run(run_dir, slurm=slurm.client(), stale_s=1.0)
+
+    assert {state.reason for state in sight.states.values()} == {"squeue does not answer"}
+
+
+def _leave_while_testing(folder: Path, launcher: FakeLauncher) -> RunDir:
+    """Run a search whose driver is detached while its final job runs."""
+
+    def n_interrupts() -> int:
+        return 2 * any(submission.name.endswith("final-0") for submission in launcher.submissions)
+
+    setup = make_setup(folder, launcher=launcher, n_interrupts=n_interrupts)
+    with pytest.raises(InterruptedSearchError, match="detached"):
+        run_search(setup)
+    return setup.run_dir
+
+
+def _end_with_weights(attempt_dir: Path) -> End | None:
+    if (attempt_dir / MEMBERS).exists():
+        return None
+    (attempt_dir / WEIGHTS).write_bytes(b"weights")
+    return end_attempt(attempt_dir)
+
+
+def _claim_here(path: Path) -> None:
+    claim(path, pid=os.getpid(), pid_started=process_started(os.getpid()) or 0)
+
+
+def _without_paths(ledger_path: Path) -> None:
+    """Rewrite a ledger as versions wrote it that did not name the folders of an intent."""
+    lines = [json.loads(line) for line in ledger_path.read_text().splitlines()]
+    for line in lines:
+        for key in ("folder", "attempt_dirs"):
+            line.pop(key, None)
+    ledger_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_final_job_that_runs_is_seen_in_its_own_folder(tmp_path: Path, is_old: bool) -> None:
+    run_dir = _leave_while_testing(tmp_path, FakeLauncher(_end_with_weights))
+    final_dir = run_dir.path / "final" / "attempt-0"
+    _claim_here(final_dir)
+    if is_old:
+        _without_paths(run_dir.ledger_path)
+
+    sight = see_run(run_dir, slurm=None, stale_s=1.0)
+    (name,) = (name for name in sight.history.submissions if name.endswith("-final-0"))
+
+    assert {path: state.state for path, state in sight.states.items()} == {final_dir: "RUNNING"}
+    assert not sight.is_over
+    assert open_submissions(sight.history) == {name: {final_dir: None}}
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_nothing_is_left_of_a_run_whose_second_final_job_ended(tmp_path: Path, is_old: bool) -> None:
+    run_dir = _leave_while_testing(tmp_path, FakeLauncher(_end_with_weights))
+    (run_dir.path / "final" / "attempt-0" / JOB).unlink()
+    first = run_dir.path / "final" / "attempt-0"
+    create_json(first / OUTCOME, to_json(failed_end("error")))
+    run_search(make_setup(tmp_path, launcher=FakeLauncher(_end_final)))
+    if is_old:
+        _without_paths(run_dir.ledger_path)
+
+    sight = see_run(run_dir, slurm=None, stale_s=1.0)
+
+    assert (run_dir.path / "final" / "attempt-1" / OUTCOME).exists()
+    assert sight.states == {}
+    assert sight.is_over
+
+
+def _end_final(attempt_dir: Path) -> End | None:
+    return end_with(Outcome(status="succeeded")) if (attempt_dir / MEMBERS).exists() else end_attempt(attempt_dir)
+
+
+def test_a_pool_whose_driver_is_gone_starts_nothing_more(run_dir: RunDir) -> None:
+    sight = see_run(run_dir, slurm=None, stale_s=1.0)
+
+    assert {state.state for state in sight.states.values()} == {"PENDING"}
+    assert sight.is_over

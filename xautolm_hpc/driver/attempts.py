@@ -1,0 +1,218 @@
+"""Attempts: what is written for the node before one, whether another follows, and the experience it leaves."""
+
+import shutil
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xautolm_hpc.clock import utc_text
+from xautolm_hpc.durable import write_json
+from xautolm_hpc.jobdir import COMMAND, MEMBERS, PIPELINE, READY, TASK, WEIGHTS, Command, TrialInput
+from xautolm_hpc.launcher import Resources
+from xautolm_hpc.records import INFRASTRUCTURE_KINDS, Experience, Outcome, Provenance, System, Task, to_json
+from xautolm_hpc.run.history import Attempt, Trial
+
+LARGEST_MEMORY_FACTOR = 8
+BAD_NODE_FAILURES = 2
+"""Infrastructure failures on one node, of whatever trials, after which the run uses it no more."""
+
+NOT_THE_NODE = ("cancelled", "preempted", "wall_limit")
+"""Infrastructure failures that speak of no node; the next attempt may run on the same one."""
+
+MAX_CANCELLED = 10
+"""Attempts of one trial that may be cancelled; after that something means it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptTemplate:
+    """What all attempts of a run have in common.
+
+    Attributes:
+        command: Command with the memory limit of a first attempt.
+        resources: Resources of a first attempt.
+        trial_input: Task and split.
+        max_attempts: Attempts a trial may have.
+        largest_memory_bytes: Memory that no attempt may exceed, or ``None``; a first attempt gets what it asks for.
+    """
+
+    command: Command
+    resources: Resources
+    trial_input: TrialInput
+    max_attempts: int
+    largest_memory_bytes: int | None = None
+
+    def resources_of(self, trial: Trial, *, bad_nodes: Iterable[str] = ()) -> Resources:
+        """Size the next attempt: memory doubles with every host_oom, nodes that failed are left out.
+
+        Args:
+            trial: The trial.
+            bad_nodes: Nodes that failed other trials, too.
+        """
+        return replace(
+            self.resources,
+            memory_bytes=self._memory_bytes(_n_host_oom(trial)),
+            exclude=tuple(sorted({*self.resources.exclude, *bad_nodes, *failed_nodes([trial])})),
+        )
+
+    def is_due_again(self, trial: Trial) -> bool:
+        """Tell whether a trial whose present attempt ended gets another; none where there is no more memory to give."""
+        if not needs_attempt(trial, self.max_attempts):
+            return False
+        n_host_oom, end = _n_host_oom(trial), trial.last.end
+        ran_out = end is not None and end.outcome.kind == "host_oom"
+        return not ran_out or self._memory_bytes(n_host_oom) > self._memory_bytes(n_host_oom - 1)
+
+    def _memory_bytes(self, n_host_oom: int) -> int:
+        first = self.resources.memory_bytes
+        wanted: int = first * min(2**n_host_oom, LARGEST_MEMORY_FACTOR)
+        return wanted if self.largest_memory_bytes is None else max(first, min(wanted, self.largest_memory_bytes))
+
+    def write(self, trial: Trial) -> None:
+        """Write the files of a trial's present attempt for the node; writing them again changes nothing.
+
+        They are not flushed to disk one by one: the ledger holds what is needed to write them again.
+        """
+        path = trial.last.path
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        command = replace(self.command, memory_bytes=self.resources_of(trial).memory_bytes)
+        write_json(path / TASK, to_json(self.trial_input), flush=False)
+        write_json(path / COMMAND, to_json(command), flush=False)
+        write_json(path / PIPELINE, to_json(trial.plan), flush=False)
+
+
+def failed_nodes(trials: Iterable[Trial]) -> Counter[str]:
+    """Count the infrastructure failures that speak of their node, by node."""
+    ends = [attempt.end for trial in trials for attempt in trial.attempts if attempt.end is not None]
+    return Counter(
+        end.node
+        for end in ends
+        if end.node and end.outcome.origin == "infrastructure" and end.outcome.kind not in NOT_THE_NODE
+    )
+
+
+def bad_nodes(trials: Iterable[Trial]) -> list[str]:
+    """List the nodes that failed twice, whatever ran there."""
+    return [node for node, n in failed_nodes(trials).items() if n >= BAD_NODE_FAILURES]
+
+
+def _n_host_oom(trial: Trial) -> int:
+    return sum(attempt.end is not None and attempt.end.outcome.kind == "host_oom" for attempt in trial.attempts)
+
+
+def needs_attempt(trial: Trial, max_attempts: int) -> bool:
+    """Tell whether a trial whose present attempt ended gets another one.
+
+    Infrastructure failures are retried on another node, ``host_oom`` with more memory. Cancelled attempts are
+    retried too and do not count: somebody wished the job away, not the trial.
+    """
+    end = trial.last.end
+    if end is None:
+        return False
+    kinds = [attempt.end.outcome.kind for attempt in trial.attempts if attempt.end is not None]
+    n_cancelled = kinds.count("cancelled")
+    if len(kinds) - n_cancelled >= max_attempts or n_cancelled >= MAX_CANCELLED:
+        return False
+    return kinds[-1] == "host_oom" or kinds[-1] in INFRASTRUCTURE_KINDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where the experiences of a run come from.
+
+    Attributes:
+        run_id: UUID of the run.
+        site: Site name.
+        prior_kind: Kind of prior.
+        task: The task.
+        system: Node of the profile job, for attempts that never got far enough to say.
+    """
+
+    run_id: str
+    site: str
+    prior_kind: str
+    task: Task
+    system: System
+
+    def experience(self, trial: Trial, attempt: Attempt, *, is_suspect: bool) -> Experience:
+        """Turn an ended attempt into an experience.
+
+        Raises:
+            ValueError: The attempt has not ended.
+        """
+        end = attempt.end
+        if end is None:
+            raise ValueError(f"attempt {attempt.path} has not ended")
+        return Experience(
+            task=self.task,
+            system=end.system or self.system,
+            pipeline=trial.plan.pipeline,
+            outcome=_with_queue_time(end.outcome, attempt, started_at=end.started_at),
+            provenance=Provenance(
+                run_id=self.run_id,
+                trial=trial.number,
+                attempt=attempt.number,
+                restart=end.restart,
+                generation=trial.generation,
+                seed=trial.plan.seed,
+                site=self.site,
+                started_at=None if end.started_at is None else utc_text(end.started_at),
+                ended_at=utc_text(end.ended_at),
+                prior_kind=self.prior_kind,
+                package_version=end.package_version,
+                image_digest=end.image_digest,
+                lock_hash=end.lock_hash,
+                node=end.node,
+                suspect=is_suspect,
+            ),
+        )
+
+
+def _with_queue_time(outcome: Outcome, attempt: Attempt, *, started_at: float | None) -> Outcome:
+    if outcome.queue_s is not None or started_at is None or attempt.submitted_at is None:
+        return outcome
+    return replace(outcome, queue_s=max(0.0, started_at - attempt.submitted_at))
+
+
+def objectives_of(trial: Trial, names: Sequence[str]) -> dict[str, float] | None:
+    """Read a trial's objectives; ``None`` where it failed, lacks one or has not ended."""
+    end = trial.last.end
+    if end is None or end.outcome.status != "succeeded":
+        return None
+    values = {name: end.outcome.objective(name) for name in names}
+    known = {name: value for name, value in values.items() if value is not None}
+    return known if len(known) == len(values) else None
+
+
+def tidy(generation_dir: Path, kept: Collection[Path] = ()) -> None:
+    """Remove what nobody needs once a generation is committed: the launcher's files, checkpoints, empty logs.
+
+    A job's last file can come a moment after its outcome, so a run is tidied once more when it ends.
+
+    Args:
+        generation_dir: Folder of the generation.
+        kept: Attempt folders whose weights stay.
+    """
+    for path in generation_dir.glob("submission-*/*"):
+        if path.name != MEMBERS:
+            _remove(path)
+    for attempt_dir in generation_dir.glob("trial-*/attempt-*"):
+        shutil.rmtree(attempt_dir / "checkpoint", ignore_errors=True)
+        for path in attempt_dir.iterdir():
+            is_spare = path.name in (TASK, READY) or (path.name == WEIGHTS and attempt_dir not in kept)
+            if is_spare or path.name.startswith(("heartbeat-", f"{READY}-")) or _is_empty(path):
+                path.unlink(missing_ok=True)
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size == 0
+    except FileNotFoundError:  # removed by its job, or by another driver, at this moment
+        return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,321 @@
+"""The jobs of one run: intent before deed, adoption after a driver's death, retries, interruption.
+
+An attempt may be submitted twice when a driver dies between a submission and its record; the claim in the attempt
+folder lets only one of the two jobs run it.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+from xautolm_hpc.driver.attempts import AttemptTemplate, bad_nodes
+from xautolm_hpc.driver.batches import Batch, plan_batches
+from xautolm_hpc.errors import BusyError, InterruptedSearchError, QueueFullError
+from xautolm_hpc.jobdir import End, write_members
+from xautolm_hpc.launcher import Launcher, QueueLimits, Resources, Submission
+from xautolm_hpc.records import to_json
+from xautolm_hpc.run.folder import submission_dir_beside
+from xautolm_hpc.run.history import Trial
+from xautolm_hpc.run.journal import Journal
+
+Ended = tuple[Path, End, str]
+"""Attempt folder, how it ended, and the file that says so: ``outcome`` or ``verdict``."""
+
+
+LONGEST_NAP_S = 1.0
+"""Seconds after which a waiting driver looks whether it was interrupted."""
+
+BACK_OFF_S = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+"""Seconds of waiting for a controller that is busy before each further try; ten minutes in all."""
+
+FULL_PAUSE_S = 60.0
+"""Seconds between two tries to get into a queue that other jobs fill."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How jobs are waited for.
+
+    Attributes:
+        poll: Looks once at some attempts and lists those that have ended.
+        poll_s: Seconds between two looks.
+        n_interrupts: Tells how often the person pressed Ctrl-C.
+        show: Shows the run as it is now.
+        full_patience_s: Seconds to wait for room in a queue that other jobs fill.
+    """
+
+    poll: Callable[[Sequence[Path]], list[Ended]]
+    poll_s: float
+    n_interrupts: Callable[[], int]
+    show: Callable[[], None]
+    full_patience_s: float = 24 * 3600.0
+
+
+class Jobs:
+    """Submits attempts and waits for their ends.
+
+    Args:
+        journal: What happened so far.
+        launcher: Starts and watches jobs.
+        pace: How jobs are waited for.
+        job_prefix: Start of every job name, unique to the run.
+    """
+
+    def __init__(self, journal: Journal, launcher: Launcher, *, pace: Pace, job_prefix: str) -> None:
+        self.journal = journal
+        self.history = journal.history
+        self.launcher = launcher
+        self.pace = pace
+        self.job_prefix = job_prefix
+        self._cancelled: set[Path] = set()
+        self._queue_cap: int | None = None
+        self._full_since: float | None = None
+        self._next_look_at = -math.inf
+
+    def run_single(self, path: Path, resources: Resources, *, name: str) -> End:
+        """Run one attempt that belongs to no trial, and wait for its end."""
+        submission = Submission(
+            name=self._full_name(name),
+            folder=submission_dir_beside(path),
+            attempt_dirs=(path,),
+            resources=resources,
+        )
+        if not (self.has_submitted(name) and self._patiently(lambda: self.launcher.adopt(submission, {}))):
+            while not self._start(submission, [], generation=-1):
+                self._wait_for_room()
+        return self._wait_for([path])[0][1]
+
+    def has_submitted(self, name: str) -> bool:
+        """Tell whether the ledger knows a single attempt's job by its name within the run."""
+        return self._full_name(name) in self.history.submissions
+
+    def _full_name(self, name: str) -> str:
+        return f"{self.job_prefix}-{name}"
+
+    def run_generation(
+        self, generation: int, template: AttemptTemplate, *, on_end: Callable[[Trial, End], None]
+    ) -> None:
+        """Submit what is due and wait, until every trial of a generation has ended or the search was stopped.
+
+        Args:
+            generation: Number of the generation, drawn already.
+            template: Writes and sizes attempts.
+            on_end: Is told of each end after it was recorded.
+
+        Raises:
+            InterruptedSearchError: The person interrupted, with trials still to run.
+            LeaseLostError: Another driver took over.
+            LaunchError: The cluster refused the jobs.
+        """
+        trials = self.history.generation(generation)
+        self._adopt(trials)
+        while True:
+            has_room = self._submit_due(trials, template, generation=generation)
+            waiting = {t.last.path: t for t in trials if t.last.submission and t.last.end is None}
+            if not waiting and has_room:
+                break
+            if not waiting:
+                self._wait_for_room()
+                continue
+            for path, end, source in self._wait_for(list(waiting)):
+                self._record_end(waiting[path], end, source=source)
+                on_end(waiting[path], end)
+        if any(self._is_due(trial, template) for trial in trials):
+            raise InterruptedSearchError("interrupted with trials still to run; the same command goes on")
+
+    def _is_due(self, trial: Trial, template: AttemptTemplate) -> bool:
+        if self.history.stopped is not None:
+            return False
+        return trial.last.submission is None or template.is_due_again(trial)
+
+    def _submit_due(self, trials: Sequence[Trial], template: AttemptTemplate, *, generation: int) -> bool:
+        """Write and submit what has not been submitted or gets another attempt, one batch per size.
+
+        Returns:
+            Whether there was room for all that is due.
+        """
+        if self.pace.n_interrupts():
+            return True
+        due = [trial for trial in trials if self._is_due(trial, template)]
+        for trial in due:
+            if trial.last.end is not None:
+                self.history.attempt(trial.number, len(trial.attempts))
+        bad = bad_nodes(self.history.trials.values())
+        sizes = [(template.resources_of(trial, bad_nodes=bad), trial) for trial in due]
+        sized = sorted(sizes, key=lambda pair: repr(pair[0]))
+        classes = [
+            (resources, sorted((trial for _, trial in pairs), key=lambda trial: trial.number))
+            for resources, pairs in groupby(sized, key=lambda pair: pair[0])
+        ]
+        n_queued, n_parallel = self._in_queue(trials)
+        batches = plan_batches(classes, self._limits(), n_queued=n_queued, n_parallel=n_parallel)
+        for batch in batches:
+            for trial in batch.members:
+                template.write(trial)
+            submission = self._submission(batch, generation=generation)
+            if not self._start(submission, [(t.number, t.last.number) for t in batch.members], generation=generation):
+                self._queue_cap = n_queued + len(batch.members) // 2
+                is_smaller = len(batch.members) > 1
+                return is_smaller and self._submit_due(trials, template, generation=generation)
+            n_queued += len(batch.members)
+        return sum(len(batch.members) for batch in batches) == len(due)
+
+    def _limits(self) -> QueueLimits:
+        """Give the launcher's limits, and what Slurm's refusals have taught; it may have changed since, so try more."""
+        limits = self.launcher.limits()
+        if self._queue_cap is None:
+            return limits
+        return replace(limits, queued=min(self._queue_cap, limits.queued or self._queue_cap))
+
+    def _in_queue(self, trials: Sequence[Trial]) -> tuple[int, int]:
+        """Count the jobs that were submitted and have not ended, and how many of them may run at the same time."""
+        names = [trial.last.submission for trial in trials if trial.last.submission and trial.last.end is None]
+        n_parallel = 0
+        for name in set(names):
+            limit = self.history.submissions[name].get("max_parallel")
+            n_parallel += min(names.count(name), limit or len(names))
+        return len(names), n_parallel
+
+    def _submission(self, batch: Batch[Trial], *, generation: int) -> Submission:
+        number = sum(line["generation"] == generation for line in self.history.submissions.values())
+        return Submission(
+            name=self._full_name(f"g{generation:03d}-s{number}"),
+            folder=self.journal.run_dir.submission_dir(generation, number),
+            attempt_dirs=tuple(trial.last.path for trial in batch.members),
+            resources=batch.resources,
+            max_parallel=batch.max_parallel,
+        )
+
+    def _start(self, submission: Submission, attempts: list[tuple[int, int]], *, generation: int) -> bool:
+        """Submit a batch: what is intended is on disk before, what was accepted after.
+
+        Returns:
+            Whether it was submitted; if not, the queue is full.
+        """
+        run_dir = self.journal.run_dir
+        write_members(submission.folder, submission.attempt_dirs)
+        self.journal.record(
+            "intent",
+            name=submission.name,
+            generation=generation,
+            attempts=attempts,
+            folder=run_dir.relative(submission.folder),
+            attempt_dirs=[run_dir.relative(path) for path in submission.attempt_dirs],
+            resources=to_json(submission.resources),
+            max_parallel=submission.max_parallel,
+        )
+        try:
+            jobs = self._submit(submission)
+        except QueueFullError as error:
+            self._note_full_queue(error)
+            jobs = {}
+        pairs = zip(attempts, submission.attempt_dirs, strict=False)  # a single job belongs to no trial
+        accepted = {f"{trial}/{number}": jobs[path] for (trial, number), path in pairs if path in jobs}
+        for trial, number in attempts:
+            if f"{trial}/{number}" not in accepted:
+                self.history.attempt(trial, number).submission = None
+        if jobs:
+            self._full_since = None
+            self.journal.record("submitted", name=submission.name, jobs=accepted)
+        return bool(jobs)
+
+    def _submit(self, submission: Submission) -> Mapping[Path, str]:
+        """Submit a batch; after an answer that leaves it open whether it was taken, look for it first."""
+        is_open = False
+
+        def submit_once() -> Mapping[Path, str]:
+            nonlocal is_open
+            found = self.launcher.adopt(submission, {}) if is_open else {}
+            is_open = True
+            return found or self.launcher.submit(submission)
+
+        return self._patiently(submit_once)
+
+    def _patiently(self, ask: Callable[[], Mapping[Path, str]]) -> Mapping[Path, str]:
+        """Ask the launcher something, again and again while the cluster is busy."""
+        for pause_s in BACK_OFF_S:
+            self.journal.lease.refresh()
+            try:
+                return ask()
+            except BusyError:
+                if self.pace.n_interrupts():
+                    raise
+                self._pause(pause_s)
+        self.journal.lease.refresh()
+        return ask()
+
+    def _note_full_queue(self, error: QueueFullError) -> None:
+        """Remember since when nothing goes in; a queue that others fill for too long is told of."""
+        now = self.journal.clock.now()
+        self._full_since = self._full_since or now
+        if now - self._full_since > self.pace.full_patience_s:
+            full_h = self.pace.full_patience_s / 3600
+            error.add_note(f"the queue has been full for {full_h:g} h: other jobs of yours fill it; end some of them")
+            raise error
+
+    def _wait_for_room(self) -> None:
+        """Wait while nothing of this run is in a queue that is full."""
+        if self.pace.n_interrupts():
+            raise InterruptedSearchError("interrupted with trials still to run; the same command goes on")
+        self.journal.lease.refresh()
+        self._pause(max(self.pace.poll_s, FULL_PAUSE_S))
+        self._try_more()
+
+    def _try_more(self) -> None:
+        """Take a limit that Slurm has shown for a little higher than it was: other jobs of the user end."""
+        if self._queue_cap is not None:
+            self._queue_cap += 1 + self._queue_cap // 8
+
+    def _adopt(self, trials: Sequence[Trial]) -> None:
+        """Find the jobs that an earlier driver submitted; an attempt that never was submitted is due again."""
+        waiting = [trial.last for trial in trials if trial.last.submission and trial.last.end is None]
+        for name in sorted({attempt.submission for attempt in waiting if attempt.submission}):
+            submission = self.history.submission(name)
+            members = [attempt for attempt in waiting if attempt.submission == name]
+            known = {a.path: a.job_id for a in members if a.job_id}
+            jobs = self._patiently(partial(self.launcher.adopt, submission, known))
+            for attempt in members:
+                if attempt.path not in jobs:
+                    attempt.submission = None
+
+    def _wait_for(self, paths: Sequence[Path]) -> list[Ended]:
+        """Look until at least one attempt has ended, never sooner after the last look than the pace allows."""
+        while True:
+            self._pause(min(self.pace.poll_s, self._next_look_at - self.journal.clock.now()))  # clocks are set back
+            if self.pace.n_interrupts() > 1:
+                raise InterruptedSearchError("detached: the jobs run on; the same command goes on with them")
+            self.journal.lease.refresh()
+            if self.journal.run_dir.cancel_path.exists():
+                self._cancel(paths)
+            self._next_look_at = self.journal.clock.now() + self.pace.poll_s
+            ends = self.pace.poll(paths)
+            self.pace.show()
+            if ends:
+                self._try_more()
+                return ends
+
+    def _cancel(self, paths: Sequence[Path]) -> None:
+        """Cancel once what another process was told to cancel: only this one knows the jobs that still wait."""
+        self.launcher.cancel([path for path in paths if path not in self._cancelled])
+        self._cancelled.update(paths)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for the next look, but not after the person pressed Ctrl-C or somebody cancelled the run."""
+        n_interrupts, left_s = self.pace.n_interrupts(), seconds
+        while left_s > 0 and self.pace.n_interrupts() == n_interrupts:
+            self.journal.clock.sleep(min(left_s, LONGEST_NAP_S))
+            left_s -= LONGEST_NAP_S
+
+    def _record_end(self, trial: Trial, end: End, *, source: str) -> None:
+        self.journal.record(
+            "end",
+            trial=trial.number,
+            attempt=trial.last.number,
+            restart=end.restart,
+            status=end.outcome.status,
+            kind=end.outcome.kind,
+            source=source,
+        )

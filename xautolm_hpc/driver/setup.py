@@ -1,0 +1,393 @@
+"""What a search is run with, and the user's settings in the words of the steps."""
+
+import getpass
+import os
+import platform
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from xautolm_hpc.catalogue import missing_weights
+from xautolm_hpc.clock import Clock
+from xautolm_hpc.config import ClusterProfile, SearchFile, load_profile, load_search
+from xautolm_hpc.container import Container, find_package, make_container, read_image, with_binds
+from xautolm_hpc.dataset import find_data, missing_data, repository_dir
+from xautolm_hpc.driver.attempts import AttemptTemplate
+from xautolm_hpc.driver.budget import Limits
+from xautolm_hpc.errors import DataError, InputError
+from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, TrialInput
+from xautolm_hpc.launcher import Launcher, Resources
+from xautolm_hpc.node import list_gpus, node_name
+from xautolm_hpc.redact import redact, secrets_in
+from xautolm_hpc.run.folder import RunDir
+from xautolm_hpc.space import Space
+from xautolm_hpc.submit.apptainer import verify_signature
+from xautolm_hpc.submit.arrays import SlurmOptions
+from xautolm_hpc.submit.environment import worker_environment
+from xautolm_hpc.submit.local_launcher import LocalLauncher
+from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
+from xautolm_hpc.view import Watcher
+
+LOCAL_GRACE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a search is run with.
+
+    Attributes:
+        search: The search file.
+        profile: The cluster profile.
+        space: The search space that the search file describes.
+        run_dir: The run folder, created.
+        run_id: UUID of the run.
+        changes: What is set otherwise than when the run was last worked on, a line each.
+        final: Trials to evaluate on ``test`` in the end; ``None`` for those that no other beats.
+        launcher: Starts and watches jobs.
+        clock: Time.
+        watcher: Is shown the run.
+        worker: Program and arguments that start the worker's Python.
+        worker_environment: Variables of the worker, allow-listed.
+        hf_home: Offline cache of hub models, or ``None``.
+        redact: Takes secrets out of a text.
+        n_interrupts: Tells how often the person pressed Ctrl-C.
+        container: The image the worker runs in, or ``None``.
+    """
+
+    search: SearchFile
+    profile: ClusterProfile
+    space: Space
+    run_dir: RunDir
+    run_id: str
+    launcher: Launcher
+    clock: Clock
+    watcher: Watcher
+    worker: tuple[str, ...]
+    worker_environment: Mapping[str, str]
+    hf_home: str | None
+    redact: Callable[[str], str]
+    n_interrupts: Callable[[], int]
+    container: Container | None = None
+    changes: tuple[str, ...] = ()
+    final: tuple[int, ...] | None = None
+
+    def limits(self) -> Limits:
+        """Give the budget in seconds and joules."""
+        budget = self.search.budget
+        return Limits(
+            generations=budget.generations,
+            trials=budget.trials,
+            wall_s=None if budget.wall_h is None else budget.wall_h * 3600,
+            gpu_s=None if budget.gpu_h is None else budget.gpu_h * 3600,
+            energy_j=None if budget.energy_kwh is None else budget.energy_kwh * 3.6e6,
+        )
+
+    def resources(self) -> Resources:
+        """Give what one job asks for; its wall time leaves room for loading and saving."""
+        return job_resources(self.search, self.profile)
+
+    def one_node(self) -> Resources:
+        """Give what a job asks for that measures and trains nothing together with other nodes."""
+        return replace(self.resources(), n_nodes=1)
+
+    def n_processes(self) -> int:
+        """Count the processes of a trial on each node: one for each GPU, or what the profile says without one."""
+        return self.profile.job.n_gpus or self.profile.job.n_processes
+
+    def _trial_arguments(self) -> tuple[str, ...]:
+        """Say how a trial is started: by a leader where several processes share it."""
+        is_alone = self.n_processes() == self.profile.job.n_nodes == 1
+        return ("trial",) if is_alone else ("lead", str(self.n_processes()))
+
+    def outcome_grace_s(self) -> float:
+        """Give the seconds a missing outcome is waited for; a job of this very machine has no file server's caches."""
+        grace_s = self.profile.patience.outcome_grace_s
+        return min(grace_s, LOCAL_GRACE_S) if self.profile.launcher == "local" else grace_s
+
+    def command(self, module: str, *arguments: str, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Command:
+        """Give the command that runs a module of this package on a node.
+
+        Args:
+            module: The module.
+            arguments: Its arguments; the attempt folder follows them.
+            reads: Files and folders that it reads beside what an image shows anyway.
+            writes: Folders that it writes beside its attempt folder.
+        """
+        profile, trial = self.profile, self.search.trial
+        return Command(
+            argv=(*self.worker, "-m", module, *arguments),
+            time_limit_s=trial.time_limit_min * 60,
+            wall_limit_s=self.resources().time_limit_s,
+            memory_bytes=self.resources().memory_bytes,
+            n_threads=profile.job.n_cpus,
+            heartbeat_s=profile.patience.heartbeat_s,
+            deterministic=trial.deterministic,
+            enforce_limits=profile.launcher == "local",
+            environment=self.worker_environment,
+            site=profile.site,
+            cluster=profile.cluster,
+            container=self.container and with_binds(self.container, reads=reads, writes=writes),
+        )
+
+    def profile_command(self) -> Command:
+        """Give the command of the profile job: it reads the user's data and writes the split and the cache."""
+        request = self.profile_request()
+        for folder in (request.data_dir, request.cache_dir):
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        hub = self.search.data.hub  # its files are links into the folder of the repository
+        source = str(repository_dir(Path(self.hf_home or ""), hub)) if hub else request.data_path
+        return self.command("xautolm_hpc.profile", reads=[source], writes=[request.data_dir, request.cache_dir])
+
+    def profile_request(self) -> ProfileRequest:
+        """Give what the profile job is to read, and where it writes the split."""
+        task, data = self.search.task, self.search.data
+        data_path, data_files = find_data(data, Path(self.hf_home or ""))
+        return ProfileRequest(
+            task_name=task.name,
+            task_kind=task.kind,
+            data_path=data_path,
+            data_files=data_files,
+            text_column=data.text,
+            label_column=data.label,
+            train_rows=data.train_rows,
+            validation_rows=data.validation_rows,
+            test_rows=data.test_rows,
+            split_seed=data.split_seed,
+            data_dir=str(self.run_dir.data_dir),
+            cache_dir=str(self.run_dir.path.parent / ".profile-cache"),
+            question_column=data.question,
+            context_column=data.context,
+            answers_column=data.answers,
+            metric=task.metric,
+        )
+
+    def template(self, profile: ProfileResult) -> AttemptTemplate:
+        """Give what all attempts of the run have in common."""
+        data_dir = str(self.run_dir.data_dir)
+        return AttemptTemplate(
+            command=self.command("xautolm_hpc.train", *self._trial_arguments(), reads=[data_dir]),
+            resources=self.resources(),
+            trial_input=TrialInput(task=profile.task, data_dir=data_dir, sha256=profile.sha256),
+            max_attempts=self.search.trial.max_attempts,
+            largest_memory_bytes=self.launcher.limits().memory_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a person gives a search: files, read and checked, and their environment.
+
+    Attributes:
+        search: The search file.
+        profile: The cluster profile it names.
+        space: The search space it describes.
+        hf_home: Offline cache of hub models.
+        environ: The person's environment.
+        words: What was given on the command line to name the search, for commands that are suggested.
+    """
+
+    search: SearchFile
+    profile: ClusterProfile
+    space: Space
+    hf_home: Path
+    environ: Mapping[str, str]
+    words: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, search_path: Path, settings: tuple[str, ...], *, environ: Mapping[str, str]) -> "Inputs":
+        """Read a search file and the profile it names.
+
+        Args:
+            search_path: The search file.
+            settings: ``KEY=VALUE`` pairs that replace values of it.
+            environ: The person's environment.
+
+        Raises:
+            ConfigError: A file is missing, or a key or value in it is not valid.
+            SpaceError: The search file describes no space.
+        """
+        search = load_search(search_path, settings)
+        profile = load_profile(Path(search.profile) if search.profile else None)
+        words = (str(search_path), *(word for setting in settings for word in ("--set", setting)))
+        return replace(cls.of(search, profile, environ=environ), words=words)
+
+    @classmethod
+    def of(cls, search: SearchFile, profile: ClusterProfile, *, environ: Mapping[str, str]) -> "Inputs":
+        """Put together what was read already.
+
+        Args:
+            search: The search file.
+            profile: The cluster profile.
+            environ: The person's environment.
+
+        Raises:
+            SpaceError: The search file describes no space.
+        """
+        return cls(
+            search=search,
+            profile=profile,
+            space=search.build_space(),
+            hf_home=_hf_home(profile, environ),
+            environ=environ,
+        )
+
+    def check(self) -> None:
+        """Find out before anything is submitted what can be known before.
+
+        Raises:
+            InputError: A model's weights are not at hand.
+            DataError: The data is not there.
+        """
+        profile, search = self.profile, self.search
+        if profile.container is not None:
+            read_image(Path(profile.container.image), machine=platform.machine())
+        if search.data.path and not Path(search.data.path).exists():
+            raise DataError(f"`{search.data.path}` does not exist. Set data.path in the search file or with --set")
+        # An image gets its packages that carry models from here.
+        worker_is_here = profile.worker_python in (None, sys.executable)
+        missing = missing_data(search.data, self.hf_home)
+        missing += missing_weights(self.space.models, self.hf_home, has_package=find_spec if worker_is_here else None)
+        if missing:
+            error = InputError("\n".join(missing))
+            if search.data.hub or any(model.hub_repo for model in self.space.models):
+                error.add_note(f"where there is a network: xautolm-hpc prefetch {shlex.join(self.words)}")
+            raise error
+
+    def container(self) -> Container | None:
+        """Look at the image that the profile names and say what a worker sees in it; ``None`` if it names none.
+
+        Raises:
+            ImageError: The image is missing, damaged, for another processor or not signed with the site's key, or
+                what is to be bound is missing.
+        """
+        section = self.profile.container
+        if section is None:
+            return None
+        container = make_container(
+            section,
+            self.space.models,
+            hf_home=self.hf_home,
+            n_gpus=self.profile.job.n_gpus,
+            find_package=find_package,
+        )
+        if container.verify_key:
+            verify_signature(container.program, container.image, key_path=container.verify_key)
+        return container
+
+    def setup(
+        self,
+        run_dir: RunDir,
+        run_id: str,
+        *,
+        launcher: Launcher,
+        clock: Clock,
+        watcher: Watcher,
+        n_interrupts: Callable[[], int],
+    ) -> Setup:
+        """Put together what a search is run with.
+
+        Args:
+            run_dir: The run folder.
+            run_id: UUID of the run.
+            launcher: Starts and watches jobs.
+            clock: Time.
+            watcher: Is shown the run.
+            n_interrupts: Tells how often the person pressed Ctrl-C.
+        """
+        profile = self.profile
+        python = profile.container.python if profile.container else profile.worker_python or sys.executable
+        return Setup(
+            search=self.search,
+            profile=profile,
+            space=self.space,
+            run_dir=run_dir,
+            run_id=run_id,
+            launcher=launcher,
+            clock=clock,
+            watcher=watcher,
+            worker=(python,),
+            worker_environment=worker_environment(
+                n_threads=profile.job.n_cpus,
+                hf_home=str(self.hf_home),
+                allow=profile.environment.allow,
+                settings=profile.environment.set,
+                environ=self.environ,
+            ),
+            hf_home=str(self.hf_home),
+            redact=_redactor(self.environ),
+            n_interrupts=n_interrupts,
+            container=self.container(),
+        )
+
+
+def _hf_home(profile: ClusterProfile, environ: Mapping[str, str]) -> Path:
+    named = profile.hf_home or environ.get("HF_HOME")
+    return Path(named).expanduser() if named else Path(environ.get("HOME", "/")) / ".cache" / "huggingface"
+
+
+def _redactor(environ: Mapping[str, str]) -> Callable[[str], str]:
+    return partial(
+        redact,
+        secrets=secrets_in(environ),
+        user=getpass.getuser(),
+        host=node_name(),
+        home=environ.get("HOME", ""),
+    )
+
+
+def job_resources(search: SearchFile, profile: ClusterProfile) -> Resources:
+    """Give what one job of a search asks for; its wall time leaves room for loading and saving.
+
+    Args:
+        search: The search file.
+        profile: The cluster profile.
+    """
+    job, limit = profile.job, search.trial.time_limit_min
+    return Resources(
+        n_nodes=job.n_nodes,
+        n_cpus=job.n_cpus,
+        n_gpus=job.n_gpus,
+        memory_bytes=int(job.memory_gb * 1024**3),
+        time_limit_s=(limit + job.queue_slack_min) * 60,
+    )
+
+
+def make_launcher(profile: ClusterProfile, environ: Mapping[str, str], *, clock: Clock, since: float) -> Launcher:
+    """Make the launcher that a cluster profile names.
+
+    Args:
+        profile: The cluster profile.
+        environ: The user's environment.
+        clock: Time.
+        since: When the run began, seconds since the epoch.
+
+    Raises:
+        InputError: The profile wants Slurm and there is none.
+    """
+    if profile.launcher == "local":
+        gpus, _, _ = list_gpus(environ.get("CUDA_VISIBLE_DEVICES"))
+        return LocalLauncher(profile.local.n_slots, clock, python=profile.driver_python, n_gpus=len(gpus))
+    if shutil.which("sbatch", path=environ.get("PATH")) is None:
+        raise InputError("launcher = 'slurm', but there is no sbatch on PATH; run on a login node of the cluster")
+    return slurm_launcher(profile, since=since)
+
+
+def slurm_launcher(profile: ClusterProfile, *, since: float, node_checks: tuple[str, ...] = ()) -> SlurmLauncher:
+    """Make the launcher of a profile that wants Slurm, whether or not there is one here.
+
+    Args:
+        profile: The cluster profile.
+        since: When the run began, seconds since the epoch.
+        node_checks: Lines of shell that every job runs first, before Slurm opens a file on the node.
+    """
+    written = profile.slurm.model_dump(exclude={"poll_s"})
+    options = SlurmOptions(**written)
+    if node_checks:
+        nowhere = {"output": os.devnull, "error": os.devnull}
+        options = replace(options, node_checks=node_checks, options={**options.options, **nowhere})
+    return SlurmLauncher(options, since=since, python=profile.driver_python)

@@ -1,0 +1,154 @@
+"""What an attempt that left no outcome has left behind: claims, exit files, heartbeats, logs."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from xautolm_hpc.container import Container
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.jobdir import (
+    COMMAND,
+    OUTCOME,
+    Claim,
+    Command,
+    End,
+    Exit,
+    Heartbeat,
+    claim_path,
+    exit_path,
+    heartbeat_path,
+    restarts,
+)
+from xautolm_hpc.launcher import JobState
+from xautolm_hpc.records import Outcome, from_json, origin_of
+
+T = TypeVar("T")
+N_TAIL_LINES = 50
+TAIL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything a verdict is given on.
+
+    Attributes:
+        state: What the launcher says.
+        claims: Claims by restart, ascending.
+        exit: Exit file of the last restart, or ``None``.
+        exits: Exit files of all restarts that have one.
+        heartbeats: Heartbeats of all restarts that have one.
+        log_tail: Last lines of the worker's stderr, redacted; "" if there is none.
+        launch_log: Last lines of the launcher's own programs, redacted, in which Slurm's node says why it ended a job.
+        time_limit_s: The trial's own budget, or ``None`` if unknown.
+        container: The image it ran in, or ``None``.
+        damaged: Why ``outcome.json`` cannot be read, or ``None`` if there is none.
+    """
+
+    state: JobState
+    claims: tuple[Claim, ...] = ()
+    exit: Exit | None = None
+    exits: tuple[Exit, ...] = ()
+    heartbeats: tuple[Heartbeat, ...] = ()
+    log_tail: str = ""
+    launch_log: str = ""
+    time_limit_s: float | None = None
+    container: Container | None = None
+    damaged: str | None = None
+
+    @property
+    def train_s(self) -> float | None:
+        """Seconds of training over all restarts, or ``None`` if no heartbeat tells."""
+        return sum(beat.train_s for beat in self.heartbeats) if self.heartbeats else None
+
+
+def read_outcome(attempt_dir: Path) -> tuple[End | None, str | None]:
+    """Read ``outcome.json``, the folder opened anew so that no stale cache of a file server answers.
+
+    Returns:
+        The outcome, or ``None``; and why the file cannot be read, or ``None`` if there is none or it can.
+    """
+    path = attempt_dir / OUTCOME
+    try:
+        if OUTCOME not in os.listdir(attempt_dir):  # noqa: PTH208 - opens the folder now, all at once
+            return None, None
+        end = from_json(End, read_json(path), where=str(path))
+        _check_words(end.outcome, path)
+    except FileNotFoundError:
+        return None, None
+    except (InputError, OSError) as error:
+        return None, str(error)
+    return end, None
+
+
+def read_evidence(attempt_dir: Path, state: JobState, *, redact: Callable[[str], str]) -> Evidence:
+    """Collect what an attempt left behind; what is missing or damaged is left out.
+
+    Args:
+        attempt_dir: The attempt's folder; it may be gone.
+        state: What the launcher says.
+        redact: Takes secrets out of a text.
+    """
+    claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
+    claims = [_read(Claim, claim_path(attempt_dir, r)) for r in claimed]
+    exits = {r: ended for r in claimed if (ended := _read(Exit, exit_path(attempt_dir, r))) is not None}
+    beats = [_read(Heartbeat, path) for r in claimed for path in _heartbeat_paths(attempt_dir, r)]
+    command = _read(Command, attempt_dir / COMMAND)
+    return Evidence(
+        state=state,
+        claims=tuple(claim for claim in claims if claim is not None),
+        exit=exits.get(claimed[-1]) if claimed else None,
+        exits=tuple(exits.values()),
+        heartbeats=tuple(beat for beat in beats if beat is not None),
+        log_tail=redact(read_tail(attempt_dir / "stderr")),
+        launch_log=redact("\n".join(filter(None, map(read_tail, state.log_paths)))),
+        time_limit_s=None if command is None else command.time_limit_s,
+        container=None if command is None else command.container,
+        damaged=read_outcome(attempt_dir)[1],
+    )
+
+
+def read_tail(path: Path) -> str:
+    """Read the last lines of a log, at most 50 lines and 64 KiB; "" if there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]  # a progress bar's last stand
+    return "\n".join([line for line in lines if line][-N_TAIL_LINES:])
+
+
+def last_heartbeat(attempt_dir: Path) -> Heartbeat | None:
+    """Read the newest heartbeat of an attempt, or ``None``."""
+    claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
+    return _read(Heartbeat, heartbeat_path(attempt_dir, claimed[-1])) if claimed else None
+
+
+def last_exit(attempt_dir: Path) -> Exit | None:
+    """Read how the last restart of an attempt ended, or ``None``."""
+    claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
+    return _read(Exit, exit_path(attempt_dir, claimed[-1])) if claimed else None
+
+
+def _check_words(outcome: Outcome, path: Path) -> None:
+    if outcome.status not in ("succeeded", "failed"):
+        raise InputError(f"`{path}`: unknown status {outcome.status!r}; valid: succeeded, failed")
+    if outcome.status == "failed":
+        origin_of(outcome.kind or "")
+
+
+def _heartbeat_paths(attempt_dir: Path, restart: int) -> list[Path]:
+    """List the heartbeats of a restart: that of its first node, then those of the others."""
+    return [heartbeat_path(attempt_dir, restart), *sorted(attempt_dir.glob(f"heartbeat-{restart}-*.json"))]
+
+
+def _read(record_type: type[T], path: Path) -> T | None:
+    try:
+        return from_json(record_type, read_json(path), where=str(path))
+    except (InputError, OSError):
+        return None

@@ -1,0 +1,1 @@
+"""The prior ``evidence``: a surrogate learns from experiences and ranks what is drawn."""

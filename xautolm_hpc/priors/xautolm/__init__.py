@@ -1,0 +1,1 @@
+"""The priors ``xautolm`` and ``knn``: experiences move the distribution one after another."""

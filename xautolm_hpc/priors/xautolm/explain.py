@@ -1,0 +1,208 @@
+"""Which experiences made a prior what it is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xautolm_hpc.distribution import BooleanMarginal, CategoricalMarginal
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.priors.xautolm.prior import Prior
+from xautolm_hpc.priors.xautolm.replay import CategoricalReplay
+from xautolm_hpc.priors.xautolm.steps import Steps, replay_parameter
+from xautolm_hpc.records import FAILURE_KINDS, Value, to_json
+from xautolm_hpc.space import Categorical, Method, contains
+
+Floats = NDArray[np.float64]
+
+N_TOP = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is to be explained.
+
+    A model: p(model). A method: p(method). A method's parameter: p(value) of a categorical one, p(true) of a
+    boolean, the mean of a number on its scale.
+
+    Attributes:
+        model: Model id, and nothing else.
+        method: Method.
+        param: Parameter of the method, or ``None``.
+        value: Value of a categorical parameter, else ``None``.
+    """
+
+    model: str | None = None
+    method: str | None = None
+    param: str | None = None
+    value: Value | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contribution:
+    """What one experience did.
+
+    Attributes:
+        id: Id of the experience.
+        contribution: By how much its step in the replay moved the target.
+        alpha: Its learning rate.
+        weight: Its weight by distance and site, in 0..1.
+        distance: Its distance to the current task and system.
+        task: Name of its task.
+        model: Its model.
+        method: Its method.
+        status: ``succeeded`` or ``failed``.
+        kind: Failure kind; ``None`` for a success.
+    """
+
+    id: str
+    contribution: float
+    alpha: float
+    weight: float
+    distance: float
+    task: str
+    model: str
+    method: str
+    status: str
+    kind: str | None
+
+
+def explain(prior: Prior, target: Target, *, limit: int = N_TOP) -> list[Contribution]:
+    """List the experiences that moved a probability most, either way; ties by id.
+
+    Args:
+        prior: The prior.
+        target: What is to be explained.
+        limit: Most experiences listed, at least 1.
+
+    Raises:
+        InputError: The target names something the space does not hold.
+    """
+    steps, moved = contributions(prior, target)
+    size = np.abs(moved)
+    least = np.partition(size, -limit)[-limit] if len(size) > limit else 0.0
+    candidates = np.flatnonzero((size >= least) & (size > 0))
+    largest = candidates[np.lexsort((steps.row[candidates], -size[candidates]))][:limit]
+    return [_contribution(prior, steps, index=i, moved=float(moved[i])) for i in largest.tolist()]
+
+
+def contributions(prior: Prior, target: Target) -> tuple[Steps, Floats]:
+    """Give the contribution of every experience to a probability; they add up to prior - start.
+
+    Args:
+        prior: The prior.
+        target: What is to be explained.
+
+    Returns:
+        The steps that can have moved it, in the order of their replay, and their contributions, (n,).
+
+    Raises:
+        InputError: The target names something the space does not hold.
+    """
+    _check_target(prior, target)
+    steps, start = prior.steps, prior.start
+    if target.model is not None:
+        index = list(start.models).index(target.model)
+        return steps, prior.models.contributions(index, start.models[target.model])
+    method_index = [m.name for m in prior.space.methods].index(target.method or "")
+    if target.param is None:
+        return steps, prior.methods.contributions(method_index, list(start.methods.values()))
+    return _of_parameter(prior, target, steps=steps.only(steps.method == method_index))
+
+
+def prior_to_json(prior: Prior) -> dict[str, Any]:
+    """Turn a prior into the content of ``priors.json``.
+
+    It holds the counts of evidence, p(model) and p(method) before and after, the whole distribution, which a
+    resumed search reads back, and the experiences that moved every model and method most.
+    """
+    before, after = prior.start.probabilities(), prior.distribution.probabilities()
+    models = [Target(model=name) for name in before["models"]]
+    methods = [Target(method=name) for name in before["methods"]]
+    return {
+        "kind": prior.kind,
+        "counts": _counts(prior),
+        **{
+            group: {name: {"uniform": p, "prior": after[group][name]} for name, p in before[group].items()}
+            for group in ("models", "methods")
+        },
+        "distribution": prior.distribution.to_json(prior.space),
+        "top": {
+            "models": {t.model: to_json(explain(prior, t)) for t in models},
+            "methods": {t.method: to_json(explain(prior, t)) for t in methods},
+        },
+    }
+
+
+def _counts(prior: Prior) -> dict[str, Any]:
+    """Count records, evidence, and what was weighed."""
+    evidence, weighed = prior.evidence, prior.weighed
+    return {
+        "records": len(prior.table),
+        "skipped": dict(evidence.skipped),
+        "positives": int(np.count_nonzero(evidence.positive)),
+        "negatives": int(np.count_nonzero(~evidence.positive)),
+        "selected_positives": int(np.count_nonzero(weighed.positive)),
+        "selected_negatives": int(np.count_nonzero(~weighed.positive)),
+        "outside_space": len(weighed) - len(prior.steps.row),
+    }
+
+
+def _of_parameter(prior: Prior, target: Target, *, steps: Steps) -> tuple[Steps, Floats]:
+    """Explain a parameter by replaying the steps of its method once more."""
+    method, name = str(target.method), str(target.param)
+    parameter, start = _method(prior, method).params[name], prior.start.params[method][name]
+    steps, outcome = replay_parameter(prior.table, steps, name=name, parameter=parameter, start=start)
+    if isinstance(start, CategoricalMarginal) and isinstance(outcome, CategoricalReplay):
+        values = parameter.values if isinstance(parameter, Categorical) else ()
+        index = next(i for i, v in enumerate(values) if type(v) is type(target.value) and v == target.value)
+        return steps, outcome.contributions(index, start.probabilities[index])
+    if isinstance(start, CategoricalMarginal) or isinstance(outcome, CategoricalReplay):
+        raise TypeError(f"{type(outcome).__name__} did not come of a {type(start).__name__}")
+    return steps, outcome.contributions(start.p_true if isinstance(start, BooleanMarginal) else start.mean)
+
+
+def _contribution(prior: Prior, steps: Steps, *, index: int, moved: float) -> Contribution:
+    """Describe one step and by how much it moved the target."""
+    table, row, selected = prior.table, steps.row[index], steps.index[index]
+    kind = int(table.kind[row])
+    return Contribution(
+        id=bytes(table.id[row]).decode(),
+        contribution=moved,
+        alpha=float(prior.weighed.alpha[selected]),
+        weight=float(prior.weighed.weight[selected]),
+        distance=float(prior.weighed.distance[selected]),
+        task=table.tasks[table.task[row]].name,
+        model=table.models[table.model[row]][0],
+        method=table.methods[table.method[row]],
+        status="succeeded" if table.succeeded[row] else "failed",
+        kind=None if kind < 0 else FAILURE_KINDS[kind],
+    )
+
+
+def _method(prior: Prior, name: str | None) -> Method:
+    method = prior.space.method(name or "")
+    if method is None:
+        valid = ", ".join(m.name for m in prior.space.methods)
+        raise InputError(f"the search space has no method {name!r}; valid: {valid}")
+    return method
+
+
+def _check_target(prior: Prior, target: Target) -> None:
+    """Refuse a target that the space does not hold."""
+    if target.model is not None:
+        if target.model not in prior.start.models:
+            valid = ", ".join(prior.start.models)
+            raise InputError(f"the search space has no model {target.model!r}; valid: {valid}")
+        return
+    params = _method(prior, target.method).params
+    if target.param is None:
+        return
+    if target.param not in params:
+        valid = ", ".join(params)
+        raise InputError(f"method {target.method!r} has no parameter {target.param!r}; valid: {valid}")
+    parameter = params[target.param]
+    if isinstance(parameter, Categorical) and (target.value is None or not contains(parameter, target.value)):
+        valid = ", ".join(map(repr, parameter.values))
+        raise InputError(f"{target.param!r} of {target.method!r} has no value {target.value!r}; valid: {valid}")

@@ -1,0 +1,124 @@
+"""What a search would do first, on a terminal."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from xautolm_hpc.report.blocks import Section, Table
+from xautolm_hpc.report.prior_sections import prior_sections
+from xautolm_hpc.report.quantities import UNKNOWN, counted, duration_text, value_text
+from xautolm_hpc.report.safe_text import escape_controls
+from xautolm_hpc.report.screen import print_section
+from xautolm_hpc.report.summary import summarise_prior
+
+Plan = Mapping[str, Any]
+GIB, MIB = 2**30, 2**20
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """Print a plan.
+
+    Args:
+        plan: What ``plan --json`` prints.
+        console: Where to; batch scripts are neither wrapped nor coloured, so that they can be copied.
+    """
+    for section in plan_sections(plan):
+        print_section(section, console)
+    for array in plan["arrays"]:
+        said = f"sbatch --test-only: {array['said']}"
+        title = f"Array {array['name']}: {counted(array['n_jobs'], 'job')}"
+        print_section(Section(title=title, lines=(said,)), console)
+        console.print(Text(escape_controls(array["script"])), soft_wrap=True)
+
+
+def plan_sections(plan: Plan) -> list[Section]:
+    """Put everything but the batch scripts together, in reading order.
+
+    Args:
+        plan: What ``plan --json`` prints.
+    """
+    return [
+        _overview(plan),
+        *prior_sections(summarise_prior(plan["prior"])),
+        _trials(plan),
+        _refusals(plan),
+        _disk(plan["disk"]),
+    ]
+
+
+def _overview(plan: Plan) -> Section:
+    """Say what is searched, where, and with what."""
+    task, system, job = plan["task"], plan["system"], plan["resources"]
+    rows = ", ".join(f"{task[f'n_{name}']:,} {name}" for name in ("train", "dev", "validation", "test"))
+    goes_on = "it exists: `run` goes on with it; this is how it began" if plan["run_exists"] else "not begun"
+    return Section(
+        title=f"Plan of {plan['name']}",
+        facts=(
+            ("Run folder", f"{plan['run_dir']} ({goes_on})"),
+            ("Task", f"{task['name']}, {task['kind']}: {rows}"),
+            ("Node", _node_text(system)),
+            ("Each job", _job_text(job)),
+            ("Worker", shlex.join(plan["worker_command"])),
+            ("At once", counted(plan["n_parallel"], "job")),
+        ),
+        lines=tuple(plan["notes"]),
+    )
+
+
+def _node_text(system: Mapping[str, Any]) -> str:
+    """Say what a trial finds on its node, as far as it is known."""
+    cores, ram, n_gpus = system["n_cpu_cores"], system["ram_bytes"], system["n_gpus"]
+    parts = [
+        f"{system['cluster']} at {system['site']}",
+        UNKNOWN if cores is None else counted(cores, "core"),
+        UNKNOWN if ram is None else f"{ram / GIB:.0f} GiB",
+        "no GPU" if not n_gpus else f"{n_gpus} x {system['gpu_name'] or 'GPU of unknown kind'}",
+    ]
+    return ", ".join(parts)
+
+
+def _job_text(job: Mapping[str, Any]) -> str:
+    nodes = "" if job["n_nodes"] == 1 else f"{job['n_nodes']} nodes, each "
+    resources = f"{counted(job['n_cpus'], 'core')}, {counted(job['n_gpus'], 'GPU')}, {job['memory_bytes'] / GIB:g} GiB"
+    return f"{nodes}{resources}, at most {duration_text(job['time_limit_s'])}"
+
+
+def _trials(plan: Plan) -> Section:
+    """List the pipelines of the first generation."""
+    rows = tuple(
+        (
+            str(trial["trial"]),
+            trial["pipeline"]["model_id"],
+            trial["pipeline"]["method"],
+            ", ".join(f"{name} {value_text(value)}" for name, value in sorted(trial["pipeline"]["params"].items())),
+        )
+        for trial in plan["trials"]
+    )
+    table = Table(("Trial", "Model", "Method", "Hyperparameters"), rows, frozenset({"Trial"}))
+    return Section(title="Pipelines of generation 0", table=table)
+
+
+def _refusals(plan: Plan) -> Section:
+    """Count the draws that constraints refused on the way."""
+    rows = tuple((name, str(count)) for name, count in plan["refusals"].items())
+    lines = () if rows else ("No draw was refused.",)
+    table = Table(("Constraint", "Draws refused"), rows, frozenset({"Draws refused"})) if rows else None
+    return Section(title="Refused before submission", lines=lines, table=table)
+
+
+def _disk(disk: Mapping[str, int]) -> Section:
+    """Say how much room the run takes at most."""
+    is_short = disk["peak_bytes"] > disk["free_bytes"]
+    parts = {"checkpoints": "checkpoint_bytes", "data": "data_bytes", "records and logs": "files_bytes"}
+    shares = ", ".join(f"{name} {disk[key] / MIB:,.1f} MiB" for name, key in parts.items())
+    return Section(
+        title="Disk",
+        facts=(
+            ("Peak", f"about {disk['peak_bytes'] / MIB:,.0f} MiB: {shares}"),
+            ("Free", f"{disk['free_bytes'] / MIB:,.0f} MiB"),
+        ),
+        lines=("There is too little room: free some, or give another folder with --runs-dir.",) if is_short else (),
+    )

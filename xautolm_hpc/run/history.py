@@ -1,0 +1,191 @@
+"""What happened in a run so far, told by its ledger and its attempt folders; a driver that restarts reads it here."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.jobdir import OUTCOME, VERDICT, End, TrialPlan
+from xautolm_hpc.launcher import Resources, Submission
+from xautolm_hpc.records import from_json
+from xautolm_hpc.run.folder import RunDir, submission_dir_beside
+from xautolm_hpc.run.ledger import Line
+from xautolm_hpc.view import Spent
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt of a trial.
+
+    Attributes:
+        number: From 0.
+        path: Its folder.
+        submission: Name of the submission it was last part of; ``None`` if it was never submitted.
+        job_id: Id the launcher gave, or ``None``.
+        submitted_at: Seconds since the epoch, or ``None``.
+        end: How it ended, or ``None``.
+        source: File that says so: ``outcome`` or ``verdict``.
+    """
+
+    number: int
+    path: Path
+    submission: str | None = None
+    job_id: str | None = None
+    submitted_at: float | None = None
+    end: End | None = None
+    source: str | None = None
+
+
+@dataclass(slots=True)
+class Trial:
+    """One trial: a pipeline and its attempts, the last one being the present one.
+
+    Attributes:
+        number: Number in the run.
+        generation: Its generation.
+        plan: What is trained.
+        attempts: At least one.
+    """
+
+    number: int
+    generation: int
+    plan: TrialPlan
+    attempts: list[Attempt]
+
+    @property
+    def last(self) -> Attempt:
+        """The present attempt."""
+        return self.attempts[-1]
+
+
+@dataclass(slots=True)
+class History:
+    """The state of a run, replayed from its ledger.
+
+    Attributes:
+        run_dir: The run folder.
+        trials: Trial number -> trial, in the order they were drawn.
+        submissions: Submission name -> its ``intent`` line.
+        refusals: Constraint name -> pipelines refused so far.
+        committed: Generations whose experiences are in the store, in order.
+        ends: (trial, attempt) of the ends in the order they came.
+        exhausted: Whether the last draw found nothing feasible any more.
+        stopped: Why the driver stopped the search itself, or ``None``.
+        suspects: Trials that are no evidence, because they all ended alike.
+    """
+
+    run_dir: RunDir
+    trials: dict[int, Trial] = field(default_factory=dict)
+    submissions: dict[str, Line] = field(default_factory=dict)
+    refusals: dict[str, int] = field(default_factory=dict)
+    committed: list[int] = field(default_factory=list)
+    ends: list[tuple[int, int]] = field(default_factory=list)
+    exhausted: bool = False
+    stopped: str | None = None
+    suspects: set[int] = field(default_factory=set)
+    _sessions: dict[int, tuple[float, float]] = field(default_factory=dict)
+
+    def apply(self, line: Line) -> None:
+        """Take one ledger line in."""
+        first, _ = self._sessions.get(line["lease"], (line["at"], line["at"]))
+        self._sessions[line["lease"]] = (first, line["at"])
+        match line["event"]:
+            case "drawn":
+                self._apply_drawn(line)
+            case "intent":
+                self._apply_intent(line)
+            case "submitted":
+                for key, job_id in line["jobs"].items():
+                    attempt = self.attempt(*map(int, key.split("/")))
+                    attempt.job_id, attempt.submitted_at = job_id, line["at"]
+            case "end" | "late":
+                self._apply_end(line)
+            case "commit":
+                self.committed.append(line["generation"])
+            case "stop":
+                self.stopped, self.suspects = line["reason"], set(line["suspects"])
+
+    def attempt(self, trial: int, number: int) -> Attempt:
+        """Look an attempt up, adding it if it is the trial's next one."""
+        attempts = self.trials[trial].attempts
+        if number == len(attempts):
+            path = self.run_dir.attempt_dir(self.trials[trial].generation, trial, attempt=number)
+            attempts.append(Attempt(number, path))
+        return attempts[number]
+
+    def submission(self, name: str) -> Submission:
+        """Rebuild a submission from its intent.
+
+        Args:
+            name: Name of the submission.
+        """
+        line = self.submissions[name]
+        paths = {key: line[key] for key in ("folder", "attempt_dirs") if key in line} or self._paths_of_name(line)
+        return Submission(
+            name=name,
+            folder=self.run_dir.path / paths["folder"],
+            attempt_dirs=tuple(self.run_dir.path / path for path in paths["attempt_dirs"]),
+            resources=from_json(Resources, line["resources"], where=f"ledger: {name}"),
+            max_parallel=line.get("max_parallel"),
+        )
+
+    def _paths_of_name(self, line: Line) -> dict[str, Any]:
+        """Find the folders of an intent that does not name them, as those of older versions: its name tells."""
+        if line["generation"] >= 0:
+            number = int(line["name"].rpartition("-s")[2])
+            members = [self.attempt(trial, attempt).path for trial, attempt in line["attempts"]]
+            return {"folder": self.run_dir.submission_dir(line["generation"], number), "attempt_dirs": members}
+        _, job, number = line["name"].rsplit("-", 2)
+        path = {"profile": self.run_dir.profile_attempt_dir, "final": self.run_dir.final_attempt_dir}[job](int(number))
+        return {"folder": submission_dir_beside(path), "attempt_dirs": [path]}
+
+    def generation(self, generation: int) -> list[Trial]:
+        """List the trials of a generation."""
+        return [trial for trial in self.trials.values() if trial.generation == generation]
+
+    def n_generations(self) -> int:
+        """Count the generations that were drawn."""
+        return 1 + max((trial.generation for trial in self.trials.values()), default=-1)
+
+    def spent(self, now: float, lease_number: int) -> Spent:
+        """Add up what the run has cost; the present driver counts until ``now``."""
+        ended = [a.end for trial in self.trials.values() for a in trial.attempts if a.end is not None]
+        seconds = [0.0 if e.started_at is None else e.ended_at - e.started_at for e in ended]
+        energies = [
+            joules for e in ended for joules in (e.outcome.gpu_energy_j, e.outcome.cpu_energy_j) if joules is not None
+        ]
+        sessions = dict(self._sessions)
+        if lease_number in sessions:
+            sessions[lease_number] = (sessions[lease_number][0], now)
+        return Spent(
+            n_generations=len(self.committed),
+            n_trials=sum(trial.last.end is not None for trial in self.trials.values()),
+            wall_s=sum(last - first for first, last in sessions.values()),
+            gpu_s=sum(s * ((e.system and e.system.n_gpus) or 0) for s, e in zip(seconds, ended, strict=True)),
+            trial_s=sum(seconds),
+            energy_j=sum(energies) if energies else None,
+        )
+
+    def _apply_drawn(self, line: Line) -> None:
+        self.exhausted = line["exhausted"]
+        for name, count in line["refusals"].items():
+            self.refusals[name] = self.refusals.get(name, 0) + count
+        for number, plan in enumerate(line["plans"], start=len(self.trials)):
+            path = self.run_dir.attempt_dir(line["generation"], number, attempt=0)
+            where = f"ledger: trial {number}"
+            self.trials[number] = Trial(
+                number, line["generation"], from_json(TrialPlan, plan, where=where), [Attempt(0, path)]
+            )
+
+    def _apply_intent(self, line: Line) -> None:
+        self.submissions[line["name"]] = line
+        for trial, number in line["attempts"]:
+            self.attempt(trial, number).submission = line["name"]
+
+    def _apply_end(self, line: Line) -> None:
+        attempt = self.attempt(line["trial"], line["attempt"])
+        path = attempt.path / (OUTCOME if line["source"] == "outcome" else VERDICT)
+        attempt.end = from_json(End, read_json(path), where=str(path))
+        attempt.source = line["source"]
+        if (line["trial"], line["attempt"]) not in self.ends:
+            self.ends.append((line["trial"], line["attempt"]))

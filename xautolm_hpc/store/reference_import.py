@@ -1,0 +1,283 @@
+"""The peer's trials as experiences, under our names of models, methods, parameters and failure kinds."""
+
+import hashlib
+import re
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from xautolm_hpc.catalogue import load_catalogue
+from xautolm_hpc.records import (
+    Experience,
+    Outcome,
+    Pipeline,
+    Provenance,
+    System,
+    Task,
+    Value,
+    canonical_json,
+    origin_of,
+)
+from xautolm_hpc.store.reference_files import PeerTrial, read_folder
+from xautolm_hpc.store.store import ExperienceStore
+
+SITE = "xautolm"
+TIME_SCOPE = "xautolm: load+train+validate of one split, median over splits"
+UNKNOWN = "unknown"
+"""Value of a parameter that was drawn but not recorded: the trial had one, and nobody knows which."""
+
+NAMESPACE = uuid.UUID("7a1c3c52-6f5e-4d0c-8a41-2f0f5b7d9e11")
+RUN_EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
+TRIALS_A_SECOND = 8
+TRAIN_SHARE = 0.7
+GIB = 1024**3
+TASKS = ("liar", "sst2", "meld", "ag_news", "squad", "drop")
+PERCENT_TASKS = ("squad",)
+KINDS_OF_TASK = {10: "text-classification", 11: "text-generation"}
+SCHEMAS = {10: "xautolm-text-classification/1", 11: "xautolm-text-to-text/1"}
+METHODS = {"FineTune": "full", "PartialFineTune": "partial", "Lora": "lora"}
+CLASS_NAME = re.compile(r"(FineTune|PartialFineTune|Lora)(LLMEmbeddingClassifier|GenLLMClassifier|GenLLMTask)")
+FLOATS = ("weight_decay", "learning_rate", "dropout_rate", "lora_dropout", "gradient_clipping_max_norm")
+LOST = {"text-generation": ("optimizer", "use_gradient_clipping")}
+GPU_CAPACITY = re.compile(r"has a total capacity of ([0-9.]+) GiB")
+OTHER_MODELS = (
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "deepseek-ai/DeepSeek-V2-Lite",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B",
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
+    "microsoft/Phi-3.5-mini-instruct",
+    "microsoft/Phi-4-mini-instruct",
+    "microsoft/Phi-4",
+    "microsoft/Phi-4-reasoning",
+    "microsoft/Phi-4-mini-reasoning",
+    "mistralai/Mistral-Nemo-Instruct-FP8-2407",
+)
+"""Models of the released records that the catalogue does not have."""
+
+ERROR_KINDS = (
+    ("gpu_oom", r"CUDA out of memory"),
+    ("host_oom", r"DefaultCPUAllocator|can't allocate memory|Cannot allocate memory|MemoryError"),
+    # The host's memory limit stops the reading of the 11 billion weights; the loader says only this.
+    ("host_oom", r"Unable to load weights from pytorch checkpoint"),
+    ("time_limit", r"Exceeded allowed time"),
+    ("unsupported", r"Unrecognized configuration class|not supported|does not support|Target modules .* not found"),
+    ("environment", r"Can't load (tokenizer|config|model)|DataLoader worker .* is killed|out of shared memory"),
+    ("environment", r"No module named|CUDA driver|no CUDA-capable device|gated repo|Couldn't connect"),
+    ("storage", r"No space left on device|Disk quota exceeded"),
+    ("gpu_fault", r"uncorrectable ECC|Xid|unspecified launch failure|NCCL error"),
+)
+"""Failure kind and the text that says so; the first that is found counts."""
+
+
+@dataclass(slots=True)
+class PeerImport:
+    """What an import did.
+
+    Attributes:
+        n_files: Files looked at.
+        n_joined: Records that were the second one of a trial.
+        n_trials: Trials found.
+        n_new: Experiences the store did not have.
+        by_task: Task -> status -> trials.
+        by_kind: Failure kind -> trials.
+        unknown_models: The peer's model names that no known model has; kept as they are.
+        refused: Why -> files, relative to the folder.
+    """
+
+    n_files: int
+    n_joined: int
+    n_trials: int = 0
+    n_new: int = 0
+    by_task: dict[str, dict[str, int]] = field(default_factory=dict)
+    by_kind: dict[str, int] = field(default_factory=dict)
+    unknown_models: tuple[str, ...] = ()
+    refused: dict[str, list[str]] = field(default_factory=dict)
+
+
+def import_xautolm(folder: Path, into: ExperienceStore, *, site: str = SITE) -> PeerImport:
+    """Commit the experiences that XAutoLM's authors released; doing it again changes nothing.
+
+    Args:
+        folder: Their experience store, ``ALIAS/DATE/TIME-UUID.json``.
+        into: Store to grow.
+        site: Site the experiences are said to come from.
+
+    Raises:
+        InputError: The folder does not exist, or holds no JSON file.
+        StoreError: The store could not be written.
+    """
+    found = read_folder(folder)
+    refused = dict(found.refused)
+    known = []
+    for trial in found.trials:
+        if CLASS_NAME.fullmatch(trial.method_class):
+            known.append(trial)
+        else:
+            refused.setdefault(f"class {trial.method_class!r:.80} fine-tunes nothing", []).append(trial.alias)
+    records = experiences_of(known, site=site)
+    done = PeerImport(n_files=found.n_files, n_joined=found.n_joined, n_trials=len(records), refused=refused)
+    for e in records:
+        counts = done.by_task.setdefault(e.task.name, {"succeeded": 0, "failed": 0})
+        counts[e.outcome.status] += 1
+    done.by_kind = dict(Counter(e.outcome.kind for e in records if e.outcome.kind is not None).most_common())
+    done.unknown_models = tuple(sorted({t.model_key for t in known if model_id(t.model_key) == t.model_key}))
+    done.n_new = into.append(records).n_new
+    return done
+
+
+def experiences_of(trials: Sequence[PeerTrial], *, site: str = SITE) -> list[Experience]:
+    """Turn trials of known classes into experiences, in their order."""
+    memory_bytes = _gpu_memory_bytes(trials)
+    numbers = _trial_numbers(trials)
+    return [
+        Experience(
+            task=_task(trial),
+            system=_system(trial, site=site, gpu_memory_bytes=memory_bytes.get(trial.system_features)),
+            pipeline=_pipeline(trial),
+            outcome=_outcome(trial),
+            provenance=_provenance(trial, number, site=site),
+        )
+        for trial, number in zip(trials, numbers, strict=True)
+    ]
+
+
+def failure_kind(error: str | None) -> str:
+    """Say which failure kind an error text tells of; a lost or unknown one is ``error``."""
+    return next((kind for kind, pattern in ERROR_KINDS if error and re.search(pattern, error, re.DOTALL)), "error")
+
+
+def task_name(alias: str) -> str:
+    """Name the task that an alias is about: ``squad_warmstart (a-pos f-neg)`` is about ``squad``."""
+    for name in TASKS:
+        if re.match(rf"{name}(?![A-Za-z0-9])", alias):
+            return name
+    return re.sub(r"_?(warmstart|baseline|knn|seed).*", "", alias).strip() or alias
+
+
+def model_id(key: str) -> str:
+    """Find our id of a model that the peer calls ``TEXT_GEN_...`` or ``WORD_EMB_...``; else give its own name."""
+    bare = re.sub(r"^(TEXT_GEN|WORD_EMB)_", "", key)
+    return _ids_by_key().get(_simple(bare), key)
+
+
+@lru_cache(maxsize=1)
+def _ids_by_key() -> Mapping[str, str]:
+    return {_simple(one): one for one in (*OTHER_MODELS, *load_catalogue())}
+
+
+def _simple(name: str) -> str:
+    """Reduce a name as the peer does: no dots, all else that is no letter or digit an underscore, case ignored."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower().replace(".", ""))
+
+
+def _gpu_memory_bytes(trials: Iterable[PeerTrial]) -> dict[tuple[float, ...], int]:
+    """Find the GPU memory of each machine; only texts of failures for want of memory tell it."""
+    said = {t.system_features: GPU_CAPACITY.search(t.error) for t in trials if t.error and GPU_CAPACITY.search(t.error)}
+    return {machine: int(float(match[1]) * GIB) for machine, match in said.items() if match}
+
+
+def _trial_numbers(trials: Sequence[PeerTrial]) -> list[int]:
+    """Number trials by the second they ended, the same whichever part of a run is imported."""
+    ranks: Counter[tuple[str, datetime]] = Counter()
+    numbers = []
+    for trial in trials:  # sorted, so that those of one second come in one order
+        rank = ranks[trial.alias, trial.ended_at]
+        ranks[trial.alias, trial.ended_at] += 1
+        seconds = int((trial.ended_at - RUN_EPOCH).total_seconds())
+        numbers.append(seconds * TRIALS_A_SECOND + rank)
+    return numbers
+
+
+def _task(trial: PeerTrial) -> Task:
+    """Describe the task; of the rows the peer says only how many there are, 70 % of which it trained on."""
+    name, n_features = task_name(trial.alias), len(trial.features)
+    n_rows = round(trial.features[0])
+    n_train = round(n_rows * TRAIN_SHARE)
+    content = canonical_json(["xautolm", name, list(trial.features)])
+    return Task(
+        name=name,
+        kind=KINDS_OF_TASK[n_features],
+        dataset_id=hashlib.sha256(content.encode()).hexdigest()[:32],
+        fingerprint=hashlib.sha256(f"split of {content}".encode()).hexdigest()[:32],
+        metric="macro-f1" if n_features == 10 else f"{name}-f1",
+        n_train=n_train,
+        n_dev=0,
+        n_validation=n_rows - n_train,
+        n_test=0,
+        labels=(),
+        feature_schema=SCHEMAS[n_features],
+        features=trial.features,
+        semantic=trial.semantic,
+    )
+
+
+def _system(trial: PeerTrial, *, site: str, gpu_memory_bytes: int | None) -> System:
+    n_cores, _, _, ram_gib, _ = trial.system_features
+    return System(
+        site=site,
+        cluster=f"xautolm-{n_cores:g}-cores",
+        n_cpu_cores=int(n_cores),
+        ram_bytes=int(ram_gib * GIB),
+        n_gpus=1,  # every published search ran on one GPU
+        gpu_memory_bytes=gpu_memory_bytes,
+    )
+
+
+def _pipeline(trial: PeerTrial) -> Pipeline:
+    """Name method, model and parameters as the preset ``xautolm`` does."""
+    named = CLASS_NAME.fullmatch(trial.method_class)
+    method = METHODS[named[1]] if named else trial.method_class
+    kind = KINDS_OF_TASK[len(trial.features)]
+    params: dict[str, Value] = {
+        name: float(value) if name in FLOATS and type(value) is int else value for name, value in trial.params.items()
+    }
+    if method == "lora":
+        params.setdefault("init_lora_weights", "none")  # a value of None was not written
+    for name in LOST.get(kind, ()):
+        params.setdefault(name, UNKNOWN)
+    return Pipeline(
+        task_kind=kind, model_id=model_id(trial.model_key), model_revision=None, method=method, params=params
+    )
+
+
+def _outcome(trial: PeerTrial) -> Outcome:
+    """Say what the trial gave: F1 and exact match from percent to 0..1, a failure classified from its text."""
+    if trial.failed:
+        kind = failure_kind(trial.error)
+        return Outcome(status="failed", kind=kind, origin=origin_of(kind), message=trial.error, time_scope=TIME_SCOPE)
+    is_percent = task_name(trial.alias) in PERCENT_TASKS or trial.metrics["f1"] > 1
+    scale = 0.01 if is_percent else 1.0
+    scores = {name: trial.metrics[name] for name in ("f1", "accuracy", "exact_match") if name in trial.metrics}
+    return Outcome(
+        status="succeeded",
+        metrics={name: value if name == "accuracy" else value * scale for name, value in scores.items()},
+        train_s=trial.metrics.get("time_train_mean_seconds"),
+        eval_s=trial.metrics.get("time_valid_mean_seconds"),
+        evaluation_time_s=trial.metrics.get("evaluation_time"),
+        time_scope=TIME_SCOPE,
+    )
+
+
+def _provenance(trial: PeerTrial, number: int, *, site: str) -> Provenance:
+    """Say where the trial comes from; its alias tells the seed of the search and what its prior was."""
+    seed = re.search(r"(?:seed_|rn:)(\d{1,9})", trial.alias)
+    warm = re.search(r"warmstart|knn", trial.alias)
+    return Provenance(
+        run_id=str(uuid.uuid5(NAMESPACE, trial.alias)),
+        trial=number,
+        attempt=0,
+        restart=0,
+        generation=0,
+        seed=int(seed[1]) if seed else 42,  # the seed of every search that says none
+        site=site,
+        started_at=None,
+        ended_at=trial.ended_at.isoformat(timespec="milliseconds"),
+        prior_kind={"warmstart": "xautolm", "knn": "knn"}[warm[0]] if warm else "uniform",
+        package_version="xautolm",
+    )
