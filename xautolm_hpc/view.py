@@ -2,12 +2,50 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 from xautolm_hpc.records import Experience, Task
 
-UNFINISHED = "the search goes on"
-"""Stands for the reason why a search ended in a report that is written before it did."""
+
+class Phase(StrEnum):
+    """What a run is doing."""
+
+    PROFILE = "profile"
+    PRIORS = "priors"
+    GENERATION = "generation"
+    COMMIT = "commit"
+    TEST = "test"
+    REPORT = "report"
+    DONE = "done"
+
+
+class FinishKind(StrEnum):
+    """Why a search ended."""
+
+    UNFINISHED = "unfinished"
+    BUDGET_USED = "budget-used"
+    SPACE_EXHAUSTED = "space-exhausted"
+    LIST_EVALUATED = "list-evaluated"
+    STOPPED = "stopped"
+    """The driver stopped the search, because trial after trial failed alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How a search ended, or that it goes on.
+
+    Attributes:
+        kind: What code decides on.
+        text: The same for a person.
+    """
+
+    kind: FinishKind
+    text: str
+
+
+UNFINISHED = Finish(FinishKind.UNFINISHED, "the search goes on")
+"""How a search ended, in a report that is written before it did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +122,7 @@ class RunView:
 
     Attributes:
         name: Name of the run.
-        phase: ``profile``, ``priors``, ``generation``, ``commit``, ``test``, ``report`` or ``done``.
+        phase: What the run is doing.
         generation: Present generation, from 0.
         n_generations: Generations planned, or ``None`` when another budget ends the search.
         trials: The present generation's trials, by number.
@@ -96,7 +134,7 @@ class RunView:
     """
 
     name: str
-    phase: str
+    phase: Phase
     generation: int = 0
     n_generations: int | None = None
     trials: tuple[TrialView, ...] = ()
@@ -133,7 +171,7 @@ class RunFacts:
         refusals: Constraint name -> pipelines it refused before submission.
         prior: Content of ``priors.json``.
         spent: Cost.
-        finish: Why the search ended, in words.
+        finish: Why the search ended.
         tests: Trial number -> metric -> value on ``test``, of the trials that were evaluated there.
     """
 
@@ -146,7 +184,7 @@ class RunFacts:
     refusals: Mapping[str, int]
     prior: Mapping[str, Any]
     spent: Spent
-    finish: str
+    finish: Finish
     tests: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     def last_attempts(self) -> tuple[Experience, ...]:

@@ -12,9 +12,9 @@ from xautolm_hpc.driver.attempts import (
     AttemptTemplate,
     Origin,
     bad_nodes,
+    clean_up,
     needs_attempt,
     objectives_of,
-    tidy,
 )
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import COMMAND, PIPELINE, Command, TrialInput, TrialPlan, read_members, write_members
@@ -187,7 +187,9 @@ def test_a_node_whose_job_was_taken_away_is_not_left_out(tmp_path: Path, kind: s
 def test_objectives_are_those_of_a_last_attempt_that_has_them_all(
     tmp_path: Path, outcomes: list[Outcome | None], objectives: dict[str, float] | None
 ) -> None:
-    assert objectives_of(trial(tmp_path, *outcomes), ("f1", "evaluation_time_s")) == objectives
+    last = trial(tmp_path, *outcomes).last
+
+    assert objectives_of(last.outcome, ("f1", "evaluation_time_s")) == objectives
 
 
 def test_an_attempt_becomes_an_experience_with_all_it_knows(tmp_path: Path) -> None:
@@ -259,8 +261,8 @@ def test_at_most_six_files_of_a_normal_attempt_stay(tmp_path: Path) -> None:
         fill(ended)
     trials[1].attempts[0].path.mkdir()
 
-    tidy(tmp_path / "gen-000")
-    tidy(tmp_path / "gen-000")
+    clean_up(tmp_path / "gen-000")
+    clean_up(tmp_path / "gen-000")
 
     for ended in trials:
         assert {path.name for path in ended.last.path.iterdir()} == KEPT
@@ -272,7 +274,7 @@ def test_a_worker_that_wrote_to_stdout_is_kept_word_for_word(tmp_path: Path) -> 
     fill(ended)
     (ended.last.path / "stdout").write_text("a word")
 
-    tidy(tmp_path / "gen-000")
+    clean_up(tmp_path / "gen-000")
 
     assert (ended.last.path / "stdout").read_text() == "a word"
 
@@ -287,7 +289,7 @@ def test_of_a_submission_only_its_members_stay(tmp_path: Path) -> None:
     (tmp_path / "outside" / "kept").write_text("x")
     (folder / "link").symlink_to(tmp_path / "outside")
 
-    tidy(tmp_path / "gen-000")
+    clean_up(tmp_path / "gen-000")
 
     assert [path.name for path in folder.iterdir()] == ["members.json"]
     assert read_members(folder / "members.json") == [Path("/a")]

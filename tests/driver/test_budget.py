@@ -5,7 +5,7 @@ import pytest
 from tests.nouns import failed, succeeded
 from xautolm_hpc.driver.budget import EXPECTED_KINDS, Limits, equal_failures, spent_limit, trials_left
 from xautolm_hpc.records import Outcome
-from xautolm_hpc.view import Spent
+from xautolm_hpc.view import Finish, FinishKind, Spent
 
 NO_LIMITS = {"generations": None, "trials": None, "wall_s": None, "gpu_s": None, "energy_j": None}
 SPENT = Spent(n_generations=3, n_trials=60, wall_s=7200.0, gpu_s=3600.0, trial_s=9000.0, energy_j=5e5)
@@ -22,7 +22,7 @@ SPENT = Spent(n_generations=3, n_trials=60, wall_s=7200.0, gpu_s=3600.0, trial_s
     ],
 )
 def test_a_search_ends_when_a_limit_is_reached(name: str, reached: float, not_yet: float, words: str) -> None:
-    assert spent_limit(Limits(**{**NO_LIMITS, name: reached}), SPENT) == words  # type: ignore[arg-type]
+    assert spent_limit(Limits(**{**NO_LIMITS, name: reached}), SPENT) == Finish(FinishKind.BUDGET_USED, words)  # type: ignore[arg-type]
     assert spent_limit(Limits(**{**NO_LIMITS, name: not_yet}), SPENT) is None  # type: ignore[arg-type]
 
 
@@ -39,7 +39,7 @@ def test_energy_nobody_measured_never_ends_a_search() -> None:
 def test_the_first_of_two_reached_limits_is_named() -> None:
     limits = Limits(**{**NO_LIMITS, "trials": 10, "generations": 2})
 
-    assert spent_limit(limits, SPENT) == "budget used: generations 3 of 2"
+    assert spent_limit(limits, SPENT) == Finish(FinishKind.BUDGET_USED, "budget used: generations 3 of 2")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from xautolm_hpc.launcher import Submission
 from xautolm_hpc.records import to_json
 from xautolm_hpc.store import ExperienceStore
 from xautolm_hpc.submit.series_launcher import BatchLauncher
+from xautolm_hpc.view import Finish, FinishKind
 
 ROOT_DIR = Path(__file__).parents[2]
 TEXT = SEARCH.replace("generations = 3", "trials = 1000")
@@ -47,7 +48,7 @@ def test_the_list_is_evaluated_in_its_order_with_its_seeds_ten_to_a_segment(tmp_
         (i + 1, 100 + i) for i in range(23)
     ]
     assert [e.provenance.generation for e in experiences] == [0] * 10 + [1] * 10 + [2] * 3
-    assert facts.finish == "evaluated all 23 pipelines of the list"
+    assert facts.finish == Finish(FinishKind.LIST_EVALUATED, "evaluated all 23 pipelines of the list")
 
 
 def test_one_pipeline_may_stand_in_the_list_with_several_seeds(tmp_path: Path) -> None:

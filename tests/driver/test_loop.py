@@ -10,7 +10,7 @@ import pytest
 from tests.driving import SEARCH, Notes, end_attempt, ledger_of, make_setup, projection, search_in
 from tests.fakes import FakeLauncher, failed_end, stub_end
 from xautolm_hpc import gather, report, sample
-from xautolm_hpc.driver import jobs, loop
+from xautolm_hpc.driver import final_evaluation, jobs, loop, profile_job, proposal
 from xautolm_hpc.driver.attempts import AttemptTemplate
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.durable import read_json, write_json
@@ -20,6 +20,7 @@ from xautolm_hpc.records import to_json
 from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.ledger import Ledger
 from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.view import Finish, FinishKind
 
 
 def once_per_trial(kind: str) -> Callable[[Path], End | None]:
@@ -37,7 +38,7 @@ def test_a_search_stores_every_trial_exactly_once(tmp_path: Path) -> None:
     stored = ExperienceStore(tmp_path / "store").read()
     assert sorted(e.provenance.trial for e in stored) == list(range(12))
     assert {e.id for e in facts.experiences} == {e.id for e in stored}
-    assert facts.finish == "budget used: generations 3 of 3"
+    assert facts.finish == Finish(FinishKind.BUDGET_USED, "budget used: generations 3 of 3")
 
 
 def test_failures_keep_kind_and_origin(tmp_path: Path) -> None:
@@ -100,7 +101,8 @@ def test_five_equal_first_failures_stop_the_search_and_are_no_evidence(tmp_path:
 
     facts = search_in(tmp_path, launcher=FakeLauncher(partial(end_attempt, trial_end=broken)))
 
-    assert facts.finish == "stopped: the last 8 trials failed alike, with error: ImportError: no module named 'x'"
+    reason = "stopped: the last 8 trials failed alike, with error: ImportError: no module named 'x'"
+    assert facts.finish == Finish(FinishKind.STOPPED, reason)
     suspects = {e.provenance.trial: e.provenance.suspect for e in ExperienceStore(tmp_path / "store").read()}
     assert suspects == dict.fromkeys(range(8), True)
 
@@ -111,14 +113,14 @@ def test_expected_failures_do_not_stop_the_search(tmp_path: Path) -> None:
 
     facts = search_in(tmp_path, launcher=FakeLauncher(partial(end_attempt, trial_end=oom)))
 
-    assert facts.finish == "budget used: generations 3 of 3"
+    assert facts.finish == Finish(FinishKind.BUDGET_USED, "budget used: generations 3 of 3")
 
 
 def test_a_trial_budget_cuts_the_last_generation(tmp_path: Path) -> None:
     facts = search_in(tmp_path, text=SEARCH.replace("generations = 3", "trials = 6"))
 
     assert len(facts.last_attempts()) == 6
-    assert facts.finish == "budget used: trials 6 of 6"
+    assert facts.finish == Finish(FinishKind.BUDGET_USED, "budget used: trials 6 of 6")
 
 
 def test_bad_data_is_told_with_the_profile_jobs_words_and_tried_again_by_the_next_run(tmp_path: Path) -> None:
@@ -268,8 +270,10 @@ def killable(monkeypatch: pytest.MonkeyPatch) -> list[KillPoint]:
     around(ExperienceStore, "append")
     around(AttemptTemplate, "write")
     around(jobs, "write_members")
-    around(loop, "tidy")
-    around(loop, "write_json")
+    around(loop, "clean_up")
+    around(profile_job, "write_json")
+    around(proposal, "write_json")
+    around(final_evaluation, "write_json")
     # What computes much and remembers nothing is made quick: it is not what this test is about.
     monkeypatch.setattr(sample, "check_feasible", partial(sample.check_feasible, n_draws=100))
     monkeypatch.setattr(report, "write_report", lambda facts, folder: None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, origin_of
-from xautolm_hpc.view import RunFacts, Spent
+from xautolm_hpc.view import Finish, FinishKind, RunFacts, Spent
 
 RUN_ID = "6f1e0a52-3b7c-4d19-8a40-0c2f5d9b7e13"
 TASK = Task(
@@ -48,7 +48,7 @@ def facts(experiences: Sequence[Experience], **fields: Any) -> RunFacts:
         "refusals": {},
         "prior": {"kind": "uniform"},
         "spent": Spent(n_generations=1, n_trials=len(experiences)),
-        "finish": "budget used: trials 8 of 8",
+        "finish": Finish(FinishKind.BUDGET_USED, "budget used: trials 8 of 8"),
     }
     return RunFacts(**{**given, **fields})
 

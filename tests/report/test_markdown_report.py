@@ -8,7 +8,7 @@ from tests.report.facts import facts, failure, success
 from tests.report.whole_run import whole_run
 from xautolm_hpc.report.markdown import to_markdown
 from xautolm_hpc.report.summary import summarise
-from xautolm_hpc.view import RunFacts, Spent
+from xautolm_hpc.view import Finish, FinishKind, RunFacts, Spent
 
 RECORDED_DIR = Path(__file__).with_name("recorded")
 
@@ -40,7 +40,7 @@ def test_every_line_of_a_table_has_its_columns_below_one_another(run: RunFacts) 
 
 
 def test_what_failed_trials_say_is_shown_and_not_obeyed() -> None:
-    text = to_markdown(summarise(whole_run(name="<i>run</i>", finish="<i>`over`</i>")))
+    text = to_markdown(summarise(whole_run(name="<i>run</i>", finish=Finish(FinishKind.STOPPED, "<i>`over`</i>"))))
 
     assert not [tag for tag in ("<script>", "<b>", "<i>") if tag in text]
     assert "OSError: \\[link=http&#58;//evil\\]no\\[/link\\] \\| \\\\x07disk" in text

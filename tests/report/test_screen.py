@@ -9,7 +9,7 @@ from tests.report.facts import facts, success
 from tests.report.whole_run import PRIOR, whole_run
 from xautolm_hpc.report.screen import print_prior, print_report
 from xautolm_hpc.report.summary import summarise
-from xautolm_hpc.view import RunFacts
+from xautolm_hpc.view import Finish, FinishKind, RunFacts
 
 
 def _printed(run: RunFacts, *, is_terminal: bool = False) -> str:
@@ -35,7 +35,9 @@ def test_dominated_trials_are_left_to_the_files() -> None:
 
 
 def test_foreign_markup_and_terminal_sequences_are_printed_as_text() -> None:
-    text = _printed(whole_run(name="\x1b[2Jrun", finish="[bold]no\x1b[2J"), is_terminal=True)
+    text = _printed(
+        whole_run(name="\x1b[2Jrun", finish=Finish(FinishKind.STOPPED, "[bold]no\x1b[2J")), is_terminal=True
+    )
 
     assert "\\x1b[2Jrun" in text
     assert "[bold]no\\x1b[2J" in text

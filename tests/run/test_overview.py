@@ -12,7 +12,7 @@ from xautolm_hpc.records import Outcome, to_json
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import History, Trial
 from xautolm_hpc.run.overview import best_trial, ended_line, fill_view, view_trial
-from xautolm_hpc.view import BestTrial, RunView, TrialView
+from xautolm_hpc.view import BestTrial, Phase, RunView, TrialView
 
 LORA = pipeline(method="lora")
 
@@ -112,7 +112,10 @@ def test_a_view_is_filled_with_the_present_generation_and_counts_the_whole_run(t
     states = {new[1].last.path: JobState(state="RUNNING")}
 
     view = fill_view(
-        RunView(name="one", phase="generation", generation=1), history_of(tmp_path, *old, *new), states=states, now=1.0
+        RunView(name="one", phase=Phase.GENERATION, generation=1),
+        history_of(tmp_path, *old, *new),
+        states=states,
+        now=1.0,
     )
 
     assert [(t.trial, t.state) for t in view.trials] == [(2, "SUCCEEDED"), (3, "RUNNING")]

@@ -6,18 +6,15 @@ from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.commands.status import profile_of
 from xautolm_hpc.driver.setup import make_launcher
 from xautolm_hpc.run.folder import find_run
-from xautolm_hpc.run.history import History
+from xautolm_hpc.run.history import read_history
 from xautolm_hpc.run.inspect import open_submissions
-from xautolm_hpc.run.ledger import read_ledger
 from xautolm_hpc.run.resume import began_at
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Tell the driver, if one is alive, to cancel its jobs and submit nothing more, and cancel those that run."""
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
-    history = History(run_dir)
-    for line in read_ledger(run_dir.ledger_path):
-        history.apply(line)
+    history = read_history(run_dir)
     run_dir.cancel_path.touch(mode=0o600)
     launcher = make_launcher(profile_of(run_dir), arguments.environ, clock=SystemClock(), since=began_at(run_dir))
     paths = []

@@ -16,9 +16,8 @@ from rich.console import Console
 from xautolm_hpc import priors, report, sample
 from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.config import ClusterProfile
-from xautolm_hpc.distribution import Distribution
-from xautolm_hpc.driver import proposal
 from xautolm_hpc.driver.batches import plan_batches
+from xautolm_hpc.driver.proposal import SearchProposer, read_stores
 from xautolm_hpc.driver.setup import Inputs, Setup, make_launcher
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError
@@ -68,32 +67,22 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
     """Do in a temporary folder what a run does before its first trial."""
     profile = _profile_here(setup, folder)
     data_bytes = sum(path.stat().st_size for path in (folder / "data").iterdir())
-    prior = proposal.prior_content(setup, profile)
-    slowness = proposal.measure_slowness(setup, profile)
-    constraints = proposal.build_constraints(setup, profile, slowness=slowness)
-    proposal.refuse_infeasible_space(setup, constraints)
-    ranking = proposal.read_ranking(setup, profile, content=prior)
-    what = sample.Proposal(
-        distribution=Distribution.from_json(prior["distribution"], setup.space),
-        epsilon=setup.search.search.epsilon,
-        choose=None if ranking is None else ranking.choose,
-    )
-    drawn = proposal.draw_generation(setup, what, constraints=constraints, known=[])
-    trials = {n: proposal.plan_trial(setup, n, profile=profile, pipeline=pipeline) for n, pipeline in drawn.pipelines}
+    proposer = SearchProposer(setup, profile, past=read_stores(setup))
+    drawn = proposer.propose([], [])
     return {
         "name": setup.search.name,
         "run_dir": str(setup.run_dir.path),
         "task": to_json(profile.task),
         "system": to_json(profile.system),
         "notes": [*profile.notes, *_notes(setup.profile)],
-        "prior": priors.shown(prior),
-        "trials": [{"trial": n, **to_json(trial)} for n, trial in trials.items()],
+        "prior": priors.shown(proposer.prior),
+        "trials": [{"trial": n, **to_json(plan)} for n, plan in enumerate(drawn.plans)],
         "refusals": dict(drawn.refusals),
         "resources": to_json(setup.resources()),
         "n_parallel": _n_parallel(setup),
-        "disk": _disk(setup, list(trials.values()), data_bytes=data_bytes),
+        "disk": _disk(setup, drawn.plans, data_bytes=data_bytes),
         "worker_command": _worker_command(setup, profile),
-        "arrays": _arrays(setup, inputs, trials=list(trials), folder=folder),
+        "arrays": _arrays(setup, inputs, trials=range(len(drawn.plans)), folder=folder),
     }
 
 

@@ -18,7 +18,7 @@ from xautolm_hpc.errors import ConfigError, LaunchError
 from xautolm_hpc.launcher import Launcher
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.resume import began_at, open_run
-from xautolm_hpc.view import Finding, RunFacts, Watcher
+from xautolm_hpc.view import Finding, FinishKind, RunFacts, Watcher
 
 NO_SUCCESS, STOPPED = 3, 1
 
@@ -102,7 +102,7 @@ def _told(head: str, failed: Sequence[Finding]) -> str:
 
 
 def _exit_status(facts: RunFacts) -> int:
-    if facts.finish.startswith("stopped"):
+    if facts.finish.kind is FinishKind.STOPPED:
         return STOPPED
     succeeded = any(e.outcome.status == "succeeded" for e in facts.experiences)
     return 0 if succeeded else NO_SUCCESS

@@ -16,7 +16,7 @@ from xautolm_hpc.run.folder import RunDir, find_run
 from xautolm_hpc.run.inspect import Sight, see_run
 from xautolm_hpc.run.overview import fill_view
 from xautolm_hpc.slurm import Slurm
-from xautolm_hpc.view import UNFINISHED, RunView
+from xautolm_hpc.view import UNFINISHED, FinishKind, Phase, RunView
 
 LEAST_POLL_S = 1.0
 
@@ -84,7 +84,7 @@ def _view(run_dir: RunDir, sight: Sight, *, now: float) -> RunView:
     finish = _finish(run_dir) if sight.is_over else None
     view = RunView(
         name=search["name"],
-        phase="done" if finish else _phase(run_dir, sight, generation=generation),
+        phase=Phase.DONE if finish else _phase(run_dir, sight, generation=generation),
         generation=generation,
         n_generations=search["budget"]["generations"],
         spent=history.spent(now, sight.lease_number if sight.holder else 0),
@@ -93,20 +93,23 @@ def _view(run_dir: RunDir, sight: Sight, *, now: float) -> RunView:
     return fill_view(view, history, states=sight.states, now=now)
 
 
-def _phase(run_dir: RunDir, sight: Sight, *, generation: int) -> str:
+def _phase(run_dir: RunDir, sight: Sight, *, generation: int) -> Phase:
     """Name what the run is at, as its driver would."""
     if not sight.history.trials:
-        return "profile"
+        return Phase.PROFILE
     if any(run_dir.final_dir in path.parents for path in sight.states):
-        return "test"
-    return "commit" if generation in sight.history.committed else "generation"
+        return Phase.TEST
+    return Phase.COMMIT if generation in sight.history.committed else Phase.GENERATION
 
 
 def _finish(run_dir: RunDir) -> str | None:
     """Read why the search ended; ``None`` if it did not come to its end."""
     path = run_dir.report_dir / "report.json"
-    finish = str(read_json(path)["run"]["finish"]) if path.exists() else UNFINISHED
-    return None if finish == UNFINISHED else finish
+    if not path.exists():
+        return None
+    run = read_json(path)["run"]
+    is_unfinished = run["finish"] == UNFINISHED.text  # older reports name no kind
+    return None if run.get("finish_kind") == FinishKind.UNFINISHED or is_unfinished else str(run["finish"])
 
 
 def _note(sight: Sight) -> str:

@@ -174,20 +174,19 @@ def _with_queue_time(outcome: Outcome, attempt: Attempt, *, started_at: float | 
     return replace(outcome, queue_s=max(0.0, started_at - attempt.submitted_at))
 
 
-def objectives_of(trial: Trial, names: Sequence[str]) -> dict[str, float] | None:
-    """Read a trial's objectives; ``None`` where it failed, lacks one or has not ended."""
-    end = trial.last.end
-    if end is None or end.outcome.status != "succeeded":
+def objectives_of(outcome: Outcome | None, names: Sequence[str]) -> dict[str, float] | None:
+    """Read a trial's objectives; ``None`` where it failed, lacks one or has no outcome yet."""
+    if outcome is None or outcome.status != "succeeded":
         return None
-    values = {name: end.outcome.objective(name) for name in names}
+    values = {name: outcome.objective(name) for name in names}
     known = {name: value for name, value in values.items() if value is not None}
     return known if len(known) == len(values) else None
 
 
-def tidy(generation_dir: Path, kept: Collection[Path] = ()) -> None:
+def clean_up(generation_dir: Path, kept: Collection[Path] = ()) -> None:
     """Remove what nobody needs once a generation is committed: the launcher's files, checkpoints, empty logs.
 
-    A job's last file can come a moment after its outcome, so a run is tidied once more when it ends.
+    A job's last file can come a moment after its outcome, so a run is cleaned up once more when it ends.
 
     Args:
         generation_dir: Folder of the generation.

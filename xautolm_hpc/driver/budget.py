@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xautolm_hpc.records import Outcome
-from xautolm_hpc.view import Spent
+from xautolm_hpc.view import Finish, FinishKind, Spent
 
 EXPECTED_KINDS = ("gpu_oom", "host_oom", "time_limit", "diverged")
 """Failures every search meets; many of them alike are no sign of a broken set-up."""
@@ -31,8 +31,8 @@ class Limits:
     energy_j: float | None
 
 
-def spent_limit(limits: Limits, spent: Spent) -> str | None:
-    """Name the first limit that is reached, in words; ``None`` while all have room."""
+def spent_limit(limits: Limits, spent: Spent) -> Finish | None:
+    """Return the first limit that is reached; ``None`` while all have room."""
     pairs = (
         ("generations", limits.generations, spent.n_generations),
         ("trials", limits.trials, spent.n_trials),
@@ -42,7 +42,7 @@ def spent_limit(limits: Limits, spent: Spent) -> str | None:
     )
     for name, limit, used in pairs:
         if limit is not None and used >= limit:
-            return f"budget used: {name} {used:g} of {limit:g}"
+            return Finish(FinishKind.BUDGET_USED, f"budget used: {name} {used:g} of {limit:g}")
     return None
 
 

@@ -6,21 +6,24 @@ the store gets a segment every ten trials, and a killed evaluation goes on where
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from xautolm_hpc.distribution import Distribution, uniform
-from xautolm_hpc.driver import proposal
-from xautolm_hpc.driver.loop import Search
+from xautolm_hpc.distribution import uniform
+from xautolm_hpc.driver.loop import run_search
+from xautolm_hpc.driver.proposal import NextTrials, Past, plan_trial
 from xautolm_hpc.driver.setup import Setup
-from xautolm_hpc.durable import create_bytes, write_json
+from xautolm_hpc.durable import create_bytes
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.records import Pipeline, Value, from_json, to_json
-from xautolm_hpc.run.lease import Lease
-from xautolm_hpc.sample import Constraint, training_seed
+from xautolm_hpc.jobdir import ProfileResult
+from xautolm_hpc.records import Pipeline, Value, from_json
+from xautolm_hpc.run.folder import RunDir
+from xautolm_hpc.run.history import KnownEnd, read_history
+from xautolm_hpc.sample import training_seed
 from xautolm_hpc.space import METHODS, Space
-from xautolm_hpc.view import RunFacts
+from xautolm_hpc.table import ExperienceTable
+from xautolm_hpc.view import Finish, FinishKind, RunFacts
 
 SEGMENT = 10
 """Trials of a generation."""
@@ -122,58 +125,52 @@ def run_evaluation(setup: Setup, path: Path) -> RunFacts:
         XAutoLMError: As in :func:`xautolm_hpc.driver.loop.run_search`.
     """
     listed = read_list(path, setup.space, search_seed=setup.search.search.seed)
+    _check_unchanged(setup.run_dir, listed)
     create_bytes(setup.run_dir.path / LIST, path.read_bytes())
-    lease = Lease.acquire(setup.run_dir.path, stale_s=setup.profile.patience.lease_stale_s)
-    try:
-        setup.run_dir.cancel_path.unlink(missing_ok=True)  # whoever wished the last driver's jobs away
-        return Evaluation(setup, lease, listed=listed).run()
-    finally:
-        lease.release()
+    return run_search(setup, partial(ListProposer, listed=listed))
 
 
-class Evaluation(Search):
-    """One driver's work on the evaluation of a list: a search that is told what to try.
+def _check_unchanged(run_dir: RunDir, listed: Sequence[Listed]) -> None:
+    """Refuse a list whose lines differ from those that were drawn already."""
+    for number, trial in read_history(run_dir).trials.items():
+        known = Listed(pipeline=trial.plan.pipeline, seed=trial.plan.seed)
+        if number >= len(listed) or listed[number] != known:
+            raise InputError(
+                f"line {number + 1} of the list has changed since the evaluation began; put it back (the list as "
+                f"it was: `{run_dir.path / LIST}`), add lines at the end only, or take another name"
+            )
+
+
+class ListProposer:
+    """Takes pipelines from a list, ten at a time; learns nothing and rejects nothing.
 
     Args:
-        setup: What it is run with.
-        lease: The lease on its run folder.
+        setup: What the evaluation is run with.
+        profile: The task and the system.
+        past: What a search would begin with; a frozen prior is kept as it is.
         listed: The pipelines, in order.
     """
 
-    def __init__(self, setup: Setup, lease: Lease, *, listed: Sequence[Listed]) -> None:
-        super().__init__(setup, lease)
+    def __init__(self, setup: Setup, profile: ProfileResult, *, past: Past, listed: Sequence[Listed]) -> None:
+        self.setup = setup
+        self.profile = profile
         self.listed = listed
-        for number, trial in self.history.trials.items():
-            known = Listed(pipeline=trial.plan.pipeline, seed=trial.plan.seed)
-            if number >= len(listed) or listed[number] != known:
-                raise InputError(
-                    f"line {number + 1} of the list has changed since the evaluation began; put it back (the list as "
-                    f"it was: `{setup.run_dir.path / LIST}`), add lines at the end only, or take another name"
-                )
+        start = {"kind": "uniform", "counts": {}, "distribution": uniform(setup.space).to_json(setup.space)}
+        self.prior = start if isinstance(past, ExperienceTable) else past
 
-    def _compute_prior(self) -> Distribution:
-        """Learn nothing: what is tried stands in the list."""
-        distribution = uniform(self.setup.space)
-        path = self.setup.run_dir.prior_path
-        if not path.exists():
-            write_json(path, {"kind": "uniform", "counts": {}, "distribution": distribution.to_json(self.setup.space)})
-        return distribution
+    def finish(self, n_drawn: int) -> Finish | None:
+        """Return that the list is done once all of it was drawn."""
+        if n_drawn < len(self.listed):
+            return None
+        return Finish(FinishKind.LIST_EVALUATED, f"evaluated all {len(self.listed)} pipelines of the list")
 
-    def _build_constraints(self) -> Sequence[Constraint]:
-        """Refuse nothing: a pipeline that must fail is part of a design."""
-        return ()
-
-    def _reason_to_stop(self) -> str | None:
-        reason = super()._reason_to_stop()
-        n_left = len(self.listed) - len(self.history.trials)
-        return reason or (None if n_left else f"evaluated all {len(self.listed)} pipelines of the list")
-
-    def _draw(self) -> str | None:
-        """Take the next pipelines of the list."""
-        first = len(self.history.trials)
-        plans: list[Any] = []
-        for number, listed in enumerate(self.listed[first : first + SEGMENT], start=first):
-            plan = proposal.plan_trial(self.setup, number, profile=self.profile, pipeline=listed.pipeline)
-            plans.append(to_json(replace(plan, seed=listed.seed)))
-        self.journal.record("drawn", generation=self.generation, plans=plans, refusals={}, exhausted=False)
-        return None
+    def propose(self, drawn: Sequence[Pipeline], known: Sequence[KnownEnd]) -> NextTrials:
+        """Take the next pipelines of the list; a pipeline that must fail is part of a design."""
+        del known
+        first = len(drawn)
+        numbered = enumerate(self.listed[first : first + SEGMENT], start=first)
+        plans = tuple(
+            plan_trial(self.setup, number, profile=self.profile, pipeline=listed.pipeline, seed=listed.seed)
+            for number, listed in numbered
+        )
+        return NextTrials(plans=plans, refusals={}, is_exhausted=False)

@@ -1,17 +1,62 @@
 """The final step of a search: the trials that no other beats, or those a person names, meet ``test`` once."""
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
-from xautolm_hpc.driver.attempts import objectives_of
-from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.driver.attempts import AttemptTemplate, objectives_of
+from xautolm_hpc.driver.display import Display
+from xautolm_hpc.driver.jobs import Jobs
+from xautolm_hpc.driver.setup import Setup
+from xautolm_hpc.durable import write_json
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.jobdir import COMMAND, TASK, TEST, WEIGHTS, Command, TrialInput, write_members
+from xautolm_hpc.jobdir import COMMAND, TASK, TEST, WEIGHTS, Command, TrialInput, find_end, write_members
 from xautolm_hpc.pareto import front_indices, oriented
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.history import Trial
+from xautolm_hpc.view import Phase
+
+
+def test_trials(
+    setup: Setup, jobs: Jobs, *, template: AttemptTemplate, trials: Mapping[int, Trial], display: Display
+) -> None:
+    """Evaluate the Pareto set, or the trials a person named, in one job; a job that fails is logged, not repeated.
+
+    Args:
+        setup: What the search is run with.
+        jobs: Runs the job.
+        template: What all attempts of the run have in common.
+        trials: Trial number -> trial of the run.
+        display: Shows the run.
+
+    Raises:
+        InputError: A named trial has no weights to evaluate.
+    """
+    chosen = pareto_trials(setup, trials) if setup.final is None else named_trials(trials, setup.final)
+    members = untested(chosen)
+    if not members:
+        return
+    display.enter(Phase.TEST)
+    paths = map(setup.run_dir.final_attempt_dir, count())
+    number, path = next((n, path) for n, path in enumerate(paths) if find_end(path) is None)
+    command = setup.command("xautolm_hpc.train", "final")
+    write_final(path, members, command=command, trial_input=template.trial_input)
+    outcome = jobs.run_single(path, setup.resources(), name=f"final-{number}").outcome
+    if outcome.status != "succeeded":
+        setup.watcher.say(f"the evaluation on test failed with {outcome.kind}; see `{path}/stderr`")
+
+
+def kept_trials(setup: Setup, trials: Mapping[int, Trial]) -> list[Trial]:
+    """List the trials whose weights stay: the Pareto set, and those a person named."""
+    named = [trial for number, trial in trials.items() if number in (setup.final or ())]
+    return [*pareto_trials(setup, trials), *named]
+
+
+def pareto_trials(setup: Setup, trials: Mapping[int, Trial]) -> list[Trial]:
+    """List the trials that no other beats in every objective of the search."""
+    return chosen_trials(list(trials.values()), setup.search.search.objectives)
 
 
 def chosen_trials(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Trial]:
@@ -21,7 +66,7 @@ def chosen_trials(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Tr
         trials: Trials of a run; those without all objectives are passed over.
         objectives: Names of the objectives.
     """
-    known = [(trial, values) for trial in trials if (values := objectives_of(trial, objectives)) is not None]
+    known = [(trial, values) for trial in trials if (values := objectives_of(trial.last.outcome, objectives))]
     points = np.array([[values[name] for name in objectives] for _, values in known], dtype=np.float64)
     fronts = front_indices(oriented(points.reshape(len(known), len(objectives)), objectives))
     return [trial for (trial, _), front in zip(known, fronts, strict=True) if front == 0]
@@ -67,9 +112,3 @@ def write_final(path: Path, members: Sequence[Path], *, command: Command, trial_
     write_members(path, members)
     write_json(path / TASK, to_json(trial_input))
     write_json(path / COMMAND, to_json(command))
-
-
-def test_metrics(trials: Sequence[Trial]) -> dict[int, Mapping[str, float]]:
-    """Read what trials scored on ``test``: trial number -> metric -> value."""
-    found = {trial.number: trial.last.path / TEST for trial in trials}
-    return {number: read_json(path) for number, path in found.items() if path.exists()}

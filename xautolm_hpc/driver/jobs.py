@@ -70,6 +70,7 @@ class Jobs:
         self.launcher = launcher
         self.pace = pace
         self.job_prefix = job_prefix
+        self._adopted: set[int] = set()
         self._cancelled: set[Path] = set()
         self._queue_cap: int | None = None
         self._full_since: float | None = None
@@ -95,44 +96,53 @@ class Jobs:
     def _full_name(self, name: str) -> str:
         return f"{self.job_prefix}-{name}"
 
-    def run_generation(
-        self, generation: int, template: AttemptTemplate, *, on_end: Callable[[Trial, End], None]
-    ) -> None:
+    def run_until_one_ends(
+        self, generations: Sequence[int], template: AttemptTemplate, *, on_end: Callable[[Trial, End], None]
+    ) -> list[int]:
         """Submit what is due and wait, until every trial of a generation has ended or the search was stopped.
 
         Args:
-            generation: Number of the generation, drawn already.
+            generations: Numbers of the open generations, drawn already.
             template: Writes and sizes attempts.
-            on_end: Is told of each end after it was recorded.
+            on_end: Is called with each end after it was recorded.
+
+        Returns:
+            The generations that have ended, at least one.
 
         Raises:
             InterruptedSearchError: The person interrupted, with trials still to run.
             LeaseLostError: Another driver took over.
             LaunchError: The cluster refused the jobs.
         """
-        trials = self.history.generation(generation)
-        self._adopt(trials)
+        trials = [trial for generation in generations for trial in self.history.generation(generation)]
+        self._adopt([trial for trial in trials if trial.generation not in self._adopted])
+        self._adopted.update(generations)
         while True:
-            has_room = self._submit_due(trials, template, generation=generation)
-            waiting = {t.last.path: t for t in trials if t.last.submission and t.last.end is None}
+            has_room = self._submit_due(trials, template)
+            waiting = {trial.last.path: trial for trial in trials if self._is_waiting(trial)}
+            at_work = {t.generation for t in trials if self._is_waiting(t) or self._is_due(t, template)}
+            if at_work != set(generations):
+                return [generation for generation in generations if generation not in at_work]
             if not waiting and has_room:
-                break
+                raise InterruptedSearchError("interrupted with trials still to run; the same command goes on")
             if not waiting:
                 self._wait_for_room()
                 continue
             for path, end, source in self._wait_for(list(waiting)):
                 self._record_end(waiting[path], end, source=source)
                 on_end(waiting[path], end)
-        if any(self._is_due(trial, template) for trial in trials):
-            raise InterruptedSearchError("interrupted with trials still to run; the same command goes on")
+
+    @staticmethod
+    def _is_waiting(trial: Trial) -> bool:
+        return trial.last.submission is not None and trial.last.end is None
 
     def _is_due(self, trial: Trial, template: AttemptTemplate) -> bool:
         if self.history.stopped is not None:
             return False
         return trial.last.submission is None or template.is_due_again(trial)
 
-    def _submit_due(self, trials: Sequence[Trial], template: AttemptTemplate, *, generation: int) -> bool:
-        """Write and submit what has not been submitted or gets another attempt, one batch per size.
+    def _submit_due(self, trials: Sequence[Trial], template: AttemptTemplate) -> bool:
+        """Write and submit what has not been submitted or gets another attempt, a batch per generation and size.
 
         Returns:
             Whether there was room for all that is due.
@@ -145,21 +155,22 @@ class Jobs:
                 self.history.attempt(trial.number, len(trial.attempts))
         bad = bad_nodes(self.history.trials.values())
         sizes = [(template.resources_of(trial, bad_nodes=bad), trial) for trial in due]
-        sized = sorted(sizes, key=lambda pair: repr(pair[0]))
+        sized = sorted(sizes, key=lambda pair: (pair[1].generation, repr(pair[0])))
         classes = [
             (resources, sorted((trial for _, trial in pairs), key=lambda trial: trial.number))
-            for resources, pairs in groupby(sized, key=lambda pair: pair[0])
+            for (_, resources), pairs in groupby(sized, key=lambda pair: (pair[1].generation, pair[0]))
         ]
         n_queued, n_parallel = self._in_queue(trials)
         batches = plan_batches(classes, self._limits(), n_queued=n_queued, n_parallel=n_parallel)
         for batch in batches:
             for trial in batch.members:
                 template.write(trial)
+            generation = batch.members[0].generation
             submission = self._submission(batch, generation=generation)
             if not self._start(submission, [(t.number, t.last.number) for t in batch.members], generation=generation):
                 self._queue_cap = n_queued + len(batch.members) // 2
                 is_smaller = len(batch.members) > 1
-                return is_smaller and self._submit_due(trials, template, generation=generation)
+                return is_smaller and self._submit_due(trials, template)
             n_queued += len(batch.members)
         return sum(len(batch.members) for batch in batches) == len(due)
 

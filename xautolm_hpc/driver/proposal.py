@@ -1,99 +1,256 @@
-"""What a search draws, given its profile: prior, constraints, generations. Reads stores and writes nothing.
+"""What a search tries next: its prior, its constraints, its draws. Reads stores and writes nothing but the prior.
 
 The driver and ``plan`` both ask here, so that what is planned is what a run then draws.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from xautolm_hpc import priors, sample
 from xautolm_hpc.catalogue import load_catalogue
+from xautolm_hpc.distribution import Distribution
+from xautolm_hpc.driver.attempts import objectives_of
 from xautolm_hpc.driver.budget import trials_left
 from xautolm_hpc.driver.setup import Setup
+from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.execution import AS_DRAWN
 from xautolm_hpc.jobdir import ProfileResult, TrialPlan
 from xautolm_hpc.records import Pipeline, System
-from xautolm_hpc.store import CheckLimits, ExperienceStore, Finding
+from xautolm_hpc.run.folder import RunDir
+from xautolm_hpc.run.history import KnownEnd
+from xautolm_hpc.store import CheckLimits, ExperienceStore
 from xautolm_hpc.table import ExperienceTable
 from xautolm_hpc.task_kinds import TRAINABLE_FAMILIES
+from xautolm_hpc.view import Finish
+
+FrozenPrior = Mapping[str, Any]
+"""Content of ``priors.json``."""
+
+Past = ExperienceTable | FrozenPrior
+"""What a search begins with: past experiences, or the prior that it froze when it began."""
+
+SLOWNESS = "slowness"
+"""Key beside the frozen prior: how much longer than estimated trials took on such nodes."""
 
 
-def read_stores(setup: Setup, *, on_finding: Callable[[Finding], None] | None = None) -> ExperienceTable:
-    """Read the past experiences of every store the search file names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextTrials:
+    """What is tried next.
+
+    Attributes:
+        plans: Plans of the next trials, in order of their numbers.
+        refusals: Constraint -> draws it rejected.
+        is_exhausted: Whether nothing could be drawn: the space is exhausted.
+    """
+
+    plans: tuple[TrialPlan, ...]
+    refusals: Mapping[str, int]
+    is_exhausted: bool
+
+
+class Proposer(Protocol):
+    """Decides which pipelines are tried; a search draws them, an evaluation takes them from a list."""
+
+    @property
+    def prior(self) -> FrozenPrior:
+        """The content of ``priors.json``."""
+        ...
+
+    def finish(self, n_drawn: int) -> Finish | None:
+        """Return why nothing is left to propose after so many trials; ``None`` while something is."""
+        ...
+
+    def propose(self, drawn: Sequence[Pipeline], known: Sequence[KnownEnd]) -> NextTrials:
+        """Propose the next generation.
+
+        Args:
+            drawn: Pipelines of all earlier trials, by trial.
+            known: The ends that are known, by trial; nothing else is learnt from.
+        """
+        ...
+
+
+class MakeProposer(Protocol):
+    """Builds a proposer once the task and the past are known."""
+
+    def __call__(self, setup: Setup, profile: ProfileResult, *, past: Past) -> Proposer:
+        """Build it."""
+        ...
+
+
+class SearchProposer:
+    """Draws generations from the prior and what the search's own trials came to.
 
     Args:
         setup: What the search is run with.
-        on_finding: Is told of every segment that is left out.
+        profile: The task and the system.
+        past: Past experiences, or the prior as it was frozen.
+
+    Raises:
+        InputError: A setting names something unknown, or the frozen prior belongs to another search space.
+    """
+
+    def __init__(self, setup: Setup, profile: ProfileResult, *, past: Past) -> None:
+        self.setup = setup
+        self.profile = profile
+        self.prior = _compute_prior(setup, profile, table=past) if isinstance(past, ExperienceTable) else past
+        self.ranking = _read_ranking(setup, profile, prior=self.prior)
+        self.constraints = _build_constraints(setup, profile, slowness=self.prior.get(SLOWNESS))
+        self.start = Distribution.from_json(self.prior["distribution"], setup.space)
+
+    def finish(self, n_drawn: int) -> Finish | None:
+        """Return ``None``: a search has always something to try."""
+        del n_drawn
+        return None
+
+    def propose(self, drawn: Sequence[Pipeline], known: Sequence[KnownEnd]) -> NextTrials:
+        """Draw the next generation.
+
+        Args:
+            drawn: Pipelines of all earlier trials, by trial.
+            known: The ends that are known, by trial.
+
+        Raises:
+            SpaceError: Next to nothing in the space can run; found out before the first generation.
+        """
+        search, first = self.setup.search.search, len(drawn)
+        if not drawn:
+            self._check_feasible()
+        n_trials = trials_left(self.setup.limits(), first, population=search.population)
+        found = sample.draw_generation(
+            self._source(known),
+            self.setup.space,
+            trials=range(first, first + n_trials),
+            seed=search.seed,
+            constraints=[sample.not_drawn_before(drawn), *self.constraints],
+        )
+        plans = tuple(plan_trial(self.setup, n, profile=self.profile, pipeline=p) for n, p in found.pipelines)
+        return NextTrials(plans=plans, refusals=found.refusals, is_exhausted=found.exhausted)
+
+    def _check_feasible(self) -> None:
+        found = sample.check_feasible(self.setup.space, self.constraints, seed=self.setup.search.search.seed)
+        if not found.is_feasible:
+            raise SpaceError(sample.infeasible_message(found))
+
+    def _source(self, known: Sequence[KnownEnd]) -> sample.Proposal:
+        """Build what the next generation is drawn from; a prior that ranks learns from all known ends."""
+        results = [(end.pipeline, end.outcome) for end in known]
+        return sample.Proposal(
+            distribution=self._distribution(known),
+            epsilon=self.setup.search.search.epsilon,
+            choose=None if self.ranking is None else self.ranking.after(results).choose,
+        )
+
+    def _distribution(self, known: Sequence[KnownEnd]) -> Distribution:
+        """Recompute the search's distribution from the prior and the known ends, generation by generation."""
+        search = self.setup.search.search
+        evolution = sample.Evolution(
+            population=search.population,
+            selection=search.selection,
+            learning_factor=search.learning_factor,
+            objectives=search.objectives,
+        )
+
+        def learn(distribution: Distribution, ends: Sequence[KnownEnd]) -> Distribution:
+            results = [(end.trial, end.pipeline, objectives_of(end.outcome, search.objectives)) for end in ends]
+            return sample.update(distribution, self.setup.space, results=results, evolution=evolution)
+
+        by_generation = sorted(known, key=lambda end: (end.generation, end.trial))
+        generations = [list(ends) for _, ends in groupby(by_generation, key=lambda end: end.generation)]
+        return reduce(learn, generations, self.start)
+
+
+def read_past(setup: Setup) -> Past:
+    """Read what the search begins with: the prior it froze, or all experiences of the stores it names.
+
+    Raises:
+        StoreError: A store is damaged.
+    """
+    if setup.run_dir.prior_path.exists():
+        frozen: FrozenPrior = read_json(setup.run_dir.prior_path)
+        return frozen
+    return read_stores(setup)
+
+
+def read_stores(setup: Setup) -> ExperienceTable:
+    """Read the past experiences of every store the search file names.
 
     Raises:
         StoreError: A store is damaged.
     """
     store = setup.search.store
     paths = [Path(path) for path in (store.path, *store.also_read)]
-    return ExperienceStore.read_tables(paths, limits=CheckLimits.of(store.check), on_finding=on_finding)
+    return ExperienceStore.read_tables(
+        paths,
+        limits=CheckLimits.of(store.check),
+        on_finding=lambda found: setup.watcher.say(f"store: {found.message}"),
+    )
 
 
-def prior_content(setup: Setup, profile: ProfileResult) -> dict[str, Any]:
-    """Turn past experiences into what the search begins with: the content of ``priors.json``.
+def freeze_prior(run_dir: RunDir, prior: FrozenPrior) -> None:
+    """Keep the prior a search began with: stores may grow while it goes on."""
+    if not run_dir.prior_path.exists():
+        write_json(run_dir.prior_path, prior)
+
+
+def plan_trial(
+    setup: Setup, number: int, *, profile: ProfileResult, pipeline: Pipeline, seed: int | None = None
+) -> TrialPlan:
+    """Plan what a trial trains, and how it does so in the memory there is.
 
     Args:
         setup: What the search is run with.
+        number: Number of the trial.
         profile: The task and the system.
+        pipeline: What is tried.
+        seed: Training seed; ``None`` takes the one that follows from the search's seed.
 
     Raises:
-        StoreError: A store is damaged.
+        SpaceError: Its model is not in the search space.
     """
+    model = setup.space.model(pipeline.model_id)
+    if model is None:
+        raise SpaceError(f"trial {number}: model {pipeline.model_id!r} is not in the search space")
+    room = _room(setup, profile.system)
+    return TrialPlan(
+        pipeline=pipeline,
+        model=model,
+        seed=sample.training_seed(setup.search.search.seed, number) if seed is None else seed,
+        execution=sample.fit_execution(pipeline, model, task=profile.task, room=room) or AS_DRAWN,
+        hf_home=setup.hf_home,
+    )
+
+
+def _compute_prior(setup: Setup, profile: ProfileResult, *, table: ExperienceTable) -> FrozenPrior:
+    """Compute the prior from past experiences, and how much longer than estimated trials took on such nodes."""
     search = setup.search
-    return priors.prior_content(
-        read_stores(setup),
+    content = priors.prior_content(
+        table,
         setup.space,
         task=profile.task,
         system=profile.system,
         settings=priors.PriorSettings(objectives=search.search.objectives, **search.prior.model_dump()),
         models=load_catalogue(),
     )
+    return {**content, SLOWNESS: sample.measured_slowness(table, setup.space, system=profile.system)}
 
 
-def measure_slowness(setup: Setup, profile: ProfileResult) -> float | None:
-    """Say how much longer than estimated past trials took on such nodes; ``None`` if too few tell.
-
-    Raises:
-        StoreError: A store is damaged.
-    """
-    return sample.measured_slowness(read_stores(setup), setup.space, system=profile.system)
-
-
-def read_ranking(setup: Setup, profile: ProfileResult, *, content: Mapping[str, Any]) -> priors.Ranking | None:
-    """Rebuild what chooses among draws; ``None`` for a prior that leaves the draws alone.
-
-    Args:
-        setup: What the search is run with.
-        profile: The task and the system.
-        content: The content of ``priors.json``.
-
-    Raises:
-        InputError: The content belongs to another search space.
-    """
+def _read_ranking(setup: Setup, profile: ProfileResult, *, prior: FrozenPrior) -> priors.Ranking | None:
+    """Rebuild what chooses among draws; ``None`` for a prior that leaves the draws alone."""
     objectives = setup.search.search.objectives
     scene = priors.make_scene(
         setup.space, models=load_catalogue(), task=profile.task, system=profile.system, objectives=objectives
     )
-    return priors.ranking_from_json(content, scene, where=str(setup.run_dir.prior_path))
+    return priors.ranking_from_json(prior, scene, where=str(setup.run_dir.prior_path))
 
 
-def build_constraints(
-    setup: Setup, profile: ProfileResult, *, slowness: float | None = None
-) -> Sequence[sample.Constraint]:
-    """Build what refuses pipelines that cannot run.
-
-    Args:
-        setup: What the search is run with.
-        profile: The task and the system.
-        slowness: How much longer than estimated trials take on such nodes; ``None`` if nobody knows.
-    """
+def _build_constraints(setup: Setup, profile: ProfileResult, *, slowness: float | None) -> Sequence[sample.Constraint]:
+    """Build what rejects pipelines that cannot run."""
     allowance = sample.Allowance(
         time_limit_s=setup.search.trial.time_limit_min * 60,
         memory_bytes=setup.resources().memory_bytes,
@@ -108,67 +265,13 @@ def build_constraints(
     )
 
 
-def refuse_infeasible_space(setup: Setup, constraints: Sequence[sample.Constraint]) -> None:
-    """Refuse a space in which next to nothing can run.
-
-    Raises:
-        SpaceError: It is one; names the constraints that refuse most.
-    """
-    found = sample.check_feasible(setup.space, constraints, seed=setup.search.search.seed)
-    if not found.is_feasible:
-        raise SpaceError(sample.infeasible_message(found))
-
-
-def draw_generation(
-    setup: Setup, proposal: sample.Proposal, *, constraints: Sequence[sample.Constraint], known: Sequence[Pipeline]
-) -> sample.Drawn:
-    """Draw the next generation.
-
-    Args:
-        setup: What the search is run with.
-        proposal: What to draw from.
-        constraints: What may refuse a pipeline.
-        known: The pipelines of all earlier trials, in order.
-    """
-    search, first_trial = setup.search.search, len(known)
-    n_trials = trials_left(setup.limits(), first_trial, population=search.population)
-    return sample.draw_generation(
-        proposal,
-        setup.space,
-        trials=range(first_trial, first_trial + n_trials),
-        seed=search.seed,
-        constraints=[sample.not_drawn_before(known), *constraints],
-    )
-
-
-def plan_trial(setup: Setup, number: int, *, profile: ProfileResult, pipeline: Pipeline) -> TrialPlan:
-    """Say what a trial trains, and how it does so in the memory there is.
-
-    Args:
-        setup: What the search is run with.
-        number: Number of the trial.
-        profile: The task and the system.
-        pipeline: What was drawn for it.
-
-    Raises:
-        SpaceError: Its model is not in the search space.
-    """
-    model = setup.space.model(pipeline.model_id)
-    if model is None:
-        raise SpaceError(f"trial {number}: model {pipeline.model_id!r} is not in the search space")
-    seed = sample.training_seed(setup.search.search.seed, number)
-    room = _room(setup, profile.system)
-    execution = sample.fit_execution(pipeline, model, task=profile.task, room=room) or AS_DRAWN
-    return TrialPlan(pipeline=pipeline, model=model, seed=seed, execution=execution, hf_home=setup.hf_home)
-
-
 def _whole_job(setup: Setup, system: System) -> System:
-    """Give the cores and GPUs of all nodes of a job, as if they were of one."""
+    """Count the cores and GPUs of all nodes of a job, as if they were of one."""
     n, cores, gpus = setup.profile.job.n_nodes, system.n_cpu_cores, system.n_gpus
     return replace(system, n_cpu_cores=cores and cores * n, n_gpus=gpus and gpus * n)
 
 
 def _room(setup: Setup, system: System) -> sample.Room:
-    """Say what memory the processes of a trial have on nodes such as the profile job met."""
+    """Compute what memory the processes of a trial have on nodes such as the profile job met."""
     n_nodes, host_bytes = setup.profile.job.n_nodes, setup.resources().memory_bytes
     return sample.Room.of(system, host_bytes=host_bytes, n_processes=setup.n_processes(), n_nodes=n_nodes)

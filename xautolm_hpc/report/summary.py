@@ -80,7 +80,12 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
     }
     best = _best(succeeded, facts.objectives)
     return {
-        "run": {"name": facts.name, "run_id": facts.run_id, "finish": facts.finish},
+        "run": {
+            "name": facts.name,
+            "run_id": facts.run_id,
+            "finish": facts.finish.text,
+            "finish_kind": facts.finish.kind,
+        },
         "task": _task(facts.task),
         "objectives": [{"name": n, "better": "higher" if OBJECTIVES[n] else "lower"} for n in facts.objectives],
         "counts": _counts(last, facts.experiences),

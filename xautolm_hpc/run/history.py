@@ -7,9 +7,9 @@ from typing import Any
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import OUTCOME, VERDICT, End, TrialPlan
 from xautolm_hpc.launcher import Resources, Submission
-from xautolm_hpc.records import from_json
+from xautolm_hpc.records import Outcome, Pipeline, from_json
 from xautolm_hpc.run.folder import RunDir, submission_dir_beside
-from xautolm_hpc.run.ledger import Line
+from xautolm_hpc.run.ledger import Line, read_ledger
 from xautolm_hpc.view import Spent
 
 
@@ -35,6 +35,11 @@ class Attempt:
     end: End | None = None
     source: str | None = None
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """What came of it; ``None`` while it has not ended."""
+        return None if self.end is None else self.end.outcome
+
 
 @dataclass(slots=True)
 class Trial:
@@ -56,6 +61,23 @@ class Trial:
     def last(self) -> Attempt:
         """The present attempt."""
         return self.attempts[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEnd:
+    """The end of a trial, as a search learns from it.
+
+    Attributes:
+        trial: Number of the trial.
+        generation: Its generation.
+        pipeline: What was trained.
+        outcome: What came of its last attempt.
+    """
+
+    trial: int
+    generation: int
+    pipeline: Pipeline
+    outcome: Outcome
 
 
 @dataclass(slots=True)
@@ -143,6 +165,23 @@ class History:
         """List the trials of a generation."""
         return [trial for trial in self.trials.values() if trial.generation == generation]
 
+    def open_generations(self) -> list[int]:
+        """List the generations that were drawn and are not in the store yet, ascending."""
+        drawn = {trial.generation for trial in self.trials.values()}
+        return sorted(drawn.difference(self.committed))
+
+    def pipelines(self) -> list[Pipeline]:
+        """List the pipelines that were drawn, by trial."""
+        return [trial.plan.pipeline for trial in self.trials.values()]
+
+    def known_ends(self) -> list[KnownEnd]:
+        """List the trials whose last attempt has ended, by trial."""
+        return [
+            KnownEnd(trial.number, trial.generation, trial.plan.pipeline, trial.last.end.outcome)
+            for trial in self.trials.values()
+            if trial.last.end is not None
+        ]
+
     def n_generations(self) -> int:
         """Count the generations that were drawn."""
         return 1 + max((trial.generation for trial in self.trials.values()), default=-1)
@@ -189,3 +228,15 @@ class History:
         attempt.source = line["source"]
         if (line["trial"], line["attempt"]) not in self.ends:
             self.ends.append((line["trial"], line["attempt"]))
+
+
+def read_history(run_dir: RunDir) -> History:
+    """Read what happened in a run from its ledger.
+
+    Raises:
+        RunFolderError: The ledger is damaged.
+    """
+    history = History(run_dir)
+    for line in read_ledger(run_dir.ledger_path):
+        history.apply(line)
+    return history

@@ -1,0 +1,48 @@
+"""What the driver shows of its run while it works."""
+
+from xautolm_hpc import gather
+from xautolm_hpc.driver.setup import Setup
+from xautolm_hpc.run.journal import Journal
+from xautolm_hpc.run.overview import fill_view
+from xautolm_hpc.view import Phase, RunView
+
+
+class Display:
+    """Shows a run as its driver sees it: the phase it is in, and the states of its jobs.
+
+    Args:
+        setup: What the search is run with.
+        journal: What happened so far.
+
+    Attributes:
+        watch: Knows the state of every job; gathering asks it and keeps it up to date.
+        phase: What the driver is doing.
+    """
+
+    def __init__(self, setup: Setup, journal: Journal) -> None:
+        self.setup = setup
+        self.journal = journal
+        self.watch = gather.Watch(
+            outcome_grace_s=setup.outcome_grace_s(),
+            pending_patience_s=setup.profile.patience.pending_patience_h * 3600,
+            redact=setup.redact,
+        )
+        self.phase = Phase.PROFILE
+
+    def enter(self, phase: Phase) -> None:
+        """Show that the driver begins something else."""
+        self.phase = phase
+        self.show()
+
+    def show(self) -> None:
+        """Show the run as it is now."""
+        history = self.journal.history
+        view = RunView(
+            name=self.setup.search.name,
+            phase=self.phase,
+            generation=len(history.committed),
+            n_generations=self.setup.search.budget.generations,
+            spent=self.journal.spent(),
+        )
+        now = self.setup.clock.now()
+        self.setup.watcher.show(fill_view(view, history, states=self.watch.states, now=now))

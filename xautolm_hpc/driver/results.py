@@ -1,0 +1,92 @@
+"""From ended attempts to experiences in the store."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from xautolm_hpc import gather
+from xautolm_hpc.driver.attempts import Origin
+from xautolm_hpc.driver.setup import Setup
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.jobdir import TEST, End, ProfileResult
+from xautolm_hpc.records import Experience
+from xautolm_hpc.run.history import Attempt, Trial
+from xautolm_hpc.run.journal import Journal
+from xautolm_hpc.store import CheckLimits, ExperienceStore
+
+
+class Results:
+    """The experiences of a run, and the store they are committed to.
+
+    Args:
+        setup: What the search is run with.
+        journal: What happened so far; it holds the lease.
+        profile: The task, and the node of the profile job.
+    """
+
+    def __init__(self, setup: Setup, journal: Journal, *, profile: ProfileResult) -> None:
+        store = setup.search.store
+        self.store = ExperienceStore(Path(store.path), limits=CheckLimits.of(store.check), group=store.group)
+        self.watcher = setup.watcher
+        self.journal = journal
+        self.history = journal.history
+        self.origin = Origin(
+            run_id=setup.run_id,
+            site=setup.profile.site,
+            prior_kind=setup.search.prior.kind,
+            task=profile.task,
+            system=profile.system,
+        )
+
+    def experiences(self, trials: Sequence[Trial]) -> list[Experience]:
+        """Build an experience of every ended attempt of some trials."""
+        return [
+            self.origin.experience(trial, attempt, is_suspect=trial.number in self.history.suspects)
+            for trial in trials
+            for attempt in trial.attempts
+            if attempt.end is not None
+        ]
+
+    def commit(self, generation: int) -> int:
+        """Append a generation's experiences to the store and record it.
+
+        Returns:
+            How many experiences it has.
+        """
+        experiences = self.experiences(self.history.generation(generation))
+        self.journal.lease.check()
+        self.store.append(experiences)
+        self._mark_committed_suspects()
+        self.journal.record("commit", generation=generation, n=len(experiences))
+        return len(experiences)
+
+    def _mark_committed_suspects(self) -> None:
+        """Mark trials suspect that were committed before the search stopped itself."""
+        early = [t for t in self.history.trials.values() if t.generation in self.history.committed]
+        self.store.amend(self.experiences([t for t in early if t.number in self.history.suspects]))
+
+    def take_late_outcomes(self) -> None:
+        """Replace a committed ``lost`` by the outcome that arrived after all."""
+        for trial in self.history.trials.values():
+            if trial.generation not in self.history.committed:
+                continue
+            for attempt in trial.attempts:
+                late = gather.late_outcome(attempt.path) if attempt.source == "verdict" else None
+                if late is not None:
+                    self._take_late(trial, attempt, late=late)
+
+    def _take_late(self, trial: Trial, attempt: Attempt, *, late: End) -> None:
+        is_suspect = trial.number in self.history.suspects
+        lost = self.origin.experience(trial, attempt, is_suspect=is_suspect)
+        found = self.origin.experience(trial, replace(attempt, end=late), is_suspect=is_suspect)
+        self.journal.lease.check()
+        self.store.forget([lost.id], site=self.origin.site)
+        self.store.append([found])
+        self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome")
+        self.watcher.say(f"trial {trial.number}: its outcome arrived late and was taken in")
+
+
+def test_metrics(trials: Sequence[Trial]) -> dict[int, Mapping[str, float]]:
+    """Read what trials scored on ``test``: trial number -> metric -> value."""
+    found = {trial.number: trial.last.path / TEST for trial in trials}
+    return {number: read_json(path) for number, path in found.items() if path.exists()}
