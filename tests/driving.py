@@ -64,7 +64,7 @@ class Notes:
     def show(self, view: RunView) -> None:
         self.views.append(view)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         self.lines.append(text)
 
 

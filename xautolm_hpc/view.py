@@ -146,14 +146,14 @@ class RunView:
 
 
 class Watcher(Protocol):
-    """Somebody who is shown a run while it goes on."""
+    """Protocol of a progress display: the driver calls it while a search runs."""
 
     def show(self, view: RunView) -> None:
         """Show the run as it is now; called at every poll."""
         ...
 
-    def say(self, text: str) -> None:
-        """Tell one lasting line: a retry, a failure, a commit."""
+    def log(self, text: str) -> None:
+        """Show one line that stays: a retry, a failure, a commit."""
         ...
 
 

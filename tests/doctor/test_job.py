@@ -31,7 +31,7 @@ def check(folder: Path, **profile: Any) -> tuple[list[Finding], list[str]]:
     said: list[str] = []
     runs_dir = folder / "runs"
     runs_dir.mkdir()
-    findings = check_job(make_site(runs_dir, **{**QUICK, **profile}), say=said.append)
+    findings = check_job(make_site(runs_dir, **{**QUICK, **profile}), log=said.append)
     assert list(runs_dir.iterdir()) == []
     return findings, said
 
@@ -88,7 +88,7 @@ def test_what_the_script_missed_on_the_node_is_told_by_its_exit_status(
             text = f"101_0|{job_name(Path(name))}|FAILED|n3|NonZeroExitCode"
             slurm.answer("squeue", stdout=text)
 
-    (finding,) = check_job(site, say=fail_at_once)
+    (finding,) = check_job(site, log=fail_at_once)
 
     assert (finding.check, finding.level) == (row, "failure")
     assert found in finding.found
@@ -104,7 +104,7 @@ def test_a_job_that_can_never_start_is_given_up_and_cancelled(tmp_path: Path, mo
         if line.endswith("submitted"):
             slurm.set_job("101_0", state="PENDING", reason="PartitionTimeLimit")
 
-    (finding,) = check_job(make_site(tmp_path / "runs", **QUICK), say=never_start)
+    (finding,) = check_job(make_site(tmp_path / "runs", **QUICK), log=never_start)
 
     assert finding.found == "the job waits for 'PartitionTimeLimit'"
     assert "lower trial.time_limit_min" in finding.remedy

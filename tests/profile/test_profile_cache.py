@@ -115,7 +115,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     Path(request.cache_dir).write_text("a file where the folder should be")
     said: list[str] = []
 
-    result = profile_task(request, system=NODE, say=said.append)
+    result = profile_task(request, system=NODE, log=said.append)
 
     assert not result.from_cache
     assert any("could not be cached" in line for line in said)

@@ -102,7 +102,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "data" / "test.jsonl", [*sample_rows(10, seed=1), ROWS[0]])
     said: list[str] = []
 
-    result = profile_task(make_request(tmp_path / "data", tmp_path / "run"), system=NODE, say=said.append)
+    result = profile_task(make_request(tmp_path / "data", tmp_path / "run"), system=NODE, log=said.append)
 
     assert result.notes == ("1 of 200 rows of train left out: their text is in validation or test",)
     assert set(result.notes) <= set(said)

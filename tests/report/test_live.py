@@ -103,7 +103,7 @@ def test_a_stream_that_knows_ascii_only_is_no_reason_to_stop() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
 
-    PlainView(stream, FakeClock()).say("modèle")
+    PlainView(stream, FakeClock()).log("modèle")
 
     assert raw.getvalue().endswith(b"mod\\xe8le\n")
 
@@ -156,7 +156,7 @@ def test_the_live_view_obeys_no_foreign_text() -> None:
     stream = io.StringIO()
 
     with LiveView(_terminal(stream), FakeClock()) as live:
-        live.say("trial 0 [bold]failed[/bold]: \x1b[2J\x07")
+        live.log("trial 0 [bold]failed[/bold]: \x1b[2J\x07")
         live.show(_view(_trial(0, "RUNNING", model="[red]m[/red]", node="\x1b]0;title\x07")))
 
     assert "trial 0 [bold]failed[/bold]: \\x1b[2J\\x07" in stream.getvalue()
@@ -186,7 +186,7 @@ def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
 
     with choose_view(_terminal(stream), quiet=True) as view:
-        view.say("something")
+        view.log("something")
         view.show(_view(_trial(0, "RUNNING")))
 
     assert isinstance(view, QuietView)

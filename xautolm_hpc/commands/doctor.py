@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
         site = doctor.Site.look(inputs, runs_dir)
         findings = doctor.examine(site)
         if arguments.job and not doctor.failures(findings):
-            findings += doctor.check_job(site, say=lambda line: print(f"doctor: {line}", file=sys.stderr))
+            findings += doctor.check_job(site, log=lambda line: print(f"doctor: {line}", file=sys.stderr))
     if arguments.json:
         print(json.dumps([to_json(finding) for finding in findings], indent=1))
     else:

@@ -52,8 +52,8 @@ def conduct(
     inputs.check()
     search, clock = inputs.search, SystemClock()
     run_dir = RunDir((Path(arguments.runs_dir) / search.name).resolve())
-    say = partial(console.print, markup=False) if not arguments.quiet else lambda line: None
-    _check_site(inputs, run_dir, skips_job=arguments.skip_job_check, say=say)
+    log = partial(console.print, markup=False) if not arguments.quiet else lambda line: None
+    _check_site(inputs, run_dir, skips_job=arguments.skip_job_check, log=log)
     run_dir.create()
     stale_s = inputs.profile.patience.lease_stale_s
     settings = search.model_dump(mode="json")
@@ -69,7 +69,7 @@ def conduct(
     return _exit_status(facts)
 
 
-def _check_site(inputs: Inputs, run_dir: RunDir, *, skips_job: bool, say: Callable[[str], None]) -> None:
+def _check_site(inputs: Inputs, run_dir: RunDir, *, skips_job: bool, log: Callable[[str], None]) -> None:
     """Refuse to begin what could not run; once for a profile, a short job shows that a node can run trials.
 
     A search that is under way is gone on with whatever the cluster says at this moment.
@@ -90,8 +90,8 @@ def _check_site(inputs: Inputs, run_dir: RunDir, *, skips_job: bool, say: Callab
             if failed:
                 raise ConfigError(_told(f"{inputs.search.profile or 'this machine'} cannot run this search", failed))
         if sends_job:
-            say("once for this profile, a short job checks what a node sees (without it: --skip-job-check)")
-            failed = doctor.failures(doctor.check_job(site, say=say))
+            log("once for this profile, a short job checks what a node sees (without it: --skip-job-check)")
+            failed = doctor.failures(doctor.check_job(site, log=log))
             if failed:
                 raise LaunchError(_told("a node cannot run trials; nothing was submitted but this check", failed))
             doctor.remember_job_check(runs_dir, key, now=SystemClock().now())
@@ -130,7 +130,7 @@ class _Interrupts:
         del number, frame
         self.n += 1
         if self.n == 1:
-            self.watcher.say(
+            self.watcher.log(
                 "interrupted: nothing more is submitted, the jobs that were are waited for. Ctrl-C again detaches and "
                 "lets them run on; `xautolm-hpc cancel` cancels them"
             )

@@ -37,24 +37,24 @@ LONGEST_GOODBYE_S, GOODBYE_POLL_S = 10.0, 0.5
 JOB = "job check"
 
 
-def check_job(site: Site, *, say: Callable[[str], None]) -> list[Finding]:
+def check_job(site: Site, *, log: Callable[[str], None]) -> list[Finding]:
     """Send a job of at most five minutes through the queue and tell what it found; its folder is removed after.
 
     Args:
         site: What checks are given.
-        say: Is told where the job is, in short lines.
+        log: Called with short lines of progress: where the job is.
 
     Raises:
         InputError: The profile wants Slurm and there is none.
     """
     folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=site.runs_dir))
     try:
-        return _send(site, folder, say=say)
+        return _send(site, folder, log=log)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _send(site: Site, folder: Path, *, say: Callable[[str], None]) -> list[Finding]:
+def _send(site: Site, folder: Path, *, log: Callable[[str], None]) -> list[Finding]:
     """Submit the job, wait for its end, cancel it if we are interrupted."""
     attempt_dir = folder / "attempt-0"
     launcher = site.launcher(node_checks=_node_checks(site, folder))
@@ -63,9 +63,9 @@ def _send(site: Site, folder: Path, *, say: Callable[[str], None]) -> list[Findi
         job_id = launcher.submit(submission)[attempt_dir]
     except LaunchError as error:
         return [failure(JOB, str(error), remedy="see [slurm] in the profile and `doctor` without --job")]
-    say(f"job {job_id} submitted")
+    log(f"job {job_id} submitted")
     try:
-        return _wait(site, launcher, submission=submission, job_id=job_id, say=say)
+        return _wait(site, launcher, submission=submission, job_id=job_id, log=log)
     finally:
         launcher.cancel([attempt_dir])
         _see_off(launcher, attempt_dir)
@@ -122,7 +122,7 @@ class _Held:
 
 
 def _wait(
-    site: Site, launcher: Launcher, *, submission: Submission, job_id: str, say: Callable[[str], None]
+    site: Site, launcher: Launcher, *, submission: Submission, job_id: str, log: Callable[[str], None]
 ) -> list[Finding]:
     """Look until the job has said what it found, or cannot any more."""
     attempt_dir, told, held = submission.attempt_dirs[0], "", _Held()
@@ -133,7 +133,7 @@ def _wait(
         state = launcher.poll([attempt_dir])[attempt_dir]
         words = f"{state.state} {state.reason}".strip()
         if words != told:
-            say(f"job {job_id}: {words}")
+            log(f"job {job_id}: {words}")
             told = words
         given_up = _give_up(site, submission, state=state, job_id=job_id, held=held)
         if given_up is not None:

@@ -18,13 +18,13 @@ DOCTOR = "doctor"
 
 
 class _Silence:
-    """A watcher that is told nothing worth showing."""
+    """A progress display that shows nothing."""
 
     def show(self, view: RunView) -> None:
         """Show nothing."""
 
-    def say(self, text: str) -> None:
-        """Say nothing."""
+    def log(self, text: str) -> None:
+        """Show nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ def test_trials(
     write_final(path, members, command=command, trial_input=template.trial_input)
     outcome = jobs.run_single(path, setup.resources(), name=f"final-{number}").outcome
     if outcome.status != "succeeded":
-        setup.watcher.say(f"the evaluation on test failed with {outcome.kind}; see `{path}/stderr`")
+        setup.watcher.log(f"the evaluation on test failed with {outcome.kind}; see `{path}/stderr`")
 
 
 def kept_trials(setup: Setup, trials: Mapping[int, Trial]) -> list[Trial]:

@@ -79,7 +79,7 @@ def _record_changes(setup: Setup, journal: Journal) -> None:
         journal.record("changed", settings=setup.changes)
         keep_changes(setup.run_dir, setup.search.model_dump(mode="json"))
     for change in setup.changes:
-        setup.watcher.say(f"changed since the search began: {change}")
+        setup.watcher.log(f"changed since the search began: {change}")
 
 
 def _make_jobs(setup: Setup, journal: Journal, *, display: Display) -> Jobs:
@@ -178,7 +178,7 @@ class Search:
 
     def _on_end(self, trial: Trial, end: End) -> None:
         """Log an end, and stop the search when trial after trial fails alike."""
-        self.setup.watcher.say(ended_line(trial, end))
+        self.setup.watcher.log(ended_line(trial, end))
         finished = [self.history.trials[t] for t, number in self.history.ends if self._is_final(t, number)]
         outcomes = [t.last.end.outcome for t in finished if t.last.end is not None]
         n_equal = equal_failures(outcomes)
@@ -187,7 +187,7 @@ class Search:
             last = outcomes[-1]
             reason = f"stopped: the last {n_equal} trials failed alike, with {last.kind}: {last.reason}"
             self.journal.record("stop", reason=reason, suspects=sorted(suspects))
-            self.setup.watcher.say(reason)
+            self.setup.watcher.log(reason)
 
     def _is_final(self, number: int, attempt: int) -> bool:
         trial = self.history.trials[number]
@@ -199,7 +199,7 @@ class Search:
         n = self.results.commit(generation)
         self._clean_up()
         self._write_report(UNFINISHED)
-        self.setup.watcher.say(f"generation {generation}: {n} experiences in `{self.results.store.path}`")
+        self.setup.watcher.log(f"generation {generation}: {n} experiences in `{self.results.store.path}`")
 
     def _test(self) -> None:
         """Evaluate the best trials, or those a person named, on ``test``."""

@@ -188,7 +188,7 @@ def read_stores(setup: Setup) -> ExperienceTable:
     return ExperienceStore.read_tables(
         paths,
         limits=CheckLimits.of(store.check),
-        on_finding=lambda found: setup.watcher.say(f"store: {found.message}"),
+        on_finding=lambda found: setup.watcher.log(f"store: {found.message}"),
     )
 
 

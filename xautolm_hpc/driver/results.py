@@ -83,7 +83,7 @@ class Results:
         self.store.forget([lost.id], site=self.origin.site)
         self.store.append([found])
         self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome")
-        self.watcher.say(f"trial {trial.number}: its outcome arrived late and was taken in")
+        self.watcher.log(f"trial {trial.number}: its outcome arrived late and was taken in")
 
 
 def test_metrics(trials: Sequence[Trial]) -> dict[int, Mapping[str, float]]:

@@ -22,7 +22,7 @@ from xautolm_hpc.records import Outcome, System, from_json, origin_of, to_json
 def main(arguments: list[str], *, clock: Clock) -> int:
     """Profile the task of one attempt folder and write how that ended; the exit status comes back."""
     if len(arguments) != 1:
-        _say("usage: python -m xautolm_hpc.profile ATTEMPT_DIR")
+        _log("usage: python -m xautolm_hpc.profile ATTEMPT_DIR")
         return 2
     attempt_dir = Path(arguments[0])
     started_at = clock.now()
@@ -33,9 +33,9 @@ def main(arguments: list[str], *, clock: Clock) -> int:
         request = from_json(ProfileRequest, request_data, where=jobdir.PROFILE)
         command = from_json(Command, command_data, where=jobdir.COMMAND)
         system = measure_system(command.site, command.cluster, visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"))
-        result = profile_task(request, system=system, say=_say)
+        result = profile_task(request, system=system, log=_log)
     except InputError as error:
-        _say(str(error))
+        _log(str(error))
         _write_end(attempt_dir, _failure(error), system=system, started_at=started_at, ended_at=clock.now())
         return error.exit_status
     durable.write_json(attempt_dir / jobdir.PROFILE_RESULT, to_json(result))
@@ -79,7 +79,7 @@ def _write_end(
     durable.create_json(attempt_dir / jobdir.OUTCOME, to_json(end))
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     sys.stderr.write(f"profile: {line}\n")
 
 

@@ -18,7 +18,7 @@ from xautolm_hpc.records import System, Task, canonical_json
 
 
 def profile_task(
-    request: ProfileRequest, *, system: System, say: Callable[[str], object] = lambda line: None
+    request: ProfileRequest, *, system: System, log: Callable[[str], object] = lambda line: None
 ) -> ProfileResult:
     """Measure a task and write its split to ``request.data_dir``.
 
@@ -27,7 +27,7 @@ def profile_task(
     Args:
         request: What to read and where to write.
         system: The node, for the result.
-        say: Takes short lines of progress.
+        log: Called with short lines of progress.
 
     Returns:
         The task, digests of the split's files, and what was left out. ``dataset_id`` digests the sorted rows of all
@@ -43,15 +43,15 @@ def profile_task(
     entry_dir = Path(request.cache_dir) / cache_key(request, paths, contents=contents)
     cached = load_profile(entry_dir)
     if cached is not None:
-        say(f"the same data was profiled before: taken from {entry_dir}")
+        log(f"the same data was profiled before: taken from {entry_dir}")
         write_files(Path(request.data_dir), cached.files)
         return dataclasses.replace(cached.result, system=system, from_cache=True)
-    profile = _measure(request, _read_rows(request, paths, contents=contents), system=system, say=say)
+    profile = _measure(request, _read_rows(request, paths, contents=contents), system=system, log=log)
     write_files(Path(request.data_dir), profile.files)
     try:
         save_profile(entry_dir, profile)
     except OSError as error:
-        say(f"the profile could not be cached in {entry_dir}: {error}")
+        log(f"the profile could not be cached in {entry_dir}: {error}")
     return profile.result
 
 
@@ -82,18 +82,18 @@ def _read_rows(
 
 
 def _measure(
-    request: ProfileRequest, files: Mapping[str, Sequence[Sample]], *, system: System, say: Callable[[str], object]
+    request: ProfileRequest, files: Mapping[str, Sequence[Sample]], *, system: System, log: Callable[[str], object]
 ) -> Profile:
     """Divide the rows and compute everything of the result."""
-    say("read " + ", ".join(f"{len(rows):,} rows of {name}" for name, rows in files.items()))
+    log("read " + ", ".join(f"{len(rows):,} rows of {name}" for name, rows in files.items()))
     limits = {"train": request.train_rows, "validation": request.validation_rows, "test": request.test_rows}
     split = split_rows(files, limits=limits, split_seed=request.split_seed, where=request.data_path)
     for note in split.notes:
-        say(note)
-    say("divided into " + ", ".join(f"{len(split.parts[name]):,} rows of {name}" for name in SPLITS))
+        log(note)
+    log("divided into " + ", ".join(f"{len(split.parts[name]):,} rows of {name}" for name in SPLITS))
     n_threads = len(os.sched_getaffinity(0))
     task = _describe_task(request, files, split=split, n_threads=n_threads)
-    say(f"computed the meta-features of {len(split.described):,} rows")
+    log(f"computed the meta-features of {len(split.described):,} rows")
     packed = {name: compress(encode_rows(split.parts[name])) for name in SPLITS}
     result = ProfileResult(
         task=task,

@@ -51,7 +51,7 @@ class QuietView(_View):
     def show(self, view: RunView) -> None:
         """Show nothing."""
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Say nothing."""
 
 
@@ -82,7 +82,7 @@ class LiveView(_View):
         if self._live.is_started:
             self._live.refresh()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Tell one lasting line; it scrolls up while the table stays."""
         self._live.console.print(harmless(text))
 
@@ -116,14 +116,14 @@ class PlainView(_View):
     def show(self, view: RunView) -> None:
         """Tell what changed since the last time."""
         if view.phase != self._phase and view.phase in PHASES:
-            self.say(PHASES[view.phase])
+            self.log(PHASES[view.phase])
         if view.note and view.note != self._note:
-            self.say(view.note)
+            self.log(view.note)
         self._tell_committed(view)
         self._tell_started(view.trials)
         self._phase, self._note = view.phase, view.note
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Tell one line, with the time in UTC."""
         at = datetime.fromtimestamp(self._clock.now(), UTC)
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
@@ -136,7 +136,7 @@ class PlainView(_View):
         n_committed = view.spent.n_generations
         if n_committed != (self._n_generations or 0):
             planned = "" if view.n_generations is None else f" of {view.n_generations}"
-            self.say(
+            self.log(
                 f"{n_committed}{planned} generations committed: {view.n_succeeded} trials succeeded, "
                 f"{view.n_failed} failed; {best_text(view.best)}; {spent_text(view.spent)}"
             )
@@ -150,7 +150,7 @@ class PlainView(_View):
                 self._started.add(key)
                 attempt = f" (attempt {trial.attempt})" if trial.attempt else ""
                 where = f" on {trial.node}" if trial.node else ""
-                self.say(f"trial {trial.trial}{attempt} {trial.model} {trial.method}: started{where}")
+                self.log(f"trial {trial.trial}{attempt} {trial.model} {trial.method}: started{where}")
 
 
 def choose_view(console: Console, *, quiet: bool) -> OpenView:
