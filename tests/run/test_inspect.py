@@ -17,7 +17,7 @@ from xautolm_hpc.jobdir import MEMBERS, OUTCOME, WEIGHTS, Claim, End, claim_path
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import Outcome, to_json
 from xautolm_hpc.run.folder import RunDir
-from xautolm_hpc.run.inspect import open_submissions, see_run
+from xautolm_hpc.run.inspect import inspect_run, open_submissions
 
 
 @pytest.fixture
@@ -46,35 +46,34 @@ def test_a_process_that_lives_runs_and_one_that_is_gone_is_not_believed(run_dir:
     claim(attempt_dir(run_dir, 0), pid=os.getpid(), pid_started=process_started(os.getpid()) or 0)
     claim(attempt_dir(run_dir, 1), pid=os.getpid(), pid_started=1)
 
-    sight = see_run(run_dir, slurm=None, stale_s=1.0)
+    snapshot = inspect_run(run_dir, slurm=None, stale_s=1.0)
 
-    states = [
-        (sight.states[attempt_dir(run_dir, n)].state, sight.states[attempt_dir(run_dir, n)].reason) for n in range(3)
-    ]
+    found = [snapshot.states[attempt_dir(run_dir, n)] for n in range(3)]
+    states = [(state.state, state.reason) for state in found]
     assert states == [("RUNNING", ""), ("UNKNOWN", "its process is gone"), ("PENDING", "waits for a slot")]
-    assert not sight.is_over
+    assert not snapshot.is_over
 
 
 def test_an_end_that_no_driver_has_seen_counts(run_dir: RunDir) -> None:
     create_json(attempt_dir(run_dir, 2) / OUTCOME, to_json(stub_end(attempt_dir(run_dir, 2))))
 
-    sight = see_run(run_dir, slurm=None, stale_s=1.0)
+    snapshot = inspect_run(run_dir, slurm=None, stale_s=1.0)
 
-    assert sight.history.trials[2].last.end is not None
-    assert attempt_dir(run_dir, 2) not in sight.states
-    assert len(sight.states) == 3
+    assert snapshot.history.trials[2].last.end is not None
+    assert attempt_dir(run_dir, 2) not in snapshot.states
+    assert len(snapshot.states) == 3
 
 
 def test_slurm_is_asked_once_by_name_and_its_reasons_are_passed_on(run_dir: RunDir, tmp_path: Path) -> None:
     slurm = FakeSlurm(tmp_path)
-    (name,) = open_submissions(see_run(run_dir, slurm=None, stale_s=1.0).history)
+    (name,) = open_submissions(inspect_run(run_dir, slurm=None, stale_s=1.0).history)
     slurm.set_job("7_0", name=name, state="RUNNING", node="n3")
     slurm.set_job("7_1", name=name, state="PENDING", reason="Priority")
     slurm.set_job("7_2", name=name, state="FAILED", **{"in": ["sacct"]})
 
-    sight = see_run(run_dir, slurm=slurm.client(), stale_s=1.0)
+    snapshot = inspect_run(run_dir, slurm=slurm.client(), stale_s=1.0)
 
-    seen = [sight.states[attempt_dir(run_dir, n)] for n in range(4)]
+    seen = [snapshot.states[attempt_dir(run_dir, n)] for n in range(4)]
     assert [(s.state, s.reason, s.source) for s in seen] == [
         ("RUNNING", "", "squeue"),
         ("PENDING", "Priority", "squeue"),
@@ -90,9 +89,9 @@ def test_a_silent_controller_is_no_end(run_dir: RunDir, tmp_path: Path) -> None:
     slurm.answer("squeue", status=1)
     slurm.answer("sacct", status=1)
 
-    sight = see_run(run_dir, slurm=slurm.client(), stale_s=1.0)
+    snapshot = inspect_run(run_dir, slurm=slurm.client(), stale_s=1.0)
 
-    assert {state.reason for state in sight.states.values()} == {"squeue does not answer"}
+    assert {state.reason for state in snapshot.states.values()} == {"squeue does not answer"}
 
 
 def _leave_while_testing(folder: Path, launcher: FakeLauncher) -> RunDir:
@@ -135,12 +134,12 @@ def test_a_final_job_that_runs_is_seen_in_its_own_folder(tmp_path: Path, is_old:
     if is_old:
         _without_paths(run_dir.ledger_path)
 
-    sight = see_run(run_dir, slurm=None, stale_s=1.0)
-    (name,) = (name for name in sight.history.submissions if name.endswith("-final-0"))
+    snapshot = inspect_run(run_dir, slurm=None, stale_s=1.0)
+    (name,) = (name for name in snapshot.history.submissions if name.endswith("-final-0"))
 
-    assert {path: state.state for path, state in sight.states.items()} == {final_dir: "RUNNING"}
-    assert not sight.is_over
-    assert open_submissions(sight.history) == {name: {final_dir: None}}
+    assert {path: state.state for path, state in snapshot.states.items()} == {final_dir: "RUNNING"}
+    assert not snapshot.is_over
+    assert open_submissions(snapshot.history) == {name: {final_dir: None}}
 
 
 @pytest.mark.parametrize("is_old", [False, True])
@@ -153,11 +152,11 @@ def test_nothing_is_left_of_a_run_whose_second_final_job_ended(tmp_path: Path, i
     if is_old:
         _without_paths(run_dir.ledger_path)
 
-    sight = see_run(run_dir, slurm=None, stale_s=1.0)
+    snapshot = inspect_run(run_dir, slurm=None, stale_s=1.0)
 
     assert (run_dir.path / "final" / "attempt-1" / OUTCOME).exists()
-    assert sight.states == {}
-    assert sight.is_over
+    assert snapshot.states == {}
+    assert snapshot.is_over
 
 
 def _end_final(attempt_dir: Path) -> End | None:
@@ -165,7 +164,7 @@ def _end_final(attempt_dir: Path) -> End | None:
 
 
 def test_a_pool_whose_driver_is_gone_starts_nothing_more(run_dir: RunDir) -> None:
-    sight = see_run(run_dir, slurm=None, stale_s=1.0)
+    snapshot = inspect_run(run_dir, slurm=None, stale_s=1.0)
 
-    assert {state.state for state in sight.states.values()} == {"PENDING"}
-    assert sight.is_over
+    assert {state.state for state in snapshot.states.values()} == {"PENDING"}
+    assert snapshot.is_over

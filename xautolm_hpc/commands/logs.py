@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from xautolm_hpc.commands.status import look, profile_of
+from xautolm_hpc.commands.status import profile_of, take_snapshot
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import find_end
 from xautolm_hpc.launcher import JobState
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         profile = profile_of(run_dir)
 
         def state() -> JobState | None:
-            return look(run_dir, profile, environ=arguments.environ).states.get(attempt_dir)
+            return take_snapshot(run_dir, profile, environ=arguments.environ).states.get(attempt_dir)
 
         positions = _follow(attempt_dir, positions, state=state)
     if not any(positions.values()):

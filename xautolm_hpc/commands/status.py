@@ -13,7 +13,7 @@ from xautolm_hpc.clock import Clock, SystemClock
 from xautolm_hpc.config import ClusterProfile, load_profile
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.run.folder import RunDir, find_run
-from xautolm_hpc.run.inspect import Sight, see_run
+from xautolm_hpc.run.inspect import RunSnapshot, inspect_run
 from xautolm_hpc.run.overview import fill_view
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.view import UNFINISHED, FinishKind, Phase, RunView
@@ -26,13 +26,13 @@ def run(arguments: argparse.Namespace) -> int:
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
     profile = profile_of(run_dir)
     console, clock = Console(), SystemClock()
-    sight = look(run_dir, profile, environ=arguments.environ)
+    snapshot = take_snapshot(run_dir, profile, environ=arguments.environ)
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(_view(run_dir, sight, now=clock.now())), indent=1))
-    elif not sight.is_over and (arguments.watch or (console.is_terminal and not arguments.once)):
+        print(json.dumps(dataclasses.asdict(_view(run_dir, snapshot, now=clock.now())), indent=1))
+    elif not snapshot.is_over and (arguments.watch or (console.is_terminal and not arguments.once)):
         _watch(run_dir, profile, environ=arguments.environ, console=console, clock=clock)
     else:
-        report.print_view(_view(run_dir, sight, now=clock.now()), console)
+        report.print_view(_view(run_dir, snapshot, now=clock.now()), console)
     return 0
 
 
@@ -49,8 +49,8 @@ def profile_of(run_dir: RunDir) -> ClusterProfile:
     return load_profile(Path(path) if path else None)
 
 
-def look(run_dir: RunDir, profile: ClusterProfile, *, environ: Mapping[str, str]) -> Sight:
-    """Look at a run from outside.
+def take_snapshot(run_dir: RunDir, profile: ClusterProfile, *, environ: Mapping[str, str]) -> RunSnapshot:
+    """Read the state of a run, whether or not its driver is alive.
 
     Args:
         run_dir: The run folder.
@@ -58,7 +58,7 @@ def look(run_dir: RunDir, profile: ClusterProfile, *, environ: Mapping[str, str]
         environ: The person's environment.
     """
     slurm = Slurm(environ) if profile.launcher == "slurm" else None
-    return see_run(run_dir, slurm=slurm, stale_s=profile.patience.lease_stale_s)
+    return inspect_run(run_dir, slurm=slurm, stale_s=profile.patience.lease_stale_s)
 
 
 def _watch(
@@ -68,38 +68,38 @@ def _watch(
     try:
         with report.choose_view(console, quiet=False) as watcher:
             while True:
-                sight = look(run_dir, profile, environ=environ)
-                watcher.show(_view(run_dir, sight, now=clock.now()))
-                if sight.is_over:
+                snapshot = take_snapshot(run_dir, profile, environ=environ)
+                watcher.show(_view(run_dir, snapshot, now=clock.now()))
+                if snapshot.is_over:
                     return
                 clock.sleep(max(LEAST_POLL_S, profile.poll_s))
     except KeyboardInterrupt:
         return
 
 
-def _view(run_dir: RunDir, sight: Sight, *, now: float) -> RunView:
+def _view(run_dir: RunDir, snapshot: RunSnapshot, *, now: float) -> RunView:
     """Put the run's state together."""
-    history, search = sight.history, read_json(run_dir.run_path)["search"]
+    history, search = snapshot.history, read_json(run_dir.run_path)["search"]
     generation = max(history.n_generations() - 1, 0)
-    finish = _finish(run_dir) if sight.is_over else None
+    finish = _finish(run_dir) if snapshot.is_over else None
     view = RunView(
         name=search["name"],
-        phase=Phase.DONE if finish else _phase(run_dir, sight, generation=generation),
+        phase=Phase.DONE if finish else _phase(run_dir, snapshot, generation=generation),
         generation=generation,
         n_generations=search["budget"]["generations"],
-        spent=history.spent(now, sight.lease_number if sight.holder else 0),
-        note=finish or _note(sight),
+        spent=history.spent(now, snapshot.lease_number if snapshot.holder else 0),
+        note=finish or _note(snapshot),
     )
-    return fill_view(view, history, states=sight.states, now=now)
+    return fill_view(view, history, states=snapshot.states, now=now)
 
 
-def _phase(run_dir: RunDir, sight: Sight, *, generation: int) -> Phase:
+def _phase(run_dir: RunDir, snapshot: RunSnapshot, *, generation: int) -> Phase:
     """Name what the run is at, as its driver would."""
-    if not sight.history.trials:
+    if not snapshot.history.trials:
         return Phase.PROFILE
-    if any(run_dir.final_dir in path.parents for path in sight.states):
+    if any(run_dir.final_dir in path.parents for path in snapshot.states):
         return Phase.TEST
-    return Phase.COMMIT if generation in sight.history.committed else Phase.GENERATION
+    return Phase.COMMIT if generation in snapshot.history.committed else Phase.GENERATION
 
 
 def _finish(run_dir: RunDir) -> str | None:
@@ -112,11 +112,11 @@ def _finish(run_dir: RunDir) -> str | None:
     return None if run.get("finish_kind") == FinishKind.UNFINISHED or is_unfinished else str(run["finish"])
 
 
-def _note(sight: Sight) -> str:
+def _note(snapshot: RunSnapshot) -> str:
     """Say who works on the run, and where its profile job is while there is nothing else to show."""
-    holder = sight.holder
+    holder = snapshot.holder
     driver = f"driver: pid {holder.pid} on {holder.node}" if holder else "no driver is at work; `run` goes on with it"
-    if sight.history.trials or not sight.states:
+    if snapshot.history.trials or not snapshot.states:
         return driver
-    state = next(iter(sight.states.values()))
+    state = next(iter(snapshot.states.values()))
     return f"{driver}; profile job: {state.state} {state.reason}".strip()

@@ -1,4 +1,4 @@
-"""A run seen from outside: by a command that is not its driver, which may be dead. Asks and changes nothing."""
+"""Read the state of a run from its folder and from Slurm, without its driver, which may be dead; change nothing."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from xautolm_hpc.slurm import JobRow, Slurm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class RunSnapshot:
     """A run at one moment.
 
     Attributes:
-        history: What its ledger tells, and ends that lie on disk but are not in the ledger yet.
+        history: What its ledger holds, and ends that lie on disk but are not in the ledger yet.
         states: Attempt folder -> its job's state, of all attempts that were submitted and have not ended.
         holder: Its driver, or ``None`` if none is at work.
         lease_number: Lease of the ledger's last line; 0 without one.
@@ -41,8 +41,8 @@ class Sight:
         return self.holder is None and not any(state.is_alive for state in jobs)
 
 
-def see_run(run_dir: RunDir, *, slurm: Slurm | None, stale_s: float) -> Sight:
-    """Look at a run.
+def inspect_run(run_dir: RunDir, *, slurm: Slurm | None, stale_s: float) -> RunSnapshot:
+    """Read a run's history, driver and the states of its jobs.
 
     Args:
         run_dir: The run folder.
@@ -57,7 +57,7 @@ def see_run(run_dir: RunDir, *, slurm: Slurm | None, stale_s: float) -> Sight:
         if trial.last.submission and trial.last.end is None:
             trial.last.end = find_end(trial.last.path)
     submitted = _submitted(history)
-    return Sight(
+    return RunSnapshot(
         history=history,
         states=_local_states(submitted) if slurm is None else _slurm_states(history, submitted, slurm=slurm),
         holder=live_holder(run_dir.path, stale_s=stale_s),
