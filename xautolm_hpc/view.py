@@ -1,4 +1,4 @@
-"""What a person is shown of a run: while it goes on (:class:`RunView`) and of its results (:class:`RunFacts`)."""
+"""What is shown of a run: its progress (:class:`RunView`), its results (:class:`RunFacts`), results of checks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from xautolm_hpc.records import Experience, Task
 
 
 class Phase(StrEnum):
-    """What a run is doing."""
+    """Phase of a run."""
 
     PROFILE = "profile"
     PRIORS = "priors"
@@ -28,16 +28,16 @@ class FinishKind(StrEnum):
     SPACE_EXHAUSTED = "space-exhausted"
     LIST_EVALUATED = "list-evaluated"
     STOPPED = "stopped"
-    """The driver stopped the search, because trial after trial failed alike."""
+    """The driver stopped the search because many trials failed alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How a search ended, or that it goes on.
+    """How a search ended, or that it has not ended.
 
     Attributes:
-        kind: What code decides on.
-        text: The same for a person.
+        kind: The reason, for code.
+        text: The reason, for readers.
     """
 
     kind: FinishKind
@@ -45,20 +45,20 @@ class Finish:
 
 
 UNFINISHED = Finish(FinishKind.UNFINISHED, "the search goes on")
-"""How a search ended, in a report that is written before it did."""
+"""The finish in a report that is written before the search has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """What a run has cost so far.
+    """Cost of a run so far.
 
     Attributes:
         n_generations: Generations committed.
-        n_trials: Trials ended.
-        wall_s: Seconds that drivers of this run were at work.
+        n_trials: Trials that have ended.
+        wall_s: Seconds that drivers of this run were running.
         gpu_s: Seconds of GPUs held by ended attempts, summed over GPUs.
         trial_s: Seconds of ended attempts, start to end, summed.
-        energy_j: Energy of ended attempts, GPUs and CPUs; ``None`` if none of them knew it.
+        energy_j: Energy of ended attempts, GPUs and CPUs; ``None`` if it is known of none.
     """
 
     n_generations: int = 0
@@ -78,10 +78,10 @@ class TrialView:
         attempt: Number of the present attempt.
         model: Model id.
         method: Method name.
-        state: Slurm's word, or ``SUCCEEDED`` / ``FAILED`` once it ended.
+        state: Slurm's state, or ``SUCCEEDED`` / ``FAILED`` once it ended.
         reason: Queue reason, or failure kind.
         node: Node, or ``None``.
-        elapsed_s: Seconds since the attempt started, or its length once it ended; ``None`` before the start.
+        elapsed_s: Seconds since the attempt started, or its duration once it ended; ``None`` before the start.
         step: Optimiser steps done, from the heartbeat; ``n_steps`` those planned, 0 while unknown.
         f1: F1 on ``validation`` once it succeeded.
     """
@@ -130,7 +130,7 @@ class RunView:
         n_succeeded: Trials succeeded in the whole run.
         n_failed: Trials failed in the whole run.
         best: Trial with the highest F1 so far, or ``None``.
-        note: One line for the person, or "".
+        note: One line of text, or "".
     """
 
     name: str
@@ -146,10 +146,10 @@ class RunView:
 
 
 class Watcher(Protocol):
-    """Protocol of a progress display: the driver calls it while a search runs."""
+    """A progress display; the driver calls it while a search runs."""
 
     def show(self, view: RunView) -> None:
-        """Show the run as it is now; called at every poll."""
+        """Show the present state; called at every poll."""
         ...
 
     def log(self, text: str) -> None:
@@ -168,7 +168,7 @@ class RunFacts:
         task: The task.
         majority_f1: Macro-F1 of always answering the most frequent label, or ``None``.
         experiences: Every attempt of the run, by trial and attempt.
-        refusals: Constraint name -> pipelines it refused before submission.
+        rejections: Constraint name -> pipelines it rejected before submission.
         prior: Content of ``priors.json``.
         spent: Cost.
         finish: Why the search ended.
@@ -181,27 +181,27 @@ class RunFacts:
     task: Task
     majority_f1: float | None
     experiences: tuple[Experience, ...]
-    refusals: Mapping[str, int]
+    rejections: Mapping[str, int]
     prior: Mapping[str, Any]
     spent: Spent
     finish: Finish
     tests: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     def last_attempts(self) -> tuple[Experience, ...]:
-        """List the last attempt of every trial: what each trial came to."""
+        """List the last attempt of every trial; it is the result of the trial."""
         last = {e.provenance.trial: e for e in self.experiences}
         return tuple(last.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One row.
+    """Result of one check.
 
     Attributes:
-        check: What was looked at.
-        level: ``ok``; ``warning`` if a search can run nevertheless; ``failure`` if it cannot.
+        check: What was checked.
+        level: ``ok``; ``warning`` if a search can run all the same; ``failure`` if it cannot.
         found: What was found.
-        remedy: What to do about it; "" where nothing is to be done.
+        remedy: What to do about it, or "".
     """
 
     check: str
@@ -211,15 +211,15 @@ class Finding:
 
 
 def ok(check: str, found: str) -> Finding:
-    """Say that a check found nothing wrong."""
+    """Build the finding of a check that found nothing wrong."""
     return Finding(check=check, level="ok", found=found)
 
 
 def warning(check: str, found: str, *, remedy: str) -> Finding:
-    """Say that something is not as it should be, but a search can run."""
+    """Build a finding that does not keep a search from running."""
     return Finding(check=check, level="warning", found=found, remedy=remedy)
 
 
 def failure(check: str, found: str, *, remedy: str) -> Finding:
-    """Say that a search cannot run."""
+    """Build a finding that keeps a search from running."""
     return Finding(check=check, level="failure", found=found, remedy=remedy)

@@ -45,7 +45,7 @@ def facts(experiences: Sequence[Experience], **fields: Any) -> RunFacts:
         "task": TASK,
         "majority_f1": 0.2,
         "experiences": tuple(experiences),
-        "refusals": {},
+        "rejections": {},
         "prior": {"kind": "uniform"},
         "spent": Spent(n_generations=1, n_trials=len(experiences)),
         "finish": Finish(FinishKind.BUDGET_USED, "budget used: trials 8 of 8"),

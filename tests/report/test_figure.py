@@ -15,13 +15,13 @@ from tests.report.facts import facts, failure, success
 from tests.report.whole_run import whole_run
 from xautolm_hpc.records import Experience
 from xautolm_hpc.report.figure import HEIGHT_PX, WIDTH_PX, draw_pareto
-from xautolm_hpc.report.figure_data import MAX_LABELS, Scene, build_scene
+from xautolm_hpc.report.figure_data import MAX_LABELS, FigureData, build_figure_data
 from xautolm_hpc.report.labels import place_labels
 from xautolm_hpc.report.summary import summarise
 
 
-def _scene(trials: list[Experience], **fields: Any) -> Scene:
-    return build_scene(summarise(facts(trials, **fields)))
+def _figure_data(trials: list[Experience], **fields: Any) -> FigureData:
+    return build_figure_data(summarise(facts(trials, **fields)))
 
 
 def _image(folder: Path, trials: list[Experience], **fields: Any) -> bytes:
@@ -37,39 +37,39 @@ def test_the_line_joins_the_front_and_reaches_the_dearest_trial() -> None:
         success(2, f1=0.6, evaluation_time_s=90.0),
     ]
 
-    scene = _scene(trials)
+    data = _figure_data(trials)
 
-    assert scene.step == ((10.0, 0.5), (40.0, 0.8), (90.0, 0.8))
-    assert scene.corners() == [(10.0, 0.5), (40.0, 0.5), (40.0, 0.8), (90.0, 0.8), (90.0, 0.8)]
+    assert data.step == ((10.0, 0.5), (40.0, 0.8), (90.0, 0.8))
+    assert data.corners() == [(10.0, 0.5), (40.0, 0.5), (40.0, 0.8), (90.0, 0.8), (90.0, 0.8)]
 
 
 def test_the_line_of_costs_runs_towards_f1_that_is_worse() -> None:
     trials = [success(0, f1=0.5, evaluation_time_s=10.0), success(1, f1=0.8, evaluation_time_s=40.0)]
 
-    scene = _scene(trials, objectives=("evaluation_time_s", "f1"))
+    data = _figure_data(trials, objectives=("evaluation_time_s", "f1"))
 
-    assert scene.step == ((0.8, 40.0), (0.5, 10.0))
-    assert (scene.majority_x, scene.majority_y) == (0.2, None)
+    assert data.step == ((0.8, 40.0), (0.5, 10.0))
+    assert (data.majority_x, data.majority_y) == (0.2, None)
 
 
 def test_costs_are_in_the_unit_of_their_axis() -> None:
     trials = [success(0, f1=0.5, gpu_energy_j=2500.0, peak_gpu_memory_bytes=3 * 1024**3)]
 
-    scene = _scene(trials, objectives=("f1", "gpu_energy_j", "peak_gpu_memory_bytes"))
+    data = _figure_data(trials, objectives=("f1", "gpu_energy_j", "peak_gpu_memory_bytes"))
 
-    assert (scene.front[0].x, scene.front[0].third) == (2.5, 3.0)
-    assert scene.x_label == "GPU energy (kJ), lower is better"
+    assert (data.front[0].x, data.front[0].third) == (2.5, 3.0)
+    assert data.x_label == "GPU energy (kJ), lower is better"
 
 
 def test_one_objective_is_shown_as_best_so_far_over_all_trials() -> None:
     trials = [success(0, f1=0.5), success(1, f1=0.5), success(2, f1=0.7), failure(3, "gpu_oom")]
 
-    scene = _scene(trials, objectives=("f1",))
+    data = _figure_data(trials, objectives=("f1",))
 
-    assert [(mark.x, mark.y) for mark in scene.front] == [(0.0, 0.5), (2.0, 0.7)]
-    assert [(mark.x, mark.y) for mark in scene.dominated] == [(1.0, 0.5)]
-    assert scene.step == ((0.0, 0.5), (2.0, 0.7), (3.0, 0.7))
-    assert [failed.x for failed in scene.failures] == [3.0]
+    assert [(mark.x, mark.y) for mark in data.front] == [(0.0, 0.5), (2.0, 0.7)]
+    assert [(mark.x, mark.y) for mark in data.dominated] == [(1.0, 0.5)]
+    assert data.step == ((0.0, 0.5), (2.0, 0.7), (3.0, 0.7))
+    assert [failed.x for failed in data.failures] == [3.0]
 
 
 def test_failures_stand_at_the_cost_they_had_reached_pipeline_first() -> None:
@@ -80,20 +80,20 @@ def test_failures_stand_at_the_cost_they_had_reached_pipeline_first() -> None:
         failure(3, "time_limit"),
     ]
 
-    scene = _scene(trials)
+    data = _figure_data(trials)
 
-    assert scene.failure_kinds() == [
+    assert data.failure_kinds() == [
         ("pipeline", "time_limit"),
         ("pipeline", "gpu_oom"),
         ("infrastructure", "lost"),
     ]
-    assert [failed.x for failed in scene.failures] == [None, 12.0, 60.0, None]
+    assert [failed.x for failed in data.failures] == [None, 12.0, 60.0, None]
 
 
 def test_a_long_front_is_named_at_both_ends_and_between() -> None:
     trials = [success(n, f1=0.01 * n, evaluation_time_s=float(n + 1)) for n in range(30)]
 
-    named = _scene(trials).labelled()
+    named = _figure_data(trials).labelled()
 
     assert len(named) == MAX_LABELS
     assert (named[0].x, named[-1].x) == (1.0, 30.0)
@@ -103,7 +103,7 @@ def test_a_long_front_is_named_at_both_ends_and_between() -> None:
 def test_costs_that_span_decades_are_drawn_on_a_logarithmic_axis(cheapest_s: float, is_log: bool) -> None:
     trials = [success(0, f1=0.5, evaluation_time_s=cheapest_s), success(1, f1=0.8, evaluation_time_s=100.0)]
 
-    assert _scene(trials).spans_decades() is is_log
+    assert _figure_data(trials).spans_decades() is is_log
 
 
 def test_names_in_a_crowd_neither_cover_one_another_nor_leave_the_axes() -> None:
@@ -163,7 +163,7 @@ def test_a_run_with_little_to_show_is_drawn_too(tmp_path: Path, trials: list[Exp
 def test_names_that_look_like_formulas_are_drawn_as_they_are(tmp_path: Path) -> None:
     odd = success(0, model_id="a/$\\frac{", method="\x1b[31m$_$")
 
-    scene = _scene([odd], name="$\\sum$")
+    data = _figure_data([odd], name="$\\sum$")
 
-    assert scene.front[0].text == "$\\frac{, \\x1b[31m$_$"
-    assert _image(tmp_path, [odd], name="$\\sum$", refusals={"$\\x$": 3}).startswith(b"\x89PNG")
+    assert data.front[0].text == "$\\frac{, \\x1b[31m$_$"
+    assert _image(tmp_path, [odd], name="$\\sum$", rejections={"$\\x$": 3}).startswith(b"\x89PNG")

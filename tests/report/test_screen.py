@@ -18,10 +18,10 @@ def _printed(run: RunFacts, *, is_terminal: bool = False) -> str:
     return stream.getvalue()
 
 
-def test_the_screen_shows_pareto_set_failures_refusals_cost_and_prior() -> None:
+def test_the_screen_shows_pareto_set_failures_rejections_cost_and_prior() -> None:
     text = _printed(whole_run())
 
-    titles = ["Pareto set", "Failures", "Refused before submission", "Cost", "Prior against uniform: models"]
+    titles = ["Pareto set", "Failures", "Rejected before submission", "Cost", "Prior against uniform: models"]
     assert [title for title in titles if title not in text] == []
     assert "0   distilbert-base-uncased   full     0.8123                   312.5             81.25" in text
     assert "1,312" in text

@@ -135,10 +135,10 @@ def test_energy_that_nothing_measured_is_unknown_and_not_zero() -> None:
     assert cost["attempts_with_energy"] == 0
 
 
-def test_refusals_come_with_the_most_frequent_constraint_first() -> None:
-    refusals = summarise(facts([], refusals={"context_length": 4, "memory": 9, "duplicate": 4}))["refusals"]
+def test_rejections_come_with_the_most_frequent_constraint_first() -> None:
+    rejections = summarise(facts([], rejections={"context_length": 4, "memory": 9, "duplicate": 4}))["refusals"]
 
-    assert list(refusals.items()) == [("memory", 9), ("context_length", 4), ("duplicate", 4)]
+    assert list(rejections.items()) == [("memory", 9), ("context_length", 4), ("duplicate", 4)]
 
 
 def test_the_prior_is_set_against_uniform_most_probable_first() -> None:

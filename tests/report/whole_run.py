@@ -57,7 +57,7 @@ PRIOR = {
 
 
 def whole_run(**fields: Any) -> RunFacts:
-    """Build a run with successes, retries, failures of both origins, refusals, costs and a prior."""
+    """Build a run with successes, retries, failures of both origins, rejections, costs and a prior."""
     measured = {"energy_source": "nvml-counter", "energy_scope": "whole-gpu"}
     attempts = [
         success(0, f1=0.8123, evaluation_time_s=312.5, gpu_energy_j=81250.0, **measured),
@@ -71,7 +71,7 @@ def whole_run(**fields: Any) -> RunFacts:
         success(7, f1=0.7, evaluation_time_s=None, metrics={"accuracy": 0.75}),
     ]
     given: dict[str, Any] = {
-        "refusals": {"context_length": 44, "memory": 1312},
+        "rejections": {"context_length": 44, "memory": 1312},
         "prior": PRIOR,
         "spent": Spent(n_generations=2, n_trials=8, wall_s=4000.0, gpu_s=2700.0, trial_s=2712.5, energy_j=90250.0),
     }

@@ -221,7 +221,7 @@ class Search:
             task=self.profile.task,
             majority_f1=self.profile.majority_f1,
             experiences=tuple(self.results.experiences(trials)),
-            refusals=self.history.refusals,
+            rejections=self.history.refusals,
             prior=self.proposer.prior,
             spent=self.journal.spent(),
             finish=finish,

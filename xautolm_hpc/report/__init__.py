@@ -1,4 +1,4 @@
-"""Reports: what a run came to, as tables on screen, Markdown, JSON and a figure, and the view of a run going on."""
+"""Reports: a run's results as tables on screen, Markdown, JSON and a figure, and the display of a running search."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a report is made of, before it is drawn for a screen or as Markdown."""
+"""Sections and tables of a report, before they are printed on a terminal or written as Markdown."""
 
 from dataclasses import dataclass
 
@@ -24,10 +24,10 @@ class Section:
 
     Attributes:
         title: Heading.
-        facts: Label and text, drawn as a list.
+        facts: Label and text, shown as a list.
         lines: Sentences after the facts and before the table.
         table: Table, or ``None``.
-        on_screen: Whether it is worth its place on a terminal.
+        on_screen: Whether a terminal shows it; Markdown always does.
     """
 
     title: str

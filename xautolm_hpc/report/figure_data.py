@@ -1,4 +1,4 @@
-"""What the figure shows, in data coordinates and shown units, before anything is drawn."""
+"""The content of the figure, in data coordinates and displayed units, before anything is drawn."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Trial = Mapping[str, Any]
 LEAST_LOG_RATIO = 20.0
 """Costs of trials that span more than this factor are drawn on a logarithmic axis."""
 
-MAX_LABELS, MAX_NAME_CHARS, MAX_REFUSALS = 12, 26, 8
+MAX_LABELS, MAX_NAME_CHARS, MAX_REJECTIONS = 12, 26, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +24,10 @@ class Mark:
     """One trial with a result.
 
     Attributes:
-        x: Place on the horizontal axis, in the shown unit.
-        y: Place on the vertical axis, in the shown unit.
-        third: Third objective in its shown unit, or ``None``.
-        text: Model and method, harmless.
+        x: Position on the horizontal axis, in the displayed unit.
+        y: Position on the vertical axis, in the displayed unit.
+        third: Third objective in its displayed unit, or ``None``.
+        text: Model and method, escaped.
     """
 
     x: float
@@ -52,7 +52,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class FigureData:
     """Everything the figure shows.
 
     Attributes:
@@ -62,16 +62,16 @@ class Scene:
         x_is_cost: Whether the horizontal axis is an objective that is minimised.
         x_is_trial: Whether the horizontal axis is the trials' numbers.
         third: Name of the third objective, or ``None``.
-        front_name: What the legend calls ``front``; ``rest_name`` what it calls ``dominated``.
-        rest_name: What the legend calls ``dominated``.
+        front_name: Legend entry of ``front``.
+        rest_name: Legend entry of ``dominated``.
         front: The Pareto set, or the trials that were best when they ended.
         dominated: The other trials with all objectives.
-        step: Corners of the line through the front, to the edge of what was tried.
+        step: Corners of the line through the front, to the last trial or the highest cost.
         failures: Failed trials.
         majority_x: F1 of the majority baseline if it lies on the horizontal axis, else ``None``.
         majority_y: F1 of the majority baseline if it lies on the vertical axis, else ``None``.
-        refusals: Constraint and pipelines it refused, those that refused most first.
-        empty_reason: Why there is no front, when there is none.
+        rejections: Constraint and pipelines it rejected, most rejections first.
+        empty_reason: Why there is no front; shown only then.
     """
 
     title: str
@@ -88,7 +88,7 @@ class Scene:
     failures: tuple[Failure, ...]
     majority_x: float | None
     majority_y: float | None
-    refusals: tuple[tuple[str, int], ...]
+    rejections: tuple[tuple[str, int], ...]
     empty_reason: str
 
     def failure_kinds(self) -> list[tuple[str, str]]:
@@ -97,18 +97,18 @@ class Scene:
         return sorted(set(keys), key=lambda key: (key[0] != "pipeline", -keys.count(key), key))
 
     def spans_decades(self) -> bool:
-        """Tell whether costs differ so much that a logarithmic axis shows them better."""
+        """Return whether costs differ so much that a logarithmic axis shows them better."""
         xs = [mark.x for mark in (*self.front, *self.dominated)]
         failed = [failure.x for failure in self.failures if failure.x is not None]
         return self.x_is_cost and bool(xs) and min(xs + failed) > 0 and max(xs) > LEAST_LOG_RATIO * min(xs)
 
     def corners(self) -> list[tuple[float, float]]:
-        """List the corners of the drawn line, those between two points of ``step`` included."""
+        """List the corners of the drawn line, including those between two points of ``step``."""
         between = [(after[0], before[1]) for before, after in pairwise(self.step)]
         return [*(corner for pair in zip(self.step, between, strict=False) for corner in pair), *self.step[-1:]]
 
     def labelled(self) -> list[Mark]:
-        """Choose the points to be named: all, or :data:`MAX_LABELS` spread over the front, both ends included."""
+        """List the points to label: all, or :data:`MAX_LABELS` spread over the front, both ends included."""
         n = len(self.front)
         if n <= MAX_LABELS:
             return list(self.front)
@@ -116,11 +116,11 @@ class Scene:
         return [ordered[round(i * (n - 1) / (MAX_LABELS - 1))] for i in range(MAX_LABELS)]
 
 
-def build_scene(summary: Summary) -> Scene:
-    """Decide what the figure shows.
+def build_figure_data(summary: Summary) -> FigureData:
+    """Build the content of the figure from a summary.
 
     Args:
-        summary: What :func:`xautolm_hpc.report.summary.summarise` gave.
+        summary: Result of :func:`xautolm_hpc.report.summary.summarise`.
     """
     objectives = [objective["name"] for objective in summary["objectives"]]
     first = objectives[0]
@@ -132,7 +132,7 @@ def build_scene(summary: Summary) -> Scene:
     failed = tuple(_failure(trial, second) for trial in summary["failed"])
     others = tuple(_mark(trial, first, second=second, third=third) for trial in rest)
     quantity = QUANTITIES[first]
-    return Scene(
+    return FigureData(
         title=f"{quantity.title} by trial" if second is None else f"{quantity.title} against {_lower(second)}",
         x_label="Trial" if second is None else _axis_label(second),
         y_label=_axis_label(first),
@@ -147,7 +147,7 @@ def build_scene(summary: Summary) -> Scene:
         failures=failed,
         majority_x=summary["majority_f1"] if second == "f1" else None,
         majority_y=summary["majority_f1"] if first == "f1" else None,
-        refusals=tuple((one_line(name), count) for name, count in list(summary["refusals"].items())[:MAX_REFUSALS]),
+        rejections=tuple((one_line(name), count) for name, count in list(summary["refusals"].items())[:MAX_REJECTIONS]),
         empty_reason="no trial has a known value of every objective" if summary["unranked"] else "no trial succeeded",
     )
 
@@ -175,7 +175,7 @@ def _mark(trial: Trial, first: str, *, second: str | None, third: str | None) ->
 
 
 def _failure(trial: Trial, second: str | None) -> Failure:
-    """Place a failed trial: at its number, or at the cost it had reached; training counts as such."""
+    """Place a failed trial at its number, or at the cost it had reached; for time, the training time if need be."""
     if second is None:
         x: float | None = float(trial["trial"])
     else:
@@ -191,7 +191,7 @@ def _shown(trial: Trial, name: str) -> float:
 
 
 def _front_line(marks: Sequence[Mark], first: str, *, second: str) -> tuple[tuple[float, float], ...]:
-    """Give the corners of the best first objective that each value of the second one allows."""
+    """Compute the corners of the line: the best first objective at each value of the second."""
     if not marks:
         return ()
     y_sign, x_sign = (-1.0 if OBJECTIVES[name] else 1.0 for name in (first, second))
@@ -201,7 +201,7 @@ def _front_line(marks: Sequence[Mark], first: str, *, second: str) -> tuple[tupl
 
 
 def _best_line(summary: Summary, marks: Sequence[Mark]) -> tuple[tuple[float, float], ...]:
-    """Give the corners of the best so far, to the last trial."""
+    """Compute the corners of the best value so far, up to the last trial."""
     if not marks:
         return ()
     groups = ("front", "dominated", "unranked", "failed")

@@ -1,4 +1,4 @@
-"""One picture of a run going on, as large as the terminal allows."""
+"""The display of a running search: header, table of trials and note, as high as the terminal allows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ ENDED = ("SUCCEEDED", "FAILED")
 STYLES = {"RUNNING": "cyan", "COMPLETING": "cyan", "SUCCEEDED": "green", "FAILED": "red", "SUSPENDED": "magenta"}
 WAITING_STYLE = "yellow"
 N_OTHER_LINES = 9
-"""Lines of a frame that are no trial: header, table's head and rules, and what the terminal keeps for itself."""
+"""Lines of a frame that are not trials: header, the table's head and rules, and a margin for the terminal."""
 
 BAR_WIDTH = 10
 COLUMNS = {"Trial": 5, "Model": 8, "Method": 6, "State": 9, "Node": 5, "Elapsed": 7, "Steps": 4, "F1": 6}
-"""Heading of each column and the width it keeps on a narrow terminal."""
+"""Column heading -> least width on a narrow terminal, in characters."""
 
 TO_RIGHT = ("Trial", "Elapsed", "F1")
 
 
 def draw_frame(view: RunView, *, since_s: float, height: int) -> Group:
-    """Draw a run at one moment.
+    """Build the display of a run at one moment.
 
     Args:
-        view: The run when it was last looked at.
-        since_s: Seconds since then; running trials are shown that much older.
-        height: Lines of the terminal; trials that do not fit are counted, those at work come first.
+        view: The run at the last poll.
+        since_s: Seconds since that poll; added to the elapsed time of running trials.
+        height: Lines of the terminal. Running trials are shown first; trials that do not fit are counted.
     """
     parts: list[RenderableType] = [_header(view)]
     if view.trials:
@@ -50,7 +50,7 @@ def print_view(view: RunView, console: Console) -> None:
 
 
 def best_text(best: BestTrial | None) -> str:
-    """Name the best trial so far and its F1."""
+    """Write the best trial so far and its F1."""
     if best is None:
         return "no trial succeeded yet"
     return f"best F1 {best.f1:.4f} (trial {best.trial}, {best.model}, {best.method})"
@@ -67,7 +67,7 @@ def spent_text(spent: Spent) -> str:
 
 
 def _header(view: RunView) -> Text:
-    """Say in three lines which run it is, how far it is, and the best so far with its cost."""
+    """Write three lines: name and phase of the run, its counts and cost, the best trial so far."""
     planned = "" if view.n_generations is None else f" ({view.generation + 1} of {view.n_generations})"
     is_search = view.phase in ("generation", "commit")
     phase = f"generation {view.generation}{planned}" if is_search else view.phase
@@ -79,8 +79,8 @@ def _header(view: RunView) -> Text:
 
 
 def _trials(trials: Sequence[TrialView], *, since_s: float, n_rows: int) -> Table:
-    """Draw the trials up, those at work first when not all fit; the table's foot counts the others."""
-    shown = _most_telling(trials, n_rows)
+    """Build the table of trials; if not all fit, running ones come first and the caption counts the others."""
+    shown = _select_trials(trials, n_rows)
     rest = Counter(trial.state for trial in trials) - Counter(trial.state for trial in shown)
     caption = None if not rest else Text("not shown: " + ", ".join(f"{n} {state}" for state, n in sorted(rest.items())))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
@@ -92,7 +92,7 @@ def _trials(trials: Sequence[TrialView], *, since_s: float, n_rows: int) -> Tabl
     return table
 
 
-def _most_telling(trials: Sequence[TrialView], n_rows: int) -> list[TrialView]:
+def _select_trials(trials: Sequence[TrialView], n_rows: int) -> list[TrialView]:
     if len(trials) <= n_rows:
         return list(trials)
     by_interest = sorted(trials, key=lambda t: (t.state not in STARTED, t.state in ENDED, t.trial))
@@ -119,7 +119,7 @@ def _cells(trial: TrialView, *, since_s: float) -> tuple[Text | Table, ...]:
 
 
 def _progress(trial: TrialView) -> Text | Table:
-    """Draw the steps done as a bar with both numbers; a trial that ended needs none."""
+    """Draw the steps done as a bar with both numbers; empty for a trial that has ended."""
     if trial.n_steps <= 0 or trial.state in ENDED:
         return Text("")
     grid = Table.grid(padding=(0, 1, 0, 0))

@@ -1,4 +1,4 @@
-"""Places the names of points in a figure so that they can be read: apart from one another and from other points."""
+"""Placement of labels in a figure, so that no label covers a point, the line or another label."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 RADII_PT = (9.0, 17.0, 27.0, 40.0, 56.0, 74.0)
 N_DIRECTIONS = 12
 MARK_PX, LINE_PX = 7.0, 4.0
-"""Half the width of what is kept clear around a point and along the line."""
+"""Half the width kept free around a point and along the line, in pixels."""
 
 OUTSIDE_COST, LABEL_COST, MARK_COST = 20.0, 5.0, 2.0
-"""What a square pixel outside the axes, on another label and on a point or the line costs."""
+"""Cost of a square pixel of a label outside the axes, on another label, and on a point or the line."""
 
 DISTANCE_COST = 6.0
-"""What a point of distance between a label and its point costs, in square pixels."""
+"""Cost of one typographic point of distance between a label and its point."""
 
 Point = tuple[float, float]
 
@@ -35,14 +35,14 @@ def place_labels(
     avoid: tuple[Sequence[Point], Sequence[Point]],
     renderer: RendererAgg,
 ) -> None:
-    """Write a text beside each point, with a thin line to it; the layout of the figure must be settled.
+    """Write a text beside each point, with a thin line to it; the layout of the figure must be final.
 
     Args:
         axes: Axes with all points drawn.
-        points: Points to be named, in data coordinates.
-        texts: Their texts.
+        points: Points to label, in data coordinates.
+        texts: One text per point.
         avoid: All points, and the corners of the line, that no text should cover, in data coordinates.
-        renderer: What the figure is drawn with.
+        renderer: Renderer of the figure.
     """
     marks, corners = ([_pixel(axes, point) for point in part] for part in avoid)
     on_line = [spot for start, end in pairwise(corners) for spot in _spots(start, end)]
@@ -55,7 +55,7 @@ def place_labels(
 def _place(
     axes: Axes, point: Point, *, text: str, renderer: RendererAgg, obstacles: tuple[list[Bbox], list[Bbox]]
 ) -> Bbox:
-    """Write one label where it costs least; returns the box it fills, in pixels."""
+    """Write one label where its cost is least; return the box it fills, in pixels."""
     label = axes.annotate(
         text,
         point,
@@ -84,7 +84,7 @@ def _pixel(axes: Axes, point: Point) -> Point:
 
 
 def _spots(start: Point, end: Point) -> list[Point]:
-    """List pixels along a straight line, so near that boxes around them touch."""
+    """List pixels along a straight line, close enough that boxes around them touch."""
     (x0, y0), (x1, y1) = start, end
     n = 1 + int(math.hypot(x1 - x0, y1 - y0) / (2 * LINE_PX))
     return [(x0 + (x1 - x0) * i / n, y0 + (y1 - y0) * i / n) for i in range(n)]

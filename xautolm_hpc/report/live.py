@@ -1,4 +1,4 @@
-"""A run shown while it goes on: a table that stays in place on a terminal, lines in a log file, or nothing."""
+"""Progress displays of a running search: a live table on a terminal, lines in a log file, or nothing."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -20,23 +20,23 @@ PHASES = {
     "report": "report: writing tables and figure",
     "done": "done",
 }
-"""Phases told in a log; generations and commits have their own lines."""
+"""Phase -> its line in a log; generations and commits have their own lines."""
 
 
 class OpenView(Watcher, Protocol):
-    """A watcher that is open inside ``with``, and leaves the terminal as it was."""
+    """Progress display for a ``with`` block; leaves the terminal as it was."""
 
     def __enter__(self) -> Self:
-        """Open the view."""
+        """Start the display."""
         ...
 
     def __exit__(self, *details: object) -> None:
-        """Close the view, whatever happened."""
+        """Stop the display, also after an error."""
         ...
 
 
 class _View:
-    """What views have in common: nothing to open or close."""
+    """Base of the displays: nothing to start or stop."""
 
     def __enter__(self) -> Self:
         return self
@@ -46,21 +46,21 @@ class _View:
 
 
 class QuietView(_View):
-    """Shows nothing."""
+    """Progress display that shows nothing."""
 
     def show(self, view: RunView) -> None:
         """Show nothing."""
 
     def log(self, text: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
 
 class LiveView(_View):
-    """Shows the present generation as a table that stays in place, lasting lines above it.
+    """Live table of the present generation on a terminal; log lines scroll above it.
 
     Args:
         console: A terminal.
-        clock: Time; between two polls the trials' clocks go on.
+        clock: Time; elapsed times advance between two polls.
     """
 
     def __init__(self, console: Console, clock: Clock | None = None) -> None:
@@ -83,11 +83,11 @@ class LiveView(_View):
             self._live.refresh()
 
     def log(self, text: str) -> None:
-        """Tell one lasting line; it scrolls up while the table stays."""
+        """Print one line above the table."""
         self._live.console.print(harmless(text))
 
     def _frame(self) -> Group:
-        """Draw the run; called at every poll and, from a thread of rich, once a second."""
+        """Build the display; called at every poll and, from a thread of rich, once a second."""
         view, since_s = self._view, self._clock.now() - self._shown_at
         if view is None:
             return Group()
@@ -95,14 +95,14 @@ class LiveView(_View):
 
 
 class PlainView(_View):
-    """Tells what changed, a line each, for log files and pipes; each change once.
+    """Prints each change once, as a line, for log files and pipes.
 
-    How a trial ended and that a generation was committed is said by the search itself; this view adds what nobody
-    says: phases, trials that started, and where the run stands after each commit.
+    The search itself logs how each trial ended and which generation was committed. This display adds the phases, the
+    trials that started, and counts and cost after each commit.
 
     Args:
-        stream: Where to; every line is flushed.
-        clock: Time, for the stamp of each line.
+        stream: Output; flushed after every line.
+        clock: Time, for the timestamp of each line.
     """
 
     def __init__(self, stream: IO[str], clock: Clock | None = None) -> None:
@@ -114,25 +114,25 @@ class PlainView(_View):
         self._started: set[tuple[int, int]] = set()
 
     def show(self, view: RunView) -> None:
-        """Tell what changed since the last time."""
+        """Print what changed since the last call."""
         if view.phase != self._phase and view.phase in PHASES:
             self.log(PHASES[view.phase])
         if view.note and view.note != self._note:
             self.log(view.note)
-        self._tell_committed(view)
-        self._tell_started(view.trials)
+        self._log_committed(view)
+        self._log_started(view.trials)
         self._phase, self._note = view.phase, view.note
 
     def log(self, text: str) -> None:
-        """Tell one line, with the time in UTC."""
+        """Print one line with a timestamp in UTC."""
         at = datetime.fromtimestamp(self._clock.now(), UTC)
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         known = one_line(text).encode(encoding, "backslashreplace").decode(encoding)
         self._stream.write(f"{at:%Y-%m-%dT%H:%M:%SZ}  {known}\n")
         self._stream.flush()
 
-    def _tell_committed(self, view: RunView) -> None:
-        """Say where the run stands after a commit; at the start, where a resumed run goes on."""
+    def _log_committed(self, view: RunView) -> None:
+        """Print counts and cost after a commit, and once when a resumed run starts."""
         n_committed = view.spent.n_generations
         if n_committed != (self._n_generations or 0):
             planned = "" if view.n_generations is None else f" of {view.n_generations}"
@@ -142,8 +142,8 @@ class PlainView(_View):
             )
         self._n_generations = n_committed
 
-    def _tell_started(self, trials: Iterable[TrialView]) -> None:
-        """Tell each attempt that is seen at work for the first time."""
+    def _log_started(self, trials: Iterable[TrialView]) -> None:
+        """Print a line for each attempt seen running for the first time."""
         for trial in trials:
             key = (trial.trial, trial.attempt)
             if trial.state in STARTED and key not in self._started:
@@ -154,10 +154,10 @@ class PlainView(_View):
 
 
 def choose_view(console: Console, *, quiet: bool) -> OpenView:
-    """Choose how a run is shown: in place on a terminal, as lines elsewhere, not at all when ``quiet``.
+    """Return the display that fits: a live table on a terminal, lines elsewhere, nothing when ``quiet``.
 
     Args:
-        console: Where to.
+        console: Output.
         quiet: Whether to show nothing.
     """
     if quiet:

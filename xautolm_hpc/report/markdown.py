@@ -1,4 +1,4 @@
-"""The report as Markdown that reads well as plain text too: tables have aligned columns."""
+"""The report as Markdown, with aligned table columns, so that it is readable as plain text too."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
     """Write the report as Markdown, foreign text escaped.
 
     Args:
-        summary: What :func:`xautolm_hpc.report.summary.summarise` gave.
+        summary: Result of :func:`xautolm_hpc.report.summary.summarise`.
 
     Returns:
         The document; it refers to the figure beside it, ``pareto.png``.
@@ -42,7 +42,7 @@ def _blocks(section: Section) -> list[str]:
 
 
 def _table(table: Table) -> str:
-    """Draw a table whose columns are aligned in the source too."""
+    """Write a table whose columns are aligned in the source too."""
     cells = [[markdown_text(cell) for cell in row] for row in table.rows]
     heads = [markdown_text(column) for column in table.columns]
     widths = [max(cell_len(cell) for cell in (*column, "---")) for column in zip(heads, *cells, strict=True)]

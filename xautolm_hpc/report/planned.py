@@ -1,4 +1,4 @@
-"""What a search would do first, on a terminal."""
+"""The plan of a search on a terminal: what ``run`` would do first."""
 
 import shlex
 from collections.abc import Mapping
@@ -23,19 +23,19 @@ def print_plan(plan: Plan, console: Console) -> None:
 
     Args:
         plan: What ``plan --json`` prints.
-        console: Where to; batch scripts are neither wrapped nor coloured, so that they can be copied.
+        console: Output; batch scripts are neither wrapped nor coloured, so that they can be copied.
     """
     for section in plan_sections(plan):
         print_section(section, console)
     for array in plan["arrays"]:
-        said = f"sbatch --test-only: {array['said']}"
+        answer = f"sbatch --test-only: {array['said']}"
         title = f"Array {array['name']}: {counted(array['n_jobs'], 'job')}"
-        print_section(Section(title=title, lines=(said,)), console)
+        print_section(Section(title=title, lines=(answer,)), console)
         console.print(Text(escape_controls(array["script"])), soft_wrap=True)
 
 
 def plan_sections(plan: Plan) -> list[Section]:
-    """Put everything but the batch scripts together, in reading order.
+    """Build all sections but the batch scripts, in reading order.
 
     Args:
         plan: What ``plan --json`` prints.
@@ -44,20 +44,20 @@ def plan_sections(plan: Plan) -> list[Section]:
         _overview(plan),
         *prior_sections(summarise_prior(plan["prior"])),
         _trials(plan),
-        _refusals(plan),
+        _rejections(plan),
         _disk(plan["disk"]),
     ]
 
 
 def _overview(plan: Plan) -> Section:
-    """Say what is searched, where, and with what."""
+    """Build the overview: task, node, job and worker."""
     task, system, job = plan["task"], plan["system"], plan["resources"]
     rows = ", ".join(f"{task[f'n_{name}']:,} {name}" for name in ("train", "dev", "validation", "test"))
-    goes_on = "it exists: `run` goes on with it; this is how it began" if plan["run_exists"] else "not begun"
+    state = "exists: `run` resumes it; this is how it began" if plan["run_exists"] else "not started"
     return Section(
         title=f"Plan of {plan['name']}",
         facts=(
-            ("Run folder", f"{plan['run_dir']} ({goes_on})"),
+            ("Run folder", f"{plan['run_dir']} ({state})"),
             ("Task", f"{task['name']}, {task['kind']}: {rows}"),
             ("Node", _node_text(system)),
             ("Each job", _job_text(job)),
@@ -69,7 +69,7 @@ def _overview(plan: Plan) -> Section:
 
 
 def _node_text(system: Mapping[str, Any]) -> str:
-    """Say what a trial finds on its node, as far as it is known."""
+    """Write what is known of the node that a trial runs on."""
     cores, ram, n_gpus = system["n_cpu_cores"], system["ram_bytes"], system["n_gpus"]
     parts = [
         f"{system['cluster']} at {system['site']}",
@@ -101,16 +101,16 @@ def _trials(plan: Plan) -> Section:
     return Section(title="Pipelines of generation 0", table=table)
 
 
-def _refusals(plan: Plan) -> Section:
-    """Count the draws that constraints refused on the way."""
+def _rejections(plan: Plan) -> Section:
+    """Count the draws that each constraint rejected."""
     rows = tuple((name, str(count)) for name, count in plan["refusals"].items())
-    lines = () if rows else ("No draw was refused.",)
-    table = Table(("Constraint", "Draws refused"), rows, frozenset({"Draws refused"})) if rows else None
-    return Section(title="Refused before submission", lines=lines, table=table)
+    lines = () if rows else ("No draw was rejected.",)
+    table = Table(("Constraint", "Draws rejected"), rows, frozenset({"Draws rejected"})) if rows else None
+    return Section(title="Rejected before submission", lines=lines, table=table)
 
 
 def _disk(disk: Mapping[str, int]) -> Section:
-    """Say how much room the run takes at most."""
+    """Compare the run's peak disk use with the free space."""
     is_short = disk["peak_bytes"] > disk["free_bytes"]
     parts = {"checkpoints": "checkpoint_bytes", "data": "data_bytes", "records and logs": "files_bytes"}
     shares = ", ".join(f"{name} {disk[key] / MIB:,.1f} MiB" for name, key in parts.items())
@@ -120,5 +120,7 @@ def _disk(disk: Mapping[str, int]) -> Section:
             ("Peak", f"about {disk['peak_bytes'] / MIB:,.0f} MiB: {shares}"),
             ("Free", f"{disk['free_bytes'] / MIB:,.0f} MiB"),
         ),
-        lines=("There is too little room: free some, or give another folder with --runs-dir.",) if is_short else (),
+        lines=("Too little free space: free some, or give another folder with --runs-dir.",)
+        if is_short
+        else (),
     )

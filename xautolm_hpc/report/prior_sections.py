@@ -1,4 +1,4 @@
-"""What past experiences made of the search: the prior against uniform, and which experiences moved it."""
+"""Sections about the prior: its difference from uniform, and the experiences that caused it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,11 +13,11 @@ N_MEMBERS, N_EXPLAINED, N_EXPERIENCES = 20, 3, 3
 """Rows of a table of probabilities; members of each group whose prior is explained; experiences for each."""
 
 UNCHANGED = 5e-5
-"""A difference of probabilities that is 0 in the shown digits."""
+"""A smaller difference of probabilities is 0 in the digits shown."""
 
 
 def prior_sections(prior: Prior) -> list[Section]:
-    """Tell what the prior is made of, how it differs from uniform and why.
+    """Build the sections about a prior: its evidence, its difference from uniform and the reasons.
 
     Args:
         prior: The summary's ``prior``, of :func:`xautolm_hpc.report.summary.summarise_prior`.
@@ -37,7 +37,7 @@ def prior_sections(prior: Prior) -> list[Section]:
 
 
 def _facts(prior: Prior) -> tuple[tuple[str, str], ...]:
-    """Say what kind of prior it is and how many experiences it is made of, as far as that is known."""
+    """List the kind of prior and the numbers of experiences used, as far as they are known."""
     counts = prior["counts"]
     facts = [("Kind", prior["kind"])]
     if "records" in counts:
@@ -48,7 +48,7 @@ def _facts(prior: Prior) -> tuple[tuple[str, str], ...]:
     if "selected_positives" in counts and "selected_negatives" in counts:
         used = _of_each(counts["selected_positives"], counts["selected_negatives"])
         outside = counts.get("outside_space", 0)
-        facts.append(("Weighed", f"{used}, of which {outside:,} are about nothing in this search space"))
+        facts.append(("Weighed", f"{used}, of which {outside:,} concern nothing in this search space"))
     return tuple(facts)
 
 
@@ -66,28 +66,28 @@ def _verdict(prior: Prior) -> tuple[str, ...]:
 
 
 def _probabilities(members: Sequence[Member], *, heading: str) -> Section | None:
-    """Draw one group's prior up beside uniform."""
+    """Build the table of one group's prior beside uniform."""
     rows = tuple(
         (member["name"], f"{member['prior']:.4f}", f"{member['uniform']:.4f}", f"{round(_shift(member), 4) + 0.0:+.4f}")
         for member in members[:N_MEMBERS]
     )
     columns = (heading, "Prior", "Uniform", "Difference")
     n_left = len(members) - len(rows)
-    lines = (f"The {len(rows)} most probable; {n_left:,} more stand in report.json.",) if n_left else ()
+    lines = (f"The {len(rows)} most probable; {n_left:,} more are in report.json.",) if n_left else ()
     table = Table(columns, rows, frozenset(columns[1:]))
     return Section(title=f"Prior against uniform: {heading.lower()}s", lines=lines, table=table) if rows else None
 
 
 def _forecast(prior: Prior, *, group: str, heading: str) -> Section | None:
-    """Tell what past experience forecasts of each member, its hyperparameters being drawn uniformly."""
-    told = prior.get("forecast", {}).get(group, {})
-    names = [member["name"] for member in prior[group][:N_MEMBERS] if told.get(member["name"])]
+    """Build the table of forecasts for each member, averaged over uniformly drawn hyperparameters."""
+    forecasts = prior.get("forecast", {}).get(group, {})
+    names = [member["name"] for member in prior[group][:N_MEMBERS] if forecasts.get(member["name"])]
     if not names:
         return None
-    columns = list(dict.fromkeys(column for name in names for column in told[name]))
-    rows = tuple((name, *(f"{told[name].get(column, 0.0):.2f}" for column in columns)) for name in names)
+    columns = list(dict.fromkeys(column for name in names for column in forecasts[name]))
+    rows = tuple((name, *(f"{forecasts[name].get(column, 0.0):.2f}" for column in columns)) for name in names)
     shown = (heading, *(column[0].upper() + column[1:] for column in columns))
-    lines = ("Probability to fail by each cause, to succeed, and how good a success would be: 0 worst, 1 best.",)
+    lines = ("Probability of failing by each cause, of succeeding, and the quality of a success: 0 worst, 1 best.",)
     return Section(title=f"Forecast: {group}", lines=lines, table=Table(shown, rows, frozenset(shown[1:])))
 
 
@@ -103,7 +103,7 @@ def _moved(prior: Prior) -> Section | None:
     table = Table(columns, rows, frozenset({"Moved by", "Weight"}))
     lines = (
         "For the models and methods furthest from uniform, the experiences that moved them most. An experience of "
-        "another model moves a probability too, for the probabilities add up to 1.",
+        "another model moves a probability too, because the probabilities add up to 1.",
     )
     return Section(title="Experiences that moved the prior", lines=lines, table=table) if rows else None
 

@@ -1,4 +1,4 @@
-"""How measured values are written: titles, units and digits, the same on screen, in Markdown and in figures."""
+"""Titles, units and digits of measured values, the same on screen, in Markdown and in figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ J_PER_KWH = 3.6e6
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """How one measure is shown.
+    """Display of one measure.
 
     Attributes:
-        title: Name for people, without the unit.
+        title: Name shown, without the unit.
         unit: Unit shown, or "" for a pure number.
-        divisor: What a stored value is divided by to be in ``unit``, above 0.
+        divisor: Stored value / divisor = value in ``unit``; above 0.
         digits: Digits after the decimal point.
     """
 
@@ -48,11 +48,11 @@ QUANTITIES: Mapping[str, Quantity] = {
     "cpu_energy_j": Quantity("CPU energy", "kJ", 1e3, 2),
     "peak_gpu_memory_bytes": Quantity("Peak GPU memory", "GiB", 1024.0**3, 2),
 }
-"""Measure -> how it is shown; holds every objective."""
+"""Measure -> its display; holds every objective."""
 
 
 def duration_text(seconds: float) -> str:
-    """Write a length of time with its two largest units: ``8.4 s``, ``3 min 20 s``, ``2 h 05 min``, ``3 d 04 h``."""
+    """Write a duration with its two largest units: ``8.4 s``, ``3 min 20 s``, ``2 h 05 min``, ``3 d 04 h``."""
     if seconds < 59.95:  # what rounds to 60.0 is a minute
         return f"{seconds:.1f} s"
     minutes, rest_s = divmod(round(seconds), 60)
@@ -65,13 +65,13 @@ def duration_text(seconds: float) -> str:
 
 
 def stopwatch_text(seconds: float) -> str:
-    """Write a length of time for a narrow column, to the second: ``0:08``, ``3:20``, ``26:05:00``."""
+    """Write a duration for a narrow column, to the second: ``0:08``, ``3:20``, ``26:05:00``."""
     minutes, rest_s = divmod(int(seconds), 60)
     return f"{minutes}:{rest_s:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest_s:02d}"
 
 
 def counted(n: int, noun: str, *, plural: str | None = None) -> str:
-    """Write a count with its noun, thousands apart: ``1 trial``, ``12,000 pipelines``, ``2 retries``."""
+    """Write a count with its noun, thousands separated: ``1 trial``, ``12,000 pipelines``, ``2 retries``."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or noun + 's'}"
 
 

@@ -1,4 +1,4 @@
-"""The report on a terminal."""
+"""Reports on a terminal: a run's report, a prior, and the results of checks."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,16 @@ from xautolm_hpc.report.sections import report_sections
 from xautolm_hpc.report.summary import summarise_prior
 from xautolm_hpc.view import Finding
 
+STYLES = {"ok": "green", "warning": "yellow", "failure": "red"}
+"""Level of a finding -> its colour."""
+
 
 def print_report(summary: Mapping[str, Any], console: Console) -> None:
-    """Print the report; what is long and of little use on a terminal stands in the report's files only.
+    """Print the report; sections too long for a terminal are in the report's files only.
 
     Args:
-        summary: What :func:`xautolm_hpc.report.summary.summarise` gave.
-        console: Where to; foreign text reaches it with control characters escaped and without markup.
+        summary: Result of :func:`xautolm_hpc.report.summary.summarise`.
+        console: Output; foreign text is printed with control characters escaped and without markup.
     """
     console.print(harmless(f"Report of {summary['run']['name']}", "bold"))
     for section in report_sections(summary):
@@ -33,18 +36,18 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
 
 
 def print_prior(prior: Mapping[str, Any], console: Console) -> None:
-    """Print the prior beside uniform, and the experiences that moved it.
+    """Print the prior beside uniform, and the experiences that caused the difference.
 
     Args:
         prior: Content of ``priors.json``.
-        console: Where to.
+        console: Output.
     """
     for section in prior_sections(summarise_prior(prior)):
         print_section(section, console)
 
 
 def harmless(text: str, style: str = "") -> Text:
-    """Wrap foreign text so that neither the terminal nor rich obeys it."""
+    """Wrap foreign text so that neither the terminal nor rich interprets it."""
     return Text(one_line(text), style=style)
 
 
@@ -53,7 +56,7 @@ def print_section(section: Section, console: Console) -> None:
 
     Args:
         section: The section.
-        console: Where to.
+        console: Output.
     """
     console.print()
     console.print(Text(section.title, style="bold cyan"))
@@ -75,7 +78,7 @@ def _grid(facts: tuple[tuple[str, str], ...]) -> ScreenTable:
 
 
 def _fit(table: Table, column: str) -> dict[str, Any]:
-    """Give a column of numbers the width that its cells and the words of its heading need; they never break."""
+    """Return settings that right-align a column of numbers, wide enough that no number breaks."""
     if column not in table.right:
         return {}
     cells = [row[table.columns.index(column)] for row in table.rows]
@@ -91,15 +94,12 @@ def _drawn(table: Table) -> ScreenTable:
     return drawn
 
 
-STYLES = {"ok": "green", "warning": "yellow", "failure": "red"}
-
-
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
-    """Print a row for each finding, with what to do below those that need it, and how many there are of each level.
+    """Print each finding, with its remedy below it, and the number of findings of each level.
 
     Args:
         findings: The findings.
-        console: Where to.
+        console: Output.
     """
     grid = ScreenTable.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)

@@ -1,6 +1,6 @@
-"""The report as sections of facts, sentences and tables; screen and Markdown only differ in how they draw them.
+"""The sections of the report, the same on screen and in Markdown.
 
-Texts in sections are as they came from trials and stores: whoever draws them makes them harmless.
+Texts in sections are as they came from trials and stores; the modules that show them escape them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ SHOWN_BESIDE = (
     "cpu_energy_j",
     "peak_gpu_memory_bytes",
 )
-"""Measures shown beside the objectives where at least one trial has them."""
+"""Measures shown beside the objectives if at least one trial has them."""
 
 LONGEST_EXAMPLE = 200
-"""Characters of a failure's example."""
+"""Length of a failure's example, in characters."""
 
 
 def report_sections(summary: Summary) -> list[Section]:
-    """Put the report together from what :func:`xautolm_hpc.report.summary.summarise` gave, in reading order."""
+    """Build all sections from the result of :func:`xautolm_hpc.report.summary.summarise`, in reading order."""
     sections = [
         _overview(summary),
         _front(summary),
@@ -38,7 +38,7 @@ def report_sections(summary: Summary) -> list[Section]:
         _dominated(summary),
         _unranked(summary),
         _failures(summary),
-        _refusals(summary),
+        _rejections(summary),
         _cost(summary),
         *prior_sections(summary["prior"]),
     ]
@@ -46,17 +46,17 @@ def report_sections(summary: Summary) -> list[Section]:
 
 
 def measure(trial: Trial, name: str) -> float | None:
-    """Look a metric or a cost of a trial of the summary up; ``None`` where it is unknown."""
+    """Return a metric or a cost of a trial of the summary; ``None`` if it is unknown."""
     value = trial.get(name, trial["metrics"].get(name))
     return None if value is None else float(value)
 
 
 def totals_line(summary: Summary) -> str:
-    """Say in one line how many trials there were and what they cost."""
-    counts, spent, n_refused = summary["counts"], summary["spent"], sum(summary["refusals"].values())
+    """Write the number of trials and their cost in one line."""
+    counts, spent, n_rejected = summary["counts"], summary["spent"], sum(summary["refusals"].values())
     trials = f"{counted(counts['trials'], 'trial')}: {counts['succeeded']:,} succeeded, {counts['failed']:,} failed"
-    refused = f"{counted(n_refused, 'pipeline')} refused before submission"
-    return f"{trials} · {refused} · {duration_text(spent['trial_s'])} of trials · energy: {energy_text(spent)}"
+    rejected = f"{counted(n_rejected, 'pipeline')} rejected before submission"
+    return f"{trials} · {rejected} · {duration_text(spent['trial_s'])} of trials · energy: {energy_text(spent)}"
 
 
 def energy_text(spent: Mapping[str, Any]) -> str:
@@ -67,7 +67,7 @@ def energy_text(spent: Mapping[str, Any]) -> str:
 
 
 def _overview(summary: Summary) -> Section:
-    """Say what was searched, why it ended and what came of it."""
+    """Build the overview: task, objectives, why the search ended, best trial and counts."""
     task, counts = summary["task"], summary["counts"]
     rows = ", ".join(f"{n:,} {split}" for split, n in task["rows"].items())
     facts = (
@@ -98,8 +98,8 @@ def _majority_text(summary: Summary) -> str:
         return "unknown: the task has no labels, or the profile did not measure it"
     if margin is None:
         return f"F1 {majority:.4f}"
-    words = "above" if margin > 0 else "NOT above"
-    return f"F1 {majority:.4f}; the best trial is {words} it ({margin:+.4f})"
+    relation = "above" if margin > 0 else "NOT above"
+    return f"F1 {majority:.4f}; the best trial is {relation} it ({margin:+.4f})"
 
 
 def _trials_text(counts: Mapping[str, int]) -> str:
@@ -129,7 +129,7 @@ def _front(summary: Summary) -> Section:
 
 
 def _tests(summary: Summary) -> Section | None:
-    """Show what the chosen trials scored on ``test``, which nothing before has seen."""
+    """Build the table of scores on ``test``; no trial used that split before."""
     tests = summary["tests"]
     names = list(dict.fromkeys(name for metrics in tests.values() for name in metrics))
     rows = tuple(
@@ -174,7 +174,7 @@ def _missing_text(summary: Summary) -> str:
 
 
 def _trial_table(summary: Summary, trials: Sequence[Trial]) -> Table:
-    """Draw trials up with their objectives first, then what else was measured of at least one of them."""
+    """Build a table of trials: objectives first, then other measures that at least one trial has."""
     objectives = [objective["name"] for objective in summary["objectives"]]
     beside = [name for name in ("f1", *SHOWN_BESIDE) if name not in objectives]
     names = [*objectives, *(name for name in beside if any(measure(trial, name) is not None for trial in trials))]
@@ -190,7 +190,7 @@ def _failures(summary: Summary) -> Section:
     """Count failures by origin and kind, each with an example."""
     if not summary["failures"]:
         return Section(title="Failures", lines=("No attempt failed.",))
-    line = "A trial counts under its last attempt's failure; an attempt that was tried again counts as attempt only."
+    line = "A trial counts under its last attempt's failure; an attempt that was retried counts as an attempt only."
     columns = ("Origin", "Kind", "Trials", "Attempts", "Example")
     rows = tuple(
         (
@@ -205,17 +205,17 @@ def _failures(summary: Summary) -> Section:
     return Section(title="Failures", lines=(line,), table=Table(columns, rows, frozenset({"Trials", "Attempts"})))
 
 
-def _refusals(summary: Summary) -> Section:
-    title = "Refused before submission"
+def _rejections(summary: Summary) -> Section:
+    title = "Rejected before submission"
     if not summary["refusals"]:
-        return Section(title=title, lines=("No pipeline was refused.",))
-    line = "Pipelines that were drawn and not submitted, by the constraint that refused them."
+        return Section(title=title, lines=("No pipeline was rejected.",))
+    line = "Pipelines that were drawn and not submitted, by the constraint that rejected them."
     rows = tuple((name, f"{count:,}") for name, count in summary["refusals"].items())
     return Section(title=title, lines=(line,), table=Table(("Constraint", "Pipelines"), rows, frozenset({"Pipelines"})))
 
 
 def _cost(summary: Summary) -> Section:
-    """Say what the run has cost, and for energy who measured it in how many attempts."""
+    """Build the cost of the run; for energy, also its source and the number of attempts that measured it."""
     spent, counts = summary["spent"], summary["counts"]
     energy = energy_text(spent)
     if spent["energy_kwh"] is not None:

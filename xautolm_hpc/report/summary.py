@@ -1,4 +1,4 @@
-"""The report as plain data: what ``report.json`` holds and every other form of the report is made of."""
+"""The report as plain data: ``report.json``, from which every other form of the report is made."""
 
 import math
 from collections import Counter
@@ -11,39 +11,6 @@ from xautolm_hpc.pareto import front_indices, oriented
 from xautolm_hpc.records import OBJECTIVES, Experience, Task
 from xautolm_hpc.report.quantities import J_PER_KWH
 from xautolm_hpc.view import RunFacts, Spent
-
-
-def has_objectives(experience: Experience, objectives: Sequence[str]) -> bool:
-    """Tell whether an attempt succeeded and all its objectives are known and finite."""
-    known = (experience.outcome.objective(name) is not None for name in objectives)
-    return experience.outcome.status == "succeeded" and all(known)
-
-
-def split_front(
-    experiences: Sequence[Experience], objectives: Sequence[str]
-) -> tuple[list[Experience], list[Experience]]:
-    """Split trials into the Pareto set and those that another trial dominates.
-
-    A trial dominates another if it is no worse in any objective and better in one; equal trials are both kept.
-
-    Args:
-        experiences: Last attempts; those without all objectives are left out.
-        objectives: One to three names of :data:`xautolm_hpc.records.OBJECTIVES`.
-
-    Returns:
-        The Pareto set and the dominated trials, both best first by the first objective, then by the others, then by
-        trial.
-    """
-    complete = [e for e in experiences if has_objectives(e, objectives)]
-    values = [[e.outcome.objective(name) for name in objectives] for e in complete]
-    points = oriented(np.array(values, dtype=np.float64).reshape(len(complete), len(objectives)), objectives)
-    keys = [(*point, e.provenance.trial) for point, e in zip(points.tolist(), complete, strict=True)]
-    order = sorted(range(len(complete)), key=keys.__getitem__)
-    fronts = front_indices(points)
-    front = [complete[i] for i in order if fronts[i] == 0]
-    dominated = [complete[i] for i in order if fronts[i] > 0]
-    return front, dominated
-
 
 MEASURES = (
     "load_s",
@@ -58,10 +25,11 @@ MEASURES = (
     "peak_rss_bytes",
     "n_steps",
 )
+"""Fields of an outcome that the summary holds for every trial."""
 
 
 def summarise(facts: RunFacts) -> dict[str, Any]:
-    """Sum a run up as plain data that JSON can hold; what is unknown is ``None``.
+    """Summarise a run as plain data for JSON; unknown values are ``None``.
 
     Returns:
         ``run``, ``task``, ``objectives``, ``counts``, ``best`` (by the first objective), ``majority_f1`` and
@@ -94,11 +62,43 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
         "margin": _margin(best, facts.majority_f1),
         **{name: [_trial(e, n_attempts) for e in members] for name, members in groups.items()},
         "failures": _failures(facts.experiences, last),
-        "refusals": dict(sorted(facts.refusals.items(), key=lambda item: (-item[1], item[0]))),
+        "refusals": dict(sorted(facts.rejections.items(), key=lambda item: (-item[1], item[0]))),
         "spent": _spent(facts.spent, facts.experiences),
         "prior": summarise_prior(facts.prior),
         "tests": {str(trial): dict(metrics) for trial, metrics in sorted(facts.tests.items())},
     }
+
+
+def has_objectives(experience: Experience, objectives: Sequence[str]) -> bool:
+    """Return whether an attempt succeeded and all its objectives are known and finite."""
+    known = (experience.outcome.objective(name) is not None for name in objectives)
+    return experience.outcome.status == "succeeded" and all(known)
+
+
+def split_front(
+    experiences: Sequence[Experience], objectives: Sequence[str]
+) -> tuple[list[Experience], list[Experience]]:
+    """Split trials into the Pareto set and those that another trial dominates.
+
+    A trial dominates another if it is no worse in any objective and better in one; equal trials are both kept.
+
+    Args:
+        experiences: Last attempts; those without all objectives are left out.
+        objectives: One to three names of :data:`xautolm_hpc.records.OBJECTIVES`.
+
+    Returns:
+        The Pareto set and the dominated trials, both best first by the first objective, then by the others, then by
+        trial.
+    """
+    complete = [e for e in experiences if has_objectives(e, objectives)]
+    values = [[e.outcome.objective(name) for name in objectives] for e in complete]
+    points = oriented(np.array(values, dtype=np.float64).reshape(len(complete), len(objectives)), objectives)
+    keys = [(*point, e.provenance.trial) for point, e in zip(points.tolist(), complete, strict=True)]
+    order = sorted(range(len(complete)), key=keys.__getitem__)
+    fronts = front_indices(points)
+    front = [complete[i] for i in order if fronts[i] == 0]
+    dominated = [complete[i] for i in order if fronts[i] > 0]
+    return front, dominated
 
 
 def _task(task: Task) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _task(task: Task) -> dict[str, Any]:
 
 
 def _counts(last: Sequence[Experience], attempts: Sequence[Experience]) -> dict[str, int]:
-    """Count trials by what they came to, and attempts."""
+    """Count trials by result, and attempts."""
     origins = Counter(e.outcome.origin for e in last if e.outcome.status != "succeeded")
     return {
         "trials": len(last),
@@ -140,7 +140,7 @@ def _margin(best: Experience | None, majority_f1: float | None) -> float | None:
 
 
 def _trial(experience: Experience, n_attempts: Mapping[int, int]) -> dict[str, Any]:
-    """Tell one trial by its last attempt."""
+    """Describe one trial by its last attempt."""
     pipeline, outcome, provenance = experience.pipeline, experience.outcome, experience.provenance
     return {
         "trial": provenance.trial,
@@ -165,7 +165,7 @@ def _trial(experience: Experience, n_attempts: Mapping[int, int]) -> dict[str, A
 
 
 def _failures(attempts: Sequence[Experience], last: Sequence[Experience]) -> list[dict[str, Any]]:
-    """Count failures by origin and kind, those that ended most trials first, each with its latest message."""
+    """Count failures by origin and kind, the most frequent first, each with its latest message."""
     failed = [e for e in attempts if e.outcome.status != "succeeded"]
     key = {id(e): (e.outcome.origin, e.outcome.kind) for e in failed}
     n_attempts = Counter(key.values())
@@ -186,7 +186,7 @@ def _failures(attempts: Sequence[Experience], last: Sequence[Experience]) -> lis
 
 
 def _spent(spent: Spent, attempts: Sequence[Experience]) -> dict[str, Any]:
-    """Give the cost in hours and kilowatt hours, and how many attempts knew their energy."""
+    """Return the cost in hours and kilowatt hours, and the number of attempts whose energy is known."""
     measured = [e.outcome for e in attempts if e.outcome.gpu_energy_j is not None or e.outcome.cpu_energy_j is not None]
     return {
         "generations": spent.n_generations,
@@ -206,15 +206,15 @@ def _finite(value: float | None) -> float | None:
 
 
 def summarise_prior(prior: Mapping[str, Any]) -> dict[str, Any]:
-    """Sum the content of ``priors.json`` up.
+    """Summarise the content of ``priors.json``.
 
     Args:
-        prior: Content of ``priors.json``; parts that are missing are empty in the summary.
+        prior: Content of ``priors.json``; missing parts are empty in the summary.
 
     Returns:
         ``kind``, ``counts`` of evidence, and ``models`` and ``methods``: lists of name, ``prior`` and ``uniform``
-        probability and the experiences that ``moved_by`` most, most probable first; ``forecast``: of models and
-        methods, name -> what is forecast -> 0..1.
+        probability and, as ``moved_by``, the experiences that changed it most; most probable first. ``forecast``:
+        of models and methods, name -> forecast quantity -> 0..1.
     """
     return {
         "kind": str(prior.get("kind", "unknown")),
@@ -226,7 +226,7 @@ def summarise_prior(prior: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _probabilities(prior: Mapping[str, Any], group: str) -> list[dict[str, Any]]:
-    """List one group's members, most probable first, ties in the order of the space."""
+    """List one group's members, most probable first; ties in the order of the search space."""
     moved_by = prior.get("top", {}).get(group, {})
     members = [
         {"name": name, "prior": p["prior"], "uniform": p["uniform"], "moved_by": moved_by.get(name, [])}
