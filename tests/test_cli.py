@@ -41,9 +41,9 @@ def test_an_unknown_command_is_a_usage_error_that_lists_the_valid_ones(capsys: p
     with pytest.raises(SystemExit, match=r"^2$"):
         cli.main(["serch"])
 
-    said = capsys.readouterr().err
-    assert "'serch'" in said
-    assert all(name in said for name in ("run", "status", "store"))
+    printed = capsys.readouterr().err
+    assert "'serch'" in printed
+    assert all(name in printed for name in ("run", "status", "store"))
 
 
 def test_an_input_error_is_one_line_and_exit_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +66,7 @@ def test_what_the_system_refuses_names_the_file_and_what_to_do(
 
     assert status == 1
     assert capsys.readouterr().err == (
-        f"xautolm-hpc: `{report_path}`: Is a directory. See to the file or its permissions, then give the same command "
+        f"xautolm-hpc: `{report_path}`: Is a directory. Check the file and its permissions, then run the same command "
         "again\n"
     )
 
@@ -83,5 +83,5 @@ def test_a_full_disk_asks_for_room(capsys: pytest.CaptureFixture[str], monkeypat
 
     assert status == 1
     assert capsys.readouterr().err == (
-        "xautolm-hpc: No space left on device. Make room, then give the same command again\n"
+        "xautolm-hpc: No space left on device. Free some space, then run the same command again\n"
     )

@@ -1,4 +1,4 @@
-"""Search files and cluster profiles: what is read, and the exact words for what is wrong."""
+"""Search files and cluster profiles: what is read, and the exact message for each error."""
 
 import re
 import sys

@@ -1,7 +1,7 @@
-"""The command line: arguments in, exit status out. Each verb lives in its own file under ``commands/``.
+"""The command line: arguments in, exit status out. Each command is a file in ``commands/``.
 
-Exit status: 0 done; 1 our fault or the cluster's; 2 usage or bad input; 3 budget ended with no success;
-4 done, with findings that need a person; 130 interrupted.
+Exit status: 0 done; 1 a fault of this program or of the cluster; 2 usage or bad input; 3 the budget ended without a
+success; 4 done, with findings to look at; 130 interrupted.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: Words of the command line; ``sys.argv`` without the program by default.
+        arguments: Command-line arguments; by default ``sys.argv`` without the program.
 
     Returns:
         The exit status.
@@ -51,20 +51,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explain_os_error(error: OSError) -> str:
-    """Say which file the system refused, why, and what to do."""
+    """Write which file the system call failed on, why, and what to do."""
     where = f"`{os.fsdecode(error.filename)}`: " if isinstance(error.filename, str | bytes) else ""
     if error.errno in NO_ROOM:
-        return f"{where}{error.strerror}. Make room, then give the same command again"
-    return f"{where}{error.strerror or error}. See to the file or its permissions, then give the same command again"
+        return f"{where}{error.strerror}. Free some space, then run the same command again"
+    return f"{where}{error.strerror or error}. Check the file and its permissions, then run the same command again"
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Describe the whole command line, without importing any command."""
+    """Build the parser of the whole command line, without importing any command."""
     parser = argparse.ArgumentParser(
         prog="xautolm-hpc",
-        description="Search for the best way to fine-tune a language model, with what past searches learned.",
-        epilog="Exit status: 0 done, 1 our fault or the cluster's, 2 usage or bad input, 3 budget ended with no "
-        "success, 4 done with findings that need a person, 130 interrupted.",
+        description="Search for the best way to fine-tune a language model, using the results of past searches.",
+        epilog="Exit status: 0 done, 1 a fault of this program or of the cluster, 2 usage or bad input, 3 the budget "
+        "ended without a success, 4 done with findings to look at, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"xautolm-hpc {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -81,42 +81,42 @@ AddParser = Callable[..., argparse.ArgumentParser]
 
 
 def _add_run(add_parser: AddParser) -> None:
-    """Describe ``run``."""
-    parser = _search_verb(add_parser, "run", text="run a search, or go on with one: the same command resumes it")
-    parser.add_argument("--fork", metavar="NEWNAME", help="begin a new search with this name and these settings")
-    parser.add_argument("--quiet", action="store_true", help="no progress view, only results and errors")
+    """Add ``run``."""
+    parser = _search_verb(add_parser, "run", text="run a search, or resume it: the same command does both")
+    parser.add_argument("--fork", metavar="NEWNAME", help="start a new search with this name and these settings")
+    parser.add_argument("--quiet", action="store_true", help="show results and errors only, no progress")
     _add_final(parser)
     parser.add_argument(
-        "--skip-job-check", action="store_true", help="send no short job first to check what a node of the cluster sees"
+        "--skip-job-check", action="store_true", help="do not submit a short job first that checks a compute node"
     )
 
 
 def _add_evaluate(add_parser: AddParser) -> None:
-    """Describe ``evaluate``."""
-    text = "run the trials of a given list of pipelines: the same command resumes"
+    """Add ``evaluate``."""
+    text = "run the trials of a given list of pipelines, or resume them: the same command does both"
     parser = _verb(add_parser, "evaluate", text=text)
     parser.add_argument("pipelines", help="the list: one pipeline a line, as JSON (model, method, params, seed)")
     _add_search_arguments(parser)
     parser.add_argument(
-        "--per-process", type=int, default=1, metavar="N", help="trials that share a worker's imports (default: 1)"
+        "--per-process", type=int, default=1, metavar="N", help="trials run by one worker process (default: 1)"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress view, only results and errors")
+    parser.add_argument("--quiet", action="store_true", help="show results and errors only, no progress")
     _add_final(parser)
     parser.set_defaults(fork=None, skip_job_check=False)
 
 
 def _add_final(parser: argparse.ArgumentParser) -> None:
-    """Describe which trials are evaluated on test."""
+    """Add ``--final``: the trials to evaluate on test."""
     parser.add_argument(
         "--final",
         type=_trial_numbers,
         metavar="TRIALS",
-        help="trials to evaluate once on test in the end, such as 3,7, or none (default: those no other beats)",
+        help="trials to evaluate once on test at the end, such as 3,7, or none (default: the Pareto set)",
     )
 
 
 def _trial_numbers(text: str) -> tuple[int, ...]:
-    """Read numbers of trials."""
+    """Parse trial numbers."""
     numbers = [] if text == "none" else text.split(",")
     if not all(number.isdecimal() for number in numbers):
         raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of trials such as 3,7, or none")
@@ -124,49 +124,49 @@ def _trial_numbers(text: str) -> tuple[int, ...]:
 
 
 def _add_plan(add_parser: AddParser) -> None:
-    """Describe ``plan``."""
-    text = "show what run would do first: profile, prior, pipelines, batch scripts; submits nothing, leaves nothing"
+    """Add ``plan``."""
+    text = "show what run would do first: profile, prior, pipelines, batch scripts; submits nothing, writes nothing"
     parser = _search_verb(add_parser, "plan", text=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_status(add_parser: AddParser) -> None:
-    """Describe ``status``."""
-    text = "show how a run is getting on, whether or not its driver is alive; on a terminal until the run is over"
+    """Add ``status``."""
+    text = "show the state of a run, whether or not its driver is alive; on a terminal until the run is over"
     parser = _run_verb(add_parser, "status", text=text)
     when = parser.add_mutually_exclusive_group()
-    when.add_argument("--watch", action="store_true", help="go on showing it until the run is over, elsewhere too")
-    when.add_argument("--once", action="store_true", help="show it once, on a terminal too")
+    when.add_argument("--watch", action="store_true", help="update it until the run is over, also without a terminal")
+    when.add_argument("--once", action="store_true", help="show it once, also on a terminal")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_logs(add_parser: AddParser) -> None:
-    parser = _run_verb(add_parser, "logs", text="print what a trial's worker wrote")
-    parser.add_argument("trial", help="number of the trial, or `profile` for the run's first job")
-    parser.add_argument("--attempt", type=int, help="number of the attempt (default: the last)")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on printing until the attempt ends")
+    parser = _run_verb(add_parser, "logs", text="print the output of a trial")
+    parser.add_argument("trial", help="trial number, or `profile` for the profile job")
+    parser.add_argument("--attempt", type=int, help="attempt number (default: the last)")
+    parser.add_argument("-f", "--follow", action="store_true", help="continue until the attempt ends")
 
 
 def _add_cancel(add_parser: AddParser) -> None:
-    _run_verb(add_parser, "cancel", text="cancel a run's jobs; its driver, if one is alive, records the ends")
+    _run_verb(add_parser, "cancel", text="cancel a run's jobs; its driver, if alive, records how they ended")
 
 
 def _add_report(add_parser: AddParser) -> None:
-    parser = _run_verb(add_parser, "report", text="show a run's results: Pareto set, failures, refusals, prior, cost")
+    parser = _run_verb(add_parser, "report", text="show a run's results: Pareto set, failures, rejections, prior, cost")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_priors(add_parser: AddParser) -> None:
-    parser = _run_verb(add_parser, "priors", text="show the prior a run began with, and which experiences moved it")
+    parser = _run_verb(add_parser, "priors", text="show the prior of a run, and which experiences changed it most")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_export(add_parser: AddParser) -> None:
-    parser = _run_verb(add_parser, "export-model", text="write a trial's trained model as a folder transformers loads")
+    parser = _run_verb(add_parser, "export-model", text="write a trained model as a folder that transformers can load")
     parser.set_defaults(module="export_model")
-    parser.add_argument("trial", type=int, help="number of the trial; those of the Pareto set can be exported")
-    parser.add_argument("--to", required=True, metavar="DIR", help="folder to write; must be new or empty")
-    parser.add_argument("--python", help="Python with torch and transformers (default: that of the run's worker)")
+    parser.add_argument("trial", type=int, help="trial number; trials of the Pareto set can be exported")
+    parser.add_argument("--to", required=True, metavar="DIR", help="folder to write to; must be new or empty")
+    parser.add_argument("--python", help="Python with torch and transformers (default: the Python of the run's worker)")
 
 
 def _add_models(add_parser: AddParser) -> None:
@@ -175,10 +175,10 @@ def _add_models(add_parser: AddParser) -> None:
 
 
 def _add_doctor(add_parser: AddParser) -> None:
-    """Describe ``doctor``."""
+    """Add ``doctor``."""
     parser = _verb(add_parser, "doctor", text="check whether searches can run here; exit status 4 with findings")
-    parser.add_argument("profile", nargs="?", help="the cluster profile (TOML); without one, this machine is checked")
-    parser.add_argument("--job", action="store_true", help="also send one short job: what a node sees, a training step")
+    parser.add_argument("profile", nargs="?", help="the cluster profile (TOML); default: check this machine")
+    parser.add_argument("--job", action="store_true", help="also submit a short job: check a node, do a training step")
     parser.add_argument("--runs-dir", default="runs", help="folder of run folders (default: %(default)s)")
     parser.add_argument(
         "--time-limit-min", type=float, default=60.0, metavar="MIN", help="trial.time_limit_min to check (default: 60)"
@@ -187,10 +187,10 @@ def _add_doctor(add_parser: AddParser) -> None:
 
 
 def _add_prefetch(add_parser: AddParser) -> None:
-    parser = _verb(add_parser, "prefetch", text="bring a search's models and data into the offline cache")
+    parser = _verb(add_parser, "prefetch", text="download a search's models and data into the offline cache")
     parser.add_argument("search", help="the search file (TOML)")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="as for run")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be fetched, and how large it is")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be downloaded, and its size")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -201,14 +201,14 @@ def _verb(add_parser: AddParser, name: str, *, text: str) -> argparse.ArgumentPa
 
 
 def _search_verb(add_parser: AddParser, name: str, *, text: str) -> argparse.ArgumentParser:
-    """Describe a verb that takes a search file."""
+    """Add a command that takes a search file."""
     parser = _verb(add_parser, name, text=text)
     _add_search_arguments(parser)
     return parser
 
 
 def _add_search_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the search file and what goes with it."""
+    """Add the search file, ``--set`` and ``--runs-dir``."""
     parser.add_argument("search", help="the search file (TOML)")
     parser.add_argument(
         "--set",
@@ -216,7 +216,7 @@ def _add_search_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="replace a value of the search file, for instance --set budget.generations=3; may be repeated",
+        help="replace a value of the search file, for example --set budget.generations=3; may be repeated",
     )
     parser.add_argument("--runs-dir", default="runs", help="folder of run folders (default: %(default)s)")
 

@@ -1,4 +1,4 @@
-"""Search files and cluster profiles: TOML in, checked settings out.
+"""Search files and cluster profiles: TOML files are read into checked settings.
 
 Every error names the file, the key, the value and what is valid. Paths in a file are relative to that file.
 """
@@ -30,7 +30,7 @@ class _Section(BaseModel):
 
 
 class TaskSection(_Section):
-    """``[task]``: what is to be learnt; ``metric`` is what ``f1`` stands for, where a kind has several."""
+    """``[task]``: the task; ``metric`` selects what ``f1`` means where a task kind has several."""
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
     kind: TaskKind = "text-classification"
@@ -38,7 +38,7 @@ class TaskSection(_Section):
 
 
 class SpaceSection(_Section):
-    """``[space]``: preset, and what differs from it."""
+    """``[space]``: a preset and the changes to it."""
 
     preset: str = "default"
     models: tuple[str, ...] | None = None
@@ -47,7 +47,7 @@ class SpaceSection(_Section):
 
 
 class SearchSection(_Section):
-    """``[search]``: the evolution (NSPE)."""
+    """``[search]``: settings of the evolutionary search (NSPE)."""
 
     objectives: tuple[Objective, ...] = ("f1", "evaluation_time_s")
     population: Count = 20
@@ -58,7 +58,7 @@ class SearchSection(_Section):
 
 
 class BudgetSection(_Section):
-    """``[budget]``: the search ends at the first limit reached; at least one is set."""
+    """``[budget]``: limits of the search, which ends at the first one reached; at least one is set."""
 
     generations: Count | None = None
     trials: Count | None = None
@@ -71,9 +71,11 @@ class TrialSection(_Section):
     """``[trial]``: limits of one trial.
 
     Attributes:
-        time_limit_min: Budget of training and evaluation, in minutes; its end is the failure ``time_limit``.
-        max_attempts: Attempts of one trial, infrastructure failures and memory escalations counted.
-        deterministic: Whether training avoids non-deterministic kernels.
+        time_limit_min: Budget of training and evaluation, in minutes; a trial that exceeds it fails with
+            ``time_limit``.
+        max_attempts: Highest number of attempts of one trial, including those after infrastructure failures and
+            those with more memory.
+        deterministic: Whether to avoid non-deterministic kernels.
     """
 
     time_limit_min: Positive = 60.0
@@ -82,7 +84,7 @@ class TrialSection(_Section):
 
 
 class PriorSection(_Section):
-    """``[prior]``: how past experiences become the first distribution; names as in the paper."""
+    """``[prior]``: how the first distribution is computed from past experiences; names as in the XAutoLM paper."""
 
     kind: Literal["uniform", "xautolm", "knn", "evidence"] = "uniform"
     distance: Literal["euclidean", "cosine"] = "euclidean"
@@ -101,7 +103,7 @@ class PriorSection(_Section):
 
 
 class StoreSection(_Section):
-    """``[store]``: read from all folders, written to ``path``, which ``group`` may read; limits of foreign segments."""
+    """``[store]``: stores to read; ``path`` is also written; ``group`` may read it; ``check`` limits segment checks."""
 
     path: str = "experience-store"
     also_read: tuple[str, ...] = ()
@@ -126,7 +128,7 @@ class SearchFile(_Section):
 
     @model_validator(mode="after")
     def _check_budget(self) -> "SearchFile":
-        """Refuse a budget that ends no search, or one that ends it before a trial."""
+        """Reject a budget without a limit, one shorter than a trial, and bad objectives."""
         budget = self.budget
         if all(limit is None for limit in budget.model_dump().values()):
             raise ValueError("budget: sets no limit; valid: generations, trials, wall_h, gpu_h, energy_kwh")
@@ -144,7 +146,7 @@ class SearchFile(_Section):
         """Build the search space that ``[space]`` and ``[[model]]`` describe.
 
         Raises:
-            InputError: A ``[[model]]`` table lacks a key, has an unknown one, or stands twice.
+            InputError: A ``[[model]]`` table lacks a key, has an unknown key, or repeats an id.
             SpaceError: A model, method, parameter or distribution is unknown or malformed.
         """
         own = [from_json(Model, to_json(entry), where="[[model]]") for entry in self.model]
@@ -161,14 +163,14 @@ class SearchFile(_Section):
 
 
 class JobSection(_Section):
-    """``[job]``: what one trial asks for.
+    """``[job]``: resources of one trial.
 
     Attributes:
         n_cpus: Cores; also the worker's threads.
-        n_gpus: GPUs on each of ``n_nodes`` nodes; each is one process of the trial.
-        n_processes: Processes of the trial on each node without a GPU.
+        n_gpus: GPUs on each of ``n_nodes`` nodes; one process per GPU.
+        n_processes: Processes on each node, if it has no GPU.
         memory_gb: Host memory on each node, in GB of 2**30 bytes.
-        queue_slack_min: Added to the trial's time limit for loading and saving.
+        queue_slack_min: Minutes added to the trial's time limit for loading and saving.
     """
 
     n_cpus: Count = 1
@@ -180,14 +182,14 @@ class JobSection(_Section):
 
 
 class LocalSection(_Section):
-    """``[local]``: the pool of the local launcher."""
+    """``[local]``: the local launcher: trials at once, and seconds between polls."""
 
     n_slots: Count = 2
     poll_s: Positive = 0.5
 
 
 class SlurmSection(_Section):
-    """``[slurm]``: options for sbatch; ``options`` takes any further one by its long name."""
+    """``[slurm]``: options for sbatch; ``options`` takes any other option by its long name."""
 
     account: str | None = None
     partition: str | None = None
@@ -204,7 +206,7 @@ class SlurmSection(_Section):
 
 
 class PatienceSection(_Section):
-    """``[patience]``: how long a missing answer is waited for."""
+    """``[patience]``: timeouts: how long to wait for outcomes, pending jobs, heartbeats and the lease."""
 
     outcome_grace_s: Annotated[float, Field(ge=0)] = 60.0
     pending_patience_h: Positive = 24.0
@@ -213,14 +215,14 @@ class PatienceSection(_Section):
 
 
 class EnvironmentSection(_Section):
-    """``[environment]``: what of the user's environment reaches a job, beside a few basics."""
+    """``[environment]``: variables passed to jobs, in addition to a few basic ones."""
 
     allow: tuple[str, ...] = ()
     set: dict[str, str] = {}
 
 
 class SystemSection(_Section):
-    """``[system]``: the compute node, for ``plan`` and the first constraints; a run measures the real one."""
+    """``[system]``: the compute node, used by ``plan`` and for early constraints; a run measures the real node."""
 
     n_cpu_cores: Count | None = None
     ram_gb: Positive | None = None
@@ -231,7 +233,7 @@ class SystemSection(_Section):
 
 
 class ClusterProfile(_Section):
-    """A whole cluster profile; without one, the embedded default runs trials on this machine."""
+    """A whole cluster profile; the default runs trials on this machine."""
 
     site: Annotated[str, Field(min_length=1)] = "local"
     cluster: Annotated[str, Field(min_length=1)] = "local"
@@ -257,7 +259,7 @@ class ClusterProfile(_Section):
 
     @property
     def poll_s(self) -> float:
-        """Seconds between two looks at the jobs."""
+        """Seconds between two polls of the jobs."""
         return self.local.poll_s if self.launcher == "local" else self.slurm.poll_s
 
 
@@ -269,8 +271,8 @@ def load_search(path: Path, settings: tuple[str, ...] = ()) -> SearchFile:
         settings: ``KEY=VALUE`` pairs that replace values of the file, KEY dotted, VALUE as TOML or plain text.
 
     Raises:
-        ConfigError: The file is missing, no TOML, or a key or value is not valid.
-        InputError: ``[space]`` or a ``[[model]]`` table describes no space.
+        ConfigError: The file is missing or is not TOML, or a key or value is not valid.
+        InputError: ``[space]`` or a ``[[model]]`` table is not valid.
     """
     data = _read_toml(path)
     for setting in settings:
@@ -297,10 +299,10 @@ def load_search(path: Path, settings: tuple[str, ...] = ()) -> SearchFile:
 
 
 def load_profile(path: Path | None) -> ClusterProfile:
-    """Read and check a cluster profile; ``None`` gives the embedded default.
+    """Read and check a cluster profile; ``None`` returns the default.
 
     Raises:
-        ConfigError: The file is missing, no TOML, or a key or value is not valid.
+        ConfigError: The file is missing or is not TOML, or a key or value is not valid.
     """
     if path is None:
         return ClusterProfile()
@@ -323,7 +325,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _apply_setting(data: dict[str, Any], setting: str) -> None:
-    """Put one ``KEY=VALUE`` into the file's data, in place."""
+    """Apply one ``KEY=VALUE`` to the file's data, in place."""
     key, separator, text = setting.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {setting!r}: expected KEY=VALUE, for instance --set budget.generations=3")
@@ -347,17 +349,18 @@ def _check(section: type[S], data: dict[str, Any], *, path: Path) -> S:
 
 
 def _tuples(value: Any) -> Any:
-    """Turn TOML's arrays into tuples, which strict frozen sections hold; ``params`` keeps its lists."""
+    """Convert TOML arrays to tuples, which strict frozen sections need; ``params`` keeps its lists."""
     if isinstance(value, dict):
         return {key: item if key == "params" else _tuples(item) for key, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-EXPECTED = {"tuple_type": "an array", "model_type": "a table", "dict_type": "a table"}  # in the words of TOML
+EXPECTED = {"tuple_type": "an array", "model_type": "a table", "dict_type": "a table"}
+"""Pydantic's error type -> the TOML type expected."""
 
 
 def _explain(section: type[BaseModel], error: Any, *, path: Path) -> str:
-    """Say where a value stands and what is valid there."""
+    """Write the key of a wrong value and what is valid there."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         valid = ", ".join(_section_at(section, error["loc"][:-1]).model_fields)
@@ -366,8 +369,8 @@ def _explain(section: type[BaseModel], error: Any, *, path: Path) -> str:
         return f"`{path}`: `{key}` is missing"
     if error["type"] == "value_error":
         return f"`{path}`: {error['ctx']['error']}"
-    said = error["msg"].removeprefix("Input should be ").replace("String should", "text that should")
-    return f"`{path}`: `{key}` = {to_json(error['input'])!r}: expected {EXPECTED.get(error['type'], said)}"
+    expected = error["msg"].removeprefix("Input should be ").replace("String should", "text that should")
+    return f"`{path}`: `{key}` = {to_json(error['input'])!r}: expected {EXPECTED.get(error['type'], expected)}"
 
 
 def _section_at(section: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel]:

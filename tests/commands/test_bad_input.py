@@ -1,4 +1,4 @@
-"""Bad input, from the command line to the exact words: file, key, value, and what is valid or to be done."""
+"""Bad input, from the command line to the exact message: file, key, value, and what is valid or to be done."""
 
 import json
 import os
@@ -26,7 +26,7 @@ path = "store"
 """
 ROWS = [{"text": f"words {n} of a text", "label": "no" if n % 3 else "yes"} for n in range(60)]
 
-Said = Callable[..., tuple[int, str]]
+RunCommand = Callable[..., tuple[int, str]]
 
 
 def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
@@ -34,55 +34,55 @@ def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 @pytest.fixture
-def said(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Said:
-    """Run a search with other settings; gives exit status and what was said of the error."""
+def run_search(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> RunCommand:
+    """Run a search with other settings; return the exit status and the message."""
     monkeypatch.chdir(tmp_path)
     write_rows(tmp_path / "rows.jsonl", ROWS)
     (tmp_path / "search.toml").write_text(SEARCH)
 
     def run(*settings: str, arguments: tuple[str, ...] = ()) -> tuple[int, str]:
-        words = [word for setting in settings for word in ("--set", setting)]
-        status = cli.main(["run", "search.toml", "--quiet", *words, *arguments])
+        options = [word for setting in settings for word in ("--set", setting)]
+        status = cli.main(["run", "search.toml", "--quiet", *options, *arguments])
         return status, capsys.readouterr().err.removesuffix("\n")
 
     return run
 
 
-def test_a_missing_data_file(said: Said, tmp_path: Path) -> None:
-    words = f"xautolm-hpc: `{tmp_path}/none.csv` does not exist. Set data.path in the search file or with --set"
+def test_a_missing_data_file(run_search: RunCommand, tmp_path: Path) -> None:
+    message = f"xautolm-hpc: `{tmp_path}/none.csv` does not exist. Set data.path in the search file or with --set"
 
-    assert said("data.path=none.csv") == (2, words)
-
-
-def test_an_unknown_column_and_the_next_try_in_the_same_folder(said: Said, tmp_path: Path) -> None:
-    words = f"xautolm-hpc: `{tmp_path}/rows.jsonl`: column 'body' does not exist; columns: text, label. Set data.text"
-
-    assert said("data.text=body") == (2, words)
-    assert said("data.label=class") == (2, words.replace("body", "class").replace("data.text", "data.label"))
+    assert run_search("data.path=none.csv") == (2, message)
 
 
-def test_one_class_only(said: Said, tmp_path: Path) -> None:
+def test_an_unknown_column_and_the_next_try_in_the_same_folder(run_search: RunCommand, tmp_path: Path) -> None:
+    message = f"xautolm-hpc: `{tmp_path}/rows.jsonl`: column 'body' does not exist; columns: text, label. Set data.text"
+
+    assert run_search("data.text=body") == (2, message)
+    assert run_search("data.label=class") == (2, message.replace("body", "class").replace("data.text", "data.label"))
+
+
+def test_one_class_only(run_search: RunCommand, tmp_path: Path) -> None:
     write_rows(tmp_path / "one.jsonl", [row for row in ROWS if row["label"] == "no"])
-    words = (
+    message = (
         f"xautolm-hpc: `{tmp_path}/one.jsonl`: column 'label' holds one class only, 'no'; classification needs 2. "
         "Set data.label"
     )
 
-    assert said("data.path=one.jsonl") == (2, words)
+    assert run_search("data.path=one.jsonl") == (2, message)
 
 
-def test_an_empty_text(said: Said, tmp_path: Path) -> None:
+def test_an_empty_text(run_search: RunCommand, tmp_path: Path) -> None:
     write_rows(tmp_path / "empty.jsonl", [*ROWS[:7], {"text": "  ", "label": "no"}, *ROWS[7:]])
-    words = f"xautolm-hpc: `{tmp_path}/empty.jsonl`: column 'text' is empty in 1 row, first in row 8. Mend or remove"
+    message = f"xautolm-hpc: `{tmp_path}/empty.jsonl`: column 'text' is empty in 1 row, first in row 8. Mend or remove"
 
-    status, text = said("data.path=empty.jsonl")
+    status, text = run_search("data.path=empty.jsonl")
 
     assert status == 2
-    assert text.startswith(words)
+    assert text.startswith(message)
 
 
-def test_an_unknown_model(said: Said) -> None:
-    status, text = said('space.models=["minilm-l9"]')
+def test_an_unknown_model(run_search: RunCommand) -> None:
+    status, text = run_search('space.models=["minilm-l9"]')
 
     assert status == 2
     assert text == (
@@ -92,53 +92,53 @@ def test_an_unknown_model(said: Said) -> None:
     )
 
 
-def test_an_unknown_key(said: Said) -> None:
-    words = "xautolm-hpc: `search.toml`: unknown key `task.nmae`; valid here: name, kind, metric"
+def test_an_unknown_key(run_search: RunCommand) -> None:
+    message = "xautolm-hpc: `search.toml`: unknown key `task.nmae`; valid here: name, kind, metric"
 
-    assert said("task.nmae=x") == (2, words)
-
-
-def test_a_wrong_type(said: Said) -> None:
-    words = "xautolm-hpc: `search.toml`: `search.population` = 'many': expected a valid integer"
-
-    assert said("search.population=many") == (2, words)
+    assert run_search("task.nmae=x") == (2, message)
 
 
-def test_a_contradictory_budget(said: Said) -> None:
-    words = (
+def test_a_wrong_type(run_search: RunCommand) -> None:
+    message = "xautolm-hpc: `search.toml`: `search.population` = 'many': expected a valid integer"
+
+    assert run_search("search.population=many") == (2, message)
+
+
+def test_a_contradictory_budget(run_search: RunCommand) -> None:
+    message = (
         "xautolm-hpc: `search.toml`: budget.wall_h = 0.5 (30 min) is shorter than one trial, trial.time_limit_min = "
         "60.0: no trial could use its time"
     )
 
-    assert said("budget.wall_h=0.5") == (2, words)
+    assert run_search("budget.wall_h=0.5") == (2, message)
 
 
-def test_a_run_folder_that_cannot_be_written(said: Said, tmp_path: Path) -> None:
+def test_a_run_folder_that_cannot_be_written(run_search: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    words = f"xautolm-hpc: `{tmp_path}/file` cannot be written: File exists. Give another with --runs-dir"
+    message = f"xautolm-hpc: `{tmp_path}/file` cannot be written: File exists. Give another with --runs-dir"
 
-    assert said(arguments=("--runs-dir", "file")) == (2, words)
+    assert run_search(arguments=("--runs-dir", "file")) == (2, message)
 
 
-def test_a_run_folder_open_to_others(said: Said, tmp_path: Path) -> None:
+def test_a_run_folder_open_to_others(run_search: RunCommand, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "bad"
     folder.mkdir(parents=True)
     folder.chmod(0o770)
-    words = (
+    message = (
         f"xautolm-hpc: run folder `{folder}` can be written by others (mode 0770); jobs run what lies there. "
         f"Close it with: chmod 0700 '{folder}'"
     )
 
-    assert said() == (2, words)
+    assert run_search() == (2, message)
 
 
-def test_a_store_of_a_newer_format_is_refused_before_the_first_job(said: Said, tmp_path: Path) -> None:
+def test_a_store_of_a_newer_format_is_refused_before_the_first_job(run_search: RunCommand, tmp_path: Path) -> None:
     ExperienceStore(tmp_path / "store").append([experience(0)])
     (segment,) = (tmp_path / "store").glob("*.h5")
     content = segment.read_bytes()
     newer = make_newer(tmp_path, content, name=segment.name)
 
-    status, text = said()
+    status, text = run_search()
 
     assert status == 2
     assert f"`store/{newer.name}`" in text
@@ -159,10 +159,12 @@ def make_newer(folder: Path, content: bytes, *, name: str) -> Path:
     return path
 
 
-def test_a_model_that_is_not_in_the_offline_cache(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_not_in_the_offline_cache(
+    run_search: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
 
-    status, text = said('space.models=["roberta-base"]')
+    status, text = run_search('space.models=["roberta-base"]')
 
     assert status == 2
     first, *others = text.splitlines()
@@ -173,8 +175,8 @@ def test_a_model_that_is_not_in_the_offline_cache(said: Said, tmp_path: Path, mo
     assert "xautolm-hpc prefetch search.toml --set 'space.models=[\"roberta-base\"]'" in others[-1]
 
 
-def test_a_space_with_nothing_feasible_names_what_refuses(said: Said) -> None:
-    status, text = said("trial.time_limit_min=0.000001")
+def test_a_space_with_nothing_feasible_names_what_refuses(run_search: RunCommand) -> None:
+    status, text = run_search("trial.time_limit_min=0.000001")
 
     assert status == 2
     assert text.startswith("xautolm-hpc: space: 0 of 10000 pipelines drawn can run (0.00%); at least 1% must\n")
@@ -182,12 +184,12 @@ def test_a_space_with_nothing_feasible_names_what_refuses(said: Said) -> None:
     assert text.endswith("raise trial.time_limit_min, use fewer rows or smaller models")
 
 
-def test_another_users_run_folder(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_users_run_folder(run_search: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    words = (
+    message = (
         f"xautolm-hpc: run folder `{tmp_path}/runs/bad` is owned by uid {owner}, not by you (uid {owner + 1}); use "
         "another"
     )
 
-    assert said() == (2, words)
+    assert run_search() == (2, message)

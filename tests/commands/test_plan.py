@@ -47,14 +47,14 @@ def test_a_plan_is_made_for_the_node_the_profile_describes(tmp_path: Path, capsy
 
     status = cli.main(["plan", search, "--runs-dir", str(tmp_path / "runs")])
 
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert status == 0
-    assert "8 cores, 64 GiB, 1 x A100" in said
-    assert "Pipelines of generation 0" in said
-    assert "Peak" in said
+    assert "8 cores, 64 GiB, 1 x A100" in printed
+    assert "Pipelines of generation 0" in printed
+    assert "Peak" in printed
 
 
-def test_data_that_cannot_be_learnt_from_is_told_before_anything_runs(
+def test_data_that_cannot_be_learnt_from_is_reported_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     search = str(write_stub_search(tmp_path))

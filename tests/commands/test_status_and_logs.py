@@ -20,18 +20,18 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> RunDir:
-    """Give a run of 4 trials whose driver left while all of them waited."""
+    """Return a run of 4 trials whose driver left while all of them waited."""
     return leave_run(tmp_path)
 
 
 @pytest.fixture
 def command(run_dir: RunDir, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Give the command line on that run: exit status, what was printed, what was complained."""
+    """Return a function that runs a command on that run: exit status, stdout, stderr."""
 
     def call(verb: str, *arguments: str) -> tuple[int, str, str]:
         status = cli.main([verb, str(run_dir.path), *arguments])
-        said = capsys.readouterr()
-        return status, said.out, said.err
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
 
     return call
 
@@ -40,11 +40,11 @@ def attempt_dir(run_dir: RunDir, trial: int) -> Path:
     return run_dir.attempt_dir(0, trial, attempt=0)
 
 
-def test_status_says_that_nobody_is_at_work_and_what_waits(command: Command) -> None:
+def test_status_says_that_no_driver_is_running_and_what_waits(command: Command) -> None:
     status, printed, _ = command("status")
 
     assert status == 0
-    assert "no driver is at work; `run` goes on with it" in " ".join(printed.split())
+    assert "no driver is running; `run` resumes it" in " ".join(printed.split())
     assert printed.count("PENDING") == 4
 
 
@@ -70,7 +70,7 @@ def test_watching_a_run_that_ends_ends(command: Command, run_dir: RunDir) -> Non
     assert printed.count("FAILED") == 4
 
 
-def test_status_of_a_search_that_came_to_its_end_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_of_a_search_that_ended_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     search_in(tmp_path)
 
     assert cli.main(["status", "fake", "--runs-dir", str(tmp_path / "runs"), "--json"]) == 0
@@ -90,14 +90,14 @@ def test_logs_print_both_files_and_how_the_attempt_ended(command: Command, run_d
     assert complaint == "logs: ended: failed, gpu_oom (pipeline)\n"
 
 
-def test_logs_of_a_worker_without_a_word_show_the_launchers(command: Command, run_dir: RunDir) -> None:
+def test_logs_of_a_worker_without_output_show_the_launchers(command: Command, run_dir: RunDir) -> None:
     log_path = run_dir.submission_dir(0, 0) / "7_3_0_log.err"
     log_path.write_text("slurmstepd: error: execve(): No such file or directory\n")
 
     status, printed, complaint = command("logs", "3")
 
     assert status == 0
-    assert "nothing was written yet" in complaint
+    assert "no output yet" in complaint
     assert printed == "slurmstepd: error: execve(): No such file or directory\n"
 
 
@@ -108,15 +108,15 @@ def test_logs_of_the_runs_first_job(command: Command, run_dir: RunDir) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["9"], "has no trial 9; trials: 0 to 3"),
-        (["nine"], "trial 'nine': expected the number of a trial, or profile for the run's first job"),
+        (["nine"], "trial 'nine': expected a trial number, or profile for the profile job"),
         (["0", "--attempt", "1"], "trial 0 has no attempt 1; attempts: 0 to 0"),
     ],
 )
-def test_logs_of_what_is_not_there_name_what_is(command: Command, *, arguments: list[str], said: str) -> None:
+def test_logs_of_what_is_not_there_name_what_is(command: Command, *, arguments: list[str], message: str) -> None:
     status, _, complaint = command("logs", *arguments)
 
     assert status == 2
-    assert said in complaint
+    assert message in complaint

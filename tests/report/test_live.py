@@ -1,4 +1,4 @@
-"""A run shown while it goes on."""
+"""The progress displays of a running search."""
 
 import io
 import re
@@ -39,7 +39,7 @@ def _interrupted(live: LiveView) -> None:
         raise KeyboardInterrupt("Ctrl-C")
 
 
-def _told(*views: RunView) -> list[str]:
+def _logged(*views: RunView) -> list[str]:
     stream = io.StringIO()
     with PlainView(stream, FakeClock(1_767_225_600.0)) as plain:
         for view in views:
@@ -50,53 +50,53 @@ def _told(*views: RunView) -> list[str]:
 STARTED = "trial 0 FacebookAI/roberta-base lora: started on gpu07"
 
 
-def test_a_trial_that_starts_is_told_once() -> None:
+def test_a_trial_that_starts_is_logged_once() -> None:
     waiting, running = _view(_trial(0, "PENDING")), _view(_trial(0, "RUNNING", node="gpu07"))
     later = _view(_trial(0, "RUNNING", node="gpu07", elapsed_s=60.0, step=10, n_steps=20))
 
-    assert _told(waiting, waiting, running, later, later) == [STARTED]
+    assert _logged(waiting, waiting, running, later, later) == [STARTED]
 
 
-def test_the_next_attempt_of_a_trial_is_told_as_such() -> None:
+def test_the_next_attempt_of_a_trial_is_logged_as_such() -> None:
     first = _view(_trial(0, "RUNNING", node="gpu07"))
     second = _view(_trial(0, "RUNNING", attempt=1, node="gpu08"))
 
-    assert _told(first, second) == [
+    assert _logged(first, second) == [
         STARTED,
         "trial 0 (attempt 1) FacebookAI/roberta-base lora: started on gpu08",
     ]
 
 
-def test_a_trial_that_ended_between_two_polls_is_not_told_to_start() -> None:
+def test_a_trial_that_ended_between_two_polls_is_not_logged_as_started() -> None:
     ended = _view(_trial(0, "FAILED", reason="gpu_oom"))
 
-    assert _told(_view(_trial(0, "PENDING")), ended, ended) == []
+    assert _logged(_view(_trial(0, "PENDING")), ended, ended) == []
 
 
-def test_a_committed_generation_is_told_once_with_the_best_and_the_cost() -> None:
+def test_a_committed_generation_is_logged_once_with_the_best_and_the_cost() -> None:
     before = _view(_trial(0, "RUNNING"), spent=Spent())
     spent = Spent(n_generations=1, n_trials=8, wall_s=125.0, trial_s=300.0, gpu_s=360.0, energy_j=3.6e6)
     best = BestTrial(trial=3, model="bert", method="full", f1=0.75)
     after = replace(before, spent=spent, n_succeeded=6, n_failed=2, best=best, trials=())
 
-    assert _told(before, after, after)[1:] == [
+    assert _logged(before, after, after)[1:] == [
         "1 of 5 generations committed: 6 trials succeeded, 2 failed; best F1 0.7500 (trial 3, bert, full); "
         "2 min 05 s wall, 5 min 00 s of trials, 0.10 GPU-hours, 1 kWh"
     ]
 
 
-def test_phases_and_notes_are_told_when_they_change() -> None:
+def test_phases_and_notes_are_logged_when_they_change() -> None:
     profile, noted = _view(phase="profile"), _view(phase="profile", note="waiting for the queue")
 
-    told = _told(profile, profile, noted, noted, _view(phase="generation"), _view(phase="done"))
+    logged = _logged(profile, profile, noted, noted, _view(phase="generation"), _view(phase="done"))
 
-    assert told == ["profile: measuring the task and the system", "waiting for the queue", "done"]
+    assert logged == ["profile: measuring the task and the system", "waiting for the queue", "done"]
 
 
-def test_plain_lines_escape_what_a_terminal_would_obey() -> None:
+def test_plain_lines_escape_what_a_terminal_would_interpret() -> None:
     hostile = _view(_trial(0, "RUNNING", model="\x1b[31mx\nfake line", node="[red]n"))
 
-    assert _told(hostile) == ["trial 0 \\x1b[31mx\\nfake line lora: started on [red]n"]
+    assert _logged(hostile) == ["trial 0 \\x1b[31mx\\nfake line lora: started on [red]n"]
 
 
 def test_a_stream_that_knows_ascii_only_is_no_reason_to_stop() -> None:
@@ -123,7 +123,7 @@ def test_the_frame_shows_generation_counts_best_cost_and_trials() -> None:
     assert re.search(r"9 roberta-base lora RUNNING gpu07 3:20 \S+ 30/120 –\n", text)
 
 
-def test_running_trials_grow_older_between_two_looks_and_others_do_not() -> None:
+def test_running_trials_grow_older_between_two_polls_and_others_do_not() -> None:
     view = _view(_trial(0, "RUNNING", elapsed_s=59.0), _trial(1, "FAILED", elapsed_s=59.0))
 
     text = _frame(view, since_s=3.0)
@@ -152,7 +152,7 @@ def test_the_live_view_gives_the_terminal_back_also_after_an_error() -> None:
     assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l")
 
 
-def test_the_live_view_obeys_no_foreign_text() -> None:
+def test_the_live_view_interprets_no_foreign_text() -> None:
     stream = io.StringIO()
 
     with LiveView(_terminal(stream), FakeClock()) as live:

@@ -39,7 +39,7 @@ def test_every_line_of_a_table_has_its_columns_below_one_another(run: RunFacts) 
     assert all(len(shape) == 1 for shape in shapes)
 
 
-def test_what_failed_trials_say_is_shown_and_not_obeyed() -> None:
+def test_what_failed_trials_say_is_shown_and_not_interpreted() -> None:
     text = to_markdown(summarise(whole_run(name="<i>run</i>", finish=Finish(FinishKind.STOPPED, "<i>`over`</i>"))))
 
     assert not [tag for tag in ("<script>", "<b>", "<i>") if tag in text]

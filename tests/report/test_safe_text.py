@@ -51,7 +51,7 @@ def test_markdown_without_its_escapes_is_the_text_again(text: str) -> None:
         ("two\nlines", "two\\\\nlines"),
     ],
 )
-def test_markdown_shows_markup_instead_of_obeying_it(text: str, shown: str) -> None:
+def test_markdown_shows_markup_instead_of_interpreting_it(text: str, shown: str) -> None:
     assert markdown_text(text) == shown
 
 

@@ -57,7 +57,7 @@ def test_a_report_read_back_from_its_file_prints_the_same() -> None:
     assert stream.getvalue() == _printed(whole_run())
 
 
-def test_a_uniform_prior_is_told_in_one_sentence() -> None:
+def test_a_uniform_prior_is_described_in_one_sentence() -> None:
     text = _printed(facts([success(0)], prior={"kind": "uniform"}))
 
     assert "it used no past experience" in text

@@ -168,8 +168,8 @@ def test_a_summary_survives_json_also_with_values_that_json_has_no_word_for() ->
 
 
 def test_what_a_prior_forecasts_is_shown_by_model_and_method() -> None:
-    told = {"risk: memory": 0.25, "success": 0.75, "merit: f1": 0.5}
-    prior = {**PRIOR, "forecast": {"models": {"base": told, "tiny": {}}, "methods": {"full": told}}, "top": {}}
+    forecast = {"risk: memory": 0.25, "success": 0.75, "merit: f1": 0.5}
+    prior = {**PRIOR, "forecast": {"models": {"base": forecast, "tiny": {}}, "methods": {"full": forecast}}, "top": {}}
 
     sections = {section.title: section for section in prior_sections(summarise_prior(prior))}
 

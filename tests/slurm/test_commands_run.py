@@ -105,7 +105,7 @@ def test_a_run_is_seen_and_its_logs_followed_though_its_driver_is_dead(start: St
     assert {(trial["step"], trial["n_steps"]) for trial in running} == {(30, 100)}
     assert {trial["reason"] for trial in pending} == {"JobArrayTaskLimit"}
     assert alive["note"].startswith(f"driver: pid {driver.pid} on ")
-    assert dead["note"] == "no driver is at work; `run` goes on with it"
+    assert dead["note"] == "no driver is running; `run` resumes it"
     assert [trial["state"] for trial in dead["trials"]] == [trial["state"] for trial in alive["trials"]]
     assert (code, "trial begins" in followed, "logs: ended: succeeded" in followed) == (0, True, True), followed
     assert "best F1 0." in ended
@@ -125,7 +125,7 @@ def test_cancelled_jobs_are_gone_and_the_same_command_goes_on(
 
     assert cancelled == (
         0,
-        f"cancelled 4 jobs of `{tmp_path}/runs/stub`; the command that began the search goes on with it\n",
+        f"cancelled 4 jobs of `{tmp_path}/runs/stub`; the command that started the search resumes it\n",
     )
     assert code == 130, told
     assert "cancelled (infrastructure)" in told

@@ -12,7 +12,7 @@ from xautolm_hpc.run.resume import began_at
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Tell the driver, if one is alive, to cancel its jobs and submit nothing more, and cancel those that run."""
+    """Cancel a run's jobs; a driver that is alive submits no more."""
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
     history = read_history(run_dir)
     run_dir.cancel_path.touch(mode=0o600)
@@ -23,5 +23,5 @@ def run(arguments: argparse.Namespace) -> int:
         found = launcher.adopt(history.submission(name), known)
         paths += [path for path in jobs if path in found]
     launcher.cancel(paths)
-    print(f"cancelled {len(paths)} jobs of `{run_dir.path}`; the command that began the search goes on with it")
+    print(f"cancelled {len(paths)} jobs of `{run_dir.path}`; the command that started the search resumes it")
     return 0

@@ -16,7 +16,7 @@ FINDINGS = 4
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make every check, show a row for each, and send one short job if asked."""
+    """Run every check and show its result; submit one short job if asked."""
     profile = load_profile(Path(arguments.profile) if arguments.profile else None)
     search = doctor.search_of_doctor(arguments.time_limit_min)
     inputs = Inputs.of(search, profile, environ=arguments.environ)

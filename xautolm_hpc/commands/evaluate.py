@@ -14,7 +14,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate the list and show the report.
 
     Raises:
-        InputError: Fewer than one trial is asked for in a process.
+        InputError: ``--per-process`` is less than 1.
     """
     n = arguments.per_process
     if n < 1:

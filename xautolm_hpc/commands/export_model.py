@@ -1,4 +1,4 @@
-"""``export-model``: a trial's trained pipeline as a folder that transformers loads."""
+"""``export-model``: write a trial's trained model as a folder that transformers can load."""
 
 import argparse
 import shutil
@@ -27,10 +27,10 @@ from xautolm_hpc.run.folder import RunDir, find_run
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the folder with the run's own worker, on this machine.
+    """Write the folder on this machine, with the Python of the run's worker.
 
     Raises:
-        InputError: The folder is there already, the trial's weights were not kept, or the worker lives in an image.
+        InputError: The folder is not empty, the trial's weights were not kept, or the worker runs in an image.
         LaunchError: The worker failed.
     """
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     command = from_json(Command, read_json(trial_dir / COMMAND), where=COMMAND)
     python = arguments.python or command.argv[0]
     if arguments.python is None and profile_of(run_dir).container is not None:
-        raise InputError("the run's worker lives in an image; give a Python that has torch and transformers: --python")
+        raise InputError("the run's worker is in an image; name a Python that has torch and transformers with --python")
     with tempfile.TemporaryDirectory(dir=run_dir.path, prefix=".export-") as folder:
         step_dir, written = Path(folder), Path(folder) / "model"
         write_json(step_dir / COMMAND, to_json(command))
@@ -69,14 +69,12 @@ def _trial_dir(run_dir: RunDir, trial: int) -> Path:
     }
     if trial not in kept:
         listed = ", ".join(map(str, sorted(kept))) or "none"
-        raise InputError(
-            f"trial {trial} of `{run_dir.path}` has no weights; those of the Pareto set are kept: {listed}"
-        )
+        raise InputError(f"trial {trial} of `{run_dir.path}` has no weights; trials whose weights were kept: {listed}")
     return kept[trial]
 
 
 def _trial_input(run_dir: RunDir) -> TrialInput:
-    """Read task and split of a run from its profile job."""
+    """Read the task and the split of a run from the result of its profile job."""
     paths = sorted(run_dir.path.glob(f"profile/attempt-*/{PROFILE_RESULT}"))
     if not paths:
         raise InputError(f"run `{run_dir.path}` was not profiled")
@@ -85,7 +83,7 @@ def _trial_input(run_dir: RunDir) -> TrialInput:
 
 
 def _facts(run_dir: RunDir, trial_dir: Path, *, trial: int) -> dict[str, Any]:
-    """Collect what the model card says beside the pipeline and the task."""
+    """Collect the results that the model card states."""
     end = find_end(trial_dir)
     outcome = end.outcome if end else Outcome(status="failed")
     return {

@@ -1,4 +1,4 @@
-"""``logs``: what a trial's worker wrote."""
+"""``logs``: print the output of a trial."""
 
 import argparse
 import sys
@@ -14,15 +14,15 @@ from xautolm_hpc.report import escape_controls
 from xautolm_hpc.run.folder import RunDir, find_run, submission_dir_beside
 
 POLL_S = 0.5
-LOOK_S = 15.0
-"""Seconds between two questions about the job itself; its files are looked at all the time."""
+STATE_POLL_S = 15.0
+"""Seconds between two queries of the job's state; its files are read every :data:`POLL_S` seconds."""
 
 PROFILE = "profile"
 FILES = ("stdout", "stderr")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print stdout and stderr of an attempt, and go on with both if asked, until the attempt has ended."""
+    """Print stdout and stderr of an attempt; with ``--follow``, until the attempt has ended."""
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
     attempt_dir = _attempt_dir(run_dir, arguments.trial, attempt=arguments.attempt)
     positions = _print_new(attempt_dir, dict.fromkeys(FILES, 0))
@@ -34,27 +34,27 @@ def run(arguments: argparse.Namespace) -> int:
 
         positions = _follow(attempt_dir, positions, state=state)
     if not any(positions.values()):
-        _say(f"`{attempt_dir}`: nothing was written yet")
+        _log(f"`{attempt_dir}`: no output yet")
         _print_launcher_logs(attempt_dir)
     end = find_end(attempt_dir)
     if end is not None:
         outcome = end.outcome
-        _say(f"ended: {outcome.status}{f', {outcome.kind} ({outcome.origin})' if outcome.kind else ''}")
+        _log(f"ended: {outcome.status}{f', {outcome.kind} ({outcome.origin})' if outcome.kind else ''}")
     return 0
 
 
 def _follow(attempt_dir: Path, positions: dict[str, int], *, state: Callable[[], JobState | None]) -> dict[str, int]:
-    """Go on printing until the attempt has ended, or its job is gone without an end; tell where a job waits."""
-    told, next_look = "", time.monotonic()
+    """Print new output and changes of the job's state, until the attempt has ended or its job is gone."""
+    last_text, next_poll = "", time.monotonic()
     is_gone = False
     while find_end(attempt_dir) is None and not is_gone:
-        if time.monotonic() >= next_look:
+        if time.monotonic() >= next_poll:
             now = state()
             is_gone = now is not None and not now.is_alive
-            words = "" if now is None else f"{now.state} {now.reason}".strip()
-            if words != told:
-                _say(f"job: {words}")
-            told, next_look = words, time.monotonic() + LOOK_S
+            text = "" if now is None else f"{now.state} {now.reason}".strip()
+            if text != last_text:
+                _log(f"job: {text}")
+            last_text, next_poll = text, time.monotonic() + STATE_POLL_S
         time.sleep(POLL_S)
         positions = _print_new(attempt_dir, positions)
     return _print_new(attempt_dir, positions)
@@ -63,7 +63,7 @@ def _follow(attempt_dir: Path, positions: dict[str, int], *, state: Callable[[],
 def _attempt_dir(run_dir: RunDir, trial: str, *, attempt: int | None) -> Path:
     """Find the folder of a trial's attempt, or of the profile job's; the last one by default."""
     if trial != PROFILE and not trial.isdecimal():
-        raise InputError(f"trial {trial!r}: expected the number of a trial, or {PROFILE} for the run's first job")
+        raise InputError(f"trial {trial!r}: expected a trial number, or {PROFILE} for the profile job")
     pattern = f"{PROFILE}/attempt-*" if trial == PROFILE else f"gen-*/trial-{int(trial):03d}/attempt-*"
     found = sorted(run_dir.path.glob(pattern), key=lambda path: int(path.name.split("-")[1]))
     if not found:
@@ -78,7 +78,7 @@ def _attempt_dir(run_dir: RunDir, trial: str, *, attempt: int | None) -> Path:
 
 
 def _print_new(attempt_dir: Path, positions: dict[str, int]) -> dict[str, int]:
-    """Print what was added to the files since the last time; says up to where they were printed."""
+    """Print what was added to the files since ``positions``; return the new positions."""
     return {name: _print_file(attempt_dir / name, position) for name, position in positions.items()}
 
 
@@ -94,15 +94,15 @@ def _print_file(path: Path, position: int) -> int:
 
 
 def _print_launcher_logs(attempt_dir: Path) -> None:
-    """Print what the launcher wrote about a worker that never came to a word of its own."""
+    """Print the launcher's error logs, for a worker that wrote no output."""
     folders = [submission_dir_beside(attempt_dir), *attempt_dir.parents[1].glob("submission-*")]
     for path in sorted(log for folder in folders for log in folder.glob("*_log.err")):
         text = escape_controls(path.read_text(errors="replace"))
         if text.strip():
-            _say(f"the launcher's `{path}`:")
+            _log(f"the launcher's `{path}`:")
             sys.stdout.write(text)
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     sys.stderr.write(f"logs: {escape_controls(line)}\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""``models``: the catalogue of pretrained models."""
+"""``models``: list the catalogue of pretrained models."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""``plan``: what ``run`` would do first, without doing any of it."""
+"""``plan``: show what ``run`` would do first, without side effects."""
 
 import argparse
 import json
@@ -31,11 +31,11 @@ from xautolm_hpc.submit.environment import wrapper_environment
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 
 NO_RUN_ID = "0" * 8
-"""Stands in job names for the id that a run gets when it begins."""
+"""Placeholder in job names for the run id, which exists only once the run has started."""
 
 FINDINGS = 4
 TRIAL_FILES_BYTES = 2**16
-"""What a trial leaves besides checkpoints: its records and its logs."""
+"""Size of a trial's records and logs, without checkpoints."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,12 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(plan, indent=1))
     else:
         report.print_plan(plan, Console())
-    is_refused = any(not array["accepted"] for array in plan["arrays"])
-    return FINDINGS if is_refused or plan["disk"]["peak_bytes"] > plan["disk"]["free_bytes"] else 0
+    is_rejected = any(not array["accepted"] for array in plan["arrays"])
+    return FINDINGS if is_rejected or plan["disk"]["peak_bytes"] > plan["disk"]["free_bytes"] else 0
 
 
 def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
-    """Do in a temporary folder what a run does before its first trial."""
+    """Do the steps before the first trial in a temporary folder."""
     profile = _profile_here(setup, folder)
     data_bytes = sum(path.stat().st_size for path in (folder / "data").iterdir())
     proposer = SearchProposer(setup, profile, past=read_stores(setup))
@@ -87,10 +87,10 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
 
 
 def _profile_here(setup: Setup, folder: Path) -> ProfileResult:
-    """Profile the data in a child process on this machine; the system is what the cluster profile says of a node.
+    """Profile the data in a child process on this machine; the system is taken from the cluster profile.
 
     Raises:
-        DataError: The data cannot be learnt from, or the child died.
+        DataError: The data cannot be profiled, or the child process failed.
     """
     attempt_dir = folder / "profile"
     attempt_dir.mkdir()
@@ -103,7 +103,7 @@ def _profile_here(setup: Setup, folder: Path) -> ProfileResult:
     ended = subprocess.run([*argv, str(attempt_dir)], env=dict(command.environment), cwd=attempt_dir, check=False)
     end = find_end(attempt_dir)
     if end is None:
-        raise DataError(f"profiling the data ended with status {ended.returncode}; its words stand above")
+        raise DataError(f"profiling the data ended with status {ended.returncode}; see its messages above")
     if end.outcome.status != "succeeded":
         raise DataError(end.outcome.message or "the data cannot be profiled")
     where = attempt_dir / PROFILE_RESULT
@@ -112,23 +112,23 @@ def _profile_here(setup: Setup, folder: Path) -> ProfileResult:
 
 
 def _planned_system(profile: ClusterProfile, here: System) -> System:
-    """Say what a trial will find on its node: ``[system]``, with no more GPUs than a job asks for.
+    """Return the node a trial will run on: ``[system]``, with no more GPUs than a job asks for.
 
-    The local launcher's node is this machine; what ``[system]`` says is believed nevertheless.
+    With the local launcher it is this machine, unless ``[system]`` is given.
     """
-    said = profile.system
-    if profile.launcher == "local" and said == type(said)():
+    given = profile.system
+    if profile.launcher == "local" and given == type(given)():
         return here
-    n_gpus = profile.job.n_gpus if said.n_gpus is None else min(said.n_gpus, profile.job.n_gpus)
+    n_gpus = profile.job.n_gpus if given.n_gpus is None else min(given.n_gpus, profile.job.n_gpus)
     return System(
         site=profile.site,
         cluster=profile.cluster,
-        n_cpu_cores=said.n_cpu_cores,
-        ram_bytes=_bytes(said.ram_gb),
+        n_cpu_cores=given.n_cpu_cores,
+        ram_bytes=_bytes(given.ram_gb),
         n_gpus=n_gpus,
-        gpu_name=said.gpu_name if n_gpus else None,
-        gpu_memory_bytes=_bytes(said.gpu_memory_gb) if n_gpus else None,
-        gpu_capability=said.gpu_capability if n_gpus else None,
+        gpu_name=given.gpu_name if n_gpus else None,
+        gpu_memory_bytes=_bytes(given.gpu_memory_gb) if n_gpus else None,
+        gpu_capability=given.gpu_capability if n_gpus else None,
     )
 
 
@@ -137,7 +137,7 @@ def _bytes(gibibytes: float | None) -> int | None:
 
 
 def _notes(profile: ClusterProfile) -> list[str]:
-    """Say what of the plan rests on nothing."""
+    """List what the plan could not estimate."""
     if profile.launcher == "slurm" and profile.system == type(profile.system)():
         return ["the cluster profile has no [system], so memory and time are not estimated; a run measures the node"]
     return []
@@ -149,9 +149,9 @@ def _n_parallel(setup: Setup) -> int:
 
 
 def _disk(setup: Setup, trials: Sequence[TrialPlan], *, data_bytes: int) -> dict[str, int]:
-    """Estimate the most that the run folder holds at once.
+    """Estimate the peak size of the run folder.
 
-    Trials that run at once may each write a checkpoint beside their last one; what a trial leaves for good is small.
+    Each running trial may write a new checkpoint beside its last one; what a finished trial leaves is small.
     """
     sizes = sorted((sample.checkpoint_bytes(trial.pipeline, trial.model) for trial in trials), reverse=True)
     checkpoints = int(2 * sum(sizes[: _n_parallel(setup)]) + sum(sizes[_n_parallel(setup) :]))
@@ -171,7 +171,7 @@ def _nearest_folder(path: Path) -> Path:
 
 
 def _arrays(setup: Setup, inputs: Inputs, *, trials: Sequence[int], folder: Path) -> list[dict[str, Any]]:
-    """Write the batch scripts of the profile job and the first generation, and ask Slurm whether it takes them."""
+    """Write the batch scripts of the profile job and the first generation, and ask Slurm whether it accepts them."""
     launcher = setup.launcher
     if not isinstance(launcher, SlurmLauncher):
         return []
@@ -180,21 +180,21 @@ def _arrays(setup: Setup, inputs: Inputs, *, trials: Sequence[int], folder: Path
     for number, submission in enumerate(_submissions(setup, trials)):
         script_path = folder / f"{number}.sh"
         script_path.write_text(launcher.sbatch_text(submission))
-        accepted, said = slurm.test_only(script_path, exports)
+        accepted, answer = slurm.test_only(script_path, exports)
         planned.append(
             {
                 "name": submission.name,
                 "n_jobs": len(submission.attempt_dirs),
                 "script": script_path.read_text(),
                 "accepted": accepted,
-                "said": said,
+                "said": answer,
             }
         )
     return planned
 
 
 def _submissions(setup: Setup, trials: Sequence[int]) -> list[Submission]:
-    """Name the batches a new run submits first, in the run folder it will have."""
+    """Build the submissions that a new run makes first, in the run folder it will have."""
     prefix, run_dir = f"xa-{setup.run_id[:8]}", setup.run_dir
     profile_dir = run_dir.profile_attempt_dir(0)
     profile_job = Submission(
@@ -220,7 +220,7 @@ def _submissions(setup: Setup, trials: Sequence[int]) -> list[Submission]:
 
 
 def _worker_command(setup: Setup, profile: ProfileResult) -> list[str]:
-    """Write the command a node runs for the first trial; ``$SCRATCH`` is a folder the node makes."""
+    """Build the command that a node runs for the first trial; the node creates the folder ``$SCRATCH``."""
     command = setup.template(profile).command
     attempt_dir = str(setup.run_dir.attempt_dir(0, 0, attempt=0))
     if command.container is None:

@@ -1,4 +1,4 @@
-"""``prefetch``: bring every model of a search's space, and its data, into the offline cache, on a node with network."""
+"""``prefetch``: download a search's models and data into the offline cache, on a machine with network access."""
 
 import argparse
 import json
@@ -17,10 +17,10 @@ from xautolm_hpc.records import to_json
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show what models and data take, then fetch and verify them.
+    """Show the size of models and data, then download and verify them.
 
     Raises:
-        InputError: The hub's client is told to stay offline.
+        InputError: ``HF_HUB_OFFLINE`` is set.
     """
     environ = arguments.environ
     if environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
@@ -37,8 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
         if data:
             declare_whole(inputs.hf_home, inputs.search.data, files=data[1])
     if arguments.json:
-        told = {"models": [to_json(plan) for plan in models], "data": to_json(data[0]) if data else None}
-        print(json.dumps({"hf_home": str(inputs.hf_home), **told}, indent=1))
+        found = {"models": [to_json(plan) for plan in models], "data": to_json(data[0]) if data else None}
+        print(json.dumps({"hf_home": str(inputs.hf_home), **found}, indent=1))
     elif not arguments.dry_run:
         console.print(f"{len(plans)} repositories verified in {inputs.hf_home}", markup=False)
     return 0
@@ -56,7 +56,7 @@ def _fetch(
 
 
 def _table(plans: list[RepositoryPlan], hf_home: Path) -> Table:
-    table = Table("model or data", "repository", "commit", "files", "MB", title=f"to be in {hf_home}")
+    table = Table("model or data", "repository", "commit", "files", "MB", title=f"in {hf_home}")
     for plan in plans:
         table.add_row(plan.id, plan.repo, plan.commit[:12], str(len(plan.files)), f"{plan.n_bytes / 1e6:,.1f}")
     table.add_row("all", "", "", "", f"{sum(plan.n_bytes for plan in plans) / 1e6:,.1f}")

@@ -1,4 +1,4 @@
-"""``priors``: the prior a run began with."""
+"""``priors``: show the prior of a run."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from xautolm_hpc.run.folder import find_run
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show the prior beside the uniform distribution, and the experiences that moved it.
+    """Show the prior beside the uniform distribution, and the experiences that changed it most.
 
     Raises:
         RunFolderError: There is no such run, or it has no prior yet.

@@ -1,4 +1,4 @@
-"""``report``: a run's results."""
+"""``report``: show a run's results."""
 
 import argparse
 import json
@@ -12,10 +12,10 @@ from xautolm_hpc.run.folder import find_run
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show the report of the generations that were committed.
+    """Show the report of the committed generations.
 
     Raises:
-        RunFolderError: There is no such run, or nothing of it is committed yet.
+        RunFolderError: There is no such run, or it has no committed generation yet.
     """
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
     path = run_dir.report_dir / "report.json"

@@ -1,4 +1,4 @@
-"""``run``: run a search, or go on with one."""
+"""``run``: run a search, or resume one."""
 
 import argparse
 import signal
@@ -34,12 +34,12 @@ def conduct(
     *,
     wrap: Callable[[Launcher], Launcher] = lambda launcher: launcher,
 ) -> int:
-    """Read and check what the person gave, run it under their eyes and show the report.
+    """Check the input, run the search with a progress display and show its report.
 
     Args:
-        arguments: Words of the command line.
-        start: Runs the search, or whatever else has its set-up.
-        wrap: Stands something in front of the launcher.
+        arguments: Parsed command-line arguments.
+        start: Runs the search, or the evaluation of a list.
+        wrap: Wraps the launcher.
 
     Returns:
         The exit status.
@@ -70,9 +70,9 @@ def conduct(
 
 
 def _check_site(inputs: Inputs, run_dir: RunDir, *, skips_job: bool, log: Callable[[str], None]) -> None:
-    """Refuse to begin what could not run; once for a profile, a short job shows that a node can run trials.
+    """Check that the search can run, before it starts; once per profile, a short job checks that a node can run trials.
 
-    A search that is under way is gone on with whatever the cluster says at this moment.
+    A search that has started is resumed without the first check.
 
     Raises:
         ConfigError: The profile does not fit the cluster.
@@ -88,16 +88,18 @@ def _check_site(inputs: Inputs, run_dir: RunDir, *, skips_job: bool, log: Callab
         if is_new:
             failed = doctor.failures(doctor.examine(site, doctor.BEFORE_A_RUN))
             if failed:
-                raise ConfigError(_told(f"{inputs.search.profile or 'this machine'} cannot run this search", failed))
+                raise ConfigError(
+                    _failure_text(f"{inputs.search.profile or 'this machine'} cannot run this search", failed)
+                )
         if sends_job:
-            log("once for this profile, a short job checks what a node sees (without it: --skip-job-check)")
+            log("a short job checks a node, once for this profile (skip it with --skip-job-check)")
             failed = doctor.failures(doctor.check_job(site, log=log))
             if failed:
-                raise LaunchError(_told("a node cannot run trials; nothing was submitted but this check", failed))
+                raise LaunchError(_failure_text("a node cannot run trials; only this check was submitted", failed))
             doctor.remember_job_check(runs_dir, key, now=SystemClock().now())
 
 
-def _told(head: str, failed: Sequence[Finding]) -> str:
+def _failure_text(head: str, failed: Sequence[Finding]) -> str:
     return "\n".join([f"{head}:", *(f"  {f.check}: {f.found}. Remedy: {f.remedy}" for f in failed)])
 
 
@@ -109,7 +111,7 @@ def _exit_status(facts: RunFacts) -> int:
 
 
 class _Interrupts:
-    """Counts Ctrl-C: once submits nothing more, twice detaches. A cancelled run counts as once."""
+    """Counts Ctrl-C: after one no job is submitted, after two the driver detaches. A cancelled run counts as one."""
 
     def __init__(self, watcher: Watcher, run_dir: RunDir) -> None:
         self.watcher = watcher
@@ -131,6 +133,6 @@ class _Interrupts:
         self.n += 1
         if self.n == 1:
             self.watcher.log(
-                "interrupted: nothing more is submitted, the jobs that were are waited for. Ctrl-C again detaches and "
-                "lets them run on; `xautolm-hpc cancel` cancels them"
+                "interrupted: no more jobs are submitted; waiting for the submitted ones. Press Ctrl-C again to detach "
+                "while they run on; `xautolm-hpc cancel` cancels them"
             )

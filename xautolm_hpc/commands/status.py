@@ -1,4 +1,4 @@
-"""``status``: how a run is getting on."""
+"""``status``: show the state of a run."""
 
 import argparse
 import dataclasses
@@ -37,13 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def profile_of(run_dir: RunDir) -> ClusterProfile:
-    """Read the cluster profile a run was last begun with.
+    """Read the cluster profile that a run was last started with.
 
     Args:
         run_dir: The run folder.
 
     Raises:
-        ConfigError: It is gone, or not valid any more.
+        ConfigError: It is missing or no longer valid.
     """
     path = read_json(run_dir.run_path)["search"]["profile"]
     return load_profile(Path(path) if path else None)
@@ -55,7 +55,7 @@ def take_snapshot(run_dir: RunDir, profile: ClusterProfile, *, environ: Mapping[
     Args:
         run_dir: The run folder.
         profile: Its cluster profile.
-        environ: The person's environment.
+        environ: Environment variables of the user.
     """
     slurm = Slurm(environ) if profile.launcher == "slurm" else None
     return inspect_run(run_dir, slurm=slurm, stale_s=profile.patience.lease_stale_s)
@@ -64,7 +64,7 @@ def take_snapshot(run_dir: RunDir, profile: ClusterProfile, *, environ: Mapping[
 def _watch(
     run_dir: RunDir, profile: ClusterProfile, *, environ: Mapping[str, str], console: Console, clock: Clock
 ) -> None:
-    """Show the run again and again until it is over or the person presses Ctrl-C; jobs know nothing of it."""
+    """Show the run at every poll until it is over or Ctrl-C is pressed; its jobs are not affected."""
     try:
         with report.choose_view(console, quiet=False) as watcher:
             while True:
@@ -78,7 +78,7 @@ def _watch(
 
 
 def _view(run_dir: RunDir, snapshot: RunSnapshot, *, now: float) -> RunView:
-    """Put the run's state together."""
+    """Build the view of the run."""
     history, search = snapshot.history, read_json(run_dir.run_path)["search"]
     generation = max(history.n_generations() - 1, 0)
     finish = _finish(run_dir) if snapshot.is_over else None
@@ -94,7 +94,7 @@ def _view(run_dir: RunDir, snapshot: RunSnapshot, *, now: float) -> RunView:
 
 
 def _phase(run_dir: RunDir, snapshot: RunSnapshot, *, generation: int) -> Phase:
-    """Name what the run is at, as its driver would."""
+    """Return the phase of the run, as its driver would name it."""
     if not snapshot.history.trials:
         return Phase.PROFILE
     if any(run_dir.final_dir in path.parents for path in snapshot.states):
@@ -103,7 +103,7 @@ def _phase(run_dir: RunDir, snapshot: RunSnapshot, *, generation: int) -> Phase:
 
 
 def _finish(run_dir: RunDir) -> str | None:
-    """Read why the search ended; ``None`` if it did not come to its end."""
+    """Read why the search ended; ``None`` if it has not ended."""
     path = run_dir.report_dir / "report.json"
     if not path.exists():
         return None
@@ -113,9 +113,9 @@ def _finish(run_dir: RunDir) -> str | None:
 
 
 def _note(snapshot: RunSnapshot) -> str:
-    """Say who works on the run, and where its profile job is while there is nothing else to show."""
+    """Write whether a driver is running and, before the first trial, the state of the profile job."""
     holder = snapshot.holder
-    driver = f"driver: pid {holder.pid} on {holder.node}" if holder else "no driver is at work; `run` goes on with it"
+    driver = f"driver: pid {holder.pid} on {holder.node}" if holder else "no driver is running; `run` resumes it"
     if snapshot.history.trials or not snapshot.states:
         return driver
     state = next(iter(snapshot.states.values()))

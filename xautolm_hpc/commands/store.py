@@ -1,4 +1,4 @@
-"""``store info|verify|show|distances``: look into an experience store."""
+"""``store info|verify|show|distances``: read an experience store."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ from xautolm_hpc.store import ExperienceStore
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do one of the verbs that only look.
+    """Run one of the commands that only read.
 
     Raises:
         InputError: There is no such store.
@@ -63,7 +63,7 @@ def _show(store: ExperienceStore, arguments: argparse.Namespace) -> int:
 
 
 def _distances(store: ExperienceStore, arguments: argparse.Namespace) -> int:
-    """Print the distances between the tasks of a store, as a table; JSON has null between kinds."""
+    """Print the distances between the tasks of a store; in JSON null between different task kinds."""
     with working(f"reading {store.path}"):
         names, distances = task_distances(store.read())
     if arguments.json:

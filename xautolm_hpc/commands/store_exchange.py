@@ -1,4 +1,4 @@
-"""``store export|import|import-xautolm``: experiences for other programs and sites, and from them."""
+"""``store export|import|import-xautolm``: exchange experiences with other programs and sites."""
 
 import argparse
 import dataclasses
@@ -21,10 +21,10 @@ from xautolm_hpc.store import WRITERS, ExperienceStore, PeerImport, copy_store, 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do one of the verbs that exchange experiences.
+    """Run one of the commands that exchange experiences.
 
     Raises:
-        InputError: There is nothing to read, or the target cannot be what is asked for.
+        InputError: There is nothing to read, or an option does not fit the format.
         StoreError: A store could not be read or written.
     """
     verbs = {"export": _export, "import": _import, "import-xautolm": _import_xautolm}
@@ -32,13 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    """Write a file for other programs, or a new store."""
+    """Write experiences to a file or to a new store."""
     store, to = open_store(arguments), Path(arguments.to)
     found = arguments.format or (to.suffix[1:] if to.suffix[1:] in WRITERS else "store")
     filters = {name: getattr(arguments, name) for name in FILTERS if getattr(arguments, name) is not None}
     if found == "store" and filters:
         raise InputError(
-            f"--{next(iter(filters)).replace('_', '-')}: a store is exported whole; valid for other formats"
+            f"--{next(iter(filters)).replace('_', '-')}: a store is exported whole; valid for the other formats"
         )
     with working(f"writing {to}"):
         if found == "store":
@@ -55,7 +55,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    """Commit experiences that were exported as JSON lines; all of them or none."""
+    """Add experiences from JSON lines to a store; all of them or none."""
     with working(f"reading {len(arguments.files)} files"):
         records = [e for name in arguments.files for e in read_jsonl(Path(name))]
         n_new = ExperienceStore(Path(arguments.into)).append(records).n_new
@@ -67,7 +67,7 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _import_xautolm(arguments: argparse.Namespace) -> int:
-    """Commit what XAutoLM's authors released."""
+    """Add the experiences that the authors of XAutoLM released to a store."""
     folder = Path(arguments.folder)
     with working(f"reading {folder}"):
         done = import_xautolm(folder, ExperienceStore(Path(arguments.into)), site=arguments.site)
@@ -79,7 +79,7 @@ def _import_xautolm(arguments: argparse.Namespace) -> int:
 
 
 def _print_import(done: PeerImport, into: str) -> None:
-    """Say what was read, joined and refused, and why."""
+    """Print what was read, joined and rejected, and why."""
     print(
         f"{done.n_files} files: {done.n_trials} trials, {done.n_joined} records joined with the one of their trial; "
         f"{done.n_new} new in {into}"

@@ -1,4 +1,4 @@
-"""What the store's verbs share: finding the store, printing, saying that long work goes on."""
+"""Helpers of the ``store`` commands: opening the store, printing results, showing progress."""
 
 import argparse
 import contextlib
@@ -23,7 +23,7 @@ def open_store(arguments: argparse.Namespace) -> ExperienceStore:
     """Open the store that the arguments name.
 
     Raises:
-        InputError: There is no such store, or a limit is not positive.
+        InputError: The store does not exist, or a limit is not positive.
     """
     path = Path(arguments.store)
     if not path.exists():
@@ -42,18 +42,18 @@ def limits_of(arguments: argparse.Namespace) -> CheckLimits:
 
 @contextlib.contextmanager
 def working(text: str) -> Iterator[None]:
-    """Show on a terminal that work goes on."""
+    """Show on a terminal that a command is working."""
     with Console(stderr=True).status(escape_controls(text)):
         yield
 
 
 def print_json(value: Any) -> None:
-    """Print plain data as JSON in ASCII: whatever foreign text it holds, a terminal obeys none of it."""
+    """Print plain data as JSON in ASCII, so that a terminal interprets no foreign text."""
     print(json.dumps(value, indent=1))
 
 
 def print_plain(values: Mapping[str, Any]) -> None:
-    """Print plain data as indented lines, foreign text made harmless."""
+    """Print plain data as indented lines, foreign text escaped."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             print(f"{escape_controls(key)}:")
@@ -64,7 +64,7 @@ def print_plain(values: Mapping[str, Any]) -> None:
 
 
 def report_findings(findings: Iterable[Finding]) -> int:
-    """Say on standard error what was left out and why.
+    """Print on standard error what was left out and why.
 
     Returns:
         The exit status: 4 with findings.
@@ -77,5 +77,5 @@ def report_findings(findings: Iterable[Finding]) -> int:
 
 
 def as_json(findings: Iterable[Finding]) -> list[Any]:
-    """Turn findings into plain data."""
+    """Return findings as plain data for JSON."""
     return [to_json(finding) for finding in findings]

@@ -1,4 +1,4 @@
-"""The words of ``store`` and its verbs: arguments in, for :mod:`argparse`; nothing of the store is imported here."""
+"""The arguments of ``store`` and its commands; imports nothing of the store, so that ``--help`` is fast."""
 
 import argparse
 from collections.abc import Callable
@@ -11,28 +11,28 @@ LOOK = {
     "info": "count experiences by task, model, method, status and failure kind",
     "verify": "check every segment; exit status 4 with findings",
     "show": "print one experience",
-    "distances": "say how far the tasks are from one another, as a prior sees them",
+    "distances": "show the distances between tasks, as a prior computes them",
 }
 CHANGE = {
-    "merge": "make a store the union of itself and others",
-    "compact": "write a store as one segment, without what was forgotten",
-    "forget": "hide experiences of your own site for good",
-    "resolve": "say which record of an attempt counts",
-    "accept": "let the suspect trials of a run count as evidence",
+    "merge": "add the experiences of other stores to a store",
+    "compact": "rewrite a store as one segment, without forgotten experiences",
+    "forget": "hide experiences of your own site permanently",
+    "resolve": "choose which record of an attempt counts",
+    "accept": "count the suspect trials of a run as evidence",
 }
 EXCHANGE = {
-    "export": "write experiences for other programs, or a copy of the store for other sites",
-    "import": "read experiences that were exported as JSON lines",
+    "export": "write experiences to a file for other programs, or copy the store for other sites",
+    "import": "read exported experiences from JSON lines",
     "import-xautolm": "read the experiences that XAutoLM's authors released",
 }
 FORMATS = ("store", "jsonl", "csv", "parquet")
 FILTERS = {
-    "task_kind": "only this kind of task",
+    "task_kind": "only this task kind",
     "run_id": "only this run",
     "site": "only this site",
     "status": "only succeeded, or only failed",
-    "since": "only what ended then or later (ISO 8601 with its time zone)",
-    "until": "only what ended before (ISO 8601 with its time zone)",
+    "since": "only experiences that ended then or later (ISO 8601 with time zone)",
+    "until": "only experiences that ended before (ISO 8601 with time zone)",
 }
 VERBS = {**LOOK, **CHANGE, **EXCHANGE}
 MODULES = {
@@ -43,20 +43,20 @@ MODULES = {
 
 
 LIMITS: dict[str, tuple[Callable[[str], float], str]] = {
-    "memory_gb": (float, "memory that the check of a foreign segment may take (default: 4)"),
-    "cpu_s": (float, "processor time it may take (default: 300)"),
-    "wall_s": (float, "time it may take (default: 600)"),
+    "memory_gb": (float, "memory limit of the check of a foreign segment (default: 4)"),
+    "cpu_s": (float, "CPU time limit of that check (default: 300)"),
+    "wall_s": (float, "wall time limit of that check (default: 600)"),
     "file_mb": (float, "largest segment (default: 2048)"),
-    "content_mb": (float, "largest content of a segment, decompressed (default: 2048)"),
+    "content_mb": (float, "largest decompressed content of a segment (default: 2048)"),
     "n_experiences": (int, "most experiences in a segment (default: 2000000)"),
 }
 """Limit of :class:`xautolm_hpc.store.CheckLimits` -> type and help."""
 
 
 def add_store(add_parser: AddParser) -> None:
-    """Describe ``store`` and its verbs."""
-    parser = add_parser("store", help="look into an experience store, merge stores, export them")
-    parser.description = "Look into an experience store, merge stores, export them."
+    """Add ``store`` and its commands."""
+    parser = add_parser("store", help="read, merge, change and export experience stores")
+    parser.description = "Read, merge, change and export experience stores."
     verbs = parser.add_subparsers(title="store commands", metavar="COMMAND", required=True)
     for name, text in VERBS.items():
         verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -71,7 +71,7 @@ def _store(verb: argparse.ArgumentParser) -> None:
 
 
 def _limits(verb: argparse.ArgumentParser) -> None:
-    """Describe the limits of the check of segments that come from elsewhere."""
+    """Add the limits of the check of segments from other sites."""
     for name, (kind, text) in LIMITS.items():
         verb.add_argument(f"--check-{name.replace('_', '-')}", dest=f"check_{name}", type=kind, help=text)
 
@@ -82,8 +82,8 @@ def _show(verb: argparse.ArgumentParser) -> None:
 
 
 def _merge(verb: argparse.ArgumentParser) -> None:
-    """Describe ``merge``."""
-    verb.add_argument("sources", nargs="+", metavar="store", help="stores to read; they stay as they are")
+    """Add the arguments of ``merge``."""
+    verb.add_argument("sources", nargs="+", metavar="store", help="stores to read; they are not changed")
     _limits(verb)
     _into(verb)
     verb.add_argument(
@@ -96,13 +96,13 @@ def _merge(verb: argparse.ArgumentParser) -> None:
 
 
 def _export(verb: argparse.ArgumentParser) -> None:
-    """Describe ``export``."""
+    """Add the arguments of ``export``."""
     _store(verb)
     verb.add_argument("--to", required=True, metavar="PATH", help="file to write, or folder of the new store")
     verb.add_argument(
-        "--format", choices=FORMATS, help="default: what the path ends in (.jsonl, .csv, .parquet), else a store"
+        "--format", choices=FORMATS, help="default: by the ending of the path (.jsonl, .csv, .parquet), else a store"
     )
-    verb.add_argument("--redact", action="store_true", help="leave out messages and names of nodes")
+    verb.add_argument("--redact", action="store_true", help="leave out messages and node names")
     for name, text in FILTERS.items():
         verb.add_argument(f"--{name.replace('_', '-')}", help=text)
 
@@ -113,7 +113,7 @@ def _import(verb: argparse.ArgumentParser) -> None:
 
 
 def _into(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--into", required=True, metavar="STORE", help="store to grow; made where there is none")
+    verb.add_argument("--into", required=True, metavar="STORE", help="store to add to; created if it does not exist")
 
 
 def _forget(verb: argparse.ArgumentParser) -> None:
@@ -125,7 +125,7 @@ def _forget(verb: argparse.ArgumentParser) -> None:
 def _resolve(verb: argparse.ArgumentParser) -> None:
     _store(verb)
     verb.add_argument("key", help="attempt key: run/trial/attempt/restart")
-    verb.add_argument("id", help="whole id of the record that counts")
+    verb.add_argument("id", help="whole experience id of the record that counts")
 
 
 def _accept(verb: argparse.ArgumentParser) -> None:
@@ -136,7 +136,7 @@ def _accept(verb: argparse.ArgumentParser) -> None:
 def _import_xautolm(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("folder", help="their experience store: ALIAS/DATE/TIME-UUID.json")
     _into(verb)
-    verb.add_argument("--site", default="xautolm", help="site they are said to come from (default: %(default)s)")
+    verb.add_argument("--site", default="xautolm", help="site name to give them (default: %(default)s)")
 
 
 ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], Any]] = {

@@ -120,7 +120,5 @@ def _disk(disk: Mapping[str, int]) -> Section:
             ("Peak", f"about {disk['peak_bytes'] / MIB:,.0f} MiB: {shares}"),
             ("Free", f"{disk['free_bytes'] / MIB:,.0f} MiB"),
         ),
-        lines=("Too little free space: free some, or give another folder with --runs-dir.",)
-        if is_short
-        else (),
+        lines=("Too little free space: free some, or give another folder with --runs-dir.",) if is_short else (),
     )

@@ -1,7 +1,7 @@
-"""Foreign text made harmless before it is shown.
+"""Escaping of foreign text before it is shown.
 
-Messages of failed trials, model names and node names come from other programs and other sites. A terminal must not
-obey them, a Markdown viewer must not run them.
+Messages of failed trials, model names and node names come from other programs and other sites. Neither a terminal nor a
+Markdown viewer may interpret them.
 """
 
 import html
@@ -13,29 +13,29 @@ INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 MARKDOWN_SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
 AUTOMATIC = re.compile(r"(?<=\w):(?=//)|(?<=\bwww)\.|[@$]", flags=re.IGNORECASE)
-"""What viewers turn into links, mentions and formulas without being told to."""
+"""Text that Markdown viewers turn into links, mentions and formulas without markup."""
 
 
 def escape_controls(text: str) -> str:
-    """Escape every control, bidi and other invisible character but line ends and tabs: a log stays readable.
+    """Escape every control, bidi and other invisible character except line ends and tabs, as logs need.
 
-    ESC, for instance, becomes a backslash and ``x1b``. The result encodes as UTF-8 whatever ``text`` holds.
+    ESC, for example, becomes a backslash and ``x1b``. The result can always be encoded as UTF-8.
     """
     return "".join(_escaped(c) if c not in "\n\t" and unicodedata.category(c) in INVISIBLE else c for c in text)
 
 
 def one_line(text: str) -> str:
-    """Escape like :func:`escape_controls`, line ends and tabs too: the result is one line."""
+    """Escape like :func:`escape_controls`, and line ends and tabs too: the result is one line."""
     return escape_controls(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def shortened(text: str, max_chars: int) -> str:
-    """Cut a text to at most ``max_chars`` characters; an ellipsis says that it was cut."""
+    """Cut a text to at most ``max_chars`` characters, with an ellipsis where it was cut."""
     return text if len(text) <= max_chars else text[: max_chars - 1].rstrip() + "…"
 
 
 def markdown_text(text: str) -> str:
-    """Escape a text so that Markdown shows it as it is: no markup, HTML, link or table cell comes of it."""
+    """Escape a text so that Markdown shows it literally, without markup, HTML, links or table cells."""
     entities = html.escape(one_line(text), quote=False)
     literal = MARKDOWN_SPECIAL.sub(lambda found: "\\" + found[0], entities)
     return AUTOMATIC.sub(lambda found: f"&#{ord(found[0])};", literal)
