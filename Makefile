@@ -84,7 +84,7 @@ demo:  ## make .venv, then search on this machine; prints the seconds of both
 	printf 'environment %5d s\nsearch      %5d s\n' $$((made - start)) $$((searched - made))
 
 DRIVER_IMAGE := tests/container/test_driver_image.py
-test-container: env  ## the image, and searches in it: offline, pushed aside, killed (as root on Debian)
+test-container: env  ## the image, and searches in it: offline, preempted, killed (as root on Debian)
 	$(PYTEST) -m container --ignore=$(DRIVER_IMAGE) tests/container
 
 .PHONY: test-driver-image
@@ -103,23 +103,23 @@ bench:  ## list the benchmarks
 bench-store: env  ## a store of up to 100,000 experiences against a folder of JSON files (FULL=--full: 1,000,000)
 	$(BIN)/python -m benchmarks.store $(FULL)
 
-bench-store-faults: env  ## kills and refuses writers of a store at every step; many processes for a minute
+bench-store-faults: env  ## writers of a store, killed or failing at every step; many processes for a minute
 	$(BIN)/python -m benchmarks.store_faults
 
 bench-cli: env  ## how long the command and a worker take to start
 	$(BIN)/python -m benchmarks.cli_start
 
-bench-driver: env  ## what the driver costs beside the trials
+bench-driver: env  ## the cost of the driver, without the trials
 	$(BIN)/python -m benchmarks.driver_overhead
 
 .PHONY: bench-training
-bench-training: env  ## samples a second beside the peer's recipe and a plain Trainer
+bench-training: env  ## samples a second, compared with the reference recipe and a plain Trainer
 	$(BIN)/python -m benchmarks.training --check
 
-bench-container: env  ## what the image costs a trial (as root on Debian)
+bench-container: env  ## the cost of the image for a trial (as root on Debian)
 	$(BIN)/python -m benchmarks.container_overhead
 
-bench-estimates: env  ## estimates of memory and time against trials that really ended
+bench-estimates: env  ## estimates of memory and time, compared with real trials
 	$(BIN)/python -m benchmarks.estimates --check
 
 .PHONY: bench-peer bench-priors bench-features bench-store bench-store-faults evidence evidence-quick
@@ -136,7 +136,7 @@ evidence-quick: EVIDENCE_OUT := build/evidence-quick
 evidence-quick: EVIDENCE := --parts one permuted --seeds 2 --choose 1 --methods $(QUICK)
 evidence-quick: evidence  ## the same with four methods and two development seeds
 
-bench-peer: env  ## how well priors rank the peer's real trials of a task they never saw
+bench-peer: env  ## how well priors rank the published XAutoLM trials of a task they have not seen
 	$(BIN)/python -m benchmarks.reference_records
 
 bench-features: env  ## how long meta-features take over 120,000 texts
@@ -149,16 +149,16 @@ bench-priors: env  ## how long priors take over a million experiences
 bench-kill-sweep: env  ## kill the driver 200 times in searches on a private Slurm: nothing lost, nothing twice
 	$(BIN)/python -m benchmarks.kill_sweep
 
-bench-no-hang: env  ## every way a job can end, with Slurm commands that take 60 s each, are missing or forget
+bench-no-hang: env  ## every way a job can end, with Slurm commands that take 60 s each, fail or have forgotten the job
 	$(BIN)/python -m benchmarks.no_hang
 
-bench-slurm: env  ## what a generation of 200 trials costs beside a bare array of 200
+bench-slurm: env  ## the cost of a generation of 200 trials, compared with a bare array of 200
 	$(BIN)/python -m benchmarks.slurm_overhead
 
-bench-tasks: env  ## MiniLM on real tasks, full and with LoRA, above answers that know nothing
+bench-tasks: env  ## MiniLM on real tasks, full and with LoRA, compared with the majority baseline
 	$(BIN)/python -m benchmarks.real_tasks
 
-lock:  ## resolve lock/*.in anew; lock/README.md says what pip must find
+lock:  ## resolve lock/*.in again; lock/README.md says what pip must find
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet uv
 	PATH="$(CURDIR)/$(VENV)-lock/bin:$$PATH" lock/resolve
