@@ -30,8 +30,8 @@ from xautolm_hpc.distribution import (
     scale_bounds,
     to_scale,
 )
-from xautolm_hpc.priors import PriorSettings, make_scene, prior_content, ranking_from_json
-from xautolm_hpc.priors.evidence.acquisition import score
+from xautolm_hpc.priors import PriorSettings, make_search_context, prior_content, ranking_from_json
+from xautolm_hpc.priors.evidence.acquisition import acquisition_value
 from xautolm_hpc.records import Experience, Pipeline
 from xautolm_hpc.space import Categorical, Numeric, Space, build_space, contains
 from xautolm_hpc.table import build_table, pipeline_digest
@@ -44,7 +44,7 @@ N_BOOTSTRAP = 1000
 ROUGH = {"AUC": 0.9275, "F1": 0.5325, "time": 0.6925}
 """Means of a forest that a first rough try gave; to be reached."""
 
-LIST_CAUTION = 0.5
+LIST_EXPONENT = 0.5
 """Power of the probability to succeed where a fifth is tried at once, for the best among them; a search pays for each
 failure and shuns risks more."""
 
@@ -74,16 +74,16 @@ def rank_by_evidence(past: Sequence[Experience], trials: Sequence[Experience], *
     settings = PriorSettings(kind="evidence", objectives=OBJECTIVES)
     models = load_catalogue()
     content = prior_content(build_table(past), space, task=task, system=system, settings=settings, models=models)
-    scene = make_scene(space, models=models, task=task, system=system, objectives=OBJECTIVES)
-    ranking = ranking_from_json(content, scene)
+    context = make_search_context(space, models=models, task=task, system=system, objectives=OBJECTIVES)
+    ranking = ranking_from_json(content, context)
     assert ranking is not None
-    x = scene.encode([trial.pipeline for trial in trials])
+    x = context.encode([trial.pipeline for trial in trials])
     f1_alone = np.array([1.0, 0.0])
     return Ranks(
-        success=ranking.past.survival(x),
-        quality=ranking.past.merit(x, "f1"),
-        cost=-ranking.past.merit(x, "evaluation_time_s"),
-        whole=score(ranking.past, x, shares=f1_alone, caution=LIST_CAUTION),
+        success=ranking.past.p_feasible(x),
+        quality=ranking.past.predicted_utility(x, "f1"),
+        cost=-ranking.past.predicted_utility(x, "evaluation_time_s"),
+        whole=acquisition_value(ranking.past, x, weights=f1_alone, exponent=LIST_EXPONENT),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.replay.limits import read_limits
 from benchmarks.replay.measures import summarise
 from benchmarks.replay.methods import EVIDENCE, METHODS, SHIPPED, UNIFORM
-from benchmarks.replay.nested import choose_tastes
+from benchmarks.replay.nested import select_settings
 from benchmarks.replay.text import show
 from benchmarks.replay.trials import build_tables
 from benchmarks.replay.world import Plan, World, replay
@@ -69,11 +69,11 @@ def replay_parts(
         n_jobs: Processes.
 
     Returns:
-        Part -> ``rows``, ``pooled`` tasks, ``summary``, ``tastes`` chosen and ``seeds``.
+        Part -> ``rows``, ``pooled`` tasks, ``summary``, ``acquisition`` chosen and ``seeds``.
     """
     given = {part: PARTS[part] for part in parts}
-    tastes = {
-        name: choose_tastes(world, objectives=OBJECTIVES[name], n_seeds=n_choice_seeds, n_jobs=n_jobs)
+    acquisition = {
+        name: select_settings(world, objectives=OBJECTIVES[name], n_seeds=n_choice_seeds, n_jobs=n_jobs)
         if EVIDENCE in plan.methods and n_choice_seeds
         else {}
         for name in sorted({differs.get("objectives", "one") for differs in given.values()})
@@ -89,15 +89,21 @@ def replay_parts(
                 oracle=differs.get("oracle", "table"),
                 objectives=OBJECTIVES[objectives],
                 past=differs.get("past", "real"),
-                tastes=tastes[objectives],
+                acquisition=acquisition[objectives],
             )
         )
     found = {}
     for part, done, rows in zip(given, plans, replay(world, plans, n_jobs=n_jobs), strict=True):
         pooled = world.pooled()
         summary = summarise([row for row in rows if row["task"] in pooled])
-        chosen = {name: asdict(taste) for name, taste in done.tastes.items()}
-        found[part] = {"rows": rows, "pooled": pooled, "summary": summary, "tastes": chosen, "seeds": list(done.seeds)}
+        chosen = {name: asdict(acquisition) for name, acquisition in done.acquisition.items()}
+        found[part] = {
+            "rows": rows,
+            "pooled": pooled,
+            "summary": summary,
+            "acquisition": chosen,
+            "seeds": list(done.seeds),
+        }
     return found
 
 

@@ -12,7 +12,14 @@ import numpy as np
 from benchmarks.replay.trials import Oracle, TaskTable
 from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.distribution import Distribution, uniform
-from xautolm_hpc.priors import PriorSettings, Ranking, Taste, make_scene, prior_content, ranking_from_json
+from xautolm_hpc.priors import (
+    AcquisitionSettings,
+    PriorSettings,
+    Ranking,
+    make_search_context,
+    prior_content,
+    ranking_from_json,
+)
 from xautolm_hpc.records import Outcome, Pipeline, Value
 from xautolm_hpc.sample import Evolution, Proposal, draw_generation, draw_pipeline, update
 from xautolm_hpc.space import Categorical, Numeric, Space
@@ -32,7 +39,7 @@ class Setting:
         objectives: Objectives of the search.
         n_trials: Trials.
         seed: Seed of the search.
-        taste: What ``evidence`` prefers.
+        acquisition: Acquisition settings of ``evidence``.
         priors: Priors computed for searches that differ in the seed alone, to be used again.
     """
 
@@ -42,7 +49,7 @@ class Setting:
     objectives: tuple[str, ...]
     n_trials: int
     seed: int
-    taste: Taste = field(default_factory=Taste)
+    acquisition: AcquisitionSettings = field(default_factory=AcquisitionSettings)
     priors: dict[PriorSettings, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -114,15 +121,15 @@ def search_nspe(setting: Setting, **prior: Any) -> list[Trial]:
             past, setting.space, task=task, system=system, settings=settings, models=models
         )
     content = setting.priors[settings]
-    scene = make_scene(setting.space, models=models, task=task, system=system, objectives=setting.objectives)
-    ranking = ranking_from_json(content, scene)
+    context = make_search_context(setting.space, models=models, task=task, system=system, objectives=setting.objectives)
+    ranking = ranking_from_json(content, context)
     distribution = Distribution.from_json(content["distribution"], setting.space)
     evolution = Evolution(population=POPULATION, selection=0.2, learning_factor=0.05, objectives=setting.objectives)
     trials: list[Trial] = []
     while len(trials) < setting.n_trials:
         known = [(pipeline, outcome) for pipeline, outcome, _ in trials]
-        tasted = None if ranking is None else replace(ranking.after(known), taste=setting.taste)
-        choose = None if tasted is None else _choose_snapped(tasted, setting.oracle)
+        present = None if ranking is None else replace(ranking.after(known), settings=setting.acquisition)
+        choose = None if present is None else _select_snapped(present, setting.oracle)
         proposal = Proposal(distribution=distribution, epsilon=0.1, choose=choose)
         numbers = range(len(trials), min(len(trials) + POPULATION, setting.n_trials))
         drawn = draw_generation(proposal, setting.space, trials=numbers, seed=setting.seed, constraints=())
@@ -134,19 +141,19 @@ def search_nspe(setting: Setting, **prior: Any) -> list[Trial]:
 
 
 def search_shipped(setting: Setting) -> list[Trial]:
-    """Search with the prior ``evidence`` and the product's own taste, whatever was chosen for the task."""
-    return search_nspe(replace(setting, taste=Taste()), kind="evidence")
+    """Search with the prior ``evidence`` and the product's default acquisition settings."""
+    return search_nspe(replace(setting, acquisition=AcquisitionSettings()), kind="evidence")
 
 
-def _choose_snapped(ranking: Ranking, oracle: Oracle) -> Callable[[Sequence[Pipeline], np.random.Generator], int]:
-    """Choose among what the draws would be mapped to: nothing else can be tried in a replay."""
+def _select_snapped(ranking: Ranking, oracle: Oracle) -> Callable[[Sequence[Pipeline], np.random.Generator], int]:
+    """Select among what the candidates would be mapped to: nothing else can be tried in a replay."""
 
-    def choose(pipelines: Sequence[Pipeline], rng: np.random.Generator) -> int:
-        index = ranking.choose(oracle.snap(pipelines), rng)
+    def select(pipelines: Sequence[Pipeline], rng: np.random.Generator) -> int:
+        index = ranking.select(oracle.snap(pipelines), rng)
         oracle.reserve(pipelines[index])
         return index
 
-    return choose
+    return select
 
 
 def _objectives(outcome: Outcome, names: Sequence[str]) -> dict[str, float] | None:

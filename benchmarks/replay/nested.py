@@ -7,43 +7,57 @@ from typing import Any
 from benchmarks.replay.measures import MEASURES, compare
 from benchmarks.replay.methods import EVIDENCE, UNIFORM
 from benchmarks.replay.world import Plan, World, replay
-from xautolm_hpc.priors import Taste
+from xautolm_hpc.priors import AcquisitionSettings
 
-TASTES = tuple(Taste(caution=caution, thrift=thrift) for caution in (2.0, 1.0, 4.0) for thrift in (0.05, 0.0, 0.2))
+ACQUISITION_CHOICES = tuple(
+    AcquisitionSettings(feasibility_exponent=exponent, time_weight=weight)
+    for exponent in (2.0, 1.0, 4.0)
+    for weight in (0.05, 0.0, 0.2)
+)
 """What is chosen among; of equals the first is taken."""
 
 
-def choose_tastes(
-    world: World, *, objectives: tuple[str, ...], n_seeds: int, tastes: Sequence[Taste] = TASTES, n_jobs: int = 1
-) -> dict[str, Taste]:
+def select_settings(
+    world: World,
+    *,
+    objectives: tuple[str, ...],
+    n_seeds: int,
+    choices: Sequence[AcquisitionSettings] = ACQUISITION_CHOICES,
+    n_jobs: int = 1,
+) -> dict[str, AcquisitionSettings]:
     """Choose for every task what did best on the others, by all measures together, to NSPE uniform.
 
     Args:
         world: What there is to replay on.
         objectives: Objectives of the searches.
         n_seeds: Development seeds, from 0, whatever the seeds of the replay that follows.
-        tastes: What to choose among.
+        choices: Settings to select from.
         n_jobs: Processes.
 
     Returns:
         Task -> the settings to search it with.
     """
-    rated = rate_tastes(world, objectives=objectives, n_seeds=n_seeds, tastes=tastes, n_jobs=n_jobs)
-    return {name: tastes[regrets.index(min(regrets))] for name, regrets in rated.items()}
+    rated = rate_settings(world, objectives=objectives, n_seeds=n_seeds, choices=choices, n_jobs=n_jobs)
+    return {name: choices[regrets.index(min(regrets))] for name, regrets in rated.items()}
 
 
-def rate_tastes(
-    world: World, *, objectives: tuple[str, ...], n_seeds: int, tastes: Sequence[Taste] = TASTES, n_jobs: int = 1
+def rate_settings(
+    world: World,
+    *,
+    objectives: tuple[str, ...],
+    n_seeds: int,
+    choices: Sequence[AcquisitionSettings] = ACQUISITION_CHOICES,
+    n_jobs: int = 1,
 ) -> dict[str, list[float]]:
-    """Rate what :func:`choose_tastes` chooses among.
+    """Compute the regret of each of the choices.
 
     Neither a task's trials nor what they teach other tasks have a part in its ratings.
 
     Returns:
-        Task -> the regret of every taste on the other tasks; less is better.
+        Task -> the regret of each of the choices on the other tasks; less is better.
     """
     names = list(world.tables)
-    tried = [(UNIFORM, Taste()), *((EVIDENCE, taste) for taste in tastes)]
+    tried = [(UNIFORM, AcquisitionSettings()), *((EVIDENCE, settings) for settings in choices)]
     searches = {name: _searches(world, name) for name in names}
     everything = sorted({search for found in searches.values() for search in found}, key=str)
     plans = [
@@ -51,19 +65,19 @@ def rate_tastes(
             (method,),
             range(n_seeds),
             objectives=objectives,
-            tastes=dict.fromkeys(names, taste),
+            acquisition=dict.fromkeys(names, settings),
             tasks=(task,),
             without=without,
         )
         for task, without in everything
-        for method, taste in tried
+        for method, settings in tried
     ]
     done = iter(replay(world, plans, n_jobs=n_jobs))
     found = {search: [next(done) for _ in tried] for search in everything}
     rated = {}
     for name in names:
-        plain, *by_taste = ([row for s in searches[name] for row in found[s][n]] for n in range(len(tried)))
-        rated[name] = [_regret([*plain, *rows]) for rows in by_taste]
+        plain, *by_settings = ([row for s in searches[name] for row in found[s][n]] for n in range(len(tried)))
+        rated[name] = [_regret([*plain, *rows]) for rows in by_settings]
     return rated
 
 

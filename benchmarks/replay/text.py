@@ -28,11 +28,11 @@ def show(part: str, content: Mapping[str, Any]) -> str:
         reached_table(content["rows"], pooled),
     ]
     chosen = [
-        f"| {name} | {' | '.join(f'{value:g}' for value in taste.values())} |"
-        for name, taste in content["tastes"].items()
+        f"| {name} | {' | '.join(f'{value:g}' for value in acquisition.values())} |"
+        for name, acquisition in content["acquisition"].items()
     ]
     if chosen:
-        names = list(next(iter(content["tastes"].values())))
+        names = list(next(iter(content["acquisition"].values())))
         head = [f"| chosen on the others for | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
         blocks.append("\n".join([*head, *chosen]))
     return "\n\n".join(blocks)

@@ -12,7 +12,7 @@ from benchmarks.replay.measures import measure_search
 from benchmarks.replay.methods import EVIDENCE, METHODS, SHIPPED, Setting
 from benchmarks.replay.past import make_past, may_teach
 from benchmarks.replay.trials import Oracle, TaskTable, build_space
-from xautolm_hpc.priors import PriorSettings, Taste
+from xautolm_hpc.priors import AcquisitionSettings, PriorSettings
 
 MOST_TRIALS, SEARCHED_SHARE = 60, 0.8
 """A search tries sixty pipelines; where there are fewer than 75 to try, four fifths of them."""
@@ -56,7 +56,7 @@ class Plan:
         oracle: ``table``, or the kind of surrogate that answers in its place.
         objectives: Objectives of the searches.
         past: One of :data:`replay_past.PASTS`: what stands in the store.
-        tastes: Task -> what ``evidence`` searches it with; one not named is searched with the product's own.
+        acquisition: Task -> acquisition settings of ``evidence``; a task not named has the default ones.
         tasks: Tasks that are searched; all if ``None``.
         without: A task that none may learn from.
     """
@@ -66,7 +66,7 @@ class Plan:
     oracle: str = "table"
     objectives: tuple[str, ...] = ("f1",)
     past: str = "real"
-    tastes: Mapping[str, Taste] = field(default_factory=dict)
+    acquisition: Mapping[str, AcquisitionSettings] = field(default_factory=dict)
     tasks: Sequence[str] | None = None
     without: str | None = None
 
@@ -100,7 +100,7 @@ class Unit:
                 objectives=plan.objectives,
                 n_trials=min(MOST_TRIALS, round(SEARCHED_SHARE * len(searched.pipelines))),
                 seed=seed,
-                taste=plan.tastes.get(self.task, Taste()),
+                acquisition=plan.acquisition.get(self.task, AcquisitionSettings()),
                 priors={} if plan.past == "permuted" else priors,
             )
             measured = measure_search(METHODS[self.method](setting), searched)

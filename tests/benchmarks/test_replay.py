@@ -15,13 +15,13 @@ from benchmarks.replay.figures import main as draw
 from benchmarks.replay.limits import Limits, allowed, read_limits
 from benchmarks.replay.measures import MEASURES, compare, holm, hypervolume, measure_search, summarise
 from benchmarks.replay.methods import METHODS, Setting
-from benchmarks.replay.nested import TASTES, choose_tastes, rate_tastes
+from benchmarks.replay.nested import ACQUISITION_CHOICES, rate_settings, select_settings
 from benchmarks.replay.past import make_past, may_teach
 from benchmarks.replay.text import on_test
 from benchmarks.replay.trials import Oracle, build_space, build_tables
 from benchmarks.replay.world import Plan, World, replay
 from tests.priors.builders import SYSTEM, TASK, a_failure, a_success, an_experience
-from xautolm_hpc.priors import Taste
+from xautolm_hpc.priors import AcquisitionSettings
 from xautolm_hpc.records import Experience, Outcome, Pipeline
 from xautolm_hpc.space import Numeric
 from xautolm_hpc.store import ExperienceStore
@@ -249,13 +249,13 @@ def test_evidence_as_shipped_has_the_products_own_taste() -> None:
     tables = build_tables(_experiences())
     space, searched = build_space(list(tables.values())), tables["task-0"].half(0)
 
-    def tried(method: str, taste: Taste) -> list[str]:
+    def tried(method: str, acquisition: AcquisitionSettings) -> list[str]:
         past = [tables["task-1"].half(1), tables["task-2"].half(1)]
-        setting = Setting(past, space, Oracle(searched, space), ("f1",), 20, 3, taste=taste)
+        setting = Setting(past, space, Oracle(searched, space), ("f1",), 20, 3, acquisition=acquisition)
         return [pipeline.canonical() for pipeline, _, _ in METHODS[method](setting)]
 
-    rash = Taste(caution=0.0, thrift=1.0)
-    assert tried("evidence as shipped", rash) == tried("nspe evidence", Taste())
+    rash = AcquisitionSettings(feasibility_exponent=0.0, time_weight=1.0)
+    assert tried("evidence as shipped", rash) == tried("nspe evidence", AcquisitionSettings())
     assert tried("evidence as shipped", rash) != tried("nspe evidence", rash)
 
 
@@ -322,7 +322,7 @@ def test_settings_for_a_task_do_not_depend_on_its_trials() -> None:
     (dealt,) = make_past("permuted", [world.tables["task-0"]], task=world.tables["task-1"], seed=1)
     changed = replace(world, tables={**world.tables, "task-0": dealt})
 
-    rate = partial(rate_tastes, objectives=("f1",), n_seeds=1, tastes=TASTES[:2], n_jobs=2)
+    rate = partial(rate_settings, objectives=("f1",), n_seeds=1, choices=ACQUISITION_CHOICES[:2], n_jobs=2)
     before, after = rate(world), rate(changed)
 
     assert set(before) == set(world.tables)
@@ -333,11 +333,11 @@ def test_settings_for_a_task_do_not_depend_on_its_trials() -> None:
 
 def test_the_settings_of_least_regret_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     regrets = {"a": [0.0, -1.0, 2.0], "b": [0.5, 0.5, 0.5]}
-    monkeypatch.setattr(nested, "rate_tastes", lambda *_, **__: regrets)
+    monkeypatch.setattr(nested, "rate_settings", lambda *_, **__: regrets)
 
-    chosen = choose_tastes(_world(4), objectives=("f1",), n_seeds=1, tastes=TASTES[:3])
+    chosen = select_settings(_world(4), objectives=("f1",), n_seeds=1, choices=ACQUISITION_CHOICES[:3])
 
-    assert chosen == {"a": TASTES[1], "b": TASTES[0]}
+    assert chosen == {"a": ACQUISITION_CHOICES[1], "b": ACQUISITION_CHOICES[0]}
 
 
 def test_the_commands_replay_a_store_and_write_tables_and_figures(
@@ -354,7 +354,7 @@ def test_the_commands_replay_a_store_and_write_tables_and_figures(
     written = json.loads((tmp_path / "out" / "one.json").read_text())
     assert len(written["rows"]) == 3 * 2 * 1 * 3
     assert written["summary"]["time_to_target_s"]["nspe evidence"]["ratio"] < 1.0
-    assert set(written["tastes"]) == {"task-0", "task-1", "task-2"}
+    assert set(written["acquisition"]) == {"task-0", "task-1", "task-2"}
     assert "| nspe evidence |" in capsys.readouterr().out
     assert draw([str(tmp_path / "store"), out, str(figures)]) == 0
     assert sorted(path.name for path in figures.iterdir()) == [

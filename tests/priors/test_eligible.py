@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.priors.builders import SYSTEM, TASK, a_failure, a_pipeline, a_success, an_experience
-from xautolm_hpc.priors.eligible import MIX, Evidence, find_evidence, group_rows
+from xautolm_hpc.priors.eligible import MIX, EligibleExperiences, find_eligible, group_rows
 from xautolm_hpc.priors.settings import PriorSettings
 from xautolm_hpc.records import INFRASTRUCTURE_KINDS, PIPELINE_KINDS, Experience, Outcome
 from xautolm_hpc.table import build_table
@@ -16,23 +16,23 @@ from xautolm_hpc.table import build_table
 SETTINGS = PriorSettings(kind="xautolm", objectives=("f1", "gpu_energy_j"))
 
 
-def _find(experiences: Sequence[Experience], **changes: Any) -> Evidence:
-    return find_evidence(build_table(experiences), task=TASK, settings=replace(SETTINGS, **changes))
+def _find(experiences: Sequence[Experience], **changes: Any) -> EligibleExperiences:
+    return find_eligible(build_table(experiences), task=TASK, settings=replace(SETTINGS, **changes))
 
 
-def _skipped(evidence: Evidence) -> dict[str, int]:
-    return {reason: count for reason, count in evidence.skipped.items() if count}
+def _skipped(eligible: EligibleExperiences) -> dict[str, int]:
+    return {reason: count for reason, count in eligible.skipped.items() if count}
 
 
 def test_successes_are_positive_and_failures_of_the_pipeline_negative() -> None:
     experiences = [an_experience(a_success(0.7), 0), *(an_experience(a_failure(k), i + 1) for i, k in _numbered())]
 
-    evidence = _find(experiences)
+    eligible = _find(experiences)
 
-    assert np.count_nonzero(evidence.positive) == 1
-    assert np.count_nonzero(~evidence.positive) == len(PIPELINE_KINDS)
-    assert evidence.objectives[evidence.positive].tolist() == [[0.7, 900.0]]
-    assert _skipped(evidence) == {}
+    assert np.count_nonzero(eligible.positive) == 1
+    assert np.count_nonzero(~eligible.positive) == len(PIPELINE_KINDS)
+    assert eligible.objectives[eligible.positive].tolist() == [[0.7, 900.0]]
+    assert _skipped(eligible) == {}
 
 
 def _numbered() -> list[tuple[int, str]]:
@@ -41,10 +41,10 @@ def _numbered() -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("kind", INFRASTRUCTURE_KINDS)
 def test_a_failure_of_the_infrastructure_is_no_evidence(kind: str) -> None:
-    evidence = _find([an_experience(a_failure(kind))])
+    eligible = _find([an_experience(a_failure(kind))])
 
-    assert len(evidence) == 0
-    assert _skipped(evidence) == {"infrastructure": 1}
+    assert len(eligible) == 0
+    assert _skipped(eligible) == {"infrastructure": 1}
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_a_failure_of_the_infrastructure_is_no_evidence(kind: str) -> None:
     ],
 )
 def test_a_success_that_lacks_an_objective_is_no_evidence(outcome: Outcome, objectives: tuple[str, ...]) -> None:
-    evidence = _find([an_experience(outcome)], objectives=objectives)
+    eligible = _find([an_experience(outcome)], objectives=objectives)
 
-    assert _skipped(evidence) == {"objective_missing": 1}
+    assert _skipped(eligible) == {"objective_missing": 1}
 
 
 def test_a_success_without_energy_counts_when_energy_is_no_objective() -> None:
@@ -83,10 +83,10 @@ def test_a_rescued_host_oom_leaves_no_negative() -> None:
     first = an_experience(a_failure("host_oom"), attempt=0)
     rescue = an_experience(a_success(), attempt=1)
 
-    evidence = _find([first, rescue])
+    eligible = _find([first, rescue])
 
-    assert evidence.positive.tolist() == [True]
-    assert _skipped(evidence) == {"not_last_attempt": 1}
+    assert eligible.positive.tolist() == [True]
+    assert _skipped(eligible) == {"not_last_attempt": 1}
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_of_an_attempt_only_the_last_restart_counts(last: Outcome, positive: lis
         for a, r in ((0, 9), (1, 0), (1, 1))
     ]
 
-    evidence = _find(
+    eligible = _find(
         [*earlier, *(an_experience(last, run_id=run, attempt=1, restart=2) for run in runs)], deduplicate=False
     )
 
-    assert evidence.positive.tolist() == positive * 8
+    assert eligible.positive.tolist() == positive * 8
 
 
 def test_equal_trial_numbers_of_two_runs_are_two_trials() -> None:
@@ -117,22 +117,22 @@ def test_successes_of_one_configuration_count_once_by_their_mean() -> None:
     pipeline = a_pipeline()
     outcomes = [a_success(0.5, energy_j=100.0), a_success(0.7, energy_j=300.0), a_failure()]
 
-    evidence = _find([an_experience(o, i, pipeline=pipeline) for i, o in enumerate(outcomes)])
+    eligible = _find([an_experience(o, i, pipeline=pipeline) for i, o in enumerate(outcomes)])
 
-    assert evidence.positive.tolist() == [True]
-    assert evidence.objectives.tolist() == [[pytest.approx(0.6), 200.0]]
-    assert evidence.n_records.tolist() == [2]
-    assert _skipped(evidence) == {"same_configuration": 2}
+    assert eligible.positive.tolist() == [True]
+    assert eligible.objectives.tolist() == [[pytest.approx(0.6), 200.0]]
+    assert eligible.n_records.tolist() == [2]
+    assert _skipped(eligible) == {"same_configuration": 2}
 
 
 def test_failures_of_one_configuration_count_once() -> None:
     experiences = [an_experience(a_failure(k), i, pipeline=a_pipeline()) for i, k in enumerate(("error", "gpu_oom"))]
 
-    evidence = _find(experiences)
+    eligible = _find(experiences)
 
-    assert evidence.positive.tolist() == [False]
-    assert evidence.row.tolist() == [0]
-    assert evidence.n_records.tolist() == [2]
+    assert eligible.positive.tolist() == [False]
+    assert eligible.row.tolist() == [0]
+    assert eligible.n_records.tolist() == [2]
 
 
 def test_every_record_counts_when_the_peer_way_is_asked_for() -> None:
@@ -168,10 +168,10 @@ def test_times_that_cover_different_things_are_no_mean() -> None:
 def test_sites_allow_and_weigh() -> None:
     experiences = [an_experience(a_failure(), i, site=site) for i, site in enumerate(("here", "far", "banned", "new"))]
 
-    evidence = _find(experiences, sites={"here": 1.0, "far": 0.25, "banned": 0.0})
+    eligible = _find(experiences, sites={"here": 1.0, "far": 0.25, "banned": 0.0})
 
-    assert sorted(evidence.site_weight.tolist()) == [0.25, 1.0]
-    assert _skipped(evidence) == {"other_site": 2}
+    assert sorted(eligible.site_weight.tolist()) == [0.25, 1.0]
+    assert _skipped(eligible) == {"other_site": 2}
 
 
 def test_a_configuration_of_two_sites_has_the_greater_weight() -> None:

@@ -143,7 +143,7 @@ class SearchProposer:
         return sample.Proposal(
             distribution=self._distribution(known),
             epsilon=self.setup.search.search.epsilon,
-            choose=None if self.ranking is None else self.ranking.after(results).choose,
+            choose=None if self.ranking is None else self.ranking.after(results).select,
         )
 
     def _distribution(self, known: Sequence[KnownEnd]) -> Distribution:
@@ -243,10 +243,10 @@ def _compute_prior(setup: Setup, profile: ProfileResult, *, table: ExperienceTab
 def _read_ranking(setup: Setup, profile: ProfileResult, *, prior: FrozenPrior) -> priors.Ranking | None:
     """Rebuild what chooses among draws; ``None`` for a prior that leaves the draws alone."""
     objectives = setup.search.search.objectives
-    scene = priors.make_scene(
+    context = priors.make_search_context(
         setup.space, models=load_catalogue(), task=profile.task, system=profile.system, objectives=objectives
     )
-    return priors.ranking_from_json(prior, scene, where=str(setup.run_dir.prior_path))
+    return priors.ranking_from_json(prior, context, where=str(setup.run_dir.prior_path))
 
 
 def _build_constraints(setup: Setup, profile: ProfileResult, *, slowness: float | None) -> Sequence[sample.Constraint]:

@@ -1,4 +1,4 @@
-"""Which experiences are evidence for the current search, each configuration once."""
+"""Selection of the experiences that a prior may learn from; each configuration counts once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 MIX = 0x2545F4914F6CDD1D
-"""An odd number with no pattern, so that multiplying by it loses nothing and spreads every bit."""
+"""An odd number with irregular bits: multiplying by it modulo 2**64 is reversible and changes most bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """The n configurations a prior is made of, in ascending order of their id.
+class EligibleExperiences:
+    """The n configurations that a prior may learn from, in ascending order of their id.
 
     Attributes:
-        row: Row of the experience table that stands for the configuration, (n,) ascending.
+        row: Row of the experience table that represents the configuration, (n,) ascending.
         positive: Whether it is a success, (n,) bool.
         objectives: Mean of the objectives over its successes, NaN for a failure, (n, n_objectives).
         site_weight: Highest weight of the sites it comes from, (n,).
         n_records: Records of the configuration that count as this one, (n,).
-        skipped: Why records are no evidence -> how many; every record is counted at most once.
+        skipped: Reason why records are not eligible -> how many; every record is counted at most once.
     """
 
     row: Ints
@@ -44,11 +44,11 @@ class Evidence:
         return len(self.row)
 
 
-def find_evidence(table: ExperienceTable, *, task: Task, settings: PriorSettings) -> Evidence:
-    """Find the successes and failures that say something about the current task.
+def find_eligible(table: ExperienceTable, *, task: Task, settings: PriorSettings) -> EligibleExperiences:
+    """Find the successes and failures that are evidence about the current task.
 
-    A success with every objective is positive, a failure of the pipeline's own making negative. Of a trial only
-    the last attempt counts: what a retry put right is no evidence. Infrastructure failures never are.
+    A success with every objective is positive, a failure caused by the pipeline negative. Of a trial only the last
+    attempt counts: a failure that a retry overcame is no evidence. Infrastructure failures never count.
 
     Args:
         table: All experiences.
@@ -57,7 +57,7 @@ def find_evidence(table: ExperienceTable, *, task: Task, settings: PriorSettings
     """
     objectives = np.column_stack([table.objectives[name] for name in settings.objectives])
     site_weight = _site_weights(table, settings.sites)
-    kept, skipped = _sift(
+    kept, skipped = _filter(
         len(table),
         {
             "other_task_kind": _of_task(table, [t.kind != task.kind for t in table.tasks]),
@@ -69,7 +69,7 @@ def find_evidence(table: ExperienceTable, *, task: Task, settings: PriorSettings
             "objective_missing": table.succeeded & ~np.isfinite(objectives).all(axis=1),
         },
     )
-    evidence = Evidence(
+    eligible = EligibleExperiences(
         row=kept,
         positive=table.succeeded[kept],
         objectives=np.where(table.succeeded[kept, None], objectives[kept], np.nan),
@@ -77,11 +77,11 @@ def find_evidence(table: ExperienceTable, *, task: Task, settings: PriorSettings
         n_records=np.ones(len(kept), dtype=np.int64),
         skipped=skipped,
     )
-    return _deduplicate(table, evidence, objectives=settings.objectives) if settings.deduplicate else evidence
+    return _deduplicate(table, eligible, objectives=settings.objectives) if settings.deduplicate else eligible
 
 
 def scopes(table: ExperienceTable, rows: Ints, *, objectives: Sequence[str]) -> Ints:
-    """Number what times of the rows cover; rows of two numbers are never compared by time.
+    """Number the time scopes of the rows: what their times cover. Times of two scopes are never compared.
 
     Returns:
         The scope's number, shape (n,); 0 everywhere when time is no objective.
@@ -91,15 +91,15 @@ def scopes(table: ExperienceTable, rows: Ints, *, objectives: Sequence[str]) -> 
 
 
 def fingerprints(table: ExperienceTable, rows: Ints) -> Ints:
-    """Number the rows' tasks, one number for all that share a fingerprint; shape (n,)."""
+    """Number the rows' tasks: equal numbers for equal fingerprints; shape (n,)."""
     return _codes([t.fingerprint for t in table.tasks])[table.task[rows]]
 
 
-def _sift(n: int, refused: Mapping[str, Bools]) -> tuple[Ints, dict[str, int]]:
-    """Keep the rows nothing refuses; a row refused twice is counted under the first reason."""
+def _filter(n: int, excluded: Mapping[str, Bools]) -> tuple[Ints, dict[str, int]]:
+    """Keep the rows that nothing excludes; a row excluded twice is counted under the first reason."""
     kept = np.ones(n, dtype=np.bool_)
     skipped = {}
-    for reason, mask in refused.items():
+    for reason, mask in excluded.items():
         skipped[reason] = int(np.count_nonzero(kept & mask))
         kept &= ~mask
     return np.flatnonzero(kept), skipped
@@ -128,28 +128,30 @@ def _last_attempts(table: ExperienceTable) -> Bools:
     return is_last
 
 
-def _deduplicate(table: ExperienceTable, evidence: Evidence, *, objectives: Sequence[str]) -> Evidence:
-    """Count a configuration once: by the mean of its successes, or if it has none as one failure.
+def _deduplicate(
+    table: ExperienceTable, eligible: EligibleExperiences, *, objectives: Sequence[str]
+) -> EligibleExperiences:
+    """Count a configuration once: as the mean of its successes, or as one failure if it has none.
 
-    Successes whose times cover different things are no one configuration when time is an objective.
+    When time is an objective, successes of two time scopes are two configurations.
     """
-    configuration = _configurations(table, evidence.row)
-    has_success = np.bincount(configuration, weights=evidence.positive) > 0
-    counts = np.flatnonzero(evidence.positive | ~has_success[configuration])
-    scope = scopes(table, evidence.row[counts], objectives=objectives)
-    group, first = group_rows([configuration[counts], np.where(evidence.positive[counts], scope, -1)])
+    configuration = _configurations(table, eligible.row)
+    has_success = np.bincount(configuration, weights=eligible.positive) > 0
+    counts = np.flatnonzero(eligible.positive | ~has_success[configuration])
+    scope = scopes(table, eligible.row[counts], objectives=objectives)
+    group, first = group_rows([configuration[counts], np.where(eligible.positive[counts], scope, -1)])
     n_records = np.bincount(group, minlength=len(first))
-    means = [np.bincount(group, weights=c[counts], minlength=len(first)) for c in evidence.objectives.T]
+    means = [np.bincount(group, weights=c[counts], minlength=len(first)) for c in eligible.objectives.T]
     site_weight = np.zeros(len(first))
-    np.maximum.at(site_weight, group, evidence.site_weight[counts])
+    np.maximum.at(site_weight, group, eligible.site_weight[counts])
     order = np.argsort(first)
-    return Evidence(
-        row=evidence.row[counts[first[order]]],
-        positive=evidence.positive[counts[first[order]]],
+    return EligibleExperiences(
+        row=eligible.row[counts[first[order]]],
+        positive=eligible.positive[counts[first[order]]],
         objectives=np.column_stack([(total / n_records)[order] for total in means]),
         site_weight=site_weight[order],
         n_records=n_records[order],
-        skipped={**evidence.skipped, "same_configuration": len(evidence) - len(first)},
+        skipped={**eligible.skipped, "same_configuration": len(eligible) - len(first)},
     )
 
 
@@ -163,8 +165,8 @@ def _configurations(table: ExperienceTable, rows: Ints) -> Ints:
 def group_rows(keys: Sequence[NDArray[Any]]) -> tuple[Ints, Ints]:
     """Group rows with equal keys.
 
-    Rows are sorted by one number mixed from their keys, which takes a fraction of a sort by all of them; should
-    rows of different keys get the same number, they are sorted by the keys themselves.
+    Rows are sorted by one hash of their keys, which takes a fraction of the time of a sort by all keys. If the hashes
+    of different keys collide, rows are sorted by the keys themselves.
 
     Args:
         keys: Whole numbers, each (n,).
@@ -186,7 +188,7 @@ def group_rows(keys: Sequence[NDArray[Any]]) -> tuple[Ints, Ints]:
 
 
 def _starts(keys: Sequence[NDArray[Any]], order: Ints) -> Bools:
-    """Tell where a new group starts in an order of the rows."""
+    """Find where a new group starts in an order of the rows; (n,) bool."""
     starts = np.zeros(len(order), dtype=np.bool_)
     starts[:1] = True
     for key in keys:

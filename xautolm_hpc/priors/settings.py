@@ -1,4 +1,4 @@
-"""How past experiences become the first distribution of a search."""
+"""Settings of a prior, and their check."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -50,12 +50,12 @@ class PriorSettings:
     objectives: tuple[str, ...] = ("f1", "evaluation_time_s")
 
     def with_utility(self, utility: str) -> "PriorSettings":
-        """Give these settings with another utility."""
+        """Return these settings with another utility."""
         return replace(self, utility=utility)
 
 
 def check_settings(settings: PriorSettings) -> None:
-    """Refuse settings that name something unknown or leave nothing to weigh by.
+    """Check that settings name nothing unknown and that some objective has a weight.
 
     Raises:
         InputError: A name is not valid, or no weight is above 0.

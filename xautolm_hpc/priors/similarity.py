@@ -1,4 +1,4 @@
-"""How far experiences are from the current task and system."""
+"""Distances of experiences to the current task and system, and of the tasks of a store to one another."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Term:
 
 
 def experience_distances(table: ExperienceTable, rows: Ints, *, task: Task, system: System, metric: str) -> Floats:
-    """Measure how far each experience is from the current task and system.
+    """Compute the distance of each experience to the current task and system.
 
     Args:
         table: All experiences.
@@ -55,13 +55,13 @@ def experience_distances(table: ExperienceTable, rows: Ints, *, task: Task, syst
 
 
 def combine_terms(terms: Sequence[Term], n: int) -> Floats:
-    """Add the terms up, their weights rescaled to sum to 1.
+    """Add the terms, their weights rescaled to sum to 1.
 
-    An experience that lacks a term is as far away in it as the farthest of the others; a term that all
-    experiences lack says nothing and is dropped.
+    An experience that lacks a term gets the largest distance of the others in it. A term that all experiences lack
+    is dropped.
 
     Args:
-        terms: Those the current task and system have.
+        terms: Terms that the current task and system have.
         n: Number of experiences.
 
     Returns:
@@ -105,13 +105,13 @@ def _mean_and_scale(known: Floats) -> tuple[float, float]:
 
 
 def euclidean_distances(points: Floats, current: Floats) -> Floats:
-    """Measure the Euclidean distance of points (n, d) to one point (d,); shape (n,)."""
+    """Compute the Euclidean distance of points (n, d) to one point (d,); shape (n,)."""
     squares: Floats = ((points - current) ** 2).sum(axis=1)
     return np.sqrt(squares)
 
 
 def cosine_distances(points: Floats, current: Floats) -> Floats:
-    """Measure 1 - cos of the angle between points (n, d) and one point (d,); shape (n,), in 0..2.
+    """Compute 1 - cos of the angle between points (n, d) and one point (d,); shape (n,), in 0..2.
 
     It is 0 if both vectors are zero, 1 if one of them is.
     """
@@ -125,7 +125,7 @@ def cosine_distances(points: Floats, current: Floats) -> Floats:
 def _feature_term(
     distinct: list[Floats], used: NDArray[np.int32], *, current: Floats, weight: float, metric: str
 ) -> Term | None:
-    """Compare features; ``None`` if the current task or system has none at all."""
+    """Compute the term of task or system features; ``None`` if the current one has no known feature."""
     if np.isnan(current).all():
         return None
     features = np.array(distinct).reshape(len(distinct), len(current))
@@ -136,7 +136,7 @@ def _feature_term(
 
 
 def _semantic_term(distinct: list[Floats], used: NDArray[np.int32], *, current: Floats) -> Term | None:
-    """Compare the meaning of the texts; ``None`` if that of the current task is unknown."""
+    """Compute the term of the semantic vectors; ``None`` if the current task has none."""
     if len(current) == 0:
         return None
     vectors = np.array(distinct).reshape(len(distinct), len(current))
@@ -153,7 +153,7 @@ def _floats(values: Sequence[float | None], like: Sequence[float | None] | None 
 
 
 def task_distances(experiences: Iterable[Experience], *, metric: str = "euclidean") -> tuple[list[str], Floats]:
-    """Measure how far every task is from every other, each by the experience of the smallest id.
+    """Compute the distance of every task to every other, from the experience of each with the smallest id.
 
     Args:
         experiences: Experiences of the tasks, in any order.

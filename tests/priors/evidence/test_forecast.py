@@ -13,13 +13,20 @@ from tests.priors.builders import SPACE, SYSTEM, TASK, a_failure, a_model, a_pip
 from tests.priors.xautolm.test_prior import _renumbered
 from xautolm_hpc.distribution import uniform
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.priors import PriorSettings, Ranking, Taste, make_scene, prior_content, ranking_from_json
+from xautolm_hpc.priors import (
+    AcquisitionSettings,
+    PriorSettings,
+    Ranking,
+    make_search_context,
+    prior_content,
+    ranking_from_json,
+)
 from xautolm_hpc.priors.evidence import forecast
-from xautolm_hpc.priors.evidence.acquisition import TASTE
+from xautolm_hpc.priors.evidence.acquisition import DEFAULT_ACQUISITION
 from xautolm_hpc.priors.evidence.encoding import encode, layout, pipelines_of, rows_of
 from xautolm_hpc.priors.evidence.surrogate import Forest
 from xautolm_hpc.records import INFRASTRUCTURE_KINDS, Experience, Outcome, Pipeline
-from xautolm_hpc.sample import draw_pipeline
+from xautolm_hpc.sample import draw_pipeline, population
 from xautolm_hpc.space import Space
 from xautolm_hpc.table import ExperienceTable, build_table
 
@@ -54,8 +61,8 @@ def _content(table: ExperienceTable, space: Space = WORLD, **changes: Any) -> di
 
 
 def _ranking(content: dict[str, Any], space: Space = WORLD, objectives: tuple[str, ...] = ("f1",)) -> Ranking:
-    scene = make_scene(space, models={}, task=TASK, system=SYSTEM, objectives=objectives)
-    ranking = ranking_from_json(json.loads(json.dumps(content)), scene)
+    context = make_search_context(space, models={}, task=TASK, system=SYSTEM, objectives=objectives)
+    ranking = ranking_from_json(json.loads(json.dumps(content)), context)
     assert ranking is not None
     return ranking
 
@@ -75,31 +82,36 @@ def _full(model: str, **params: Any) -> Pipeline:
     return a_pipeline(model, "full", {**usual, "dropout_rate": 0.1, "class_weighted_loss": False, **params})
 
 
-def test_each_failure_speaks_about_its_cause(ranking: Ranking) -> None:
+def test_each_failure_raises_the_risk_of_its_class_alone(ranking: Ranking) -> None:
     sound, heavy, fast = _full("large"), _full("large", batch_size=32), _full("small", learning_rate=9e-4)
-    x = ranking.scene.encode([sound, heavy, fast])
+    x = ranking.context.encode([sound, heavy, fast])
 
-    memory, divergence = (ranking.past.risks[cause].forecast(x) for cause in ("memory", "divergence"))
+    memory, divergence = (ranking.past.risks[name].forecast(x) for name in ("memory", "divergence"))
 
     assert memory[1] > 0.7 > 0.3 > max(memory[0], memory[2])
     assert divergence[2] > 0.2 > 0.06 > divergence[0]
     assert set(ranking.past.risks) == {"memory", "divergence"}
 
 
-def test_a_model_nobody_tried_borrows_from_its_kin(ranking: Ranking) -> None:
+def test_a_model_that_was_never_tried_is_predicted_from_similar_ones(ranking: Ranking) -> None:
     assert "kin" not in {e.pipeline.model_id for e in _world()}
 
-    survival = ranking.past.survival(ranking.scene.encode([_full("kin", batch_size=32), _full("small", batch_size=32)]))
+    p_feasible = ranking.past.p_feasible(
+        ranking.context.encode([_full("kin", batch_size=32), _full("small", batch_size=32)])
+    )
 
-    assert survival[0] < 0.4 < 0.8 < survival[1]
+    assert p_feasible[0] < 0.4 < 0.8 < p_feasible[1]
 
 
-def test_the_merit_and_the_time_of_a_success_are_forecast(ranking: Ranking) -> None:
-    x = ranking.scene.encode([_full("small"), _full("small", learning_rate=1e-5), _full("small", epochs=11)])
+def test_the_utility_and_the_time_of_a_success_are_predicted(ranking: Ranking) -> None:
+    x = ranking.context.encode([_full("small"), _full("small", learning_rate=1e-5), _full("small", epochs=11)])
 
-    merit, brevity = ranking.past.merit(x, "f1"), ranking.past.merit(x, "evaluation_time_s")
+    utility, brevity = (
+        ranking.past.predicted_utility(x, "f1"),
+        ranking.past.predicted_utility(x, "evaluation_time_s"),
+    )
 
-    assert merit[0] > merit[1] + 0.1
+    assert utility[0] > utility[1] + 0.1
     assert brevity[0] > brevity[2] + 0.1
 
 
@@ -119,27 +131,32 @@ def test_the_content_shows_more_of_what_works_and_says_why(content: dict[str, An
     assert sorted((abs(r["contribution"]) for r in reasons), reverse=True) == [abs(r["contribution"]) for r in reasons]
 
 
-def test_the_more_cautious_the_score_the_more_a_failure_moves_it(
+def test_the_larger_the_exponent_the_more_a_failure_moves_the_acquisition_value(
     content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def of_oom(told: dict[str, Any]) -> dict[str, float]:
-        """Those that no merit was learnt from, so that all they moved is a risk."""
-        return {r["id"]: r["contribution"] for r in told["top"]["models"]["kin"] if r["kind"] == "gpu_oom"}
+    def of_oom(written: dict[str, Any]) -> dict[str, float]:
+        """List the contributions of failures: no utility was learnt from these, so all that they moved is a risk."""
+        return {r["id"]: r["contribution"] for r in written["top"]["models"]["kin"] if r["kind"] == "gpu_oom"}
 
-    monkeypatch.setattr(forecast, "TASTE", Taste(caution=2 * TASTE.caution))
-    bold, cautious = of_oom(content), of_oom(_content(build_table(_world())))
+    double = AcquisitionSettings(feasibility_exponent=2 * DEFAULT_ACQUISITION.feasibility_exponent)
+    monkeypatch.setattr(forecast, "DEFAULT_ACQUISITION", double)
+    small, large = of_oom(content), of_oom(_content(build_table(_world())))
 
-    both = bold.keys() & cautious.keys()
+    both = small.keys() & large.keys()
     assert len(both) > 2
-    assert all(cautious[key] == pytest.approx(2 * bold[key]) for key in both)
+    assert all(large[key] == pytest.approx(2 * small[key]) for key in both)
+
+
+def test_the_forecast_assumes_as_many_candidates_as_a_search_draws() -> None:
+    assert forecast.N_CANDIDATES == population.N_CANDIDATES
 
 
 def test_the_influences_of_a_forest_add_up_to_its_forecast(ranking: Ranking) -> None:
-    x = ranking.scene.encode([_full("large"), _full("small", epochs=9)])
-    forests: list[Forest] = [*ranking.past.risks.values(), ranking.past.goals["f1"]]
+    x = ranking.context.encode([_full("large"), _full("small", epochs=9)])
+    forests: list[Forest] = [*ranking.past.risks.values(), ranking.past.target_forests["f1"]]
 
     for forest in forests:
-        influence = forest.influence(x, len(ranking.past.lessons))
+        influence = forest.influence(x, len(ranking.past.observations))
         assert influence.sum() == pytest.approx(1)
         assert influence[forest.rows] @ forest.target == pytest.approx(forest.forecast(x).mean())
 
@@ -176,26 +193,26 @@ def test_failures_of_the_cluster_change_nothing(kinds: list[str], seed: int) -> 
 
 
 def test_a_trip_through_json_gives_the_same_ranking(content: dict[str, Any], ranking: Ranking) -> None:
-    x = ranking.scene.encode([_full("large"), _full("small", epochs=9), _full("kin", batch_size=32)])
-    direct = ranking_from_json(content, ranking.scene)
+    x = ranking.context.encode([_full("large"), _full("small", epochs=9), _full("kin", batch_size=32)])
+    direct = ranking_from_json(content, ranking.context)
 
     assert direct is not None
-    assert direct.past.survival(x).tolist() == ranking.past.survival(x).tolist()
-    assert direct.past.merit(x, "f1").tolist() == ranking.past.merit(x, "f1").tolist()
+    assert direct.past.p_feasible(x).tolist() == ranking.past.p_feasible(x).tolist()
+    assert direct.past.predicted_utility(x, "f1").tolist() == ranking.past.predicted_utility(x, "f1").tolist()
 
 
-def test_lessons_of_another_space_are_refused(content: dict[str, Any]) -> None:
-    scene = make_scene(WORLD, models={}, task=TASK, system=SYSTEM, objectives=("f1", "gpu_energy_j"))
+def test_observations_of_another_space_are_rejected(content: dict[str, Any]) -> None:
+    context = make_search_context(WORLD, models={}, task=TASK, system=SYSTEM, objectives=("f1", "gpu_energy_j"))
 
-    with pytest.raises(InputError, match=r"runs/a/priors.json: its lessons belong to another search space"):
-        ranking_from_json(content, scene, where="runs/a/priors.json")
+    with pytest.raises(InputError, match=r"runs/a/priors.json: its observations belong to another search space"):
+        ranking_from_json(content, context, where="runs/a/priors.json")
 
 
 def test_an_empty_store_has_no_ranking_and_stays_uniform() -> None:
     empty = _content(build_table([]))
-    scene = make_scene(WORLD, models={}, task=TASK, system=SYSTEM, objectives=("f1",))
+    context = make_search_context(WORLD, models={}, task=TASK, system=SYSTEM, objectives=("f1",))
 
-    assert ranking_from_json(empty, scene) is None
+    assert ranking_from_json(empty, context) is None
     assert all(p["prior"] == p["uniform"] for p in (*empty["models"].values(), *empty["methods"].values()))
 
 

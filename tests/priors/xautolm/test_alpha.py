@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.priors.builders import TASK, a_failure, a_success, an_experience
-from xautolm_hpc.priors.eligible import find_evidence
+from xautolm_hpc.priors.eligible import find_eligible
 from xautolm_hpc.priors.settings import PriorSettings
 from xautolm_hpc.priors.xautolm.alpha import Weighed, base_rates, experience_weights, select_nearest, weigh
 from xautolm_hpc.table import build_table
@@ -53,9 +53,9 @@ def _weighed(settings: PriorSettings, *, site: str = "here") -> Weighed:
     """Weigh two successes of f1 .6 and .8 and a failure, at distances 0, 1 and 2."""
     outcomes = [a_success(0.6), a_success(0.8), a_failure()]
     table = build_table([an_experience(o, i, site=site) for i, o in enumerate(outcomes)])
-    evidence = find_evidence(table, task=TASK, settings=settings)
-    distance = table.trial[evidence.row].astype(np.float64)
-    return weigh(table, evidence, distance=distance, settings=settings)
+    eligible = find_eligible(table, task=TASK, settings=settings)
+    distance = table.trial[eligible.row].astype(np.float64)
+    return weigh(table, eligible, distance=distance, settings=settings)
 
 
 def _alphas(weighed: Weighed) -> list[float]:
@@ -94,9 +94,9 @@ def test_times_are_scaled_within_task_and_scope() -> None:
     ]
     settings = PriorSettings(objectives=("evaluation_time_s",), beta_scale=0.0)
     table = build_table([an_experience(o, i) for i, o in enumerate(outcomes)])
-    evidence = find_evidence(table, task=TASK, settings=settings)
+    eligible = find_eligible(table, task=TASK, settings=settings)
 
-    weighed = weigh(table, evidence, distance=np.zeros(4), settings=settings)
+    weighed = weigh(table, eligible, distance=np.zeros(4), settings=settings)
 
     assert weighed.utility[np.argsort(table.trial[weighed.row])].tolist() == [1.0, 0.0, 1.0, 0.0]
 

@@ -18,7 +18,15 @@ from tests.priors.builders import (
 )
 from xautolm_hpc.distribution import BooleanMarginal, CategoricalMarginal, Distribution, NumericMarginal
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.priors import Prior, PriorSettings, Target, compute_prior, contributions, explain, prior_to_json
+from xautolm_hpc.priors import (
+    ExplanationTarget,
+    Prior,
+    PriorSettings,
+    compute_prior,
+    contributions,
+    explain,
+    prior_to_json,
+)
 from xautolm_hpc.records import Experience
 from xautolm_hpc.space import Categorical
 from xautolm_hpc.table import build_table
@@ -29,17 +37,19 @@ def _prior(experiences: list[Experience], **changes: Any) -> Prior:
     return compute_prior(build_table(experiences), SPACE, task=TASK, system=SYSTEM, settings=settings)
 
 
-def _targets() -> list[Target]:
+def _targets() -> list[ExplanationTarget]:
     """List everything that can be explained in the small space."""
-    targets = [Target(model=model.id) for model in SPACE.models] + [Target(method=m.name) for m in SPACE.methods]
+    targets = [ExplanationTarget(model=model.id) for model in SPACE.models] + [
+        ExplanationTarget(method=m.name) for m in SPACE.methods
+    ]
     for method in SPACE.methods:
         for name, parameter in method.params.items():
             values = parameter.values if isinstance(parameter, Categorical) else (None,)
-            targets += [Target(method=method.name, param=name, value=value) for value in values]
+            targets += [ExplanationTarget(method=method.name, param=name, value=value) for value in values]
     return targets
 
 
-def _value(distribution: Distribution, target: Target) -> float:
+def _value(distribution: Distribution, target: ExplanationTarget) -> float:
     if target.model is not None:
         return distribution.models[target.model]
     if target.param is None:
@@ -53,7 +63,7 @@ def _value(distribution: Distribution, target: Target) -> float:
 
 
 @pytest.mark.parametrize("target", _targets(), ids=str)
-def test_contributions_of_a_thousand_experiences_add_up_to_what_changed(target: Target) -> None:
+def test_contributions_of_a_thousand_experiences_add_up_to_what_changed(target: ExplanationTarget) -> None:
     prior = _prior(random_experiences(1000), max_alpha=0.3)
 
     steps, moved = contributions(prior, target)
@@ -76,7 +86,7 @@ def test_the_experience_that_moved_most_comes_first() -> None:
     good = an_experience(a_success(), 0, pipeline=a_pipeline("wide"))
     bad = an_experience(a_failure("gpu_oom"), 1, pipeline=a_pipeline("small"))
 
-    first, second = explain(_prior([good, bad]), Target(model="wide"))
+    first, second = explain(_prior([good, bad]), ExplanationTarget(model="wide"))
 
     assert (first.id, first.status, first.kind, first.task) == (good.id, "succeeded", None, "tickets")
     assert (second.id, second.status, second.kind, second.model) == (bad.id, "failed", "gpu_oom", "small")
@@ -89,29 +99,29 @@ def test_the_experience_that_moved_most_comes_first() -> None:
 def test_what_moved_nothing_is_not_listed() -> None:
     prior = _prior([an_experience(a_success(), 0, pipeline=a_pipeline(params={"batch_size": 8}))])
 
-    assert explain(prior, Target(method="full", param="optimizer", value="sgd")) == []
-    assert explain(prior, Target(method="head", param="learning_rate")) == []
+    assert explain(prior, ExplanationTarget(method="full", param="optimizer", value="sgd")) == []
+    assert explain(prior, ExplanationTarget(method="head", param="learning_rate")) == []
 
 
 def test_a_limit_cuts_the_list() -> None:
-    assert len(explain(_prior(random_experiences(30)), Target(model="small"), limit=4)) == 4
+    assert len(explain(_prior(random_experiences(30)), ExplanationTarget(model="small"), limit=4)) == 4
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (Target(model="gpt"), r"no model 'gpt'; valid: small, wide, deep"),
-        (Target(method="lora"), r"no method 'lora'; valid: full, head"),
-        (Target(), r"no method None; valid: full, head"),
-        (Target(method="head", param="epochs"), r"'head' has no parameter 'epochs'; valid: learning_rate"),
+        (ExplanationTarget(model="gpt"), r"no model 'gpt'; valid: small, wide, deep"),
+        (ExplanationTarget(method="lora"), r"no method 'lora'; valid: full, head"),
+        (ExplanationTarget(), r"no method None; valid: full, head"),
+        (ExplanationTarget(method="head", param="epochs"), r"'head' has no parameter 'epochs'; valid: learning_rate"),
         (
-            Target(method="full", param="batch_size", value=9),
+            ExplanationTarget(method="full", param="batch_size", value=9),
             r"'batch_size' of 'full' has no value 9; valid: 8, 16, 32",
         ),
-        (Target(method="full", param="batch_size"), r"has no value None"),
+        (ExplanationTarget(method="full", param="batch_size"), r"has no value None"),
     ],
 )
-def test_an_unknown_target_is_refused_with_what_is_valid(target: Target, message: str) -> None:
+def test_an_unknown_target_is_refused_with_what_is_valid(target: ExplanationTarget, message: str) -> None:
     with pytest.raises(InputError, match=message):
         contributions(_prior([]), target)
 
@@ -153,7 +163,7 @@ def test_a_number_is_explained_by_its_mean() -> None:
     experience = an_experience(a_success(), 0, pipeline=a_pipeline(params={"epochs": 11}))
     prior = _prior([experience], adaptive_positive_limit=1.0)
 
-    entry = explain(prior, Target(method="full", param="epochs"))[0]
+    entry = explain(prior, ExplanationTarget(method="full", param="epochs"))[0]
 
     marginal = prior.distribution.params["full"]["epochs"]
     assert isinstance(marginal, NumericMarginal)

@@ -1,8 +1,8 @@
-"""The prior ``evidence`` at work: of several draws it takes the most promising, as far as it is trusted.
+"""The acquisition function of the prior ``evidence``: selects the most promising of several candidates.
 
-The trust is the probability that the prior is right rather than that it says nothing, given how it foretold the trials
-of this search; with the rest of the probability the first draw is taken as it comes. All of it follows from
-``priors.json`` and the outcomes.
+The prior weight is the probability that the prior is informative, given how well it predicted the trials of this
+search. With that probability the candidate of the highest acquisition value is selected, otherwise the first one.
+Everything is computed from ``priors.json`` and the outcomes, so a resumed search selects the same candidates.
 """
 
 import math
@@ -16,62 +16,66 @@ from numpy.typing import NDArray
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.priors.evidence.encoding import encode, layout, pipelines_of
-from xautolm_hpc.priors.evidence.observations import lessons_from_json, own_lessons
+from xautolm_hpc.priors.evidence.observations import observations_from_json, own_observations
 from xautolm_hpc.priors.evidence.surrogate import Surrogate, fit_surrogate
 from xautolm_hpc.records import OBJECTIVES, Outcome, Pipeline, System, Task
 from xautolm_hpc.space import Space
 
 Floats = NDArray[np.float64]
 
-FIRST_TRUST, LEAST_TRUST, MOST_TRUST = 0.9, 0.05, 0.98
-"""Trust before the first outcome, and its bounds: some draws are always left to the search."""
+INITIAL_PRIOR_WEIGHT, MIN_PRIOR_WEIGHT, MAX_PRIOR_WEIGHT = 0.9, 0.05, 0.98
+"""Prior weight before the first outcome, and its bounds: the search's own distribution always keeps a part."""
 
-MOST_PER_OUTCOME = 0.7
-"""Most that one outcome moves the logarithm of the odds."""
+MAX_LOG_ODDS_STEP = 0.7
+"""Largest change of the log odds by one outcome."""
 
-LEAST_CHANCE = 0.05
+MIN_PROBABILITY = 0.05
+"""Predicted probabilities are clipped to this and 1 minus this, so that one surprise does not decide."""
+
 RATE_TRIALS = 2.0
-"""Trials that the past's rate of success counts for in the rate that a prior is compared with."""
+"""Trials that the success rate of the past counts for in the success rate that a prior is compared with."""
 
 ORDER_SCALE = 0.2
-"""Difference of forecast merits at which an order is as good as foretold."""
+"""Scale of the logistic function that turns a difference of predicted utilities into the probability of an order."""
 
-OWN_WEIGHT = 2.0
+OWN_TRIAL_WEIGHT = 2.0
+"""Weight of a trial of this search; a past experience of the very same task and system has 1."""
 
-CAUTION_TRIALS, MAX_CAUTION_FACTOR = 15, 5.0
-"""Trials in which caution grows by what it was at first, and how many times that it becomes at most.
+EXPONENT_TRIALS, MAX_EXPONENT_FACTOR = 15, 5.0
+"""Trials in which the feasibility exponent grows by its initial value, and the largest multiple of that value.
 
-What is found early serves the whole search, so that in the beginning a risk is worth more.
+Early in a search a good pipeline is of use in all generations that follow, so a failure is worth risking; late in it
+a failure only costs time.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taste:
-    """What a ranking prefers.
+class AcquisitionSettings:
+    """Settings of the acquisition value.
 
     Attributes:
-        caution: Power of the probability to succeed in a score, at first; 1 rates by the merit expected, less seeks
-            the best at some risk, more shuns risks.
-        thrift: Weight of a short evaluation time where time is no objective, in 0..1.
+        feasibility_exponent: Exponent of p_feasible at the start of a search, at least 0. 1 gives the expected
+            utility; less accepts more risk, more avoids it.
+        time_weight: Weight of a short evaluation time where time is no objective, in 0..1.
     """
 
-    caution: float = 2.0
-    thrift: float = 0.05
+    feasibility_exponent: float = 2.0
+    time_weight: float = 0.05
 
-    def caution_after(self, n_trials: int) -> float:
-        """Give the caution after some trials of a search."""
-        return self.caution * min(1.0 + n_trials / CAUTION_TRIALS, MAX_CAUTION_FACTOR)
+    def exponent_after(self, n_trials: int) -> float:
+        """Compute the feasibility exponent after some trials of a search."""
+        return self.feasibility_exponent * min(1.0 + n_trials / EXPONENT_TRIALS, MAX_EXPONENT_FACTOR)
 
 
-TASTE = Taste()
+DEFAULT_ACQUISITION = AcquisitionSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """What a search is about.
+class SearchContext:
+    """What a search knows of its pipelines: task, system, models, objectives and their encoding.
 
     Attributes:
-        columns: Columns of a pipeline as numbers.
+        columns: Names of the columns of an encoded pipeline.
         models: Known models by id.
         task: The current task.
         system: The node trials run on.
@@ -86,71 +90,80 @@ class Scene:
     objectives: tuple[str, ...]
     n_objectives: int
 
-    def shares(self, of_objectives: Floats, *, thrift: float = TASTE.thrift) -> Floats:
-        """Give every goal's share of a score, from those of the search's objectives; a preference for short trials."""
+    def weigh(self, weights: Floats, *, time_weight: float = DEFAULT_ACQUISITION.time_weight) -> Floats:
+        """Compute the weight of every one of ``objectives`` from those of the search's own.
+
+        Args:
+            weights: Weights of the search's objectives, sum 1, shape (n_objectives,).
+            time_weight: Weight of a short evaluation time where time is no objective, in 0..1.
+        """
         if len(self.objectives) == self.n_objectives:
-            return of_objectives
-        return np.append((1.0 - thrift) * of_objectives, thrift)
+            return weights
+        return np.append((1.0 - time_weight) * weights, time_weight)
 
     def encode(self, pipelines: Sequence[Pipeline]) -> Floats:
-        """Turn pipelines into numbers, (n, n_columns)."""
+        """Encode pipelines as numbers, (n, n_columns)."""
         configurations = pipelines_of(pipelines, models=self.models, task=self.task, system=self.system)
         return encode(configurations, self.columns)
 
 
-def make_scene(
+def make_search_context(
     space: Space, *, models: Mapping[str, Model], task: Task, system: System, objectives: tuple[str, ...]
-) -> Scene:
-    """Describe a search; where time is no objective, short trials are preferred a little all the same."""
+) -> SearchContext:
+    """Build the context of a search; where time is no objective, it is predicted all the same, for its small weight."""
     known = {**models, **{model.id: model for model in space.models}}
     by_time = "evaluation_time_s" in objectives
-    goals = objectives if by_time else (*objectives, "evaluation_time_s")
-    return Scene(
+    predicted = objectives if by_time else (*objectives, "evaluation_time_s")
+    return SearchContext(
         columns=layout(space),
         models=known,
         task=task,
         system=system,
-        objectives=goals,
+        objectives=predicted,
         n_objectives=len(objectives),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """Chooses among draws.
+    """Selects one of several candidates.
 
     Attributes:
-        scene: What the search is about.
-        past: What past experiences forecast.
-        present: What they and the search's own trials forecast.
-        trust: Probability with which the most promising draw is taken, 0..1.
-        taste: What it prefers.
-        n_trials: Trials of the search that it learnt from.
+        context: What the search knows of its pipelines.
+        past: Surrogate fitted on past experiences.
+        present: Surrogate fitted on them and on the search's own trials.
+        prior_weight: Probability with which the candidate of the highest acquisition value is selected, 0..1.
+        settings: Settings of the acquisition value.
+        n_trials: Own trials that ``present`` is fitted on.
     """
 
-    scene: Scene
+    context: SearchContext
     past: Surrogate
     present: Surrogate
-    trust: float
-    taste: Taste = TASTE
+    prior_weight: float
+    settings: AcquisitionSettings = DEFAULT_ACQUISITION
     n_trials: int = 0
 
-    def choose(self, pipelines: Sequence[Pipeline], rng: np.random.Generator) -> int:
-        """Choose one of several draws.
+    def select(self, pipelines: Sequence[Pipeline], rng: np.random.Generator) -> int:
+        """Select one of several candidates.
 
         Args:
-            pipelines: Draws that may run, at least one.
+            pipelines: Candidates that no constraint rejects, at least one.
             rng: Source of randomness.
 
         Returns:
             Its index.
         """
-        if len(pipelines) == 1 or rng.random() >= self.trust:
+        if len(pipelines) == 1 or rng.random() >= self.prior_weight:
             return 0
-        shares = self.scene.shares(rng.dirichlet(np.ones(self.scene.n_objectives)), thrift=self.taste.thrift)
-        caution = self.taste.caution_after(self.n_trials)
-        rated = score(self.present, self.scene.encode(pipelines), shares=shares, caution=caution)
-        return int(np.argmax(rated))
+        weights = rng.dirichlet(np.ones(self.context.n_objectives))
+        values = acquisition_value(
+            self.present,
+            self.context.encode(pipelines),
+            weights=self.context.weigh(weights, time_weight=self.settings.time_weight),
+            exponent=self.settings.exponent_after(self.n_trials),
+        )
+        return int(np.argmax(values))
 
     def after(self, results: Sequence[tuple[Pipeline, Outcome]]) -> "Ranking":
         """Learn from all trials of the search so far.
@@ -161,77 +174,92 @@ class Ranking:
         kept = [(p, o) for p, o in results if o.status == "succeeded" or o.origin == "pipeline"]
         if not kept:
             return self
-        scene, outcomes = self.scene, [outcome for _, outcome in kept]
-        own = own_lessons(
-            pipelines_of([p for p, _ in kept], models=scene.models, task=scene.task, system=scene.system),
+        context, outcomes = self.context, [outcome for _, outcome in kept]
+        own = own_observations(
+            pipelines_of([p for p, _ in kept], models=context.models, task=context.task, system=context.system),
             outcomes,
-            columns=scene.columns,
-            objectives=scene.objectives,
-            weight=OWN_WEIGHT,
+            columns=context.columns,
+            objectives=context.objectives,
+            weight=OWN_TRIAL_WEIGHT,
         )
+        observations = self.past.observations.plus(own)
         return replace(
             self,
-            present=fit_surrogate(self.past.lessons.plus(own), scene.columns, objectives=scene.objectives),
-            trust=trust_after(self.past, own.x, outcomes=outcomes),
+            present=fit_surrogate(observations, context.columns, objectives=context.objectives),
+            prior_weight=prior_weight_after(self.past, own.x, outcomes=outcomes),
             n_trials=len(kept),
         )
 
 
-def score(surrogate: Surrogate, x: Floats, *, shares: Floats, caution: float = TASTE.caution) -> Floats:
-    """Rate pipelines by the probability to succeed, to a power, times the merit expected then; (n,) in 0..1.
+def acquisition_value(
+    surrogate: Surrogate, x: Floats, *, weights: Floats, exponent: float = DEFAULT_ACQUISITION.feasibility_exponent
+) -> Floats:
+    """Compute p_feasible ** exponent times the weighted sum of predicted utilities.
 
-    At random shares of the objectives the best rated lie on all parts of the Pareto front.
-    """
-    merits = [surrogate.merit(x, name) for name in surrogate.objectives]
-    return np.asarray(surrogate.survival(x) ** caution * (np.column_stack(merits) @ shares))
-
-
-def trust_after(past: Surrogate, x: Floats, *, outcomes: Sequence[Outcome]) -> float:
-    """Say how far the prior is to be trusted: the posterior probability that it is right and not idle.
-
-    Each trial's success or failure is foretold by the prior, and by the rate of success of the past and of the
-    trials before; each success's order among those before it by the prior, and by a coin.
+    With random weights the candidates of the highest value lie on all parts of the Pareto front.
 
     Args:
-        past: What the prior forecasts, without the trials.
-        x: Pipelines of the trials, (n, n_columns), in order.
+        surrogate: What predicts.
+        x: Encoded pipelines, (n, n_columns).
+        weights: Weight of each of the surrogate's objectives, sum 1, (n_objectives,).
+        exponent: Feasibility exponent, at least 0.
+
+    Returns:
+        Values in 0..1, shape (n,).
+    """
+    utilities = [surrogate.predicted_utility(x, name) for name in surrogate.objectives]
+    return np.asarray(surrogate.p_feasible(x) ** exponent * (np.column_stack(utilities) @ weights))
+
+
+def prior_weight_after(past: Surrogate, x: Floats, *, outcomes: Sequence[Outcome]) -> float:
+    """Compute the posterior probability that the prior is informative, given the trials of the search.
+
+    The success of each trial is predicted by the prior and, for comparison, by the success rate of the past and of
+    the trials before. The order of each success among those before it is predicted by the prior and, for comparison,
+    by a fair coin.
+
+    Args:
+        past: Surrogate of the prior, fitted without the trials.
+        x: Encoded pipelines of the trials, (n, n_columns), in order.
         outcomes: How they ended.
 
     Returns:
-        Probability in :data:`LEAST_TRUST`..:data:`MOST_TRUST`.
+        Probability in :data:`MIN_PRIOR_WEIGHT`..:data:`MAX_PRIOR_WEIGHT`.
     """
-    odds = math.log(FIRST_TRUST / (1.0 - FIRST_TRUST))
-    survival = np.clip(past.survival(x), LEAST_CHANCE, 1.0 - LEAST_CHANCE)
+    log_odds = math.log(INITIAL_PRIOR_WEIGHT / (1.0 - INITIAL_PRIOR_WEIGHT))
+    p_feasible = np.clip(past.p_feasible(x), MIN_PROBABILITY, 1.0 - MIN_PROBABILITY)
     succeeded = np.array([outcome.status == "succeeded" for outcome in outcomes])
     before = np.concatenate([[0], np.cumsum(succeeded)[:-1]])
-    known = (past.lessons.cause == -1).mean()
-    rate = (before + RATE_TRIALS * known) / (np.arange(len(outcomes)) + RATE_TRIALS)
-    rate = np.clip(rate, LEAST_CHANCE, 1.0 - LEAST_CHANCE)
-    gains = np.where(succeeded, np.log(survival / rate), np.log((1.0 - survival) / (1.0 - rate)))
+    past_rate = (past.observations.failure_class == -1).mean()
+    rate = (before + RATE_TRIALS * past_rate) / (np.arange(len(outcomes)) + RATE_TRIALS)
+    rate = np.clip(rate, MIN_PROBABILITY, 1.0 - MIN_PROBABILITY)
+    gains = np.where(succeeded, np.log(p_feasible / rate), np.log((1.0 - p_feasible) / (1.0 - rate)))
     gains += _order_gains(past, x, outcomes=outcomes)
-    odds += float(np.clip(gains, -MOST_PER_OUTCOME, MOST_PER_OUTCOME).sum())
-    odds = min(max(odds, -30.0), 30.0)
-    return min(max(1.0 / (1.0 + math.exp(-odds)), LEAST_TRUST), MOST_TRUST)
+    log_odds += float(np.clip(gains, -MAX_LOG_ODDS_STEP, MAX_LOG_ODDS_STEP).sum())
+    log_odds = min(max(log_odds, -30.0), 30.0)
+    return min(max(1.0 / (1.0 + math.exp(-log_odds)), MIN_PRIOR_WEIGHT), MAX_PRIOR_WEIGHT)
 
 
 def _order_gains(past: Surrogate, x: Floats, *, outcomes: Sequence[Outcome]) -> Floats:
-    """Compare each success with those before it: mean logarithm of the chance given to the order, against a coin's."""
+    """Compare each success with those before it: mean log ratio of the predicted probability of the order to 1/2."""
     gains = np.zeros(len(outcomes))
     for name in past.objectives:
-        merit = past.merit(x, name)
+        utility = past.predicted_utility(x, name)
         value = np.array([math.nan if (v := o.objective(name)) is None else v for o in outcomes])
         value = value if OBJECTIVES[name] else -value
         known = [i for i in range(len(outcomes)) if outcomes[i].status == "succeeded" and np.isfinite(value[i])]
         for place, i in enumerate(known[1:], start=1):
             earlier = known[:place]
             sign = np.sign(value[i] - value[earlier])
-            chance = 1.0 / (1.0 + np.exp(-sign * (merit[i] - merit[earlier]) / ORDER_SCALE))
-            gains[i] += float(np.log(2.0 * chance).mean()) / len(past.objectives)
+            probability = 1.0 / (1.0 + np.exp(-sign * (utility[i] - utility[earlier]) / ORDER_SCALE))
+            gains[i] += float(np.log(2.0 * probability).mean()) / len(past.objectives)
     return gains
 
 
-def ranking_from_json(content: Mapping[str, Any], scene: Scene, *, where: str = "priors.json") -> Ranking | None:
-    """Rebuild the ranking of a prior; ``None`` if the prior has none or no experience to learn from.
+def ranking_from_json(
+    content: Mapping[str, Any], context: SearchContext, *, where: str = "priors.json"
+) -> Ranking | None:
+    """Rebuild the ranking of a prior; ``None`` if the prior has none or no observation to learn from.
 
     Raises:
         InputError: The content is malformed or belongs to another space.
@@ -239,12 +267,13 @@ def ranking_from_json(content: Mapping[str, Any], scene: Scene, *, where: str = 
     data = content.get("lessons")
     if data is None:
         return None
-    if tuple(data.get("columns", ())) != scene.columns or tuple(data.get("objectives", ())) != scene.objectives:
-        raise InputError(f"{where}: its lessons belong to another search space; start a new run for it")
-    lessons = lessons_from_json(
-        data, n_columns=len(scene.columns), n_objectives=len(scene.objectives), where=where
-    )  # fmt: skip
-    if not len(lessons):
+    is_same = tuple(data.get("columns", ())) == context.columns
+    if not is_same or tuple(data.get("objectives", ())) != context.objectives:
+        raise InputError(f"{where}: its observations belong to another search space; start a new run for it")
+    observations = observations_from_json(
+        data, n_columns=len(context.columns), n_objectives=len(context.objectives), where=where
+    )
+    if not len(observations):
         return None
-    past = fit_surrogate(lessons, scene.columns, objectives=scene.objectives)
-    return Ranking(scene=scene, past=past, present=past, trust=FIRST_TRUST)
+    past = fit_surrogate(observations, context.columns, objectives=context.objectives)
+    return Ranking(context=context, past=past, present=past, prior_weight=INITIAL_PRIOR_WEIGHT)

@@ -1,7 +1,8 @@
-"""Pipelines as numbers that carry over: to other tasks, other GPUs, and models that were never tried.
+"""Pipelines encoded as numbers that hold for other tasks, other GPUs and models that were never tried.
 
-A model is its sizes, not its name, so one nobody tried borrows from its kin. What memory and time depend on
-(batch x length x layers, arithmetic of a whole training) stands beside the plain values, on a logarithmic scale.
+A model is encoded by its sizes, not its name, so a new model is predicted from similar ones. Beside the plain values
+stand the quantities that memory and time depend on (batch x length x layers, arithmetic of a whole training), on a
+logarithmic scale.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ BLOCK_SQUARES = 12
 """Weights of a transformer block, in squares of its width."""
 
 ACTIVATION_BYTES = 34
-"""Kept for the backward pass, for each token, block and unit of width (Korthikanti et al. 2022, equation 1)."""
+"""Bytes kept for the backward pass per token, block and unit of width (Korthikanti et al. 2022, equation 1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class Configurations:
         models: Distinct models, ``None`` for one of unknown sizes; likewise ``methods``, ``tasks``, ``systems``.
         model: Index into ``models``, (n,); likewise ``method``, ``task``, ``system``.
         numbers: Parameter -> value, a boolean's 0 or 1, NaN where absent or text, (n,).
-        words: Parameter -> text value, empty elsewhere, (n,).
+        texts: Parameter -> text value, empty elsewhere, (n,).
     """
 
     models: Sequence[Model | None]
@@ -47,20 +48,20 @@ class Configurations:
     task: Ints
     system: Ints
     numbers: Mapping[str, Floats]
-    words: Mapping[str, NDArray[np.str_]]
+    texts: Mapping[str, NDArray[np.str_]]
 
     def __len__(self) -> int:
         """Count the pipelines."""
         return len(self.model)
 
     def number(self, name: str, default: float) -> Floats:
-        """Give a parameter's numbers, with a default where there is none; (n,)."""
+        """Return a parameter's numbers, with a default where there is none; (n,)."""
         column = self.numbers.get(name)
         return np.full(len(self), default) if column is None else np.where(np.isnan(column), default, column)
 
 
 def rows_of(table: ExperienceTable, rows: Ints, *, models: Mapping[str, Model]) -> Configurations:
-    """Take rows of an experience table.
+    """Read the pipelines of rows of an experience table.
 
     Args:
         table: All experiences.
@@ -78,14 +79,14 @@ def rows_of(table: ExperienceTable, rows: Ints, *, models: Mapping[str, Model]) 
         task=table.task[rows].astype(np.int64),
         system=table.system[rows].astype(np.int64),
         numbers={name: column.number[rows] for name, column in table.params.items()},
-        words={name: texts[column.text[rows] + 1] for name, column in table.params.items()},
+        texts={name: texts[column.text[rows] + 1] for name, column in table.params.items()},
     )
 
 
 def pipelines_of(
     pipelines: Sequence[Pipeline], *, models: Mapping[str, Model], task: Task, system: System
 ) -> Configurations:
-    """Take pipelines of one task on one system."""
+    """Turn pipelines of one task on one system into columns."""
     ids = sorted({p.model_id for p in pipelines})
     names = sorted({name for p in pipelines for name in p.params})
     zeros = np.zeros(len(pipelines), dtype=np.int64)
@@ -103,24 +104,24 @@ def pipelines_of(
             name: np.array([np.nan if v is None or isinstance(v, str) else float(v) for v in column])
             for name, column in values.items()
         },
-        words={name: np.array([v if isinstance(v, str) else "" for v in column]) for name, column in values.items()},
+        texts={name: np.array([v if isinstance(v, str) else "" for v in column]) for name, column in values.items()},
     )
 
 
 def layout(space: Space) -> tuple[str, ...]:
-    """Name the columns of a space's pipelines: its parameters, then what is derived; texts one column a value."""
+    """List the columns of a space's pipelines: parameters, one column for each text value, then :data:`DERIVED`."""
     columns: list[str] = []
     for name in sorted({name for method in space.methods for name in method.params}):
         found = [method.params[name] for method in space.methods if name in method.params]
         values = [value for p in found if isinstance(p, Categorical) for value in p.values]
-        words = sorted({value for value in values if isinstance(value, str)})
-        columns += [f"{name}={word}" for word in words]
-        columns += [] if words and all(isinstance(value, str) for value in values) else [name]
+        texts = sorted({value for value in values if isinstance(value, str)})
+        columns += [f"{name}={text}" for text in texts]
+        columns += [] if texts and all(isinstance(value, str) for value in values) else [name]
     return (*columns, *DERIVED)
 
 
 def encode(configurations: Configurations, columns: Sequence[str]) -> Floats:
-    """Turn pipelines into numbers.
+    """Encode pipelines as numbers.
 
     Args:
         configurations: The pipelines.
@@ -138,10 +139,10 @@ def encode(configurations: Configurations, columns: Sequence[str]) -> Floats:
 def _column(configurations: Configurations, name: str, *, derived: Mapping[str, Floats]) -> Floats:
     if name in derived:
         return derived[name]
-    parameter, is_word, word = name.partition("=")
-    if is_word:
-        words = configurations.words.get(parameter)
-        return np.zeros(len(configurations)) if words is None else (words == word).astype(np.float64)
+    parameter, is_text, text = name.partition("=")
+    if is_text:
+        texts = configurations.texts.get(parameter)
+        return np.zeros(len(configurations)) if texts is None else (texts == text).astype(np.float64)
     return configurations.numbers.get(name, np.full(len(configurations), np.nan))
 
 
@@ -167,35 +168,35 @@ def _derive(c: Configurations) -> dict[str, Floats]:
 def _cost_columns(
     c: Configurations, size: Mapping[str, Floats], *, task: Mapping[str, Floats], share: Floats
 ) -> dict[str, Floats]:
-    """Compute what memory and time depend on; rough, for a surrogate finds the factors itself."""
+    """Compute what memory and time depend on, up to factors that the surrogate learns."""
     max_length, batch = c.number("max_length", DEFAULT_LENGTH), c.number("batch_size", 1.0)
     length = np.fmin(max_length, size["context_length"])
     tokens = np.fmin(length, task["text_length"])
     units = size["n_layers"] * size["hidden_size"]
     activations = batch * length * units
     weights = BLOCK_SQUARES * size["hidden_size"] * units
-    passes = task["n_train"] * c.number("epochs", 1.0) * (1 + share)
+    n_samples = task["n_train"] * c.number("epochs", 1.0) * (1 + share)  # the backward pass counts by its share
     states = 4 * size["n_parameters"] * (1 + 3 * share)
     return {
         "log_padded_tokens": np.log(batch * length),
         "log_activations": np.log(activations),
         "log_memory": np.log(states + ACTIVATION_BYTES * activations * (0.2 + 0.8 * share)),
-        "log_flops": np.log(weights * length * passes),
-        "log_token_flops": np.log(weights * tokens * passes),
+        "log_flops": np.log(weights * length * n_samples),
+        "log_token_flops": np.log(weights * tokens * n_samples),
         "over_context": max_length / size["context_length"],
     }
 
 
 def _learning_columns(c: Configurations, task: Mapping[str, Floats]) -> dict[str, Floats]:
-    """Compute how far the weights can move: steps, those spent warming up, and the learning rate over them."""
+    """Compute how far the weights can move: steps, share of warm-up, and the learning rate summed over them."""
     samples = c.number("batch_size", 1.0) * c.number("gradient_accumulation_steps", 1.0)
     n_steps = c.number("epochs", 1.0) * np.ceil(task["n_train"] / samples)
     warm = c.number("warmup_ratio", np.nan)
     warm = np.where(np.isnan(warm), c.number("warmup_steps", 0.0) / n_steps, warm)
     log_rate = np.log(c.number("learning_rate", DEFAULT_RATE))
     travel = log_rate + np.log(np.fmax(n_steps * (1 - 0.5 * np.fmin(warm, 1.0)), 1.0))
-    sgd = c.words.get("optimizer")
-    is_adaptive = np.ones(len(c)) if sgd is None else (sgd != "sgd").astype(np.float64)
+    optimizer = c.texts.get("optimizer")
+    is_adaptive = np.ones(len(c)) if optimizer is None else (optimizer != "sgd").astype(np.float64)
     return {
         "log_n_steps": np.log(n_steps),
         "warm_share": np.fmin(warm, 3.0),
@@ -219,34 +220,34 @@ DERIVED = (
 )
 """Columns beside the parameters."""
 
-COST_TOPIC = frozenset((
+COST_COLUMNS = frozenset((
     *_FAMILY_AND_METHOD,
     *(f"log_{name}" for name in (*MODEL_SIZES, "n_train", "n_labels")),
     *("gpu_memory_gib", "gpu_capability", "trained_share", *_COST, "log_n_steps", "log_rate", "log_travel"),
     *("epochs", "use_mixed_precision", "early_stopping_patience"),
 ))  # fmt: skip
-"""What memory and time speak about."""
+"""Columns that memory and time depend on."""
 
-LEARNING_TOPIC = frozenset((
+LEARNING_COLUMNS = frozenset((
     *_FAMILY_AND_METHOD,
     *("log_n_parameters", "log_n_layers", "log_hidden_size", "trained_share", *_LEARNING),
     *("epochs", "batch_size", "max_length", "dropout_rate", "lora_r", "lora_alpha", "lora_targets", "optimizer"),
     *("class_weighted_loss", "lr_scheduler", "early_stopping_patience", "log_flops"),
 ))  # fmt: skip
-"""What the quality of a trained model and its divergence speak about."""
+"""Columns that divergence and the quality of a trained model depend on."""
 
-LEFT_OUT = frozenset(("num_workers", "log_text_length", *SYSTEM_FEATURES))
-"""Columns no cause but those of its topic looks at: they name a site or a data set rather than a pipeline."""
+IGNORED_COLUMNS = frozenset(("num_workers", "log_text_length", *SYSTEM_FEATURES))
+"""Columns used only where they are named: they identify a site or a data set rather than a pipeline."""
 
 
-def topic_columns(columns: Sequence[str], topic: frozenset[str] | None) -> Ints:
-    """Find the columns of a topic; a text parameter belongs to it with all its values. ``None``: all but a few."""
+def column_indices(columns: Sequence[str], wanted: frozenset[str] | None) -> Ints:
+    """Find columns by name; a text parameter stands for all its values. ``None``: all but :data:`IGNORED_COLUMNS`."""
 
-    def belongs(column: str) -> bool:
+    def is_wanted(column: str) -> bool:
         names = {column, column.partition("=")[0]}
-        return not names & LEFT_OUT if topic is None else bool(names & topic)
+        return not names & IGNORED_COLUMNS if wanted is None else bool(names & wanted)
 
-    return np.array([index for index, column in enumerate(columns) if belongs(column)], dtype=np.int64)
+    return np.array([index for index, column in enumerate(columns) if is_wanted(column)], dtype=np.int64)
 
 
 def _trained_share(c: Configurations, size: Mapping[str, Floats]) -> Floats:

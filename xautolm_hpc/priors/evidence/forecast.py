@@ -1,7 +1,11 @@
-"""The prior ``evidence`` as the content of ``priors.json``: lessons, what they forecast, and who taught it."""
+"""The prior ``evidence`` as the content of ``priors.json``.
+
+It holds the observations, what a surrogate forecasts from them of each model and method, and which experiences
+influenced that most.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +13,16 @@ from numpy.typing import NDArray
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.distribution import scale_bounds, uniform
-from xautolm_hpc.priors.eligible import Evidence, find_evidence
-from xautolm_hpc.priors.evidence.acquisition import FIRST_TRUST, TASTE, Scene, make_scene, score
+from xautolm_hpc.priors.eligible import EligibleExperiences, find_eligible
+from xautolm_hpc.priors.evidence.acquisition import (
+    DEFAULT_ACQUISITION,
+    INITIAL_PRIOR_WEIGHT,
+    SearchContext,
+    acquisition_value,
+    make_search_context,
+)
 from xautolm_hpc.priors.evidence.encoding import Configurations, encode, rows_of
-from xautolm_hpc.priors.evidence.observations import goals_of, lessons_to_json, past_lessons, select_rows
+from xautolm_hpc.priors.evidence.observations import observations_to_json, past_observations, select_rows, targets_of
 from xautolm_hpc.priors.evidence.surrogate import Forest, Surrogate, fit_surrogate
 from xautolm_hpc.priors.settings import PriorSettings, check_settings
 from xautolm_hpc.priors.similarity import experience_distances
@@ -22,18 +32,19 @@ from xautolm_hpc.space import Boolean, Categorical, Numeric, Parameter, Space, i
 from xautolm_hpc.table import ExperienceTable
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
-N_POOL, POOL_SEED = 1024, 0
-N_DRAWS = 64
-"""Draws of which a search takes the best, for p(model) and p(method)."""
+N_FORECAST, FORECAST_SEED = 1024, 0
+"""Uniform draws that the surrogate is shown on, and their seed."""
+
+N_CANDIDATES = 64
+"""Candidates of which a search selects one, for p(model) and p(method)."""
 
 
 def forecast_content(
     table: ExperienceTable, space: Space, *, task: Task, system: System, settings: PriorSettings,
     models: Mapping[str, Model],
 ) -> dict[str, Any]:  # fmt: skip
-    """Compute the prior ``evidence`` and turn it into the content of ``priors.json``.
+    """Compute the prior ``evidence`` as the content of ``priors.json``.
 
     Args:
         table: All experiences, in ascending order of their id.
@@ -47,117 +58,149 @@ def forecast_content(
         InputError: A setting names something unknown.
     """
     check_settings(settings)
-    scene = make_scene(space, models=models, task=task, system=system, objectives=settings.objectives)
-    evidence = find_evidence(table, task=task, settings=settings)
-    distance = experience_distances(table, evidence.row, task=task, system=system, metric=settings.distance)
-    selected = select_rows(table, evidence, distance=distance)
-    goals = goals_of(table, evidence, objectives=scene.objectives)
-    used = _take(evidence, selected)
-    lessons = past_lessons(
+    context = make_search_context(space, models=models, task=task, system=system, objectives=settings.objectives)
+    eligible = find_eligible(table, task=task, settings=settings)
+    distance = experience_distances(table, eligible.row, task=task, system=system, metric=settings.distance)
+    selected = select_rows(table, eligible, distance=distance)
+    targets = targets_of(table, eligible, objectives=context.objectives)
+    used = _take(eligible, selected)
+    observations = past_observations(
         table,
         used,
-        rows=rows_of(table, used.row, models=scene.models),
-        columns=scene.columns,
-        goals=goals[selected],
+        rows=rows_of(table, used.row, models=context.models),
+        columns=context.columns,
+        targets=targets[selected],
         distance=distance[selected],
     )
-    past = fit_surrogate(lessons, scene.columns, objectives=scene.objectives)
-    pool = draw_pool(space, N_POOL, task=task, system=system, rng=np.random.default_rng(POOL_SEED))
-    start = uniform(space)
-    before = start.probabilities()
-    told = _tell(past, scene, pool=pool, space=space) if len(lessons) and len(pool) else {}
-    teachers = _Teachers(table, used, distance=distance[selected], past=past)
+    past = fit_surrogate(observations, context.columns, objectives=context.objectives)
+    influences = _Influences(table, used, distance=distance[selected], past=past)
     return {
         "kind": "evidence",
-        "counts": _counts(table, evidence, used=used),
-        **{
-            group: {name: {"uniform": p, "prior": told.get(group, before[group])[name]} for name, p in known.items()}
-            for group, known in before.items()
-        },
-        "distribution": start.to_json(space),
-        "forecast": {group: told[f"forecast of {group}"] for group in before} if told else {},
-        "top": {
-            group: {name: to_json(teachers.of(told[f"members of {group}"][name])) for name in known} if told else {}
-            for group, known in before.items()
-        },
-        "lessons": {"columns": scene.columns, "objectives": scene.objectives, **lessons_to_json(lessons)},
+        "counts": _counts(table, eligible, used=used),
+        **_forecast_content(past, context, space=space, influences=influences),
+        "lessons": {"columns": context.columns, "objectives": context.objectives, **observations_to_json(observations)},
     }
 
 
-def _take(evidence: Evidence, selected: NDArray[np.int64]) -> Evidence:
+def _forecast_content(
+    past: Surrogate, context: SearchContext, *, space: Space, influences: "_Influences"
+) -> dict[str, Any]:
+    """Write probabilities, forecasts and influences of the models and methods; without observations, uniform ones."""
+    rng = np.random.default_rng(FORECAST_SEED)
+    drawn = draw_candidates(space, N_FORECAST, task=context.task, system=context.system, rng=rng)
+    start = uniform(space)
+    before = start.probabilities()
+    is_known = len(past.observations) > 0 and len(drawn) > 0
+    groups = _forecast_groups(past, context, drawn=drawn, space=space) if is_known else {}
+    return {
+        **{
+            group: {
+                name: {"uniform": p, "prior": groups[group].prior[name] if is_known else p} for name, p in known.items()
+            }
+            for group, known in before.items()
+        },
+        "distribution": start.to_json(space),
+        "forecast": {group: groups[group].forecast for group in before} if is_known else {},
+        "top": {
+            group: {name: to_json(influences.on(groups[group].x[name])) for name in known} if is_known else {}
+            for group, known in before.items()
+        },
+    }
+
+
+def _take(eligible: EligibleExperiences, selected: NDArray[np.int64]) -> EligibleExperiences:
     names = ("row", "positive", "objectives", "site_weight", "n_records")
-    return replace(evidence, **{name: getattr(evidence, name)[selected] for name in names})
+    return replace(eligible, **{name: getattr(eligible, name)[selected] for name in names})
 
 
-def _counts(table: ExperienceTable, evidence: Evidence, *, used: Evidence) -> dict[str, Any]:
-    """Count records, evidence, and what was learnt from; a model outside the space teaches too."""
-    n_positive, n_selected = int(evidence.positive.sum()), int(used.positive.sum())
+def _counts(table: ExperienceTable, eligible: EligibleExperiences, *, used: EligibleExperiences) -> dict[str, Any]:
+    """Count all records, the eligible ones and those used; a model outside the space is used too."""
+    n_positive, n_selected = int(eligible.positive.sum()), int(used.positive.sum())
     return {
         "records": len(table),
-        "skipped": dict(evidence.skipped),
+        "skipped": dict(eligible.skipped),
         "positives": n_positive,
-        "negatives": len(evidence) - n_positive,
+        "negatives": len(eligible) - n_positive,
         "selected_positives": n_selected,
         "selected_negatives": len(used) - n_selected,
         "outside_space": 0,
     }
 
 
-def _tell(past: Surrogate, scene: Scene, *, pool: Configurations, space: Space) -> dict[str, Any]:
-    """Forecast uniform draws, and sum up by model and method."""
-    x = encode(pool, scene.columns)
-    shares = scene.shares(np.full(scene.n_objectives, 1.0 / scene.n_objectives))
-    taken = _taken_shares(score(past, x, shares=shares))
-    told: dict[str, Any] = {}
+@dataclass(frozen=True, slots=True)
+class _GroupForecast:
+    """Forecast of all models, or of all methods, by name.
+
+    Attributes:
+        prior: Probability that a search's next trial has it.
+        x: Encoded draws that have it, (n, n_columns).
+        forecast: Mean risks, success and utilities of those draws.
+    """
+
+    prior: Mapping[str, float]
+    x: Mapping[str, Floats]
+    forecast: Mapping[str, Mapping[str, float]]
+
+
+def _forecast_groups(
+    past: Surrogate, context: SearchContext, *, drawn: Configurations, space: Space
+) -> dict[str, _GroupForecast]:
+    """Forecast uniform draws, summed up by model and by method."""
+    x = encode(drawn, context.columns)
+    weights = context.weigh(np.full(context.n_objectives, 1.0 / context.n_objectives))
+    p_selected = _selection_probabilities(acquisition_value(past, x, weights=weights))
+    groups = {}
     for group, code, names in (
-        ("models", pool.model, [model.id for model in space.models]),
-        ("methods", pool.method, [method.name for method in space.methods]),
+        ("models", drawn.model, [model.id for model in space.models]),
+        ("methods", drawn.method, [method.name for method in space.methods]),
     ):
         masks = {name: code == index for index, name in enumerate(names)}
         plain = {name: float(mask.mean()) for name, mask in masks.items()}
-        best = {name: float(taken[mask].sum()) for name, mask in masks.items()}
-        told[group] = {name: FIRST_TRUST * best[name] + (1 - FIRST_TRUST) * plain[name] for name in names}
-        told[f"members of {group}"] = {name: x[mask] for name, mask in masks.items()}
-        told[f"forecast of {group}"] = {
-            name: _forecast(past, x[mask]) if mask.any() else {} for name, mask in masks.items()
-        }
-    return told
+        best = {name: float(p_selected[mask].sum()) for name, mask in masks.items()}
+        prior_weight = INITIAL_PRIOR_WEIGHT
+        groups[group] = _GroupForecast(
+            prior={name: prior_weight * best[name] + (1 - prior_weight) * plain[name] for name in names},
+            x={name: x[mask] for name, mask in masks.items()},
+            forecast={name: _forecast(past, x[mask]) if mask.any() else {} for name, mask in masks.items()},
+        )
+    return groups
 
 
-def _taken_shares(scores: Floats) -> Floats:
-    """Give the probability that each of n draws is the best of :data:`N_DRAWS` of them, (n,); equal scores share."""
-    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
-    below = np.concatenate([[0.0], np.cumsum(count) / len(scores)]) ** N_DRAWS
+def _selection_probabilities(values: Floats) -> Floats:
+    """Compute each draw's probability to be the best of :data:`N_CANDIDATES`, (n,); equal values share theirs."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    below = np.concatenate([[0.0], np.cumsum(count) / len(values)]) ** N_CANDIDATES
     return np.asarray((np.diff(below) / count)[place], dtype=np.float64)
 
 
 def _forecast(past: Surrogate, x: Floats) -> dict[str, float]:
-    """Forecast the mean of some pipelines: risk by cause, then merit by objective, each in 0..1."""
-    risks = {cause: float(np.clip(forest.forecast(x), 0, 1).mean()) for cause, forest in past.risks.items()}
-    merits = {name: float(past.merit(x, name).mean()) for name in past.goals}
-    return {**{f"risk: {cause}": risk for cause, risk in risks.items()}, "success": float(past.survival(x).mean()),
-            **{f"merit: {name}": merit for name, merit in merits.items()}}  # fmt: skip
+    """Forecast the mean of some pipelines: risk by failure class, success, utility by objective, each in 0..1."""
+    return {
+        **{f"risk: {name}": float(np.clip(forest.forecast(x), 0, 1).mean()) for name, forest in past.risks.items()},
+        "success": float(past.p_feasible(x).mean()),
+        **{f"merit: {name}": float(past.predicted_utility(x, name).mean()) for name in past.target_forests},
+    }
 
 
-class _Teachers:
-    """Names the experiences a forecast comes from.
+class _Influences:
+    """Finds the experiences that influence a forecast.
 
     Args:
         table: All experiences.
-        used: Those that were learnt from.
+        used: Those that the surrogate was fitted on, n of them.
         distance: Their distance, (n,).
-        past: What was learnt.
+        past: The surrogate.
     """
 
-    def __init__(self, table: ExperienceTable, used: Evidence, *, distance: Floats, past: Surrogate) -> None:
+    def __init__(self, table: ExperienceTable, used: EligibleExperiences, *, distance: Floats, past: Surrogate) -> None:
         self.table, self.used, self.distance, self.past = table, used, distance, past
 
-    def of(self, x: Floats) -> list[Contribution]:
+    def on(self, x: Floats) -> list[Contribution]:
         """List the experiences that moved the forecast of some pipelines most, either way; ties by id.
 
-        A forest's forecast is a weighted mean over its lessons, so each lesson's part in it is exact; the parts of
-        all forests are added as parts of the logarithm of the score at the beginning of a search, to first order, each
-        merit as if it were the only one.
+        A forest's forecast is a weighted mean over its observations, so each one's part in it is exact. The parts of
+        all forests are added, to first order, as parts of the logarithm of the acquisition value at the start of a
+        search, each predicted utility as if it were the only one.
         """
         if not len(x):
             return []
@@ -167,17 +210,18 @@ class _Teachers:
             target = np.zeros(len(self.used))
             target[forest.rows] = forest.target
             mean = float(np.average(forest.target, weights=forest.weight))
-            told = float((influence * target).sum())
-            level = max(1.0 - told, 0.05) if power < 0 else max(told, 0.05)
+            forecast = float((influence * target).sum())
+            level = max(1.0 - forecast, 0.05) if power < 0 else max(forecast, 0.05)
             moved += power * influence * (target - mean) / level
             share = np.maximum(share, influence)
         largest = np.lexsort((self.used.row, -np.abs(moved)))[:N_TOP]
         return [self._contribution(i, float(moved[i]), share=float(share[i])) for i in largest.tolist() if moved[i]]
 
     def _forests(self) -> list[tuple[Forest, float]]:
-        goals = [forest for forest in self.past.goals.values() if forest.linear is None]
-        risks = self.past.risks.values()
-        return [*((forest, -TASTE.caution) for forest in risks), *((forest, 1.0) for forest in goals)]
+        """List the forests with the exponent that their forecast, or 1 - risk, has in the acquisition value."""
+        exponent = DEFAULT_ACQUISITION.feasibility_exponent
+        targets = [forest for forest in self.past.target_forests.values() if forest.linear is None]
+        return [*((forest, -exponent) for forest in self.past.risks.values()), *((forest, 1.0) for forest in targets)]
 
     def _contribution(self, index: int, moved: float, *, share: float) -> Contribution:
         """Describe one experience; its weight is its greatest share in a forest's forecast."""
@@ -197,7 +241,7 @@ class _Teachers:
         )
 
 
-def draw_pool(space: Space, n: int, *, task: Task, system: System, rng: np.random.Generator) -> Configurations:
+def draw_candidates(space: Space, n: int, *, task: Task, system: System, rng: np.random.Generator) -> Configurations:
     """Draw pipelines uniformly from the supported pairs of a space; a number is not rounded.
 
     Args:
@@ -213,13 +257,13 @@ def draw_pool(space: Space, n: int, *, task: Task, system: System, rng: np.rando
     pair = np.zeros((0, 2), dtype=np.int64) if chosen is None else chosen
     zeros = np.zeros(len(pair), dtype=np.int64)
     numbers: dict[str, Floats] = {}
-    words: dict[str, NDArray[np.str_]] = {}
+    texts: dict[str, NDArray[np.str_]] = {}
     for j, method in enumerate(space.methods):
         mask = pair[:, 1] == j
         for name, parameter in method.params.items():
-            number, word = _draw_column(parameter, int(mask.sum()), rng=rng)
+            number, text = _draw_column(parameter, int(mask.sum()), rng=rng)
             numbers.setdefault(name, np.full(len(pair), np.nan))[mask] = number
-            words.setdefault(name, np.full(len(pair), "", dtype="U64"))[mask] = word
+            texts.setdefault(name, np.full(len(pair), "", dtype="U64"))[mask] = text
     return Configurations(
         models=space.models,
         methods=[method.name for method in space.methods],
@@ -230,7 +274,7 @@ def draw_pool(space: Space, n: int, *, task: Task, system: System, rng: np.rando
         task=zeros,
         system=zeros,
         numbers=numbers,
-        words=words,
+        texts=texts,
     )
 
 

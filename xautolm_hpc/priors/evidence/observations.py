@@ -1,4 +1,4 @@
-"""From experiences, and from a search's own trials, to what a surrogate learns from."""
+"""Observations that a surrogate learns from: past experiences and a search's own trials."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.priors.eligible import Evidence, fingerprints, group_rows, scopes
+from xautolm_hpc.priors.eligible import EligibleExperiences, fingerprints, group_rows, scopes
 from xautolm_hpc.priors.evidence.encoding import Configurations, encode
-from xautolm_hpc.priors.evidence.surrogate import CAUSES, Lessons
+from xautolm_hpc.priors.evidence.surrogate import FAILURE_CLASSES, Observations
 from xautolm_hpc.priors.xautolm.alpha import experience_weights
 from xautolm_hpc.records import FAILURE_KINDS, OBJECTIVES, Outcome
 from xautolm_hpc.table import ExperienceTable
@@ -17,31 +17,36 @@ from xautolm_hpc.table import ExperienceTable
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-MAX_LESSONS = 3000
-"""Experiences a surrogate learns from; of more, each task and system gives its share."""
+MAX_OBSERVATIONS = 3000
+"""Past experiences that a surrogate learns from; of more, each task and system has its share."""
 
-LEAST_WEIGHT = 0.05
+MIN_WEIGHT = 0.05
+"""Least weight of a past experience, however far its task; times the weight of its site."""
+
 N_DIGITS = 6
+"""Significant digits of the numbers in ``priors.json``."""
 
 
-def select_rows(table: ExperienceTable, evidence: Evidence, *, distance: Floats, limit: int = MAX_LESSONS) -> Ints:
-    """Select the experiences to learn from: all, or of each task and system a share that grows with its nearness.
+def select_rows(
+    table: ExperienceTable, eligible: EligibleExperiences, *, distance: Floats, limit: int = MAX_OBSERVATIONS
+) -> Ints:
+    """Select the experiences to learn from: all, or a share of each task and system, the larger the nearer it is.
 
-    Ids are digests, so those that come first by id are a random sample, the same whatever the order of the store.
+    Ids are digests, so the first ones by id are a random sample, and the same one in whatever order a store is read.
 
     Args:
         table: All experiences.
-        evidence: The configurations that are evidence.
+        eligible: The eligible experiences, n of them.
         distance: Distance of each to the current task and system, (n,).
-        limit: Most experiences selected.
+        limit: Most experiences selected, at least 0.
 
     Returns:
-        Indices into the evidence, ascending.
+        Indices into ``eligible``, ascending.
     """
-    n = len(evidence)
+    n = len(eligible)
     if n <= limit:
         return np.arange(n)
-    group, first = group_rows([fingerprints(table, evidence.row), table.system[evidence.row]])
+    group, first = group_rows([fingerprints(table, eligible.row), table.system[eligible.row]])
     size = np.bincount(group)
     quota = _shares(size, experience_weights(distance[first], beta_scale=1.0), limit=limit)
     order = np.argsort(group, kind="stable")
@@ -51,7 +56,7 @@ def select_rows(table: ExperienceTable, evidence: Evidence, *, distance: Floats,
 
 
 def _shares(size: Ints, nearness: Floats, *, limit: int) -> Ints:
-    """Share a limit out in proportion to nearness; what a small group leaves goes to the others."""
+    """Divide a limit among groups in proportion to nearness; what a small group does not need goes to the others."""
     quota = np.zeros(len(size), dtype=np.int64)
     for _ in range(len(size)):
         is_open = quota < size
@@ -63,29 +68,29 @@ def _shares(size: Ints, nearness: Floats, *, limit: int) -> Ints:
     return quota
 
 
-def goals_of(table: ExperienceTable, evidence: Evidence, *, objectives: Sequence[str]) -> Floats:
-    """Put the objectives on a scale that carries over from task to task.
+def targets_of(table: ExperienceTable, eligible: EligibleExperiences, *, objectives: Sequence[str]) -> Floats:
+    """Scale the objectives so that values of different tasks can be compared.
 
     Returns:
-        Of a maximised objective its place between the least and the greatest of its task, of a minimised one its
-        logarithm less the mean of its task, system and scope; NaN for failures and objectives unknown,
-        (n, n_objectives).
+        Targets, shape (n, n_objectives): a maximised objective scaled to 0..1 between the least and the greatest of
+        its task; a minimised one as its logarithm minus the mean logarithm of its task, system and scope; NaN for
+        failures and where the objective is unknown.
     """
-    task = fingerprints(table, evidence.row)
-    goals = np.full((len(evidence), len(objectives)), np.nan)
+    task = fingerprints(table, eligible.row)
+    targets = np.full((len(eligible), len(objectives)), np.nan)
     for index, name in enumerate(objectives):
-        values = table.objectives[name][evidence.row]
-        known = np.flatnonzero(evidence.positive & np.isfinite(values))
+        values = table.objectives[name][eligible.row]
+        known = np.flatnonzero(eligible.positive & np.isfinite(values))
         keys: list[NDArray[Any]] = [task[known]]
         if not OBJECTIVES[name]:
-            keys += [table.system[evidence.row[known]], scopes(table, evidence.row[known], objectives=(name,))]
+            keys += [table.system[eligible.row[known]], scopes(table, eligible.row[known], objectives=(name,))]
         if len(known):
-            goals[known, index] = scale_goal(values[known], group_rows(keys)[0], is_maximised=OBJECTIVES[name])
-    return goals
+            targets[known, index] = scale_target(values[known], group_rows(keys)[0], is_maximised=OBJECTIVES[name])
+    return targets
 
 
-def scale_goal(values: Floats, group: Ints, *, is_maximised: bool) -> Floats:
-    """Scale one objective's values within their groups, as :func:`goals_of` does; (n,)."""
+def scale_target(values: Floats, group: Ints, *, is_maximised: bool) -> Floats:
+    """Scale one objective's values within their groups, as :func:`targets_of` does; (n,)."""
     n_groups = int(group.max()) + 1
     if is_maximised:
         least, greatest = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
@@ -100,101 +105,102 @@ def scale_goal(values: Floats, group: Ints, *, is_maximised: bool) -> Floats:
     return np.asarray(logarithm - mean[group], dtype=np.float64)
 
 
-def causes_of(kinds: Sequence[str | None]) -> Ints:
-    """Number failures by cause, -1 for a success (``None``), (n,)."""
-    codes = {kind: code for code, (names, _) in enumerate(CAUSES.values()) for kind in names}
+def failure_classes_of(kinds: Sequence[str | None]) -> Ints:
+    """Find the failure class of each failure kind, as an index; -1 for a success (``None``); shape (n,)."""
+    codes = {kind: code for code, (names, _) in enumerate(FAILURE_CLASSES.values()) for kind in names}
     return np.array([-1 if kind is None else codes[kind] for kind in kinds], dtype=np.int64)
 
 
-def past_lessons(
-    table: ExperienceTable, evidence: Evidence, *, rows: Configurations, columns: Sequence[str], goals: Floats,
-    distance: Floats,
-) -> Lessons:  # fmt: skip
-    """Turn selected experiences into lessons; numbers are rounded as they are written to a file.
+def past_observations(
+    table: ExperienceTable, selected: EligibleExperiences, *, rows: Configurations, columns: Sequence[str],
+    targets: Floats, distance: Floats,
+) -> Observations:  # fmt: skip
+    """Turn selected experiences into observations; numbers are rounded as they are written to a file.
 
     Args:
         table: All experiences.
-        evidence: The experiences selected, n of them.
+        selected: The experiences selected, n of them.
         rows: Their pipelines.
         columns: Columns of :func:`xautolm_hpc.priors.evidence.encoding.layout`.
-        goals: Their goals, (n, n_objectives).
+        targets: Their targets, (n, n_objectives).
         distance: Their distance to the current task and system, (n,).
     """
-    kinds = [None if code < 0 else FAILURE_KINDS[code] for code in table.kind[evidence.row].tolist()]
-    nearness = experience_weights(distance, beta_scale=1.0) * evidence.site_weight
-    return Lessons(
+    kinds = [None if code < 0 else FAILURE_KINDS[code] for code in table.kind[selected.row].tolist()]
+    nearness = experience_weights(distance, beta_scale=1.0) * selected.site_weight
+    return Observations(
         x=_rounded(encode(rows, columns)),
-        cause=causes_of(kinds),
-        goals=_rounded(goals),
-        weight=_rounded(np.maximum(nearness, LEAST_WEIGHT * evidence.site_weight)),
+        failure_class=failure_classes_of(kinds),
+        targets=_rounded(targets),
+        weight=_rounded(np.maximum(nearness, MIN_WEIGHT * selected.site_weight)),
     )
 
 
-def own_lessons(
+def own_observations(
     rows: Configurations, outcomes: Sequence[Outcome], *, columns: Sequence[str], objectives: Sequence[str],
     weight: float,
-) -> Lessons:  # fmt: skip
-    """Turn a search's own trials into lessons.
+) -> Observations:  # fmt: skip
+    """Turn a search's own trials into observations.
 
     Args:
         rows: The trials' pipelines, (n,).
         outcomes: How they ended: successes, and failures of the pipeline's own making.
         columns: Columns of :func:`xautolm_hpc.priors.evidence.encoding.layout`.
-        objectives: Objectives of the goals.
+        objectives: Objectives of the targets.
         weight: Weight of each beside a past experience of the very same task.
     """
-    goals = np.full((len(outcomes), len(objectives)), np.nan)
+    targets = np.full((len(outcomes), len(objectives)), np.nan)
     for index, name in enumerate(objectives):
         values = np.array([_or_nan(outcome.objective(name)) for outcome in outcomes])
         known = np.flatnonzero(np.isfinite(values) & np.array([o.status == "succeeded" for o in outcomes]))
         if len(known):
             group = np.zeros(len(known), dtype=np.int64)
-            scaled = scale_goal(values[known], group, is_maximised=OBJECTIVES[name])
-            goals[known, index] = _of_few(scaled) if OBJECTIVES[name] else scaled
-    return Lessons(
+            scaled = scale_target(values[known], group, is_maximised=OBJECTIVES[name])
+            targets[known, index] = _shrink_to_expected(scaled) if OBJECTIVES[name] else scaled
+    kinds = [None if outcome.status == "succeeded" else outcome.kind for outcome in outcomes]
+    return Observations(
         x=encode(rows, columns),
-        cause=causes_of([None if outcome.status == "succeeded" else outcome.kind for outcome in outcomes]),
-        goals=goals,
+        failure_class=failure_classes_of(kinds),
+        targets=targets,
         weight=np.full(len(outcomes), weight),
     )
 
 
-def _of_few(scaled: Floats) -> Floats:
-    """Draw places between the least and the greatest of n together: of n draws in 0..1 these lie 1 / (n + 1) inside."""
+def _shrink_to_expected(scaled: Floats) -> Floats:
+    """Map 0..1 to 1/(n+1)..n/(n+1), where the least and the greatest of n uniform draws are expected to lie."""
     n = len(scaled)
     return (1.0 + (n - 1) * scaled) / (n + 1)
 
 
-def lessons_to_json(lessons: Lessons) -> dict[str, Any]:
-    """Turn lessons into plain data, NaN as ``None``; :func:`lessons_from_json` gives equal ones back."""
+def observations_to_json(observations: Observations) -> dict[str, Any]:
+    """Turn observations into plain data, NaN as ``None``; :func:`observations_from_json` reads them back."""
     return {
-        "x": [_or_none(row) for row in lessons.x.tolist()],
-        "cause": lessons.cause.tolist(),
-        "goals": [_or_none(row) for row in lessons.goals.tolist()],
-        "weight": lessons.weight.tolist(),
+        "x": [_or_none(row) for row in observations.x.tolist()],
+        "cause": observations.failure_class.tolist(),
+        "goals": [_or_none(row) for row in observations.targets.tolist()],
+        "weight": observations.weight.tolist(),
     }
 
 
-def lessons_from_json(data: Any, *, n_columns: int, n_objectives: int, where: str) -> Lessons:
-    """Rebuild lessons.
+def observations_from_json(data: Any, *, n_columns: int, n_objectives: int, where: str) -> Observations:
+    """Read observations from plain data.
 
     Raises:
         InputError: The data is malformed or has another number of columns or objectives.
     """
     try:
         n = len(data["cause"])
-        return Lessons(
+        return Observations(
             x=np.array(data["x"], dtype=np.float64).reshape(n, n_columns),
-            cause=np.array(data["cause"], dtype=np.int64),
-            goals=np.array(data["goals"], dtype=np.float64).reshape(n, n_objectives),
+            failure_class=np.array(data["cause"], dtype=np.int64),
+            targets=np.array(data["goals"], dtype=np.float64).reshape(n, n_objectives),
             weight=np.array(data["weight"], dtype=np.float64).reshape(n),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: holds no lessons of this search space: {error!r}; start a new run") from error
+        raise InputError(f"{where}: holds no observations of this search space: {error!r}; start a new run") from error
 
 
 def _rounded(values: Floats) -> Floats:
-    """Round to :data:`N_DIGITS` significant digits, so that a file is small and gives the same numbers back."""
+    """Round to :data:`N_DIGITS` significant digits: a file is small and reads back as the same numbers."""
     known = np.isfinite(values) & (values != 0)
     exponent = np.zeros_like(values)
     exponent[known] = N_DIGITS - 1 - np.floor(np.log10(np.abs(values[known])))

@@ -1,8 +1,8 @@
-"""What past experiences forecast of a pipeline: its risk of failing by each cause, and how well and dear it would be.
+"""Forests that predict from observations how likely a pipeline is to fail, and how good and how costly a success is.
 
-Every cause is learnt by itself, over what it speaks about: running out of memory about model x batch x length on a
-GPU, out of time about arithmetic, a divergence about the learning rate. A trial that failed for one cause says
-nothing about another.
+Each failure class has a forest of its own, over the columns it depends on: running out of memory depends on model,
+batch and length on a GPU, running out of time on the arithmetic, divergence on the learning rate. A trial that failed
+in one class is no observation of another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,67 +12,70 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.priors.evidence.encoding import COST_TOPIC, LEARNING_TOPIC, topic_columns
+from xautolm_hpc.priors.evidence.encoding import COST_COLUMNS, LEARNING_COLUMNS, column_indices
 from xautolm_hpc.records import OBJECTIVES
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-CAUSES: Mapping[str, tuple[tuple[str, ...], frozenset[str] | None]] = {
-    "memory": (("gpu_oom", "host_oom"), COST_TOPIC),
-    "time": (("time_limit",), COST_TOPIC),
-    "divergence": (("diverged",), LEARNING_TOPIC),
+FAILURE_CLASSES: Mapping[str, tuple[tuple[str, ...], frozenset[str] | None]] = {
+    "memory": (("gpu_oom", "host_oom"), COST_COLUMNS),
+    "time": (("time_limit",), COST_COLUMNS),
+    "divergence": (("diverged",), LEARNING_COLUMNS),
     "other": (("unsupported", "error"), None),
 }
-"""Cause -> its failure kinds, and what it speaks about."""
+"""Failure class -> its failure kinds, and the columns it depends on; ``None``: all but a few."""
 
-N_TREES, LEAF, FEATURE_SHARE, RIDGE, LEAST_ROWS = 64, 2, 1 / 3, 10.0, 6
+N_TREES, LEAF, FEATURE_SHARE, RIDGE = 64, 2, 1 / 3, 10.0
+MIN_ROWS = 6
+"""Successes with a known objective below which no forest is fitted for it."""
+
 SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lessons:
+class Observations:
     """What a surrogate learns from, n trials.
 
     Attributes:
         x: Pipelines as numbers, (n, n_columns).
-        cause: Index into :data:`CAUSES`, -1 for a success, (n,).
-        goals: For each objective how good (maximised: 0..1 within the task) or dear (minimised: logarithm relative
-            to the task) a success was, NaN for a failure and where unknown, (n, n_objectives).
+        failure_class: Index into :data:`FAILURE_CLASSES`, -1 for a success, (n,).
+        targets: Each objective of a success, scaled within its task (maximised: 0..1; minimised: logarithm relative
+            to the task's mean); NaN for a failure and where unknown, (n, n_objectives).
         weight: Weight, above 0, (n,).
     """
 
     x: Floats
-    cause: Ints
-    goals: Floats
+    failure_class: Ints
+    targets: Floats
     weight: Floats
 
     def __len__(self) -> int:
         """Count the trials."""
-        return len(self.cause)
+        return len(self.failure_class)
 
-    def plus(self, other: "Lessons") -> "Lessons":
-        """Append the trials of another."""
-        return Lessons(
+    def plus(self, other: "Observations") -> "Observations":
+        """Return these observations followed by others."""
+        return Observations(
             x=np.concatenate([self.x, other.x]),
-            cause=np.concatenate([self.cause, other.cause]),
-            goals=np.concatenate([self.goals, other.goals]),
+            failure_class=np.concatenate([self.failure_class, other.failure_class]),
+            targets=np.concatenate([self.targets, other.targets]),
             weight=np.concatenate([self.weight, other.weight]),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """Trees that forecast one number, and what of it is linear.
+    """A forest that predicts one number, after a linear model where it has one.
 
     Attributes:
-        columns: Columns it looks at.
-        rows: Lessons it was fitted on, ascending.
+        columns: Indices of the columns it uses.
+        rows: Observations it was fitted on, ascending.
         weight: Their weights.
-        target: What was to be forecast, less what is linear.
+        target: What the trees were fitted to: the target minus the linear prediction, (n_rows,).
         trees: The fitted trees.
         leaves: Leaf of each of its rows, in each tree, (n_trees, n_rows).
-        linear: The linear part, or ``None``.
+        linear: The linear model, or ``None``.
     """
 
     columns: Ints
@@ -84,7 +87,7 @@ class Forest:
     linear: Any
 
     def forecast(self, x: Floats) -> Floats:
-        """Forecast (n,) of pipelines (n, n_columns)."""
+        """Predict the number for encoded pipelines (n, n_columns); shape (n,)."""
         part = np.ascontiguousarray(x[:, self.columns], dtype=np.float32)
         total = np.zeros(len(x))
         for tree in self.trees:
@@ -93,14 +96,14 @@ class Forest:
         return np.asarray(total / len(self.trees) + linear, dtype=np.float64)
 
     def influence(self, x: Floats, n: int) -> Floats:
-        """Weigh the lessons by their part in the mean forecast of some pipelines; adds up to 1 over ``rows``.
+        """Compute each observation's weight in the mean prediction for some pipelines; the weights sum to 1.
 
         Args:
-            x: The pipelines, (m, n_columns).
-            n: Lessons in all.
+            x: The encoded pipelines, (m, n_columns).
+            n: Observations in all.
 
         Returns:
-            Weights, 0 for lessons it was not fitted on, (n,).
+            Weights, 0 for observations it was not fitted on, (n,).
         """
         asked = np.ascontiguousarray(x[:, self.columns], dtype=np.float32)
         total, share = np.zeros(len(self.rows)), np.zeros(n)
@@ -115,71 +118,73 @@ class Forest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surrogate:
-    """Forests fitted on lessons.
+    """Forests fitted on observations.
 
     Attributes:
-        objectives: Objectives of the goals.
-        lessons: What they were fitted on.
-        risks: Cause -> forest of its probability; a cause that never struck has none.
-        goals: Objective -> forest; one of which too little is known has none.
-        spread: Objective -> standard deviation of its goal over the lessons, 1 where unknown.
+        objectives: Objectives of the targets.
+        observations: What they were fitted on.
+        risks: Failure class -> forest of its probability; a class that no observation is in has none.
+        target_forests: Objective -> forest of its target; an objective of too few known successes has none.
+        spread: Objective -> standard deviation of its target over the observations, 1 where unknown.
     """
 
     objectives: tuple[str, ...]
-    lessons: Lessons
+    observations: Observations
     risks: Mapping[str, Forest]
-    goals: Mapping[str, Forest]
+    target_forests: Mapping[str, Forest]
     spread: Mapping[str, float] = field(default_factory=dict)
 
-    def survival(self, x: Floats) -> Floats:
-        """Forecast the probability that no cause strikes, (n,)."""
-        alive = np.ones(len(x))
+    def p_feasible(self, x: Floats) -> Floats:
+        """Predict the probability of a success, (n,): the product of 1 - risk over the failure classes."""
+        p_feasible = np.ones(len(x))
         for forest in self.risks.values():
-            alive *= 1.0 - np.clip(forest.forecast(x), 0.0, 1.0)
-        return alive
+            p_feasible *= 1.0 - np.clip(forest.forecast(x), 0.0, 1.0)
+        return p_feasible
 
-    def merit(self, x: Floats, objective: str) -> Floats:
-        """Forecast how good a success would be in one objective, 0..1 with 1 best, (n,)."""
-        forest = self.goals.get(objective)
+    def predicted_utility(self, x: Floats, objective: str) -> Floats:
+        """Predict the utility of a success in one objective, 0..1 with 1 best, (n,); .5 where nothing is known."""
+        forest = self.target_forests.get(objective)
         if forest is None:
             return np.full(len(x), 0.5)
-        goal = forest.forecast(x)
+        target = forest.forecast(x)
         if OBJECTIVES[objective]:
-            return np.clip(goal, 0.0, 1.0)
-        return 1.0 / (1.0 + np.exp(np.clip(goal / self.spread[objective], -30.0, 30.0)))
+            return np.clip(target, 0.0, 1.0)
+        return 1.0 / (1.0 + np.exp(np.clip(target / self.spread[objective], -30.0, 30.0)))
 
 
-def fit_surrogate(lessons: Lessons, columns: Sequence[str], *, objectives: tuple[str, ...]) -> Surrogate:
-    """Fit the forests; equal lessons give equal forests, bit for bit.
+def fit_surrogate(observations: Observations, columns: Sequence[str], *, objectives: tuple[str, ...]) -> Surrogate:
+    """Fit the forests; equal observations give equal forests, bit for bit.
 
     Args:
-        lessons: What to learn from, in a fixed order.
-        columns: Names of the columns of ``lessons.x``.
-        objectives: Objectives of ``lessons.goals``.
+        observations: What to learn from, in a fixed order.
+        columns: Names of the columns of ``observations.x``.
+        objectives: Objectives of ``observations.targets``.
     """
     risks = {}
-    for code, (cause, (_, topic)) in enumerate(CAUSES.items()):
-        rows = np.flatnonzero((lessons.cause == -1) | (lessons.cause == code))
-        struck = (lessons.cause[rows] == code).astype(np.float64)
-        if struck.any():
-            risks[cause] = _fit(lessons, rows, target=struck, columns=topic_columns(columns, topic))
-    goals, spread = {}, {}
+    for code, (name, (_, wanted)) in enumerate(FAILURE_CLASSES.items()):
+        rows = np.flatnonzero((observations.failure_class == -1) | (observations.failure_class == code))
+        failed = (observations.failure_class[rows] == code).astype(np.float64)
+        if failed.any():
+            risks[name] = _fit(observations, rows, target=failed, columns=column_indices(columns, wanted))
+    forests, spread = {}, {}
     for index, objective in enumerate(objectives):
-        goal = lessons.goals[:, index]
-        rows = np.flatnonzero(np.isfinite(goal))
-        spread[objective] = float(goal[rows].std()) or 1.0 if len(rows) else 1.0
-        if len(rows) >= LEAST_ROWS:
+        target = observations.targets[:, index]
+        rows = np.flatnonzero(np.isfinite(target))
+        spread[objective] = float(target[rows].std()) or 1.0 if len(rows) else 1.0
+        if len(rows) >= MIN_ROWS:
             is_cost = not OBJECTIVES[objective]
-            looked_at = topic_columns(columns, COST_TOPIC if is_cost else LEARNING_TOPIC)
-            goals[objective] = _fit(lessons, rows, target=goal[rows], columns=looked_at, is_linear=is_cost)
-    return Surrogate(objectives=objectives, lessons=lessons, risks=risks, goals=goals, spread=spread)
+            used = column_indices(columns, COST_COLUMNS if is_cost else LEARNING_COLUMNS)
+            forests[objective] = _fit(observations, rows, target=target[rows], columns=used, is_linear=is_cost)
+    return Surrogate(
+        objectives=objectives, observations=observations, risks=risks, target_forests=forests, spread=spread
+    )
 
 
-def _fit(lessons: Lessons, rows: Ints, *, target: Floats, columns: Ints, is_linear: bool = False) -> Forest:
-    """Fit one forest; a cost is first explained linearly, which reaches beyond what was ever tried."""
+def _fit(observations: Observations, rows: Ints, *, target: Floats, columns: Ints, is_linear: bool = False) -> Forest:
+    """Fit one forest; to a cost a linear model is fitted first, because trees do not extrapolate."""
     from sklearn.ensemble import ExtraTreesRegressor  # takes a second, which only this prior spends
 
-    x, weight, linear = lessons.x[np.ix_(rows, columns)], lessons.weight[rows], None
+    x, weight, linear = observations.x[np.ix_(rows, columns)], observations.weight[rows], None
     if is_linear:
         linear = _fit_linear(x, target, weight=weight)
         target = target - linear.predict(x)

@@ -1,11 +1,11 @@
-"""How much each experience moves the prior: the nearest ones, by their distance and utility."""
+"""Learning rate of each experience, from its distance and utility; only the nearest ones have one."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.priors.eligible import Evidence, fingerprints, scopes
+from xautolm_hpc.priors.eligible import EligibleExperiences, fingerprints, scopes
 from xautolm_hpc.priors.settings import PriorSettings
 from xautolm_hpc.priors.xautolm.utility import front_utility, weighted_sum
 from xautolm_hpc.table import ExperienceTable
@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 LEAST_DEVIATION = 1e-6
-"""Keeps beta finite when all experiences are equally far away, in the unit of the distance."""
+"""Least standard deviation in beta, which stays finite when all distances are equal; in the unit of the distance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,20 +42,22 @@ class Weighed:
         return len(self.row)
 
 
-def weigh(table: ExperienceTable, evidence: Evidence, *, distance: Floats, settings: PriorSettings) -> Weighed:
-    """Select the nearest experiences and give each its learning rate.
+def weigh(
+    table: ExperienceTable, eligible: EligibleExperiences, *, distance: Floats, settings: PriorSettings
+) -> Weighed:
+    """Select the nearest experiences and compute their learning rates.
 
     Args:
         table: All experiences.
-        evidence: The configurations that are evidence.
+        eligible: The eligible experiences, n of them.
         distance: Distance of each, (n,).
         settings: How many to select and how to weigh them.
     """
-    chosen = select_nearest(distance, evidence.positive, k_pos=settings.k_pos, k_neg=settings.k_neg)
-    row, positive, distance = evidence.row[chosen], evidence.positive[chosen], distance[chosen]
-    weight = experience_weights(distance, beta_scale=settings.beta_scale) * evidence.site_weight[chosen]
+    chosen = select_nearest(distance, eligible.positive, k_pos=settings.k_pos, k_neg=settings.k_neg)
+    row, positive, distance = eligible.row[chosen], eligible.positive[chosen], distance[chosen]
+    weight = experience_weights(distance, beta_scale=settings.beta_scale) * eligible.site_weight[chosen]
     utility = np.full(len(chosen), np.nan)
-    utility[positive] = utilities(table, row[positive], values=evidence.objectives[chosen[positive]], settings=settings)
+    utility[positive] = utilities(table, row[positive], values=eligible.objectives[chosen[positive]], settings=settings)
     n_positive = int(np.count_nonzero(positive))
     up, down = base_rates(settings, n_positive=n_positive, n_negative=len(chosen) - n_positive)
     alpha = np.where(positive, up * np.nan_to_num(utility) * weight, down * weight)
@@ -63,7 +65,7 @@ def weigh(table: ExperienceTable, evidence: Evidence, *, distance: Floats, setti
 
 
 def select_nearest(distance: Floats, positive: NDArray[np.bool_], *, k_pos: int, k_neg: int) -> Ints:
-    """Find the nearest successes and failures; of equally far ones the smaller id comes first.
+    """Find the nearest successes and failures; at equal distance the smaller id comes first.
 
     Returns:
         Their indices, ascending.
@@ -93,7 +95,7 @@ def experience_weights(distance: Floats, *, beta_scale: float) -> Floats:
 
 
 def base_rates(settings: PriorSettings, *, n_positive: int, n_negative: int) -> tuple[float, float]:
-    """Give the learning rate of a success and of a failure of weight and utility 1: (at least 0, at most 0)."""
+    """Compute the learning rate of a success and of a failure of weight and utility 1: (at least 0, at most 0)."""
     up, down = settings.max_alpha, settings.min_alpha
     if settings.adaptive_positive_limit is not None:
         up = settings.adaptive_positive_limit / max(n_positive, 1)
@@ -103,7 +105,7 @@ def base_rates(settings: PriorSettings, *, n_positive: int, n_negative: int) -> 
 
 
 def utilities(table: ExperienceTable, rows: Ints, *, values: Floats, settings: PriorSettings) -> Floats:
-    """Rate successes beside one another.
+    """Compute the utilities of successes, each relative to the others.
 
     Args:
         table: All experiences.

@@ -1,4 +1,4 @@
-"""Which experiences made a prior what it is."""
+"""Explanation of a prior: the experiences that moved it, and the content of ``priors.json``."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +20,11 @@ N_TOP = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What is to be explained.
+class ExplanationTarget:
+    """The quantity to explain.
 
-    A model: p(model). A method: p(method). A method's parameter: p(value) of a categorical one, p(true) of a
-    boolean, the mean of a number on its scale.
+    For a model it is p(model), for a method p(method); for a parameter of a method p(value) of a categorical one,
+    p(true) of a boolean, the mean of a number on its scale.
 
     Attributes:
         model: Model id, and nothing else.
@@ -41,11 +41,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contribution:
-    """What one experience did.
+    """Contribution of one experience to a quantity of the prior.
 
     Attributes:
         id: Id of the experience.
-        contribution: By how much its step in the replay moved the target.
+        contribution: Change of the quantity in its step of the replay.
         alpha: Its learning rate.
         weight: Its weight by distance and site, in 0..1.
         distance: Its distance to the current task and system.
@@ -68,12 +68,12 @@ class Contribution:
     kind: str | None
 
 
-def explain(prior: Prior, target: Target, *, limit: int = N_TOP) -> list[Contribution]:
+def explain(prior: Prior, target: ExplanationTarget, *, limit: int = N_TOP) -> list[Contribution]:
     """List the experiences that moved a probability most, either way; ties by id.
 
     Args:
         prior: The prior.
-        target: What is to be explained.
+        target: The quantity to explain.
         limit: Most experiences listed, at least 1.
 
     Raises:
@@ -87,12 +87,12 @@ def explain(prior: Prior, target: Target, *, limit: int = N_TOP) -> list[Contrib
     return [_contribution(prior, steps, index=i, moved=float(moved[i])) for i in largest.tolist()]
 
 
-def contributions(prior: Prior, target: Target) -> tuple[Steps, Floats]:
-    """Give the contribution of every experience to a probability; they add up to prior - start.
+def contributions(prior: Prior, target: ExplanationTarget) -> tuple[Steps, Floats]:
+    """Compute the contribution of every experience to a probability; they add up to prior - start.
 
     Args:
         prior: The prior.
-        target: What is to be explained.
+        target: The quantity to explain.
 
     Returns:
         The steps that can have moved it, in the order of their replay, and their contributions, (n,).
@@ -114,12 +114,12 @@ def contributions(prior: Prior, target: Target) -> tuple[Steps, Floats]:
 def prior_to_json(prior: Prior) -> dict[str, Any]:
     """Turn a prior into the content of ``priors.json``.
 
-    It holds the counts of evidence, p(model) and p(method) before and after, the whole distribution, which a
-    resumed search reads back, and the experiences that moved every model and method most.
+    It holds the counts of experiences, p(model) and p(method) before and after, the whole distribution, which a
+    resumed search reads, and the experiences that moved every model and method most.
     """
     before, after = prior.start.probabilities(), prior.distribution.probabilities()
-    models = [Target(model=name) for name in before["models"]]
-    methods = [Target(method=name) for name in before["methods"]]
+    models = [ExplanationTarget(model=name) for name in before["models"]]
+    methods = [ExplanationTarget(method=name) for name in before["methods"]]
     return {
         "kind": prior.kind,
         "counts": _counts(prior),
@@ -136,21 +136,21 @@ def prior_to_json(prior: Prior) -> dict[str, Any]:
 
 
 def _counts(prior: Prior) -> dict[str, Any]:
-    """Count records, evidence, and what was weighed."""
-    evidence, weighed = prior.evidence, prior.weighed
+    """Count all records, the eligible experiences and those weighed."""
+    eligible, weighed = prior.eligible, prior.weighed
     return {
         "records": len(prior.table),
-        "skipped": dict(evidence.skipped),
-        "positives": int(np.count_nonzero(evidence.positive)),
-        "negatives": int(np.count_nonzero(~evidence.positive)),
+        "skipped": dict(eligible.skipped),
+        "positives": int(np.count_nonzero(eligible.positive)),
+        "negatives": int(np.count_nonzero(~eligible.positive)),
         "selected_positives": int(np.count_nonzero(weighed.positive)),
         "selected_negatives": int(np.count_nonzero(~weighed.positive)),
         "outside_space": len(weighed) - len(prior.steps.row),
     }
 
 
-def _of_parameter(prior: Prior, target: Target, *, steps: Steps) -> tuple[Steps, Floats]:
-    """Explain a parameter by replaying the steps of its method once more."""
+def _of_parameter(prior: Prior, target: ExplanationTarget, *, steps: Steps) -> tuple[Steps, Floats]:
+    """Compute the contributions to a parameter by replaying the steps of its method once more."""
     method, name = str(target.method), str(target.param)
     parameter, start = _method(prior, method).params[name], prior.start.params[method][name]
     steps, outcome = replay_parameter(prior.table, steps, name=name, parameter=parameter, start=start)
@@ -159,7 +159,7 @@ def _of_parameter(prior: Prior, target: Target, *, steps: Steps) -> tuple[Steps,
         index = next(i for i, v in enumerate(values) if type(v) is type(target.value) and v == target.value)
         return steps, outcome.contributions(index, start.probabilities[index])
     if isinstance(start, CategoricalMarginal) or isinstance(outcome, CategoricalReplay):
-        raise TypeError(f"{type(outcome).__name__} did not come of a {type(start).__name__}")
+        raise TypeError(f"{type(outcome).__name__} is no replay of a {type(start).__name__}")
     return steps, outcome.contributions(start.p_true if isinstance(start, BooleanMarginal) else start.mean)
 
 
@@ -189,8 +189,8 @@ def _method(prior: Prior, name: str | None) -> Method:
     return method
 
 
-def _check_target(prior: Prior, target: Target) -> None:
-    """Refuse a target that the space does not hold."""
+def _check_target(prior: Prior, target: ExplanationTarget) -> None:
+    """Check that the space holds a target."""
     if target.model is not None:
         if target.model not in prior.start.models:
             valid = ", ".join(prior.start.models)

@@ -1,4 +1,4 @@
-"""The prior: what past experiences say about the current task, as the first distribution of a search."""
+"""The prior of the kinds ``uniform``, ``xautolm`` and ``knn``: the first distribution of a search."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.distribution import Distribution, uniform
-from xautolm_hpc.priors.eligible import Evidence, find_evidence
+from xautolm_hpc.priors.eligible import EligibleExperiences, find_eligible
 from xautolm_hpc.priors.settings import PriorSettings, check_settings
 from xautolm_hpc.priors.similarity import experience_distances
 from xautolm_hpc.priors.xautolm.alpha import Weighed, utilities, weigh
@@ -19,17 +19,17 @@ from xautolm_hpc.table import ExperienceTable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
-    """A first distribution and where it comes from.
+    """A first distribution and the experiences it comes from.
 
     Attributes:
         kind: One of :data:`xautolm_hpc.priors.settings.PRIOR_KINDS`.
         start: The uniform distribution it started from.
         distribution: The prior itself.
-        evidence: The configurations that are evidence, and why other records are none.
+        eligible: The eligible experiences, and why other records are not.
         weighed: The nearest of them with distance, weight, utility and learning rate.
         steps: Those that update something, in the order of their replay.
-        models: What the steps did to p(model).
-        methods: What the steps did to the weights of the methods.
+        models: The replay of the steps into p(model).
+        methods: The replay of the steps into the weights of the methods.
         space: The search space.
         table: All experiences.
     """
@@ -37,7 +37,7 @@ class Prior:
     kind: str
     start: Distribution
     distribution: Distribution
-    evidence: Evidence
+    eligible: EligibleExperiences
     weighed: Weighed
     steps: Steps
     models: CategoricalReplay
@@ -49,9 +49,9 @@ class Prior:
 def compute_prior(
     table: ExperienceTable, space: Space, *, task: Task, system: System, settings: PriorSettings
 ) -> Prior:
-    """Turn past experiences into the first distribution of a search.
+    """Compute the first distribution of a search from past experiences.
 
-    The kind ``uniform`` uses none; it counts the evidence there would be. The kind ``evidence`` is no replay: see
+    The kind ``uniform`` uses none, but counts those that are eligible. The kind ``evidence`` is no replay: see
     :mod:`xautolm_hpc.priors.evidence.forecast`.
 
     Args:
@@ -59,7 +59,7 @@ def compute_prior(
         space: The search space; experiences add no model and no value to it.
         task: The current task.
         system: The node trials will run on.
-        settings: How.
+        settings: Settings of the prior.
 
     Raises:
         InputError: A setting names something unknown.
@@ -68,8 +68,8 @@ def compute_prior(
         XAutoLM, Estevanell-Valladares et al., EMNLP 2025 (arXiv 2508.00924).
     """
     check_settings(settings)
-    evidence = find_evidence(table, task=task, settings=settings)
-    used = _none_of(evidence) if settings.kind == "uniform" else evidence
+    eligible = find_eligible(table, task=task, settings=settings)
+    used = _none_of(eligible) if settings.kind == "uniform" else eligible
     distance = experience_distances(table, used.row, task=task, system=system, metric=settings.distance)
     weigh_by = weigh_nearest if settings.kind == "knn" else weigh
     weighed = weigh_by(table, used, distance=distance, settings=settings)
@@ -84,7 +84,7 @@ def compute_prior(
             methods=dict(zip(start.methods, methods.weights, strict=True)),
             params=replay_params(table, steps, space=space, start=start),
         ),
-        evidence=evidence,
+        eligible=eligible,
         weighed=weighed,
         steps=steps,
         models=models,
@@ -95,9 +95,9 @@ def compute_prior(
 
 
 def summary_line(prior: Prior) -> str:
-    """Say in a line what a prior is made of."""
+    """Write in one line how many experiences a prior is computed from."""
     n_positive = int(np.count_nonzero(prior.weighed.positive))
-    n_records, n_skipped = len(prior.table), sum(prior.evidence.skipped.values())
+    n_records, n_skipped = len(prior.table), sum(prior.eligible.skipped.values())
     return (
         f"{n_positive} successes and {len(prior.weighed) - n_positive} failures weighed, "
         f"{len(prior.steps.row)} of them about models and methods of this space; "
@@ -105,49 +105,50 @@ def summary_line(prior: Prior) -> str:
     )
 
 
-def _none_of(evidence: Evidence) -> Evidence:
-    return Evidence(
-        row=evidence.row[:0],
-        positive=evidence.positive[:0],
-        objectives=evidence.objectives[:0],
-        site_weight=evidence.site_weight[:0],
-        n_records=evidence.n_records[:0],
-        skipped=evidence.skipped,
+def _none_of(eligible: EligibleExperiences) -> EligibleExperiences:
+    return EligibleExperiences(
+        row=eligible.row[:0],
+        positive=eligible.positive[:0],
+        objectives=eligible.objectives[:0],
+        site_weight=eligible.site_weight[:0],
+        n_records=eligible.n_records[:0],
+        skipped=eligible.skipped,
     )
 
 
 Floats = NDArray[np.float64]
 
 DISTANCE_SHARE = 0.7
-"""Share of the distance in what is nearest; the rest is what a success lacks in utility."""
+"""Share of the distance in the nearness that ``knn`` sorts by; the rest is 1 - utility."""
 
 
 def weigh_nearest(
-    table: ExperienceTable, evidence: Evidence, *, distance: Floats, settings: PriorSettings
+    table: ExperienceTable, eligible: EligibleExperiences, *, distance: Floats, settings: PriorSettings
 ) -> Weighed:  # fmt: skip
     """Select the k nearest experiences; a success has learning rate 1 / k, a failure -1 / k.
 
-    Near is .7 x distance, scaled to 0..1 over the evidence, + .3 x (1 - utility), a failure having utility 0.
+    They are sorted by .7 x distance, scaled to 0..1 over the eligible ones, + .3 x (1 - utility); the utility of a
+    failure is 0.
 
     Args:
         table: All experiences.
-        evidence: The configurations that are evidence.
+        eligible: The eligible experiences, n of them.
         distance: Distance of each, (n,).
         settings: How many to select, and the objectives' weights.
     """
-    utility = np.full(len(evidence), np.nan)
-    successes = np.flatnonzero(evidence.positive)
+    utility = np.full(len(eligible), np.nan)
+    successes = np.flatnonzero(eligible.positive)
     plain = settings.with_utility("weighted_sum")
     utility[successes] = utilities(
-        table, evidence.row[successes], values=evidence.objectives[successes], settings=plain
+        table, eligible.row[successes], values=eligible.objectives[successes], settings=plain
     )
     spread = float(np.ptp(distance)) if len(distance) else 0.0
     scaled = (distance - distance.min()) / spread if spread > 0 else np.zeros(len(distance))
     near = DISTANCE_SHARE * scaled + (1.0 - DISTANCE_SHARE) * (1.0 - np.nan_to_num(utility))
     chosen = np.sort(np.argsort(near, kind="stable")[: settings.k])
-    positive, weight = evidence.positive[chosen], evidence.site_weight[chosen]
+    positive, weight = eligible.positive[chosen], eligible.site_weight[chosen]
     return Weighed(
-        row=evidence.row[chosen],
+        row=eligible.row[chosen],
         positive=positive,
         distance=distance[chosen],
         weight=weight,

@@ -1,7 +1,7 @@
-"""Replaying experiences, one after the other, into the marginals of a distribution.
+"""Replay of experiences, one after the other, into the marginals of a distribution.
 
-Written over plain lists of numbers: each step depends on the one before, so nothing is gained by arrays, and a
-step on Python's floats costs a tenth of one on numpy's.
+It works on plain lists of numbers: each step depends on the one before, so arrays gain nothing, and a step on
+Python's floats takes a tenth of the time of one on numpy's.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _STEPS_PER_DIVISION = 64  # few enough that rounding does not add up, enough to 
 
 @dataclass(frozen=True, slots=True)
 class CategoricalReplay:
-    """What became of a categorical marginal.
+    """A replay into a categorical marginal.
 
     Attributes:
         probabilities: One per value, after the last step.
@@ -40,7 +40,7 @@ class CategoricalReplay:
     total: Floats
 
     def contributions(self, value: int, start: float) -> Floats:
-        """Give by how much each step moved the probability of one value, from ``start``; shape (n,)."""
+        """Compute the change of one value's probability in each step, from ``start``; shape (n,)."""
         log_share = -np.cumsum(np.log(self.total))  # of what the value had, untouched since the first step
         last = np.maximum.accumulate(np.where(self.code == value, np.arange(len(self.code)), -1))
         level = np.where(last < 0, start, self.after[last])
@@ -50,7 +50,7 @@ class CategoricalReplay:
 
 @dataclass(frozen=True, slots=True)
 class WeightReplay:
-    """What became of the weights of the methods.
+    """A replay into the weights of the methods.
 
     Attributes:
         weights: One per method, after the last step.
@@ -65,7 +65,7 @@ class WeightReplay:
     total: Floats
 
     def contributions(self, method: int, start: Sequence[float]) -> Floats:
-        """Give by how much each step moved the probability of one method, from the weights at the start; (n,)."""
+        """Compute the change of one method's probability in each step, from the weights at the start; (n,)."""
         last = np.maximum.accumulate(np.where(self.code == method, np.arange(len(self.code)), -1))
         path = np.where(last < 0, start[method], self.after[last]) / self.total
         return np.diff(path, prepend=start[method] / sum(start))
@@ -73,7 +73,7 @@ class WeightReplay:
 
 @dataclass(frozen=True, slots=True)
 class MeanReplay:
-    """What became of a mean (of a number, on its scale) or of a boolean's probability.
+    """A replay into a mean (of a number, on its scale) or into a boolean's probability.
 
     Attributes:
         path: Its value after each step, (n,).
@@ -84,14 +84,14 @@ class MeanReplay:
     dev: float
 
     def contributions(self, start: float) -> Floats:
-        """Give by how much each step moved it, from ``start``; shape (n,)."""
+        """Compute the change in each step, from ``start``; shape (n,)."""
         return np.diff(self.path, prepend=start)
 
 
 def replay_categorical(start: Sequence[float], *, alpha: Floats, code: Ints) -> CategoricalReplay:
     """Replay p_i <- max(p_i + alpha, .001), all then divided by their sum.
 
-    The division is put off: weights and their sum are kept, so that a step touches one value and not all of them.
+    The division is postponed: weights and their sum are kept, so that a step changes one value and not all of them.
 
     Args:
         start: Probabilities at the start, their sum being 1.
@@ -109,7 +109,7 @@ def replay_categorical(start: Sequence[float], *, alpha: Floats, code: Ints) -> 
 
 
 def _replay_block(weights: list[float], alpha: list[float], *, code: list[int]) -> tuple[list[float], list[float]]:
-    """Replay a few steps into weights whose sum is 1 before; gives ``after`` and ``total`` of each."""
+    """Replay a few steps into weights whose sum is 1; return ``after`` and ``total`` of each step."""
     afters, totals = [], []
     scale = 1.0  # a probability is its weight by the scale
     for step_alpha, value in zip(alpha, code, strict=True):

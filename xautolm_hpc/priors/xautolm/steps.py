@@ -1,4 +1,4 @@
-"""The order in which experiences are replayed, and what each says about every model, method and parameter."""
+"""Steps of a replay: the order of the experiences, and the model, method and parameters that each one updates."""
 
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ class Steps:
     method: Ints
 
     def only(self, kept: NDArray[np.bool_]) -> "Steps":
-        """Keep the steps a mask names, (n,) bool."""
+        """Return the steps that a mask selects, (n,) bool."""
         return Steps(
             index=self.index[kept],
             row=self.row[kept],
@@ -64,7 +64,7 @@ class Steps:
 def order_steps(table: ExperienceTable, weighed: Weighed, *, space: Space) -> Steps:
     """Order experiences by descending learning rate, ties by id.
 
-    Those whose model or method is not in the space update nothing and are left out.
+    An experience whose model or method is not in the space updates nothing and is left out.
     """
     models = {model.id: index for index, model in enumerate(space.models)}
     methods = {method.name: index for index, method in enumerate(space.methods)}
@@ -116,10 +116,10 @@ def replay_parameter(
         start: Its marginal at the start.
 
     Returns:
-        The steps that say something about the parameter, and what became of it.
+        The steps that have a value of the parameter, and the parameter's replay.
 
     Raises:
-        TypeError: The marginal is none of the parameter.
+        TypeError: The marginal does not fit the parameter.
     """
     if name not in table.params:
         steps = steps.only(np.zeros(len(steps.row), dtype=np.bool_))
@@ -140,7 +140,7 @@ def replay_parameter(
 def _replay_marginal(
     table: ExperienceTable, steps: Steps, *, name: str, parameter: Parameter, start: Marginal
 ) -> Marginal:
-    """Replay a method's steps into one parameter; a number that nothing moves stays uniform."""
+    """Replay a method's steps into one parameter; a number that no step moves stays uniform."""
     steps, outcome = replay_parameter(table, steps, name=name, parameter=parameter, start=start)
     if isinstance(outcome, CategoricalReplay):
         return CategoricalMarginal(outcome.probabilities)
@@ -153,10 +153,10 @@ def _replay_marginal(
 
 
 def _values_on_scale(table: ExperienceTable, name: str, *, rows: Ints, parameter: Parameter) -> Floats:
-    """Give each row's value of a parameter as the replay takes it, NaN where the space does not hold it.
+    """Compute each row's value of a parameter for the replay, (n,); NaN where the space does not hold it.
 
-    Of a categorical parameter that is the index of the value, of a boolean 0 or 1, of a number the number on its
-    scale; shape (n,).
+    It is the index of the value for a categorical parameter, 0 or 1 for a boolean, the number on its scale for a
+    number.
     """
     column = table.params[name]
     type_code, number = column.type_code[rows], column.number[rows]
@@ -175,7 +175,7 @@ def _values_on_scale(table: ExperienceTable, name: str, *, rows: Ints, parameter
 
 
 def _equals(table: ExperienceTable, name: str, *, rows: Ints, value: Value) -> NDArray[np.bool_]:
-    """Tell which rows have a value; 1, 1.0 and True are three values, as in :func:`xautolm_hpc.space.contains`."""
+    """Find the rows that have a value; 1, 1.0 and True are three values, as in :func:`xautolm_hpc.space.contains`."""
     column = table.params[name]
     type_code = column.type_code[rows]
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""How good each success is beside the others."""
+"""Utility of each success, relative to the others."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ Ints = NDArray[np.int64]
 def weighted_sum(
     values: Floats, groups: Sequence[Ints], *, objectives: Sequence[str], weights: Mapping[str, float] | None
 ) -> Floats:
-    """Scale every objective to 0..1 within its group, 1 being best, and add them up by weight.
+    """Scale every objective to 0..1 within its group, 1 being best, and compute their weighted sum.
 
     Args:
         values: Objectives of the successes, (n, n_objectives).
@@ -36,7 +36,7 @@ def weighted_sum(
 
 
 def front_utility(values: Floats, scope: Ints, *, objectives: Sequence[str], logarithmic: bool) -> Floats:
-    """Rate every success by its non-dominated front, the first being best.
+    """Compute the utility of every success from its non-dominated front, the first being best.
 
     Args:
         values: Objectives of the successes, (n, n_objectives).
