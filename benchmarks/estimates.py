@@ -21,7 +21,14 @@ from benchmarks.goals import Goal, run
 from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.distribution import uniform
 from xautolm_hpc.records import Pipeline, System, Task, Value
-from xautolm_hpc.sample import Allowance, Room, build_constraints, draw_pipeline, first_refusal, fit_execution
+from xautolm_hpc.sample import (
+    MemoryBudget,
+    TrialLimits,
+    build_constraints,
+    draw_pipeline,
+    first_rejection,
+    plan_execution,
+)
 from xautolm_hpc.sample.duration import seconds_needed
 from xautolm_hpc.sample.estimates import GIB, memory_needed_bytes, n_optimiser_steps
 from xautolm_hpc.space import build_space
@@ -135,17 +142,17 @@ def refusals(*, lengths: tuple[float, ...] | None, families: tuple[str, ...]) ->
         "xautolm", task_kind="text-classification", models=None, methods=None, overrides={}, own_models={}
     )
     task, rng, start = replace(task_of(11_524), length_tokens=lengths), np.random.default_rng(0), uniform(space)
-    room = Room.of(GPU, host_bytes=35 * GIB)
-    allowance = Allowance(time_limit_s=TIME_LIMIT_S / N_SPLITS, memory_bytes=35 * GIB, room=room)
-    constraints = build_constraints(task, GPU, allowance=allowance, trainable_families=families)
+    memory_budget = MemoryBudget.of(GPU, host_bytes=35 * GIB)
+    limits = TrialLimits(time_limit_s=TIME_LIMIT_S / N_SPLITS, memory_bytes=35 * GIB, memory_budget=memory_budget)
+    constraints = build_constraints(task, GPU, limits=limits, trainable_families=families)
     counted, n_lowered = Counter[str](), 0
     for _ in range(N_DRAWS):
         pipeline = draw_pipeline(start, space, rng=rng)
-        refusal = first_refusal(constraints, pipeline, space=space)
+        refusal = first_rejection(constraints, pipeline, space=space)
         counted[refusal[0] if refusal else "none"] += 1
         model = space.model(pipeline.model_id)
         if refusal is None and model is not None:
-            execution = fit_execution(pipeline, model, task=task, room=room)
+            execution = plan_execution(pipeline, model, task=task, memory_budget=memory_budget)
             n_lowered += execution is not None and execution.micro_batch is not None
     return counted, n_lowered
 

@@ -23,7 +23,7 @@ from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import AS_DRAWN
 from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
 from xautolm_hpc.records import Pipeline, Task
-from xautolm_hpc.sample.fitting import Room, fit_execution
+from xautolm_hpc.sample.memory_plan import MemoryBudget, plan_execution
 from xautolm_hpc.train.energy import EnergyReader, open_energy_reader
 from xautolm_hpc.train.finetune import Inputs, finetune
 from xautolm_hpc.train.heartbeat import Pulse
@@ -224,8 +224,8 @@ def _inputs(setup: Setup, folder: Path, *, half: bool) -> Inputs:
         argv=(), time_limit_s=math.inf, wall_limit_s=math.inf, memory_bytes=0, n_threads=setup.threads,
         heartbeat_s=3600, deterministic=False, enforce_limits=False, environment={}, site="", cluster="",
     )  # fmt: skip
-    room = Room(memory_bytes=None, has_gpu=DEVICE.type == "cuda")
-    execution = fit_execution(pipeline, setup.model, task=task, room=room) or AS_DRAWN
+    memory_budget = MemoryBudget(memory_bytes=None, has_gpu=DEVICE.type == "cuda")
+    execution = plan_execution(pipeline, setup.model, task=task, memory_budget=memory_budget) or AS_DRAWN
     return Inputs(
         attempt_dir=folder,
         command=command,

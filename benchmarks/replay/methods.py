@@ -129,8 +129,8 @@ def search_nspe(setting: Setting, **prior: Any) -> list[Trial]:
     while len(trials) < setting.n_trials:
         known = [(pipeline, outcome) for pipeline, outcome, _ in trials]
         present = None if ranking is None else replace(ranking.after(known), settings=setting.acquisition)
-        choose = None if present is None else _select_snapped(present, setting.oracle)
-        proposal = Proposal(distribution=distribution, epsilon=0.1, choose=choose)
+        select = None if present is None else _select_snapped(present, setting.oracle)
+        proposal = Proposal(distribution=distribution, epsilon=0.1, select=select)
         numbers = range(len(trials), min(len(trials) + POPULATION, setting.n_trials))
         drawn = draw_generation(proposal, setting.space, trials=numbers, seed=setting.seed, constraints=())
         generation = [(number, setting.oracle.evaluate(pipeline)) for number, pipeline in drawn.pipelines]

@@ -7,7 +7,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from benchmarks.replay.limits import Limits, allowed
+from benchmarks.replay.limits import ReplayLimits, allowed
 from benchmarks.replay.measures import measure_search
 from benchmarks.replay.methods import EVIDENCE, METHODS, SHIPPED, Setting
 from benchmarks.replay.past import make_past, may_teach
@@ -33,7 +33,7 @@ class World:
 
     tables: Mapping[str, TaskTable]
     shared: Mapping[str, Mapping[str, float]]
-    limits: Mapping[str, Limits] = field(default_factory=dict)
+    limits: Mapping[str, ReplayLimits] = field(default_factory=dict)
 
     def teachers(self, name: str, *, without: str | None = None) -> list[TaskTable]:
         """Find the tasks that may teach one, with one of them left out."""
@@ -90,7 +90,7 @@ class Unit:
         plan, whole = self.plan, world.tables[self.task]
         others = world.teachers(self.task, without=plan.without)
         space, halves = build_space([whole, *others]), [table.half(1 - self.half) for table in others]
-        searched = allowed(whole.half(self.half), halves, space=space, limits=world.limits.get(self.task, Limits()))
+        searched = allowed(whole.half(self.half), halves, space=space, limits=world.limits.get(self.task, ReplayLimits()))
         rows, priors = [], dict[PriorSettings, dict[str, Any]]()
         for seed in plan.seeds:
             setting = Setting(

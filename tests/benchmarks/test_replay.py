@@ -12,7 +12,7 @@ import pytest
 from benchmarks.replay import nested
 from benchmarks.replay.__main__ import known_methods, main
 from benchmarks.replay.figures import main as draw
-from benchmarks.replay.limits import Limits, allowed, read_limits
+from benchmarks.replay.limits import ReplayLimits, allowed, read_limits
 from benchmarks.replay.measures import MEASURES, compare, holm, hypervolume, measure_search, summarise
 from benchmarks.replay.methods import METHODS, Setting
 from benchmarks.replay.nested import ACQUISITION_CHOICES, rate_settings, select_settings
@@ -273,7 +273,7 @@ def test_what_searches_ended_with_is_shown_on_test(tmp_path: Path) -> None:
 NOTHING_SHARED = {f"task-{i}": {f"task-{j}": 0.0 for j in range(3)} for i in range(3)}
 
 
-def _world(n: int = 40, **limits: Limits) -> World:
+def _world(n: int = 40, **limits: ReplayLimits) -> World:
     return World(build_tables(_experiences(n)), NOTHING_SHARED, limits)
 
 
@@ -300,9 +300,9 @@ def test_what_the_product_refuses_no_method_is_asked_to_try(tmp_path: Path) -> N
 
     limits = read_limits(tmp_path / "a.toml")
 
-    assert limits == Limits(30.0, 0.2)
-    assert read_limits(tmp_path / "b.toml") == Limits()
-    everything = allowed(tables["task-0"], past, space=space, limits=Limits())
+    assert limits == ReplayLimits(30.0, 0.2)
+    assert read_limits(tmp_path / "b.toml") == ReplayLimits()
+    everything = allowed(tables["task-0"], past, space=space, limits=ReplayLimits())
     assert everything.pipelines == tables["task-0"].pipelines
     kept = allowed(tables["task-0"], past, space=space, limits=limits)
     assert len(kept.pipelines) == 0

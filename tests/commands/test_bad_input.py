@@ -175,12 +175,12 @@ def test_a_model_that_is_not_in_the_offline_cache(
     assert "xautolm-hpc prefetch search.toml --set 'space.models=[\"roberta-base\"]'" in others[-1]
 
 
-def test_a_space_with_nothing_feasible_names_what_refuses(run_search: RunCommand) -> None:
+def test_a_space_with_nothing_feasible_names_what_rejects(run_search: RunCommand) -> None:
     status, text = run_search("trial.time_limit_min=0.000001")
 
     assert status == 2
     assert text.startswith("xautolm-hpc: space: 0 of 10000 pipelines drawn can run (0.00%); at least 1% must\n")
-    assert "time refuses 100.0%" in text
+    assert "time rejects 100.0%" in text
     assert text.endswith("raise trial.time_limit_min, use fewer rows or smaller models")
 
 

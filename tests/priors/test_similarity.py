@@ -101,7 +101,7 @@ def test_a_term_that_every_experience_lacks_is_dropped() -> None:
 
 
 def _distances(others: list[Task], current: Task, metric: str = "euclidean") -> list[float]:
-    """Give the distances of one experience of each task, in the order of the tasks."""
+    """Compute the distances of one experience of each task, in the order of the tasks."""
     experiences = [an_experience(a_success(), trial, task=task) for trial, task in enumerate(others)]
     table = build_table(experiences)
     rows = np.arange(len(table))

@@ -1,4 +1,4 @@
-"""What each constraint refuses and lets through."""
+"""What each constraint rejects and lets through."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,7 +9,6 @@ from tests.priors.builders import GIB, SPACE, SYSTEM, TASK, a_model, a_pipeline
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.records import System, Value
 from xautolm_hpc.sample.constraints import (
-    Allowance,
     Constraint,
     ContextLength,
     EnoughSteps,
@@ -17,21 +16,22 @@ from xautolm_hpc.sample.constraints import (
     FitsTime,
     NotDrawnBefore,
     Supported,
+    TrialLimits,
     build_constraints,
-    first_refusal,
+    first_rejection,
 )
 from xautolm_hpc.sample.duration import CPU_FLOPS_PER_CORE
 from xautolm_hpc.sample.estimates import memory_needed_bytes
-from xautolm_hpc.sample.fitting import Room
+from xautolm_hpc.sample.memory_plan import MemoryBudget
 
 BIG = 10**12
 
 
-def test_a_pipeline_drawn_before_is_refused_and_another_is_not() -> None:
+def test_a_pipeline_drawn_before_is_rejected_and_another_is_not() -> None:
     constraint = NotDrawnBefore({a_pipeline().canonical()})
 
-    assert constraint.refuse(a_pipeline(), a_model()) == "small with full was drawn before with the same parameters"
-    assert constraint.refuse(a_pipeline(params={"batch_size": 16}), a_model()) is None
+    assert constraint.reject(a_pipeline(), a_model()) == "small with full was drawn before with the same parameters"
+    assert constraint.reject(a_pipeline(params={"batch_size": 16}), a_model()) is None
 
 
 @pytest.mark.parametrize(
@@ -50,20 +50,20 @@ def test_a_pipeline_drawn_before_is_refused_and_another_is_not() -> None:
         ({"init_lora_weights": "pissa", "lora_bias": "all"}, {"family": "seq2seq"}, None),
     ],
 )
-def test_what_the_worker_cannot_train_is_refused(
+def test_what_the_worker_cannot_train_is_rejected(
     params: dict[str, Value], model: dict[str, Any], reason: str | None
 ) -> None:
     constraint = Supported(frozenset({"encoder", "seq2seq"}))
 
-    assert constraint.refuse(a_pipeline(method="lora", params=params), a_model(**model)) == reason
+    assert constraint.reject(a_pipeline(method="lora", params=params), a_model(**model)) == reason
 
 
-def test_texts_longer_than_the_context_are_refused() -> None:
-    refuse = ContextLength().refuse
+def test_texts_longer_than_the_context_are_rejected() -> None:
+    reject = ContextLength().reject
 
-    assert refuse(a_pipeline(params={"max_length": 512}), a_model()) is None
-    assert refuse(a_pipeline(params={}), a_model()) is None
-    assert refuse(a_pipeline(params={"max_length": 1024}), a_model()) == (
+    assert reject(a_pipeline(params={"max_length": 512}), a_model()) is None
+    assert reject(a_pipeline(params={}), a_model()) is None
+    assert reject(a_pipeline(params={"max_length": 1024}), a_model()) == (
         "max_length 1024 is more than the 512 tokens small reads"
     )
 
@@ -77,66 +77,66 @@ def test_texts_longer_than_the_context_are_refused() -> None:
         (100, 39, None),
     ],
 )
-def test_trainings_that_end_before_they_begin_are_refused(n_train: int, warmup: int, reason: str | None) -> None:
+def test_trainings_that_end_before_they_begin_are_rejected(n_train: int, warmup: int, reason: str | None) -> None:
     params: dict[str, Value] = {
         "batch_size": 16, "gradient_accumulation_steps": 2, "epochs": 10, "warmup_steps": warmup
     }  # fmt: skip
 
-    refused = EnoughSteps(replace(TASK, n_train=n_train)).refuse(a_pipeline(params=params), a_model())
+    rejected = EnoughSteps(replace(TASK, n_train=n_train)).reject(a_pipeline(params=params), a_model())
 
-    assert refused == reason
+    assert rejected == reason
 
 
 def _fits(*, gpu_bytes: int | None = BIG, has_gpu: bool = True, host_bytes: int = BIG) -> FitsMemory:
-    room = Room(memory_bytes=gpu_bytes if has_gpu else host_bytes, has_gpu=has_gpu)
-    return FitsMemory(TASK, room=room, host_bytes=host_bytes)
+    memory_budget = MemoryBudget(memory_bytes=gpu_bytes if has_gpu else host_bytes, has_gpu=has_gpu)
+    return FitsMemory(TASK, memory_budget=memory_budget, host_bytes=host_bytes)
 
 
-def test_a_model_too_large_for_its_gpu_is_refused() -> None:
+def test_a_model_too_large_for_its_gpu_is_rejected() -> None:
     # 4 + 4 + 8 bytes for each of 2 G parameters are 29.8 GiB, and 2 for each of those in the blocks.
     model = a_model(n_parameters=2_000_000_000)
 
-    assert _fits(gpu_bytes=80 * GIB).refuse(a_pipeline(), model) is None
-    assert _fits(gpu_bytes=None).refuse(a_pipeline(), model) is None
-    assert _fits(gpu_bytes=24 * GIB).refuse(a_pipeline(), model) == (
+    assert _fits(gpu_bytes=80 * GIB).reject(a_pipeline(), model) is None
+    assert _fits(gpu_bytes=None).reject(a_pipeline(), model) is None
+    assert _fits(gpu_bytes=24 * GIB).reject(a_pipeline(), model) == (
         "full of small needs 34.3 GiB with a sample at a time, the GPU has 24.0 GiB"
     )
 
 
-def test_a_batch_too_large_for_its_gpu_is_no_reason_to_refuse() -> None:
+def test_a_batch_too_large_for_its_gpu_is_no_reason_to_reject() -> None:
     pipeline = a_pipeline(params={"batch_size": 4096, "max_length": 512})
 
     assert memory_needed_bytes(pipeline, a_model(), task=TASK, has_gpu=True) > 24 * GIB
-    assert _fits(gpu_bytes=24 * GIB).refuse(pipeline, a_model()) is None
+    assert _fits(gpu_bytes=24 * GIB).reject(pipeline, a_model()) is None
 
 
 def test_a_method_that_trains_less_needs_less() -> None:
     model = a_model(n_parameters=2_000_000_000)
 
-    assert _fits(gpu_bytes=24 * GIB).refuse(a_pipeline(method="lora"), model) is None
+    assert _fits(gpu_bytes=24 * GIB).reject(a_pipeline(method="lora"), model) is None
 
 
 def test_without_a_gpu_the_memory_of_the_job_counts() -> None:
     on_cpu = _fits(has_gpu=False, host_bytes=5 * GIB // 4)
 
-    assert on_cpu.refuse(a_pipeline(), a_model()) == (
+    assert on_cpu.reject(a_pipeline(), a_model()) == (
         "full of small needs 2.3 GiB with a sample at a time, the job has 1.2 GiB"
     )
-    assert on_cpu.refuse(a_pipeline(method="head"), a_model()) is None
+    assert on_cpu.reject(a_pipeline(method="head"), a_model()) is None
 
 
-def test_a_model_that_cannot_be_loaded_is_refused_however_large_the_gpu() -> None:
+def test_a_model_that_cannot_be_loaded_is_rejected_however_large_the_gpu() -> None:
     model = a_model("t5-11b", n_parameters=11_300_000_000)
 
-    assert _fits(host_bytes=35 * GIB).refuse(a_pipeline(method="head"), model) == (
+    assert _fits(host_bytes=35 * GIB).reject(a_pipeline(method="head"), model) == (
         "loading t5-11b needs 42.8 GiB, the job has 35.0 GiB"
     )
 
 
 @pytest.mark.parametrize(
-    ("slowness", "reason"), [(1.0, None), (2.0, "full of small takes 108 s at least, a trial has 54 s")]
+    ("time_calibration", "reason"), [(1.0, None), (2.0, "full of small takes 108 s at least, a trial has 54 s")]
 )
-def test_what_cannot_end_in_time_is_refused(slowness: float, reason: str | None) -> None:
+def test_what_cannot_end_in_time_is_rejected(time_calibration: float, reason: str | None) -> None:
     # 76.8 M weights and attention over 10 tokens: 153.92 M operations a token forward, thrice that in training;
     # 1,000 rows of 10 tokens trained, 500 evaluated.
     flops = 153.92e6 * 10 * (3 * 1000 + 500)
@@ -144,15 +144,17 @@ def test_what_cannot_end_in_time_is_refused(slowness: float, reason: str | None)
     pipeline = a_pipeline(params={"epochs": 1, "batch_size": 1})
     limit_s = flops / CPU_FLOPS_PER_CORE * 1.01
 
-    refused = FitsTime(TASK, time_limit_s=limit_s, system=on_cpu, slowness=slowness).refuse(pipeline, a_model())
+    rejected = FitsTime(TASK, time_limit_s=limit_s, system=on_cpu, time_calibration=time_calibration).reject(
+        pipeline, a_model()
+    )
 
-    assert refused == reason
+    assert rejected == reason
 
 
 def test_on_a_gpu_that_nobody_knows_no_time_is_too_short() -> None:
     unknown = replace(SYSTEM, gpu_capability=99.0)
 
-    assert FitsTime(TASK, time_limit_s=1e-9, system=unknown).refuse(a_pipeline(), a_model()) is None
+    assert FitsTime(TASK, time_limit_s=1e-9, system=unknown).reject(a_pipeline(), a_model()) is None
 
 
 def _names(system: System) -> list[str]:
@@ -160,42 +162,42 @@ def _names(system: System) -> list[str]:
 
 
 def _build(system: System, time_limit_s: float = 3600.0) -> list[Constraint]:
-    room = Room.of(system, host_bytes=16 * GIB)
-    allowance = Allowance(time_limit_s=time_limit_s, memory_bytes=16 * GIB, room=room)
-    return build_constraints(TASK, system, allowance=allowance, trainable_families=("encoder",))
+    memory_budget = MemoryBudget.of(system, host_bytes=16 * GIB)
+    limits = TrialLimits(time_limit_s=time_limit_s, memory_bytes=16 * GIB, memory_budget=memory_budget)
+    return build_constraints(TASK, system, limits=limits, trainable_families=("encoder",))
 
 
 def test_constraints_are_asked_from_the_cheapest_reason_to_the_dearest() -> None:
     assert _names(SYSTEM) == ["unsupported", "context_length", "steps", "memory", "time"]
 
 
-def test_the_first_refusal_names_its_constraint() -> None:
+def test_the_first_rejection_names_its_constraint() -> None:
     pipeline = a_pipeline(params={"max_length": 4096, "warmup_steps": 10**6})
 
-    refusal = first_refusal(_build(SYSTEM), pipeline, space=SPACE)
+    rejection = first_rejection(_build(SYSTEM), pipeline, space=SPACE)
 
-    assert refusal == ("context_length", "max_length 4096 is more than the 512 tokens small reads")
+    assert rejection == ("context_length", "max_length 4096 is more than the 512 tokens small reads")
 
 
 def test_a_sound_pipeline_passes_on_gpu_and_cpu() -> None:
     on_cpu = replace(SYSTEM, n_gpus=0, gpu_name=None, gpu_memory_bytes=None, gpu_capability=None)
 
     for system in (SYSTEM, on_cpu, System(site="s", cluster="c")):
-        assert first_refusal(_build(system), a_pipeline(), space=SPACE) is None
+        assert first_rejection(_build(system), a_pipeline(), space=SPACE) is None
 
 
 def test_a_node_of_which_nothing_is_known_may_have_a_gpu_large_enough() -> None:
     space = replace(SPACE, models=(a_model(n_parameters=2_000_000_000),))
 
-    assert first_refusal(_build(System(site="s", cluster="c")), a_pipeline(), space=space) is None
-    assert first_refusal(_build(replace(SYSTEM, n_gpus=0)), a_pipeline(), space=space) == (
+    assert first_rejection(_build(System(site="s", cluster="c")), a_pipeline(), space=space) is None
+    assert first_rejection(_build(replace(SYSTEM, n_gpus=0)), a_pipeline(), space=space) == (
         "memory",
         "full of small needs 30.7 GiB with a sample at a time, the job has 16.0 GiB",
     )
 
 
-def test_the_hardware_is_known_well_enough_to_refuse_a_hopeless_trial() -> None:
-    assert first_refusal(_build(SYSTEM, time_limit_s=1e-3), a_pipeline(), space=SPACE) == (
+def test_the_hardware_is_known_well_enough_to_reject_a_hopeless_trial() -> None:
+    assert first_rejection(_build(SYSTEM, time_limit_s=1e-3), a_pipeline(), space=SPACE) == (
         "time",
         "full of small takes 0 s at least, a trial has 0 s",
     )
@@ -203,4 +205,4 @@ def test_the_hardware_is_known_well_enough_to_refuse_a_hopeless_trial() -> None:
 
 def test_a_model_outside_the_space_is_an_error() -> None:
     with pytest.raises(SpaceError, match=r"model 'gpt' is not in the search space"):
-        first_refusal([], a_pipeline("gpt"), space=SPACE)
+        first_rejection([], a_pipeline("gpt"), space=SPACE)

@@ -73,7 +73,7 @@ def test_an_unsupported_pair_is_never_drawn_and_the_others_stay_in_proportion() 
     assert {pair: n / 5000 for pair, n in pairs.items()} == pytest.approx(dict.fromkeys(pairs, 0.2), abs=0.02)
 
 
-def test_a_space_in_which_no_pair_is_supported_is_refused() -> None:
+def test_a_space_in_which_no_pair_is_supported_is_rejected() -> None:
     space = replace(SPACE, models=(a_model("deep", unsupported_methods=("full", "head")),))
 
     with pytest.raises(SpaceError, match=r"no model supports any of the methods full, head"):

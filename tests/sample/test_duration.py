@@ -7,7 +7,7 @@ import pytest
 
 from tests.priors.builders import SPACE, SYSTEM, TASK, a_model, a_pipeline, a_success, an_experience
 from xautolm_hpc.records import Experience, Value
-from xautolm_hpc.sample.duration import measured_slowness, seconds_needed, throughput_flops_per_s
+from xautolm_hpc.sample.duration import measure_time_calibration, seconds_needed, throughput_flops_per_s
 from xautolm_hpc.table import build_table
 
 # 12 h^2 a block are 76.8 M weights; attention adds 4 x 10 tokens x 800 x 10 blocks operations.
@@ -63,7 +63,7 @@ def test_throughput_comes_from_the_hardware() -> None:
 
 
 def _took(factors: Sequence[float], **changes: object) -> list[Experience]:
-    """Give trials that took so many times as long as estimated."""
+    """Build trials that took so many times as long as estimated."""
     experiences = []
     for trial, factor in enumerate(factors):
         pipeline = a_pipeline(params={"batch_size": 8, "epochs": 1 + trial, "optimizer": "adamw"})
@@ -73,14 +73,14 @@ def _took(factors: Sequence[float], **changes: object) -> list[Experience]:
     return experiences
 
 
-def test_past_trials_on_such_a_node_say_how_slow_it_is() -> None:
+def test_past_trials_on_such_a_node_calibrate_its_time() -> None:
     table = build_table(_took([1, 2, 3, 4, 5, 6, 7, 8, 9]))
 
-    assert measured_slowness(table, SPACE, system=ON_CPU) == pytest.approx(3.0)
-    assert measured_slowness(table, SPACE, system=replace(ON_CPU, n_cpu_cores=4)) is None
-    assert measured_slowness(table, SPACE, system=SYSTEM) is None
+    assert measure_time_calibration(table, SPACE, system=ON_CPU) == pytest.approx(3.0)
+    assert measure_time_calibration(table, SPACE, system=replace(ON_CPU, n_cpu_cores=4)) is None
+    assert measure_time_calibration(table, SPACE, system=SYSTEM) is None
 
 
-def test_few_trials_or_times_of_another_scope_say_nothing() -> None:
-    assert measured_slowness(build_table(_took([3] * 7)), SPACE, system=ON_CPU) is None
-    assert measured_slowness(build_table(_took([3] * 9, time_scope="whole")), SPACE, system=ON_CPU) is None
+def test_few_trials_or_times_of_another_scope_do_not_calibrate() -> None:
+    assert measure_time_calibration(build_table(_took([3] * 7)), SPACE, system=ON_CPU) is None
+    assert measure_time_calibration(build_table(_took([3] * 9, time_scope="whole")), SPACE, system=ON_CPU) is None

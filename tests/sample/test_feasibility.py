@@ -6,15 +6,17 @@ from dataclasses import replace
 import pytest
 
 from tests.priors.builders import GIB, SPACE, SYSTEM, TASK
-from xautolm_hpc.sample import Allowance, Room, build_constraints, check_feasible, infeasible_message
+from xautolm_hpc.sample import MemoryBudget, TrialLimits, build_constraints, check_feasible, infeasible_message
 from xautolm_hpc.sample.constraints import Constraint
 from xautolm_hpc.sample.feasibility import FeasibilityReport
 from xautolm_hpc.space import build_space
 
 
 def _constraints(*, memory_bytes: int = 64 * GIB, warmup: int = 0) -> list[Constraint]:
-    allowance = Allowance(time_limit_s=3600.0, memory_bytes=memory_bytes, room=Room.of(SYSTEM, host_bytes=memory_bytes))
-    return build_constraints(TASK, SYSTEM, allowance=allowance, trainable_families=("encoder",))
+    limits = TrialLimits(
+        time_limit_s=3600.0, memory_bytes=memory_bytes, memory_budget=MemoryBudget.of(SYSTEM, host_bytes=memory_bytes)
+    )
+    return build_constraints(TASK, SYSTEM, limits=limits, trainable_families=("encoder",))
 
 
 def test_a_space_that_can_run_is_feasible() -> None:
@@ -22,16 +24,16 @@ def test_a_space_that_can_run_is_feasible() -> None:
 
     assert report.share == 1.0
     assert report.is_feasible
-    assert report.refusals == {}
+    assert report.rejections == {}
 
 
-def test_refusals_are_counted_by_constraint() -> None:
+def test_rejections_are_counted_by_constraint() -> None:
     narrow = replace(SPACE, models=(SPACE.models[0], replace(SPACE.models[1], family="decoder")))
 
     report = check_feasible(narrow, _constraints(), seed=0, n_draws=1000)
 
     assert report.share == pytest.approx(0.5, abs=0.06)
-    assert sum(report.refusals.values()) == report.refusals["unsupported"] == round((1 - report.share) * 1000)
+    assert sum(report.rejections.values()) == report.rejections["unsupported"] == round((1 - report.share) * 1000)
     assert report == check_feasible(narrow, _constraints(), seed=0, n_draws=1000)
     assert report != check_feasible(narrow, _constraints(), seed=1, n_draws=1000)
 
@@ -43,14 +45,14 @@ def test_a_space_too_large_for_its_job_is_infeasible_and_the_message_says_what_t
     assert infeasible_message(report).splitlines()[0] == (
         "space: 0 of 100 pipelines drawn can run (0.00%); at least 1% must"
     )
-    assert "memory refuses 100.0%, for instance: loading" in infeasible_message(report)
+    assert "memory rejects 100.0%, for instance: loading" in infeasible_message(report)
     assert "Remedy: name smaller models" in infeasible_message(report)
 
 
-def test_the_message_names_the_three_constraints_that_refuse_most() -> None:
+def test_the_message_names_the_three_constraints_that_reject_most() -> None:
     report = FeasibilityReport(
         n_draws=1000,
-        refusals={"steps": 10, "time": 300, "memory": 500, "context_length": 185},
+        rejections={"steps": 10, "time": 300, "memory": 500, "context_length": 185},
         examples=dict.fromkeys(("steps", "time", "memory", "context_length"), "because"),
     )
 
@@ -59,7 +61,7 @@ def test_the_message_names_the_three_constraints_that_refuse_most() -> None:
     assert "5 of 1000 pipelines drawn can run (0.50%)" in head
     assert [line.split()[0] for line in lines] == ["memory", "time", "context_length"]
     assert not report.is_feasible
-    assert replace(report, refusals={"memory": 990}).is_feasible
+    assert replace(report, rejections={"memory": 990}).is_feasible
 
 
 @pytest.mark.parametrize("preset", ["default", "xautolm"])

@@ -1,4 +1,4 @@
-"""Drawing a generation: exploration, refusals, short and exhausted generations."""
+"""Drawing a generation: exploration, rejections, short and exhausted generations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +20,12 @@ TINY = Space("text-classification", (a_model(),), (Method("full", {"batch_size":
 
 @dataclass(frozen=True)
 class OnlyModel:
-    """Refuses every model but one."""
+    """Rejects every model but one."""
 
     name: ClassVar[str] = "only_model"
     model_id: str
 
-    def refuse(self, pipeline: Pipeline, model: Model) -> str | None:
+    def reject(self, pipeline: Pipeline, model: Model) -> str | None:
         return None if pipeline.model_id == self.model_id else f"{model.id} is not {self.model_id}"
 
 
@@ -48,7 +48,7 @@ def test_a_generation_has_the_trials_asked_for_all_different(n: int) -> None:
 
     assert [trial for trial, _ in drawn.pipelines] == list(range(40, 40 + n))
     assert len({pipeline.canonical() for _, pipeline in drawn.pipelines}) == n
-    assert (drawn.refusals, drawn.exhausted) == ({}, False)
+    assert (drawn.rejections, drawn.exhausted) == ({}, False)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_a_generation_drawn_again_is_the_same_whatever_was_drawn_before_it() -> 
     assert second_half.pipelines == both.pipelines[10:]
 
 
-def test_what_is_refused_is_drawn_again_and_counted() -> None:
+def test_what_is_rejected_is_drawn_again_and_counted() -> None:
     drawn = _draw(uniform(SPACE), constraints=(OnlyModel("wide"),))
 
     assert [p.model_id for _, p in drawn.pipelines] == ["wide"] * 10
-    assert 5 < drawn.refusals["only_model"] < 60
+    assert 5 < drawn.rejections["only_model"] < 60
 
 
 def test_a_generation_is_short_when_nothing_new_is_left() -> None:
@@ -84,7 +84,7 @@ def test_a_generation_is_short_when_nothing_new_is_left() -> None:
 
     assert [trial for trial, _ in drawn.pipelines] == [7, 8, 9]
     assert {pipeline.params["batch_size"] for _, pipeline in drawn.pipelines} == {8, 16, 32}
-    assert drawn.refusals["duplicate"] >= 1000
+    assert drawn.rejections["duplicate"] >= 1000
     assert not drawn.exhausted
 
 
@@ -97,20 +97,20 @@ def test_a_space_of_which_all_was_drawn_is_exhausted() -> None:
     assert drawn == Drawn((), {"duplicate": 1000}, exhausted=True)
 
 
-def test_refusals_are_counted_under_the_first_constraint_that_refuses() -> None:
+def test_rejections_are_counted_under_the_first_constraint_that_rejects() -> None:
     drawn = _draw(uniform(SPACE), n=1, constraints=(OnlyModel("none"), OnlyModel("nothing either")))
 
     assert drawn == Drawn((), {"only_model": 1000}, exhausted=True)
 
 
-def test_a_chooser_takes_one_of_several_draws_that_may_run_but_explorers_are_left_alone() -> None:
+def test_one_of_several_candidates_is_selected_but_uniform_draws_are_not() -> None:
     seen: list[int] = []
 
-    def choose(pipelines: Sequence[Pipeline], rng: np.random.Generator) -> int:
+    def select(pipelines: Sequence[Pipeline], rng: np.random.Generator) -> int:
         seen.append(len(pipelines))
         return max(range(len(pipelines)), key=lambda i: float(pipelines[i].params["learning_rate"]))
 
-    proposal = Proposal(distribution=uniform(SPACE), epsilon=0.2, choose=choose)
+    proposal = Proposal(distribution=uniform(SPACE), epsilon=0.2, select=select)
     drawn = draw_generation(proposal, SPACE, trials=range(10), seed=5, constraints=(OnlyModel("wide"),))
 
     plain = _draw(uniform(SPACE), constraints=(OnlyModel("wide"),))
@@ -121,8 +121,8 @@ def test_a_chooser_takes_one_of_several_draws_that_may_run_but_explorers_are_lef
     assert all(p.model_id == "wide" for _, p in drawn.pipelines)
 
 
-def test_a_chooser_takes_what_there_is_when_little_is_left() -> None:
-    proposal = Proposal(distribution=uniform(TINY), epsilon=0.0, choose=lambda pipelines, rng: len(pipelines) - 1)
+def test_fewer_candidates_are_selected_from_when_little_is_left() -> None:
+    proposal = Proposal(distribution=uniform(TINY), epsilon=0.0, select=lambda pipelines, rng: len(pipelines) - 1)
 
     drawn = draw_generation(proposal, TINY, trials=range(5), seed=5, constraints=())
 

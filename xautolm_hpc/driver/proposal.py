@@ -130,7 +130,7 @@ class SearchProposer:
             constraints=[sample.not_drawn_before(drawn), *self.constraints],
         )
         plans = tuple(plan_trial(self.setup, n, profile=self.profile, pipeline=p) for n, p in found.pipelines)
-        return NextTrials(plans=plans, refusals=found.refusals, is_exhausted=found.exhausted)
+        return NextTrials(plans=plans, refusals=found.rejections, is_exhausted=found.exhausted)
 
     def _check_feasible(self) -> None:
         found = sample.check_feasible(self.setup.space, self.constraints, seed=self.setup.search.search.seed)
@@ -143,7 +143,7 @@ class SearchProposer:
         return sample.Proposal(
             distribution=self._distribution(known),
             epsilon=self.setup.search.search.epsilon,
-            choose=None if self.ranking is None else self.ranking.after(results).select,
+            select=None if self.ranking is None else self.ranking.after(results).select,
         )
 
     def _distribution(self, known: Sequence[KnownEnd]) -> Distribution:
@@ -216,12 +216,12 @@ def plan_trial(
     model = setup.space.model(pipeline.model_id)
     if model is None:
         raise SpaceError(f"trial {number}: model {pipeline.model_id!r} is not in the search space")
-    room = _room(setup, profile.system)
+    memory_budget = _memory_budget(setup, profile.system)
     return TrialPlan(
         pipeline=pipeline,
         model=model,
         seed=sample.training_seed(setup.search.search.seed, number) if seed is None else seed,
-        execution=sample.fit_execution(pipeline, model, task=profile.task, room=room) or AS_DRAWN,
+        execution=sample.plan_execution(pipeline, model, task=profile.task, memory_budget=memory_budget) or AS_DRAWN,
         hf_home=setup.hf_home,
     )
 
@@ -237,7 +237,7 @@ def _compute_prior(setup: Setup, profile: ProfileResult, *, table: ExperienceTab
         settings=priors.PriorSettings(objectives=search.search.objectives, **search.prior.model_dump()),
         models=load_catalogue(),
     )
-    return {**content, SLOWNESS: sample.measured_slowness(table, setup.space, system=profile.system)}
+    return {**content, SLOWNESS: sample.measure_time_calibration(table, setup.space, system=profile.system)}
 
 
 def _read_ranking(setup: Setup, profile: ProfileResult, *, prior: FrozenPrior) -> priors.Ranking | None:
@@ -251,16 +251,16 @@ def _read_ranking(setup: Setup, profile: ProfileResult, *, prior: FrozenPrior) -
 
 def _build_constraints(setup: Setup, profile: ProfileResult, *, slowness: float | None) -> Sequence[sample.Constraint]:
     """Build what rejects pipelines that cannot run."""
-    allowance = sample.Allowance(
+    limits = sample.TrialLimits(
         time_limit_s=setup.search.trial.time_limit_min * 60,
         memory_bytes=setup.resources().memory_bytes,
-        room=_room(setup, profile.system),
-        slowness=slowness or 1.0,
+        memory_budget=_memory_budget(setup, profile.system),
+        time_calibration=slowness or 1.0,
     )
     return sample.build_constraints(
         profile.task,
         _whole_job(setup, profile.system),
-        allowance=allowance,
+        limits=limits,
         trainable_families=TRAINABLE_FAMILIES[setup.search.task.kind],
     )
 
@@ -271,7 +271,7 @@ def _whole_job(setup: Setup, system: System) -> System:
     return replace(system, n_cpu_cores=cores and cores * n, n_gpus=gpus and gpus * n)
 
 
-def _room(setup: Setup, system: System) -> sample.Room:
+def _memory_budget(setup: Setup, system: System) -> sample.MemoryBudget:
     """Compute what memory the processes of a trial have on nodes such as the profile job met."""
     n_nodes, host_bytes = setup.profile.job.n_nodes, setup.resources().memory_bytes
-    return sample.Room.of(system, host_bytes=host_bytes, n_processes=setup.n_processes(), n_nodes=n_nodes)
+    return sample.MemoryBudget.of(system, host_bytes=host_bytes, n_processes=setup.n_processes(), n_nodes=n_nodes)

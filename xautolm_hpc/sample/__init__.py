@@ -1,42 +1,42 @@
-"""Draws the pipelines of a generation and learns from their results.
+"""Sampling: draws the pipelines of a generation and learns from their results.
 
-draw          one pipeline from a distribution, and where its randomness comes from
-generation    a generation; what a constraint refuses is drawn again
-constraints   what cannot run is never submitted
-estimates     memory and steps a trial needs
-duration      how long it takes
-fitting       smaller micro-batches where memory is short
+draw          one pipeline from a distribution, and the random streams
+population    a generation; a pipeline that a constraint rejects is drawn again
+constraints   pipelines that cannot run are rejected and never submitted
+estimates     memory and optimiser steps of a trial
+duration      time of a trial, and its calibration by past trials
+memory_plan   execution within the memory there is: micro-batches, checkpointing, sharding
 feasibility   whether enough of a space can run
-update        the fittest trials draw the distribution to themselves
+update        the update of the distribution towards the fittest trials
 """
 
-from xautolm_hpc.sample.constraints import Allowance, Constraint, build_constraints, first_refusal
+from xautolm_hpc.sample.constraints import Constraint, TrialLimits, build_constraints, first_rejection
 from xautolm_hpc.sample.draw import draw_pipeline, training_seed
-from xautolm_hpc.sample.duration import measured_slowness
+from xautolm_hpc.sample.duration import measure_time_calibration
 from xautolm_hpc.sample.estimates import checkpoint_bytes
 from xautolm_hpc.sample.feasibility import FeasibilityReport, check_feasible, infeasible_message
-from xautolm_hpc.sample.fitting import Room, fit_execution
+from xautolm_hpc.sample.memory_plan import MemoryBudget, plan_execution
 from xautolm_hpc.sample.population import Drawn, Proposal, draw_generation, not_drawn_before
 from xautolm_hpc.sample.update import Evolution, update
 
 __all__ = [
-    "Allowance",
     "Constraint",
     "Drawn",
     "Evolution",
     "FeasibilityReport",
+    "MemoryBudget",
     "Proposal",
-    "Room",
+    "TrialLimits",
     "build_constraints",
     "check_feasible",
     "checkpoint_bytes",
     "draw_generation",
     "draw_pipeline",
-    "first_refusal",
-    "fit_execution",
+    "first_rejection",
     "infeasible_message",
-    "measured_slowness",
+    "measure_time_calibration",
     "not_drawn_before",
+    "plan_execution",
     "training_seed",
     "update",
 ]

@@ -1,4 +1,4 @@
-"""What is never submitted because it cannot run: a constraint refuses a pipeline and says why."""
+"""Constraints: each rejects pipelines that cannot run, with a reason, before they are submitted."""
 
 from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
@@ -9,27 +9,27 @@ from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.records import Pipeline, System, Task
 from xautolm_hpc.sample.duration import seconds_needed
 from xautolm_hpc.sample.estimates import GIB, OVERHEAD_BYTES, n_optimiser_steps
-from xautolm_hpc.sample.fitting import Room, fit_execution, least_bytes
+from xautolm_hpc.sample.memory_plan import MemoryBudget, min_memory_bytes, plan_execution
 from xautolm_hpc.space import Space, is_supported
 
 
 class Constraint(Protocol):
-    """Refuses pipelines.
+    """Rejects pipelines.
 
     Attributes:
-        name: What refusals are counted under.
+        name: Name that its rejections are counted under.
     """
 
     name: ClassVar[str]
 
-    def refuse(self, pipeline: Pipeline, model: Model) -> str | None:
-        """Say why a pipeline cannot run, or ``None`` if it may."""
+    def reject(self, pipeline: Pipeline, model: Model) -> str | None:
+        """Return why a pipeline cannot run, or ``None`` if it may."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class NotDrawnBefore:
-    """Refuses what was drawn already.
+    """Rejects pipelines that were drawn before.
 
     Attributes:
         canonical: Canonical JSON of the pipelines drawn so far.
@@ -38,15 +38,15 @@ class NotDrawnBefore:
     name: ClassVar[str] = "duplicate"
     canonical: Set[str]
 
-    def refuse(self, pipeline: Pipeline, model: Model) -> str | None:
-        """Say that the pipeline was drawn before."""
+    def reject(self, pipeline: Pipeline, model: Model) -> str | None:
+        """Return that the pipeline was drawn before."""
         known = pipeline.canonical() in self.canonical
         return f"{model.id} with {pipeline.method} was drawn before with the same parameters" if known else None
 
 
 @dataclass(frozen=True, slots=True)
 class Supported:
-    """Refuses what the worker cannot train.
+    """Rejects pipelines that the worker cannot train.
 
     Attributes:
         trainable_families: Families of models the worker trains for this kind of task.
@@ -55,8 +55,8 @@ class Supported:
     name: ClassVar[str] = "unsupported"
     trainable_families: frozenset[str]
 
-    def refuse(self, pipeline: Pipeline, model: Model) -> str | None:
-        """Say what of the pipeline is not supported."""
+    def reject(self, pipeline: Pipeline, model: Model) -> str | None:
+        """Return what of the pipeline is not supported."""
         if model.family not in self.trainable_families:
             return (
                 f"{model.id} is of the family {model.family}; trained are {', '.join(sorted(self.trainable_families))}"
@@ -74,12 +74,12 @@ class Supported:
 
 @dataclass(frozen=True, slots=True)
 class ContextLength:
-    """Refuses texts longer than the model reads."""
+    """Rejects texts longer than the model reads."""
 
     name: ClassVar[str] = "context_length"
 
-    def refuse(self, pipeline: Pipeline, model: Model) -> str | None:
-        """Say by how much the pipeline's texts are too long."""
+    def reject(self, pipeline: Pipeline, model: Model) -> str | None:
+        """Return the length of the pipeline's texts and the model's."""
         max_length = int(pipeline.params.get("max_length", 0))
         if max_length <= model.context_length:
             return None
@@ -88,13 +88,13 @@ class ContextLength:
 
 @dataclass(frozen=True, slots=True)
 class EnoughSteps:
-    """Refuses trainings without an optimiser step, or that end before the warm-up does."""
+    """Rejects trainings without an optimiser step, or that end before the warm-up does."""
 
     name: ClassVar[str] = "steps"
     task: Task
 
-    def refuse(self, pipeline: Pipeline, model: Model) -> str | None:
-        """Say that the training is too short."""
+    def reject(self, pipeline: Pipeline, model: Model) -> str | None:
+        """Return that the training is too short."""
         n_steps, n_warmup = n_optimiser_steps(pipeline, self.task), int(pipeline.params.get("warmup_steps", 0))
         if n_steps == 0:
             return f"{self.task.n_train} rows give no optimiser step"
@@ -105,29 +105,32 @@ class EnoughSteps:
 
 @dataclass(frozen=True, slots=True)
 class FitsMemory:
-    """Refuses what does not fit into memory even with the smallest micro-batches.
+    """Rejects pipelines that do not fit into memory even with the smallest micro-batches.
 
     Attributes:
         task: The task.
-        room: Memory of a process.
+        memory_budget: Memory of a process.
         host_bytes: Host memory of the job.
     """
 
     name: ClassVar[str] = "memory"
     task: Task
-    room: Room
+    memory_budget: MemoryBudget
     host_bytes: int
 
-    def refuse(self, pipeline: Pipeline, model: Model) -> str | None:
-        """Say how much memory the pipeline needs and how much there is."""
+    def reject(self, pipeline: Pipeline, model: Model) -> str | None:
+        """Return how much memory the pipeline needs and how much there is."""
         loading = 4 * model.n_parameters + OVERHEAD_BYTES
         if loading > self.host_bytes:
             return f"loading {model.id} needs {loading / GIB:.1f} GiB, the job has {self.host_bytes / GIB:.1f} GiB"
-        available = self.room.memory_bytes
-        if available is None or fit_execution(pipeline, model, task=self.task, room=self.room) is not None:
+        available = self.memory_budget.memory_bytes
+        if (
+            available is None
+            or plan_execution(pipeline, model, task=self.task, memory_budget=self.memory_budget) is not None
+        ):
             return None
-        needed = least_bytes(pipeline, model, task=self.task, room=self.room)
-        where = "the GPU" if self.room.has_gpu else "the job"
+        needed = min_memory_bytes(pipeline, model, task=self.task, memory_budget=self.memory_budget)
+        where = "the GPU" if self.memory_budget.has_gpu else "the job"
         return (
             f"{pipeline.method} of {model.id} needs {needed / GIB:.1f} GiB with a sample at a time, "
             f"{where} has {available / GIB:.1f} GiB"
@@ -136,68 +139,68 @@ class FitsMemory:
 
 @dataclass(frozen=True, slots=True)
 class FitsTime:
-    """Refuses what does not end in time, as far as the hardware and past trials tell.
+    """Rejects pipelines that cannot end in time, by the estimate and its calibration.
 
     Attributes:
         task: The task.
         time_limit_s: Budget of a trial, in seconds.
         system: The node trials run on.
-        slowness: How much longer than estimated trials take; 1 takes the hardware at its best.
+        time_calibration: Factor on the estimated time, above 0; 1 is the hardware at its best.
     """
 
     name: ClassVar[str] = "time"
     task: Task
     time_limit_s: float
     system: System
-    slowness: float = 1.0
+    time_calibration: float = 1.0
 
-    def refuse(self, pipeline: Pipeline, model: Model) -> str | None:
-        """Say how long the pipeline takes at least and how long it may."""
-        needed_s = self.slowness * seconds_needed(pipeline, model, task=self.task, system=self.system)
+    def reject(self, pipeline: Pipeline, model: Model) -> str | None:
+        """Return how long the pipeline takes at least and how long it may take."""
+        needed_s = self.time_calibration * seconds_needed(pipeline, model, task=self.task, system=self.system)
         if needed_s <= self.time_limit_s:
             return None
         return f"{pipeline.method} of {model.id} takes {needed_s:.0f} s at least, a trial has {self.time_limit_s:.0f} s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
-    """What a trial may use.
+class TrialLimits:
+    """Time and memory that a trial may use.
 
     Attributes:
         time_limit_s: Budget of training and evaluation, in seconds.
         memory_bytes: Host memory of the job on each node.
-        room: Memory of each process.
-        slowness: How much longer than estimated trials take on such nodes.
+        memory_budget: Memory of each process.
+        time_calibration: Factor on the estimated time, measured on such nodes, above 0.
     """
 
     time_limit_s: float
     memory_bytes: int
-    room: Room
-    slowness: float = 1.0
+    memory_budget: MemoryBudget
+    time_calibration: float = 1.0
 
 
 def build_constraints(
-    task: Task, system: System, *, allowance: Allowance, trainable_families: Collection[str]
+    task: Task, system: System, *, limits: TrialLimits, trainable_families: Collection[str]
 ) -> list[Constraint]:
-    """Put together what refuses pipelines of a search, in the order in which they are asked.
+    """Build the constraints of a search, in the order in which they are checked.
 
     Args:
         task: The task.
         system: The node trials run on, with the GPUs of the whole job.
-        allowance: Time and memory of a trial.
+        limits: Time and memory of a trial.
         trainable_families: Families of models the worker trains for this kind of task.
     """
     return [
         Supported(frozenset(trainable_families)),
         ContextLength(),
         EnoughSteps(task),
-        FitsMemory(task, room=allowance.room, host_bytes=allowance.memory_bytes),
-        FitsTime(task, time_limit_s=allowance.time_limit_s, system=system, slowness=allowance.slowness),
+        FitsMemory(task, memory_budget=limits.memory_budget, host_bytes=limits.memory_bytes),
+        FitsTime(task, time_limit_s=limits.time_limit_s, system=system, time_calibration=limits.time_calibration),
     ]
 
 
-def first_refusal(constraints: Sequence[Constraint], pipeline: Pipeline, *, space: Space) -> tuple[str, str] | None:
-    """Ask constraints in order: name and reason of the first that refuses, or ``None``.
+def first_rejection(constraints: Sequence[Constraint], pipeline: Pipeline, *, space: Space) -> tuple[str, str] | None:
+    """Check constraints in order: return name and reason of the first that rejects, or ``None``.
 
     Raises:
         SpaceError: The pipeline's model is not in the space.
@@ -206,7 +209,7 @@ def first_refusal(constraints: Sequence[Constraint], pipeline: Pipeline, *, spac
     if model is None:
         raise SpaceError(f"pipeline: model {pipeline.model_id!r} is not in the search space")
     for constraint in constraints:
-        reason = constraint.refuse(pipeline, model)
+        reason = constraint.reject(pipeline, model)
         if reason is not None:
             return constraint.name, reason
     return None

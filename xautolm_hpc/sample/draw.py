@@ -1,4 +1,4 @@
-"""Drawing one pipeline from a distribution, and where its randomness comes from."""
+"""One pipeline drawn from a distribution, and the random streams of a search."""
 
 import math
 from bisect import bisect_right
@@ -19,21 +19,21 @@ from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.records import Pipeline, Value
 from xautolm_hpc.space import Categorical, Numeric, Parameter, Space, is_supported
 
-_TRAINING_STREAM, FEASIBILITY_STREAM, _CHOICE_STREAM = 1, 2, 3  # spawn keys, which no (seed, trial, draw) can equal
+_TRAINING_STREAM, FEASIBILITY_STREAM, _SELECTION_STREAM = 1, 2, 3  # spawn keys, which no (seed, trial, draw) can equal
 
 
 def draw_stream(search_seed: int, trial: int, *, draw: int) -> np.random.Generator:
-    """Give the random stream of one draw: the same whenever and wherever it is asked for."""
+    """Return the random stream of one draw; it depends on its three numbers alone."""
     return np.random.default_rng(np.random.SeedSequence([search_seed, trial, draw]))
 
 
-def choice_stream(search_seed: int, trial: int) -> np.random.Generator:
-    """Give the random stream of the choice among a trial's draws."""
-    return np.random.default_rng(np.random.SeedSequence([search_seed, trial], spawn_key=(_CHOICE_STREAM,)))
+def selection_stream(search_seed: int, trial: int) -> np.random.Generator:
+    """Return the random stream of the selection among a trial's candidates."""
+    return np.random.default_rng(np.random.SeedSequence([search_seed, trial], spawn_key=(_SELECTION_STREAM,)))
 
 
 def training_seed(search_seed: int, trial: int) -> int:
-    """Give the seed of a trial's training, 31 bits; the same in every attempt."""
+    """Compute the seed of a trial's training, 31 bits; the same in every attempt."""
     sequence = np.random.SeedSequence([search_seed, trial], spawn_key=(_TRAINING_STREAM,))
     return int(sequence.generate_state(1)[0]) >> 1
 
@@ -55,8 +55,8 @@ def draw_pipeline(distribution: Distribution, space: Space, *, rng: np.random.Ge
             "add a method or another model"
         )
     while True:
-        model = space.models[_choose(list(distribution.models.values()), rng)]
-        method = space.methods[_choose(list(distribution.methods.values()), rng)]
+        model = space.models[_draw_index(list(distribution.models.values()), rng)]
+        method = space.methods[_draw_index(list(distribution.methods.values()), rng)]
         if is_supported(model, method.name):
             break
     marginals = distribution.params[method.name]
@@ -71,7 +71,7 @@ def draw_pipeline(distribution: Distribution, space: Space, *, rng: np.random.Ge
 
 def _draw_value(parameter: Parameter, marginal: Marginal, *, rng: np.random.Generator) -> Value:
     if isinstance(parameter, Categorical) and isinstance(marginal, CategoricalMarginal):
-        return parameter.values[_choose(marginal.probabilities, rng)]
+        return parameter.values[_draw_index(marginal.probabilities, rng)]
     if isinstance(marginal, BooleanMarginal):
         return bool(rng.random() < marginal.p_true)
     if isinstance(parameter, Numeric) and isinstance(marginal, NumericMarginal):
@@ -99,12 +99,12 @@ def _draw_number(parameter: Numeric, marginal: NumericMarginal, *, rng: np.rando
 
 
 def _uniform_bounds(parameter: Numeric) -> tuple[float, float]:
-    """Give the bounds of a uniform draw on the scale; half a step wider for integers, so that the ends count whole."""
+    """Compute the bounds of a uniform draw on the scale; half a step wider for integers, so both ends count whole."""
     step = 0.5 if parameter.integer else 0.0
     low, high = parameter.low - step, parameter.high + step
     return (math.log(low), math.log(high)) if parameter.log else (low, high)
 
 
-def _choose(weights: Sequence[float], rng: np.random.Generator) -> int:
+def _draw_index(weights: Sequence[float], rng: np.random.Generator) -> int:
     cumulative = list(accumulate(weights))
     return min(bisect_right(cumulative, rng.random() * cumulative[-1]), len(cumulative) - 1)

@@ -1,4 +1,4 @@
-"""How long a trial takes: from the arithmetic of its steps and the hardware, corrected by what past trials took."""
+"""Time of a trial, estimated from its arithmetic and the hardware, and the calibration of that by past trials."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ GPU_TFLOPS: Mapping[float, tuple[float, float]] = {
 """Compute capability -> half- and single-precision teraflop/s, dense, of the fastest GPU that has it."""
 
 UTILISATION_HALF, UTILISATION_SINGLE = 0.35, 0.6
-"""More than fine-tuning reaches."""
+"""Share of a GPU's peak that is assumed, in half and single precision: more than fine-tuning reaches."""
 
 CPU_FLOPS_PER_CORE = 1e11
 BLOCK_LAUNCH_S = 1e-4
@@ -28,21 +28,23 @@ DEFAULT_PATIENCE = 2
 """Epochs without a gain after which training ends, where a pipeline does not say."""
 
 MIN_RATIOS, MAX_RATIOS, LOW_QUANTILE = 8, 2_000, 0.25
+"""Past trials that a calibration needs, those it takes at most, and the quantile of their ratios."""
+
 TIME_SCOPE = "train+eval"
 
 
 def seconds_needed(pipeline: Pipeline, model: Model, *, task: Task, system: System, may_stop: bool = True) -> float:
     """Estimate the seconds of training and evaluation, the hardware at its best.
 
-    A step takes the time of its arithmetic, or that of starting its kernels if that is longer. The arithmetic is
-    two operations a weight and token forward, two more for gradients that pass through, two more for its own.
+    A step takes the time of its arithmetic, or that of starting its kernels if that is longer. For each weight and
+    token the arithmetic is two operations forward, two for the gradient of the input, two for that of the weight.
 
     Args:
         pipeline: The pipeline.
         model: Its model.
-        task: Says how many rows there are and how long they are.
-        system: The node; what it can do is unknown for a GPU newer than this program.
-        may_stop: Whether training may end as early as early stopping allows; else it takes all its epochs.
+        task: Its number of rows and length of texts.
+        system: The node; its throughput is unknown for a GPU newer than this program.
+        may_stop: Whether training ends as early as early stopping allows; else it takes all its epochs.
 
     Returns:
         Seconds, 0 where the hardware is unknown.
@@ -66,7 +68,7 @@ def seconds_needed(pipeline: Pipeline, model: Model, *, task: Task, system: Syst
 
 
 def throughput_flops_per_s(system: System, *, is_half: bool) -> float | None:
-    """Give the arithmetic a node can do at its best, in operations a second; ``None`` where it is unknown.
+    """Compute a node's arithmetic throughput at its best, in operations a second; ``None`` where it is unknown.
 
     Args:
         system: The node.
@@ -81,11 +83,11 @@ def throughput_flops_per_s(system: System, *, is_half: bool) -> float | None:
     return (system.n_gpus or 1) * (max(half, single) if is_half else single) * 1e12
 
 
-def measured_slowness(table: ExperienceTable, space: Space, *, system: System) -> float | None:
-    """Say how much longer than estimated trials took on nodes like this one.
+def measure_time_calibration(table: ExperienceTable, space: Space, *, system: System) -> float | None:
+    """Compute how many times longer than estimated past trials took on nodes like this one.
 
-    Those that stopped early count as if they had taken all their epochs, and the lower quartile is taken: what is
-    known of a node is not to refuse what would have run.
+    Trials that stopped early count as if they had taken all their epochs, and the lower quartile of the ratios is
+    returned: the calibration must not reject pipelines that would have ended in time.
 
     Args:
         table: Past experiences.
@@ -127,7 +129,7 @@ def _operations_per_token(pipeline: Pipeline, model: Model, *, length: float) ->
 
 
 def _compute_weights(model: Model) -> float:
-    """Give the weights a token meets: all but the embeddings; a shared block counts each time."""
+    """Compute the weights that a token is multiplied by: all but the embeddings; a shared block counts each time."""
     stored = model.n_parameters - model.vocab_size * model.hidden_size
     return max(stored, 12 * model.hidden_size**2 * model.n_layers)
 
@@ -139,7 +141,7 @@ def _is_alike(system: System, other: System) -> bool:
 
 
 def _pipeline_of(table: ExperienceTable, row: int) -> Pipeline:
-    """Rebuild what matters of one experience's pipeline."""
+    """Build the pipeline of one experience."""
     params: dict[str, Value] = {}
     for name, column in table.params.items():
         code, number = column.type_code[row], column.number[row]

@@ -1,7 +1,7 @@
-"""What a trial needs: optimiser steps and memory.
+"""Estimates of the optimiser steps and the memory of a trial.
 
-Estimates are low rather than high, because a refused pipeline is never tried: what cannot be known before is left
-out. ``benchmarks/estimates.py`` judges them against trials that really ran out of memory, or did not.
+They are low rather than high, because a rejected pipeline is never tried: what cannot be known before is left out.
+``benchmarks/estimates.py`` compares them with trials that really ran out of memory, or did not.
 """
 
 import math
@@ -14,41 +14,41 @@ from xautolm_hpc.records import Pipeline, Task
 GIB = 1024**3
 
 OPTIMISER_BYTES: Mapping[str, int] = {"adamw": 8, "adam": 8, "adagrad": 4, "sgd": 0, "adafactor": 0}
-"""State of an optimiser for each trained parameter; adafactor's is a row and a column of each matrix."""
+"""Optimiser -> bytes of its state per trained parameter; adafactor keeps a row and a column of each matrix."""
 
 ACTIVATION_BYTES_HALF, ACTIVATION_BYTES_SINGLE = 44, 68
-"""Kept for the backward pass, for each token, block and unit of width, attention scores left out.
+"""Bytes kept for the backward pass per token, block and unit of width, without attention scores.
 
 Korthikanti et al. 2022 ("Reducing Activation Recomputation in Large Transformer Models", equation 1) count 34 and
 about twice that. Under autocast the residual stream and the norms stay in single precision: 10 more."""
 
 DECODER_ACTIVATIONS = 1.4
-"""Decoders keep more than encoders: gated or piecewise activation functions, rotations, biases applied apart."""
+"""Factor for decoders, which keep more: gated or piecewise activation functions, rotations, separate biases."""
 
 SCORE_BYTES = 12
-"""Kept for each attention score where they are computed one by one: softmax, its dropout and the mask of that."""
+"""Bytes kept per attention score where a model stores them: softmax, its dropout and the dropout's mask."""
 
 HEAD_WIDTH = 64
 
 ADAPTER_ACTIVATIONS = 0.7
-"""Share of the activations that is kept when the weights themselves are frozen: their inputs need not be."""
+"""Share of the activations kept when the weights are frozen: the inputs of frozen weights are not needed."""
 
 LOGIT_BYTES = 10
-"""Kept for each token and word of the vocabulary when a model generates: the logits twice, and their gradient."""
+"""Bytes kept per token and vocabulary entry when a model generates: the logits twice, and their gradient."""
 
 OVERHEAD_BYTES = 3 * GIB // 4
 """The CUDA context with torch's kernels; on the host, Python with torch and transformers loaded."""
 
-LARGEST_EVALUATION = 256
-"""Samples of an evaluation pass at most: between two passes a trial can be stopped."""
+MAX_EVALUATION_BATCH = 256
+"""Samples of an evaluation batch at most: between two batches a trial can be stopped."""
 
 
 def tokens_per_sample(pipeline: Pipeline, task: Task, *, quantile: int) -> float:
     """Estimate the tokens of a sample in a batch padded to its longest; a word is a token at least.
 
     Args:
-        pipeline: Says ``max_length``.
-        task: Says how long its texts are.
+        pipeline: Its ``max_length``.
+        task: The length of its texts.
         quantile: 0 for the median text, 1 for the 95th percentile.
     """
     max_length = float(pipeline.params.get("max_length", 512))
@@ -63,7 +63,7 @@ def n_optimiser_steps(pipeline: Pipeline, task: Task) -> int:
 
 
 def n_train_rows(pipeline: Pipeline, task: Task) -> int:
-    """Count the rows that are trained on: all, or the share that the pipeline draws."""
+    """Count the training rows: all, or the share that the pipeline says."""
     return math.ceil(float(pipeline.params.get("train_share", 1.0)) * task.n_train)
 
 
@@ -84,18 +84,18 @@ def n_trained_parameters(pipeline: Pipeline, model: Model) -> float:
 
 
 def n_trained_blocks(pipeline: Pipeline, model: Model) -> int:
-    """Count the blocks that ``partial`` trains; a model has no more than it has."""
+    """Count the blocks that ``partial`` trains, at most all of the model's."""
     params = pipeline.params
     return min(int(params.get("n_trainable_blocks", params.get("num_trainable_layers", 1))), model.n_layers)
 
 
 def block_parameters(model: Model) -> float:
-    """Give a block's parameters; 0 for a model whose blocks are one and whose embeddings are narrow (ALBERT)."""
+    """Estimate a block's parameters; 0 for a model with one shared block and narrow embeddings (ALBERT)."""
     return max(model.n_parameters - model.vocab_size * model.hidden_size, 0) / model.n_layers
 
 
 def block_width(model: Model) -> float:
-    """Give the width of a block of 12 w^2 parameters; above the hidden size where a block is wider inside (T5-3B)."""
+    """Compute the width w of a block of 12 w^2 parameters; above the hidden size where a block is wider (T5-3B)."""
     return max(model.hidden_size, math.sqrt(block_parameters(model) / 12))
 
 
@@ -113,7 +113,7 @@ def memory_needed_bytes(
     Args:
         pipeline: The pipeline.
         model: Its model.
-        task: Says how long the texts are.
+        task: The length of its texts.
         has_gpu: Whether it is trained on a GPU, where half precision makes activations smaller.
         execution: How the steps are computed.
         n_processes: Processes that share a batch, and with ``execution.sharded`` also what is kept of the model.
@@ -123,7 +123,7 @@ def memory_needed_bytes(
     """
     is_half = has_gpu and is_half_precision(pipeline)
     kept = _model_bytes(pipeline, model, is_half=is_half) / (n_processes if execution.sharded else 1)
-    n_samples = samples_of_pass(pipeline, execution, n_processes=n_processes)
+    n_samples = micro_batch_samples(pipeline, execution, n_processes=n_processes)
     length = tokens_per_sample(pipeline, task, quantile=1)
     per_token = _token_bytes(pipeline, model, length=length, is_half=is_half, execution=execution)
     if task.kind == "text-generation":
@@ -134,7 +134,7 @@ def memory_needed_bytes(
 def evaluation_batch(
     pipeline: Pipeline, model: Model, *, task: Task, execution: Execution = AS_DRAWN, n_processes: int = 1
 ) -> int:
-    """Count the samples of an evaluation pass that take no more memory on a GPU than a pass of training.
+    """Count the samples of an evaluation batch that take no more memory on a GPU than a micro-batch of training.
 
     Training keeps the activations of every block it goes back through, an evaluation those of one at a time. The peak
     memory of a trial is an objective of searches: an evaluation must not raise it.
@@ -142,36 +142,36 @@ def evaluation_batch(
     Args:
         pipeline: The pipeline.
         model: Its model.
-        task: Says how long the texts are.
+        task: The length of its texts.
         execution: How the steps are computed.
         n_processes: Processes that share a batch.
 
     Returns:
-        At least the samples of a training pass; no more than 256 if that has fewer.
+        At least the samples of a micro-batch; at most 256, or those of a micro-batch if they are more.
     """
-    n_samples = samples_of_pass(pipeline, execution, n_processes=n_processes)
+    n_samples = micro_batch_samples(pipeline, execution, n_processes=n_processes)
     length, is_half = tokens_per_sample(pipeline, task, quantile=1), is_half_precision(pipeline)
     trained = _token_bytes(pipeline, model, length=length, is_half=is_half, execution=execution)
     evaluated = _block_bytes(model, length=length, is_half=is_half)
     if task.kind == "text-generation":
         trained += LOGIT_BYTES * model.vocab_size
         evaluated += LOGIT_BYTES * model.vocab_size + _cache_bytes(model, is_half=is_half)
-    return max(n_samples, min(int(n_samples * trained / evaluated), LARGEST_EVALUATION))
+    return max(n_samples, min(int(n_samples * trained / evaluated), MAX_EVALUATION_BATCH))
 
 
-def samples_of_pass(pipeline: Pipeline, execution: Execution, *, n_processes: int) -> int:
-    """Count the samples of a training pass on one process."""
+def micro_batch_samples(pipeline: Pipeline, execution: Execution, *, n_processes: int) -> int:
+    """Count the samples of a micro-batch on one process."""
     share = -(-int(pipeline.params.get("batch_size", 1)) // n_processes)
     return min(execution.micro_batch or share, share)
 
 
 def is_half_precision(pipeline: Pipeline) -> bool:
-    """Tell whether a GPU computes in half precision."""
+    """Return whether a GPU computes in half precision."""
     return pipeline.params.get("use_mixed_precision", True) is True
 
 
 def _model_bytes(pipeline: Pipeline, model: Model, *, is_half: bool) -> float:
-    """Add up what is kept of the model, whatever the batch; autocast keeps a half-precision copy of the blocks."""
+    """Sum what is kept of the model for a batch of any size; autocast keeps a half-precision copy of the blocks."""
     trained = n_trained_parameters(pipeline, model)
     state_bytes = OPTIMISER_BYTES.get(str(pipeline.params.get("optimizer", "adamw")), 0)
     half_copy = 2 * block_parameters(model) * model.n_layers if is_half else 0
@@ -179,7 +179,7 @@ def _model_bytes(pipeline: Pipeline, model: Model, *, is_half: bool) -> float:
 
 
 def _token_bytes(pipeline: Pipeline, model: Model, *, length: float, is_half: bool, execution: Execution) -> float:
-    """Add up the activations a token leaves behind for the backward pass."""
+    """Sum the activations that are kept of a token for the backward pass."""
     per_block = _block_bytes(model, length=length, is_half=is_half)
     n_blocks = _kept_blocks(pipeline, model)
     if execution.gradient_checkpointing and n_blocks > 1:
@@ -188,7 +188,7 @@ def _token_bytes(pipeline: Pipeline, model: Model, *, length: float, is_half: bo
 
 
 def _block_bytes(model: Model, *, length: float, is_half: bool) -> float:
-    """Add up the activations that a token leaves behind in one block."""
+    """Sum the activations that are kept of a token in one block."""
     width = block_width(model)
     per_unit = ACTIVATION_BYTES_HALF if is_half else ACTIVATION_BYTES_SINGLE
     per_block = width * per_unit * (DECODER_ACTIVATIONS if model.family == "decoder" else 1)
@@ -196,7 +196,7 @@ def _block_bytes(model: Model, *, length: float, is_half: bool) -> float:
 
 
 def _cache_bytes(model: Model, *, is_half: bool) -> float:
-    """Add up the keys and values of a token in all blocks, kept while an answer is written; shared heads need less."""
+    """Sum the keys and values of a token in all blocks, kept during generation; shared heads need less."""
     return 2 * (2 if is_half else 4) * block_width(model) * model.n_layers
 
 

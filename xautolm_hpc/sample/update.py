@@ -1,4 +1,4 @@
-"""Learning from a generation: the fittest trials draw the distribution to themselves (NSPE)."""
+"""Update of a distribution from a generation: it moves towards the fittest trials (NSPE)."""
 
 import math
 import statistics
@@ -26,12 +26,12 @@ Result = tuple[int, Pipeline, Mapping[str, float] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evolution:
-    """How a search learns.
+    """Settings of the update.
 
     Attributes:
         population: Trials of a generation, at least 1.
-        selection: Share of them that is learnt from, in 0..1.
-        learning_factor: How far the distribution goes towards them, in 0..1.
+        selection: Share of them that the distribution moves towards, in 0..1.
+        learning_factor: How far it moves, in 0..1.
         objectives: Objectives of the search.
     """
 
@@ -49,10 +49,10 @@ def update(
     A pure function: a resumed search computes its distribution again from the results.
 
     Args:
-        distribution: What the generation was drawn from.
+        distribution: The distribution that the generation was drawn from.
         space: The search space.
         results: The generation's trials, in any order.
-        evolution: How to learn.
+        evolution: Settings of the update.
 
     Source:
         Estevez-Velarde et al., probabilistic evolution of AutoGOAL, with the selection of NSGA-II (Deb et al. 2002).
@@ -132,7 +132,7 @@ def _move(parameter: Parameter, marginal: Marginal, *, values: Sequence[Value], 
         mean = (1 - rate) * marginal.mean + rate * statistics.fmean(numbers)
         low, high = scale_bounds(parameter)
         return NumericMarginal(
-            mean=min(max(mean, low), high),  # rounding may lead out, and nothing could be drawn any more
+            mean=min(max(mean, low), high),  # rounding may leave the bounds, and then no draw would lie inside
             dev=(1 - rate) * marginal.dev + rate * dev,
             uniform=False,
         )

@@ -7,7 +7,7 @@ from xautolm_hpc.priors.xautolm.replay import replay_boolean, replay_categorical
 
 
 def _naive_categorical(start: list[float], alphas: list[float], codes: list[int]) -> list[list[float]]:
-    """Replay by the letter: floor the value, divide all by the sum; gives the probabilities after each step."""
+    """Replay by the letter: floor the value, divide all by the sum; return the probabilities after each step."""
     path = [start]
     for alpha, code in zip(alphas, codes, strict=True):
         p = list(path[-1])
