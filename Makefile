@@ -122,7 +122,7 @@ bench-container: env  ## the cost of the image for a trial (as root on Debian)
 bench-estimates: env  ## estimates of memory and time, compared with real trials
 	$(BIN)/python -m benchmarks.estimates --check
 
-.PHONY: bench-peer bench-priors bench-features bench-store bench-store-faults evidence evidence-quick
+.PHONY: bench-reference bench-priors bench-features bench-store bench-store-faults evidence evidence-quick
 EVIDENCE_STORE ?= store/seed/store
 EVIDENCE_OUT := build/evidence
 EVIDENCE := --final
@@ -136,7 +136,7 @@ evidence-quick: EVIDENCE_OUT := build/evidence-quick
 evidence-quick: EVIDENCE := --parts one permuted --seeds 2 --choose 1 --methods $(QUICK)
 evidence-quick: evidence  ## the same with four methods and two development seeds
 
-bench-peer: env  ## how well priors rank the published XAutoLM trials of a task they have not seen
+bench-reference: env  ## how well priors rank the published XAutoLM trials of a task they have not seen
 	$(BIN)/python -m benchmarks.reference_records
 
 bench-features: env  ## how long meta-features take over 120,000 texts

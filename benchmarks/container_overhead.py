@@ -1,6 +1,6 @@
 """Measures what the image costs a trial: the same attempt run by the wrapper inside and outside, in turn.
 
-Needs root on Debian, for the ordinary user and the place without network of containers/dev. One attempt's files are
+Needs root on Debian, for the ordinary user and the network namespace of containers/dev. One attempt's files are
 copied for each run, so both sides train the same pipeline on the same split with the same seed.
 """
 
@@ -41,7 +41,7 @@ CALL = "import sys; from xautolm_hpc.submit.wrapper import run_member; run_membe
 
 
 def measure() -> list[Goal]:
-    """Run pairs of attempts and take the medians, of differences and ratios too: pairs see the same machine."""
+    """Run pairs of attempts and compute medians, also of the differences and ratios within pairs."""
     image = build("cpu", mirror=None, sign_key=None)
     with OfflinePlace("overhead") as place:
         first = _first_attempt(place)
@@ -53,7 +53,7 @@ def measure() -> list[Goal]:
         pairs = []
         for number in range(N_PAIRS):
             sides = {"out": None, "in": container}
-            order = sorted(sides, reverse=bool(number % 2))  # what slows the machine down meets both alike
+            order = sorted(sides, reverse=bool(number % 2))  # other load on the machine slows both alike
             done = {s: _attempt(place, first, folder=place.folder / f"{s}-{number}", container=sides[s]) for s in order}
             pairs.append((done["out"], done["in"]))
     median = statistics.median
@@ -82,7 +82,7 @@ def _first_attempt(place: OfflinePlace) -> Path:
 
 
 def _attempt(place: OfflinePlace, first: Path, *, folder: Path, container: Container | None) -> tuple[float, float]:
-    """Run one attempt: gives its seconds outside training and evaluation, and its steps a second."""
+    """Run one attempt and return its seconds outside training and evaluation, and its steps a second."""
     attempt_dir = folder / "attempt"
     attempt_dir.mkdir(parents=True)
     run_dir = RunDir(first.parents[2])

@@ -1,7 +1,7 @@
 """Measures what the driver costs beside the trials: a generation of 1,000, with jobs that end at once.
 
-Everything is real (ledger, attempt folders, gathering, store, report) but the jobs: a fake launcher writes the claim
-and the outcome that a node would, and its own seconds are taken off.
+Everything but the jobs is real (ledger, attempt folders, gathering, store, report). A fake launcher writes the claim
+and the outcome that a node would write; its own seconds are subtracted.
 """
 
 import sys
@@ -27,7 +27,7 @@ TEXT = (
 
 
 class TimedLauncher(FakeLauncher):
-    """Knows how long it took itself; its jobs end in batches, as those of a cluster do.
+    """Measures its own time; its jobs end several at once, as those of a cluster do.
 
     Args:
         n_at_once: Jobs that end between two polls.

@@ -1,6 +1,6 @@
-"""Judges the estimates of memory and time against trials of XAutoLM that really ended well, out of memory or late.
+"""Compares the estimates of memory and time with trials of XAutoLM that succeeded, ran out of memory or out of time.
 
-Each trial is taken as the peer ran it: texts padded to ``max_length``, cut to what the model reads, weights in single
+Each trial is taken as XAutoLM ran it: texts padded to ``max_length``, cut to what the model reads, weights in single
 precision, attention score by score in T5; freezing layers by name trained all of a model whose names it did not know.
 A trial was two trainings, each on 70 % of the rows, in 5,400 s on a GPU of 23.64 GiB that the records do not name:
 it is taken for one of compute capability 8.6. Failures of other kinds say nothing and are left out.
@@ -34,7 +34,7 @@ from xautolm_hpc.sample.estimates import GIB, memory_needed_bytes, n_optimiser_s
 from xautolm_hpc.space import build_space
 
 SHARED = Path(os.environ.get("XAUTOLM_SHARED", Path(__file__).parents[1] / ".." / "shared"))
-GPU = System(site="peer", cluster="peer", n_gpus=1, gpu_memory_bytes=int(23.64 * GIB), gpu_capability=8.6)
+GPU = System(site="reference", cluster="reference", n_gpus=1, gpu_memory_bytes=int(23.64 * GIB), gpu_capability=8.6)
 TIME_LIMIT_S, N_SPLITS = 5400.0, 2
 N_ROWS = {"liar": 11_524, "sst2": 68_221, "meld": 11_098, "ag_news": 120_000}
 UNKNOWN_TO_FREEZING = ("albert", "bart", "gpt2", "phi")
@@ -42,14 +42,14 @@ N_DRAWS = 200
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One trial of the peer.
+class JudgedTrial:
+    """One published trial of XAutoLM.
 
     Attributes:
         label: ``ok``, ``memory`` or ``time``.
         task: The rows of one split; how long they are is unknown, so they are as long as padded.
         pipeline: What was really trained.
-        model: The model, as the peer's version of transformers ran it.
+        model: The model, as XAutoLM's version of transformers ran it.
         seconds: Training and evaluation of one split, or ``None`` for a failure.
     """
 
@@ -61,17 +61,17 @@ class Trial:
 
     @property
     def needed_bytes(self) -> float:
-        """The memory the estimate gives it."""
+        """Estimated memory, in bytes."""
         return memory_needed_bytes(self.pipeline, self.model, task=self.task, has_gpu=True)
 
     @property
     def needed_s(self) -> float:
-        """The time the estimate gives the whole trial."""
+        """Estimated time of the whole trial, in seconds."""
         return N_SPLITS * seconds_needed(self.pipeline, self.model, task=self.task, system=GPU)
 
 
-def read_trials(path: Path) -> list[Trial]:
-    """Read the trials whose end says something about memory or time."""
+def read_trials(path: Path) -> list[JudgedTrial]:
+    """Read the trials that succeeded, ran out of memory or out of time."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return [trial for row in rows if row["task"] in N_ROWS and (trial := _trial(row)) is not None]
 
@@ -79,44 +79,44 @@ def read_trials(path: Path) -> list[Trial]:
 def task_of(n_rows: int) -> Task:
     """Describe one split of a task: 70 % of its rows to train on, the rest to evaluate."""
     return Task(
-        name="peer", kind="text-classification", dataset_id="", fingerprint="", metric="macro-f1",
+        name="reference", kind="text-classification", dataset_id="", fingerprint="", metric="macro-f1",
         n_train=round(0.7 * n_rows), n_dev=0, n_validation=n_rows - round(0.7 * n_rows), n_test=0, labels=(),
         feature_schema="", features=(),
     )  # fmt: skip
 
 
-def judge(trials: Sequence[Trial], *, slowness: Mapping[int, float] | None = None) -> list[Goal]:
-    """Compare estimates and ends.
+def judge(trials: Sequence[JudgedTrial], *, time_calibration: Mapping[int, float] | None = None) -> list[Goal]:
+    """Compare the estimates with how trials ended.
 
     Args:
-        trials: The peer's trials.
-        slowness: Rows of a task -> how much longer trials of the other tasks took than estimated; by default 1.
+        trials: Published trials.
+        time_calibration: Rows of a task -> factor on its estimated times; by default 1.
     """
     too_large = [trial.needed_bytes > (GPU.gpu_memory_bytes or 0) for trial in trials]
-    factor = [1.0 if slowness is None else slowness[_n_rows(trial)] for trial in trials]
+    factor = [1.0 if time_calibration is None else time_calibration[_n_rows(trial)] for trial in trials]
     too_slow = [trial.needed_s * f > TIME_LIMIT_S for trial, f in zip(trials, factor, strict=True)]
     labels = [trial.label for trial in trials]
-    refused = [large or slow for large, slow in zip(too_large, too_slow, strict=True)]
+    rejected = [large or slow for large, slow in zip(too_large, too_slow, strict=True)]
     n_ok = labels.count("ok")
     in_memory = [label != "memory" for label in labels]
     late = _where([label == "time" for label in labels], in_memory)
     precision, recall = _scores(too_large, [label == "memory" for label in labels])
     time_precision, time_recall = _scores(_where(too_slow, in_memory), late)
-    name = "time" if slowness is None else "time, corrected by the other tasks' trials"
+    name = "time" if time_calibration is None else "time, corrected by the other tasks' trials"
     return [
         Goal("out of memory: precision", precision, 0.9, "", at_most=False),
         Goal("out of memory: recall", recall, 0.7, "", at_most=False),
         Goal(f"{name}: precision", time_precision, 0.8, "", at_most=False),
         Goal(f"{name}: recall", time_recall, None, ""),
         Goal(
-            f"successes refused ({name})",
-            100 * sum(_where(refused, [label == "ok" for label in labels])) / n_ok, 5, "%",
+            f"successes rejected ({name})",
+            100 * sum(_where(rejected, [label == "ok" for label in labels])) / n_ok, 5, "%",
         ),
     ]  # fmt: skip
 
 
-def measured(trials: Sequence[Trial]) -> dict[int, float]:
-    """Say for each task how much longer than estimated the trials of all the others took, as a search would."""
+def measured(trials: Sequence[JudgedTrial]) -> dict[int, float]:
+    """Compute each task's time calibration from the trials of all other tasks, as a search would."""
     ratios = {
         n: [
             t.seconds / seconds_needed(t.pipeline, t.model, task=t.task, system=GPU, may_stop=False)
@@ -128,15 +128,15 @@ def measured(trials: Sequence[Trial]) -> dict[int, float]:
     return {n: float(np.quantile(values, 0.25)) for n, values in ratios.items()}
 
 
-def refusals(*, lengths: tuple[float, ...] | None, families: tuple[str, ...]) -> tuple[Counter[str], int]:
-    """Draw from preset ``xautolm`` and count why draws are refused.
+def count_rejections(*, lengths: tuple[float, ...] | None, families: tuple[str, ...]) -> tuple[Counter[str], int]:
+    """Draw from preset ``xautolm`` and count why draws are rejected.
 
     Args:
         lengths: Lengths of the texts; ``None`` pads them all to ``max_length``.
         families: Families of models that are trained.
 
     Returns:
-        Constraint -> refusals; and how many of the rest are executed in smaller micro-batches than drawn.
+        Constraint -> pipelines it rejected; and how many of the rest are executed in smaller micro-batches than drawn.
     """
     space = build_space(
         "xautolm", task_kind="text-classification", models=None, methods=None, overrides={}, own_models={}
@@ -148,31 +148,31 @@ def refusals(*, lengths: tuple[float, ...] | None, families: tuple[str, ...]) ->
     counted, n_lowered = Counter[str](), 0
     for _ in range(N_DRAWS):
         pipeline = draw_pipeline(start, space, rng=rng)
-        refusal = first_rejection(constraints, pipeline, space=space)
-        counted[refusal[0] if refusal else "none"] += 1
+        rejection = first_rejection(constraints, pipeline, space=space)
+        counted[rejection[0] if rejection else "none"] += 1
         model = space.model(pipeline.model_id)
-        if refusal is None and model is not None:
+        if rejection is None and model is not None:
             execution = plan_execution(pipeline, model, task=task, memory_budget=memory_budget)
             n_lowered += execution is not None and execution.micro_batch is not None
     return counted, n_lowered
 
 
 def measure() -> list[Goal]:
-    """Judge the estimates, and count what they refuse of the peer's space."""
+    """Judge the estimates, and count what they reject of XAutoLM's space."""
     trials = read_trials(SHARED / "peer-records" / "trials.jsonl")
-    goals = [*judge(trials), *judge(trials, slowness=measured(trials))[2:]]
+    goals = [*judge(trials), *judge(trials, time_calibration=measured(trials))[2:]]
     n_warmup = sum(trial.label == "ok" and _never_warm(trial) for trial in trials)
     goals.append(Goal("successes whose warm-up never ended", n_warmup, None, ""))
     for title, lengths in (("padded to max_length", None), ("texts of LIAR", (19.0, 33.0, 66.0))):
-        counted, n_lowered = refusals(lengths=lengths, families=("encoder", "decoder", "seq2seq"))
+        counted, n_lowered = count_rejections(lengths=lengths, families=("encoder", "decoder", "seq2seq"))
         for name in ("unsupported", "context_length", "steps", "memory", "time", "none"):
-            what = "not refused" if name == "none" else f"refused by {name}"
+            what = "not rejected" if name == "none" else f"rejected by {name}"
             goals.append(Goal(f"{N_DRAWS} draws, {title}: {what}", counted[name], None, ""))
         goals.append(Goal(f"{N_DRAWS} draws, {title}: micro-batch lowered", n_lowered, None, ""))
     return goals
 
 
-def _trial(row: Mapping[str, object]) -> Trial | None:
+def _trial(row: Mapping[str, object]) -> JudgedTrial | None:
     label = _label(row)
     if label is None:
         return None
@@ -186,7 +186,7 @@ def _trial(row: Mapping[str, object]) -> Trial | None:
         task_kind="text-classification", model_id=model.id, model_revision=None, method=method, params=params
     )
     seconds = row["evaluation_time_s"] if label == "ok" else None
-    return Trial(label, task_of(N_ROWS[str(row["task"])]), pipeline, model, seconds)  # type: ignore[arg-type]
+    return JudgedTrial(label, task_of(N_ROWS[str(row["task"])]), pipeline, model, seconds)  # type: ignore[arg-type]
 
 
 def _label(row: Mapping[str, object]) -> str | None:
@@ -197,7 +197,7 @@ def _label(row: Mapping[str, object]) -> str | None:
 
 
 def _method(name: str, model: Model, *, params: dict[str, Value]) -> str:
-    """Say what the peer's method trained of a model; its T5 freezes encoder and decoder block by block together."""
+    """Find what XAutoLM's method trained of a model; its T5 freezes encoder and decoder block by block together."""
     if not name.startswith("Partial"):
         return "lora" if name.startswith("Lora") else "full"
     per_index = 2 if "t5" in model.id else 1
@@ -208,7 +208,7 @@ def _method(name: str, model: Model, *, params: dict[str, Value]) -> str:
 
 
 def _find_model(key: str) -> Model:
-    """Find a model by the peer's name for it."""
+    """Find a model by XAutoLM's name for it."""
     wanted = _letters(re.sub(r"^(WORD_EMB|TEXT_GEN)_", "", key))
     (found,) = (model for model in load_catalogue().values() if _letters(model.id) == wanted)
     return replace(found, keeps_attention_scores=found.keeps_attention_scores or "t5" in found.id)
@@ -218,11 +218,11 @@ def _letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _never_warm(trial: Trial) -> bool:
+def _never_warm(trial: JudgedTrial) -> bool:
     return int(trial.pipeline.params.get("warmup_steps", 0)) >= n_optimiser_steps(trial.pipeline, trial.task)
 
 
-def _n_rows(trial: Trial) -> int:
+def _n_rows(trial: JudgedTrial) -> int:
     return trial.task.n_train + trial.task.n_validation
 
 
@@ -231,7 +231,7 @@ def _where(values: Iterable[bool], condition: Iterable[bool]) -> list[bool]:
 
 
 def _scores(predicted: Sequence[bool], true: Sequence[bool]) -> tuple[float, float]:
-    """Give precision and recall."""
+    """Compute precision and recall."""
     n_right = sum(_where(predicted, true))
     return n_right / max(sum(predicted), 1), n_right / max(sum(true), 1)
 

@@ -20,7 +20,7 @@ MEAN_WORDS = {"classification": 38, "pairs": 130}
 
 
 def texts(n: int, *, mean_words: int) -> list[str]:
-    """Make texts of words drawn as in natural text: a few often, most hardly ever."""
+    """Make texts of words drawn as in natural text: a few often, most seldom."""
     rng = np.random.default_rng(0)
     letters = np.array(list("etaoinshrdlcumwfgypbvk"))
     vocabulary = np.array(["".join(rng.choice(letters, rng.integers(2, 11))) for _ in range(50_000)])
@@ -36,12 +36,12 @@ def measure_one(kind: str, n: int) -> None:
     start_s = time.perf_counter()
     if kind == "pairs":
         pairs = [(make_prompt(text, text[:60]), text[20:45]) for text in made]
-        told = describe_pairs(pairs, cosine=None)
+        described = describe_pairs(pairs, cosine=None)
     else:
         rows = [Row(text, f"label-{len(text) % 4}") for text in made]
-        told = describe_rows(rows, n_threads=2)
+        described = describe_rows(rows, n_threads=2)
     seconds = time.perf_counter() - start_s
-    assert told[0] == n
+    assert described[0] == n
     print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 
 

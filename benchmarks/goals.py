@@ -35,7 +35,7 @@ class Goal:
 
     @property
     def wanted(self) -> str:
-        """The limit in words."""
+        """The limit as text."""
         if self.limit is None:
             return ""
         return f"{'at most' if self.at_most else 'at least'} {self.limit:g}"

@@ -1,6 +1,7 @@
-"""Kills the driver of searches on a private real Slurm, at random steps, until it was killed often enough.
+"""Kills the driver of searches on a private real Slurm at random steps, a given number of times.
 
-Trials end as a pure function of their pipeline, so each search must end with the records of one that was left alone.
+The outcome of a trial is a function of its pipeline, so each search must end with the same records as a search whose
+driver was never killed.
 """
 
 import random
@@ -23,7 +24,7 @@ LONGEST_STEP = 45
 
 
 def random_kills(search: StubSearch, rng: random.Random) -> Iterator[Killer]:
-    """Let every driver of a search die early or late: in its own steps, or just after it submitted."""
+    """Choose for every driver when it dies: early or late in its own steps, or just after it submitted."""
     log = open_log(search)
     while True:
         after = rng.choice([None, None, None, "sbatch", "open ledger.jsonl"])
@@ -31,7 +32,7 @@ def random_kills(search: StubSearch, rng: random.Random) -> Iterator[Killer]:
 
 
 def measure(n_points: int = N_POINTS) -> list[Goal]:
-    """Run searches until their drivers were killed so often."""
+    """Run searches until their drivers were killed that many times."""
     rng = random.Random(11)  # noqa: S311
     sweeps: list[Sweep] = []
     began_s = time.perf_counter()

@@ -22,7 +22,7 @@ def measure(hang_s: float = HANG_S) -> list[Goal]:
     return [
         Goal("cells", len(cells), 70, "", at_most=False),
         Goal("cells that are wrong or late", n_wrong, 0, ""),
-        Goal("cells in which nobody can know the kind (*)", len(IMPOSSIBLE), MOST_IMPOSSIBLE, ""),
+        Goal("cells in which the kind cannot be known (*)", len(IMPOSSIBLE), MOST_IMPOSSIBLE, ""),
     ]
 
 

@@ -1,4 +1,4 @@
-"""A search for real, with and without past experience: an illustration beside the replay, not a test.
+"""Real searches with and without past experiences: an illustration beside the replay, not a test.
 
 ``write`` puts a past into a folder, the seed store without the task's own trials, and six search files, for NSPE from
 uniform and with ``evidence``, three seeds each. The product runs them; ``table`` shows how they ended.
@@ -44,7 +44,7 @@ OF_LORA: dict[str, list[Any]] = {
     "lora_targets": ["attention"],
     "init_lora_weights": ["default"],
 }
-"""Values of the seed pipelines; what these leave to the worker has one value."""
+"""Values of the seed pipelines; a parameter that these leave to the worker has one value."""
 
 DROPOUT: dict[str, list[Any]] = {"dropout_rate": [0.0, 0.1, 0.3]}
 PARAMS: dict[str, dict[str, list[Any]]] = {
@@ -114,7 +114,7 @@ also_read = ["past"]
 
 
 def write(store: Path, folder: Path, *, task: str, data: Path) -> str:
-    """Write the past and the searches, and say how to run them."""
+    """Write the past and the searches, and return how to run them."""
     folder.mkdir(parents=True)
     others = [e for e in ExperienceStore(store).read() if e.task.name != task]
     ExperienceStore(folder / "past").append(others)
@@ -129,7 +129,7 @@ def write(store: Path, folder: Path, *, task: str, data: Path) -> str:
 
 
 def table(folder: Path) -> str:
-    """Show how the searches went: failures, the best F1 so far on the way and on the average, when it was within 5 %.
+    """Write how the searches went: failures, best F1 so far, its mean over the trials, and when the target was reached.
 
     The target is 95 % of the best F1 that any of the six found.
     """
@@ -156,12 +156,12 @@ def table(folder: Path) -> str:
 
 
 def f1_of(experience: Experience) -> float:
-    """Give a trial's F1, 0 for a failure."""
+    """Return a trial's F1, 0 for a failure."""
     return experience.outcome.metrics.get("f1", 0.0) if experience.outcome.status == "succeeded" else 0.0
 
 
 def seconds_of(experience: Experience) -> float:
-    """Give the seconds a trial spent on training and evaluation, at least one."""
+    """Compute the seconds a trial spent on training and evaluation, at least one."""
     outcome = experience.outcome
     return max(outcome.evaluation_time_s or 0.0, (outcome.train_s or 0.0) + (outcome.eval_s or 0.0), 1.0)
 
@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     writing.add_argument("folder", type=Path, help="folder to make")
     writing.add_argument("--task", default="liar", help="the task that is held out")
     writing.add_argument("--data", type=Path, required=True, help="folder of the task's data")
-    showing = verbs.add_parser("table", help="show how they ended")
+    showing = verbs.add_parser("table", help="print how they ended")
     showing.add_argument("folder", type=Path)
     given = parser.parse_args(argv)
     if given.verb == "write":

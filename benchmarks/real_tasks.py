@@ -1,6 +1,6 @@
-"""Fine-tunes MiniLM on real tasks, full and with LoRA, and holds each against answers that know nothing.
+"""Fine-tunes MiniLM on real tasks, full and with LoRA, and compares each with a baseline that ignores the text.
 
-Every number comes from the product's own path: the profile step divides the data, the worker trains and evaluates.
+Every number comes from the product itself: the profile step splits the data, the worker trains and evaluates.
 The data lies beside the repository (XAUTOLM_SHARED, or ../shared) and is no part of it.
 """
 
@@ -39,11 +39,11 @@ ANSWER: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 MARGINS = {"sst2": 0.3, "ag_news": 0.5, "liar": 0.05, "meld": 0.1, "squad": 0.1}
-"""Task -> by how much its F1 must be above that of answers that know nothing."""
+"""Task -> by how much its F1 must be above that of a baseline that ignores the text."""
 
 
 def profile(folder: Path, name: str, *, kind: str, n_train: int, metric: str | None = None) -> ProfileResult:
-    """Divide a data set and measure it."""
+    """Split a data set and compute its features."""
     data_path = shared_path() / "datasets" / name
     request = make_request(data_path, folder, train=n_train, validation=N_VALIDATION, test=N_VALIDATION)
     asked = dataclasses.replace(request, task_name=name, task_kind=kind, metric=metric)
@@ -82,7 +82,7 @@ def measure(names: tuple[str, ...] = tuple(MARGINS)) -> list[Goal]:
 
 
 def write_answers() -> Goal:
-    """Let a tiny model of random weights write answers to DROP's questions: it must run whole, not know anything."""
+    """Let a tiny model of random weights write answers to DROP's questions: it must run to its end, not answer well."""
     with TemporaryDirectory() as folder:
         profiled = profile(Path(folder), "drop", kind="text-generation", n_train=60, metric="drop-f1")
         params = {**COMMON, "batch_size": 8, "learning_rate": 1e-3, "epochs": 2, "max_length": 38}

@@ -1,4 +1,4 @@
-"""The peer's published trials as experiences of ours: names, tasks and failure kinds put in our words."""
+"""XAutoLM's published trials as experiences: its names of models, methods, tasks and failures become ours."""
 
 import json
 import re
@@ -28,11 +28,11 @@ KINDS = (
     (r"Exceeded allowed time", "time_limit"),
     (r"shapes cannot be multiplied|Unrecognized configuration|no attribute", "unsupported"),
 )
-"""Pattern of an error text -> kind. Weights that could not be loaded ran into the peer's limit of host memory."""
+"""Pattern of an error text -> kind. Weights that could not be loaded ran into XAutoLM's limit of host memory."""
 
 SYSTEM = System(
-    site="peer",
-    cluster="peer",
+    site="reference",
+    cluster="reference",
     n_cpu_cores=8,
     ram_bytes=int(125.7 * GIB),
     n_gpus=1,
@@ -49,7 +49,7 @@ def read_trials(path: Path) -> list[dict[str, Any]]:
 
 
 def experience(trial: Mapping[str, Any], number: int) -> Experience:
-    """Turn one of the peer's trials into an experience."""
+    """Turn one published trial into an experience."""
     return Experience(
         task=task(trial["task"]),
         system=SYSTEM,
@@ -62,17 +62,17 @@ def experience(trial: Mapping[str, Any], number: int) -> Experience:
             restart=0,
             generation=0,
             seed=42,
-            site="peer",
+            site="reference",
             started_at=None,
             ended_at=trial["timestamp"],
             prior_kind="uniform",
-            package_version="peer",
+            package_version="reference",
         ),
     )
 
 
 def task(name: str) -> Task:
-    """Describe one of the peer's tasks; 70 % of its rows were trained on."""
+    """Describe one of XAutoLM's tasks; 70 % of its rows were trained on."""
     n_rows, n_classes = int(FEATURES[name][0]), int(FEATURES[name][1])
     n_train = int(0.7 * n_rows)
     return Task(
@@ -92,7 +92,7 @@ def task(name: str) -> Task:
 
 
 def pipeline(trial: Mapping[str, Any]) -> Pipeline:
-    """Put a trial's model, method and parameters in our words."""
+    """Build the pipeline of a trial, with our names of model, method and parameters."""
     method = re.match(r"FineTune|Partial|Lora", trial["method"])
     names = {"FineTune": "full", "Partial": "partial", "Lora": "lora"}
     params = {key: value for key, value in trial["hp"].items() if value is not None and key not in IGNORED}
@@ -111,12 +111,12 @@ def pipeline(trial: Mapping[str, Any]) -> Pipeline:
 
 
 def configuration(trial: Mapping[str, Any]) -> str:
-    """Digest a trial's pipeline: equal for configurations that recur."""
+    """Compute the digest of a trial's pipeline, equal for equal configurations."""
     return pipeline_digest(pipeline(trial))
 
 
 def failure_kind(error: str | None) -> str:
-    """Tell a failure's kind from its text; ``error`` where the text says nothing known or was lost."""
+    """Find a failure's kind from its text; ``error`` where the text is unknown or missing."""
     return next((kind for pattern, kind in KINDS if re.search(pattern, error or "")), "error")
 
 

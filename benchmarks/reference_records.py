@@ -1,4 +1,4 @@
-"""Ranks the peer's real trials of each task by what a prior learns from the other three.
+"""Ranks XAutoLM's real trials of each task by what a prior learns from the other three.
 
 Nothing here is tuned on the task held out: every prior has one setting, its own default. ``--data`` names the folder
 of the records, which do not belong to this repository.
@@ -42,24 +42,24 @@ DATA = Path("../shared/peer-records")
 OBJECTIVES = ("f1", "evaluation_time_s")
 N_BOOTSTRAP = 1000
 ROUGH = {"AUC": 0.9275, "F1": 0.5325, "time": 0.6925}
-"""Means of a forest that a first rough try gave; to be reached."""
+"""Means that a first simple forest reached; goals of ``evidence``."""
 
 LIST_EXPONENT = 0.5
-"""Power of the probability to succeed where a fifth is tried at once, for the best among them; a search pays for each
-failure and shuns risks more."""
+"""Feasibility exponent for a list of which a fifth is tried at once, for its best; a search pays for every failure and
+takes a larger one."""
 
 ROUGH_PARAMS = ("batch_size", "max_length", "learning_rate", "epochs", "gradient_accumulation_steps")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """What a method says about n held-out trials; higher is better, of ``cost`` higher is longer.
+    """A method's predictions for n held-out trials; higher is better, of ``cost`` higher is longer.
 
     Attributes:
-        success: How likely each succeeds, (n,).
-        quality: How good its F1 would be, (n,).
-        cost: How long it would take, (n,).
-        whole: By what the top fifth is taken, (n,).
+        success: Predicted probability of success, or a rank of it, (n,).
+        quality: Predicted F1, or a rank of it, (n,).
+        cost: Predicted time, or a rank of it, (n,).
+        whole: The value that the top fifth is taken by, (n,).
     """
 
     success: Floats
@@ -141,7 +141,7 @@ def _rough_numbers(experiences: Sequence[Experience]) -> Floats:
 
 
 def log_density(distribution: Distribution, space: Space, *, pipeline: Pipeline) -> float:
-    """Give the logarithm of a pipeline's density; values outside the space are left out."""
+    """Compute the logarithm of a pipeline's density; values outside the space are left out."""
     probabilities = distribution.probabilities()
     total = math.log(probabilities["models"][pipeline.model_id]) + math.log(probabilities["methods"][pipeline.method])
     method = space.method(pipeline.method)
@@ -176,18 +176,18 @@ METHODS: Mapping[str, Callable[..., Ranks]] = {
     "model size": rank_by_size,
 }
 FAITHFUL = "xautolm, model and method"
-"""The faithful prior at its best: the parameters of its density say less than nothing about these trials."""
+"""The faithful prior at its best: with the densities of the parameters it ranks these trials worse."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The trials of a task, and what every method says about them.
+    """The trials of a task, and every method's predictions for them.
 
     Attributes:
         succeeded: Whether each succeeded, (n,).
         f1: NaN for failures, (n,); likewise ``time_s``.
         recurs: Whether another task has the same configuration, (n,).
-        ranks: Method -> what it says.
+        ranks: Method -> its predictions.
     """
 
     succeeded: NDArray[np.bool_]
@@ -214,7 +214,7 @@ class HeldOut:
 
 
 def hold_out(experiences: Sequence[Experience], name: str, *, methods: Sequence[str], space: Space) -> HeldOut:
-    """Fit every method on the other tasks, and let it judge the trials of one."""
+    """Fit every method on the other tasks, and rank the trials of one by it."""
     trials = [e for e in experiences if e.task.name == name]
     past = [e for e in experiences if e.task.name != name]
     elsewhere = {pipeline_digest(e.pipeline) for e in past}

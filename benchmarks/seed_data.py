@@ -1,8 +1,8 @@
-"""Makes DROP a task of extraction, and says which tasks share rows.
+"""Makes DROP a task of extraction, and finds the rows that tasks share.
 
-Who points at a span can answer some of DROP's questions only. An answer that does not stand in its passage is dropped.
-A training question left without an answer goes; one of validation or test stays without any, and since training knows
-no question without an answer, it counts 0.
+An extractive model can answer only some of DROP's questions. An answer that is no span of its passage is dropped. A
+training question left without an answer is dropped too; one of validation or test stays, without an answer, and its F1
+is 0, because the model always answers.
 """
 
 import argparse
@@ -24,9 +24,9 @@ def make_extractive(rows: list[dict[str, Any]], *, is_train: bool) -> list[dict[
 
 
 def write_extractive(source: Path, folder: Path) -> str:
-    """Write the three files anew and say how many questions of each can be answered."""
+    """Write the three files and return how many questions of each can be answered."""
     folder.mkdir(parents=True, exist_ok=True)
-    said = []
+    counts = []
     for split in SPLITS:
         with gzip.open(source / f"{split}.jsonl.gz", "rt", encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
@@ -34,12 +34,12 @@ def write_extractive(source: Path, folder: Path) -> str:
         with gzip.open(folder / f"{split}.jsonl.gz", "wt", encoding="utf-8") as out:
             out.writelines(json.dumps(row) + "\n" for row in kept)
         n_spans = sum(bool(row["answers"]) for row in kept)
-        said.append(f"{split}: {len(rows)} questions, {len(kept)} kept, {n_spans} answered by a span")
-    return "\n".join(said)
+        counts.append(f"{split}: {len(rows)} questions, {len(kept)} kept, {n_spans} answered by a span")
+    return "\n".join(counts)
 
 
 def row_digests(folder: Path) -> set[bytes]:
-    """Give the digests of a task's rows: its texts, or its contexts with their questions."""
+    """Compute the digests of a task's rows: its texts, or its contexts with their questions."""
     digests = set()
     for path in sorted(folder.glob("*.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as lines:
@@ -61,11 +61,13 @@ def shared_rows(folders: list[Path]) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Make DROP a task of extraction, or say which tasks share rows.")
+    parser = argparse.ArgumentParser(description="Make DROP a task of extraction, or find the rows that tasks share.")
     parser.add_argument(
         "folders", type=Path, nargs="+", help="DROP's folder and one to write to; or with --shared, tasks"
     )
-    parser.add_argument("--shared", action="store_true", help="say which share of its rows a task has with each other")
+    parser.add_argument(
+        "--shared", action="store_true", help="print the share of its rows that a task has in common with each other"
+    )
     given = parser.parse_args()
     shown = json.dumps(shared_rows(given.folders), indent=1) if given.shared else write_extractive(*given.folders)
     sys.stdout.write(shown + "\n")

@@ -2,7 +2,7 @@
 
 The same pipelines run on every task, so tasks can be compared trial by trial. One in eight is drawn to fail: a learning
 rate that diverges, too long a training, too large a batch for the memory limit, steps too small to end in time. The
-limits are low, so some of the others fail, too, and which ones depends on the task.
+limits are low, so some of the others fail too; which ones depends on the task.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _make_fail(params: dict[str, Any], *, way: int) -> None:
-    """Change parameters so that a trial will hardly succeed, in one of four ways."""
+    """Change parameters so that a trial is likely to fail, in one of four ways."""
     changes: Sequence[dict[str, Any]] = (
         # Decay multiplies weights by 1 - rate x decay in each step: here by -29, until they overflow.
         {"learning_rate": 300.0, "weight_decay": 0.1, "warmup_ratio": 0.0, "lr_scheduler": "constant",
@@ -186,7 +186,7 @@ def write_design(folder: Path) -> None:
 
 
 def plan() -> str:
-    """Say how long the trials take, by task."""
+    """Estimate how long the trials take, by task."""
     n = N_PIPELINES + (N_SEEDS - 1) * N_REPEATED
     hours = {task: n * SECONDS_A_TRIAL[kind] / 3600 for task, kind in TASKS.items()}
     lines = [f"{task:8} {n} trials  {spent:4.1f} h" for task, spent in hours.items()]

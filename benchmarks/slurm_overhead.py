@@ -29,7 +29,7 @@ exec {real} "$@"
 
 
 def bare_array_s(cluster: DevCluster, n_trials: int) -> float:
-    """Run the bare array to its end; gives its seconds, from submission to the last element's end."""
+    """Run the bare array to its end and return its seconds, from submission to the last element's end."""
     wrap = f"--wrap={sys.executable} -c '{START}'"
     environ = f"--export=ALL,PYTHONPATH={ROOT_DIR},PYTHONNOUSERSITE=1,OMP_NUM_THREADS=1"
     began_s = time.perf_counter()
@@ -47,7 +47,7 @@ def bare_array_s(cluster: DevCluster, n_trials: int) -> float:
 
 
 def counting(cluster: DevCluster, folder: Path) -> Mapping[str, str]:
-    """Give an environment in which Slurm's commands are counted."""
+    """Build an environment in which Slurm's commands are counted."""
     bin_dir, path = folder / "bin", cluster.environ["PATH"]
     bin_dir.mkdir()
     for name in COUNTED:

@@ -184,7 +184,7 @@ def _time(minute: int, rng: np.random.Generator) -> str:
 
 
 def build(store: ExperienceStore, n: int) -> Iterator[list[Experience]]:
-    """Commit all but the last ones of ``n`` experiences, or what is missing of them; give the rest as commits to be."""
+    """Commit the missing ones of all but the last of ``n`` experiences; yield the rest as commits to make."""
     n_there, n_last = len(store.read_table()), N_LAST_COMMITS * COMMIT
     batch: list[Experience] = []
     for i, e in enumerate(experiences(n, seed=n)):
@@ -223,7 +223,7 @@ def measure(folder: Path, n: int) -> list[Goal]:
 
 
 def measure_json(folder: Path, n: int, *, store_read_s: float) -> list[Goal]:
-    """Do the same with one JSON file per record, and say how many times faster the store is read."""
+    """Do the same with one JSON file per record, and compute how many times faster the store is read."""
     target = folder / "json"
     target.mkdir()
     start_s = time.perf_counter()

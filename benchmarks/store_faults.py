@@ -1,4 +1,4 @@
-"""Kills and refuses writers of a store at every step they take, then lets many processes at it for a minute.
+"""Kills writers of a store, or fails their calls, at every step; then lets many processes use it for a minute.
 
 Prints a table in Markdown; exit status 1 when anything was lost, unreadable or half visible.
 """
@@ -18,7 +18,7 @@ LEAST_RUNS = 1000
 
 
 def fault_rows(*, stride: int) -> list[dict[str, Any]]:
-    """Run the faults with HDF5's file locking wished for and not."""
+    """Run the faults with and without HDF5's file locking."""
     rows = []
     for locking in ("TRUE", "FALSE"):
         command = [sys.executable, "-m", "tests.store.faults", "--stride", str(stride)]

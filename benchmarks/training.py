@@ -1,8 +1,8 @@
-"""Samples a second of our training beside the peer's recipe and a plain transformers Trainer, and their F1.
+"""Samples a second of our training beside XAutoLM's recipe and a plain transformers Trainer, and their F1.
 
 Same model, rows, batch, learning rate, threads and epochs, one way after the other in one process:
 - *ours*: the worker's own path, its evaluations on ``dev`` counted in; half precision where the GPU has it.
-- *peer*: every text padded to ``max_length`` and tokenised when it is drawn, single precision.
+- *reference*: XAutoLM's recipe, every text padded to ``max_length`` and tokenised when it is drawn, single precision.
 - *trainer*: transformers' Trainer on tokenised texts, each batch padded to its longest; precision as ours.
 
 On a GPU it also prints tokens a second, the share of the GPU's peak, energy, and ours in single precision.
@@ -29,7 +29,14 @@ import transformers
 
 from benchmarks.goals import Goal, table
 from benchmarks.training_kinds import Labels, Spans, read_rows
-from benchmarks.training_ways import DEVICE, Run, Setup, train_like_the_peer, train_ours, train_with_trainer
+from benchmarks.training_ways import (
+    DEVICE,
+    TrainingCase,
+    TrainingCost,
+    train_like_reference,
+    train_ours,
+    train_with_trainer,
+)
 from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.node import list_gpus
 from xautolm_hpc.train.pretrained import find_source
@@ -39,50 +46,50 @@ DEV_SHARE = 8
 """For so many rows of train there is one of ``dev``."""
 
 LEAST_RATIOS = {("sst2", 128): 3.0, ("squad", 384): 2.0}
-"""Task and length -> how many times the peer's samples a second are the goal."""
+"""Task and length -> least ratio of our samples a second to the reference's."""
 
 HALF_PEAK_TFLOPS: Mapping[float, float] = {7.0: 125, 7.5: 65, 8.0: 312, 8.6: 150, 8.9: 181, 9.0: 990, 10.0: 2250}
 """Compute capability -> dense half-precision teraflop/s of the data-centre card that has it."""
 
 
-def measure(setups: Sequence[Setup], *, name: str, least_ratio: float | None) -> list[Goal]:
+def measure(cases: Sequence[TrainingCase], *, name: str, least_ratio: float | None) -> list[Goal]:
     """Train every way with every seed and compare them."""
-    ways: dict[str, Callable[[Setup], Run]] = {
-        "ours": train_ours, "peer": train_like_the_peer, "trainer": train_with_trainer
+    ways: dict[str, Callable[[TrainingCase], TrainingCost]] = {
+        "ours": train_ours, "reference": train_like_reference, "trainer": train_with_trainer
     }  # fmt: skip
     if DEVICE.type == "cuda":
-        ways["ours, fp32"] = lambda setup: train_ours(setup, half=False)
-    runs: dict[str, list[Run]] = {way: [] for way in ways}
-    for setup in setups:
+        ways["ours, fp32"] = lambda case: train_ours(case, half=False)
+    runs: dict[str, list[TrainingCost]] = {way: [] for way in ways}
+    for case in cases:
         for way, train in ways.items():
-            runs[way].append(train(setup))
-    n_samples = setups[0].n_samples
+            runs[way].append(train(case))
+    n_samples = cases[0].n_samples
     rate = {way: n_samples / statistics.median(run.seconds for run in done) for way, done in runs.items()}
     cpu_s = {way: statistics.median(run.cpu_s for run in done) for way, done in runs.items()}
     f1 = {way: statistics.mean(run.f1 for run in done) for way, done in runs.items()}
     spread = max(max(run.f1 for run in done) - min(run.f1 for run in done) for done in runs.values())
     goals = [Goal(f"{name}: samples a second, {way}", value, None, "1/s") for way, value in rate.items()]
     goals += [Goal(f"{name}: F1, {way}", value, None, "") for way, value in f1.items()]
-    if len(setups) > 1:
+    if len(cases) > 1:
         of_seeds = {way: statistics.stdev(run.f1 for run in done) for way, done in runs.items()}
         goals += [Goal(f"{name}: F1, {way}, SD of a seed", value, None, "") for way, value in of_seeds.items()]
     goals += [
-        Goal(f"{name}: ours / peer", rate["ours"] / rate["peer"], least_ratio, "times", at_most=False),
+        Goal(f"{name}: ours / reference", rate["ours"] / rate["reference"], least_ratio, "times", at_most=False),
         Goal(f"{name}: ours / trainer", rate["ours"] / rate["trainer"], 1.0, "times", at_most=False),
-        Goal(f"{name}: CPU time, peer / ours", cpu_s["peer"] / cpu_s["ours"], None, "times"),
+        Goal(f"{name}: CPU time, reference / ours", cpu_s["reference"] / cpu_s["ours"], None, "times"),
         Goal(f"{name}: CPU time, trainer / ours", cpu_s["trainer"] / cpu_s["ours"], None, "times"),
-        Goal(f"{name}: F1 of the peer above ours", f1["peer"] - f1["ours"], max(spread, 0.02), ""),
+        Goal(f"{name}: F1 of the reference above ours", f1["reference"] - f1["ours"], max(spread, 0.02), ""),
     ]
-    return goals + (on_gpu(setups[0], runs, name=name) if DEVICE.type == "cuda" else [])
+    return goals + (on_gpu(cases[0], runs, name=name) if DEVICE.type == "cuda" else [])
 
 
-def on_gpu(setup: Setup, runs: Mapping[str, Sequence[Run]], *, name: str) -> list[Goal]:
-    """Say what the GPU made of it: real tokens a second, share of its peak, energy."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(setup.folder, local_files_only=True)
-    samples = setup.kind.encode(tokenizer, setup.rows["train"], max_length=setup.max_length, padding=False)
+def on_gpu(case: TrainingCase, runs: Mapping[str, Sequence[TrainingCost]], *, name: str) -> list[Goal]:
+    """Measure what the GPU did: real tokens a second, share of its peak, energy."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(case.folder, local_files_only=True)
+    samples = case.kind.encode(tokenizer, case.rows["train"], max_length=case.max_length, padding=False)
     lengths = [len(sample["input_ids"]) for sample in samples]
-    n_tokens = setup.epochs * sum(lengths)
-    weights = 12 * setup.model.hidden_size**2 * setup.model.n_layers
+    n_tokens = case.epochs * sum(lengths)
+    weights = 12 * case.model.hidden_size**2 * case.model.n_layers
     capability = list_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))[0][0].capability
     peak = HALF_PEAK_TFLOPS.get(capability, math.nan) * 1e12
     goals = []
@@ -99,7 +106,7 @@ def on_gpu(setup: Setup, runs: Mapping[str, Sequence[Run]], *, name: str) -> lis
             ),
         ]
         if joules:
-            per_thousand = 1000 * statistics.median(joules) / setup.n_samples
+            per_thousand = 1000 * statistics.median(joules) / case.n_samples
             goals.append(Goal(f"{name}: energy per 1,000 samples, {way}", per_thousand, None, "J"))
     return goals
 
@@ -119,7 +126,7 @@ def _find_model(name: str, folder: Path) -> tuple[Model, str]:
     return replace(base, id="bert-base-random", path=str(folder), repo=None), str(folder)
 
 
-def _setups(arguments: argparse.Namespace, folder: Path, *, task: str, max_length: int) -> Iterator[Setup]:
+def _cases(arguments: argparse.Namespace, folder: Path, *, task: str, max_length: int) -> Iterator[TrainingCase]:
     """Describe the runs of one task and length, one for each seed."""
     model, files = _find_model(arguments.model, folder)
     read = {name: read_rows(SHARED / "datasets" / task / f"{name}.jsonl.gz") for name in ("train", "validation")}
@@ -139,7 +146,7 @@ def _setups(arguments: argparse.Namespace, folder: Path, *, task: str, max_lengt
     }
     kind = Labels(tuple(sorted({row["label"] for row in train}))) if is_sst2 else Spans()
     for seed in range(arguments.seeds):
-        yield Setup(
+        yield TrainingCase(
             model, files, kind, rows, max_length=max_length, batch_size=arguments.batch_size,
             epochs=epochs, seed=seed, threads=arguments.threads,
         )  # fmt: skip
@@ -165,12 +172,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
     arguments = parser.parse_args()
     goals: list[Goal] = []
-    cases = [("sst2", length) for length in arguments.lengths] + [("squad", n) for n in arguments.squad_lengths]
+    benchmarked = [("sst2", length) for length in arguments.lengths] + [("squad", n) for n in arguments.squad_lengths]
     with tempfile.TemporaryDirectory() as folder:
-        for task, max_length in cases:
-            setups = list(_setups(arguments, Path(folder), task=task, max_length=max_length))
+        for task, max_length in benchmarked:
+            cases = list(_cases(arguments, Path(folder), task=task, max_length=max_length))
             least_ratio = LEAST_RATIOS.get((task, max_length))
-            measured_now = measure(setups, name=f"{task}, {max_length}", least_ratio=least_ratio)
+            measured_now = measure(cases, name=f"{task}, {max_length}", least_ratio=least_ratio)
             print(table(measured_now), flush=True)
             goals += measured_now
     if arguments.json:

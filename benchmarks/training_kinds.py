@@ -1,4 +1,4 @@
-"""What differs between the kinds of task in the training benchmark: samples, head, F1."""
+"""The kinds of task in the training benchmark: samples, head, F1."""
 
 import gzip
 import json
@@ -21,8 +21,8 @@ LONGEST_SPAN = 30
 """Tokens of an answer at most, as usual for SQuAD."""
 
 
-class Kind(Protocol):
-    """A kind of task as the peer's recipe and the Trainer see it."""
+class TrainedTask(Protocol):
+    """A kind of task as XAutoLM's recipe and the Trainer need it."""
 
     @property
     def name(self) -> str:
@@ -46,7 +46,7 @@ class Kind(Protocol):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Give what the model's configuration must say."""
+        """Return what the model's configuration must say."""
         ...
 
     def encode(self, tokenizer: Any, rows: Rows, *, max_length: int, padding: str | bool) -> list[dict[str, Any]]:
@@ -73,7 +73,7 @@ class Labels:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Give what the model's configuration must say."""
+        """Return what the model's configuration must say."""
         return {"num_labels": len(self.labels)}
 
     def encode(self, tokenizer: Any, rows: Rows, *, max_length: int, padding: str | bool) -> list[dict[str, Any]]:
@@ -84,7 +84,7 @@ class Labels:
         return [{name: encoded[name][number] for name in encoded} | target for number, target in enumerate(targets)]
 
     def f1(self, model: Any, tokenizer: Any, *, rows: Rows, max_length: int) -> float:
-        """Give the macro-F1."""
+        """Compute the macro-F1."""
         answers: list[int] = []
         for start in range(0, len(rows), 32):
             texts = [row["text"] for row in rows[start : start + 32]]
@@ -104,7 +104,7 @@ class Spans:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Give what the model's configuration must say: nothing."""
+        """Return what the model's configuration must say: nothing."""
         return {}
 
     def encode(self, tokenizer: Any, rows: Rows, *, max_length: int, padding: str | bool) -> list[dict[str, Any]]:
@@ -120,7 +120,7 @@ class Spans:
         return samples
 
     def f1(self, model: Any, tokenizer: Any, *, rows: Rows, max_length: int) -> float:
-        """Give SQuAD's token F1."""
+        """Compute SQuAD's token F1."""
         texts: list[str] = []
         for first in range(0, len(rows), 16):
             batch = rows[first : first + 16]
@@ -157,7 +157,7 @@ def _best_span(starts: torch.Tensor, ends: torch.Tensor, *, inside: torch.Tensor
     return int(start), int(end)
 
 
-def load(kind: Kind, folder: str, *, layers: int | None, seed: int) -> tuple[Any, Any]:
+def load(kind: TrainedTask, folder: str, *, layers: int | None, seed: int) -> tuple[Any, Any]:
     """Load a model with a new head, cut to its blocks, and its tokeniser."""
     torch.manual_seed(seed)
     kept = {} if layers is None else {"num_hidden_layers": layers}

@@ -1,4 +1,4 @@
-"""The three ways of the training benchmark: as a trial trains, by the peer's recipe, and with the Trainer."""
+"""The three ways of the training benchmark: as a trial trains, by XAutoLM's recipe, and with the Trainer."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.training_kinds import Kind, Rows, load
+from benchmarks.training_kinds import Rows, TrainedTask, load
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import AS_DRAWN
 from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
@@ -35,24 +35,24 @@ LEARNING_RATE = 2e-4
 
 
 @dataclass(frozen=True)
-class Setup:
-    """What all ways train.
+class TrainingCase:
+    """What all ways train: model, rows and settings.
 
     Attributes:
         model: The model, as in the catalogue.
         folder: Its files.
-        kind: What is learnt.
+        kind: The task that is learnt.
         rows: Split name -> rows.
         max_length: Tokens of a text at most.
         batch_size: Rows of a batch.
-        epochs: Passes over the rows.
+        epochs: Epochs.
         seed: Seed of head, order and dropout.
         threads: Threads of torch.
     """
 
     model: Model
     folder: str
-    kind: Kind
+    kind: TrainedTask
     rows: Mapping[str, Rows]
     max_length: int
     batch_size: int
@@ -67,8 +67,8 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one way did.
+class TrainingCost:
+    """Time, energy and F1 of one way.
 
     Attributes:
         seconds: Time of training.
@@ -83,19 +83,19 @@ class Run:
     gpu_energy_j: float | None = None
 
 
-def train_ours(setup: Setup, *, half: bool = True) -> Run:
+def train_ours(case: TrainingCase, *, half: bool = True) -> TrainingCost:
     """Train as a trial does."""
     AcceleratorState._reset_state(reset_partial_state=True)  # of the run before: a trial has a process of its own
     cpu = CpuStopwatch()
     progress = Progress(train=cpu)
     with tempfile.TemporaryDirectory() as folder:
-        inputs = _inputs(setup, Path(folder), half=half)
+        inputs = _inputs(case, Path(folder), half=half)
         with open_energy_reader(os.environ.get("CUDA_VISIBLE_DEVICES"), shared=False) as energy:
             watch = Watch(progress, StopFlag(), time_limit_s=math.inf)
             pulse = Pulse(None, progress, energy=energy, interval_s=3600)
             finetune(inputs, progress, watch=watch, pulse=pulse, energy=energy)
             joules = energy.energy_j("gpu")
-    return Run(progress.train.here_s, cpu.seconds, progress.metrics["f1"], joules)
+    return TrainingCost(progress.train.here_s, cpu.seconds, progress.metrics["f1"], joules)
 
 
 class CpuStopwatch(Stopwatch):
@@ -116,70 +116,70 @@ class CpuStopwatch(Stopwatch):
         self.seconds += time.process_time()
 
 
-def train_like_the_peer(setup: Setup) -> Run:
+def train_like_reference(case: TrainingCase) -> TrainingCost:
     """Train with static padding, tokenising each text when it is drawn, in single precision."""
-    model, tokenizer = _load(setup)
-    order = torch.Generator().manual_seed(setup.seed)
+    model, tokenizer = _load(case)
+    order = torch.Generator().manual_seed(case.seed)
 
     def collate(rows: Rows) -> dict[str, Tensor]:
         encoded = [
             sample
             for row in rows
-            for sample in setup.kind.encode(tokenizer, [row], max_length=setup.max_length, padding="max_length")
+            for sample in case.kind.encode(tokenizer, [row], max_length=case.max_length, padding="max_length")
         ]
         return {name: torch.tensor([one[name] for one in encoded]) for name in encoded[0]}
 
-    rows: Any = setup.rows["train"]  # a list does for a Dataset
+    rows: Any = case.rows["train"]  # a list does for a Dataset
     loader: Any = DataLoader(
         rows,
-        batch_size=setup.batch_size,
+        batch_size=case.batch_size,
         shuffle=True,
         collate_fn=collate,
         generator=order,
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
-    n_steps = setup.epochs * len(loader)
+    n_steps = case.epochs * len(loader)
     schedule = transformers.get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=n_steps)
     model.train()
     with Measured() as cost:
-        for _ in range(setup.epochs):
+        for _ in range(case.epochs):
             for inputs in loader:
                 model(**{name: values.to(DEVICE) for name, values in inputs.items()}).loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
-    return replace(cost(), f1=score(setup, model, tokenizer=tokenizer))
+    return replace(cost(), f1=validation_f1(case, model, tokenizer=tokenizer))
 
 
-def train_with_trainer(setup: Setup) -> Run:
+def train_with_trainer(case: TrainingCase) -> TrainingCost:
     """Train with transformers' Trainer and dynamic padding."""
-    model, tokenizer = _load(setup)
+    model, tokenizer = _load(case)
     has_bf16 = DEVICE.type == "cuda" and torch.cuda.is_bf16_supported()
     with tempfile.TemporaryDirectory() as folder:
         arguments = transformers.TrainingArguments(
-            output_dir=folder, num_train_epochs=setup.epochs, per_device_train_batch_size=setup.batch_size,
-            learning_rate=LEARNING_RATE, seed=setup.seed, save_strategy="no", logging_strategy="no", report_to=[],
+            output_dir=folder, num_train_epochs=case.epochs, per_device_train_batch_size=case.batch_size,
+            learning_rate=LEARNING_RATE, seed=case.seed, save_strategy="no", logging_strategy="no", report_to=[],
             disable_tqdm=True, use_cpu=DEVICE.type == "cpu", bf16=has_bf16,
         )  # fmt: skip
         with Measured() as cost:
-            samples: Any = setup.kind.encode(tokenizer, setup.rows["train"], max_length=setup.max_length, padding=False)
+            samples: Any = case.kind.encode(tokenizer, case.rows["train"], max_length=case.max_length, padding=False)
             pad = transformers.DataCollatorWithPadding(tokenizer)
             trainer = transformers.Trainer(model=model, args=arguments, train_dataset=samples, data_collator=pad)
             trainer.train()
-    return replace(cost(), f1=score(setup, model, tokenizer=tokenizer))
+    return replace(cost(), f1=validation_f1(case, model, tokenizer=tokenizer))
 
 
 class Measured:
-    """Measures the time and energy of a ``with`` block; what ``as`` names gives them afterwards."""
+    """Measures the time and energy of a ``with`` block; the target of ``as`` returns them afterwards."""
 
-    def __enter__(self) -> Callable[[], Run]:
+    def __enter__(self) -> Callable[[], TrainingCost]:
         self._opened = open_energy_reader(os.environ.get("CUDA_VISIBLE_DEVICES"), shared=False)
         self._energy: EnergyReader = self._opened.__enter__()
         self._energy.begin()
         self._began = time.perf_counter()
         self._seconds, self._cpu_s = 0.0, -time.process_time()
-        return lambda: Run(self._seconds, self._cpu_s, math.nan, self._energy.energy_j("gpu"))
+        return lambda: TrainingCost(self._seconds, self._cpu_s, math.nan, self._energy.energy_j("gpu"))
 
     def __exit__(self, *error: object) -> None:
         if DEVICE.type == "cuda":
@@ -189,47 +189,47 @@ class Measured:
         self._opened.__exit__(None, None, None)
 
 
-def score(setup: Setup, model: Any, *, tokenizer: Any) -> float:
-    """Give the F1 of a model on ``validation``."""
+def validation_f1(case: TrainingCase, model: Any, *, tokenizer: Any) -> float:
+    """Compute the F1 of a model on ``validation``."""
     model.eval()
     with torch.no_grad():
-        return setup.kind.f1(model, tokenizer, rows=setup.rows["validation"], max_length=setup.max_length)
+        return case.kind.f1(model, tokenizer, rows=case.rows["validation"], max_length=case.max_length)
 
 
-def _load(setup: Setup) -> tuple[Any, Any]:
-    torch.set_num_threads(setup.threads)
-    model, tokenizer = load(setup.kind, setup.folder, layers=setup.model.keep_layers, seed=setup.seed)
+def _load(case: TrainingCase) -> tuple[Any, Any]:
+    torch.set_num_threads(case.threads)
+    model, tokenizer = load(case.kind, case.folder, layers=case.model.keep_layers, seed=case.seed)
     return model.to(DEVICE), tokenizer
 
 
-def _inputs(setup: Setup, folder: Path, *, half: bool) -> Inputs:
+def _inputs(case: TrainingCase, folder: Path, *, half: bool) -> Inputs:
     """Write the data of a trial and describe it."""
     digests = {}
-    for name, rows in setup.rows.items():
+    for name, rows in case.rows.items():
         packed = gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode(), mtime=0)
         (folder / f"{name}.jsonl.gz").write_bytes(packed)
         digests[name] = sha256(packed).hexdigest()
-    counts = {name: len(rows) for name, rows in setup.rows.items()}
+    counts = {name: len(rows) for name, rows in case.rows.items()}
     task = Task(
-        name="benchmark", kind=setup.kind.name, dataset_id="", fingerprint="", metric=setup.kind.metric,
+        name="benchmark", kind=case.kind.name, dataset_id="", fingerprint="", metric=case.kind.metric,
         n_train=counts["train"], n_dev=counts["dev"], n_validation=counts["validation"], n_test=0,
-        labels=setup.kind.labels, feature_schema="", features=(),
+        labels=case.kind.labels, feature_schema="", features=(),
     )  # fmt: skip
     params = {
-        "learning_rate": LEARNING_RATE, "batch_size": setup.batch_size, "max_length": setup.max_length,
-        "epochs": setup.epochs, "early_stopping_patience": setup.epochs, "use_mixed_precision": half,
+        "learning_rate": LEARNING_RATE, "batch_size": case.batch_size, "max_length": case.max_length,
+        "epochs": case.epochs, "early_stopping_patience": case.epochs, "use_mixed_precision": half,
     }  # fmt: skip
-    pipeline = Pipeline(task_kind=task.kind, model_id=setup.model.id, model_revision=None, method="full", params=params)
+    pipeline = Pipeline(task_kind=task.kind, model_id=case.model.id, model_revision=None, method="full", params=params)
     command = Command(
-        argv=(), time_limit_s=math.inf, wall_limit_s=math.inf, memory_bytes=0, n_threads=setup.threads,
+        argv=(), time_limit_s=math.inf, wall_limit_s=math.inf, memory_bytes=0, n_threads=case.threads,
         heartbeat_s=3600, deterministic=False, enforce_limits=False, environment={}, site="", cluster="",
     )  # fmt: skip
     memory_budget = MemoryBudget(memory_bytes=None, has_gpu=DEVICE.type == "cuda")
-    execution = plan_execution(pipeline, setup.model, task=task, memory_budget=memory_budget) or AS_DRAWN
+    execution = plan_execution(pipeline, case.model, task=task, memory_budget=memory_budget) or AS_DRAWN
     return Inputs(
         attempt_dir=folder,
         command=command,
         trial=TrialInput(task=task, data_dir=str(folder), sha256=digests),
-        plan=TrialPlan(pipeline=pipeline, model=setup.model, seed=setup.seed, execution=execution),
+        plan=TrialPlan(pipeline=pipeline, model=case.model, seed=case.seed, execution=execution),
         expects_gpu=DEVICE.type == "cuda",
     )

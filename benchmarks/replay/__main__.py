@@ -1,4 +1,4 @@
-"""Replays searches on real trials: what past experience of other tasks is worth on a task that is held out.
+"""Replays searches on real trials, to measure what experiences of other tasks are worth on a held-out task.
 
 A store's pipelines are split in two halves by a digest. A search of a task sees the other tasks' one half as its past
 and looks for its own task's best in the other half; then the halves are swapped. ``docs/evidence.md`` says more.
@@ -20,7 +20,7 @@ from benchmarks.replay.methods import EVIDENCE, METHODS, SHIPPED, UNIFORM
 from benchmarks.replay.nested import select_settings
 from benchmarks.replay.text import show
 from benchmarks.replay.trials import build_tables
-from benchmarks.replay.world import Plan, World, replay
+from benchmarks.replay.world import ReplayPlan, World, replay
 from xautolm_hpc.store import ExperienceStore
 
 DEVELOPMENT_SEEDS, FINAL_SEEDS = range(10), range(300, 320)
@@ -35,7 +35,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "forest": {"oracle": "forest"},
     "gaussian": {"oracle": "gaussian"},
 }
-"""Part of the whole set -> how it differs from a replay with one objective on the plain table and a real past."""
+"""Part of the whole set -> how it differs from a replay with one objective, on the table itself, with the real past."""
 
 IN_EVERY_PART = (UNIFORM, EVIDENCE, SHIPPED, "optuna tpe warm", "portfolio")
 
@@ -46,10 +46,10 @@ def known_methods() -> list[str]:
 
 
 def read_world(store: Path) -> World:
-    """Read a store, and beside it what rows its tasks share and the limits of their searches.
+    """Read a store and, beside it, the shared rows of its tasks and the limits of their searches.
 
     Raises:
-        FileNotFoundError: Nobody wrote what rows the tasks share.
+        FileNotFoundError: The file of shared rows is missing.
     """
     tables = build_tables(list(ExperienceStore(store).read()))
     shared = json.loads((store.parent / "shared-rows.json").read_text(encoding="utf-8"))
@@ -57,19 +57,19 @@ def read_world(store: Path) -> World:
 
 
 def replay_parts(
-    world: World, parts: Iterable[str], *, plan: Plan, n_choice_seeds: int, n_jobs: int
+    world: World, parts: Iterable[str], *, plan: ReplayPlan, n_choice_seeds: int, n_jobs: int
 ) -> dict[str, dict[str, Any]]:
     """Replay parts of the whole set.
 
     Args:
-        world: What there is to replay on.
+        world: Tasks to replay on.
         parts: Names in :data:`PARTS`.
         plan: Methods and seeds of all; but for the first two parts, of the methods only :data:`IN_EVERY_PART`.
-        n_choice_seeds: Seeds by which the settings of ``evidence`` are chosen; with 0 they are the product's own.
+        n_choice_seeds: Seeds to select the acquisition settings of ``evidence`` by; 0 takes the default ones.
         n_jobs: Processes.
 
     Returns:
-        Part -> ``rows``, ``pooled`` tasks, ``summary``, ``acquisition`` chosen and ``seeds``.
+        Part -> ``rows``, ``pooled`` tasks, ``summary``, ``acquisition`` settings selected and ``seeds``.
     """
     given = {part: PARTS[part] for part in parts}
     acquisition = {
@@ -83,7 +83,7 @@ def replay_parts(
         objectives = differs.get("objectives", "one")
         is_main = not differs or "objectives" in differs
         plans.append(
-            Plan(
+            ReplayPlan(
                 plan.methods if is_main else [m for m in plan.methods if m in IN_EVERY_PART],
                 plan.seeds,
                 oracle=differs.get("oracle", "table"),
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes; default: all cores")
     given = parser.parse_args(argv)
     given.folder.mkdir(parents=True, exist_ok=True)
-    plan = Plan(
+    plan = ReplayPlan(
         list(dict.fromkeys([UNIFORM, *given.methods])),
         list(FINAL_SEEDS if given.final else DEVELOPMENT_SEEDS)[: given.seeds],
     )

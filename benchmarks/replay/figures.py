@@ -1,4 +1,4 @@
-"""The tables and the five kinds of figure of ``docs/evidence.md``, from a store and from what ``replay.py`` wrote."""
+"""The tables and the five kinds of figure of ``docs/evidence.md``, from a store and the parts that a replay wrote."""
 
 import argparse
 import json
@@ -98,7 +98,7 @@ def draw_above_uniform(rows: Sequence[Row], path: Path) -> None:
 
 
 def draw_priors(tables: Mapping[str, TaskTable], path: Path) -> None:
-    """Draw p(model) and p(method) that each prior begins with, on the first task of the most frequent kind."""
+    """Draw p(model) and p(method) of each prior, on the first task of the most frequent kind."""
     kinds = [table.task.kind for table in tables.values()]
     kind = max(sorted(set(kinds)), key=kinds.count)
     alike = [name for name in sorted(tables) if tables[name].task.kind == kind]
@@ -125,12 +125,12 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write all tables and draw all five."""
+    """Write all tables and draw all figures."""
     parser = argparse.ArgumentParser(description="Write the tables and draw the figures of docs/evidence.md.")
     parser.add_argument("store", type=Path)
-    parser.add_argument("replays", type=Path, help="folder that replay.py wrote its parts to")
+    parser.add_argument("replays", type=Path, help="folder that the replay wrote its parts to")
     parser.add_argument("folder", type=Path, help="folder to write to")
-    parser.add_argument("--tests", type=Path, metavar="FILE", help="what pipelines scored on test, as JSON lines")
+    parser.add_argument("--tests", type=Path, metavar="FILE", help="F1 of pipelines on test, as JSON lines")
     given = parser.parse_args(argv)
     given.folder.mkdir(parents=True, exist_ok=True)
     parts = {part: given.replays / f"{part}.json" for part in PARTS}

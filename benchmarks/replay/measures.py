@@ -1,4 +1,4 @@
-"""What is measured of a replayed search, and how searches are compared."""
+"""Measures of a replayed search, and comparisons of methods."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.replay.methods import EVIDENCE, SHIPPED, UNIFORM, Trial
+from benchmarks.replay.methods import EVIDENCE, SHIPPED, UNIFORM, ReplayedTrial
 from benchmarks.replay.trials import TaskTable
 
 Floats = NDArray[np.float64]
 Row = Mapping[str, Any]
 
 TARGET_SHARE, HYPERVOLUME_SHARE = 0.95, 2 / 3
-"""Share of the best F1 that is to be reached, and of the trials after which the hypervolume is taken."""
+"""Share of the best F1 that is the target, and share of the trials after which the hypervolume is taken."""
 
 MEASURES = {"time_to_target_s": -1, "failure_rate": -1, "hypervolume": 1, "area": 1}
-"""What is compared -> 1 where more is better, else -1."""
+"""Measure -> 1 where more is better, else -1."""
 
 N_BOOTSTRAP = 2000
 
 
-def measure_search(trials: Sequence[Trial], searched: TaskTable) -> dict[str, Any]:
+def measure_search(trials: Sequence[ReplayedTrial], searched: TaskTable) -> dict[str, Any]:
     """Measure one search.
 
     Returns:
@@ -64,9 +64,9 @@ def compare(rows: Sequence[Row], *, key: str, against: str, seed: int = 0) -> di
     """Compare every method with one, by the geometric mean over the tasks of the ratio of means.
 
     Args:
-        rows: One a search: ``task``, ``half``, ``seed``, ``method`` and what was measured.
-        key: What is compared, above 0.
-        against: The method compared with.
+        rows: One a search: ``task``, ``half``, ``seed``, ``method`` and the measures.
+        key: The measure to compare, above 0.
+        against: The method to compare with.
         seed: Of the bootstrap, which resamples tasks, then seeds.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Chooses the settings of ``evidence`` for a task that is held out, by replays on the other tasks alone."""
+"""Nested selection: the acquisition settings for a held-out task are selected by replays on the other tasks alone."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.replay.measures import MEASURES, compare
 from benchmarks.replay.methods import EVIDENCE, UNIFORM
-from benchmarks.replay.world import Plan, World, replay
+from benchmarks.replay.world import ReplayPlan, World, replay
 from xautolm_hpc.priors import AcquisitionSettings
 
 ACQUISITION_CHOICES = tuple(
@@ -14,7 +14,7 @@ ACQUISITION_CHOICES = tuple(
     for exponent in (2.0, 1.0, 4.0)
     for weight in (0.05, 0.0, 0.2)
 )
-"""What is chosen among; of equals the first is taken."""
+"""Settings to select from; of equal ones the first is taken."""
 
 
 def select_settings(
@@ -25,10 +25,10 @@ def select_settings(
     choices: Sequence[AcquisitionSettings] = ACQUISITION_CHOICES,
     n_jobs: int = 1,
 ) -> dict[str, AcquisitionSettings]:
-    """Choose for every task what did best on the others, by all measures together, to NSPE uniform.
+    """Select for every task the settings that did best on the others, by all measures together, against NSPE uniform.
 
     Args:
-        world: What there is to replay on.
+        world: Tasks to replay on.
         objectives: Objectives of the searches.
         n_seeds: Development seeds, from 0, whatever the seeds of the replay that follows.
         choices: Settings to select from.
@@ -51,7 +51,7 @@ def rate_settings(
 ) -> dict[str, list[float]]:
     """Compute the regret of each of the choices.
 
-    Neither a task's trials nor what they teach other tasks have a part in its ratings.
+    A task's regrets depend neither on its trials nor on what other tasks learn from them.
 
     Returns:
         Task -> the regret of each of the choices on the other tasks; less is better.
@@ -61,7 +61,7 @@ def rate_settings(
     searches = {name: _searches(world, name) for name in names}
     everything = sorted({search for found in searches.values() for search in found}, key=str)
     plans = [
-        Plan(
+        ReplayPlan(
             (method,),
             range(n_seeds),
             objectives=objectives,
@@ -82,20 +82,20 @@ def rate_settings(
 
 
 def _searches(world: World, held_out: str) -> list[tuple[str, str | None]]:
-    """List the searches that settings for a task are chosen by, as pairs of a task and whom it may not learn from.
+    """List the searches that settings for a task are selected by, as pairs of a task and a task it may not learn from.
 
-    Where a task would not learn from the one held out anyhow, nobody is left out, and other choices share the search.
+    A task that does not learn from the held-out one needs no exception; its search is shared.
     """
     found: list[tuple[str, str | None]] = []
     for task in world.pooled():
-        teachers, kept = world.teachers(task), world.teachers(task, without=held_out)
+        past_tasks, kept = world.past_tasks(task), world.past_tasks(task, without=held_out)
         if task != held_out and kept:
-            found.append((task, held_out if len(kept) < len(teachers) else None))
+            found.append((task, held_out if len(kept) < len(past_tasks) else None))
     return found
 
 
 def _regret(rows: Sequence[dict[str, Any]]) -> float:
-    """Sum up the logarithms of all measures, ``evidence`` to NSPE uniform; less is better, 0 where nothing is known."""
+    """Sum the log ratios of ``evidence`` to NSPE uniform over all measures; less is better, 0 without rows."""
     if not rows:
         return 0.0
     found = {key: compare(rows, key=key, against=UNIFORM)[EVIDENCE]["ratio"] for key in MEASURES}

@@ -1,4 +1,4 @@
-"""What a replayed search finds in its store: the truth, or what is to mislead it."""
+"""Pasts of a replayed search: the real experiences of other tasks, or misleading ones."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,27 +12,27 @@ from xautolm_hpc.table import build_table
 
 
 def _real(past: Sequence[TaskTable], *, task: TaskTable, seed: int) -> list[TaskTable]:
-    """Leave the past as it was."""
+    """Return the past unchanged."""
     del task, seed
     return list(past)
 
 
 def _permuted(past: Sequence[TaskTable], *, task: TaskTable, seed: int) -> list[TaskTable]:
-    """Deal the outcomes of every other task out anew among its pipelines: the past knows nothing."""
+    """Permute the outcomes of every other task among its pipelines: the past carries no information."""
     del task
-    dealt = []
+    permuted = []
     for number, table in enumerate(past):
         order = np.random.default_rng([seed, number]).permutation(len(table.pipelines)).tolist()
         groups = [
             tuple(replace(e, outcome=table.experiences[source][0].outcome) for e in table.experiences[place])
             for place, source in enumerate(order)
         ]
-        dealt.append(replace(table, f1=table.f1[order], cost_s=table.cost_s[order], experiences=tuple(groups)))
-    return dealt
+        permuted.append(replace(table, f1=table.f1[order], cost_s=table.cost_s[order], experiences=tuple(groups)))
+    return permuted
 
 
 def _unlike(past: Sequence[TaskTable], *, task: TaskTable, seed: int) -> list[TaskTable]:
-    """Keep the one task that is farthest."""
+    """Return only the task that is farthest."""
     del seed
     table = build_table([t.experiences[0][0] for t in past])
     distances = experience_distances(
@@ -50,19 +50,19 @@ _MAKERS: Mapping[str, Callable[..., list[TaskTable]]] = {
 PASTS = tuple(_MAKERS)
 
 MOST_SHARED = 0.01
-"""Share of its rows above which a task is too much like another to teach it in an honest replay."""
+"""Share of common rows above which a replay lets no task learn from another: it would know the answers."""
 
 
-def may_teach(other: Task, task: Task, *, shared: Mapping[str, Mapping[str, float]]) -> bool:
-    """Tell whether a task may teach another: of the same kind, of other data, with next to no row in common.
+def is_usable_past(other: Task, task: Task, *, shared: Mapping[str, Mapping[str, float]]) -> bool:
+    """Return whether a task may learn from another: of the same kind, of other data, almost without common rows.
 
     Args:
-        other: The task that was.
+        other: The task with past experiences.
         task: The task that is searched.
         shared: Task -> other task -> share of the rows of one that the other has; one not named is unknown.
 
     Raises:
-        KeyError: Nobody looked for shared rows of the two.
+        KeyError: The shared rows of the two are unknown.
     """
     if other.kind != task.kind or other.dataset_id == task.dataset_id:
         return False
@@ -70,12 +70,12 @@ def may_teach(other: Task, task: Task, *, shared: Mapping[str, Mapping[str, floa
 
 
 def make_past(kind: str, past: Sequence[TaskTable], *, task: TaskTable, seed: int) -> list[TaskTable]:
-    """Make a past of a kind of :data:`PASTS`.
+    """Build a past of a kind of :data:`PASTS`.
 
     Args:
-        kind: ``real``, ``permuted`` (outcomes dealt out anew) or ``unlike`` (the farthest task only).
+        kind: ``real``, ``permuted`` (outcomes permuted) or ``unlike`` (the farthest task only).
         past: The other tasks.
         task: The task that is searched.
-        seed: Seed of the search; each is misled in its own way.
+        seed: Seed of the search, and of its permutation.
     """
     return _MAKERS[kind](past, task=task, seed=seed) if past else []

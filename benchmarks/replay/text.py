@@ -1,4 +1,4 @@
-"""The tables of ``docs/evidence.md``, from what ``replay.py`` wrote."""
+"""The tables of ``docs/evidence.md``, from the parts that a replay wrote."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def show(part: str, content: Mapping[str, Any]) -> str:
     ]
     if chosen:
         names = list(next(iter(content["acquisition"].values())))
-        head = [f"| chosen on the others for | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+        head = [f"| selected on the others for | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
         blocks.append("\n".join([*head, *chosen]))
     return "\n\n".join(blocks)
 
@@ -77,7 +77,7 @@ def reached_table(rows: Sequence[Mapping[str, Any]], pooled: Sequence[str]) -> s
 
 
 def on_test(rows: Sequence[Mapping[str, Any]], path: Path) -> str:
-    """Write the mean F1 on ``test`` of what searches ended with, by task and method, and of how many it is known.
+    """Write the mean F1 on ``test`` of the pipelines that searches ended with, and the share for which it is known.
 
     Args:
         rows: One a search.

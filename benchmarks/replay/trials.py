@@ -1,4 +1,4 @@
-"""Real trials of several tasks as tables that a search can be replayed on."""
+"""Real trials of several tasks, as tables that searches are replayed on."""
 
 import hashlib
 import math
@@ -21,10 +21,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NUMERIC = ("learning_rate", "epochs")
-"""Parameters that are numbers in a range; the others take the values that were tried."""
+"""Parameters with a numeric range; the others have the values that were tried."""
 
 RARE = 1 / 20
-"""A pipeline with a value that fewer than this share have was drawn to fail: ranges of numbers do not go as far."""
+"""A pipeline with a value that fewer than this share have was drawn to fail; it does not widen numeric ranges."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TaskTable:
 
     Attributes:
         task: The task.
-        system: Where they ran.
+        system: The node they ran on.
         pipelines: The pipelines, in the order of their canonical text.
         f1: Mean over the seeds, NaN if none succeeded, (n,).
         cost_s: Mean seconds spent, failures included, (n,).
@@ -50,11 +50,11 @@ class TaskTable:
     halves: Ints
 
     def half(self, which: int) -> "TaskTable":
-        """Keep the pipelines of half 0 or 1; a pipeline is in the same half on every task."""
+        """Return the pipelines of half 0 or 1; a pipeline is in the same half on every task."""
         return self.keep(np.flatnonzero(self.halves == which))
 
     def keep(self, rows: Ints) -> "TaskTable":
-        """Keep some of the pipelines."""
+        """Return some of the pipelines."""
         return TaskTable(
             self.task,
             self.system,
@@ -71,7 +71,7 @@ class TaskTable:
         return float(np.nanmax(self.f1, initial=0.0, where=~np.isnan(self.f1)))
 
     def spread_sd(self) -> float:
-        """Say how many standard deviations between seeds the best F1 is above the median; infinite without repeats."""
+        """Compute how many SDs between seeds the best F1 is above the median; infinite without repeats."""
         repeats = [[e.outcome.metrics["f1"] for e in g if e.outcome.status == "succeeded"] for g in self.experiences]
         variances = [float(np.var(values, ddof=1)) for values in repeats if len(values) > 1]
         noise = math.sqrt(float(np.mean(variances))) if variances else 0.0
@@ -79,7 +79,7 @@ class TaskTable:
         return (self.best_f1 - float(np.median(known))) / noise if noise and len(known) else math.inf
 
     def outcome(self, index: int) -> Outcome:
-        """Tell how a pipeline ended, as a search is told."""
+        """Return how a pipeline ended, as a search learns it."""
         if math.isnan(self.f1[index]):
             failed = next(e.outcome for e in self.experiences[index] if e.outcome.status == "failed")
             return failed
@@ -91,7 +91,7 @@ class TaskTable:
 
 
 def digest_of(pipeline: Pipeline) -> str:
-    """Name a pipeline by a digest; a length set by the task does not change it."""
+    """Compute a pipeline's digest, without its maximum length, which depends on the task."""
     params = {name: value for name, value in pipeline.params.items() if name != "max_length"}
     text = f"{pipeline.model_id} {pipeline.method} {sorted(params.items())}"
     return hashlib.sha256(text.encode()).hexdigest()
@@ -126,13 +126,13 @@ def _build_table(groups: Mapping[str, list[Experience]], halves: Mapping[str, in
 
 
 def _cost_s(outcome: Outcome) -> float:
-    """Give the seconds a trial spent; one that failed while loading spent at least a second."""
+    """Compute the seconds a trial spent, at least one: it may have failed while loading."""
     spent = (outcome.train_s or 0.0) + (outcome.eval_s or 0.0)
     return max(outcome.evaluation_time_s or 0.0, spent, 1.0)
 
 
 def build_space(tables: Sequence[TaskTable]) -> Space:
-    """Build the space that holds what was tried on some tasks."""
+    """Build the space of all that was tried on some tasks."""
     pipelines = [pipeline for table in tables for pipeline in table.pipelines]
     counts = Counter((name, value) for p in pipelines for name, value in p.params.items())
     named = Counter(name for p in pipelines for name in p.params)
@@ -172,12 +172,12 @@ def _sort_key(value: Value) -> tuple[str, float, str]:
 
 
 class Oracle:
-    """Tells how draws of a search end: by the table itself, or by surrogates fitted on it.
+    """Evaluates draws of a search: by the table itself, or by surrogates fitted on it.
 
     Args:
         table: The half of a task's pipelines that is searched.
         space: The search space.
-        kind: ``table`` maps a draw to its nearest unused member; ``forest`` and ``gaussian`` forecast it.
+        kind: ``table`` maps a draw to its nearest unused member; ``forest`` and ``gaussian`` predict it.
     """
 
     def __init__(self, table: TaskTable, space: Space, *, kind: str = "table") -> None:
@@ -213,13 +213,13 @@ class Oracle:
         return pipeline, Outcome(status="succeeded", metrics={"f1": f1}, evaluation_time_s=cost_s), cost_s
 
     def snap(self, pipelines: Sequence[Pipeline]) -> list[Pipeline]:
-        """Tell what draws would be mapped to; a surrogate takes them as they are."""
+        """Return what draws would be mapped to; with a surrogate, the draws themselves."""
         if self.kind != "table":
             return list(pipelines)
         return [self.table.pipelines[self._nearest(x)] for x in self._scaled(pipelines)]
 
     def reserve(self, pipeline: Pipeline) -> None:
-        """Keep what a draw would be mapped to for it, so that no other draw of its generation gets the same."""
+        """Reserve the member that a draw would be mapped to, so that no other draw of its generation gets it."""
         if self.kind == "table":
             index = self._nearest(self._scaled([pipeline])[0])
             self._reserved[pipeline.canonical()] = index

@@ -1,4 +1,4 @@
-"""What is replayed on, what is replayed, and the processes that do it; the rows are the same however many there are."""
+"""Tasks to replay on, plans of replays, and the processes that run them; their number changes no row."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -9,8 +9,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.replay.limits import ReplayLimits, allowed
 from benchmarks.replay.measures import measure_search
-from benchmarks.replay.methods import EVIDENCE, METHODS, SHIPPED, Setting
-from benchmarks.replay.past import make_past, may_teach
+from benchmarks.replay.methods import EVIDENCE, METHODS, SHIPPED, ReplayedSearch
+from benchmarks.replay.past import is_usable_past, make_past
 from benchmarks.replay.trials import Oracle, TaskTable, build_space
 from xautolm_hpc.priors import AcquisitionSettings, PriorSettings
 
@@ -18,47 +18,47 @@ MOST_TRIALS, SEARCHED_SHARE = 60, 0.8
 """A search tries sixty pipelines; where there are fewer than 75 to try, four fifths of them."""
 
 LEAST_SPREAD_SD = 3.0
-"""A task whose best F1 is fewer standard deviations above the median has no part in what is said of all tasks."""
+"""A task whose best F1 is fewer standard deviations above the median is not pooled with the others."""
 
 
 @dataclass(frozen=True)
 class World:
-    """What there is to replay on.
+    """Tasks to replay on.
 
     Attributes:
         tables: Task -> its trials.
         shared: Task -> other task -> share of the rows of one that the other has.
-        limits: Task -> what a trial may use.
+        limits: Task -> time and memory of a trial.
     """
 
     tables: Mapping[str, TaskTable]
     shared: Mapping[str, Mapping[str, float]]
     limits: Mapping[str, ReplayLimits] = field(default_factory=dict)
 
-    def teachers(self, name: str, *, without: str | None = None) -> list[TaskTable]:
-        """Find the tasks that may teach one, with one of them left out."""
+    def past_tasks(self, name: str, *, without: str | None = None) -> list[TaskTable]:
+        """List the tasks that one may learn from, with one of them left out."""
         task = self.tables[name].task
         others = [table for other, table in self.tables.items() if other not in (name, without)]
-        return [table for table in others if may_teach(table.task, task, shared=self.shared)]
+        return [table for table in others if is_usable_past(table.task, task, shared=self.shared)]
 
     def pooled(self) -> list[str]:
-        """Name the tasks that have a part in what is said of all."""
+        """List the tasks over which results are pooled."""
         return [name for name, table in self.tables.items() if table.spread_sd() >= LEAST_SPREAD_SD]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is replayed.
+class ReplayPlan:
+    """Plan of a replay.
 
     Attributes:
-        methods: Names in :data:`replay_methods.METHODS`.
+        methods: Names in :data:`benchmarks.replay.methods.METHODS`.
         seeds: Seeds of the searches.
-        oracle: ``table``, or the kind of surrogate that answers in its place.
+        oracle: ``table``, or the kind of surrogate used in its place.
         objectives: Objectives of the searches.
-        past: One of :data:`replay_past.PASTS`: what stands in the store.
+        past: One of :data:`benchmarks.replay.past.PASTS`: what is in the store.
         acquisition: Task -> acquisition settings of ``evidence``; a task not named has the default ones.
-        tasks: Tasks that are searched; all if ``None``.
-        without: A task that none may learn from.
+        tasks: Tasks to search; all if ``None``.
+        without: A task that no search may learn from.
     """
 
     methods: Sequence[str]
@@ -70,30 +70,32 @@ class Plan:
     tasks: Sequence[str] | None = None
     without: str | None = None
 
-    def units(self, names: Sequence[str]) -> Iterator["Unit"]:
-        """List what can be done apart from one another."""
+    def units(self, names: Sequence[str]) -> Iterator["ReplayUnit"]:
+        """List the parts that can be run independently."""
         for task in names if self.tasks is None else self.tasks:
-            yield from (Unit(self, task, half, method) for half in (0, 1) for method in self.methods)
+            yield from (ReplayUnit(self, task, half, method) for half in (0, 1) for method in self.methods)
 
 
 @dataclass(frozen=True)
-class Unit:
+class ReplayUnit:
     """The searches of one method in one half of a task."""
 
-    plan: Plan
+    plan: ReplayPlan
     task: str
     half: int
     method: str
 
     def replay(self, world: World) -> list[dict[str, Any]]:
-        """Replay them: one row a search, with what :func:`replay_measures.measure_search` measures."""
+        """Replay them: one row a search, with the measures of :func:`benchmarks.replay.measures.measure_search`."""
         plan, whole = self.plan, world.tables[self.task]
-        others = world.teachers(self.task, without=plan.without)
+        others = world.past_tasks(self.task, without=plan.without)
         space, halves = build_space([whole, *others]), [table.half(1 - self.half) for table in others]
-        searched = allowed(whole.half(self.half), halves, space=space, limits=world.limits.get(self.task, ReplayLimits()))
+        searched = allowed(
+            whole.half(self.half), halves, space=space, limits=world.limits.get(self.task, ReplayLimits())
+        )
         rows, priors = [], dict[PriorSettings, dict[str, Any]]()
         for seed in plan.seeds:
-            setting = Setting(
+            search = ReplayedSearch(
                 past=make_past(plan.past, halves, task=whole, seed=seed),
                 space=space,
                 oracle=Oracle(searched, space, kind=plan.oracle),
@@ -103,16 +105,16 @@ class Unit:
                 acquisition=plan.acquisition.get(self.task, AcquisitionSettings()),
                 priors={} if plan.past == "permuted" else priors,
             )
-            measured = measure_search(METHODS[self.method](setting), searched)
+            measured = measure_search(METHODS[self.method](search), searched)
             rows.append({"task": self.task, "half": self.half, "seed": seed, "method": self.method, **measured})
         return rows
 
 
-def replay(world: World, plans: Sequence[Plan], *, n_jobs: int = 1) -> list[list[dict[str, Any]]]:
+def replay(world: World, plans: Sequence[ReplayPlan], *, n_jobs: int = 1) -> list[list[dict[str, Any]]]:
     """Replay plans, all their searches spread over processes.
 
     Args:
-        world: What there is to replay on.
+        world: Tasks to replay on.
         plans: What to replay.
         n_jobs: Processes, at least 1.
 
@@ -133,10 +135,10 @@ _worlds: list[World] = []
 
 
 def _begin(world: World) -> None:
-    """Give a process of the pool its world, and one thread."""
+    """Prepare a process of the pool: keep the world, use one thread."""
     threadpool_limits(1)
     _worlds.append(world)
 
 
-def _replay(unit: Unit) -> list[dict[str, Any]]:
+def _replay(unit: ReplayUnit) -> list[dict[str, Any]]:
     return unit.replay(_worlds[-1])

@@ -1,4 +1,4 @@
-"""The benchmark on the peer's trials: how they are read, and what is measured."""
+"""The benchmark on XAutoLM's published trials: how they are read, and what is measured."""
 
 import math
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_the_uniform_density_is_the_product_of_its_parts() -> None:
     assert density == pytest.approx(math.log(1 / 3 * 1 / 2 * 1 / 3))
 
 
-def test_the_peers_trials_become_experiences_of_ours(shared_dir: Path) -> None:
+def test_the_published_trials_become_experiences(shared_dir: Path) -> None:
     trials = reference_data.read_trials(shared_dir / "peer-records" / "trials.jsonl")
     experiences = [reference_data.experience(trial, number) for number, trial in enumerate(trials)]
 

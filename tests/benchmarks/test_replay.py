@@ -14,12 +14,12 @@ from benchmarks.replay.__main__ import known_methods, main
 from benchmarks.replay.figures import main as draw
 from benchmarks.replay.limits import ReplayLimits, allowed, read_limits
 from benchmarks.replay.measures import MEASURES, compare, holm, hypervolume, measure_search, summarise
-from benchmarks.replay.methods import METHODS, Setting
+from benchmarks.replay.methods import METHODS, ReplayedSearch
 from benchmarks.replay.nested import ACQUISITION_CHOICES, rate_settings, select_settings
-from benchmarks.replay.past import make_past, may_teach
+from benchmarks.replay.past import is_usable_past, make_past
 from benchmarks.replay.text import on_test
 from benchmarks.replay.trials import Oracle, build_space, build_tables
-from benchmarks.replay.world import Plan, World, replay
+from benchmarks.replay.world import ReplayPlan, World, replay
 from tests.priors.builders import SYSTEM, TASK, a_failure, a_success, an_experience
 from xautolm_hpc.priors import AcquisitionSettings
 from xautolm_hpc.records import Experience, Outcome, Pipeline
@@ -135,13 +135,13 @@ def test_a_permuted_past_keeps_pipelines_and_outcomes_but_not_which_is_whose() -
     tables = build_tables(_experiences())
     past = [tables["task-1"], tables["task-2"]]
 
-    (dealt, _), real = make_past("permuted", past, task=tables["task-0"], seed=0), past[0]
+    (permuted, _), real = make_past("permuted", past, task=tables["task-0"], seed=0), past[0]
 
-    assert dealt.pipelines == real.pipelines
-    assert np.array_equal(np.sort(dealt.f1), np.sort(real.f1), equal_nan=True)
-    assert not np.array_equal(dealt.f1, real.f1, equal_nan=True)
-    assert [dealt.outcome(i).objective("f1") for i in range(60)] == [
-        group[0].outcome.objective("f1") for group in dealt.experiences
+    assert permuted.pipelines == real.pipelines
+    assert np.array_equal(np.sort(permuted.f1), np.sort(real.f1), equal_nan=True)
+    assert not np.array_equal(permuted.f1, real.f1, equal_nan=True)
+    assert [permuted.outcome(i).objective("f1") for i in range(60)] == [
+        group[0].outcome.objective("f1") for group in permuted.experiences
     ]
     assert [t.task.name for t in make_past("unlike", past, task=tables["task-0"], seed=0)] == ["task-2"]
 
@@ -164,9 +164,9 @@ def test_a_surrogate_forecasts_what_it_was_fitted_on(kind: str) -> None:
     table = tables["task-1"]
     oracle = Oracle(table, build_space(list(tables.values())), kind=kind)
 
-    told = [oracle.evaluate(p)[1] for p in table.pipelines]
+    outcomes = [oracle.evaluate(p)[1] for p in table.pipelines]
 
-    right = [(o.status == "succeeded") == (not math.isnan(f1)) for o, f1 in zip(told, table.f1, strict=True)]
+    right = [(o.status == "succeeded") == (not math.isnan(f1)) for o, f1 in zip(outcomes, table.f1, strict=True)]
     assert np.mean(right) > 0.9
 
 
@@ -175,13 +175,13 @@ def test_every_method_searches_a_half_to_its_end(method: str) -> None:
     tables = build_tables(_experiences())
     space = build_space(list(tables.values()))
     searched = tables["task-0"].half(0)
-    setting = Setting(
+    search = ReplayedSearch(
         [tables["task-1"].half(1), tables["task-2"].half(1)], space, Oracle(searched, space), ("f1",), 20, 3
     )
 
-    trials = METHODS[method](setting)
+    trials = METHODS[method](search)
 
-    again = METHODS[method](replace(setting, oracle=Oracle(searched, space)))
+    again = METHODS[method](replace(search, oracle=Oracle(searched, space)))
     assert len({p.canonical() for p, _, _ in trials}) == 20
     assert [p for p, _, _ in trials] == [p for p, _, _ in again]
 
@@ -245,18 +245,18 @@ def test_evidence_is_compared_with_the_best_other_method_not_with_itself_as_ship
     assert (best["name"], best["ratio"]) == ("portfolio", pytest.approx(0.75))
 
 
-def test_evidence_as_shipped_has_the_products_own_taste() -> None:
+def test_evidence_as_shipped_has_the_default_acquisition_settings() -> None:
     tables = build_tables(_experiences())
     space, searched = build_space(list(tables.values())), tables["task-0"].half(0)
 
     def tried(method: str, acquisition: AcquisitionSettings) -> list[str]:
         past = [tables["task-1"].half(1), tables["task-2"].half(1)]
-        setting = Setting(past, space, Oracle(searched, space), ("f1",), 20, 3, acquisition=acquisition)
-        return [pipeline.canonical() for pipeline, _, _ in METHODS[method](setting)]
+        search = ReplayedSearch(past, space, Oracle(searched, space), ("f1",), 20, 3, acquisition=acquisition)
+        return [pipeline.canonical() for pipeline, _, _ in METHODS[method](search)]
 
-    rash = AcquisitionSettings(feasibility_exponent=0.0, time_weight=1.0)
-    assert tried("evidence as shipped", rash) == tried("nspe evidence", AcquisitionSettings())
-    assert tried("evidence as shipped", rash) != tried("nspe evidence", rash)
+    risky = AcquisitionSettings(feasibility_exponent=0.0, time_weight=1.0)
+    assert tried("evidence as shipped", risky) == tried("nspe evidence", AcquisitionSettings())
+    assert tried("evidence as shipped", risky) != tried("nspe evidence", risky)
 
 
 def test_what_searches_ended_with_is_shown_on_test(tmp_path: Path) -> None:
@@ -277,22 +277,22 @@ def _world(n: int = 40, **limits: ReplayLimits) -> World:
     return World(build_tables(_experiences(n)), NOTHING_SHARED, limits)
 
 
-def test_a_task_that_shares_rows_or_is_the_same_data_or_another_kind_teaches_nothing() -> None:
+def test_a_task_that_shares_rows_or_is_the_same_data_or_another_kind_is_not_learnt_from() -> None:
     world = _world()
     tasks = {name: table.task for name, table in world.tables.items()}
     shared = {**NOTHING_SHARED, "task-1": {"task-0": 0.011, "task-2": 0.01}}
 
-    assert [t.task.name for t in World(world.tables, shared).teachers("task-0")] == ["task-2"]
-    assert [t.task.name for t in World(world.tables, shared).teachers("task-2", without="task-0")] == ["task-1"]
+    assert [t.task.name for t in World(world.tables, shared).past_tasks("task-0")] == ["task-2"]
+    assert [t.task.name for t in World(world.tables, shared).past_tasks("task-2", without="task-0")] == ["task-1"]
     twin = replace(tasks["task-1"], dataset_id=tasks["task-0"].dataset_id)
     other_kind = replace(tasks["task-1"], kind="question-answering")
-    assert not may_teach(twin, tasks["task-0"], shared=NOTHING_SHARED)
-    assert not may_teach(other_kind, tasks["task-0"], shared=NOTHING_SHARED)
+    assert not is_usable_past(twin, tasks["task-0"], shared=NOTHING_SHARED)
+    assert not is_usable_past(other_kind, tasks["task-0"], shared=NOTHING_SHARED)
     with pytest.raises(KeyError, match="task-1"):
-        may_teach(tasks["task-1"], tasks["task-0"], shared={})
+        is_usable_past(tasks["task-1"], tasks["task-0"], shared={})
 
 
-def test_what_the_product_refuses_no_method_is_asked_to_try(tmp_path: Path) -> None:
+def test_what_the_product_rejects_no_method_tries(tmp_path: Path) -> None:
     tables = build_tables(_experiences())
     space, past = build_space(list(tables.values())), [tables["task-1"], tables["task-2"]]
     (tmp_path / "a.toml").write_text('profile = "p.toml"\n[trial]\ntime_limit_min = 0.5\n')
@@ -309,7 +309,7 @@ def test_what_the_product_refuses_no_method_is_asked_to_try(tmp_path: Path) -> N
 
 
 def test_rows_are_the_same_however_many_processes_replay() -> None:
-    plans = [Plan(("nspe uniform", "nspe evidence"), (0, 1)), Plan(("random",), (0,), past="unlike")]
+    plans = [ReplayPlan(("nspe uniform", "nspe evidence"), (0, 1)), ReplayPlan(("random",), (0,), past="unlike")]
 
     alone, together = (replay(_world(20), plans, n_jobs=n) for n in (1, 2))
 
@@ -319,8 +319,8 @@ def test_rows_are_the_same_however_many_processes_replay() -> None:
 
 def test_settings_for_a_task_do_not_depend_on_its_trials() -> None:
     world = _world(20)
-    (dealt,) = make_past("permuted", [world.tables["task-0"]], task=world.tables["task-1"], seed=1)
-    changed = replace(world, tables={**world.tables, "task-0": dealt})
+    (permuted,) = make_past("permuted", [world.tables["task-0"]], task=world.tables["task-1"], seed=1)
+    changed = replace(world, tables={**world.tables, "task-0": permuted})
 
     rate = partial(rate_settings, objectives=("f1",), n_seeds=1, choices=ACQUISITION_CHOICES[:2], n_jobs=2)
     before, after = rate(world), rate(changed)

@@ -135,7 +135,7 @@ def test_failures_of_one_configuration_count_once() -> None:
     assert eligible.n_records.tolist() == [2]
 
 
-def test_every_record_counts_when_the_peer_way_is_asked_for() -> None:
+def test_every_record_counts_without_deduplication_as_in_the_paper() -> None:
     experiences = [an_experience(a_failure(), i, pipeline=a_pipeline()) for i in range(3)]
 
     assert len(_find(experiences, deduplicate=False)) == 3

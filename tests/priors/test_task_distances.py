@@ -43,5 +43,5 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().out.startswith("| seen from | task-0 f0 | task-0 g | task-1 | task-2 |")
 
     assert main(["store", "distances", str(tmp_path / "store"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["distances"][0][:2] == [0.0, None]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["distances"][0][:2] == [0.0, None]
