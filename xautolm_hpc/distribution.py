@@ -6,7 +6,7 @@ a logarithmic scale) until a prior or an update touches it; from then on it is a
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from xautolm_hpc.errors import InputError
@@ -108,6 +108,33 @@ class Distribution:
         if distribution.to_json(space) != data:
             raise InputError(f"{where}: is a distribution over another search space; start a new run for it")
         return distribution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenPrior:
+    """``priors.json``: the prior a search began with; stores may grow while it goes on.
+
+    Attributes:
+        kind: Kind of prior.
+        counts: What was counted as evidence, and what was left out.
+        distribution: The distribution, as :meth:`Distribution.to_json` writes it.
+        models: Model id -> its probability under ``uniform`` and ``prior``.
+        methods: Method -> likewise.
+        top: ``models`` and ``methods`` -> name -> experiences that moved it most.
+        forecast: ``models`` and ``methods`` -> name -> what is forecast -> 0..1; of the kind ``evidence``.
+        lessons: What the surrogate of the kind ``evidence`` is fitted to, or ``None``.
+        slowness: How much longer than estimated trials take on such nodes, or ``None`` if nobody knows.
+    """
+
+    kind: str
+    counts: Mapping[str, Any]
+    distribution: Mapping[str, Any]
+    models: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    methods: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    top: Mapping[str, Any] = field(default_factory=dict)
+    forecast: Mapping[str, Any] = field(default_factory=dict)
+    lessons: Mapping[str, Any] | None = None
+    slowness: float | None = None
 
 
 def uniform(space: Space) -> Distribution:

@@ -169,7 +169,7 @@ class RunFacts:
         majority_f1: Macro-F1 of always answering the most frequent label, or ``None``.
         experiences: Every attempt of the run, by trial and attempt.
         rejections: Constraint name -> pipelines it rejected before submission.
-        prior: Content of ``priors.json``.
+        prior: Content of ``priors.json``, of :class:`xautolm_hpc.distribution.FrozenPrior`.
         spent: Cost.
         finish: Why the search ended.
         tests: Trial number -> metric -> value on ``test``, of the trials that were evaluated there.

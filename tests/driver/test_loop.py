@@ -10,13 +10,14 @@ import pytest
 from tests.driving import SEARCH, Notes, end_attempt, ledger_of, make_setup, projection, search_in
 from tests.fakes import FakeLauncher, failed_end, stub_end
 from xautolm_hpc import gather, report, sample
-from xautolm_hpc.driver import final_evaluation, jobs, loop, profile_job, proposal
+from xautolm_hpc.driver import final_evaluation, jobs, loop, profile_job
 from xautolm_hpc.driver.attempts import AttemptTemplate
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError, InterruptedSearchError, SpaceError
 from xautolm_hpc.jobdir import PROFILE, End
 from xautolm_hpc.records import to_json
+from xautolm_hpc.run import resume
 from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.ledger import Ledger
 from xautolm_hpc.store import ExperienceStore
@@ -272,7 +273,7 @@ def killable(monkeypatch: pytest.MonkeyPatch) -> list[KillPoint]:
     around(jobs, "write_members")
     around(loop, "clean_up")
     around(profile_job, "write_json")
-    around(proposal, "write_json")
+    around(resume, "write_json")
     around(final_evaluation, "write_json")
     # What computes much and remembers nothing is made quick: it is not what this test is about.
     monkeypatch.setattr(sample, "check_feasible", partial(sample.check_feasible, n_draws=100))

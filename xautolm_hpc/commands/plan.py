@@ -75,7 +75,7 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
         "task": to_json(profile.task),
         "system": to_json(profile.system),
         "notes": [*profile.notes, *_notes(setup.profile)],
-        "prior": priors.shown(proposer.prior),
+        "prior": priors.shown(to_json(proposer.prior)),
         "trials": [{"trial": n, **to_json(plan)} for n, plan in enumerate(drawn.plans)],
         "refusals": dict(drawn.refusals),
         "resources": to_json(setup.resources()),

@@ -6,10 +6,11 @@ import json
 from rich.console import Console
 
 from xautolm_hpc import report
-from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import RunFolderError
 from xautolm_hpc.priors import shown
+from xautolm_hpc.records import to_json
 from xautolm_hpc.run.folder import find_run
+from xautolm_hpc.run.resume import read_prior
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -19,9 +20,10 @@ def run(arguments: argparse.Namespace) -> int:
         RunFolderError: There is no such run, or it has no prior yet.
     """
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
-    if not run_dir.prior_path.exists():
+    frozen = read_prior(run_dir)
+    if frozen is None:
         raise RunFolderError(f"`{run_dir.path}` has no prior yet: its profile job has not ended")
-    prior = shown(read_json(run_dir.prior_path))
+    prior = shown(to_json(frozen))
     if arguments.json:
         print(json.dumps(prior, indent=1))
     else:

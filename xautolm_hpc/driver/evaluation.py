@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from xautolm_hpc.distribution import uniform
+from xautolm_hpc.distribution import FrozenPrior, uniform
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.proposal import NextTrials, Past, plan_trial
 from xautolm_hpc.driver.setup import Setup
@@ -155,7 +155,7 @@ class ListProposer:
         self.setup = setup
         self.profile = profile
         self.listed = listed
-        start = {"kind": "uniform", "counts": {}, "distribution": uniform(setup.space).to_json(setup.space)}
+        start = FrozenPrior(kind="uniform", counts={}, distribution=uniform(setup.space).to_json(setup.space))
         self.prior = start if isinstance(past, ExperienceTable) else past
 
     def finish(self, n_drawn: int) -> Finish | None:

@@ -17,7 +17,7 @@ from xautolm_hpc.driver.display import Display
 from xautolm_hpc.driver.final_evaluation import kept_trials, test_trials
 from xautolm_hpc.driver.jobs import Ended, Jobs, Pace
 from xautolm_hpc.driver.profile_job import profile_task
-from xautolm_hpc.driver.proposal import MakeProposer, Proposer, SearchProposer, freeze_prior, read_past
+from xautolm_hpc.driver.proposal import MakeProposer, Proposer, SearchProposer, read_past
 from xautolm_hpc.driver.results import Results, test_metrics
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import InterruptedSearchError
@@ -27,7 +27,7 @@ from xautolm_hpc.run.history import Trial
 from xautolm_hpc.run.journal import Journal
 from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.overview import ended_line
-from xautolm_hpc.run.resume import keep_changes
+from xautolm_hpc.run.resume import freeze_prior, keep_changes
 from xautolm_hpc.view import UNFINISHED, Finish, FinishKind, Phase, RunFacts
 
 
@@ -222,7 +222,7 @@ class Search:
             majority_f1=self.profile.majority_f1,
             experiences=tuple(self.results.experiences(trials)),
             rejections=self.history.refusals,
-            prior=self.proposer.prior,
+            prior=to_json(self.proposer.prior),
             spent=self.journal.spent(),
             finish=finish,
             tests=test_metrics(trials),

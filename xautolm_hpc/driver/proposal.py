@@ -3,39 +3,33 @@
 The driver and ``plan`` both ask here, so that what is planned is what a run then draws.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from xautolm_hpc import priors, sample
 from xautolm_hpc.catalogue import load_catalogue
-from xautolm_hpc.distribution import Distribution
+from xautolm_hpc.distribution import Distribution, FrozenPrior
 from xautolm_hpc.driver.attempts import objectives_of
 from xautolm_hpc.driver.budget import trials_left
 from xautolm_hpc.driver.setup import Setup
-from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.execution import AS_DRAWN
 from xautolm_hpc.jobdir import ProfileResult, TrialPlan
-from xautolm_hpc.records import Pipeline, System
-from xautolm_hpc.run.folder import RunDir
+from xautolm_hpc.records import Pipeline, System, from_json, to_json
 from xautolm_hpc.run.history import KnownEnd
+from xautolm_hpc.run.resume import read_prior
 from xautolm_hpc.store import CheckLimits, ExperienceStore
 from xautolm_hpc.table import ExperienceTable
 from xautolm_hpc.task_kinds import TRAINABLE_FAMILIES
 from xautolm_hpc.view import Finish
 
-FrozenPrior = Mapping[str, Any]
-"""Content of ``priors.json``."""
-
 Past = ExperienceTable | FrozenPrior
 """What a search begins with: past experiences, or the prior that it froze when it began."""
-
-SLOWNESS = "slowness"
-"""Key beside the frozen prior: how much longer than estimated trials took on such nodes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +94,8 @@ class SearchProposer:
         self.profile = profile
         self.prior = _compute_prior(setup, profile, table=past) if isinstance(past, ExperienceTable) else past
         self.ranking = _read_ranking(setup, profile, prior=self.prior)
-        self.constraints = _build_constraints(setup, profile, slowness=self.prior.get(SLOWNESS))
-        self.start = Distribution.from_json(self.prior["distribution"], setup.space)
+        self.constraints = _build_constraints(setup, profile, time_calibration=self.prior.slowness)
+        self.start = Distribution.from_json(self.prior.distribution, setup.space)
 
     def finish(self, n_drawn: int) -> Finish | None:
         """Return ``None``: a search has always something to try."""
@@ -171,10 +165,8 @@ def read_past(setup: Setup) -> Past:
     Raises:
         StoreError: A store is damaged.
     """
-    if setup.run_dir.prior_path.exists():
-        frozen: FrozenPrior = read_json(setup.run_dir.prior_path)
-        return frozen
-    return read_stores(setup)
+    frozen = read_prior(setup.run_dir)
+    return read_stores(setup) if frozen is None else frozen
 
 
 def read_stores(setup: Setup) -> ExperienceTable:
@@ -190,12 +182,6 @@ def read_stores(setup: Setup) -> ExperienceTable:
         limits=CheckLimits.of(store.check),
         on_finding=lambda found: setup.watcher.log(f"store: {found.message}"),
     )
-
-
-def freeze_prior(run_dir: RunDir, prior: FrozenPrior) -> None:
-    """Keep the prior a search began with: stores may grow while it goes on."""
-    if not run_dir.prior_path.exists():
-        write_json(run_dir.prior_path, prior)
 
 
 def plan_trial(
@@ -237,7 +223,9 @@ def _compute_prior(setup: Setup, profile: ProfileResult, *, table: ExperienceTab
         settings=priors.PriorSettings(objectives=search.search.objectives, **search.prior.model_dump()),
         models=load_catalogue(),
     )
-    return {**content, SLOWNESS: sample.measure_time_calibration(table, setup.space, system=profile.system)}
+    time_calibration = sample.measure_time_calibration(table, setup.space, system=profile.system)
+    as_read = json.loads(json.dumps({**content, "slowness": time_calibration}))  # as a resumed search reads it
+    return from_json(FrozenPrior, as_read, where=str(setup.run_dir.prior_path))
 
 
 def _read_ranking(setup: Setup, profile: ProfileResult, *, prior: FrozenPrior) -> priors.Ranking | None:
@@ -246,16 +234,18 @@ def _read_ranking(setup: Setup, profile: ProfileResult, *, prior: FrozenPrior) -
     context = priors.make_search_context(
         setup.space, models=load_catalogue(), task=profile.task, system=profile.system, objectives=objectives
     )
-    return priors.ranking_from_json(prior, context, where=str(setup.run_dir.prior_path))
+    return priors.ranking_from_json(to_json(prior), context, where=str(setup.run_dir.prior_path))
 
 
-def _build_constraints(setup: Setup, profile: ProfileResult, *, slowness: float | None) -> Sequence[sample.Constraint]:
+def _build_constraints(
+    setup: Setup, profile: ProfileResult, *, time_calibration: float | None
+) -> Sequence[sample.Constraint]:
     """Build what rejects pipelines that cannot run."""
     limits = sample.TrialLimits(
         time_limit_s=setup.search.trial.time_limit_min * 60,
         memory_bytes=setup.resources().memory_bytes,
         memory_budget=_memory_budget(setup, profile.system),
-        time_calibration=slowness or 1.0,
+        time_calibration=time_calibration or 1.0,
     )
     return sample.build_constraints(
         profile.task,

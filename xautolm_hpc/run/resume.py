@@ -13,9 +13,11 @@ from typing import Any
 
 from xautolm_hpc import __version__
 from xautolm_hpc.clock import Clock, utc_text
+from xautolm_hpc.distribution import FrozenPrior
 from xautolm_hpc.durable import create_bytes, create_json, read_json, write_json
 from xautolm_hpc.errors import RunFolderError
 from xautolm_hpc.jobdir import find_end
+from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.ledger import read_ledger
@@ -82,6 +84,23 @@ def keep_changes(run_dir: RunDir, search: Mapping[str, Any]) -> None:
         search: The settings as plain data.
     """
     write_json(run_dir.run_path, {**read_json(run_dir.run_path), "search": dict(search)})
+
+
+def read_prior(run_dir: RunDir) -> FrozenPrior | None:
+    """Read the prior a run began with; ``None`` if it has none yet.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    if not run_dir.prior_path.exists():
+        return None
+    return from_json(FrozenPrior, read_json(run_dir.prior_path), where=str(run_dir.prior_path))
+
+
+def freeze_prior(run_dir: RunDir, prior: FrozenPrior) -> None:
+    """Write the prior a run begins with, unless it has one."""
+    if not run_dir.prior_path.exists():
+        write_json(run_dir.prior_path, to_json(prior))
 
 
 def _may_begin_anew(run_dir: RunDir) -> bool:
