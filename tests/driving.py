@@ -131,7 +131,7 @@ def search_in(folder: Path, **options: object) -> RunFacts:
     return run_search(make_setup(folder, **options))  # type: ignore[arg-type]
 
 
-def projection(folder: Path) -> list[tuple[object, ...]]:
+def projection(folder: Path, store: str = "store") -> list[tuple[object, ...]]:
     """List what must be equal between two runs: everything of a record but time, energy and the run's name."""
     return sorted(
         (
@@ -143,7 +143,7 @@ def projection(folder: Path) -> list[tuple[object, ...]]:
             e.outcome.kind,
             json.dumps(dict(e.outcome.metrics), sort_keys=True),
         )
-        for e in ExperienceStore(folder / "store").read()
+        for e in ExperienceStore(folder / store).read()
     )
 
 
