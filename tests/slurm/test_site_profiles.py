@@ -7,7 +7,8 @@ import pytest
 
 from xautolm_hpc.config import load_profile
 from xautolm_hpc.doctor import search_of_doctor
-from xautolm_hpc.driver.setup import job_resources, slurm_launcher
+from xautolm_hpc.driver.launchers import slurm_launcher
+from xautolm_hpc.driver.setup import job_resources
 from xautolm_hpc.launcher import Submission
 
 SLURM_DIR = Path(__file__).resolve().parents[2] / "slurm"

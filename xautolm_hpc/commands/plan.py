@@ -17,8 +17,9 @@ from xautolm_hpc import priors, report, sample
 from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.driver.batches import plan_batches
+from xautolm_hpc.driver.launchers import make_launcher
 from xautolm_hpc.driver.proposal import SearchProposer, read_stores
-from xautolm_hpc.driver.setup import Inputs, Setup, make_launcher
+from xautolm_hpc.driver.setup import Inputs, Setup
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, find_end

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from xautolm_hpc import doctor, report
 from xautolm_hpc.clock import SystemClock
+from xautolm_hpc.driver.launchers import make_launcher
 from xautolm_hpc.driver.loop import run_search
-from xautolm_hpc.driver.setup import Inputs, Setup, make_launcher
+from xautolm_hpc.driver.setup import Inputs, Setup
 from xautolm_hpc.errors import ConfigError, LaunchError
 from xautolm_hpc.launcher import Launcher
 from xautolm_hpc.run.folder import RunDir

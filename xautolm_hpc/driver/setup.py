@@ -1,10 +1,8 @@
 """What a search is run with, and the user's settings in the words of the steps."""
 
 import getpass
-import os
 import platform
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,15 +20,12 @@ from xautolm_hpc.driver.budget import Limits
 from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
-from xautolm_hpc.node import list_gpus, node_name
+from xautolm_hpc.node import node_name
 from xautolm_hpc.redact import redact, secrets_in
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.space import Space
 from xautolm_hpc.submit.apptainer import verify_signature
-from xautolm_hpc.submit.arrays import SlurmOptions
 from xautolm_hpc.submit.environment import worker_environment
-from xautolm_hpc.submit.local_launcher import LocalLauncher
-from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 from xautolm_hpc.view import Watcher
 
 LOCAL_GRACE_S = 2.0
@@ -355,39 +350,3 @@ def job_resources(search: SearchFile, profile: ClusterProfile) -> Resources:
         memory_bytes=int(job.memory_gb * 1024**3),
         time_limit_s=(limit + job.queue_slack_min) * 60,
     )
-
-
-def make_launcher(profile: ClusterProfile, environ: Mapping[str, str], *, clock: Clock, since: float) -> Launcher:
-    """Make the launcher that a cluster profile names.
-
-    Args:
-        profile: The cluster profile.
-        environ: The user's environment.
-        clock: Time.
-        since: When the run began, seconds since the epoch.
-
-    Raises:
-        InputError: The profile wants Slurm and there is none.
-    """
-    if profile.launcher == "local":
-        gpus, _, _ = list_gpus(environ.get("CUDA_VISIBLE_DEVICES"))
-        return LocalLauncher(profile.local.n_slots, clock, python=profile.driver_python, n_gpus=len(gpus))
-    if shutil.which("sbatch", path=environ.get("PATH")) is None:
-        raise InputError("launcher = 'slurm', but there is no sbatch on PATH; run on a login node of the cluster")
-    return slurm_launcher(profile, since=since)
-
-
-def slurm_launcher(profile: ClusterProfile, *, since: float, node_checks: tuple[str, ...] = ()) -> SlurmLauncher:
-    """Make the launcher of a profile that wants Slurm, whether or not there is one here.
-
-    Args:
-        profile: The cluster profile.
-        since: When the run began, seconds since the epoch.
-        node_checks: Lines of shell that every job runs first, before Slurm opens a file on the node.
-    """
-    written = profile.slurm.model_dump(exclude={"poll_s"})
-    options = SlurmOptions(**written)
-    if node_checks:
-        nowhere = {"output": os.devnull, "error": os.devnull}
-        options = replace(options, node_checks=node_checks, options={**options.options, **nowhere})
-    return SlurmLauncher(options, since=since, python=profile.driver_python)

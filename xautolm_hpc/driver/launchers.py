@@ -1,0 +1,51 @@
+"""The launcher that a cluster profile names."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+
+from xautolm_hpc.clock import Clock
+from xautolm_hpc.config import ClusterProfile
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.launcher import Launcher
+from xautolm_hpc.node import list_gpus
+from xautolm_hpc.submit.arrays import SlurmOptions
+from xautolm_hpc.submit.local_launcher import LocalLauncher
+from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
+
+
+def make_launcher(profile: ClusterProfile, environ: Mapping[str, str], *, clock: Clock, since: float) -> Launcher:
+    """Make the launcher that a cluster profile names.
+
+    Args:
+        profile: The cluster profile.
+        environ: The user's environment.
+        clock: Time.
+        since: When the run began, seconds since the epoch.
+
+    Raises:
+        InputError: The profile wants Slurm and there is none.
+    """
+    if profile.launcher == "local":
+        gpus, _, _ = list_gpus(environ.get("CUDA_VISIBLE_DEVICES"))
+        return LocalLauncher(profile.local.n_slots, clock, python=profile.driver_python, n_gpus=len(gpus))
+    if shutil.which("sbatch", path=environ.get("PATH")) is None:
+        raise InputError("launcher = 'slurm', but there is no sbatch on PATH; run on a login node of the cluster")
+    return slurm_launcher(profile, since=since)
+
+
+def slurm_launcher(profile: ClusterProfile, *, since: float, node_checks: tuple[str, ...] = ()) -> SlurmLauncher:
+    """Make the launcher of a profile that wants Slurm, whether or not there is one here.
+
+    Args:
+        profile: The cluster profile.
+        since: When the run began, seconds since the epoch.
+        node_checks: Lines of shell that every job runs first, before Slurm opens a file on the node.
+    """
+    written = profile.slurm.model_dump(exclude={"poll_s"})
+    options = SlurmOptions(**written)
+    if node_checks:
+        nowhere = {"output": os.devnull, "error": os.devnull}
+        options = replace(options, node_checks=node_checks, options={**options.options, **nowhere})
+    return SlurmLauncher(options, since=since, python=profile.driver_python)
