@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.fakes import SYSTEM, FakeClock, FakeLauncher, end_with, stub_end
 from xautolm_hpc.config import ClusterProfile, SearchFile, load_search
 from xautolm_hpc.driver.loop import run_search
-from xautolm_hpc.driver.setup import Setup
+from xautolm_hpc.driver.setup import Inputs, Setup
 from xautolm_hpc.durable import read_json, write_bytes, write_json
 from xautolm_hpc.jobdir import PROFILE, PROFILE_RESULT, End, ProfileRequest, ProfileResult
 from xautolm_hpc.launcher import Launcher
@@ -99,20 +99,18 @@ def make_setup(
     final: tuple[int, ...] | None = None,
 ) -> Setup:
     """Set a search up in a folder, as the command does; a dead driver of this very process is replaced at once."""
-    search = write_search(folder, text=text)
-    run_dir = RunDir(folder / "runs" / search.name)
+    run_dir = RunDir(folder / "runs" / write_search(folder, text=text).name)
+    inputs = Inputs.load(folder / "search.toml", (), environ={}).for_run(run_dir)
     run_dir.create()
-    clock = FakeClock()
-    settings = search.model_dump(mode="json")
-    run_id, changes = open_run(
-        run_dir, settings, source=folder / "search.toml", clock=clock, lease_stale_s=lease_stale_s
-    )
+    clock, config = FakeClock(), inputs.run_config()
+    run_id, changes = open_run(run_dir, config, source=folder / "search.toml", clock=clock, lease_stale_s=lease_stale_s)
     return Setup(
-        search=search,
+        search=inputs.search,
         profile=ClusterProfile.model_validate({"patience": {"lease_stale_s": lease_stale_s}}),
-        space=search.build_space(),
+        space=inputs.space,
         run_dir=run_dir,
         run_id=run_id,
+        config=config,
         changes=tuple(changes),
         launcher=launcher or FakeLauncher(end_attempt),
         clock=clock,

@@ -1,5 +1,6 @@
 """The search space: the peer's lists as published, the forms of a distribution, and what a search file may change."""
 
+import json
 import re
 from typing import Any
 
@@ -19,6 +20,8 @@ from xautolm_hpc.space import (
     is_supported,
     load_presets,
     parse_parameter,
+    space_from_json,
+    space_to_json,
 )
 
 # XAutoLM's classification experiments: the value lists of every method, and what partial and LoRA have beside them.
@@ -132,6 +135,17 @@ def test_a_preset_builds_with_every_distribution_sane(preset: str) -> None:
     assert space.models
     assert all(p.low < p.high and (p.low > 0 or not p.log) for p in params if isinstance(p, Numeric))
     assert [m.name for m in space.methods] == list(load_presets()[preset]["methods"])
+
+
+@pytest.mark.parametrize("preset", load_presets())
+def test_a_space_comes_back_from_json_as_it_was(preset: str) -> None:
+    space = space_of(preset)
+
+    back = space_from_json(json.loads(json.dumps(space_to_json(space))), where="run.json")
+
+    assert back == space
+    assert [list(method.params) for method in back.methods] == [list(method.params) for method in space.methods]
+    assert [_types(dict(m.params)) for m in back.methods] == [_types(dict(m.params)) for m in space.methods]
 
 
 def test_our_preset_has_none_of_the_peers_dead_points() -> None:

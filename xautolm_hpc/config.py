@@ -6,6 +6,7 @@ Every error names the file, the key, the value and what is valid. Paths in a fil
 import sys
 import tomllib
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -274,10 +275,7 @@ def load_search(path: Path, settings: tuple[str, ...] = ()) -> SearchFile:
         ConfigError: The file is missing or is not TOML, or a key or value is not valid.
         InputError: ``[space]`` or a ``[[model]]`` table is not valid.
     """
-    data = _read_toml(path)
-    for setting in settings:
-        _apply_setting(data, setting)
-    search = _check(SearchFile, data, path=path)
+    search = _check(SearchFile, read_written(path, settings), path=path)
     try:
         search.build_space()
     except InputError as error:
@@ -296,6 +294,27 @@ def load_search(path: Path, settings: tuple[str, ...] = ()) -> SearchFile:
         if "path" in entry and "package" not in entry:
             entry["path"] = resolve("model", entry["path"])
     return SearchFile.model_validate(located)
+
+
+def read_written(path: Path, settings: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read a search file and the ``KEY=VALUE`` pairs that replace values of it, unchecked and without defaults.
+
+    Raises:
+        ConfigError: The file is missing or no TOML.
+    """
+    data = _read_toml(path)
+    for setting in settings:
+        _apply_setting(data, setting)
+    return data
+
+
+def rebuild_search(settings: Mapping[str, Any], *, path: Path) -> SearchFile:
+    """Rebuild a search's settings from those that a ``run.json`` keeps, whole and with absolute paths.
+
+    Raises:
+        ConfigError: A key or value is not valid in this version.
+    """
+    return _check(SearchFile, dict(settings), path=path)
 
 
 def load_profile(path: Path | None) -> ClusterProfile:

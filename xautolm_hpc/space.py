@@ -18,7 +18,7 @@ from typing import Any
 
 from xautolm_hpc.catalogue import Model, find_models
 from xautolm_hpc.errors import SpaceError
-from xautolm_hpc.records import Value
+from xautolm_hpc.records import Value, from_json, to_json
 
 METHODS = ("full", "partial", "lora", "dora", "ia3", "bitfit", "head")
 
@@ -161,6 +161,30 @@ def build_space(
     )
 
 
+def space_to_json(space: Space) -> dict[str, Any]:
+    """Turn a space into plain data, its distributions as they are written in TOML."""
+    methods = {m.name: {key: _as_written(parameter) for key, parameter in m.params.items()} for m in space.methods}
+    return {"task_kind": space.task_kind, "models": to_json(space.models), "methods": methods}
+
+
+def space_from_json(data: Mapping[str, Any], *, where: str) -> Space:
+    """Rebuild a space from what :func:`space_to_json` gave; no preset and no catalogue is read.
+
+    Args:
+        data: The plain data.
+        where: File it comes from, for the message.
+
+    Raises:
+        InputError: A model has a key that this version does not know.
+        SpaceError: A distribution is malformed.
+    """
+    return Space(
+        task_kind=data["task_kind"],
+        models=tuple(from_json(Model, entry, where=where) for entry in data["models"]),
+        methods=tuple(_build_method(name, written) for name, written in data["methods"].items()),
+    )
+
+
 def parse_parameter(name: str, written: Any) -> Parameter:
     """Read one distribution as written in TOML.
 
@@ -199,6 +223,12 @@ def _parse_numeric(name: str, written: Mapping[str, Any]) -> Numeric:
     if log and low <= 0:
         raise SpaceError(f"space.params: {name}: low = {low!r} must be above 0 on a log scale")
     return Numeric(float(low), float(high), log=log, integer=integer)
+
+
+def _as_written(parameter: Parameter) -> Any:
+    if isinstance(parameter, Boolean):
+        return "bool"
+    return list(parameter.values) if isinstance(parameter, Categorical) else to_json(parameter)
 
 
 def _build_method(name: str, written: Mapping[str, Any]) -> Method:

@@ -12,10 +12,19 @@ from xautolm_hpc import __version__
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import RunFolderError
 from xautolm_hpc.records import to_json
+from xautolm_hpc.run import resume
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.ledger import Ledger
-from xautolm_hpc.run.resume import began_at, changed_keys, keep_changes, may_change, open_run
+from xautolm_hpc.run.resume import (
+    RunConfig,
+    began_at,
+    changed_keys,
+    effective_config,
+    may_change,
+    open_run,
+    store_config,
+)
 
 SEARCH: dict[str, Any] = {
     "name": "one",
@@ -41,13 +50,23 @@ def changed(section: str, **values: Any) -> dict[str, Any]:
     return {**SEARCH, section: {**SEARCH[section], **values}}
 
 
+def config_of(search: dict[str, Any] = SEARCH, *, written: dict[str, Any] | None = None) -> RunConfig:
+    """Build a configuration; by default the user wrote every key."""
+    return RunConfig(search=search, written=search if written is None else written, space={"models": ["m"]})
+
+
 def begin(folder: Path, search: dict[str, Any] = SEARCH, *, text: str = "name = 'one'\n") -> tuple[str, list[str]]:
-    """Open a run in a folder as the command does."""
+    """Open a run in a folder as the command does, every key of the search written."""
+    return begin_with(folder, config_of(search), text=text)
+
+
+def begin_with(folder: Path, config: RunConfig, *, text: str = "name = 'one'\n") -> tuple[str, list[str]]:
+    """Open a run in a folder with a configuration."""
     source = folder / "written.toml"
     source.write_text(text)
     run_dir = RunDir(folder / "run")
     run_dir.create()
-    return open_run(run_dir, search, source=source, clock=StillClock(), lease_stale_s=60.0)
+    return open_run(run_dir, config, source=source, clock=StillClock(), lease_stale_s=60.0)
 
 
 def draw_a_trial(folder: Path) -> None:
@@ -63,6 +82,8 @@ def test_a_new_run_keeps_its_settings_and_the_file_as_written(tmp_path: Path) ->
         "created_at": "1970-01-01T00:00:00.000+00:00",
         "package_version": __version__,
         "search": SEARCH,
+        "written": SEARCH,
+        "space": {"models": ["m"]},
     }
     assert (tmp_path / "run" / "search.toml").read_text() == "name = 'one'  # mine\n"
     assert changes == []
@@ -170,11 +191,73 @@ def test_settings_a_run_goes_on_with_are_kept(tmp_path: Path) -> None:
     begin(tmp_path)
     more = changed("budget", generations=5)
 
-    keep_changes(RunDir(tmp_path / "run"), more)
+    store_config(RunDir(tmp_path / "run"), config_of(more))
 
     assert begin(tmp_path, more)[1] == []
     assert began_at(RunDir(tmp_path / "run")) == 0.0
     assert read_json(tmp_path / "run" / "run.json")["search"] == more
+
+
+def test_an_unwritten_setting_stays_as_the_run_started_and_a_written_one_is_the_current(tmp_path: Path) -> None:
+    begin_with(tmp_path, config_of(written={"name": "one", "search": {"seed": 0}}))
+    draw_a_trial(tmp_path)
+    later = changed("search", population=30, seed=1)
+
+    kept = effective_config(RunDir(tmp_path / "run"), config_of(later, written={"name": "one", "search": {"seed": 1}}))
+
+    assert kept.search == changed("search", seed=1)
+
+
+def test_a_setting_that_is_no_longer_written_is_a_change(tmp_path: Path) -> None:
+    begin_with(tmp_path, config_of(written={"name": "one", "search": {"population": 20}}))
+    draw_a_trial(tmp_path)
+
+    kept = effective_config(
+        RunDir(tmp_path / "run"), config_of(changed("search", population=30), written={"name": "one"})
+    )
+
+    assert kept.search == changed("search", population=30)
+
+
+def test_a_new_key_has_its_old_value_unless_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(tmp_path)
+    draw_a_trial(tmp_path)
+    monkeypatch.setattr(resume, "ADDED_KEYS", {"trial.at_limit": "fail", "job.trials_per_job": 1})
+    later = {**changed("trial", at_limit="evaluate"), "job": {"trials_per_job": 4}}
+
+    kept = effective_config(RunDir(tmp_path / "run"), config_of(later, written={"job": {"trials_per_job": 4}}))
+
+    assert kept.search == {**changed("trial", at_limit="fail"), "job": {"trials_per_job": 4}}
+    with pytest.raises(RunFolderError, match=r"job\.trials_per_job = 1; the search file now says 4"):
+        begin_with(tmp_path, kept)
+
+
+def test_a_run_whose_version_stored_less_is_filled_in_from_its_search_file(tmp_path: Path) -> None:
+    begin(tmp_path, text="name = 'one'\n[search]\nseed = 0\n")
+    draw_a_trial(tmp_path)
+    run_path = tmp_path / "run" / "run.json"
+    write_json(run_path, {key: value for key, value in read_json(run_path).items() if key not in ("written", "space")})
+    later = {**changed("search", population=30, seed=1), "budget": {"generations": 9, "trials": 8}}
+
+    kept = effective_config(RunDir(tmp_path / "run"), config_of(later, written={"name": "one"}))
+
+    assert kept.search == {**changed("search", seed=1), "budget": {"generations": 9, "trials": 8}}
+    assert kept.space == {"models": ["m"]}
+
+
+def test_the_space_is_the_one_the_run_started_with(tmp_path: Path) -> None:
+    begin(tmp_path)
+    current = RunConfig(search=SEARCH, written=SEARCH, space={"models": ["n"]})
+
+    assert effective_config(RunDir(tmp_path / "run"), current).space == {"models": ["m"]}
+
+
+def test_a_run_that_starts_over_has_the_current_configuration(tmp_path: Path) -> None:
+    begin(tmp_path)
+    current = RunConfig(search=changed("search", seed=1), written=SEARCH, space={"models": ["n"]})
+
+    assert effective_config(RunDir(tmp_path / "run"), current) == current
+    assert effective_config(RunDir(tmp_path / "none"), current) == current
 
 
 def test_changed_keys_are_dotted_and_sorted() -> None:

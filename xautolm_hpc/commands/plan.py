@@ -42,8 +42,9 @@ TRIAL_FILES_BYTES = 2**16
 def run(arguments: argparse.Namespace) -> int:
     """Profile the data in a temporary folder, draw the first generation and show what would be submitted."""
     inputs = Inputs.load(Path(arguments.search), tuple(arguments.settings), environ=arguments.environ)
-    inputs.check()
     run_dir = RunDir((Path(arguments.runs_dir) / inputs.search.name).resolve())
+    inputs = inputs.for_run(run_dir)
+    inputs.check()
     exists = run_dir.run_path.exists()
     clock = SystemClock()
     setup = inputs.setup(

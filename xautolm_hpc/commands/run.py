@@ -50,15 +50,14 @@ def conduct(
     inputs = Inputs.load(search_path, tuple(arguments.settings), environ=arguments.environ)
     if arguments.fork:
         inputs = replace(inputs, search=inputs.search.model_copy(update={"name": arguments.fork}))
+    clock, run_dir = SystemClock(), RunDir((Path(arguments.runs_dir) / inputs.search.name).resolve())
+    inputs = inputs.for_run(run_dir)
     inputs.check()
-    search, clock = inputs.search, SystemClock()
-    run_dir = RunDir((Path(arguments.runs_dir) / search.name).resolve())
     log = partial(console.print, markup=False) if not arguments.quiet else lambda line: None
     _check_site(inputs, run_dir, skips_job=arguments.skip_job_check, log=log)
     run_dir.create()
     stale_s = inputs.profile.patience.lease_stale_s
-    settings = search.model_dump(mode="json")
-    run_id, changes = open_run(run_dir, settings, source=search_path, clock=clock, lease_stale_s=stale_s)
+    run_id, changes = open_run(run_dir, inputs.run_config(), source=search_path, clock=clock, lease_stale_s=stale_s)
     launcher = wrap(make_launcher(inputs.profile, arguments.environ, clock=clock, since=began_at(run_dir)))
     with report.choose_view(console, quiet=arguments.quiet) as watcher, _Interrupts(watcher, run_dir) as interrupts:
         setup = inputs.setup(

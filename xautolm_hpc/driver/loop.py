@@ -27,7 +27,7 @@ from xautolm_hpc.run.history import Trial
 from xautolm_hpc.run.journal import Journal
 from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.overview import ended_line
-from xautolm_hpc.run.resume import freeze_prior, keep_changes
+from xautolm_hpc.run.resume import freeze_prior, store_config
 from xautolm_hpc.view import UNFINISHED, Finish, FinishKind, Phase, RunFacts
 
 
@@ -74,10 +74,10 @@ def _begin(setup: Setup, lease: Lease, *, make_proposer: MakeProposer) -> "Searc
 
 
 def _record_changes(setup: Setup, journal: Journal) -> None:
-    """Write down which settings a resumed search goes on with."""
+    """Record which settings and search space a resumed search uses."""
     if setup.changes:
         journal.record("changed", settings=setup.changes)
-        keep_changes(setup.run_dir, setup.search.model_dump(mode="json"))
+    store_config(setup.run_dir, setup.config)
     for change in setup.changes:
         setup.watcher.log(f"changed since the search began: {change}")
 

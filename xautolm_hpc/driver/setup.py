@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from xautolm_hpc.catalogue import missing_weights
 from xautolm_hpc.clock import Clock
-from xautolm_hpc.config import ClusterProfile, SearchFile, load_profile, load_search
+from xautolm_hpc.config import ClusterProfile, SearchFile, load_profile, load_search, read_written, rebuild_search
 from xautolm_hpc.container import Container, find_package, make_container, read_image, with_binds
 from xautolm_hpc.dataset import find_data, missing_data, repository_dir
 from xautolm_hpc.driver.attempts import AttemptTemplate
@@ -23,7 +24,8 @@ from xautolm_hpc.launcher import Launcher, Resources
 from xautolm_hpc.node import node_name
 from xautolm_hpc.redact import redact, secrets_in
 from xautolm_hpc.run.folder import RunDir
-from xautolm_hpc.space import Space
+from xautolm_hpc.run.resume import RunConfig, effective_config
+from xautolm_hpc.space import Space, space_from_json, space_to_json
 from xautolm_hpc.submit.apptainer import verify_signature
 from xautolm_hpc.submit.environment import worker_environment
 from xautolm_hpc.view import Watcher
@@ -41,6 +43,7 @@ class Setup:
         space: The search space that the search file describes.
         run_dir: The run folder, created.
         run_id: UUID of the run.
+        config: Settings and search space to store in ``run.json``.
         changes: What is set otherwise than when the run was last worked on, a line each.
         final: Trials to evaluate on ``test`` in the end; ``None`` for those that no other beats.
         launcher: Starts and watches jobs.
@@ -59,6 +62,7 @@ class Setup:
     space: Space
     run_dir: RunDir
     run_id: str
+    config: RunConfig
     launcher: Launcher
     clock: Clock
     watcher: Watcher
@@ -183,6 +187,7 @@ class Inputs:
         space: The search space it describes.
         hf_home: Offline cache of hub models.
         environ: The person's environment.
+        written: The settings that the user wrote, in the search file or on the command line.
         words: What was given on the command line to name the search, for commands that are suggested.
     """
 
@@ -191,6 +196,7 @@ class Inputs:
     space: Space
     hf_home: Path
     environ: Mapping[str, str]
+    written: Mapping[str, Any]
     words: tuple[str, ...] = ()
 
     @classmethod
@@ -209,7 +215,9 @@ class Inputs:
         search = load_search(search_path, settings)
         profile = load_profile(Path(search.profile) if search.profile else None)
         words = (str(search_path), *(word for setting in settings for word in ("--set", setting)))
-        return replace(cls.of(search, profile, environ=environ), words=words)
+        return replace(
+            cls.of(search, profile, environ=environ), written=read_written(search_path, settings), words=words
+        )
 
     @classmethod
     def of(cls, search: SearchFile, profile: ClusterProfile, *, environ: Mapping[str, str]) -> "Inputs":
@@ -229,7 +237,26 @@ class Inputs:
             space=search.build_space(),
             hf_home=_hf_home(profile, environ),
             environ=environ,
+            written=search.model_dump(mode="json", exclude_unset=True),
         )
+
+    def run_config(self) -> RunConfig:
+        """Return the configuration that a run with these inputs stores."""
+        search = self.search.model_dump(mode="json")
+        return RunConfig(search=search, written=self.written, space=space_to_json(self.space))
+
+    def for_run(self, run_dir: RunDir) -> "Inputs":
+        """Return these inputs with the settings and the search space that a run started with, if it exists.
+
+        Args:
+            run_dir: The run folder, which need not exist.
+
+        Raises:
+            InputError: The run's settings or space have a key or value that this version does not know.
+        """
+        config, where = effective_config(run_dir, self.run_config()), run_dir.run_path
+        search = rebuild_search(config.search, path=where)
+        return replace(self, search=search, space=space_from_json(config.space, where=str(where)))
 
     def check(self) -> None:
         """Find out before anything is submitted what can be known before.
@@ -302,6 +329,7 @@ class Inputs:
             space=self.space,
             run_dir=run_dir,
             run_id=run_id,
+            config=self.run_config(),
             launcher=launcher,
             clock=clock,
             watcher=watcher,

@@ -46,7 +46,7 @@ class RunDir:
 
     @property
     def run_path(self) -> Path:
-        """Resolved settings and identity of the run."""
+        """Identity, settings and search space of the run."""
         return self.path / "run.json"
 
     @property

@@ -2,11 +2,17 @@
 
 Once a trial is drawn only little may change. Before that nothing is lost by beginning anew, so a search that failed
 on its data or its space is simply run again with the file mended.
+
+A later version may have other defaults, presets and catalogue entries. A run keeps those it started with in
+``run.json``, so that its draws do not change with an upgrade.
 """
 
 import shutil
+import tomllib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,16 +31,57 @@ from xautolm_hpc.run.ledger import read_ledger
 MAY_CHANGE = ("budget", "profile", "trial.max_attempts")
 """Keys of a search file that may change while its search is under way."""
 
+ADDED_KEYS: Mapping[str, Any] = {}
+"""Dotted key added to search files -> its value in runs that started before the key existed.
+
+Every new key needs an entry here, with the value that matches the earlier behaviour.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """Settings and search space of a run, as ``run.json`` stores them.
+
+    Attributes:
+        search: All settings as plain data, defaults filled in.
+        written: The settings that the user wrote, in the search file or on the command line.
+        space: The search space as plain data, including the catalogue entries of its models.
+    """
+
+    search: Mapping[str, Any]
+    written: Mapping[str, Any]
+    space: Mapping[str, Any]
+
+
+def effective_config(run_dir: RunDir, current: RunConfig) -> RunConfig:
+    """Return the configuration a run uses: what it started with, and what the user has written differently since.
+
+    Args:
+        run_dir: The run folder, which need not exist.
+        current: The configuration by the search file and this version's defaults, presets and catalogue.
+
+    Returns:
+        ``current`` for a run that does not exist or starts over; else one that leaves every unwritten setting, and the
+        space, as the run started.
+    """
+    if not run_dir.run_path.exists():
+        return current
+    stored = _read_config(run_dir, current)
+    search = _keep_unwritten(stored.search, current.search, written=(stored.written, current.written))
+    if _forbidden(changed_keys(stored.search, search)) and _may_begin_anew(run_dir):
+        return current
+    return RunConfig(search=search, written=current.written, space=stored.space)
+
 
 def open_run(
-    run_dir: RunDir, search: Mapping[str, Any], *, source: Path, clock: Clock, lease_stale_s: float
+    run_dir: RunDir, config: RunConfig, *, source: Path, clock: Clock, lease_stale_s: float
 ) -> tuple[str, list[str]]:
     """Begin a run in a folder, or find the one that began there.
 
     Args:
         run_dir: The run folder, created.
-        search: The search file's settings as plain data.
-        source: The search file, copied beside them as the person wrote it.
+        config: Its configuration, by :func:`effective_config` if the run exists.
+        source: The search file, copied into the folder as the user wrote it.
         clock: Time.
         lease_stale_s: Seconds of silence after which a driver on another node counts as dead.
 
@@ -50,17 +97,16 @@ def open_run(
         "run_id": run_id,
         "created_at": utc_text(clock.now()),
         "package_version": __version__,
-        "search": dict(search),
+        **to_json(config),
     }
     create_bytes(run_dir.path / "search.toml", source.read_bytes())
     if create_json(run_dir.run_path, begun):
         return run_id, []
-    known = read_json(run_dir.run_path)
-    changes = changed_keys(known["search"], search)
-    fixed = [change for change in changes if not may_change(change[0])]
+    changes = changed_keys(_read_config(run_dir, config).search, config.search)
+    fixed = _forbidden(changes)
     if fixed and _may_begin_anew(run_dir):
         _forget_beginning(run_dir, lease_stale_s=lease_stale_s)
-        return open_run(run_dir, search, source=source, clock=clock, lease_stale_s=lease_stale_s)
+        return open_run(run_dir, config, source=source, clock=clock, lease_stale_s=lease_stale_s)
     if fixed:
         key, before, after = fixed[0]
         raise RunFolderError(
@@ -68,7 +114,7 @@ def open_run(
             f"{after!r}. Put it back, or begin a new search with: run --fork NEWNAME. "
             f"May change while a search is under way: {', '.join(MAY_CHANGE)}"
         )
-    return known["run_id"], [f"{key}: {before!r} -> {after!r}" for key, before, after in changes]
+    return read_json(run_dir.run_path)["run_id"], [f"{key}: {before!r} -> {after!r}" for key, before, after in changes]
 
 
 def began_at(run_dir: RunDir) -> float:
@@ -76,14 +122,55 @@ def began_at(run_dir: RunDir) -> float:
     return datetime.fromisoformat(read_json(run_dir.run_path)["created_at"]).timestamp()
 
 
-def keep_changes(run_dir: RunDir, search: Mapping[str, Any]) -> None:
-    """Let ``run.json`` say what the run is going on with; the frozen search file stays as it was.
+def store_config(run_dir: RunDir, config: RunConfig) -> None:
+    """Write the configuration a run uses to ``run.json``; the frozen search file does not change.
 
     Args:
         run_dir: The run folder, whose lease the caller holds.
-        search: The settings as plain data.
+        config: The configuration.
     """
-    write_json(run_dir.run_path, {**read_json(run_dir.run_path), "search": dict(search)})
+    stored = read_json(run_dir.run_path)
+    updated = {**stored, **to_json(config)}
+    if updated != stored:
+        write_json(run_dir.run_path, updated)
+
+
+def _read_config(run_dir: RunDir, current: RunConfig) -> RunConfig:
+    """Read the configuration a run started with; what earlier versions did not store is filled in."""
+    stored = read_json(run_dir.run_path)
+    search = deepcopy(stored["search"])
+    for key, value in ADDED_KEYS.items():
+        *sections, last = key.split(".")
+        section = search
+        for name in sections:
+            section = section.setdefault(name, {})
+        section.setdefault(last, value)
+    written = stored.get("written")
+    if written is None:
+        # Settings from the command line alone are unknown here; for those that may change, the current file counts.
+        file = tomllib.loads((run_dir.path / "search.toml").read_text(encoding="utf-8"))
+        written = {**file, "budget": search["budget"], "profile": search["profile"]}
+    return RunConfig(search=search, written=written, space=stored.get("space", current.space))
+
+
+def _keep_unwritten(
+    stored: Mapping[str, Any], current: Mapping[str, Any], *, written: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Take the settings that the user wrote, then or now, as they are now, and all others as they are stored."""
+    kept = dict(current)
+    for key in stored.keys() & current.keys():
+        before, after = stored[key], current[key]
+        found = [settings[key] for settings in written if key in settings]
+        if not found:
+            kept[key] = before
+        elif isinstance(before, dict) and isinstance(after, dict):
+            kept[key] = _keep_unwritten(before, after, written=found)
+    return kept
+
+
+def _forbidden(changes: Sequence[tuple[str, Any, Any]]) -> list[tuple[str, Any, Any]]:
+    """List the changes that are not allowed while the search is under way."""
+    return [change for change in changes if not may_change(change[0])]
 
 
 def read_prior(run_dir: RunDir) -> FrozenPrior | None:
