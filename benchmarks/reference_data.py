@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from xautolm_hpc.catalogue import load_catalogue
-from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, origin_of
+from xautolm_hpc.failures import origin_of
+from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task
 from xautolm_hpc.table import pipeline_digest
 
 GIB = 1024**3

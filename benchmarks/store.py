@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.goals import Goal, run
-from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, origin_of, to_json
+from xautolm_hpc.failures import origin_of
+from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, to_json
 from xautolm_hpc.store import ExperienceStore, merge
 
 COMMIT = 32

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from xautolm_hpc.catalogue import load_catalogue
+from xautolm_hpc.failures import origin_of
 from xautolm_hpc.jobdir import End, TrialPlan
-from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, origin_of
+from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import Attempt, Trial
 

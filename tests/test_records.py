@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 
 from tests.nouns import GIB, SYSTEM, TASK, experience, failed, pipeline, succeeded
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.failures import FAILURE_KINDS, INFRASTRUCTURE_KINDS, PIPELINE_KINDS, origin_of
 from xautolm_hpc.records import (
-    FAILURE_KINDS,
-    INFRASTRUCTURE_KINDS,
-    PIPELINE_KINDS,
     Experience,
     Outcome,
     Pipeline,
@@ -27,7 +25,6 @@ from xautolm_hpc.records import (
     Task,
     canonical_json,
     from_json,
-    origin_of,
     to_json,
 )
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.nouns import SYSTEM, TASK, experience, failed, pipeline, succeeded
-from xautolm_hpc.records import FAILURE_KINDS, OBJECTIVES, Experience, System, Value
+from xautolm_hpc.failures import FAILURE_KINDS
+from xautolm_hpc.records import OBJECTIVES, Experience, System, Value
 from xautolm_hpc.table import ABSENT, BOOL, FLOAT, INT, TEXT, ExperienceTable, ParamColumn, build_table, pipeline_digest
 
 OTHER_TASK = replace(TASK, name="other", fingerprint="0" * 32)

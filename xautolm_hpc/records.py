@@ -15,34 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.failures import ENDED_FROM_OUTSIDE
 
 T = typing.TypeVar("T")
 TaskKind = Literal["text-classification", "question-answering", "text-generation"]
 TASK_KINDS: tuple[str, ...] = typing.get_args(TaskKind)
 Value = bool | int | float | str
 """Value of one hyperparameter."""
-
-PIPELINE_KINDS = ("gpu_oom", "host_oom", "time_limit", "diverged", "unsupported", "error")
-"""Failures that say something about the pipeline: evidence."""
-
-INFRASTRUCTURE_KINDS = (
-    "node_failure",
-    "preempted",
-    "cancelled",
-    "launch_failure",
-    "environment",
-    "storage",
-    "gpu_fault",
-    "gpu_busy",
-    "wall_limit",
-    "data_unavailable",
-    "lost",
-)
-"""Failures of the cluster: stored and retried as a new attempt, never evidence."""
-
-FAILURE_KINDS = PIPELINE_KINDS + INFRASTRUCTURE_KINDS
-ENDED_FROM_OUTSIDE = ("host_oom", "node_failure", "preempted", "cancelled", "launch_failure", "wall_limit", "lost")
-"""Kinds whose message begins with what ended the worker; its own last words, if any, come after that."""
 
 METRICS = ("f1", "accuracy", "exact_match", "train_loss", "dev_loss", "dev_f1", "validation_loss")
 OBJECTIVES: Mapping[str, bool] = {
@@ -52,19 +31,6 @@ OBJECTIVES: Mapping[str, bool] = {
     "peak_gpu_memory_bytes": False,
 }
 """Objective name -> whether it is maximised."""
-
-
-def origin_of(kind: str) -> str:
-    """Say whether a failure kind speaks about the ``pipeline`` or the ``infrastructure``.
-
-    Raises:
-        InputError: The kind is none of :data:`FAILURE_KINDS`.
-    """
-    if kind in PIPELINE_KINDS:
-        return "pipeline"
-    if kind in INFRASTRUCTURE_KINDS:
-        return "infrastructure"
-    raise InputError(f"unknown failure kind {kind!r}; valid: {', '.join(FAILURE_KINDS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +160,7 @@ class Outcome:
         n_steps: Optimiser steps done.
         n_samples: Training samples seen.
         curve: Per epoch (epoch, train_loss, dev_loss, dev_f1).
-        kind: Failure kind, one of :data:`FAILURE_KINDS`; ``None`` on success.
+        kind: Failure kind, one of :class:`xautolm_hpc.failures.FailureKind`; ``None`` on success.
         origin: ``pipeline`` or ``infrastructure``; ``None`` on success.
         message: Failure text, redacted; of a success what its first try ended with, if it needed two; else ``None``.
     """

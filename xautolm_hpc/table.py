@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.records import FAILURE_KINDS, OBJECTIVES, Experience, Pipeline, System, Task, Value
+from xautolm_hpc.failures import FAILURE_KINDS
+from xautolm_hpc.records import OBJECTIVES, Experience, Pipeline, System, Task, Value
 
 ABSENT, BOOL, INT, FLOAT, TEXT = range(5)
 """Type codes of a parameter's value."""
@@ -44,7 +45,7 @@ class ExperienceTable:
         task: Index into ``tasks``, (n,) int32; likewise ``system``, ``model``, ``method``, ``run``, ``site``.
         trial: Trial number in its run, (n,) int32; likewise ``attempt``, ``restart``.
         succeeded: Whether the attempt succeeded, (n,) bool.
-        kind: Index into :data:`xautolm_hpc.records.FAILURE_KINDS`, -1 for a success, (n,) int16.
+        kind: Index into :data:`xautolm_hpc.failures.FAILURE_KINDS`, -1 for a success, (n,) int16.
         suspect: Whether the trial is no evidence until a person accepts it, (n,) bool.
         pipeline: Digest of the canonical pipeline, 32 hex digits, (n,) S32.
         objectives: Name of each of :data:`xautolm_hpc.records.OBJECTIVES` -> values, NaN where unknown, (n,) float64.

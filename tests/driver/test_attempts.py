@@ -8,7 +8,6 @@ import pytest
 from tests.nouns import GIB, SYSTEM, TASK, end, failed, pipeline, succeeded, trial
 from xautolm_hpc.driver.attempts import (
     MAX_CANCELLED,
-    NOT_THE_NODE,
     AttemptTemplate,
     Origin,
     bad_nodes,
@@ -17,10 +16,11 @@ from xautolm_hpc.driver.attempts import (
     objectives_of,
 )
 from xautolm_hpc.durable import read_json
+from xautolm_hpc.failures import FAILURE_KINDS
 from xautolm_hpc.jobdir import COMMAND, PIPELINE, Command, TrialInput, TrialPlan, read_members, write_members
 from xautolm_hpc.jobdir import TASK as TASK_FILE
 from xautolm_hpc.launcher import Resources
-from xautolm_hpc.records import FAILURE_KINDS, Outcome, System, from_json
+from xautolm_hpc.records import Outcome, System, from_json
 from xautolm_hpc.run.history import Trial
 
 COMMAND_RECORD = Command(
@@ -166,7 +166,7 @@ def test_cancelled_attempts_do_not_use_a_trial_up(tmp_path: Path) -> None:
     assert needs_attempt(trial(tmp_path, *[failed("cancelled")] * 3, failed("lost"), failed("cancelled")), 2)
 
 
-@pytest.mark.parametrize("kind", NOT_THE_NODE)
+@pytest.mark.parametrize("kind", ["cancelled", "preempted", "wall_limit"])
 def test_a_node_whose_job_was_taken_away_is_not_left_out(tmp_path: Path, kind: str) -> None:
     ended = trial(tmp_path, failed(kind), None)
 

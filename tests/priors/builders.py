@@ -7,17 +7,8 @@ import numpy as np
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.distribution import uniform
-from xautolm_hpc.records import (
-    PIPELINE_KINDS,
-    Experience,
-    Outcome,
-    Pipeline,
-    Provenance,
-    System,
-    Task,
-    Value,
-    origin_of,
-)
+from xautolm_hpc.failures import PIPELINE_KINDS, origin_of
+from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value
 from xautolm_hpc.sample import draw_pipeline
 from xautolm_hpc.space import Boolean, Categorical, Method, Numeric, Space
 

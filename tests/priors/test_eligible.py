@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tests.priors.builders import SYSTEM, TASK, a_failure, a_pipeline, a_success, an_experience
+from xautolm_hpc.failures import INFRASTRUCTURE_KINDS, PIPELINE_KINDS
 from xautolm_hpc.priors.eligible import MIX, EligibleExperiences, find_eligible, group_rows
 from xautolm_hpc.priors.settings import PriorSettings
-from xautolm_hpc.records import INFRASTRUCTURE_KINDS, PIPELINE_KINDS, Experience, Outcome
+from xautolm_hpc.records import Experience, Outcome
 from xautolm_hpc.table import build_table
 
 SETTINGS = PriorSettings(kind="xautolm", objectives=("f1", "gpu_energy_j"))

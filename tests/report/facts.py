@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, origin_of
+from xautolm_hpc.failures import origin_of
+from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value
 from xautolm_hpc.view import Finish, FinishKind, RunFacts, Spent
 
 RUN_ID = "6f1e0a52-3b7c-4d19-8a40-0c2f5d9b7e13"

@@ -6,18 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from xautolm_hpc.records import (
-    Experience,
-    Outcome,
-    Pipeline,
-    Provenance,
-    System,
-    Task,
-    Value,
-    canonical_json,
-    origin_of,
-    to_json,
-)
+from xautolm_hpc.failures import origin_of
+from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json, to_json
 
 RUN = "6f1c2a52-2f1b-4a3e-9a54-5d1f0c7f5a01"
 KINDS = (None, "gpu_oom", None, "diverged", "preempted")

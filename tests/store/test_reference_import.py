@@ -13,7 +13,7 @@ from xautolm_hpc.errors import InputError
 from xautolm_hpc.records import Experience
 from xautolm_hpc.space import build_space
 from xautolm_hpc.store import ExperienceStore
-from xautolm_hpc.store.reference_import import PeerImport, failure_kind, import_xautolm, model_id, task_name
+from xautolm_hpc.store.reference_import import PeerImport, import_xautolm, kind_of_error, model_id, task_name
 
 FEATURES = [11524.0, 6.0, 2.5, 0.08, 0.2, 0.4, 106.9, 58.4, 0.55, 0.22]
 QA_FEATURES = [87599.0, 841.9, 320.2, 0.01, 20.1, 21.6, 0.2, 0.03, 0.01, 0.33, 0.05]
@@ -190,7 +190,7 @@ def test_the_gpu_of_a_machine_is_learnt_from_its_error_texts(tmp_path: Path) -> 
     ],
 )
 def test_failures_are_classified_from_their_text(text: str | None, kind: str) -> None:
-    assert failure_kind(text) == kind
+    assert kind_of_error(text) == kind
 
 
 def test_every_model_of_the_preset_is_found_under_the_peers_name() -> None:

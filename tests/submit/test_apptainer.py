@@ -11,8 +11,9 @@ from tests.submit.test_wrapper import exit_of, run_wrapper
 from xautolm_hpc.container import Bind, Container, read_image
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import ImageError
+from xautolm_hpc.failures import origin_of
 from xautolm_hpc.jobdir import COMMAND, Command
-from xautolm_hpc.records import from_json, origin_of
+from xautolm_hpc.records import from_json
 from xautolm_hpc.submit.apptainer import container_argv, container_environment, scratch
 
 CONTAINER = Container(

@@ -8,17 +8,15 @@ from pathlib import Path
 
 from xautolm_hpc.clock import utc_text
 from xautolm_hpc.durable import write_json
+from xautolm_hpc.failures import INFRASTRUCTURE_KINDS, FailureKind, failure_kind
 from xautolm_hpc.jobdir import COMMAND, MEMBERS, PIPELINE, READY, TASK, WEIGHTS, Command, TrialInput
 from xautolm_hpc.launcher import Resources
-from xautolm_hpc.records import INFRASTRUCTURE_KINDS, Experience, Outcome, Provenance, System, Task, to_json
+from xautolm_hpc.records import Experience, Outcome, Provenance, System, Task, to_json
 from xautolm_hpc.run.history import Attempt, Trial
 
 LARGEST_MEMORY_FACTOR = 8
 BAD_NODE_FAILURES = 2
 """Infrastructure failures on one node, of whatever trials, after which the run uses it no more."""
-
-NOT_THE_NODE = ("cancelled", "preempted", "wall_limit")
-"""Infrastructure failures that speak of no node; the next attempt may run on the same one."""
 
 MAX_CANCELLED = 10
 """Attempts of one trial that may be cancelled; after that something means it."""
@@ -60,7 +58,7 @@ class AttemptTemplate:
         if not needs_attempt(trial, self.max_attempts):
             return False
         n_host_oom, end = _n_host_oom(trial), trial.last.end
-        ran_out = end is not None and end.outcome.kind == "host_oom"
+        ran_out = end is not None and end.outcome.kind == FailureKind.HOST_OOM
         return not ran_out or self._memory_bytes(n_host_oom) > self._memory_bytes(n_host_oom - 1)
 
     def _memory_bytes(self, n_host_oom: int) -> int:
@@ -87,7 +85,7 @@ def failed_nodes(trials: Iterable[Trial]) -> Counter[str]:
     return Counter(
         end.node
         for end in ends
-        if end.node and end.outcome.origin == "infrastructure" and end.outcome.kind not in NOT_THE_NODE
+        if end.node and end.outcome.kind is not None and not failure_kind(end.outcome.kind).traits.spares_node
     )
 
 
@@ -97,7 +95,8 @@ def bad_nodes(trials: Iterable[Trial]) -> list[str]:
 
 
 def _n_host_oom(trial: Trial) -> int:
-    return sum(attempt.end is not None and attempt.end.outcome.kind == "host_oom" for attempt in trial.attempts)
+    ends = [attempt.end for attempt in trial.attempts if attempt.end is not None]
+    return sum(end.outcome.kind == FailureKind.HOST_OOM for end in ends)
 
 
 def needs_attempt(trial: Trial, max_attempts: int) -> bool:
@@ -110,10 +109,10 @@ def needs_attempt(trial: Trial, max_attempts: int) -> bool:
     if end is None:
         return False
     kinds = [attempt.end.outcome.kind for attempt in trial.attempts if attempt.end is not None]
-    n_cancelled = kinds.count("cancelled")
+    n_cancelled = kinds.count(FailureKind.CANCELLED)
     if len(kinds) - n_cancelled >= max_attempts or n_cancelled >= MAX_CANCELLED:
         return False
-    return kinds[-1] == "host_oom" or kinds[-1] in INFRASTRUCTURE_KINDS
+    return kinds[-1] == FailureKind.HOST_OOM or kinds[-1] in INFRASTRUCTURE_KINDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from xautolm_hpc.failures import failure_kind
 from xautolm_hpc.records import Outcome
 from xautolm_hpc.view import Finish, FinishKind, Spent
-
-EXPECTED_KINDS = ("gpu_oom", "host_oom", "time_limit", "diverged")
-"""Failures every search meets; many of them alike are no sign of a broken set-up."""
 
 FIRST_EQUAL, CONSECUTIVE_EQUAL = 5, 10
 
@@ -74,6 +72,6 @@ def equal_failures(ends: Sequence[Outcome]) -> int:
 
 def _signature(outcome: Outcome) -> tuple[str, str] | None:
     """Name a failure by kind and reason; ``None`` for successes and for failures every search meets."""
-    if outcome.kind is None or outcome.kind in EXPECTED_KINDS:
+    if outcome.kind is None or failure_kind(outcome.kind).traits.is_expected:
         return None
     return outcome.kind, outcome.reason

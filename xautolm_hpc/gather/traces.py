@@ -9,6 +9,7 @@ from typing import TypeVar
 from xautolm_hpc.container import Container
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.failures import origin_of
 from xautolm_hpc.jobdir import (
     COMMAND,
     OUTCOME,
@@ -23,7 +24,7 @@ from xautolm_hpc.jobdir import (
     restarts,
 )
 from xautolm_hpc.launcher import JobState
-from xautolm_hpc.records import Outcome, from_json, origin_of
+from xautolm_hpc.records import Outcome, from_json
 
 T = TypeVar("T")
 N_TAIL_LINES = 50

@@ -4,54 +4,27 @@ The rules stand in the order of :data:`RULES`; the first one that knows decides.
 plainly guilty of counts as one of the infrastructure: it is tried again, and is no evidence against the pipeline.
 """
 
-import re
 import signal
 from collections.abc import Callable
 
 from xautolm_hpc import __version__
+from xautolm_hpc.failures import NAMED_BY_WRAPPER, FailureKind, Source, last_line_with_kind
 from xautolm_hpc.gather.traces import Evidence
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, End
-from xautolm_hpc.records import Outcome, origin_of
+from xautolm_hpc.records import Outcome
 
-Judgement = tuple[str, str]
+Judgement = tuple[FailureKind, str]
 """Failure kind and reason."""
 
-ENDED_BY = ("time_limit", "host_oom", "cancelled", "wall_limit", "launch_failure", "environment", "storage")
-"""What the wrapper says of a worker it ended or could not start: failure kinds themselves."""
-
 SLURM_STATES = {
-    "OUT_OF_MEMORY": "host_oom",
-    "TIMEOUT": "wall_limit",
-    "DEADLINE": "wall_limit",
-    "CANCELLED": "cancelled",
-    "NODE_FAIL": "node_failure",
-    "BOOT_FAIL": "node_failure",
-    "PREEMPTED": "preempted",
+    "OUT_OF_MEMORY": FailureKind.HOST_OOM,
+    "TIMEOUT": FailureKind.WALL_LIMIT,
+    "DEADLINE": FailureKind.WALL_LIMIT,
+    "CANCELLED": FailureKind.CANCELLED,
+    "NODE_FAIL": FailureKind.NODE_FAILURE,
+    "BOOT_FAIL": FailureKind.NODE_FAILURE,
+    "PREEMPTED": FailureKind.PREEMPTED,
 }
-
-LOG_PATTERNS = (
-    ("host_oom", r"^MemoryError|can't allocate memory|Cannot allocate memory|oom[-_]kill|Out of memory: Killed"),
-    ("gpu_oom", r"CUDA out of memory|torch\.(cuda\.)?OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED"),
-    ("storage", r"No space left on device|Disk quota exceeded|Input/output error|Stale file handle"),
-    ("gpu_fault", r"NCCL error|nccl\w*Error|uncorrectable ECC|NVRM: Xid|unspecified launch failure|fallen off the bus"),
-    ("gpu_fault", r"CUDA error: (unknown error|the launch timed out|device-side hardware|all CUDA-capable devices)"),
-    ("environment", r"ModuleNotFoundError|ImportError|cannot open shared object file|GLIBC\w*' not found"),
-    ("environment", r"CUDA driver version is insufficient|[Nn]o CUDA-capable device|Illegal instruction"),
-    ("data_unavailable", r"LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been disabled"),
-    ("preempted", r"CANCELLED AT .* DUE TO PREEMPTION"),
-    ("node_failure", r"CANCELLED AT .* DUE TO NODE FAILURE"),
-    ("wall_limit", r"CANCELLED AT .* DUE TO TIME LIMIT"),
-)
-"""What a log says of the kind; the line nearest to the end decides, and of one line the first pattern."""
-
-LAUNCH_PATTERNS = (
-    ("preempted", r"CANCELLED AT .* DUE TO PREEMPTION"),
-    ("node_failure", r"CANCELLED AT .* DUE TO NODE FAILURE"),
-    ("wall_limit", r"CANCELLED AT .* DUE TO TIME LIMIT"),
-    ("host_oom", r"oom[-_]kill event|OOM Killed|Exceeded .*memory limit"),
-    ("cancelled", r"\*\*\* (STEP|JOB) .* CANCELLED AT"),
-)
-"""What Slurm's node says of a job's end, for clusters where nobody else remembers it."""
 
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)
 
@@ -66,7 +39,7 @@ def judge(evidence: Evidence) -> Judgement:
         judgement = rule(evidence)
         if judgement is not None:
             return judgement
-    return "lost", f"the job ended as {evidence.state.state} without an outcome or an exit file"
+    return FailureKind.LOST, f"the job ended as {evidence.state.state} without an outcome or an exit file"
 
 
 def verdict(evidence: Evidence, *, now: float) -> End:
@@ -93,7 +66,7 @@ def verdict(evidence: Evidence, *, now: float) -> End:
         peak_rss_bytes=max(peaks, default=None),
         n_steps=max((beat.step for beat in beats), default=None),
         kind=kind,
-        origin=origin_of(kind),
+        origin=kind.origin,
         message=message,
     )
     return End(
@@ -110,14 +83,14 @@ def verdict(evidence: Evidence, *, now: float) -> End:
 
 
 def _damaged_outcome(evidence: Evidence) -> Judgement | None:
-    return None if evidence.damaged is None else ("lost", f"the outcome cannot be read: {evidence.damaged}")
+    return None if evidence.damaged is None else (FailureKind.LOST, f"the outcome cannot be read: {evidence.damaged}")
 
 
 def _said_by_wrapper(evidence: Evidence) -> Judgement | None:
     ended = evidence.exit
-    if ended is None or ended.ended_by not in ENDED_BY:
+    if ended is None or ended.ended_by not in NAMED_BY_WRAPPER:
         return None
-    return ended.ended_by, ended.message or f"the wrapper ended the worker: {ended.ended_by}"
+    return FailureKind(ended.ended_by), ended.message or f"the wrapper ended the worker: {ended.ended_by}"
 
 
 def _said_by_slurm(evidence: Evidence) -> Judgement | None:
@@ -125,8 +98,8 @@ def _said_by_slurm(evidence: Evidence) -> Judgement | None:
     kind = SLURM_STATES.get(state.state)
     if kind is None:
         return None
-    if kind == "wall_limit" and _has_used_its_time(evidence):
-        return "time_limit", f"Slurm ended the job ({state.state}) after the trial had used its own time up"
+    if kind == FailureKind.WALL_LIMIT and _has_used_its_time(evidence):
+        return FailureKind.TIME_LIMIT, f"Slurm ended the job ({state.state}) after the trial had used its own time up"
     reason = f": {state.reason}" if state.reason else ""
     return kind, f"the job ended as {state.state}{reason}"
 
@@ -136,29 +109,27 @@ def _has_used_its_time(evidence: Evidence) -> bool:
 
 
 def _said_by_launch_log(evidence: Evidence) -> Judgement | None:
-    for line in reversed(evidence.launch_log.splitlines()):
-        for kind, pattern in LAUNCH_PATTERNS:
-            if re.search(pattern, line):
-                is_own = kind == "wall_limit" and _has_used_its_time(evidence)
-                return ("time_limit" if is_own else kind), f"Slurm's node said: {line}"
-    return None
+    found = last_line_with_kind(evidence.launch_log.splitlines(), Source.NODE_LOG)
+    if found is None:
+        return None
+    kind, line = found
+    is_own = kind is FailureKind.WALL_LIMIT and _has_used_its_time(evidence)
+    return (FailureKind.TIME_LIMIT if is_own else kind), f"Slurm's node said: {line}"
 
 
 def _checkpointed(evidence: Evidence) -> Judgement | None:
     if evidence.exit is None or evidence.exit.returncode != CHECKPOINT_EXIT_STATUS:
         return None
-    return "preempted", "the worker checkpointed as it was told to, and the job was not put back into the queue"
+    reason = "the worker checkpointed as it was told to, and the job was not put back into the queue"
+    return FailureKind.PREEMPTED, reason
 
 
 def _said_by_log(evidence: Evidence) -> Judgement | None:
     """Read the log from its end; of a worker that ended by itself with status 0 it says nothing."""
     if evidence.exit is not None and evidence.exit.returncode == 0:
         return None
-    for line in reversed(evidence.log_tail.splitlines()):
-        for kind, pattern in LOG_PATTERNS:
-            if re.search(pattern, line):
-                return kind, "the worker died without an outcome; its log says why"
-    return None
+    found = last_line_with_kind(evidence.log_tail.splitlines(), Source.WORKER_LOG)
+    return None if found is None else (found[0], "the worker died without an outcome; its log says why")
 
 
 def _never_claimed(evidence: Evidence) -> Judgement | None:
@@ -166,8 +137,8 @@ def _never_claimed(evidence: Evidence) -> Judgement | None:
         return None
     state = evidence.state
     if state.state in ("FAILED", "COMPLETED") or evidence.launch_log:
-        return "launch_failure", f"the job ended before it began the attempt: {state.reason or state.state}"
-    return "lost", f"no source knows the job, and it never began the attempt ({state.state})"
+        return FailureKind.LAUNCH_FAILURE, f"the job ended before it began the attempt: {state.reason or state.state}"
+    return FailureKind.LOST, f"no source knows the job, and it never began the attempt ({state.state})"
 
 
 def _said_by_exit_status(evidence: Evidence) -> Judgement | None:
@@ -177,14 +148,14 @@ def _said_by_exit_status(evidence: Evidence) -> Judgement | None:
         return None
     number = -code if code < 0 else code - 128 if code > 128 else None
     if number == signal.SIGILL:
-        return "environment", "the worker met an instruction that this processor does not know"
+        return FailureKind.ENVIRONMENT, "the worker met an instruction that this processor does not know"
     if number in CRASHES:
-        return "error", f"the worker crashed with {signal.Signals(number).name}"
+        return FailureKind.ERROR, f"the worker crashed with {signal.Signals(number).name}"
     if number in (signal.SIGKILL, signal.SIGTERM):
-        return "lost", f"the worker was ended from outside by {signal.Signals(number).name}"
+        return FailureKind.LOST, f"the worker was ended from outside by {signal.Signals(number).name}"
     if code == 0:
-        return "lost", "the worker ended with status 0 but wrote no outcome"
-    return "error", f"the worker ended with status {code} and wrote no outcome"
+        return FailureKind.LOST, "the worker ended with status 0 but wrote no outcome"
+    return FailureKind.ERROR, f"the worker ended with status {code} and wrote no outcome"
 
 
 RULES: tuple[Callable[[Evidence], Judgement | None], ...] = (

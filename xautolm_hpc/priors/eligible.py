@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xautolm_hpc.failures import PIPELINE_KINDS
 from xautolm_hpc.priors.settings import PriorSettings
-from xautolm_hpc.records import PIPELINE_KINDS, Task
+from xautolm_hpc.records import Task
 from xautolm_hpc.table import ExperienceTable
 
 Bools = NDArray[np.bool_]

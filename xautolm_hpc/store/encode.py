@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.records import FAILURE_KINDS, Experience, System, Task, from_json, origin_of, to_json
+from xautolm_hpc.failures import FAILURE_KINDS, origin_of
+from xautolm_hpc.records import Experience, System, Task, from_json, to_json
 from xautolm_hpc.store.columns import Array, Columns, Ragged, line
 from xautolm_hpc.store.layout import (
     COUNT_FIELDS,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from xautolm_hpc.errors import InputError, StoreError
-from xautolm_hpc.records import FAILURE_KINDS, System, Task, canonical_json, from_json, origin_of, to_json
+from xautolm_hpc.failures import FAILURE_KINDS, origin_of
+from xautolm_hpc.records import System, Task, canonical_json, from_json, to_json
 from xautolm_hpc.store.columns import Array, Columns, digest, parse
 from xautolm_hpc.store.decode import identities, models, values
 from xautolm_hpc.store.encode import EPOCH

@@ -11,17 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from xautolm_hpc.catalogue import load_catalogue
-from xautolm_hpc.records import (
-    Experience,
-    Outcome,
-    Pipeline,
-    Provenance,
-    System,
-    Task,
-    Value,
-    canonical_json,
-    origin_of,
-)
+from xautolm_hpc.failures import FailureKind, Source, kind_of_text
+from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json
 from xautolm_hpc.store.reference_files import PeerTrial, read_folder
 from xautolm_hpc.store.store import ExperienceStore
 
@@ -59,20 +50,6 @@ OTHER_MODELS = (
     "mistralai/Mistral-Nemo-Instruct-FP8-2407",
 )
 """Models of the released records that the catalogue does not have."""
-
-ERROR_KINDS = (
-    ("gpu_oom", r"CUDA out of memory"),
-    ("host_oom", r"DefaultCPUAllocator|can't allocate memory|Cannot allocate memory|MemoryError"),
-    # The host's memory limit stops the reading of the 11 billion weights; the loader says only this.
-    ("host_oom", r"Unable to load weights from pytorch checkpoint"),
-    ("time_limit", r"Exceeded allowed time"),
-    ("unsupported", r"Unrecognized configuration class|not supported|does not support|Target modules .* not found"),
-    ("environment", r"Can't load (tokenizer|config|model)|DataLoader worker .* is killed|out of shared memory"),
-    ("environment", r"No module named|CUDA driver|no CUDA-capable device|gated repo|Couldn't connect"),
-    ("storage", r"No space left on device|Disk quota exceeded"),
-    ("gpu_fault", r"uncorrectable ECC|Xid|unspecified launch failure|NCCL error"),
-)
-"""Failure kind and the text that says so; the first that is found counts."""
 
 
 @dataclass(slots=True)
@@ -147,9 +124,9 @@ def experiences_of(trials: Sequence[PeerTrial], *, site: str = SITE) -> list[Exp
     ]
 
 
-def failure_kind(error: str | None) -> str:
-    """Say which failure kind an error text tells of; a lost or unknown one is ``error``."""
-    return next((kind for kind, pattern in ERROR_KINDS if error and re.search(pattern, error, re.DOTALL)), "error")
+def kind_of_error(text: str | None) -> FailureKind:
+    """Return the failure kind that an error text names; ``error`` for a lost or unknown text."""
+    return kind_of_text(text or "", Source.REFERENCE) or FailureKind.ERROR
 
 
 def task_name(alias: str) -> str:
@@ -249,8 +226,8 @@ def _pipeline(trial: PeerTrial) -> Pipeline:
 def _outcome(trial: PeerTrial) -> Outcome:
     """Say what the trial gave: F1 and exact match from percent to 0..1, a failure classified from its text."""
     if trial.failed:
-        kind = failure_kind(trial.error)
-        return Outcome(status="failed", kind=kind, origin=origin_of(kind), message=trial.error, time_scope=TIME_SCOPE)
+        kind = kind_of_error(trial.error)
+        return Outcome(status="failed", kind=kind, origin=kind.origin, message=trial.error, time_scope=TIME_SCOPE)
     is_percent = task_name(trial.alias) in PERCENT_TASKS or trial.metrics["f1"] > 1
     scale = 0.01 if is_percent else 1.0
     scores = {name: trial.metrics[name] for name in ("f1", "accuracy", "exact_match") if name in trial.metrics}

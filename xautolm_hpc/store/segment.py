@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from xautolm_hpc.errors import FormatError, StoreError
-from xautolm_hpc.records import FAILURE_KINDS
+from xautolm_hpc.failures import FAILURE_KINDS
 from xautolm_hpc.store.columns import Array, Columns, Ragged, digest, line, only_marks
 from xautolm_hpc.store.encode import STATUSES
 from xautolm_hpc.store.files import write_checked

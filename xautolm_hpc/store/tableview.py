@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.records import FAILURE_KINDS, OBJECTIVES, System, Task
+from xautolm_hpc.failures import FAILURE_KINDS
+from xautolm_hpc.records import OBJECTIVES, System, Task
 from xautolm_hpc.store.columns import Array, Columns
 from xautolm_hpc.store.decode import models, shared_records, values
 from xautolm_hpc.store.layout import NO_CODE

@@ -14,6 +14,7 @@ from pathlib import Path
 from xautolm_hpc import __version__
 from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.failures import origin_of
 from xautolm_hpc.jobdir import (
     CHECKPOINT_EXIT_STATUS,
     COMMAND,
@@ -30,7 +31,7 @@ from xautolm_hpc.jobdir import (
     heartbeat_path,
 )
 from xautolm_hpc.node import list_gpus, measure_system, node_name, peak_rss_bytes
-from xautolm_hpc.records import Outcome, System, from_json, origin_of, to_json
+from xautolm_hpc.records import Outcome, System, from_json, to_json
 from xautolm_hpc.redact import redact
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
 from xautolm_hpc.train.exceptions import classify, describe, is_lost_peer

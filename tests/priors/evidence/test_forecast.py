@@ -13,6 +13,7 @@ from tests.priors.builders import SPACE, SYSTEM, TASK, a_failure, a_model, a_pip
 from tests.priors.xautolm.test_prior import _renumbered
 from xautolm_hpc.distribution import uniform
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.failures import INFRASTRUCTURE_KINDS
 from xautolm_hpc.priors import (
     AcquisitionSettings,
     PriorSettings,
@@ -25,7 +26,7 @@ from xautolm_hpc.priors.evidence import forecast
 from xautolm_hpc.priors.evidence.acquisition import DEFAULT_ACQUISITION
 from xautolm_hpc.priors.evidence.encoding import encode, layout, pipelines_of, rows_of
 from xautolm_hpc.priors.evidence.surrogate import Forest
-from xautolm_hpc.records import INFRASTRUCTURE_KINDS, Experience, Outcome, Pipeline
+from xautolm_hpc.records import Experience, Outcome, Pipeline
 from xautolm_hpc.sample import draw_pipeline, population
 from xautolm_hpc.space import Space
 from xautolm_hpc.table import ExperienceTable, build_table

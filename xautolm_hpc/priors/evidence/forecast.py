@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.distribution import scale_bounds, uniform
+from xautolm_hpc.failures import FAILURE_KINDS
 from xautolm_hpc.priors.eligible import EligibleExperiences, find_eligible
 from xautolm_hpc.priors.evidence.acquisition import (
     DEFAULT_ACQUISITION,
@@ -27,7 +28,7 @@ from xautolm_hpc.priors.evidence.surrogate import Forest, Surrogate, fit_surroga
 from xautolm_hpc.priors.settings import PriorSettings, check_settings
 from xautolm_hpc.priors.similarity import experience_distances
 from xautolm_hpc.priors.xautolm.explain import N_TOP, Contribution
-from xautolm_hpc.records import FAILURE_KINDS, System, Task, to_json
+from xautolm_hpc.records import System, Task, to_json
 from xautolm_hpc.space import Boolean, Categorical, Numeric, Parameter, Space, is_supported
 from xautolm_hpc.table import ExperienceTable
 

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from xautolm_hpc.distribution import BooleanMarginal, CategoricalMarginal
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.failures import FAILURE_KINDS
 from xautolm_hpc.priors.xautolm.prior import Prior
 from xautolm_hpc.priors.xautolm.replay import CategoricalReplay
 from xautolm_hpc.priors.xautolm.steps import Steps, replay_parameter
-from xautolm_hpc.records import FAILURE_KINDS, Value, to_json
+from xautolm_hpc.records import Value, to_json
 from xautolm_hpc.space import Categorical, Method, contains
 
 Floats = NDArray[np.float64]
