@@ -9,7 +9,7 @@ from xautolm_hpc.clock import Clock
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.jobdir import OUTCOME, PIPELINE, Claim, End, claim_path
-from xautolm_hpc.launcher import JobState, QueueLimits, Submission
+from xautolm_hpc.launcher import JobState, JobStatus, QueueLimits, Submission
 from xautolm_hpc.records import Outcome, System, to_json
 
 JOB = "fake-job.json"
@@ -138,7 +138,7 @@ class FakeLauncher:
         paths = [path for path in submission.attempt_dirs if (path / JOB).exists()]
         return {path: str(read_json(path / JOB)["job_id"]) for path in paths}
 
-    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobState]:
+    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
         self.n_polls += 1
         return {path: self._advance(path) for path in attempt_dirs}
 
@@ -148,15 +148,15 @@ class FakeLauncher:
                 self.cancelled.append(path)
                 self._put(path, "CANCELLED")
 
-    def _advance(self, path: Path) -> JobState:
+    def _advance(self, path: Path) -> JobStatus:
         """Let a job go on to where it is by now."""
         if self.is_silent or not (path / JOB).exists():
-            return JobState(state="UNKNOWN")
+            return JobStatus(state=JobState.UNKNOWN)
         job = read_json(path / JOB)
         if job["state"] in ("PENDING", "RUNNING"):
             job["state"] = self._run(path, age_s=self._now() - job["submitted_at"])
             self._put(path, job["state"])
-        return JobState(state=job["state"], node="fake-1", source="pool")
+        return JobStatus(state=JobState(job["state"]), node="fake-1", source="pool")
 
     def _run(self, path: Path, *, age_s: float) -> str:
         if age_s < self.pending_s:

@@ -6,11 +6,131 @@ last word on a job: the claim decides who runs an attempt, the outcome file what
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
-ALIVE = ("PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "REQUEUED", "COMPLETING")
-"""States of a job that has not ended, in Slurm's words."""
+from xautolm_hpc.failures import FailureKind, FailureOrigin
+
+
+class JobState(StrEnum):
+    """State of a job, in Slurm's words; other launchers use the same ones.
+
+    To add a state, add it here; where it ends a job for a known reason, also to the failure kinds below, and where it
+    is only another word for one of these, to the synonyms.
+    """
+
+    PENDING = "PENDING"
+    CONFIGURING = "CONFIGURING"
+    RUNNING = "RUNNING"
+    SUSPENDED = "SUSPENDED"
+    COMPLETING = "COMPLETING"
+    REQUEUED = "REQUEUED"
+
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMEOUT = "TIMEOUT"
+    DEADLINE = "DEADLINE"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    PREEMPTED = "PREEMPTED"
+    NODE_FAIL = "NODE_FAIL"
+    BOOT_FAIL = "BOOT_FAIL"
+
+    UNKNOWN = "UNKNOWN"
+    """No source knows the job."""
+
+    @classmethod
+    def from_slurm(cls, words: str) -> Self:
+        """Read the state in a row of squeue or sacct.
+
+        Args:
+            words: The state, written out or as Slurm's short code, with whatever follows it: ``CANCELLED by 1000``.
+
+        Returns:
+            The state; ``UNKNOWN`` for a word that no known version of Slurm uses.
+        """
+        word = (words.split() or [""])[0].rstrip("+").upper()
+        word = _SYNONYMS.get(word, word)
+        return cls(word) if word in cls.__members__ else cls.UNKNOWN
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the job may still write an outcome."""
+        return self in _ALIVE
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the job has ended; neither alive nor finished is only ``UNKNOWN``."""
+        return not self.is_alive and self is not JobState.UNKNOWN
+
+    @property
+    def failure_kind(self) -> FailureKind | None:
+        """The failure that the state names; ``None`` if the worker has to say what came of it."""
+        return _FAILURE_KINDS.get(self)
+
+    @property
+    def is_infrastructure(self) -> bool:
+        """Whether the cluster ended the job, so that the end says nothing about the pipeline."""
+        return self.failure_kind is not None and self.failure_kind.origin is FailureOrigin.INFRASTRUCTURE
+
+
+_ALIVE = frozenset(
+    {
+        *(JobState.PENDING, JobState.CONFIGURING, JobState.RUNNING),
+        *(JobState.SUSPENDED, JobState.COMPLETING, JobState.REQUEUED),
+    }
+)
+_FAILURE_KINDS = {
+    JobState.OUT_OF_MEMORY: FailureKind.HOST_OOM,
+    JobState.TIMEOUT: FailureKind.WALL_LIMIT,
+    JobState.DEADLINE: FailureKind.WALL_LIMIT,
+    JobState.CANCELLED: FailureKind.CANCELLED,
+    JobState.NODE_FAIL: FailureKind.NODE_FAILURE,
+    JobState.BOOT_FAIL: FailureKind.NODE_FAILURE,
+    JobState.PREEMPTED: FailureKind.PREEMPTED,
+}
+_SYNONYMS = {
+    # states that squeue shows in place of the one the job is in
+    "STOPPED": "SUSPENDED",
+    "RESIZING": "RUNNING",
+    "SIGNALING": "RUNNING",
+    "STAGE_OUT": "COMPLETING",
+    "POWER_UP_NODE": "CONFIGURING",
+    "EXPEDITING": "PENDING",
+    "REQUEUE_HOLD": "PENDING",
+    "REQUEUE_FED": "PENDING",
+    "RESV_DEL_HOLD": "PENDING",
+    "SPECIAL_EXIT": "PENDING",
+    "REVOKED": "UNKNOWN",  # another cluster of the federation runs the job
+    "LAUNCH_FAILED": "FAILED",
+    "RECONFIG_FAIL": "NODE_FAIL",
+    # short codes
+    "PD": "PENDING",
+    "CF": "CONFIGURING",
+    "R": "RUNNING",
+    "S": "SUSPENDED",
+    "CG": "COMPLETING",
+    "RQ": "REQUEUED",
+    "CD": "COMPLETED",
+    "F": "FAILED",
+    "CA": "CANCELLED",
+    "TO": "TIMEOUT",
+    "DL": "DEADLINE",
+    "OOM": "OUT_OF_MEMORY",
+    "PR": "PREEMPTED",
+    "NF": "NODE_FAIL",
+    "BF": "BOOT_FAIL",
+    "ST": "SUSPENDED",
+    "RS": "RUNNING",
+    "SI": "RUNNING",
+    "SO": "COMPLETING",
+    "RH": "PENDING",
+    "RF": "PENDING",
+    "RD": "PENDING",
+    "SE": "PENDING",
+    "RV": "UNKNOWN",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +155,11 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobState:
+class JobStatus:
     """What a launcher knows of one attempt's job.
 
     Attributes:
-        state: Slurm's word for it: one of :data:`ALIVE`, or COMPLETED, FAILED, CANCELLED, TIMEOUT,
-            OUT_OF_MEMORY, NODE_FAIL, PREEMPTED, BOOT_FAIL, DEADLINE; ``UNKNOWN`` when no source knows it.
+        state: Its state.
         reason: Why it is pending or how it ended, in the source's words.
         node: Node it runs or ran on, or ``None``.
         exit_code: Exit status of the job, or ``None``.
@@ -50,7 +169,7 @@ class JobState:
         log_paths: Logs beside the attempt folder in which the launcher's own programs speak of the job.
     """
 
-    state: str
+    state: JobState
     reason: str = ""
     node: str | None = None
     exit_code: int | None = None
@@ -62,7 +181,7 @@ class JobState:
     @property
     def is_alive(self) -> bool:
         """Whether the job may still write an outcome."""
-        return self.state in ALIVE
+        return self.state.is_alive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +255,7 @@ class Launcher(Protocol):
         """
         ...
 
-    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobState]:
+    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
         """Ask for the state of attempts submitted or adopted by this object, with few calls for all of them.
 
         The local pool starts waiting jobs here. An attempt no source knows is ``UNKNOWN``; a source that does not

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xautolm_hpc.errors import BusyError, LaunchError, QueueFullError
+from xautolm_hpc.launcher import JobState
 
 CLEARED = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SCONTROL_")
 KEPT = ("SLURM_CONF",)
@@ -45,7 +46,7 @@ class JobRow:
     Attributes:
         job_id: ``123`` or ``123_4``.
         name: Job name.
-        state: Slurm's word, without what follows it ("CANCELLED by 1000" is ``CANCELLED``).
+        state: Its state.
         reason: Why it is pending or how it ended; "" if Slurm says nothing.
         node: Node list, or ``None``.
         exit_code: Exit status, 128 + signal if one ended it; ``None`` where squeue speaks.
@@ -55,7 +56,7 @@ class JobRow:
 
     job_id: str
     name: str
-    state: str
+    state: JobState
     reason: str
     node: str | None
     exit_code: int | None
@@ -128,7 +129,7 @@ class Slurm:
         )  # fmt: skip
         return None if text is None else _sacct_rows(text)
 
-    def scancel(self, job_ids: Sequence[str], *, only: str | None = None) -> bool:
+    def scancel(self, job_ids: Sequence[str], *, only: JobState | None = None) -> bool:
         """Cancel jobs or array elements; tells whether Slurm answered.
 
         Args:
@@ -267,7 +268,7 @@ def _squeue_row(line: str) -> JobRow:
     return JobRow(
         job_id=job_id,
         name=name,
-        state=state,
+        state=JobState.from_slurm(state),
         reason="" if reason == "None" else reason,
         node=node or None,
         exit_code=None,
@@ -287,7 +288,7 @@ def _sacct_rows(text: str) -> list[JobRow]:
         if not step:
             rows.pop(job_id, None)  # an earlier run, before a requeue
             rows[job_id] = row
-        elif row.state == "OUT_OF_MEMORY" and job_id in rows:
+        elif row.state is JobState.OUT_OF_MEMORY and job_id in rows:
             job = rows[job_id]
             rows[job_id] = JobRow(
                 job_id=job_id, name=job.name, state=row.state, reason=job.reason, node=job.node,
@@ -297,13 +298,13 @@ def _sacct_rows(text: str) -> list[JobRow]:
 
 
 def _sacct_row(line: str) -> JobRow:
-    """Read a line in :data:`SACCT_FORMAT`; the state may be followed by who cancelled the job."""
+    """Read a line in :data:`SACCT_FORMAT`."""
     job_id, name, state, code, nodes, ended, reason = (field.strip() for field in line.split("|", 6))
     status, _, by_signal = code.partition(":")
     return JobRow(
         job_id=job_id,
         name=name,
-        state=(state.split() or [""])[0].rstrip("+"),
+        state=JobState.from_slurm(state),
         reason="" if reason == "None" else reason,
         node=None if nodes in ("", "None assigned") else nodes,
         exit_code=_exit_code(status, by_signal),

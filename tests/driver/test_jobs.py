@@ -13,7 +13,7 @@ from tests.fakes import FakeLauncher
 from xautolm_hpc.clock import Clock
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.errors import BusyError, LaunchError, QueueFullError
-from xautolm_hpc.launcher import JobState, QueueLimits, Submission
+from xautolm_hpc.launcher import JobState, JobStatus, QueueLimits, Submission
 
 TEXT = SEARCH.replace("generations = 3", "generations = 1").replace("population = 4", "population = 6")
 
@@ -53,7 +53,7 @@ class SmallQueue(FakeLauncher):
         self.inside |= set(submission.attempt_dirs)
         return super().submit(submission)
 
-    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobState]:
+    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
         states = super().poll(attempt_dirs)
         self.inside -= {path for path, state in states.items() if not state.is_alive}
         return states
@@ -70,9 +70,9 @@ class OneByOne(FakeLauncher):
         super().__init__(end_attempt, clock=clock)
         self.looked_at: list[float] = []
 
-    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobState]:
+    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
         self.looked_at.append(self._now())
-        later = {path: JobState(state="RUNNING") for path in attempt_dirs[1:]}
+        later = {path: JobStatus(state=JobState.RUNNING) for path in attempt_dirs[1:]}
         return {**super().poll(attempt_dirs[:1]), **later}
 
 

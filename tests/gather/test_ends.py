@@ -12,7 +12,7 @@ from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.gather import Gathered, Watch, gather_ends, late_outcome
 from xautolm_hpc.gather.traces import read_tail
 from xautolm_hpc.jobdir import OUTCOME, PIPELINE, VERDICT, Claim, Exit, Heartbeat, claim_path, exit_path, heartbeat_path
-from xautolm_hpc.launcher import JobState, Submission
+from xautolm_hpc.launcher import JobState, JobStatus, Submission
 from xautolm_hpc.records import to_json
 
 GRACE_S = 60.0
@@ -24,14 +24,14 @@ class ScriptedLauncher(FakeLauncher):
 
     def __init__(self, state: str, reason: str = "") -> None:
         super().__init__(state=state)
-        self.says = JobState(state=state, reason=reason, node="n1")
+        self.says = JobStatus(state=JobState(state), reason=reason, node="n1")
 
-    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobState]:
+    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
         return dict.fromkeys(attempt_dirs, self.says)
 
     def cancel(self, attempt_dirs: Sequence[Path]) -> None:
         self.cancelled += attempt_dirs
-        self.says = JobState(state="CANCELLED")
+        self.says = JobStatus(state=JobState.CANCELLED)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_an_outcome_that_comes_while_the_cluster_is_asked_counts(
     attempt_dir: Path, watch: Watch, clock: FakeClock
 ) -> None:
     class LastMinute(ScriptedLauncher):
-        def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobState]:
+        def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
             if self.n_polls:
                 create_json(attempt_dirs[0] / OUTCOME, to_json(stub_end(attempt_dirs[0])))
             self.n_polls += 1
@@ -150,9 +150,9 @@ def test_the_grace_begins_anew_for_a_job_that_came_back(attempt_dir: Path, watch
     launcher = ScriptedLauncher("NODE_FAIL")
     look(launcher, watch, attempt_dir, clock)
     clock.sleep(GRACE_S - 1.0)
-    launcher.says = JobState(state="PENDING")
+    launcher.says = JobStatus(state=JobState.PENDING)
     look(launcher, watch, attempt_dir, clock)
-    launcher.says = JobState(state="NODE_FAIL")
+    launcher.says = JobStatus(state=JobState.NODE_FAIL)
     clock.sleep(2.0)
 
     found = look(launcher, watch, attempt_dir, clock)
@@ -307,7 +307,7 @@ def test_a_reason_that_cleared_and_came_back_is_waited_for_anew(
 ) -> None:
     launcher = ScriptedLauncher("PENDING", "ReqNodeNotAvail, UnavailableNodes:n[1-3]")
     for reason in ("JobHeldUser", "Priority", "JobHeldUser"):
-        launcher.says = JobState(state="PENDING", reason=reason)
+        launcher.says = JobStatus(state=JobState.PENDING, reason=reason)
         look(launcher, watch, attempt_dir, clock)
         clock.sleep(DAY_S / 2)
 

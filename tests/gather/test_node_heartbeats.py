@@ -6,7 +6,7 @@ from xautolm_hpc.durable import write_json
 from xautolm_hpc.gather.traces import read_evidence
 from xautolm_hpc.gather.verdict import verdict
 from xautolm_hpc.jobdir import Claim, Heartbeat, claim_path, heartbeat_path
-from xautolm_hpc.launcher import JobState
+from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.records import to_json
 
 
@@ -26,7 +26,7 @@ def test_energy_of_all_nodes_and_restarts_is_added_up_and_time_counted_once(tmp_
 
     attempt_dir = _killed(tmp_path, (0, 0, first), (0, 1, other), (1, 0, again))
 
-    outcome = verdict(read_evidence(attempt_dir, JobState(state="NODE_FAIL"), redact=str), now=10.0).outcome
+    outcome = verdict(read_evidence(attempt_dir, JobStatus(state=JobState.NODE_FAIL), redact=str), now=10.0).outcome
     assert (outcome.kind, outcome.train_s) == ("node_failure", 24.0)
     assert (outcome.gpu_energy_j, outcome.cpu_energy_j) == (170.0, 11.0)
 
@@ -34,6 +34,6 @@ def test_energy_of_all_nodes_and_restarts_is_added_up_and_time_counted_once(tmp_
 def test_energy_no_heartbeat_tells_is_unknown(tmp_path: Path) -> None:
     attempt_dir = _killed(tmp_path, (0, 0, Heartbeat(at=5.0, phase="train", train_s=20.0)))
 
-    outcome = verdict(read_evidence(attempt_dir, JobState(state="NODE_FAIL"), redact=str), now=10.0).outcome
+    outcome = verdict(read_evidence(attempt_dir, JobStatus(state=JobState.NODE_FAIL), redact=str), now=10.0).outcome
 
     assert (outcome.gpu_energy_j, outcome.cpu_energy_j, outcome.energy_source) == (None, None, "none")

@@ -5,7 +5,7 @@ import pytest
 from xautolm_hpc.gather.traces import Evidence
 from xautolm_hpc.gather.verdict import RULES, judge, verdict
 from xautolm_hpc.jobdir import Claim, Exit, Heartbeat
-from xautolm_hpc.launcher import JobState
+from xautolm_hpc.launcher import JobState, JobStatus
 
 CLAIM = Claim(job_id="7_0", node="n1", restart=0, pid=9, pid_started=1, boot_id="b", claimed_at=100.0)
 
@@ -17,7 +17,7 @@ def ended(returncode: int | None = 1, ended_by: str | None = None, **more: objec
 def evidence(state: str = "COMPLETED", **fields: object) -> Evidence:
     reason = str(fields.pop("reason", ""))
     given = {"claims": (CLAIM,), **fields}
-    return Evidence(state=JobState(state=state, reason=reason, source="sacct"), **given)  # type: ignore[arg-type]
+    return Evidence(state=JobStatus(state=JobState(state), reason=reason, source="sacct"), **given)  # type: ignore[arg-type]
 
 
 BEAT = Heartbeat(at=150.0, phase="train", step=40, n_steps=100, train_s=30.0, gpu_energy_j=900.0)

@@ -7,7 +7,7 @@ import pytest
 from tests.nouns import end, failed, pipeline, succeeded, trial
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.jobdir import Claim, Heartbeat, claim_path, heartbeat_path
-from xautolm_hpc.launcher import JobState
+from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.records import Outcome, to_json
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import History, Trial
@@ -35,7 +35,7 @@ def test_a_running_trial_shows_node_time_and_steps(tmp_path: Path) -> None:
     beat = Heartbeat(at=995.0, phase="train", step=12, n_steps=40)
     write_json(heartbeat_path(running.last.path, 0), to_json(beat))
 
-    view = view_trial(running, JobState(state="RUNNING", reason="None"), now=1000.0)
+    view = view_trial(running, JobStatus(state=JobState.RUNNING, reason="None"), now=1000.0)
 
     assert view == TrialView(
         trial=0, attempt=0, model="minilm-l2", method="lora", state="RUNNING", reason="None", node="node-3",
@@ -49,7 +49,7 @@ def test_the_last_restart_is_the_one_that_is_shown(tmp_path: Path) -> None:
     write_json(heartbeat_path(running.last.path, 9), to_json(Heartbeat(at=200.0, phase="train", step=99)))
     write_claim(running.last.path, 10, claimed_at=900.0, node="new")
 
-    view = view_trial(running, JobState(state="RUNNING"), now=1000.0)
+    view = view_trial(running, JobStatus(state=JobState.RUNNING), now=1000.0)
 
     assert (view.node, view.elapsed_s, view.step) == ("new", 100.0, 0)
 
@@ -64,7 +64,7 @@ def test_a_waiting_trial_shows_the_queues_reason(tmp_path: Path) -> None:
     waiting = trial(tmp_path, None)
     waiting.last.path.mkdir(parents=True)
 
-    view = view_trial(waiting, JobState(state="PENDING", reason="QOSMaxJobsPerUserLimit"), now=1000.0)
+    view = view_trial(waiting, JobStatus(state=JobState.PENDING, reason="QOSMaxJobsPerUserLimit"), now=1000.0)
 
     assert (view.state, view.reason, view.elapsed_s) == ("PENDING", "QOSMaxJobsPerUserLimit", None)
 
@@ -75,7 +75,7 @@ def test_a_heartbeat_that_is_being_replaced_does_not_disturb(tmp_path: Path, con
     write_claim(running.last.path, 0, claimed_at=900.0)
     heartbeat_path(running.last.path, 0).write_text(content)
 
-    view = view_trial(running, JobState(state="RUNNING"), now=1000.0)
+    view = view_trial(running, JobStatus(state=JobState.RUNNING), now=1000.0)
 
     assert (view.node, view.elapsed_s, view.step, view.n_steps) == ("node-3", 100.0, 0, 0)
 
@@ -89,7 +89,7 @@ def test_an_ended_trial_shows_what_came_of_it(
 ) -> None:
     ended = trial(tmp_path, failed("lost"), outcome, number=5)
 
-    view = view_trial(ended, JobState(state="COMPLETED"), now=9999.0)
+    view = view_trial(ended, JobStatus(state=JobState.COMPLETED), now=9999.0)
 
     assert view == TrialView(
         trial=5, attempt=1, model="minilm-l2", method="full", state=state, reason=reason, node="node-1",
@@ -109,7 +109,7 @@ def test_a_view_is_filled_with_the_present_generation_and_counts_the_whole_run(t
     new = [trial(tmp_path, succeeded(0.6), number=2), trial(tmp_path, None, number=3)]
     for present in new:
         present.generation = 1
-    states = {new[1].last.path: JobState(state="RUNNING")}
+    states = {new[1].last.path: JobStatus(state=JobState.RUNNING)}
 
     view = fill_view(
         RunView(name="one", phase=Phase.GENERATION, generation=1),

@@ -16,7 +16,7 @@ from xautolm_hpc.durable import read_json
 from xautolm_hpc.gather.traces import read_evidence
 from xautolm_hpc.gather.verdict import judge
 from xautolm_hpc.jobdir import OUTCOME, Exit, Heartbeat, exit_path, heartbeat_path, write_members
-from xautolm_hpc.launcher import JobState, Resources, Submission
+from xautolm_hpc.launcher import JobState, JobStatus, Resources, Submission
 from xautolm_hpc.records import from_json
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.submit.arrays import SlurmOptions
@@ -96,7 +96,7 @@ def test_two_nodes_train_one_trial_and_die_together(bare_cluster: DevCluster, tm
     assert wait_until(lambda: all(exit_path(endless, 0, node=n).exists() for n in (0, 1)), timeout_s=60)
 
     assert [exit_of(endless, node).returncode for node in (0, 1)] == [-signal.SIGKILL] * 2
-    evidence = read_evidence(endless, JobState(state="COMPLETED"), redact=str)
+    evidence = read_evidence(endless, JobStatus(state=JobState.COMPLETED), redact=str)
     assert judge(evidence)[0] == "lost"
     assert heartbeat_path(endless, 0, node=1).exists()
 

@@ -17,7 +17,7 @@ from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.gather import Watch, gather_ends
 from xautolm_hpc.jobdir import MEMBERS, OUTCOME, Claim, Heartbeat, claim_path, heartbeat_path
-from xautolm_hpc.launcher import JobState, Launcher, Resources
+from xautolm_hpc.launcher import JobStatus, Launcher, Resources
 from xautolm_hpc.node import boot_id, node_name
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.submit.local_launcher import LocalLauncher
@@ -65,11 +65,11 @@ def launcher_with(n_slots: int = 2, **more: object) -> LocalLauncher:
     return LocalLauncher(n_slots, SystemClock(), **more)  # type: ignore[arg-type]
 
 
-def state_of(launcher: Launcher, attempt_dir: Path) -> JobState:
+def state_of(launcher: Launcher, attempt_dir: Path) -> JobStatus:
     return launcher.poll([attempt_dir])[attempt_dir]
 
 
-def wait_for_end(launcher: Launcher, *attempt_dirs: Path) -> dict[Path, JobState]:
+def wait_for_end(launcher: Launcher, *attempt_dirs: Path) -> dict[Path, JobStatus]:
     wait_until(lambda: not any(state.is_alive for state in launcher.poll(attempt_dirs).values()), what="jobs end")
     return dict(launcher.poll(attempt_dirs))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from xautolm_hpc.commands.status import profile_of, take_snapshot
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import find_end
-from xautolm_hpc.launcher import JobState
+from xautolm_hpc.launcher import JobStatus
 from xautolm_hpc.report import escape_controls
 from xautolm_hpc.run.folder import RunDir, find_run, submission_dir_beside
 
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.follow:
         profile = profile_of(run_dir)
 
-        def state() -> JobState | None:
+        def state() -> JobStatus | None:
             return take_snapshot(run_dir, profile, environ=arguments.environ).states.get(attempt_dir)
 
         positions = _follow(attempt_dir, positions, state=state)
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _follow(attempt_dir: Path, positions: dict[str, int], *, state: Callable[[], JobState | None]) -> dict[str, int]:
+def _follow(attempt_dir: Path, positions: dict[str, int], *, state: Callable[[], JobStatus | None]) -> dict[str, int]:
     """Print new output and changes of the job's state, until the attempt has ended or its job is gone."""
     last_text, next_poll = "", time.monotonic()
     is_gone = False

@@ -20,7 +20,7 @@ from xautolm_hpc.errors import InputError, LaunchError
 from xautolm_hpc.gather.ends import REMEDIES
 from xautolm_hpc.gather.traces import read_tail
 from xautolm_hpc.jobdir import COMMAND, Exit, claim_path, exit_path, restarts, write_members
-from xautolm_hpc.launcher import JobState, Launcher, Submission
+from xautolm_hpc.launcher import JobState, JobStatus, Launcher, Submission
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.view import Finding, failure, ok
 
@@ -141,7 +141,7 @@ def _wait(
         time.sleep(min(LONGEST_POLL_S, site.profile.poll_s))
 
 
-def _give_up(site: Site, submission: Submission, *, state: JobState, job_id: str, held: _Held) -> Finding | None:
+def _give_up(site: Site, submission: Submission, *, state: JobStatus, job_id: str, held: _Held) -> Finding | None:
     """Say why nothing is to be expected of the job any more; ``None`` while something is."""
     grace_s, remedy = site.profile.patience.outcome_grace_s, _remedy(state)
     gone_s = held.seconds("gone", not state.is_alive)
@@ -150,7 +150,7 @@ def _give_up(site: Site, submission: Submission, *, state: JobState, job_id: str
         return _unexplained(submission, state) if ended is None and gone_s >= grace_s else ended
     if held.seconds("stuck", remedy is not None) >= STUCK_S:
         return failure(JOB, f"the job waits for {state.reason!r}", remedy=remedy or "")
-    if held.seconds("runs", state.state == "RUNNING") >= JOB_TIME_S + grace_s:
+    if held.seconds("runs", state.state is JobState.RUNNING) >= JOB_TIME_S + grace_s:
         found = f"the job runs on {state.node or 'a node'} and has said nothing for {JOB_TIME_S + grace_s:g} s"
         return failure(JOB, found, remedy="look at that node, or ask the cluster's support")
     return None
@@ -169,7 +169,7 @@ def _read_findings(attempt_dir: Path) -> list[Finding] | None:
     return [where, skew, *findings]
 
 
-def _explain_end(site: Site, submission: Submission, *, state: JobState, job_id: str) -> Finding | None:
+def _explain_end(site: Site, submission: Submission, *, state: JobStatus, job_id: str) -> Finding | None:
     """Say why a job ended without a finding, as soon as anything tells."""
     attempt_dir = submission.attempt_dirs[0]
     claimed = restarts(attempt_dir)
@@ -227,13 +227,13 @@ def _worker_failure(attempt_dir: Path, *, restart: int) -> Finding | None:
     )
 
 
-def _unexplained(submission: Submission, state: JobState) -> Finding:
+def _unexplained(submission: Submission, state: JobStatus) -> Finding:
     logs = sorted(submission.folder.glob("*.err"))
     lines: Sequence[str] = [line for path in logs for line in read_tail(path).splitlines()][-3:]
     found = f"the job ended as {state.state} {state.reason}".strip() + f": {' / '.join(lines) or 'it left no word'}"
     return failure(JOB, found, remedy="the node could not start the job: look at driver_python and at the job's node")
 
 
-def _remedy(state: JobState) -> str | None:
+def _remedy(state: JobStatus) -> str | None:
     head = state.reason.strip("()").partition(",")[0].partition("(")[0].strip()
-    return REMEDIES.get(head) if state.state == "PENDING" else None
+    return REMEDIES.get(head) if state.state is JobState.PENDING else None

@@ -10,7 +10,7 @@ from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.gather.traces import last_exit, last_heartbeat, read_evidence, read_outcome
 from xautolm_hpc.gather.verdict import verdict
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, VERDICT, End, Heartbeat
-from xautolm_hpc.launcher import JobState, Launcher
+from xautolm_hpc.launcher import JobState, JobStatus, Launcher
 from xautolm_hpc.records import from_json, to_json
 
 REMEDIES: Mapping[str, str] = {
@@ -79,10 +79,10 @@ class Watch:
         self.outcome_grace_s = outcome_grace_s
         self.pending_patience_s = pending_patience_s
         self.redact = redact
-        self.states: Mapping[Path, JobState] = {}
+        self.states: Mapping[Path, JobStatus] = {}
         self._seen: dict[Path, _Seen] = {}
 
-    def is_over(self, attempt_dir: Path, *, state: JobState, now: float) -> bool:
+    def is_over(self, attempt_dir: Path, *, state: JobStatus, now: float) -> bool:
         """Tell whether a job ended so long ago that its outcome is believed missing.
 
         A job no source knows is given longer while its heartbeat moves: then it is the sources that are wrong.
@@ -93,7 +93,7 @@ class Watch:
             now: Seconds since the epoch.
         """
         seen = self._seen.setdefault(attempt_dir, _Seen())
-        if state.state == "UNKNOWN":
+        if state.state is JobState.UNKNOWN:
             heartbeat = last_heartbeat(attempt_dir)
             if heartbeat != seen.heartbeat:
                 seen.heartbeat, seen.ended_at = heartbeat, None
@@ -104,7 +104,7 @@ class Watch:
             seen.ended_at = now
         return now - seen.ended_at >= self.outcome_grace_s
 
-    def is_stuck(self, attempt_dir: Path, *, state: JobState, now: float) -> bool:
+    def is_stuck(self, attempt_dir: Path, *, state: JobStatus, now: float) -> bool:
         """Tell whether a job has waited too long for something that does not clear by waiting.
 
         Args:
@@ -113,7 +113,7 @@ class Watch:
             now: Seconds since the epoch.
         """
         seen = self._seen.setdefault(attempt_dir, _Seen())
-        if state.state != "PENDING" or _remedy(state.reason) is None:
+        if state.state is not JobState.PENDING or _remedy(state.reason) is None:
             seen.stuck_since = None
             return False
         if seen.stuck_since is None:
@@ -124,15 +124,15 @@ class Watch:
         seen.ended_at = now  # it is cancelled at once, and what never ran leaves no outcome
         return True
 
-    def explain(self, attempt_dir: Path, state: JobState) -> JobState:
+    def explain(self, attempt_dir: Path, state: JobStatus) -> JobStatus:
         """Say of a job that was given up why it was; it did not fail to run by anybody's wish, and is tried again."""
         seen = self._seen.get(attempt_dir, _Seen())
-        if state.state not in ("CANCELLED", "UNKNOWN") or seen.given_up_for is None:
+        if state.state not in (JobState.CANCELLED, JobState.UNKNOWN) or seen.given_up_for is None:
             return state
         words = (
             f"it waited {self.pending_patience_s / 3600:g} h for {seen.given_up_for!r}; {_remedy(seen.given_up_for)}"
         )
-        return replace(state, state="FAILED", reason=words)
+        return replace(state, state=JobState.FAILED, reason=words)
 
     def forget(self, attempt_dir: Path) -> None:
         """Forget an attempt that ended."""
@@ -167,7 +167,7 @@ def gather_ends(
         found |= {path: end for path in rest if (end := _recorded_end(path)) is not None}
     stuck: list[Path] = []
     for path in [path for path in rest if path not in found]:
-        state = _not_alive_if_it_said_so(path, states.get(path, JobState(state="UNKNOWN")))
+        state = _not_alive_if_it_said_so(path, states.get(path, JobStatus(state=JobState.UNKNOWN)))
         if watch.is_stuck(path, state=state, now=now):
             stuck.append(path)
         elif watch.is_over(path, state=state, now=now):
@@ -194,16 +194,16 @@ def _recorded_end(attempt_dir: Path) -> Gathered | None:
     return None
 
 
-def _not_alive_if_it_said_so(attempt_dir: Path, state: JobState) -> JobState:
+def _not_alive_if_it_said_so(attempt_dir: Path, state: JobStatus) -> JobStatus:
     """Believe a job's own exit file while no source answers, unless it ended to be put back into the queue."""
     if not (state.is_stale and state.is_alive):
         return state
     ended = last_exit(attempt_dir)
     is_over = ended is not None and ended.returncode != CHECKPOINT_EXIT_STATUS
-    return replace(state, state="UNKNOWN") if is_over else state
+    return replace(state, state=JobState.UNKNOWN) if is_over else state
 
 
-def _give_verdict(attempt_dir: Path, watch: Watch, *, state: JobState, now: float) -> Gathered:
+def _give_verdict(attempt_dir: Path, watch: Watch, *, state: JobStatus, now: float) -> Gathered:
     evidence = read_evidence(attempt_dir, watch.explain(attempt_dir, state), redact=watch.redact)
     end = verdict(evidence, now=now)
     if attempt_dir.is_dir():

@@ -23,7 +23,7 @@ from xautolm_hpc.jobdir import (
     heartbeat_path,
     restarts,
 )
-from xautolm_hpc.launcher import JobState
+from xautolm_hpc.launcher import JobStatus
 from xautolm_hpc.records import Outcome, from_json
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Evidence:
         damaged: Why ``outcome.json`` cannot be read, or ``None`` if there is none.
     """
 
-    state: JobState
+    state: JobStatus
     claims: tuple[Claim, ...] = ()
     exit: Exit | None = None
     exits: tuple[Exit, ...] = ()
@@ -84,7 +84,7 @@ def read_outcome(attempt_dir: Path) -> tuple[End | None, str | None]:
     return end, None
 
 
-def read_evidence(attempt_dir: Path, state: JobState, *, redact: Callable[[str], str]) -> Evidence:
+def read_evidence(attempt_dir: Path, state: JobStatus, *, redact: Callable[[str], str]) -> Evidence:
     """Collect what an attempt left behind; what is missing or damaged is left out.
 
     Args:

@@ -11,20 +11,11 @@ from xautolm_hpc import __version__
 from xautolm_hpc.failures import NAMED_BY_WRAPPER, FailureKind, Source, last_line_with_kind
 from xautolm_hpc.gather.traces import Evidence
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, End
+from xautolm_hpc.launcher import JobState
 from xautolm_hpc.records import Outcome
 
 Judgement = tuple[FailureKind, str]
 """Failure kind and reason."""
-
-SLURM_STATES = {
-    "OUT_OF_MEMORY": FailureKind.HOST_OOM,
-    "TIMEOUT": FailureKind.WALL_LIMIT,
-    "DEADLINE": FailureKind.WALL_LIMIT,
-    "CANCELLED": FailureKind.CANCELLED,
-    "NODE_FAIL": FailureKind.NODE_FAILURE,
-    "BOOT_FAIL": FailureKind.NODE_FAILURE,
-    "PREEMPTED": FailureKind.PREEMPTED,
-}
 
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)
 
@@ -95,10 +86,10 @@ def _said_by_wrapper(evidence: Evidence) -> Judgement | None:
 
 def _said_by_slurm(evidence: Evidence) -> Judgement | None:
     state = evidence.state
-    kind = SLURM_STATES.get(state.state)
+    kind = state.state.failure_kind
     if kind is None:
         return None
-    if kind == FailureKind.WALL_LIMIT and _has_used_its_time(evidence):
+    if kind is FailureKind.WALL_LIMIT and _has_used_its_time(evidence):
         return FailureKind.TIME_LIMIT, f"Slurm ended the job ({state.state}) after the trial had used its own time up"
     reason = f": {state.reason}" if state.reason else ""
     return kind, f"the job ended as {state.state}{reason}"
@@ -136,7 +127,7 @@ def _never_claimed(evidence: Evidence) -> Judgement | None:
     if evidence.claims:
         return None
     state = evidence.state
-    if state.state in ("FAILED", "COMPLETED") or evidence.launch_log:
+    if state.state in (JobState.FAILED, JobState.COMPLETED) or evidence.launch_log:
         return FailureKind.LAUNCH_FAILURE, f"the job ended before it began the attempt: {state.reason or state.state}"
     return FailureKind.LOST, f"no source knows the job, and it never began the attempt ({state.state})"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import Claim, claim_path, find_end, restarts
-from xautolm_hpc.launcher import JobState
+from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import from_json
 from xautolm_hpc.run.folder import RunDir
@@ -30,7 +30,7 @@ class RunSnapshot:
     """
 
     history: History
-    states: dict[Path, JobState]
+    states: dict[Path, JobStatus]
     holder: Holder | None
     lease_number: int
 
@@ -88,28 +88,28 @@ def _submitted(history: History) -> list[Attempt]:
     return [a for a in (*singles, *trials) if a.submission and a.end is None and find_end(a.path) is None]
 
 
-def _local_states(attempts: Iterable[Attempt]) -> dict[Path, JobState]:
+def _local_states(attempts: Iterable[Attempt]) -> dict[Path, JobStatus]:
     """Tell from claims which jobs are processes that live; one nobody claimed waits for a slot of the pool."""
     return {attempt.path: _process_state(attempt.path) for attempt in attempts}
 
 
-def _process_state(path: Path) -> JobState:
+def _process_state(path: Path) -> JobStatus:
     """Tell whether the process that claimed an attempt lives; of another machine it is believed."""
     claimed = restarts(path) if path.is_dir() else []
     if not claimed:
-        return JobState(state="PENDING", reason="waits for a slot", source="pool")
+        return JobStatus(state=JobState.PENDING, reason="waits for a slot", source="pool")
     where = claim_path(path, claimed[-1])
     try:
         claim = from_json(Claim, read_json(where), where=str(where))
     except (OSError, InputError):  # it is being written
-        return JobState(state="RUNNING")
+        return JobStatus(state=JobState.RUNNING)
     is_here = claim.node == node_name()
     if is_here and (claim.boot_id != boot_id() or process_started(claim.pid) != claim.pid_started):
-        return JobState(state="UNKNOWN", reason="its process is gone", node=claim.node)
-    return JobState(state="RUNNING", node=claim.node, source="process")
+        return JobStatus(state=JobState.UNKNOWN, reason="its process is gone", node=claim.node)
+    return JobStatus(state=JobState.RUNNING, node=claim.node, source="process")
 
 
-def _slurm_states(history: History, attempts: list[Attempt], *, slurm: Slurm) -> dict[Path, JobState]:
+def _slurm_states(history: History, attempts: list[Attempt], *, slurm: Slurm) -> dict[Path, JobStatus]:
     """Ask squeue once for the jobs of all attempts, and sacct once for those it has forgotten."""
     names = sorted({attempt.submission for attempt in attempts if attempt.submission})
     if not names:
@@ -120,17 +120,17 @@ def _slurm_states(history: History, attempts: list[Attempt], *, slurm: Slurm) ->
         accounts = slurm.sacct(names, since=began_at(history.run_dir))
         found = {**_matched(history, attempts, rows=accounts or []), **found}
     silent = "squeue does not answer" if rows is None else "squeue does not know it"
-    return {a.path: found.get(a.path, JobState(state="UNKNOWN", reason=silent)) for a in attempts}
+    return {a.path: found.get(a.path, JobStatus(state=JobState.UNKNOWN, reason=silent)) for a in attempts}
 
 
-def _matched(history: History, attempts: Iterable[Attempt], *, rows: Iterable[JobRow]) -> dict[Path, JobState]:
+def _matched(history: History, attempts: Iterable[Attempt], *, rows: Iterable[JobRow]) -> dict[Path, JobStatus]:
     """Match rows to attempts by job id, or by job name and place in the array where the ledger has no id yet."""
     by_id = {row.job_id: row for row in rows}
     found = {}
     for attempt in attempts:
         row = by_id.get(attempt.job_id or "") or _row_by_name(history, attempt, rows=rows)
         if row is not None:
-            found[attempt.path] = JobState(state=row.state, reason=row.reason, node=row.node, source=row.source)
+            found[attempt.path] = JobStatus(state=row.state, reason=row.reason, node=row.node, source=row.source)
     return found
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import Claim, End, Heartbeat, claim_path, heartbeat_path, restarts
-from xautolm_hpc.launcher import JobState
+from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.records import T, from_json
 from xautolm_hpc.run.history import History, Trial
 from xautolm_hpc.view import BestTrial, RunView, TrialView
 
 
-def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobState], now: float) -> RunView:
+def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobStatus], now: float) -> RunView:
     """Fill in what history and jobs know of a run.
 
     Args:
@@ -33,7 +33,7 @@ def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobState
     )
 
 
-def view_trial(trial: Trial, state: JobState | None, *, now: float) -> TrialView:
+def view_trial(trial: Trial, state: JobStatus | None, *, now: float) -> TrialView:
     """Put together one line about a trial."""
     end = trial.last.end
     pipeline = trial.plan.pipeline
@@ -55,7 +55,7 @@ def view_trial(trial: Trial, state: JobState | None, *, now: float) -> TrialView
         attempt=trial.last.number,
         model=pipeline.model_id,
         method=pipeline.method,
-        state="PENDING" if state is None else state.state,
+        state=JobState.PENDING if state is None else state.state,
         reason="" if state is None else state.reason,
         node=(state and state.node) or (claim.node if claim else None),
         elapsed_s=now - claim.claimed_at if claim else None,

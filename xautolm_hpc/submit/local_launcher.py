@@ -20,7 +20,7 @@ from xautolm_hpc.clock import Clock
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.jobdir import MEMBERS, OUTCOME, VERDICT, Claim, Exit, claim_path, exit_path, heartbeat_path, restarts
-from xautolm_hpc.launcher import JobState, QueueLimits, Submission
+from xautolm_hpc.launcher import JobState, JobStatus, QueueLimits, Submission
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import from_json
 from xautolm_hpc.submit import processes
@@ -49,7 +49,7 @@ class _Job:
     process: "subprocess.Popen[bytes] | None" = None
     gpus: tuple[str, ...] = ()
     occupies: bool = False
-    state: JobState | None = None
+    state: JobStatus | None = None
 
 
 class LocalLauncher:
@@ -124,7 +124,7 @@ class LocalLauncher:
                 self._jobs[attempt_dir] = job
         return {path: self._jobs[path].job_id for path in submission.attempt_dirs}
 
-    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobState]:
+    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
         """Look at every job of the pool, start waiting ones on free slots, and tell the states asked for."""
         for job in self._jobs.values():
             self._look_at(job)
@@ -139,15 +139,15 @@ class LocalLauncher:
                 job.is_cancelled = True
                 self._look_at(job)
 
-    def _state_of(self, attempt_dir: Path) -> JobState:
+    def _state_of(self, attempt_dir: Path) -> JobStatus:
         job = self._jobs.get(attempt_dir)
         if job is None:
-            return JobState(state="UNKNOWN")
+            return JobStatus(state=JobState.UNKNOWN)
         if job.state is not None:
             return job.state
         if job.is_queued:
-            return JobState(state="PENDING", reason="waits for a free slot", source="pool")
-        return JobState(state="RUNNING", node=self._here[0], source="process")
+            return JobStatus(state=JobState.PENDING, reason="waits for a free slot", source="pool")
+        return JobStatus(state=JobState.RUNNING, node=self._here[0], source="process")
 
     # what runs
 
@@ -173,18 +173,18 @@ class LocalLauncher:
 
     def _look_at_queued(self, job: _Job) -> None:
         if job.is_cancelled:
-            job.is_queued, job.state = False, JobState(state="CANCELLED", reason="never started", source="pool")
+            job.is_queued, job.state = False, JobStatus(state=JobState.CANCELLED, reason="never started", source="pool")
         elif _has_begun(job.attempt_dir):  # a start by a driver that died since
             job.is_queued = False
             self._look_at(job)
 
-    def _claimed_state(self, job: _Job, claim: Claim) -> JobState | None:
+    def _claimed_state(self, job: _Job, claim: Claim) -> JobStatus | None:
         """Tell how a claimed job ended; ``None`` while it runs."""
         path = exit_path(job.attempt_dir, claim.restart)
         if path.exists():
             ended = from_json(Exit, read_json(path), where=str(path))
-            return JobState(
-                state="COMPLETED" if ended.returncode == 0 else "FAILED",
+            return JobStatus(
+                state=JobState.COMPLETED if ended.returncode == 0 else JobState.FAILED,
                 reason=ended.ended_by or "",
                 node=claim.node,
                 exit_code=ended.returncode,
@@ -193,19 +193,21 @@ class LocalLauncher:
             )
         if job.occupies:
             return None
-        return JobState(state="UNKNOWN", reason="the wrapper died", node=claim.node)
+        return JobStatus(state=JobState.UNKNOWN, reason="the wrapper died", node=claim.node)
 
     def _give_up_or_queue(self, job: _Job) -> None:
         """Decide on a job whose process ended before it claimed the attempt."""
         if job.is_cancelled:
-            job.state = JobState(state="CANCELLED", source="process")
+            job.state = JobStatus(state=JobState.CANCELLED, source="process")
         elif (job.attempt_dir / OUTCOME).exists() or (job.attempt_dir / VERDICT).exists():
-            job.state = JobState(state="COMPLETED", source="process")
+            job.state = JobStatus(state=JobState.COMPLETED, source="process")
         elif job.n_starts < MAX_STARTS:
             job.is_queued = True
         else:
             code = job.process.returncode if job.process else None
-            job.state = JobState(state="FAILED", reason=self._launch_words(job), exit_code=code, source="process")
+            job.state = JobStatus(
+                state=JobState.FAILED, reason=self._launch_words(job), exit_code=code, source="process"
+            )
 
     def _launch_words(self, job: _Job) -> str:
         pid = job.process.pid if job.process else 0
@@ -261,7 +263,7 @@ class LocalLauncher:
             )
         except OSError as error:
             reason = f"`{self._python}` could not be started: {error}"
-            job.state = JobState(state="FAILED", reason=reason, source="pool")
+            job.state = JobStatus(state=JobState.FAILED, reason=reason, source="pool")
             return
         job.occupies = True
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, MEMBERS, Command, Exit, exit_path, read_members, restarts, write_members
-from xautolm_hpc.launcher import JobState, Launcher, QueueLimits, Submission
+from xautolm_hpc.launcher import JobState, JobStatus, Launcher, QueueLimits, Submission
 from xautolm_hpc.records import from_json, to_json
 
 GROUPS = "groups"
@@ -60,12 +60,12 @@ class BatchLauncher:
         jobs = self._inner.adopt(_of_groups(submission, groups, n_together=self._n_together), jobs_known)
         return {member: jobs[group] for group, members in groups.items() for member in members if group in jobs}
 
-    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobState]:
+    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
         """Ask for the states of attempts: how one's own process ended, else what its job does."""
         asked = list(dict.fromkeys(self._group_of.get(path, path) for path in attempt_dirs))
         states = self._inner.poll(asked)
         return {
-            path: self._own_state(path) or states.get(self._group_of.get(path, path), JobState(state="UNKNOWN"))
+            path: self._own_state(path) or states.get(self._group_of.get(path, path), JobStatus(state=JobState.UNKNOWN))
             for path in attempt_dirs
         }
 
@@ -73,15 +73,15 @@ class BatchLauncher:
         """Cancel the jobs of attempts, and with them those that run together."""
         self._inner.cancel(list(dict.fromkeys(self._group_of.get(path, path) for path in attempt_dirs)))
 
-    def _own_state(self, attempt_dir: Path) -> JobState | None:
+    def _own_state(self, attempt_dir: Path) -> JobStatus | None:
         """Tell how an attempt's process ended; ``None`` while it has not, or has a job of its own."""
         claimed = restarts(attempt_dir) if attempt_dir in self._group_of and attempt_dir.is_dir() else []
         path = exit_path(attempt_dir, max(claimed, default=0))
         if not path.exists():
             return None
         ended = from_json(Exit, read_json(path), where=str(path))
-        return JobState(
-            state="COMPLETED" if ended.returncode == 0 else "FAILED",
+        return JobStatus(
+            state=JobState.COMPLETED if ended.returncode == 0 else JobState.FAILED,
             reason=ended.ended_by or "",
             exit_code=ended.returncode,
             ended_at=ended.ended_at,

@@ -17,25 +17,12 @@ from pathlib import Path
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import BusyError, InputError, LaunchError
 from xautolm_hpc.jobdir import MEMBERS, Claim, claim_path, restarts
-from xautolm_hpc.launcher import JobState, QueueLimits, Submission
+from xautolm_hpc.launcher import JobState, JobStatus, QueueLimits, Submission
 from xautolm_hpc.records import from_json
 from xautolm_hpc.slurm import JobRow, Slurm
 from xautolm_hpc.submit.arrays import CALL, SCRIPT, ArrayExecutor, SlurmOptions, sbatch_parameters
 from xautolm_hpc.submit.environment import wrapper_environment
 from xautolm_hpc.submit.wrapper import run_member
-
-SAME_AS = {
-    "STOPPED": "SUSPENDED",
-    "RESIZING": "RUNNING",
-    "SIGNALING": "RUNNING",
-    "STAGE_OUT": "COMPLETING",
-    "REQUEUE_HOLD": "PENDING",
-    "REQUEUE_FED": "PENDING",
-    "RESV_DEL_HOLD": "PENDING",
-    "SPECIAL_EXIT": "PENDING",
-    "REVOKED": "UNKNOWN",
-}
-"""Rarer states of Slurm, in the words the launcher protocol knows."""
 
 LARGEST_ARRAY = 1001
 """Slurm's default of MaxArraySize, for a controller that does not say."""
@@ -71,7 +58,7 @@ class SlurmLauncher:
         self._environment = dict(wrapper_environment() if environment is None else environment)
         self._job_ids: dict[Path, str] = {}
         self._submissions: dict[Path, Submission] = {}
-        self._states: dict[Path, JobState] = {}
+        self._states: dict[Path, JobStatus] = {}
         self._is_slow = False
 
     def sbatch_text(self, submission: Submission) -> str:
@@ -153,7 +140,7 @@ class SlurmLauncher:
             found = {**self._find(submission), **found}
         return self._remember(submission, found)
 
-    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobState]:
+    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
         """Ask for states: one squeue, and one sacct if a job is in it no more."""
         watched = [path for path in attempt_dirs if path in self._job_ids]
         if watched:
@@ -214,19 +201,19 @@ class SlurmLauncher:
     def _remember(self, submission: Submission, job_ids: Mapping[Path, str]) -> dict[Path, str]:
         for path, job_id in job_ids.items():
             self._job_ids[path], self._submissions[path] = job_id, submission
-            self._states.setdefault(path, JobState(state="PENDING", source="pool"))
+            self._states.setdefault(path, JobStatus(state=JobState.PENDING, source="pool"))
         return dict(job_ids)
 
-    def _states_in(self, rows: list[JobRow] | None, paths: Iterable[Path]) -> dict[Path, JobState]:
+    def _states_in(self, rows: list[JobRow] | None, paths: Iterable[Path]) -> dict[Path, JobStatus]:
         by_id = {row.job_id: row for row in rows or []}
         return {path: _state_of(by_id[self._job_ids[path]]) for path in paths if self._job_ids[path] in by_id}
 
     def _cancel_duplicates(self, rows: Iterable[JobRow]) -> None:
         """Cancel what waits of an array that was taken twice; of one that runs already the claim decides."""
         followed = set(self._job_ids.values())
-        spare = [row.job_id for row in rows if row.state == "PENDING" and row.job_id not in followed]
+        spare = [row.job_id for row in rows if row.state is JobState.PENDING and row.job_id not in followed]
         if spare:
-            self._slurm.scancel(spare, only="PENDING")
+            self._slurm.scancel(spare, only=JobState.PENDING)
 
     def _follow_claims(self, paths: Iterable[Path], rows: Iterable[JobRow]) -> None:
         """Watch the job that runs an attempt, where it is another one than the one that was found."""
@@ -236,11 +223,11 @@ class SlurmLauncher:
             if claim is not None and claim.job_id != self._job_ids[path]:
                 self._job_ids[path] = claim.job_id
                 found = by_id.get(claim.job_id)
-                self._states[path] = _state_of(found) if found else JobState(state="UNKNOWN")
+                self._states[path] = _state_of(found) if found else JobStatus(state=JobState.UNKNOWN)
 
-    def _told(self, path: Path) -> JobState:
+    def _told(self, path: Path) -> JobStatus:
         """Say what is known of a job, and where its step and batch script were heard."""
-        state = self._states.get(path, JobState(state="UNKNOWN"))
+        state = self._states.get(path, JobStatus(state=JobState.UNKNOWN))
         if path not in self._job_ids:
             return state
         log_path = self._submissions[path].folder / f"{self._job_ids[path]}_0_log.err"
@@ -255,11 +242,11 @@ def _lacks_nodes(error: LaunchError) -> bool:
 
 def _believed(
     paths: Iterable[Path],
-    queued: Mapping[Path, JobState],
+    queued: Mapping[Path, JobStatus],
     *,
-    accounts: Mapping[Path, JobState],
+    accounts: Mapping[Path, JobStatus],
     answered: bool,
-) -> dict[Path, JobState]:
+) -> dict[Path, JobStatus]:
     """Say what sacct adds: how jobs ended. Whether one is alive, the controller knows better, if it answers."""
     states = {}
     for path in paths:
@@ -269,7 +256,7 @@ def _believed(
         if in_accounts is not None and not (answered and in_accounts.is_alive):
             states[path] = in_accounts
         elif in_queue is None and answered:
-            states[path] = JobState(state="UNKNOWN", reason="neither squeue nor sacct knows the job")
+            states[path] = JobStatus(state=JobState.UNKNOWN, reason="neither squeue nor sacct knows the job")
     return states
 
 
@@ -292,9 +279,9 @@ def _newest_claim(attempt_dir: Path) -> Claim | None:
     return None
 
 
-def _state_of(row: JobRow) -> JobState:
-    return JobState(
-        state=SAME_AS.get(row.state, row.state),
+def _state_of(row: JobRow) -> JobStatus:
+    return JobStatus(
+        state=row.state,
         reason=row.reason,
         node=row.node,
         exit_code=row.exit_code,
