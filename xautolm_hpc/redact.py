@@ -1,11 +1,22 @@
-"""Takes what identifies a person or opens a door out of text that is stored, reported or shown."""
+"""What is a secret, and how secrets and names of people and machines are taken out of stored and shown text."""
 
 import re
 from collections.abc import Mapping, Sequence
 
-SECRET_NAMES = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+SECRET_NAMES = ("TOKEN", "KEY", "SECRET", "PASSWORD", "JWT")
+"""A variable with one of these in its name, in upper or lower case, holds a secret."""
+
+NOT_SECRET = ("TOKENIZERS_PARALLELISM",)
+SECRET_SHAPES = re.compile(r"\bhf_[A-Za-z0-9]{30,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+")
+"""Secrets that are known by their shape, whatever holds them: tokens of the Hugging Face Hub and JSON Web Tokens."""
+
 MIN_SECRET_LENGTH = 6
 """Shorter values are words such as ``true``: replacing them would hide the text and protect nothing."""
+
+
+def is_secret(name: str) -> bool:
+    """Check whether a variable's name says that its value is a secret."""
+    return name not in NOT_SECRET and any(part in name.upper() for part in SECRET_NAMES)
 
 
 def secrets_in(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -17,19 +28,15 @@ def secrets_in(environ: Mapping[str, str]) -> tuple[str, ...]:
     Returns:
         Distinct values of at least :data:`MIN_SECRET_LENGTH` characters, the longest first.
     """
-    values = {
-        value
-        for name, value in environ.items()
-        if len(value) >= MIN_SECRET_LENGTH and any(part in name.upper() for part in SECRET_NAMES)
-    }
+    values = {value for name, value in environ.items() if len(value) >= MIN_SECRET_LENGTH and is_secret(name)}
     return tuple(sorted(values, key=lambda value: (-len(value), value)))
 
 
 def redact(text: str, secrets: Sequence[str], *, user: str, host: str, home: str) -> str:
     """Replace secrets, the home folder, the host and the user by ``<SECRET>``, ``<HOME>``, ``<HOST>``, ``<USER>``.
 
-    Secrets go wherever they stand, also inside a longer word; names only as words of their own. The longest value
-    goes first, so that no part of it stays. An empty value, or ``/`` as home, replaces nothing.
+    A secret is replaced also inside a longer word; a name only where it is a word of its own. The longest value is
+    replaced first, so that no part of it stays. An empty value, or ``/`` as home, replaces nothing.
 
     Args:
         text: Text to clean, for instance a traceback.
@@ -40,6 +47,7 @@ def redact(text: str, secrets: Sequence[str], *, user: str, host: str, home: str
     """
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "<SECRET>")
+    text = SECRET_SHAPES.sub("<SECRET>", text)
     names = [
         (home.rstrip("/"), "<HOME>"),
         (host, "<HOST>"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from xautolm_hpc.errors import ConfigError
-from xautolm_hpc.submit.environment import is_secret, node_environment, worker_environment, wrapper_environment
+from xautolm_hpc.redact import is_secret
+from xautolm_hpc.submit.environment import node_environment, worker_environment, wrapper_environment
 
 MINE = {
     "PATH": "/usr/bin",

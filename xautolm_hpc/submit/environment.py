@@ -5,22 +5,17 @@ A worker gets exactly what :func:`worker_environment` builds; the wrapper around
 """
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from xautolm_hpc.errors import ConfigError
+from xautolm_hpc.redact import SECRET_NAMES, is_secret
 
 BASICS = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "TZ")
 """Taken over where they are set: programs, home, name, language, scratch folder and time zone."""
 
 WRAPPER_ONLY = ("CUDA_VISIBLE_DEVICES", "SLURM_CONF", "LD_LIBRARY_PATH")
 """Also for the wrapper: the GPUs lent to the driver, where Slurm is, and what its interpreter links against."""
-
-SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|JWT", re.IGNORECASE)
-"""A variable whose name matches never reaches a job."""
-
-NOT_SECRET = ("TOKENIZERS_PARALLELISM",)
 
 
 def worker_environment(
@@ -52,7 +47,7 @@ def worker_environment(
     for name in (*allow, *settings):
         if is_secret(name):
             raise ConfigError(
-                f"[environment] names {name!r}, which looks like a secret (TOKEN, KEY, SECRET, PASSWORD, JWT); what "
+                f"[environment] names {name!r}, which looks like a secret ({', '.join(SECRET_NAMES)}); what "
                 "jobs get is written to the run folder. Leave it out: only prefetch needs a token"
             )
     environ = os.environ if environ is None else environ
@@ -100,11 +95,6 @@ def node_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
     environ = os.environ if environ is None else environ
     names = [name for name in environ if name.startswith("SLURM_") or name == "CUDA_VISIBLE_DEVICES"]
     return _taken(environ, [name for name in names if not is_secret(name)])
-
-
-def is_secret(name: str) -> bool:
-    """Tell whether a variable's name says that its value is a secret."""
-    return name not in NOT_SECRET and SECRET.search(name) is not None
 
 
 def _taken(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
