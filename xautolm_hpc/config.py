@@ -16,8 +16,9 @@ from xautolm_hpc.catalogue import Model
 from xautolm_hpc.container import ContainerSection
 from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.errors import ConfigError, InputError
-from xautolm_hpc.records import OBJECTIVES, TaskKind, from_json, to_json
+from xautolm_hpc.records import OBJECTIVES, from_json, to_json
 from xautolm_hpc.space import Space, build_space
+from xautolm_hpc.task_kinds import MetricName, TaskKindName
 
 Objective = Literal["f1", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes"]
 Positive = Annotated[float, Field(gt=0)]
@@ -34,8 +35,8 @@ class TaskSection(_Section):
     """``[task]``: the task; ``metric`` selects what ``f1`` means where a task kind has several."""
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
-    kind: TaskKind = "text-classification"
-    metric: Literal["macro-f1", "squad-f1", "drop-f1"] | None = None
+    kind: TaskKindName = "text-classification"
+    metric: MetricName | None = None
 
 
 class SpaceSection(_Section):

@@ -198,7 +198,7 @@ class ProfileRequest:
 
     Attributes:
         task_name: Name of the task.
-        task_kind: One of :data:`xautolm_hpc.records.TASK_KINDS`.
+        task_kind: One of :data:`xautolm_hpc.task_kinds.TASK_KINDS`.
         data_path: File or folder of the data; ``data_files``: its files by split, if their names do not say it.
         text_column: Column; likewise ``label_column``, ``question_column``, ``context_column``, ``answers_column``.
         train_rows: Rows to draw from train, or ``None`` for all; likewise ``validation_rows`` and ``test_rows``.

@@ -12,14 +12,12 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import ENDED_FROM_OUTSIDE
 
 T = typing.TypeVar("T")
-TaskKind = Literal["text-classification", "question-answering", "text-generation"]
-TASK_KINDS: tuple[str, ...] = typing.get_args(TaskKind)
 Value = bool | int | float | str
 """Value of one hyperparameter."""
 
@@ -39,7 +37,7 @@ class Task:
 
     Attributes:
         name: The user's name of the task.
-        kind: One of :data:`TASK_KINDS`.
+        kind: One of :data:`xautolm_hpc.task_kinds.TASK_KINDS`.
         dataset_id: Digest of the sorted normalised rows before sub-sampling and splitting.
         fingerprint: Digest of rows, split and metric: two trials with one fingerprint are comparable.
         metric: Name of the metric that ``f1`` stands for, for instance ``macro-f1``.
@@ -119,7 +117,7 @@ class Pipeline:
     """One way to fine-tune: a model, a method and its hyperparameters.
 
     Attributes:
-        task_kind: One of :data:`TASK_KINDS`.
+        task_kind: One of :data:`xautolm_hpc.task_kinds.TASK_KINDS`.
         model_id: Name of the model in the catalogue.
         model_revision: Commit of the hub repository, or ``None`` for a local or packaged model.
         method: ``full``, ``partial``, ``lora``, ``dora``, ``ia3``, ``bitfit`` or ``head``.

@@ -25,7 +25,7 @@ from xautolm_hpc.run.history import KnownEnd
 from xautolm_hpc.run.resume import read_prior
 from xautolm_hpc.store import CheckLimits, ExperienceStore
 from xautolm_hpc.table import ExperienceTable
-from xautolm_hpc.task_kinds import TRAINABLE_FAMILIES
+from xautolm_hpc.task_kinds import TASK_KINDS
 from xautolm_hpc.view import Finish
 
 Past = ExperienceTable | FrozenPrior
@@ -251,7 +251,7 @@ def _build_constraints(
         profile.task,
         _whole_job(setup, profile.system),
         limits=limits,
-        trainable_families=TRAINABLE_FAMILIES[setup.search.task.kind],
+        trainable_families=TASK_KINDS[setup.search.task.kind].families,
     )
 
 

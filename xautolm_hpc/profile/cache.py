@@ -9,9 +9,9 @@ import xautolm_hpc
 from xautolm_hpc import durable, jobdir
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import ProfileRequest, ProfileResult
-from xautolm_hpc.profile.readers import KINDS
 from xautolm_hpc.profile.split import SPLITS
 from xautolm_hpc.records import canonical_json, from_json, to_json
+from xautolm_hpc.task_kinds import TASK_KINDS
 
 NOT_IN_KEY = ("data_dir", "cache_dir")
 
@@ -41,7 +41,7 @@ def cache_key(request: ProfileRequest, paths: Mapping[str, Sequence[Path]], *, c
         split: [[path.name, hashlib.sha256(contents[path]).hexdigest()] for path in group]
         for split, group in paths.items()
     }
-    described = canonical_json([inputs, asked, KINDS[request.task_kind].schema, xautolm_hpc.__version__])
+    described = canonical_json([inputs, asked, TASK_KINDS[request.task_kind].feature_schema, xautolm_hpc.__version__])
     return hashlib.sha256(described.encode()).hexdigest()
 
 

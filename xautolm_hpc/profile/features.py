@@ -20,7 +20,6 @@ from sklearn.tree import DecisionTreeClassifier
 
 from xautolm_hpc.profile.rows import Row
 
-FEATURE_SCHEMA = "text-classification/1"
 FEATURES = (
     "n_samples",
     "n_classes",

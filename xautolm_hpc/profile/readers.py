@@ -10,6 +10,7 @@ from xautolm_hpc.jobdir import ProfileRequest
 from xautolm_hpc.profile import features, question_features
 from xautolm_hpc.profile.questions import normalise_questions
 from xautolm_hpc.profile.rows import Sample, normalise_rows
+from xautolm_hpc.task_kinds import TASK_KINDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +20,6 @@ class Kind:
     Attributes:
         columns: Names the columns to read: setting of the search file -> column.
         normalise: Makes rows of the cells of a file.
-        metrics: Metrics that ``f1`` may stand for, the usual one first.
-        schema: Feature schema.
         describe: Computes the features of rows, and what their texts mean or ``None``; takes the number of threads.
         lengths: Measures text lengths in words: median, 95th percentile, longest.
         baseline: Scores answers that know nothing, on ``validation``, after a look at ``train``.
@@ -29,8 +28,6 @@ class Kind:
 
     columns: Callable[[ProfileRequest], Mapping[str, str]]
     normalise: Callable[..., Sequence[Any]]
-    metrics: tuple[str, ...]
-    schema: str
     describe: Callable[..., question_features.Description]
     lengths: Callable[[Sequence[Any]], tuple[float, float, float]]
     baseline: Callable[[Sequence[Any], Sequence[Any]], float]
@@ -82,8 +79,6 @@ KINDS: Mapping[str, Kind] = {
     "text-classification": Kind(
         columns=_text_columns,
         normalise=_labelled,
-        metrics=("macro-f1",),
-        schema=features.FEATURE_SCHEMA,
         describe=_describe_labelled,
         lengths=features.length_tokens,
         baseline=_majority,
@@ -92,8 +87,6 @@ KINDS: Mapping[str, Kind] = {
     "question-answering": Kind(
         columns=_question_columns,
         normalise=_extractive,
-        metrics=("squad-f1",),
-        schema="question-answering/1",
         describe=question_features.describe_questions,
         lengths=question_features.length_tokens,
         baseline=question_features.empty_answer_f1,
@@ -102,8 +95,6 @@ KINDS: Mapping[str, Kind] = {
     "text-generation": Kind(
         columns=_question_columns,
         normalise=_generative,
-        metrics=("squad-f1", "drop-f1"),
-        schema="text-generation/1",
         describe=question_features.describe_questions,
         lengths=question_features.length_tokens,
         baseline=question_features.empty_answer_f1,
@@ -122,7 +113,8 @@ def kind_of(request: ProfileRequest) -> Kind:
     if request.task_kind not in KINDS:
         raise DataError(f"task kind '{request.task_kind}' cannot be profiled; valid: {', '.join(KINDS)}")
     kind = KINDS[request.task_kind]
-    if request.metric is not None and request.metric not in kind.metrics:
-        valid = ", ".join(kind.metrics)
+    metrics = TASK_KINDS[request.task_kind].metrics
+    if request.metric is not None and request.metric not in metrics:
+        valid = ", ".join(metrics)
         raise DataError(f"task.metric = '{request.metric}' is no metric of {request.task_kind}; valid: {valid}")
     return kind

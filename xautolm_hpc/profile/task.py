@@ -15,6 +15,7 @@ from xautolm_hpc.profile.rows import Sample, compress, digest_rows, encode_rows
 from xautolm_hpc.profile.source import find_files, read_content
 from xautolm_hpc.profile.split import SPLITS, Split, split_rows
 from xautolm_hpc.records import System, Task, canonical_json
+from xautolm_hpc.task_kinds import TASK_KINDS
 
 
 def profile_task(
@@ -111,7 +112,8 @@ def _describe_task(
 ) -> Task:
     """Put the task's record together."""
     parts, kind = split.parts, kind_of(request)
-    metric = request.metric or kind.metrics[0]
+    traits = TASK_KINDS[request.task_kind]
+    metric = request.metric or traits.metrics[0]
     described, semantic = kind.describe(split.described, n_threads=n_threads)
     return Task(
         name=request.task_name,
@@ -124,7 +126,7 @@ def _describe_task(
         n_validation=len(parts["validation"]),
         n_test=len(parts["test"]),
         labels=kind.labels([row for rows in parts.values() for row in rows]),
-        feature_schema=kind.schema,
+        feature_schema=traits.feature_schema,
         features=described,
         semantic=semantic,
         length_tokens=kind.lengths(parts["train"]),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.records import Pipeline, Task
+from xautolm_hpc.task_kinds import TASK_KINDS
 
 GIB = 1024**3
 
@@ -126,7 +127,7 @@ def memory_needed_bytes(
     n_samples = micro_batch_samples(pipeline, execution, n_processes=n_processes)
     length = tokens_per_sample(pipeline, task, quantile=1)
     per_token = _token_bytes(pipeline, model, length=length, is_half=is_half, execution=execution)
-    if task.kind == "text-generation":
+    if TASK_KINDS[task.kind].writes_text:
         per_token += LOGIT_BYTES * model.vocab_size
     return kept + n_samples * length * per_token + OVERHEAD_BYTES
 
@@ -153,7 +154,7 @@ def evaluation_batch(
     length, is_half = tokens_per_sample(pipeline, task, quantile=1), is_half_precision(pipeline)
     trained = _token_bytes(pipeline, model, length=length, is_half=is_half, execution=execution)
     evaluated = _block_bytes(model, length=length, is_half=is_half)
-    if task.kind == "text-generation":
+    if TASK_KINDS[task.kind].writes_text:
         trained += LOGIT_BYTES * model.vocab_size
         evaluated += LOGIT_BYTES * model.vocab_size + _cache_bytes(model, is_half=is_half)
     return max(n_samples, min(int(n_samples * trained / evaluated), MAX_EVALUATION_BATCH))

@@ -8,16 +8,10 @@ from typing import Any
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import COMMAND, EXPORT, PIPELINE, TASK, Command, TrialInput, TrialPlan
 from xautolm_hpc.records import Task, from_json
+from xautolm_hpc.task_kinds import TASK_KINDS
 from xautolm_hpc.train.assess import trained_bench
 from xautolm_hpc.train.pretrained import find_source, load_tokenizer
 from xautolm_hpc.train.stop import StopFlag
-
-PIPELINES: Mapping[str, Mapping[str, str]] = {
-    "text-classification": {"": "text-classification"},
-    "question-answering": {"": "question-answering"},
-    "text-generation": {"": "text-generation", "seq2seq": "text2text-generation"},
-}
-"""Kind of task -> family, or any -> the tag that hubs sort models by."""
 
 
 def run_export(attempt_dir: Path, stop: StopFlag) -> int:
@@ -59,11 +53,11 @@ def model_card(plan: TrialPlan, task: Task, *, facts: Mapping[str, Any]) -> str:
         task: The task.
         facts: ``metrics``, ``test``, ``time_s``, ``energy_j``, ``run`` and ``trial``; ``None`` where unknown.
     """
-    tags = PIPELINES[task.kind]
+    kind = TASK_KINDS[task.kind]
     base = plan.model.hub_repo or plan.model.id
     header = {
         "base_model": base,
-        "pipeline_tag": tags.get(plan.model.family, tags[""]),
+        "pipeline_tag": kind.hub_tags.get(plan.model.family, kind.hub_tag),
         "library_name": "transformers",
         "license": plan.model.licence.lower(),
     }

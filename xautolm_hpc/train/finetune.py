@@ -20,7 +20,7 @@ from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import Execution
 from xautolm_hpc.jobdir import WEIGHTS, Command, TrialInput, TrialPlan
 from xautolm_hpc.node import peak_rss_bytes
-from xautolm_hpc.task_kinds import TRAINABLE_FAMILIES
+from xautolm_hpc.task_kinds import TASK_KINDS
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.anatomy import find_blocks
 from xautolm_hpc.train.checkpoint import load_checkpoint, save_checkpoint
@@ -303,8 +303,8 @@ def refuse_unsupported(kind: str, model: Model) -> None:
     """
     if kind not in BUILDERS:
         raise TrialError("unsupported", f"tasks of kind {kind!r} are not known; valid: {', '.join(BUILDERS)}")
-    if model.family not in TRAINABLE_FAMILIES[kind]:
-        valid = ", ".join(TRAINABLE_FAMILIES[kind])
+    if model.family not in TASK_KINDS[kind].families:
+        valid = ", ".join(TASK_KINDS[kind].families)
         raise TrialError(
             "unsupported", f"model {model.id} is of the family {model.family}; {kind} is trained with: {valid}"
         )
