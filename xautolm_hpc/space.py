@@ -20,8 +20,6 @@ from xautolm_hpc.catalogue import Model, find_models
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.records import Value, from_json, to_json
 
-METHODS = ("full", "partial", "lora", "dora", "ia3", "bitfit", "head")
-
 
 @dataclass(frozen=True, slots=True)
 class Categorical:
@@ -64,7 +62,7 @@ class Method:
     """A fine-tuning method and the distributions of its parameters.
 
     Attributes:
-        name: One of :data:`METHODS`.
+        name: One of :data:`xautolm_hpc.hyperparameters.METHODS`.
         params: Parameter name -> distribution, in the order in which they are drawn.
     """
 

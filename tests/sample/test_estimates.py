@@ -6,10 +6,12 @@ import pytest
 
 from tests.priors.builders import TASK, a_model, a_pipeline
 from xautolm_hpc.catalogue import Model, load_catalogue
+from xautolm_hpc.errors import InputError
 from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.records import Task, Value
 from xautolm_hpc.sample.estimates import (
     OVERHEAD_BYTES,
+    checkpoint_bytes,
     evaluation_batch,
     memory_needed_bytes,
     n_optimiser_steps,
@@ -74,6 +76,15 @@ def test_full_training_keeps_weights_gradients_and_optimiser_states(optimizer: s
 
     activations = 8 * 40 * 10 * 800 * 44
     assert needed == bytes_each * 100_000_000 + HALF_COPY + activations + OVERHEAD_BYTES
+
+
+def test_an_optimiser_whose_state_is_not_known_has_no_estimate() -> None:
+    pipeline = a_pipeline(params={"batch_size": 8, "optimizer": "lion"})
+
+    with pytest.raises(InputError, match="optimizer = 'lion': its state is not known"):
+        memory_needed_bytes(pipeline, MODEL, task=TASK, has_gpu=True)
+    with pytest.raises(InputError, match="optimizer = 'lion': its state is not known"):
+        checkpoint_bytes(pipeline, MODEL)
 
 
 @pytest.mark.parametrize(

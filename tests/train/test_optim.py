@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from tests.train.tiny import tiny_model
+from xautolm_hpc.hyperparameters import OPTIMIZERS
 from xautolm_hpc.records import Value
-from xautolm_hpc.train.optim import build_optimizer, build_schedule
+from xautolm_hpc.train.optim import BUILDERS, build_optimizer, build_schedule
 from xautolm_hpc.train.recipe import Recipe, parse_recipe
 
 
@@ -73,7 +74,7 @@ def test_frozen_parameters_have_no_optimiser_state() -> None:
     assert [p for group in groups for p in group["params"]] == [model.bias]
 
 
-@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "adagrad", "adafactor"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimiser_goes_downhill(name: str) -> None:
     torch.manual_seed(0)
     model = nn.Linear(4, 1)
@@ -90,3 +91,20 @@ def test_every_optimiser_goes_downhill(name: str) -> None:
 
     assert losses[-1] < losses[0]
     assert type(optimizer).__name__.lower() == name
+
+
+def test_every_optimiser_of_the_table_can_be_built_and_no_other() -> None:
+    assert list(BUILDERS) == list(OPTIMIZERS) == ["adamw", "adam", "sgd", "adagrad", "adafactor"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_state_of_an_optimiser_is_as_large_as_the_table_says(name: str) -> None:
+    model = nn.Linear(256, 256, bias=False)
+    optimizer = build_optimizer(model, _recipe(optimizer=name))
+
+    model(torch.ones(1, 256)).sum().backward()
+    optimizer.step()
+
+    state = [value for per_parameter in optimizer.state.values() for value in per_parameter.values()]
+    n_bytes = sum(value.nbytes for value in state if isinstance(value, torch.Tensor))
+    assert n_bytes / model.weight.numel() == pytest.approx(OPTIMIZERS[name].state_bytes, abs=0.1)

@@ -1,5 +1,6 @@
 """Hyperparameters of both presets are understood; what is not understood is unsupported, never ignored."""
 
+import dataclasses
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -7,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from xautolm_hpc.hyperparameters import METHODS, SAME_AS, rules_of
 from xautolm_hpc.records import Value
-from xautolm_hpc.space import METHODS
 from xautolm_hpc.train.exceptions import TrialError
-from xautolm_hpc.train.recipe import parse_recipe
+from xautolm_hpc.train.recipe import Recipe, parse_recipe
 
 MINIMAL: Mapping[str, Value] = {"learning_rate": 1e-4, "batch_size": 16, "max_length": 128, "epochs": 3}
 PRESETS = tomllib.loads(resources.files("xautolm_hpc").joinpath("presets.toml").read_text())
@@ -49,7 +50,19 @@ def test_what_is_left_out_has_a_default() -> None:
     assert (recipe.gradient_accumulation_steps, recipe.max_grad_norm, recipe.dropout_rate) == (1, 1.0, None)
 
 
-def test_the_peer_s_names_become_ours() -> None:
+def test_defaults_of_the_recipe_are_those_of_the_table() -> None:
+    rules = {name: rule for method in METHODS for name, rule in rules_of(method).items()}
+    ours = {name: rule for name, rule in rules.items() if name not in (*SAME_AS, "use_gradient_clipping")}
+    fields = dataclasses.fields(Recipe)
+
+    assert {f.name for f in fields} == set(ours)
+    assert [f.name for f in fields if f.default is dataclasses.MISSING] == [n for n, r in ours.items() if r.is_required]
+    assert {f.name: f.default for f in fields if f.default is not dataclasses.MISSING} == {
+        name: rule.default for name, rule in ours.items() if not rule.is_required
+    }
+
+
+def test_the_reference_s_names_become_ours() -> None:
     recipe = parse_recipe("partial", {**MINIMAL, "num_trainable_layers": 4, "gradient_clipping_max_norm": 5.0})
 
     assert (recipe.n_trainable_blocks, recipe.max_grad_norm) == (4, 5.0)
@@ -61,7 +74,7 @@ def test_clipping_that_is_switched_off_has_no_norm() -> None:
     assert parse_recipe("full", params).max_grad_norm is None
 
 
-def test_the_peer_s_dead_parameters_change_nothing() -> None:
+def test_the_reference_s_dead_parameters_change_nothing() -> None:
     dead: dict[str, Value] = {"num_workers": "half", "model_save": "all", "fan_in_fan_out": True}
 
     assert parse_recipe("lora", {**MINIMAL, **dead}) == parse_recipe("lora", MINIMAL)

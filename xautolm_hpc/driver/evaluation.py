@@ -16,12 +16,13 @@ from xautolm_hpc.driver.proposal import NextTrials, Past, plan_trial
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import create_bytes
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.hyperparameters import METHODS
 from xautolm_hpc.jobdir import ProfileResult
 from xautolm_hpc.records import Pipeline, Value, from_json
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import KnownEnd, read_history
 from xautolm_hpc.sample import training_seed
-from xautolm_hpc.space import METHODS, Space
+from xautolm_hpc.space import Space
 from xautolm_hpc.table import ExperienceTable
 from xautolm_hpc.view import Finish, FinishKind, RunFacts
 

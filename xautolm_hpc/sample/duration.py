@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from xautolm_hpc.catalogue import Model
+from xautolm_hpc.hyperparameters import default_of
 from xautolm_hpc.records import Pipeline, System, Task, Value
 from xautolm_hpc.sample.estimates import block_width, n_train_rows, n_trained_blocks, tokens_per_sample
 from xautolm_hpc.space import Space
@@ -23,9 +24,6 @@ UTILISATION_HALF, UTILISATION_SINGLE = 0.35, 0.6
 CPU_FLOPS_PER_CORE = 1e11
 BLOCK_LAUNCH_S = 1e-4
 """Seconds a GPU's host takes to start the kernels of one block, forward; the backward pass takes twice that."""
-
-DEFAULT_PATIENCE = 2
-"""Epochs without a gain after which training ends, where a pipeline does not say."""
 
 MIN_RATIOS, MAX_RATIOS, LOW_QUANTILE = 8, 2_000, 0.25
 """Past trials that a calibration needs, those it takes at most, and the quantile of their ratios."""
@@ -61,7 +59,7 @@ def seconds_needed(pipeline: Pipeline, model: Model, *, task: Task, system: Syst
     eval_step_s = max(batch * forward / rate, launch_s)
     epochs = int(params.get("epochs", 1))
     if may_stop:
-        epochs = min(epochs, 1 + int(params.get("early_stopping_patience", DEFAULT_PATIENCE)))
+        epochs = min(epochs, 1 + int(params.get("early_stopping_patience", default_of("early_stopping_patience"))))
     per_row = max(int(params.get("batch_size", 1)), 1)
     n_evaluated = epochs * task.n_dev + task.n_validation
     return (epochs * n_train_rows(pipeline, task) * train_step_s + n_evaluated * eval_step_s) / per_row

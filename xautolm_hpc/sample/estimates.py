@@ -5,17 +5,14 @@ They are low rather than high, because a rejected pipeline is never tried: what 
 """
 
 import math
-from collections.abc import Mapping
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import AS_DRAWN, Execution
+from xautolm_hpc.hyperparameters import default_of, optimizer_state_bytes
 from xautolm_hpc.records import Pipeline, Task
 from xautolm_hpc.task_kinds import TASK_KINDS
 
 GIB = 1024**3
-
-OPTIMISER_BYTES: Mapping[str, int] = {"adamw": 8, "adam": 8, "adagrad": 4, "sgd": 0, "adafactor": 0}
-"""Optimiser -> bytes of its state per trained parameter; adafactor keeps a row and a column of each matrix."""
 
 ACTIVATION_BYTES_HALF, ACTIVATION_BYTES_SINGLE = 44, 68
 """Bytes kept for the backward pass per token, block and unit of width, without attention scores.
@@ -121,6 +118,9 @@ def memory_needed_bytes(
 
     Returns:
         Bytes on each GPU, or on the host for each process if there is none.
+
+    Raises:
+        InputError: The pipeline's optimiser is not known.
     """
     is_half = has_gpu and is_half_precision(pipeline)
     kept = _model_bytes(pipeline, model, is_half=is_half) / (n_processes if execution.sharded else 1)
@@ -174,9 +174,8 @@ def is_half_precision(pipeline: Pipeline) -> bool:
 def _model_bytes(pipeline: Pipeline, model: Model, *, is_half: bool) -> float:
     """Sum what is kept of the model for a batch of any size; autocast keeps a half-precision copy of the blocks."""
     trained = n_trained_parameters(pipeline, model)
-    state_bytes = OPTIMISER_BYTES.get(str(pipeline.params.get("optimizer", "adamw")), 0)
     half_copy = 2 * block_parameters(model) * model.n_layers if is_half else 0
-    return 4 * model.n_parameters + half_copy + (4 + state_bytes) * trained
+    return 4 * model.n_parameters + half_copy + (4 + _state_bytes(pipeline)) * trained
 
 
 def _token_bytes(pipeline: Pipeline, model: Model, *, length: float, is_half: bool, execution: Execution) -> float:
@@ -207,9 +206,15 @@ def checkpoint_bytes(pipeline: Pipeline, model: Model) -> float:
     Args:
         pipeline: The pipeline.
         model: Its model.
+
+    Raises:
+        InputError: Its optimiser is not known.
     """
-    state_bytes = OPTIMISER_BYTES.get(str(pipeline.params.get("optimizer", "adamw")), 0)
-    return (4 + 4 + state_bytes) * n_trained_parameters(pipeline, model)
+    return (4 + 4 + _state_bytes(pipeline)) * n_trained_parameters(pipeline, model)
+
+
+def _state_bytes(pipeline: Pipeline) -> int:
+    return optimizer_state_bytes(str(pipeline.params.get("optimizer", default_of("optimizer"))))
 
 
 def _kept_blocks(pipeline: Pipeline, model: Model) -> float:

@@ -29,7 +29,7 @@ def apply_method(model: PreTrainedModel, method: str, *, recipe: Recipe, has_new
 
     Args:
         model: The model with its head, on the CPU.
-        method: One of :data:`xautolm_hpc.space.METHODS`.
+        method: One of :data:`xautolm_hpc.hyperparameters.METHODS`.
         recipe: Its hyperparameters.
         has_new_head: Whether what comes after the blocks is new. Then every method trains it. A pretrained one,
             that of a language model, is left alone by adapters and ``bitfit``.

@@ -1,6 +1,7 @@
 """Optimiser and learning-rate schedule."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from xautolm_hpc.train.recipe import Recipe
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
-    """Part parameters into those that decay and those that do not: biases and norms, all of one dimension."""
+    """Split parameters into those that decay and those that do not: biases and norms, all of one dimension."""
     trained = list(parameters)
     return [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
@@ -24,14 +25,18 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """Build the optimiser of the trainable parameters."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [group for group in decay_groups(trained, recipe.weight_decay) if group["params"]]
-    if recipe.optimizer == "adafactor":
-        # Its own relative steps off: the learning rate means what it means for the others.
-        options = {"scale_parameter": False, "relative_step": False, "warmup_init": False}
-        return Adafactor(groups, lr=recipe.learning_rate, **options)  # type: ignore[no-untyped-call]
-    if recipe.optimizer == "adagrad":
-        return torch.optim.Adagrad(groups, lr=recipe.learning_rate)  # has no fused kernel on the GPU
-    fused = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-    return fused[recipe.optimizer](groups, lr=recipe.learning_rate, fused=True)
+    return BUILDERS[recipe.optimizer](groups, lr=recipe.learning_rate)
+
+
+BUILDERS: Mapping[str, Callable[..., Optimizer]] = {
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "adam": partial(torch.optim.Adam, fused=True),
+    "sgd": partial(torch.optim.SGD, fused=True),
+    "adagrad": torch.optim.Adagrad,  # has no fused kernel on the GPU
+    # Its own relative steps are off: the learning rate means what it means for the others.
+    "adafactor": partial(Adafactor, scale_parameter=False, relative_step=False, warmup_init=False),
+}
+"""How each optimiser of :data:`xautolm_hpc.hyperparameters.OPTIMIZERS` is built from parameter groups and ``lr``."""
 
 
 def build_schedule(optimizer: Optimizer, recipe: Recipe, *, n_steps: int) -> LRScheduler:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.catalogue import FAMILIES, Model
+from xautolm_hpc.hyperparameters import METHODS
 from xautolm_hpc.records import SYSTEM_FEATURES, Pipeline, System, Task
-from xautolm_hpc.space import METHODS, Categorical, Space
+from xautolm_hpc.space import Categorical, Space
 from xautolm_hpc.table import ExperienceTable
 
 Floats = NDArray[np.float64]
