@@ -189,12 +189,12 @@ class Slurm:
         """
         completed = self._run(["sbatch", "--parsable", str(script_path)], exports)
         if isinstance(completed, str):
-            raise _refusal(f"sbatch {completed}")
+            raise refusal(f"sbatch {completed}")
         if completed.returncode != 0:
-            raise _refusal(f"sbatch refused: {completed.stderr.strip() or completed.stdout.strip()}")
+            raise refusal(f"sbatch refused: {completed.stderr.strip() or completed.stdout.strip()}")
         job_id = completed.stdout.strip().splitlines()[-1:]
         if not job_id or not re.fullmatch(r"\d+(;.*)?", job_id[0]):
-            raise _refusal(f"sbatch answered {completed.stdout!r}, expected a job id")
+            raise refusal(f"sbatch answered {completed.stdout!r}, expected a job id")
         return job_id[0].partition(";")[0]
 
     def test_only(self, script_path: Path, exports: Mapping[str, str]) -> tuple[bool, str]:
@@ -254,8 +254,8 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name in KEPT or not name.startswith(CLEARED)}
 
 
-def _refusal(words: str) -> LaunchError:
-    """Tell by its words what kind of refusal it is."""
+def refusal(words: str) -> LaunchError:
+    """Build the error that sbatch's words stand for: busy, a full queue, or a refusal of the script itself."""
     found = words.lower()
     if any(sign in found for sign in QUEUE_FULL):
         return QueueFullError(words)

@@ -119,6 +119,27 @@ def test_a_silent_controller_is_a_failure_and_no_other_check_of_slurm_speaks(tmp
     assert [finding.found for finding in found] == ["`scontrol show config` does not answer"]
 
 
+@pytest.mark.parametrize(
+    ("said", "level", "remedy"),
+    [
+        ("Batch job submission failed: Slurm temporarily unable to accept job", "warning", "try again later"),
+        ("Socket timed out on send/recv operation", "warning", "try again later"),
+        ("QOSMaxSubmitJobPerUserLimit", "warning", "none needed"),
+        ("invalid partition specified: gpu9", "failure", "see the rows above"),
+    ],
+)
+def test_what_sbatch_says_means_the_same_to_the_doctor_as_to_a_search(
+    tmp_path: Path, said: str, level: str, remedy: str
+) -> None:
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\necho 'sbatch: error: {said}' >&2\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o700)
+
+    (finding,) = cluster.check_submission(replace(make_site(tmp_path), settings={}))
+
+    assert (finding.check, finding.level) == ("sbatch", level)
+    assert finding.remedy.startswith(remedy)
+
+
 LUSTRE_QUOTA = """\
       /scratch {}  52428800 62914560       -   81234       0       0       -
 """

@@ -5,17 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xautolm_hpc.doctor.site import Site
-from xautolm_hpc.errors import ConfigError
+from xautolm_hpc.errors import BusyError, ConfigError, QueueFullError
 from xautolm_hpc.launcher import Submission
-from xautolm_hpc.slurm import QUEUE_FULL, Partition
+from xautolm_hpc.slurm import Partition, refusal
 from xautolm_hpc.submit.environment import wrapper_environment
 from xautolm_hpc.view import Finding, failure, ok, warning
 
 ENDED_JOB_LOOKS = 2
 """Polls within which an ended job should still be in squeue."""
-
-UNCLEAR = ("did not answer", "timed out", "unable to contact", "zero bytes")
-"""Words of sbatch that say nothing about the script."""
 
 UNLIMITED = ("infinite", "unlimited", "n/a")
 
@@ -156,9 +153,10 @@ def check_submission(site: Site) -> list[Finding]:
     words = " ".join(said.split())
     if accepted:
         return [ok("sbatch", words)]
-    if any(sign in words.lower() for sign in QUEUE_FULL):
+    error = refusal(words)
+    if isinstance(error, QueueFullError):
         return [warning("sbatch", words, remedy="none needed: a search submits as much as the queue takes")]
-    if any(sign in words.lower() for sign in UNCLEAR):
+    if isinstance(error, BusyError):
         return [warning("sbatch", words, remedy="try again later")]
     return [failure("sbatch", words, remedy="see the rows above, [slurm] in the profile, and the site's documentation")]
 
