@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.container import Container
@@ -190,6 +191,20 @@ class End:
     lock_hash: str | None
     image_digest: str | None
     package_version: str
+
+
+class AttemptResult(NamedTuple):
+    """An attempt that ended, as gathering found it.
+
+    Attributes:
+        attempt_dir: Its folder.
+        end: How it ended.
+        source: File that says so: ``outcome`` or ``verdict``.
+    """
+
+    attempt_dir: Path
+    end: End
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,8 @@ from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
 from tests.slurm.dying import START_S, WAYS, Way, has_started, write_attempt
 from xautolm_hpc.clock import SystemClock
-from xautolm_hpc.gather import Gathered, Watch, gather_ends
+from xautolm_hpc.gather import JobTracker, gather_ends
+from xautolm_hpc.jobdir import AttemptResult
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
@@ -117,7 +118,7 @@ class _Column:
         self.given = given
         self.slurm = Slurm({**cluster.environ, "PATH": self._slow_path()})
         self.launcher = SlurmLauncher(WAYS[0].options, since=time.time(), slurm=self.slurm)
-        self.watch = Watch(outcome_grace_s=PATIENCE_S, pending_patience_s=PATIENCE_S, redact=lambda text: text)
+        self.tracker = JobTracker(outcome_grace_s=PATIENCE_S, pending_timeout_s=PATIENCE_S, redact=lambda text: text)
         self.submissions: dict[str, Submission] = {}
         self.job_ids: dict[str, str] = {}
         self.ended_at: dict[str, float] = {}
@@ -166,13 +167,13 @@ class _Column:
             told.result()
         return {way.name: cells.get(way.name, Cell(kind="HANGS", origin=None, after_s=float("inf"))) for way in WAYS}
 
-    def _look(self, found_before: Container[str]) -> dict[str, Gathered]:
+    def _look(self, found_before: Container[str]) -> dict[str, AttemptResult]:
         """Look once, as a driver does, at what has not been found yet."""
         names = {one.attempt_dirs[0]: name for name, one in self.submissions.items() if name not in found_before}
-        ends = gather_ends(self.launcher, self.watch, attempt_dirs=list(names), clock=SystemClock())
+        ends = gather_ends(self.launcher, self.tracker, attempt_dirs=list(names), clock=SystemClock())
         return {names[found.attempt_dir]: found for found in ends}
 
-    def _cell(self, found: Gathered, name: str) -> Cell:
+    def _cell(self, found: AttemptResult, name: str) -> Cell:
         now = time.time()
         outcome = found.end.outcome
         return Cell(kind=outcome.kind, origin=outcome.origin, after_s=now - self.ended_at.get(name, now))

@@ -15,7 +15,7 @@ from tests.submit.jobs import SLEEP, WRITE_OUTCOME, is_running, make_attempt, su
 from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import LaunchError
-from xautolm_hpc.gather import Watch, gather_ends
+from xautolm_hpc.gather import JobTracker, gather_ends
 from xautolm_hpc.jobdir import MEMBERS, OUTCOME, Claim, Heartbeat, claim_path, heartbeat_path
 from xautolm_hpc.launcher import JobStatus, Launcher, Resources
 from xautolm_hpc.node import boot_id, node_name
@@ -81,8 +81,8 @@ def pid_in(attempt_dir: Path) -> int:
 
 
 def kind_of(launcher: Launcher, attempt_dir: Path) -> tuple[str | None, str]:
-    watch = Watch(outcome_grace_s=0.0, pending_patience_s=3600.0, redact=str)
-    ends = gather_ends(launcher, watch, attempt_dirs=[attempt_dir], clock=SystemClock())
+    tracker = JobTracker(outcome_grace_s=0.0, pending_timeout_s=3600.0, redact=str)
+    ends = gather_ends(launcher, tracker, attempt_dirs=[attempt_dir], clock=SystemClock())
     return ends[0].end.outcome.kind, ends[0].source
 
 

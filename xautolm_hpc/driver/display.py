@@ -15,16 +15,16 @@ class Display:
         journal: What happened so far.
 
     Attributes:
-        watch: Knows the state of every job; gathering asks it and keeps it up to date.
+        tracker: Knows the state of every job; gathering asks it and keeps it up to date.
         phase: What the driver is doing.
     """
 
     def __init__(self, setup: Setup, journal: Journal) -> None:
         self.setup = setup
         self.journal = journal
-        self.watch = gather.Watch(
+        self.tracker = gather.JobTracker(
             outcome_grace_s=setup.outcome_grace_s(),
-            pending_patience_s=setup.profile.patience.pending_patience_h * 3600,
+            pending_timeout_s=setup.profile.patience.pending_patience_h * 3600,
             redact=setup.redact,
         )
         self.phase = Phase.PROFILE
@@ -45,4 +45,4 @@ class Display:
             spent=self.journal.spent(),
         )
         now = self.setup.clock.now()
-        self.setup.watcher.show(fill_view(view, history, states=self.watch.states, now=now))
+        self.setup.watcher.show(fill_view(view, history, states=self.tracker.states, now=now))

@@ -14,16 +14,12 @@ from pathlib import Path
 from xautolm_hpc.driver.attempts import AttemptTemplate, bad_nodes
 from xautolm_hpc.driver.batches import Batch, plan_batches
 from xautolm_hpc.errors import BusyError, InterruptedSearchError, QueueFullError
-from xautolm_hpc.jobdir import End, write_members
+from xautolm_hpc.jobdir import AttemptResult, End, write_members
 from xautolm_hpc.launcher import Launcher, QueueLimits, Resources, Submission
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.folder import submission_dir_beside
 from xautolm_hpc.run.history import Trial
 from xautolm_hpc.run.journal import Journal
-
-Ended = tuple[Path, End, str]
-"""Attempt folder, how it ended, and the file that says so: ``outcome`` or ``verdict``."""
-
 
 LONGEST_NAP_S = 1.0
 """Seconds after which a waiting driver looks whether it was interrupted."""
@@ -44,14 +40,14 @@ class Pace:
         poll_s: Seconds between two looks.
         n_interrupts: Tells how often the person pressed Ctrl-C.
         show: Shows the run as it is now.
-        full_patience_s: Seconds to wait for room in a queue that other jobs fill.
+        full_timeout_s: Seconds to wait for room in a queue that other jobs fill.
     """
 
-    poll: Callable[[Sequence[Path]], list[Ended]]
+    poll: Callable[[Sequence[Path]], list[AttemptResult]]
     poll_s: float
     n_interrupts: Callable[[], int]
     show: Callable[[], None]
-    full_patience_s: float = 24 * 3600.0
+    full_timeout_s: float = 24 * 3600.0
 
 
 class Jobs:
@@ -87,7 +83,7 @@ class Jobs:
         if not (self.has_submitted(name) and self._patiently(lambda: self.launcher.adopt(submission, {}))):
             while not self._start(submission, [], generation=-1):
                 self._wait_for_room()
-        return self._wait_for([path])[0][1]
+        return self._wait_for([path])[0].end
 
     def has_submitted(self, name: str) -> bool:
         """Tell whether the ledger knows a single attempt's job by its name within the run."""
@@ -262,8 +258,8 @@ class Jobs:
         """Remember since when nothing goes in; a queue that others fill for too long is told of."""
         now = self.journal.clock.now()
         self._full_since = self._full_since or now
-        if now - self._full_since > self.pace.full_patience_s:
-            full_h = self.pace.full_patience_s / 3600
+        if now - self._full_since > self.pace.full_timeout_s:
+            full_h = self.pace.full_timeout_s / 3600
             error.add_note(f"the queue has been full for {full_h:g} h: other jobs of yours fill it; end some of them")
             raise error
 
@@ -292,7 +288,7 @@ class Jobs:
                 if attempt.path not in jobs:
                     attempt.submission = None
 
-    def _wait_for(self, paths: Sequence[Path]) -> list[Ended]:
+    def _wait_for(self, paths: Sequence[Path]) -> list[AttemptResult]:
         """Look until at least one attempt has ended, never sooner after the last look than the pace allows."""
         while True:
             self._pause(min(self.pace.poll_s, self._next_look_at - self.journal.clock.now()))  # clocks are set back

@@ -15,13 +15,13 @@ from xautolm_hpc.driver.attempts import clean_up
 from xautolm_hpc.driver.budget import equal_failures, spent_limit
 from xautolm_hpc.driver.display import Display
 from xautolm_hpc.driver.final_evaluation import kept_trials, test_trials
-from xautolm_hpc.driver.jobs import Ended, Jobs, Pace
+from xautolm_hpc.driver.jobs import Jobs, Pace
 from xautolm_hpc.driver.profile_job import profile_task
 from xautolm_hpc.driver.proposal import MakeProposer, Proposer, SearchProposer, read_past
 from xautolm_hpc.driver.results import Results, test_metrics
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import InterruptedSearchError
-from xautolm_hpc.jobdir import End, ProfileResult
+from xautolm_hpc.jobdir import AttemptResult, End, ProfileResult
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.history import Trial
 from xautolm_hpc.run.journal import Journal
@@ -85,15 +85,15 @@ def _record_changes(setup: Setup, journal: Journal) -> None:
 def _make_jobs(setup: Setup, journal: Journal, *, display: Display) -> Jobs:
     """Build what submits jobs and waits for them."""
 
-    def poll(paths: Sequence[Path]) -> list[Ended]:
-        return list(gather.gather_ends(setup.launcher, display.watch, attempt_dirs=paths, clock=setup.clock))
+    def poll(paths: Sequence[Path]) -> list[AttemptResult]:
+        return gather.gather_ends(setup.launcher, display.tracker, attempt_dirs=paths, clock=setup.clock)
 
     pace = Pace(
         poll=poll,
         poll_s=setup.profile.poll_s,
         n_interrupts=setup.n_interrupts,
         show=display.show,
-        full_patience_s=setup.profile.patience.pending_patience_h * 3600,
+        full_timeout_s=setup.profile.patience.pending_patience_h * 3600,
     )
     return Jobs(journal, setup.launcher, pace=pace, job_prefix=f"xa-{setup.run_id[:8]}")
 

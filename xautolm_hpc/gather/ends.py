@@ -1,15 +1,14 @@
-"""Looks which attempts have ended. The outcome file comes first; a job's state is only a hint."""
+"""Finds the attempts that have ended. The outcome file comes first; a job's state is only a hint."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from xautolm_hpc.clock import Clock
 from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.gather.traces import last_exit, last_heartbeat, read_evidence, read_outcome
 from xautolm_hpc.gather.verdict import verdict
-from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, VERDICT, End, Heartbeat
+from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, VERDICT, AttemptResult, End, Heartbeat
 from xautolm_hpc.launcher import JobState, JobStatus, Launcher
 from xautolm_hpc.records import from_json, to_json
 
@@ -39,20 +38,6 @@ SLOW_S = 5.0
 """Seconds of asking for states after which outcomes are looked for once more."""
 
 
-class Gathered(NamedTuple):
-    """An attempt that ended.
-
-    Attributes:
-        attempt_dir: Its folder.
-        end: How it ended.
-        source: File that says so: ``outcome`` or ``verdict``.
-    """
-
-    attempt_dir: Path
-    end: End
-    source: str
-
-
 @dataclass(slots=True)
 class _Seen:
     """What was seen of one attempt at earlier polls."""
@@ -63,27 +48,27 @@ class _Seen:
     heartbeat: Heartbeat | None = None
 
 
-class Watch:
-    """What gathering must remember between two polls; a driver that restarts begins with an empty one.
+class JobTracker:
+    """Remembers what was seen of each job between two polls; a driver that restarts begins with an empty one.
 
     Args:
         outcome_grace_s: Seconds a missing outcome is waited for after its job ended.
-        pending_patience_s: Seconds a job may be held, or wait for what cannot come, before it is cancelled.
+        pending_timeout_s: Seconds a job may be held, or wait for what cannot come, before it is cancelled.
         redact: Takes secrets out of a text; log tails pass it before they are written.
 
     Attributes:
         states: What the launcher said of each job at the last poll.
     """
 
-    def __init__(self, *, outcome_grace_s: float, pending_patience_s: float, redact: Callable[[str], str]) -> None:
+    def __init__(self, *, outcome_grace_s: float, pending_timeout_s: float, redact: Callable[[str], str]) -> None:
         self.outcome_grace_s = outcome_grace_s
-        self.pending_patience_s = pending_patience_s
+        self.pending_timeout_s = pending_timeout_s
         self.redact = redact
         self.states: Mapping[Path, JobStatus] = {}
         self._seen: dict[Path, _Seen] = {}
 
     def is_over(self, attempt_dir: Path, *, state: JobStatus, now: float) -> bool:
-        """Tell whether a job ended so long ago that its outcome is believed missing.
+        """Check whether a job ended so long ago that its outcome is believed missing.
 
         A job no source knows is given longer while its heartbeat moves: then it is the sources that are wrong.
 
@@ -105,7 +90,7 @@ class Watch:
         return now - seen.ended_at >= self.outcome_grace_s
 
     def is_stuck(self, attempt_dir: Path, *, state: JobStatus, now: float) -> bool:
-        """Tell whether a job has waited too long for something that does not clear by waiting.
+        """Check whether a job has waited too long for something that does not clear by waiting.
 
         Args:
             attempt_dir: The attempt's folder.
@@ -118,21 +103,21 @@ class Watch:
             return False
         if seen.stuck_since is None:
             seen.stuck_since = now
-        if now - seen.stuck_since < self.pending_patience_s:
+        if now - seen.stuck_since < self.pending_timeout_s:
             return False
         seen.given_up_for = state.reason
         seen.ended_at = now  # it is cancelled at once, and what never ran leaves no outcome
         return True
 
     def explain(self, attempt_dir: Path, state: JobStatus) -> JobStatus:
-        """Say of a job that was given up why it was; it did not fail to run by anybody's wish, and is tried again."""
+        """Add to the status of a job that was given up why it was: nobody cancelled it, so it is tried again."""
         seen = self._seen.get(attempt_dir, _Seen())
         if state.state not in (JobState.CANCELLED, JobState.UNKNOWN) or seen.given_up_for is None:
             return state
-        words = (
-            f"it waited {self.pending_patience_s / 3600:g} h for {seen.given_up_for!r}; {_remedy(seen.given_up_for)}"
+        reason = (
+            f"it waited {self.pending_timeout_s / 3600:g} h for {seen.given_up_for!r}; {_remedy(seen.given_up_for)}"
         )
-        return replace(state, state=JobState.FAILED, reason=words)
+        return replace(state, state=JobState.FAILED, reason=reason)
 
     def forget(self, attempt_dir: Path) -> None:
         """Forget an attempt that ended."""
@@ -141,42 +126,40 @@ class Watch:
 
 def gather_ends(
     launcher: Launcher,
-    watch: Watch,
+    tracker: JobTracker,
     *,
     attempt_dirs: Sequence[Path],
     clock: Clock,
-    submitted_at: Mapping[Path, float] | None = None,
-) -> list[Gathered]:
-    """Look once which attempts have ended, and give a verdict on those whose outcome will not come.
+) -> list[AttemptResult]:
+    """Find the attempts that have ended, and write a verdict on those whose outcome will not come.
 
     Args:
         launcher: Knows the jobs.
-        watch: What earlier polls saw.
+        tracker: Remembers what earlier polls saw.
         attempt_dirs: Attempts that were submitted and have not ended.
         clock: Time.
-        submitted_at: Attempt folder -> submission, seconds since the epoch; gives ``queue_s`` where known.
 
     Returns:
         The attempts that ended, in the order of ``attempt_dirs``.
     """
     found = {path: end for path in attempt_dirs if (end := _recorded_end(path)) is not None}
     rest, now = [path for path in attempt_dirs if path not in found], clock.now()
-    states = watch.states = launcher.poll(rest)
+    states = tracker.states = launcher.poll(rest)
     asked_at, now = now, clock.now()
     if now - asked_at > SLOW_S:  # much can have come while Slurm was being asked
         found |= {path: end for path in rest if (end := _recorded_end(path)) is not None}
     stuck: list[Path] = []
     for path in [path for path in rest if path not in found]:
-        state = _not_alive_if_it_said_so(path, states.get(path, JobStatus(state=JobState.UNKNOWN)))
-        if watch.is_stuck(path, state=state, now=now):
+        state = _trust_exit_file(path, states.get(path, JobStatus(state=JobState.UNKNOWN)))
+        if tracker.is_stuck(path, state=state, now=now):
             stuck.append(path)
-        elif watch.is_over(path, state=state, now=now):
-            found[path] = _recorded_end(path) or _give_verdict(path, watch, state=state, now=now)
+        elif tracker.is_over(path, state=state, now=now):
+            found[path] = _recorded_end(path) or _write_verdict(path, tracker, state=state, now=now)
     if stuck:
         launcher.cancel(stuck)
     for path in found:
-        watch.forget(path)
-    return [_with_queue_time(found[path], (submitted_at or {}).get(path)) for path in attempt_dirs if path in found]
+        tracker.forget(path)
+    return [found[path] for path in attempt_dirs if path in found]
 
 
 def late_outcome(attempt_dir: Path) -> End | None:
@@ -184,17 +167,17 @@ def late_outcome(attempt_dir: Path) -> End | None:
     return read_outcome(attempt_dir)[0] if (attempt_dir / VERDICT).exists() else None
 
 
-def _recorded_end(attempt_dir: Path) -> Gathered | None:
+def _recorded_end(attempt_dir: Path) -> AttemptResult | None:
     end, _ = read_outcome(attempt_dir)
     if end is not None:
-        return Gathered(attempt_dir, end, "outcome")
+        return AttemptResult(attempt_dir, end, "outcome")
     path = attempt_dir / VERDICT
     if path.exists():  # of a driver that died before its ledger said so
-        return Gathered(attempt_dir, from_json(End, read_json(path), where=str(path)), "verdict")
+        return AttemptResult(attempt_dir, from_json(End, read_json(path), where=str(path)), "verdict")
     return None
 
 
-def _not_alive_if_it_said_so(attempt_dir: Path, state: JobStatus) -> JobStatus:
+def _trust_exit_file(attempt_dir: Path, state: JobStatus) -> JobStatus:
     """Believe a job's own exit file while no source answers, unless it ended to be put back into the queue."""
     if not (state.is_stale and state.is_alive):
         return state
@@ -203,20 +186,12 @@ def _not_alive_if_it_said_so(attempt_dir: Path, state: JobStatus) -> JobStatus:
     return replace(state, state=JobState.UNKNOWN) if is_over else state
 
 
-def _give_verdict(attempt_dir: Path, watch: Watch, *, state: JobStatus, now: float) -> Gathered:
-    evidence = read_evidence(attempt_dir, watch.explain(attempt_dir, state), redact=watch.redact)
+def _write_verdict(attempt_dir: Path, tracker: JobTracker, *, state: JobStatus, now: float) -> AttemptResult:
+    evidence = read_evidence(attempt_dir, tracker.explain(attempt_dir, state), redact=tracker.redact)
     end = verdict(evidence, now=now)
     if attempt_dir.is_dir():
         create_json(attempt_dir / VERDICT, to_json(end))
-    return Gathered(attempt_dir, end, "verdict")
-
-
-def _with_queue_time(gathered: Gathered, submitted_at: float | None) -> Gathered:
-    end = gathered.end
-    if end.outcome.queue_s is not None or submitted_at is None or end.started_at is None:
-        return gathered
-    queue_s = max(0.0, end.started_at - submitted_at)
-    return gathered._replace(end=replace(end, outcome=replace(end.outcome, queue_s=queue_s)))
+    return AttemptResult(attempt_dir, end, "verdict")
 
 
 def _remedy(reason: str) -> str | None:
