@@ -23,7 +23,7 @@ from xautolm_hpc.jobdir import (
     find_end,
 )
 from xautolm_hpc.records import Outcome, from_json, to_json
-from xautolm_hpc.run.folder import RunDir, find_run
+from xautolm_hpc.run.folder import RunDir, find_run, trial_number
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,10 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _trial_dir(run_dir: RunDir, trial: int) -> Path:
     """Find the attempt folder of a trial whose weights were kept."""
-    kept = {
-        int(path.parts[-3].removeprefix("trial-")): path.parent
-        for path in sorted(run_dir.path.glob(f"gen-*/trial-*/attempt-*/{WEIGHTS}"))
-    }
+    kept = {trial_number(path): path for path in run_dir.attempt_dirs() if (path / WEIGHTS).exists()}
     if trial not in kept:
         listed = ", ".join(map(str, sorted(kept))) or "none"
         raise InputError(f"trial {trial} of `{run_dir.path}` has no weights; trials whose weights were kept: {listed}")
@@ -75,7 +72,7 @@ def _trial_dir(run_dir: RunDir, trial: int) -> Path:
 
 def _trial_input(run_dir: RunDir) -> TrialInput:
     """Read the task and the split of a run from the result of its profile job."""
-    paths = sorted(run_dir.path.glob(f"profile/attempt-*/{PROFILE_RESULT}"))
+    paths = [path for folder in run_dir.profile_attempt_dirs() if (path := folder / PROFILE_RESULT).exists()]
     if not paths:
         raise InputError(f"run `{run_dir.path}` was not profiled")
     result = from_json(ProfileResult, read_json(paths[-1]), where=str(paths[-1]))

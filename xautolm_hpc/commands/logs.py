@@ -11,7 +11,7 @@ from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import find_end
 from xautolm_hpc.launcher import JobStatus
 from xautolm_hpc.report import escape_controls
-from xautolm_hpc.run.folder import RunDir, find_run, submission_dir_beside
+from xautolm_hpc.run.folder import RunDir, find_run, submission_dir_beside, submission_dirs_in, trial_number
 
 POLL_S = 0.5
 STATE_POLL_S = 15.0
@@ -64,10 +64,9 @@ def _attempt_dir(run_dir: RunDir, trial: str, *, attempt: int | None) -> Path:
     """Find the folder of a trial's attempt, or of the profile job's; the last one by default."""
     if trial != PROFILE and not trial.isdecimal():
         raise InputError(f"trial {trial!r}: expected a trial number, or {PROFILE} for the profile job")
-    pattern = f"{PROFILE}/attempt-*" if trial == PROFILE else f"gen-*/trial-{int(trial):03d}/attempt-*"
-    found = sorted(run_dir.path.glob(pattern), key=lambda path: int(path.name.split("-")[1]))
+    found = run_dir.profile_attempt_dirs() if trial == PROFILE else run_dir.trial_attempt_dirs(int(trial))
     if not found:
-        numbers = sorted({int(path.name.split("-")[1]) for path in run_dir.path.glob("gen-*/trial-*")})
+        numbers = sorted({trial_number(path) for path in run_dir.attempt_dirs()})
         span = f"{numbers[0]} to {numbers[-1]}" if numbers else "none yet"
         raise InputError(f"run `{run_dir.path}` has no trial {trial}; trials: {span}")
     if attempt is None:
@@ -95,7 +94,7 @@ def _print_file(path: Path, position: int) -> int:
 
 def _print_launcher_logs(attempt_dir: Path) -> None:
     """Print the launcher's error logs, for a worker that wrote no output."""
-    folders = [submission_dir_beside(attempt_dir), *attempt_dir.parents[1].glob("submission-*")]
+    folders = [submission_dir_beside(attempt_dir), *submission_dirs_in(attempt_dir.parents[1])]
     for path in sorted(log for folder in folders for log in folder.glob("*_log.err")):
         text = escape_controls(path.read_text(errors="replace"))
         if text.strip():

@@ -25,7 +25,7 @@ from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, find_end
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.records import System, from_json, to_json
-from xautolm_hpc.run.folder import RunDir, submission_dir_beside
+from xautolm_hpc.run.folder import RunDir, generation_job_name, single_job_name, submission_dir_beside
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.submit.apptainer import container_argv
 from xautolm_hpc.submit.environment import wrapper_environment
@@ -197,10 +197,10 @@ def _arrays(setup: Setup, inputs: Inputs, *, trials: Sequence[int], folder: Path
 
 def _submissions(setup: Setup, trials: Sequence[int]) -> list[Submission]:
     """Build the submissions that a new run makes first, in the run folder it will have."""
-    prefix, run_dir = f"xa-{setup.run_id[:8]}", setup.run_dir
+    run_dir = setup.run_dir
     profile_dir = run_dir.profile_attempt_dir(0)
     profile_job = Submission(
-        name=f"{prefix}-profile-0",
+        name=single_job_name(setup.run_id, "profile-0"),
         folder=submission_dir_beside(profile_dir),
         attempt_dirs=(profile_dir,),
         resources=setup.resources(),
@@ -210,7 +210,7 @@ def _submissions(setup: Setup, trials: Sequence[int]) -> list[Submission]:
         profile_job,
         *(
             Submission(
-                name=f"{prefix}-g000-s{number}",
+                name=generation_job_name(setup.run_id, 0, submission=number),
                 folder=run_dir.submission_dir(0, number),
                 attempt_dirs=tuple(run_dir.attempt_dir(0, trial, attempt=0) for trial in batch.members),
                 resources=batch.resources,

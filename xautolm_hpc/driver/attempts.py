@@ -12,6 +12,7 @@ from xautolm_hpc.failures import INFRASTRUCTURE_KINDS, FailureKind, failure_kind
 from xautolm_hpc.jobdir import COMMAND, MEMBERS, PIPELINE, READY, TASK, WEIGHTS, Command, TrialInput
 from xautolm_hpc.launcher import Resources
 from xautolm_hpc.records import Experience, Outcome, Provenance, System, Task, to_json
+from xautolm_hpc.run.folder import attempt_dirs_in, submission_dirs_in
 from xautolm_hpc.run.history import Attempt, Trial
 
 LARGEST_MEMORY_FACTOR = 8
@@ -191,10 +192,10 @@ def clean_up(generation_dir: Path, kept: Collection[Path] = ()) -> None:
         generation_dir: Folder of the generation.
         kept: Attempt folders whose weights stay.
     """
-    for path in generation_dir.glob("submission-*/*"):
+    for path in (path for folder in submission_dirs_in(generation_dir) for path in folder.iterdir()):
         if path.name != MEMBERS:
             _remove(path)
-    for attempt_dir in generation_dir.glob("trial-*/attempt-*"):
+    for attempt_dir in attempt_dirs_in(generation_dir):
         shutil.rmtree(attempt_dir / "checkpoint", ignore_errors=True)
         for path in attempt_dir.iterdir():
             is_spare = path.name in (TASK, READY) or (path.name == WEIGHTS and attempt_dir not in kept)

@@ -17,7 +17,7 @@ from xautolm_hpc.errors import BusyError, InterruptedSearchError, QueueFullError
 from xautolm_hpc.jobdir import AttemptResult, End, write_members
 from xautolm_hpc.launcher import Launcher, QueueLimits, Resources, Submission
 from xautolm_hpc.records import to_json
-from xautolm_hpc.run.folder import submission_dir_beside
+from xautolm_hpc.run.folder import generation_job_name, single_job_name, submission_dir_beside
 from xautolm_hpc.run.history import Trial
 from xautolm_hpc.run.journal import Journal
 
@@ -57,15 +57,15 @@ class Jobs:
         journal: What happened so far.
         launcher: Starts and watches jobs.
         pace: How jobs are waited for.
-        job_prefix: Start of every job name, unique to the run.
+        run_id: UUID of the run; job names begin with it.
     """
 
-    def __init__(self, journal: Journal, launcher: Launcher, *, pace: Pace, job_prefix: str) -> None:
+    def __init__(self, journal: Journal, launcher: Launcher, *, pace: Pace, run_id: str) -> None:
         self.journal = journal
         self.history = journal.history
         self.launcher = launcher
         self.pace = pace
-        self.job_prefix = job_prefix
+        self.run_id = run_id
         self._adopted: set[int] = set()
         self._cancelled: set[Path] = set()
         self._queue_cap: int | None = None
@@ -90,7 +90,7 @@ class Jobs:
         return self._full_name(name) in self.history.submissions
 
     def _full_name(self, name: str) -> str:
-        return f"{self.job_prefix}-{name}"
+        return single_job_name(self.run_id, name)
 
     def run_until_one_ends(
         self, generations: Sequence[int], template: AttemptTemplate, *, on_end: Callable[[Trial, End], None]
@@ -189,7 +189,7 @@ class Jobs:
     def _submission(self, batch: Batch[Trial], *, generation: int) -> Submission:
         number = sum(line["generation"] == generation for line in self.history.submissions.values())
         return Submission(
-            name=self._full_name(f"g{generation:03d}-s{number}"),
+            name=generation_job_name(self.run_id, generation, submission=number),
             folder=self.journal.run_dir.submission_dir(generation, number),
             attempt_dirs=tuple(trial.last.path for trial in batch.members),
             resources=batch.resources,

@@ -95,7 +95,7 @@ def _make_jobs(setup: Setup, journal: Journal, *, display: Display) -> Jobs:
         show=display.show,
         full_timeout_s=setup.profile.patience.pending_patience_h * 3600,
     )
-    return Jobs(journal, setup.launcher, pace=pace, job_prefix=f"xa-{setup.run_id[:8]}")
+    return Jobs(journal, setup.launcher, pace=pace, run_id=setup.run_id)
 
 
 class Search:

@@ -14,6 +14,52 @@ def submission_dir_beside(attempt_dir: Path) -> Path:
     return attempt_dir.with_name(f"submission-{attempt_dir.name}")
 
 
+def attempt_dirs_in(generation_dir: Path) -> list[Path]:
+    """List the attempt folders of a generation's trials, by trial and attempt."""
+    found = [path for trial_dir in _numbered(generation_dir, "trial") for path in _numbered(trial_dir, "attempt")]
+    return sorted(found, key=_place)
+
+
+def submission_dirs_in(generation_dir: Path) -> list[Path]:
+    """List the submission folders of a generation."""
+    return _numbered(generation_dir, "submission")
+
+
+def trial_number(attempt_dir: Path) -> int:
+    """Read the number of the trial that an attempt folder belongs to."""
+    return _number(attempt_dir.parent)
+
+
+def job_prefix(run_id: str) -> str:
+    """Name what all job names of a run begin with; older ledgers hold it, too."""
+    return f"xa-{run_id[:8]}"
+
+
+def generation_job_name(run_id: str, generation: int, *, submission: int) -> str:
+    """Name the job of a submission of a generation."""
+    return f"{job_prefix(run_id)}-g{generation:03d}-s{submission}"
+
+
+def single_job_name(run_id: str, name: str) -> str:
+    """Name the job of a single attempt, such as ``profile-0`` or ``final-0``."""
+    return f"{job_prefix(run_id)}-{name}"
+
+
+def _number(path: Path) -> int:
+    """Read the number at the end of a folder's name: ``trial-012`` is 12."""
+    return int(path.name.rpartition("-")[2])
+
+
+def _numbered(folder: Path, name: str) -> list[Path]:
+    """List what is called ``NAME-<number>`` in a folder, by number; a copy that somebody made is left out."""
+    found = [path for path in folder.glob(f"{name}-*") if path.name.removeprefix(f"{name}-").isdecimal()]
+    return sorted(found, key=_number)
+
+
+def _place(attempt_dir: Path) -> tuple[int, int]:
+    return trial_number(attempt_dir), _number(attempt_dir)
+
+
 @dataclass(frozen=True, slots=True)
 class RunDir:
     """A run folder.
@@ -78,6 +124,18 @@ class RunDir:
     def attempt_dir(self, generation: int, trial: int, *, attempt: int) -> Path:
         """Folder of one attempt; trials are numbered through the whole run."""
         return self.generation_dir(generation) / f"trial-{trial:03d}" / f"attempt-{attempt}"
+
+    def profile_attempt_dirs(self) -> list[Path]:
+        """List the attempt folders of the profile job, by attempt."""
+        return _numbered(self.path / "profile", "attempt")
+
+    def attempt_dirs(self) -> list[Path]:
+        """List the attempt folders of all trials, by trial and attempt."""
+        return sorted((path for folder in _numbered(self.path, "gen") for path in attempt_dirs_in(folder)), key=_place)
+
+    def trial_attempt_dirs(self, trial: int) -> list[Path]:
+        """List the attempt folders of a trial, by attempt; empty if there is no such trial."""
+        return [path for path in self.attempt_dirs() if trial_number(path) == trial]
 
     def submission_dir(self, generation: int, submission: int) -> Path:
         """Folder of one submission of a generation."""

@@ -194,7 +194,7 @@ def _may_begin_anew(run_dir: RunDir) -> bool:
     """Tell whether a run has no trial yet and no job that may still write the split."""
     if any(line["event"] == "drawn" for line in read_ledger(run_dir.ledger_path)):
         return False
-    return all(find_end(path) is not None for path in run_dir.path.glob("profile/attempt-*"))
+    return all(find_end(path) is not None for path in run_dir.profile_attempt_dirs())
 
 
 def _forget_beginning(run_dir: RunDir, *, lease_stale_s: float) -> None:

@@ -1,0 +1,51 @@
+"""Every path and job name of a run is spelled in one place, and read back from there."""
+
+from pathlib import Path
+
+from xautolm_hpc.run.folder import (
+    RunDir,
+    attempt_dirs_in,
+    generation_job_name,
+    single_job_name,
+    submission_dirs_in,
+    trial_number,
+)
+
+RUN_ID = "6f1e0a52-3b7c-4d19-8a40-0c2f5d9b7e13"
+
+
+def test_attempts_are_found_where_they_are_put_by_trial_and_attempt(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    places = [(generation, 1000 * generation + 9, attempt) for generation in (0, 1) for attempt in (0, 2, 10)]
+    made = [run_dir.attempt_dir(generation, trial, attempt=attempt) for generation, trial, attempt in places]
+    for path in reversed(made):
+        path.mkdir(parents=True)
+    (made[0].parent / "attempt-0.copy").mkdir()
+
+    assert run_dir.attempt_dirs() == made
+    assert run_dir.trial_attempt_dirs(1009) == made[3:]
+    assert run_dir.trial_attempt_dirs(3) == []
+    assert attempt_dirs_in(run_dir.generation_dir(0)) == made[:3]
+    assert [trial_number(path) for path in made] == [9] * 3 + [1009] * 3
+
+
+def test_profile_jobs_and_submissions_are_found_by_number(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    profiles = [run_dir.profile_attempt_dir(number) for number in (0, 2, 10)]
+    submissions = [run_dir.submission_dir(3, number) for number in (0, 2, 10)]
+    for path in (*profiles, *submissions):
+        path.mkdir(parents=True)
+
+    assert run_dir.profile_attempt_dirs() == profiles
+    assert submission_dirs_in(run_dir.generation_dir(3)) == submissions
+
+
+def test_a_run_folder_that_is_empty_has_no_attempts(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "new")
+
+    assert run_dir.attempt_dirs() == run_dir.profile_attempt_dirs() == []
+
+
+def test_job_names_are_those_that_older_ledgers_hold() -> None:
+    assert generation_job_name(RUN_ID, 2, submission=1) == "xa-6f1e0a52-g002-s1"
+    assert single_job_name(RUN_ID, "profile-0") == "xa-6f1e0a52-profile-0"
