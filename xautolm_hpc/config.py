@@ -133,7 +133,7 @@ class SearchFile(_Section):
         """Reject a budget without a limit, one shorter than a trial, and bad objectives."""
         budget = self.budget
         if all(limit is None for limit in budget.model_dump().values()):
-            raise ValueError("budget: sets no limit; valid: generations, trials, wall_h, gpu_h, energy_kwh")
+            raise ValueError(f"budget: sets no limit; valid: {', '.join(BudgetSection.model_fields)}")
         if budget.wall_h is not None and self.trial.time_limit_min > budget.wall_h * 60:
             raise ValueError(
                 f"budget.wall_h = {budget.wall_h} ({budget.wall_h * 60:g} min) is shorter than one trial, "
