@@ -1,4 +1,4 @@
-"""Where everything of a run lies on disk, and what the login node and the compute node tell each other there.
+"""The layout of a run on disk, and the files by which the login node and the compute node talk to each other.
 
 ::
 
@@ -27,10 +27,10 @@ COMMAND, TASK, PIPELINE, WEIGHTS = "command.json", "task.json", "pipeline.json",
 PROFILE, PROFILE_RESULT, EXPORT = "profile.json", "profile-result.json", "export.json"
 OUTCOME, VERDICT, MEMBERS, TEST = "outcome.json", "verdict.json", "members.json", "test.json"
 READY = "ready"
-"""Empty file by which a worker says that signals reach it now; on other nodes than the first ``ready-<node>``."""
+"""Empty file by which a worker shows that signals reach it now; on other nodes than the first ``ready-<node>``."""
 
 CHECKPOINT_EXIT_STATUS = 85
-"""Exit status of a worker that checkpointed because it was told to."""
+"""Exit status of a worker that checkpointed because a signal asked for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Claim:
     """``claim-<r>.json``: the job that runs an attempt, written before anything else it does.
 
     Attributes:
-        job_id: Id of the job; another job that meets this file ends at once and writes nothing.
+        job_id: Id of the job; another job that finds this file ends at once and writes nothing.
         node: Name of the node.
         restart: Slurm's restart count.
         pid: Process of the wrapper.
@@ -98,7 +98,7 @@ class Exit:
             the wrapper ended it; ``launch_failure``, ``storage`` or ``environment`` if it could not be started.
         started_at: Seconds since the epoch; likewise ``ended_at``.
         peak_rss_bytes: Highest resident memory of the worker's processes, or ``None``.
-        message: What the wrapper has to say, or ``None``.
+        message: What happened, in the wrapper's text, or ``None``.
     """
 
     returncode: int | None
@@ -173,7 +173,7 @@ class End:
 
     Attributes:
         outcome: What came of it.
-        system: Node it ran on; ``None`` if it never got far enough to say.
+        system: Node it ran on; ``None`` if it never got far enough to measure it.
         restart: Restart count when it ended.
         started_at: Seconds since the epoch; ``None`` if it never started. Likewise ``ended_at``, always known.
         node: Node name, or ``None``.
@@ -199,7 +199,7 @@ class AttemptResult(NamedTuple):
     Attributes:
         attempt_dir: Its folder.
         end: How it ended.
-        source: File that says so: ``outcome`` or ``verdict``.
+        source: File that holds it: ``outcome`` or ``verdict``.
     """
 
     attempt_dir: Path
@@ -214,7 +214,7 @@ class ProfileRequest:
     Attributes:
         task_name: Name of the task.
         task_kind: One of :data:`xautolm_hpc.task_kinds.TASK_KINDS`.
-        data_path: File or folder of the data; ``data_files``: its files by split, if their names do not say it.
+        data_path: File or folder of the data; ``data_files``: its files by split, if their names do not show it.
         text_column: Column; likewise ``label_column``, ``question_column``, ``context_column``, ``answers_column``.
         train_rows: Rows to draw from train, or ``None`` for all; likewise ``validation_rows`` and ``test_rows``.
         split_seed: Seed of every split.
@@ -273,7 +273,7 @@ def exit_path(attempt_dir: Path, restart: int, *, node: int = 0) -> Path:
 
 
 def heartbeat_path(attempt_dir: Path, restart: int, *, node: int = 0) -> Path:
-    """Name the heartbeat of one restart on one of its nodes; node 0 tells of progress, the others of energy."""
+    """Name the heartbeat of one restart on one of its nodes; node 0 has the progress, the others energy alone."""
     return attempt_dir / (f"heartbeat-{restart}-{node}.json" if node else f"heartbeat-{restart}.json")
 
 

@@ -1,7 +1,7 @@
 """The launcher protocol: how jobs are started, found again, watched and cancelled.
 
-``submit`` implements it (local machine, Slurm); the driver hands the object to ``gather``. A launcher is never the
-last word on a job: the claim decides who runs an attempt, the outcome file what came of it.
+``submit`` implements it (local machine, Slurm); the driver hands the object to ``gather``. A launcher is never
+the last authority on a job: the claim decides which job runs an attempt, the outcome file what came of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,16 +41,16 @@ class JobState(StrEnum):
     """No source knows the job."""
 
     @classmethod
-    def from_slurm(cls, words: str) -> Self:
+    def from_slurm(cls, text: str) -> Self:
         """Read the state in a row of squeue or sacct.
 
         Args:
-            words: The state, written out or as Slurm's short code, with whatever follows it: ``CANCELLED by 1000``.
+            text: The state, written out or as Slurm's short code, with whatever follows it: ``CANCELLED by 1000``.
 
         Returns:
             The state; ``UNKNOWN`` for a word that no known version of Slurm uses.
         """
-        word = (words.split() or [""])[0].rstrip("+").upper()
+        word = (text.split() or [""])[0].rstrip("+").upper()
         word = _SYNONYMS.get(word, word)
         return cls(word) if word in cls.__members__ else cls.UNKNOWN
 
@@ -66,7 +66,7 @@ class JobState(StrEnum):
 
     @property
     def failure_kind(self) -> FailureKind | None:
-        """The failure that the state names; ``None`` if the worker has to say what came of it."""
+        """The failure that the state names; ``None`` if only the worker can name one."""
         return _FAILURE_KINDS.get(self)
 
     @property
@@ -160,13 +160,13 @@ class JobStatus:
 
     Attributes:
         state: Its state.
-        reason: Why it is pending or how it ended, in the source's words.
+        reason: Why it is pending or how it ended, as the source wrote it.
         node: Node it runs or ran on, or ``None``.
         exit_code: Exit status of the job, or ``None``.
         ended_at: Seconds since the epoch, or ``None`` while it is alive or when unknown.
-        source: Who said so: ``pool``, ``process``, ``squeue``, ``sacct`` or ``none``.
+        source: Where this comes from: ``pool``, ``process``, ``squeue``, ``sacct`` or ``none``.
         is_stale: Whether no source answered when last asked: then this is what was known before.
-        log_paths: Logs beside the attempt folder in which the launcher's own programs speak of the job.
+        log_paths: Logs beside the attempt folder that the launcher's own programs write about the job.
     """
 
     state: JobState
@@ -186,7 +186,7 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A batch of attempts that is submitted as one.
+    """Attempts that are submitted together.
 
     Attributes:
         name: Deterministic job name, unique to run and submission; adoption finds jobs by it.
@@ -224,11 +224,11 @@ class Launcher(Protocol):
     """Starts and watches jobs."""
 
     def limits(self) -> QueueLimits:
-        """Say how many jobs may be submitted."""
+        """Return how many jobs may be submitted."""
         ...
 
     def submit(self, submission: Submission) -> Mapping[Path, str]:
-        """Submit a batch whose ``members.json`` and ledger intent are on disk already.
+        """Submit attempts whose ``members.json`` and ledger intent are on disk already.
 
         Returns:
             Attempt folder -> job id. Jobs may wait in a queue or pool.
@@ -241,10 +241,10 @@ class Launcher(Protocol):
         ...
 
     def adopt(self, submission: Submission, known: Mapping[Path, str]) -> Mapping[Path, str]:
-        """Find the jobs of a batch that an earlier driver submitted, or may have submitted.
+        """Find the jobs of a submission that an earlier driver made, or may have made.
 
         Args:
-            submission: The batch, as in its intent.
+            submission: The submission, as in its intent.
             known: Attempt folder -> job id, as far as the ledger has them.
 
         Returns:
@@ -256,7 +256,7 @@ class Launcher(Protocol):
         ...
 
     def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
-        """Ask for the state of attempts submitted or adopted by this object, with few calls for all of them.
+        """Return the state of attempts submitted or adopted by this object, with few calls for all of them.
 
         The local pool starts waiting jobs here. An attempt no source knows is ``UNKNOWN``; a source that does not
         answer leaves the last state known.

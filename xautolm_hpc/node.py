@@ -1,4 +1,4 @@
-"""The machine this process runs on: cores, memory, GPUs, and what tells one process from a later one.
+"""The machine this process runs on: cores, memory, GPUs, and what distinguishes one process from a later one.
 
 GPUs are asked through NVML (nvidia-ml-py), without torch; a machine without the driver has none.
 """
@@ -96,7 +96,7 @@ def list_gpus(visible_gpus: str | None) -> tuple[list[Gpu], str | None, str | No
 
 @contextmanager
 def open_nvml() -> Iterator[ModuleType | None]:
-    """Open NVML for a while; gives ``None`` where there is no NVIDIA driver."""
+    """Open NVML for a while; yields ``None`` where there is no NVIDIA driver."""
     try:
         import pynvml
 
@@ -129,18 +129,18 @@ def _describe(nvml: ModuleType, index: int) -> Gpu:
 
 
 def bytes_of_others(nvml: ModuleType, device: object) -> int | None:
-    """Give the memory that processes of other sessions hold on a GPU.
+    """Compute the memory that processes of other sessions hold on a GPU.
 
-    A container numbers its processes anew (a PID namespace of its own). There the driver tells of our process alone,
-    or, if it is older, of all by numbers that mean nothing to us; the largest is then taken for ours.
+    A container numbers its processes anew (a PID namespace of its own). There the driver lists our process alone,
+    or, if it is older, all of them by numbers that mean nothing to us; the largest is then taken for ours.
 
     Args:
         nvml: NVML, opened.
         device: Handle of the GPU.
 
     Returns:
-        Bytes, counting as 0 what the driver does not tell; ``None`` if no other process has a context there, or the
-        driver does not say who has.
+        Bytes, counting as 0 what the driver does not show; ``None`` if no other process has a context there, or the
+        driver does not list them.
     """
     try:
         running = nvml.nvmlDeviceGetComputeRunningProcesses(device)
@@ -169,5 +169,5 @@ def _visible(gpus: list[Gpu], visible_gpus: str | None) -> list[Gpu]:
 
 
 def peak_rss_bytes() -> int:
-    """Give the highest resident memory of this process so far."""
+    """Return the highest resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB

@@ -57,8 +57,8 @@ def _fronts_of_two(distinct: NDArray[np.float64]) -> list[int]:
 
 
 def _fronts_of_many(distinct: NDArray[np.float64]) -> list[int]:
-    """Give the fronts of distinct points in lexicographic order, by comparing each with the members of fronts."""
-    members: list[NDArray[np.float64]] = []  # with room to grow; the first sizes[f] rows are in use
+    """Compute the fronts of distinct points in lexicographic order, by comparing each with the members of fronts."""
+    members: list[NDArray[np.float64]] = []  # with spare rows; the first sizes[f] rows are in use
     sizes: list[int] = []
     fronts = []
     for point in distinct:
@@ -79,7 +79,7 @@ def _fronts_of_many(distinct: NDArray[np.float64]) -> list[int]:
 
 
 def crowding_distances(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Measure how alone each point of one front is, from its neighbours in every objective.
+    """Compute how isolated each point of one front is, from its neighbours in every objective.
 
     The two ends of an objective are infinitely far away; an objective in which all points are equal adds 0.
     Of equal values the earlier row counts as the smaller one.

@@ -11,16 +11,16 @@ SECRET_SHAPES = re.compile(r"\bhf_[A-Za-z0-9]{30,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\
 """Secrets that are known by their shape, whatever holds them: tokens of the Hugging Face Hub and JSON Web Tokens."""
 
 MIN_SECRET_LENGTH = 6
-"""Shorter values are words such as ``true``: replacing them would hide the text and protect nothing."""
+"""Shorter values are words such as ``true``; replacing them would damage the text and protect nothing."""
 
 
 def is_secret(name: str) -> bool:
-    """Check whether a variable's name says that its value is a secret."""
+    """Check whether a variable's name marks its value as a secret."""
     return name not in NOT_SECRET and any(part in name.upper() for part in SECRET_NAMES)
 
 
 def secrets_in(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """List the values of environment variables whose names say that they are secret.
+    """List the values of environment variables whose names mark them as secret.
 
     Args:
         environ: The environment: name -> value.

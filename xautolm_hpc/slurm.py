@@ -1,8 +1,8 @@
 """Slurm's commands: the only file that starts them. A time-out on each call, typed rows out.
 
-Every method returns ``None`` where Slurm gave no answer; an empty list is an answer. What a person set for their
-own squeue or sbatch (SQUEUE_FORMAT and the like), and what a surrounding job left in the environment, is taken out
-of the way; only SLURM_CONF, which says where Slurm is, stays.
+Every method returns ``None`` where Slurm gave no answer; an empty list is an answer. Settings that a
+person made for their own squeue or sbatch (SQUEUE_FORMAT and the like), and those of a surrounding job, are removed
+from the environment; only SLURM_CONF, the path of Slurm's configuration, stays.
 """
 
 import os
@@ -33,7 +33,7 @@ BUSY = (
     "timed out", "did not answer", "unable to contact", "zero bytes", "communication connection", "expected a job id",
     "temporarily un", "queue full", "backup controller",
 )  # fmt: skip
-"""Words of sbatch after which the job may have been accepted nevertheless, or will be later."""
+"""Parts of an answer of sbatch after which the job may have been accepted nevertheless, or will be later."""
 
 QUEUE_FULL = ("maxsubmitjob", "grpsubmitjob")
 """Reasons that sbatch names when an association or QOS has as many jobs as it may have."""
@@ -41,15 +41,15 @@ QUEUE_FULL = ("maxsubmitjob", "grpsubmitjob")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
-    """What squeue or sacct says of one job or array element.
+    """A row of squeue or sacct: one job or array element.
 
     Attributes:
         job_id: ``123`` or ``123_4``.
         name: Job name.
         state: Its state.
-        reason: Why it is pending or how it ended; "" if Slurm says nothing.
+        reason: Why it is pending or how it ended; "" if Slurm gives no reason.
         node: Node list, or ``None``.
-        exit_code: Exit status, 128 + signal if one ended it; ``None`` where squeue speaks.
+        exit_code: Exit status, 128 + signal if one ended it; ``None`` in a row of squeue.
         ended_at: Seconds since the epoch, or ``None``.
         source: ``squeue`` or ``sacct``.
     """
@@ -66,7 +66,7 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
-    """What sinfo says of one kind of node in a partition.
+    """A row of sinfo: one kind of node in a partition.
 
     Attributes:
         name: Partition.
@@ -130,7 +130,7 @@ class Slurm:
         return None if text is None else _sacct_rows(text)
 
     def scancel(self, job_ids: Sequence[str], *, only: JobState | None = None) -> bool:
-        """Cancel jobs or array elements; tells whether Slurm answered.
+        """Cancel jobs or array elements; returns whether Slurm answered.
 
         Args:
             job_ids: The jobs.
@@ -141,11 +141,11 @@ class Slurm:
         return all([self._ask(["scancel", *options, *part]) is not None for part in parts])
 
     def requeue(self, job_id: str) -> bool:
-        """Put a running job back into the queue; tells whether Slurm agreed."""
+        """Put a running job back into the queue; returns whether Slurm agreed."""
         return self._ask(["scontrol", "requeue", job_id]) is not None
 
     def job_end(self, job_id: str) -> float | None:
-        """Ask when a running job's time is over, seconds since the epoch; ``None`` if unknown, or never.
+        """Read when a running job's time is over, seconds since the epoch; ``None`` if unknown, or never.
 
         Args:
             job_id: ``123`` or ``123_4``.
@@ -162,7 +162,7 @@ class Slurm:
         return {name.strip(): value.strip() for name, _, value in pairs}
 
     def partition_settings(self, name: str) -> dict[str, str] | None:
-        """Read what the controller says of one partition: MaxTime, MaxMemPerNode and so on."""
+        """Read the controller's settings of one partition: MaxTime, MaxMemPerNode and so on."""
         text = self._ask(["scontrol", "--oneliner", "show", "partition", name])
         pairs = None if text is None else [word.partition("=") for word in text.split()]
         return None if pairs is None else {key: value for key, _, value in pairs}
@@ -185,36 +185,36 @@ class Slurm:
         Raises:
             BusyError: sbatch did not answer, or not clearly.
             QueueFullError: A limit on jobs in the queue is reached.
-            LaunchError: sbatch refused; with its words.
+            LaunchError: sbatch refused; the message holds its answer.
         """
         completed = self._run(["sbatch", "--parsable", str(script_path)], exports)
         if isinstance(completed, str):
-            raise refusal(f"sbatch {completed}")
+            raise submission_error(f"sbatch {completed}")
         if completed.returncode != 0:
-            raise refusal(f"sbatch refused: {completed.stderr.strip() or completed.stdout.strip()}")
+            raise submission_error(f"sbatch refused: {completed.stderr.strip() or completed.stdout.strip()}")
         job_id = completed.stdout.strip().splitlines()[-1:]
         if not job_id or not re.fullmatch(r"\d+(;.*)?", job_id[0]):
-            raise refusal(f"sbatch answered {completed.stdout!r}, expected a job id")
+            raise submission_error(f"sbatch answered {completed.stdout!r}, expected a job id")
         return job_id[0].partition(";")[0]
 
     def test_only(self, script_path: Path, exports: Mapping[str, str]) -> tuple[bool, str]:
-        """Ask whether Slurm would take a batch script, and when it would start; submits nothing.
+        """Check whether Slurm would take a batch script, and when it would start; submits nothing.
 
         Args:
             script_path: The script.
             exports: Variables for sbatch itself, as in :meth:`sbatch`.
 
         Returns:
-            Whether it would be taken, and Slurm's words.
+            Whether it would be taken, and Slurm's message.
         """
         completed = self._run(["sbatch", "--test-only", str(script_path)], exports)
         if isinstance(completed, str):
             return False, f"sbatch {completed}"
-        words = completed.stderr.strip() or completed.stdout.strip()
-        return completed.returncode == 0, words.removeprefix("sbatch: ")
+        message = completed.stderr.strip() or completed.stdout.strip()
+        return completed.returncode == 0, message.removeprefix("sbatch: ")
 
     def exit_status(self, job_id: str) -> int | None:
-        """Ask the controller how a job's script ended; ``None`` if it runs, was forgotten, or was killed.
+        """Read from the controller how a job's script ended; ``None`` if it runs, was forgotten, or was killed.
 
         Args:
             job_id: ``123`` or ``123_4``.
@@ -227,7 +227,7 @@ class Slurm:
         return None if isinstance(completed, str) or completed.returncode != 0 else completed.stdout
 
     def _run(self, argv: list[str], more: Mapping[str, str]) -> subprocess.CompletedProcess[str] | str:
-        """Run a command; the text instead of a result says why there is none."""
+        """Run a command; a text instead of a result is the reason why there is none."""
         program = shutil.which(argv[0], path=self.environ.get("PATH"))
         if program is None:
             return "could not be started: it is not on PATH; is this a login node of the cluster?"
@@ -250,20 +250,20 @@ class Slurm:
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Take out what would change the meaning or the output of Slurm's commands."""
+    """Remove variables that would change the meaning or the output of Slurm's commands."""
     return {name: value for name, value in environ.items() if name in KEPT or not name.startswith(CLEARED)}
 
 
-def refusal(words: str) -> LaunchError:
-    """Build the error that sbatch's words stand for: busy, a full queue, or a refusal of the script itself."""
-    found = words.lower()
+def submission_error(message: str) -> LaunchError:
+    """Build the error that an answer of sbatch means: busy, a full queue, or a refusal of the script itself."""
+    found = message.lower()
     if any(sign in found for sign in QUEUE_FULL):
-        return QueueFullError(words)
-    return BusyError(words) if any(sign in found for sign in BUSY) else LaunchError(words)
+        return QueueFullError(message)
+    return BusyError(message) if any(sign in found for sign in BUSY) else LaunchError(message)
 
 
 def _squeue_row(line: str) -> JobRow:
-    """Read a line in :data:`SQUEUE_FORMAT`; the reason stands last, since it may hold anything."""
+    """Read a line in :data:`SQUEUE_FORMAT`; the reason comes last, since it may hold any character."""
     job_id, name, state, node, reason = (field.strip() for field in line.split("|", 4))
     return JobRow(
         job_id=job_id,
@@ -278,7 +278,7 @@ def _squeue_row(line: str) -> JobRow:
 
 
 def _sacct_rows(text: str) -> list[JobRow]:
-    """Read sacct's lines: the last run of a job counts, and a step may tell that memory ran out."""
+    """Read sacct's lines: the last run of a job counts, and a step may show that memory ran out."""
     rows: dict[str, JobRow] = {}
     for line in text.splitlines():
         if line.count("|") < 6:

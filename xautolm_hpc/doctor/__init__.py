@@ -3,7 +3,7 @@
 Each check is a small function from a :class:`Site` to findings, listed in :data:`CHECKS`; to add one, write it and
 list it::
 
-    site           what checks are given: the person's files, and what Slurm said when it was asked once
+    site           what checks are given: the person's files, and Slurm's answers, asked for once
     cluster        Slurm's commands, limits, partitions, GPUs, and whether sbatch takes the script
     machine        the file system of the run folder, free space, clocks, interpreters, the cache of models
     image          the image: whole, the right one, signed; what is bound into it; whether it can be started here

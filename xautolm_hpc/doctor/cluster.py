@@ -7,7 +7,7 @@ from pathlib import Path
 from xautolm_hpc.doctor.site import Site
 from xautolm_hpc.errors import BusyError, ConfigError, QueueFullError
 from xautolm_hpc.launcher import Submission
-from xautolm_hpc.slurm import Partition, refusal
+from xautolm_hpc.slurm import Partition, submission_error
 from xautolm_hpc.submit.environment import wrapper_environment
 from xautolm_hpc.view import Finding, failure, ok, warning
 
@@ -42,7 +42,7 @@ def check_commands(site: Site) -> list[Finding]:
 
 
 def check_ended_jobs(site: Site) -> list[Finding]:
-    """Ask who tells how a job ended: sacct, and squeue for as long as it remembers."""
+    """Check where the end of a job can be looked up: sacct, and squeue for as long as it remembers."""
     if site.settings is None:
         return []
     if site.slurm.sacct(["xautolm-hpc-doctor"], since=0.0) is not None:
@@ -138,7 +138,7 @@ def check_node_size(site: Site) -> list[Finding]:
 
 
 def check_submission(site: Site) -> list[Finding]:
-    """Ask sbatch whether it takes the script of a job, without submitting it."""
+    """Check whether sbatch takes the script of a job, without submitting it."""
     if site.settings is None:
         return []
     launcher = site.slurm_launcher()
@@ -149,16 +149,18 @@ def check_submission(site: Site) -> list[Finding]:
     with tempfile.TemporaryDirectory(prefix="xautolm-doctor-") as folder:
         script_path = Path(folder) / "job.sh"
         script_path.write_text(launcher.sbatch_text(submission))
-        accepted, said = site.slurm.test_only(script_path, wrapper_environment(site.inputs.environ))
-    words = " ".join(said.split())
+        accepted, answer = site.slurm.test_only(script_path, wrapper_environment(site.inputs.environ))
+    message = " ".join(answer.split())
     if accepted:
-        return [ok("sbatch", words)]
-    error = refusal(words)
+        return [ok("sbatch", message)]
+    error = submission_error(message)
     if isinstance(error, QueueFullError):
-        return [warning("sbatch", words, remedy="none needed: a search submits as much as the queue takes")]
+        return [warning("sbatch", message, remedy="none needed: a search submits as much as the queue takes")]
     if isinstance(error, BusyError):
-        return [warning("sbatch", words, remedy="try again later")]
-    return [failure("sbatch", words, remedy="see the rows above, [slurm] in the profile, and the site's documentation")]
+        return [warning("sbatch", message, remedy="try again later")]
+    return [
+        failure("sbatch", message, remedy="see the rows above, [slurm] in the profile, and the site's documentation")
+    ]
 
 
 def limit_s(text: str) -> float:
@@ -187,12 +189,12 @@ def _leading_number(text: str | None) -> int | None:
 
 
 def _items(gres: str) -> list[str]:
-    """Split ``gpu:a100:4(S:0-1),lscratch:100`` at its commas, what stands in parentheses left out."""
+    """Split ``gpu:a100:4(S:0-1),lscratch:100`` at its commas, leaving out parentheses."""
     return [item.partition("(")[0] for item in gres.split(",") if item]
 
 
 def _offers(offered: str, wanted: str) -> bool:
-    """Tell whether a node's resource ``gpu:a100:4`` can give ``gpu:a100:1``, ``gpu:a100`` or ``gpu:2``."""
+    """Check whether a node's resource ``gpu:a100:4`` can give ``gpu:a100:1``, ``gpu:a100`` or ``gpu:2``."""
     name, *rest = offered.split(":")
     wanted_name, *wanted_rest = wanted.split(":")
     count = int(rest[-1]) if rest and rest[-1].isdecimal() else 1

@@ -1,6 +1,6 @@
 """The image that workers run in: is it whole and the right one, and can this machine start it?
 
-Compute nodes may differ from this machine: what only they can tell, the job check tells, which runs in the image.
+Compute nodes may differ from this machine: the job check, which runs in the image, finds what only they can show.
 """
 
 import os

@@ -1,7 +1,7 @@
 """One short job, sent the way trials are: does a node see what it must, and does one training step work?
 
-A node that does not see the run folder cannot write a word there. So the batch script itself, which Slurm carries,
-looks first, and tells by its exit status; the controller passes that on.
+A node that does not see the run folder cannot write there. So the batch script itself, which Slurm carries, looks
+first, and its exit status is the answer; the controller passes that on.
 """
 
 import os
@@ -38,11 +38,11 @@ JOB = "job check"
 
 
 def check_job(site: Site, *, log: Callable[[str], None]) -> list[Finding]:
-    """Send a job of at most five minutes through the queue and tell what it found; its folder is removed after.
+    """Send a job of at most five minutes through the queue and return what it found; its folder is removed after.
 
     Args:
         site: What checks are given.
-        log: Called with short lines of progress: where the job is.
+        log: Is called with short lines on where the job is.
 
     Raises:
         InputError: The profile wants Slurm and there is none.
@@ -79,7 +79,7 @@ def _see_off(launcher: Launcher, attempt_dir: Path) -> None:
 
 
 def _prepare(site: Site, launcher: Launcher, *, attempt_dir: Path) -> Submission:
-    """Write what the job needs: the worker of a search here, told to test itself instead of training a trial."""
+    """Write what the job needs: the worker of a search here, which tests itself instead of training a trial."""
     setup = site.setup(attempt_dir.parent, launcher)
     setup.run_dir.data_dir.mkdir()
     attempt_dir.mkdir()
@@ -124,17 +124,17 @@ class _Held:
 def _wait(
     site: Site, launcher: Launcher, *, submission: Submission, job_id: str, log: Callable[[str], None]
 ) -> list[Finding]:
-    """Look until the job has said what it found, or cannot any more."""
-    attempt_dir, told, held = submission.attempt_dirs[0], "", _Held()
+    """Wait until the job has written what it found, or cannot any more."""
+    attempt_dir, last_message, held = submission.attempt_dirs[0], "", _Held()
     while True:
         found = _read_findings(attempt_dir)
         if found is not None:
             return found
         state = launcher.poll([attempt_dir])[attempt_dir]
-        words = f"{state.state} {state.reason}".strip()
-        if words != told:
-            log(f"job {job_id}: {words}")
-            told = words
+        message = f"{state.state} {state.reason}".strip()
+        if message != last_message:
+            log(f"job {job_id}: {message}")
+            last_message = message
         given_up = _give_up(site, submission, state=state, job_id=job_id, held=held)
         if given_up is not None:
             return [given_up]
@@ -142,7 +142,7 @@ def _wait(
 
 
 def _give_up(site: Site, submission: Submission, *, state: JobStatus, job_id: str, held: _Held) -> Finding | None:
-    """Say why nothing is to be expected of the job any more; ``None`` while something is."""
+    """Return why nothing is to be expected of the job any more; ``None`` while something is."""
     grace_s, remedy = site.profile.patience.outcome_grace_s, _remedy(state)
     gone_s = held.seconds("gone", not state.is_alive)
     if not state.is_alive:
@@ -161,16 +161,16 @@ def _read_findings(attempt_dir: Path) -> list[Finding] | None:
     if CHECK not in os.listdir(attempt_dir):  # noqa: PTH208 - opens the folder now
         return None
     path = attempt_dir / CHECK
-    said = read_json(path)
-    findings = [from_json(Finding, row, where=str(path)) for row in said["findings"]]
+    content = read_json(path)
+    findings = [from_json(Finding, row, where=str(path)) for row in content["findings"]]
     node = read_json(claim_path(attempt_dir, restarts(attempt_dir)[-1]))["node"]  # as Slurm calls it
     where = ok(JOB, f"ran on node {node}, which sees the run folder and the interpreters")
-    skew = skew_finding("clock of the node", said["at"] - path.stat().st_mtime, other="the file server")
+    skew = skew_finding("clock of the node", content["at"] - path.stat().st_mtime, other="the file server")
     return [where, skew, *findings]
 
 
 def _explain_end(site: Site, submission: Submission, *, state: JobStatus, job_id: str) -> Finding | None:
-    """Say why a job ended without a finding, as soon as anything tells."""
+    """Return why a job ended without a finding, as soon as that is known."""
     attempt_dir = submission.attempt_dirs[0]
     claimed = restarts(attempt_dir)
     if claimed and exit_path(attempt_dir, claimed[-1]).exists():
@@ -182,10 +182,10 @@ def _explain_end(site: Site, submission: Submission, *, state: JobStatus, job_id
 
 
 def _node_failure(site: Site, submission: Submission, *, status: int | None, node: str | None) -> Finding | None:
-    """Say what the batch script did not find on the node."""
+    """Return what the batch script did not find on the node."""
     profile, where = site.profile, f"node {node}" if node else "the node"
     shared = "must lie on a file system that the nodes share"
-    words = {
+    reasons = {
         NO_FOLDER: (
             "run folder",
             f"`{site.runs_dir}` is not there on {where}",
@@ -204,14 +204,14 @@ def _node_failure(site: Site, submission: Submission, *, status: int | None, nod
         ),
         NO_MODELS: ("hf_home", f"`{profile.hf_home}` is not there on {where}", f"hf_home in the profile {shared}"),
     }
-    if status not in words:
+    if status not in reasons:
         return None
-    check, found, remedy = words[status]
+    check, found, remedy = reasons[status]
     return failure(check, found, remedy=remedy)
 
 
 def _worker_failure(attempt_dir: Path, *, restart: int) -> Finding | None:
-    """Say with which words the worker ended; ``None`` while its findings may still come."""
+    """Return the worker's last lines as a finding; ``None`` while its findings may still come."""
     path = exit_path(attempt_dir, restart)
     try:
         ended = from_json(Exit, read_json(path), where=str(path))

@@ -86,7 +86,7 @@ def _free_bytes(site: Site) -> int:
 def check_room(site: Site) -> list[Finding]:
     """Take some of the room that there seems to be: a quota shows in no figure of the file system, but refuses this."""
     if _free_bytes(site) < LEAST_FREE_BYTES:
-        return []  # that is told already
+        return []  # reported already
     with _probe_folder(site) as folder, (folder / "room").open("wb") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, LEAST_FREE_BYTES)
@@ -103,7 +103,7 @@ def check_quota(site: Site) -> list[Finding]:
         "lfs quota": _ask_quota(site, "lfs", "quota", "-q", "-u", str(os.getuid()), str(site.runs_dir)),
     }
     over = {
-        "quota": asked["quota"],  # with -q it speaks of limits that are exceeded alone
+        "quota": asked["quota"],  # with -q it prints only limits that are exceeded
         "lfs quota": asked["lfs quota"] if "*" in (asked["lfs quota"] or "") else "",
     }
     remedy = "make room, or give another folder with --runs-dir"
@@ -114,7 +114,7 @@ def check_quota(site: Site) -> list[Finding]:
 
 
 def _ask_quota(site: Site, *command: str) -> str | None:
-    """Run a command that tells of quotas; ``None`` if it is not there or fails."""
+    """Run a command that prints quotas; ``None`` if it is not there or fails."""
     program = shutil.which(command[0], path=site.inputs.environ.get("PATH"))
     if program is None:
         return None
@@ -129,7 +129,7 @@ def _ask_quota(site: Site, *command: str) -> str | None:
 
 
 def check_interpreters(site: Site) -> list[Finding]:
-    """Look whether this machine can run the interpreters; nodes may have others, which the job check tells."""
+    """Check whether this machine can run the interpreters; the job check does that on a node."""
     profile = site.profile
     named = {"driver_python": profile.driver_python, "worker_python": profile.worker_python}
     return [_interpreter(key, path, site=site) for key, path in named.items() if path is not None]
@@ -169,7 +169,7 @@ def check_counters(site: Site) -> list[Finding]:
 
 @contextmanager
 def runs_folder(path: Path) -> Iterator[Path]:
-    """Give the folder of run folders; one made for this goes again if nothing else is put there.
+    """Open the folder of run folders; one made for this is removed again if it stays empty.
 
     Args:
         path: Absolute path.
@@ -193,6 +193,6 @@ def runs_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _probe_folder(site: Site) -> Iterator[Path]:
-    """Give a folder beside the runs for a moment."""
+    """Make a folder beside the runs for a short time."""
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=site.runs_dir) as folder:
         yield Path(folder)

@@ -23,7 +23,7 @@ def job_check_key(profile: ClusterProfile) -> str:
 
 
 def recall_job_check(runs_dir: Path, key: str) -> bool:
-    """Tell whether a job check of this key passed already; a damaged file knows of none."""
+    """Check whether a job check of this key passed already; a damaged file counts as none."""
     try:
         return key in read_json(runs_dir / FILE_NAME)
     except (OSError, InputError):

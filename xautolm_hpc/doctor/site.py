@@ -19,18 +19,18 @@ DOCTOR = "doctor"
 
 
 class _Silence:
-    """A progress display that shows nothing."""
+    """A watcher that shows nothing."""
 
     def show(self, view: RunView) -> None:
         """Show nothing."""
 
-    def log(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """Show nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A person's files, and what Slurm said about the cluster.
+    """A person's files, and Slurm's answers about the cluster.
 
     Attributes:
         inputs: Search file, cluster profile and environment.
@@ -75,7 +75,7 @@ class Site:
         return self.profile.launcher == "slurm"
 
     def nodes(self) -> list[Partition]:
-        """List the kinds of nodes in the partition that jobs go to; empty if it is unknown or Slurm said nothing."""
+        """List the kinds of nodes in the partition that jobs go to; empty if it is unknown or Slurm gave no answer."""
         name = self.profile.slurm.partition
         return [kind for kind in self.partitions or [] if (kind.is_default if name is None else kind.name == name)]
 
@@ -103,11 +103,11 @@ class Site:
         return make_launcher(self.profile, self.inputs.environ, clock=clock, since=clock.now())
 
     def resources(self) -> Resources:
-        """Give what one job of a search here asks for."""
+        """Return what one job of a search here asks for."""
         return job_resources(self.inputs.search, self.profile)
 
     def setup(self, folder: Path, launcher: Launcher) -> Setup:
-        """Give what a search in a folder would be run with.
+        """Build what a search in a folder would be run with.
 
         Args:
             folder: Run folder.
@@ -124,7 +124,7 @@ class Site:
 
 
 def search_of_doctor(time_limit_min: float) -> SearchFile:
-    """Make a search that stands for any, where a person names only a cluster profile.
+    """Build an example search, where a person names only a cluster profile.
 
     Args:
         time_limit_min: Time limit of its trials, in minutes, above 0.

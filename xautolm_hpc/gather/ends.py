@@ -57,7 +57,7 @@ class JobTracker:
         redact: Takes secrets out of a text; log tails pass it before they are written.
 
     Attributes:
-        states: What the launcher said of each job at the last poll.
+        states: State of each job at the last poll.
     """
 
     def __init__(self, *, outcome_grace_s: float, pending_timeout_s: float, redact: Callable[[str], str]) -> None:
@@ -74,7 +74,7 @@ class JobTracker:
 
         Args:
             attempt_dir: The attempt's folder.
-            state: What the launcher says now.
+            state: State of its job now.
             now: Seconds since the epoch.
         """
         seen = self._seen.setdefault(attempt_dir, _Seen())
@@ -94,7 +94,7 @@ class JobTracker:
 
         Args:
             attempt_dir: The attempt's folder.
-            state: What the launcher says now.
+            state: State of its job now.
             now: Seconds since the epoch.
         """
         seen = self._seen.setdefault(attempt_dir, _Seen())
@@ -172,13 +172,13 @@ def _recorded_end(attempt_dir: Path) -> AttemptResult | None:
     if end is not None:
         return AttemptResult(attempt_dir, end, "outcome")
     path = attempt_dir / VERDICT
-    if path.exists():  # of a driver that died before its ledger said so
+    if path.exists():  # of a driver that died before it wrote its ledger
         return AttemptResult(attempt_dir, from_json(End, read_json(path), where=str(path)), "verdict")
     return None
 
 
 def _trust_exit_file(attempt_dir: Path, state: JobStatus) -> JobStatus:
-    """Believe a job's own exit file while no source answers, unless it ended to be put back into the queue."""
+    """Use a job's own exit file while no source answers, unless it ended to be put back into the queue."""
     if not (state.is_stale and state.is_alive):
         return state
     ended = last_exit(attempt_dir)

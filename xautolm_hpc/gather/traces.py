@@ -36,13 +36,13 @@ class Evidence:
     """Everything a verdict is given on.
 
     Attributes:
-        state: What the launcher says.
+        state: State of the job, from the launcher.
         claims: Claims by restart, ascending.
         exit: Exit file of the last restart, or ``None``.
         exits: Exit files of all restarts that have one.
         heartbeats: Heartbeats of all restarts that have one.
         log_tail: Last lines of the worker's stderr, redacted; "" if there is none.
-        launch_log: Last lines of the launcher's own programs, redacted, in which Slurm's node says why it ended a job.
+        launch_log: Last lines of the launcher's own programs, redacted; Slurm's node writes there why it ended a job.
         time_limit_s: The trial's own budget, or ``None`` if unknown.
         container: The image it ran in, or ``None``.
         damaged: Why ``outcome.json`` cannot be read, or ``None`` if there is none.
@@ -61,7 +61,7 @@ class Evidence:
 
     @property
     def train_s(self) -> float | None:
-        """Seconds of training over all restarts, or ``None`` if no heartbeat tells."""
+        """Seconds of training over all restarts, or ``None`` without a heartbeat."""
         return sum(beat.train_s for beat in self.heartbeats) if self.heartbeats else None
 
 
@@ -89,7 +89,7 @@ def read_evidence(attempt_dir: Path, state: JobStatus, *, redact: Callable[[str]
 
     Args:
         attempt_dir: The attempt's folder; it may be gone.
-        state: What the launcher says.
+        state: State of the job, from the launcher.
         redact: Takes secrets out of a text.
     """
     claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []

@@ -1,7 +1,7 @@
-"""Gives a verdict on an attempt whose job ended without an outcome: what kind of failure it was, and what it cost.
+"""The verdict on an attempt whose job ended without an outcome: which kind of failure it was, and what it cost.
 
-The rules stand in the order of :data:`RULES`; the first one that knows decides. A failure the pipeline is not
-plainly guilty of counts as one of the infrastructure: it is tried again, and is no evidence against the pipeline.
+The rules are tried in the order of :data:`RULES`; the first one that returns a kind decides. A failure that is not
+clearly the pipeline's counts as one of the infrastructure: it is tried again, and is no evidence against the pipeline.
 """
 
 import signal
@@ -21,10 +21,10 @@ CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)
 
 
 def judge(evidence: Evidence) -> Judgement:
-    """Say what kind of failure it was and why.
+    """Return which kind of failure it was and why.
 
     Returns:
-        Failure kind and reason in words.
+        Failure kind, and the reason as a text.
     """
     for rule in RULES:
         judgement = rule(evidence)
@@ -77,14 +77,14 @@ def _damaged_outcome(evidence: Evidence) -> Judgement | None:
     return None if evidence.damaged is None else (FailureKind.LOST, f"the outcome cannot be read: {evidence.damaged}")
 
 
-def _said_by_wrapper(evidence: Evidence) -> Judgement | None:
+def _by_wrapper(evidence: Evidence) -> Judgement | None:
     ended = evidence.exit
     if ended is None or ended.ended_by not in NAMED_BY_WRAPPER:
         return None
     return FailureKind(ended.ended_by), ended.message or f"the wrapper ended the worker: {ended.ended_by}"
 
 
-def _said_by_slurm(evidence: Evidence) -> Judgement | None:
+def _by_slurm(evidence: Evidence) -> Judgement | None:
     state = evidence.state
     kind = state.state.failure_kind
     if kind is None:
@@ -99,7 +99,7 @@ def _has_used_its_time(evidence: Evidence) -> bool:
     return evidence.time_limit_s is not None and (evidence.train_s or 0.0) >= evidence.time_limit_s
 
 
-def _said_by_launch_log(evidence: Evidence) -> Judgement | None:
+def _by_launch_log(evidence: Evidence) -> Judgement | None:
     found = last_line_with_kind(evidence.launch_log.splitlines(), Source.NODE_LOG)
     if found is None:
         return None
@@ -115,8 +115,8 @@ def _checkpointed(evidence: Evidence) -> Judgement | None:
     return FailureKind.PREEMPTED, reason
 
 
-def _said_by_log(evidence: Evidence) -> Judgement | None:
-    """Read the log from its end; of a worker that ended by itself with status 0 it says nothing."""
+def _by_log(evidence: Evidence) -> Judgement | None:
+    """Read the log from its end; for a worker that ended by itself with status 0 it is not used."""
     if evidence.exit is not None and evidence.exit.returncode == 0:
         return None
     found = last_line_with_kind(evidence.log_tail.splitlines(), Source.WORKER_LOG)
@@ -132,8 +132,8 @@ def _never_claimed(evidence: Evidence) -> Judgement | None:
     return FailureKind.LOST, f"no source knows the job, and it never began the attempt ({state.state})"
 
 
-def _said_by_exit_status(evidence: Evidence) -> Judgement | None:
-    """Read the worker's exit status: crashes speak about the pipeline, being killed from outside does not."""
+def _by_exit_status(evidence: Evidence) -> Judgement | None:
+    """Read the worker's exit status: a crash counts against the pipeline, being killed from outside does not."""
     code = None if evidence.exit is None else evidence.exit.returncode
     if code is None:
         return None
@@ -151,13 +151,13 @@ def _said_by_exit_status(evidence: Evidence) -> Judgement | None:
 
 RULES: tuple[Callable[[Evidence], Judgement | None], ...] = (
     _damaged_outcome,
-    _said_by_wrapper,
-    _said_by_slurm,
-    _said_by_launch_log,
+    _by_wrapper,
+    _by_slurm,
+    _by_launch_log,
     _checkpointed,
-    _said_by_log,
+    _by_log,
     _never_claimed,
-    _said_by_exit_status,
+    _by_exit_status,
 )
 
 

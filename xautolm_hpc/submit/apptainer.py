@@ -113,7 +113,7 @@ def scratch(command: Command, attempt_dir: Path, *, environ: Mapping[str, str]) 
 
 
 def check_container(container: Container) -> Container:
-    """Find out before the start what Apptainer would stumble over, and say it better.
+    """Check before the start what Apptainer would fail on, with clearer messages.
 
     Returns:
         The same, with the path of Apptainer on this node.
@@ -150,8 +150,8 @@ def verify_signature(program: str, image: str, *, key_path: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ImageError(f"image `{image}`: its signature could not be checked: {error}") from error
     if completed.returncode != 0:
-        words = (completed.stderr.strip() or completed.stdout.strip()).splitlines()[-1:]
-        raise ImageError(f"image `{image}` has no valid signature of the key `{key_path}`: {''.join(words)}")
+        message = (completed.stderr.strip() or completed.stdout.strip()).splitlines()[-1:]
+        raise ImageError(f"image `{image}` has no valid signature of the key `{key_path}`: {''.join(message)}")
 
 
 def _deafen_mount_programs(folder: Path) -> None:

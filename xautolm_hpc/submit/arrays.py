@@ -25,7 +25,7 @@ SETUP = ["trap '' USR2", 'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmOptions:
-    """What a cluster profile says about sbatch.
+    """Options of sbatch, from the cluster profile.
 
     Attributes:
         account: Account to charge.
@@ -35,7 +35,7 @@ class SlurmOptions:
         constraint: Features of the nodes.
         exclude: Nodes not to use, in Slurm's notation.
         reservation: Reservation.
-        wckey: Workload characterisation key; ``None`` gives none.
+        wckey: Workload characterisation key; ``None`` sets none.
         options: Further options of sbatch by their long names; ``True`` for those without a value.
         max_parallel: Jobs of a run that run at the same time.
         max_queued: Jobs of a run in the queue, running ones included; ``None`` leaves it to Slurm's own limits.
@@ -104,13 +104,13 @@ class ArrayExecutor(SlurmExecutor):
 
 
 def sbatch_parameters(submission: Submission, options: SlurmOptions, *, exports: Sequence[str]) -> dict[str, object]:
-    """Say what submitit's executor is told, so that its script holds what the profile and the job ask for.
+    """Build the parameters of submitit's executor, so that its script asks for what the profile and the job need.
 
     Variables are exported by name alone: their values come from sbatch's own environment and stand in no file.
 
     Args:
-        submission: The batch.
-        options: What the cluster profile says.
+        submission: The submission.
+        options: Options from the cluster profile.
         exports: Names of the variables for the wrapper.
     """
     resources = submission.resources
@@ -147,7 +147,7 @@ def sbatch_parameters(submission: Submission, options: SlurmOptions, *, exports:
 
 
 def link_call(folder: Path) -> str:
-    """Write the shell line by which an element gives the pickled call the name that submitit looks for."""
+    """Write the shell line by which an element links the pickled call to the name that submitit looks for."""
     link = f'{shlex.quote(str(folder))}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}_submitted.pkl"'
     return f"ln -sf {CALL} {link}"
 

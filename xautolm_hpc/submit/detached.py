@@ -9,7 +9,7 @@ from submitit.core.core import R
 from submitit.local.local import LocalExecutor, LocalJob
 
 LAUNCH_LOG = "launch.log"
-"""File in the submission's folder with what controllers say; jobs have logs of their own."""
+"""File in the submission's folder for the output of controllers; jobs have logs of their own."""
 
 CONTROLLER_LIMIT_S = 10 * 365 * 24 * 3600
 """Seconds after which submitit's controller would end a job: never. The wrapper keeps the limits."""

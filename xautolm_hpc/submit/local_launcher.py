@@ -1,7 +1,7 @@
 """Jobs on this machine: a pool of slots over submitit's local executor, with what that lacks.
 
 The queue is in memory: a driver that dies takes it along, and the next one fills it again from the run folder.
-Jobs that run are in a session of their own and outlive the driver; the claim in the attempt folder tells whether
+Jobs that run are in a session of their own and outlive the driver; the claim in the attempt folder shows whether
 one is alive. Starting an attempt twice is harmless, since its claim is exclusive.
 """
 
@@ -82,7 +82,7 @@ class LocalLauncher:
         self._here = (node_name(), boot_id())
 
     def limits(self) -> QueueLimits:
-        """Take any number of jobs: the pool's slots say how many run."""
+        """Set no limit: the pool's slots decide how many jobs run."""
         return QueueLimits()
 
     def submit(self, submission: Submission) -> Mapping[Path, str]:
@@ -125,7 +125,7 @@ class LocalLauncher:
         return {path: self._jobs[path].job_id for path in submission.attempt_dirs}
 
     def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
-        """Look at every job of the pool, start waiting ones on free slots, and tell the states asked for."""
+        """Look at every job of the pool, start waiting ones on free slots, and return the states asked for."""
         for job in self._jobs.values():
             self._look_at(job)
         self._start_waiting()
@@ -179,7 +179,7 @@ class LocalLauncher:
             self._look_at(job)
 
     def _claimed_state(self, job: _Job, claim: Claim) -> JobStatus | None:
-        """Tell how a claimed job ended; ``None`` while it runs."""
+        """Return how a claimed job ended; ``None`` while it runs."""
         path = exit_path(job.attempt_dir, claim.restart)
         if path.exists():
             ended = from_json(Exit, read_json(path), where=str(path))
@@ -206,10 +206,10 @@ class LocalLauncher:
         else:
             code = job.process.returncode if job.process else None
             job.state = JobStatus(
-                state=JobState.FAILED, reason=self._launch_words(job), exit_code=code, source="process"
+                state=JobState.FAILED, reason=self._launch_message(job), exit_code=code, source="process"
             )
 
-    def _launch_words(self, job: _Job) -> str:
+    def _launch_message(self, job: _Job) -> str:
         pid = job.process.pid if job.process else 0
         paths = [job.submission.folder / f"{pid}_0_log.err", job.submission.folder / LAUNCH_LOG]
         lines = [line for path in paths if path.exists() for line in path.read_text(errors="replace").splitlines()]
@@ -221,10 +221,10 @@ class LocalLauncher:
             return process_started(claim.pid) == claim.pid_started
         if claim.node == node:  # this machine, before it was started again
             return False
-        return self._clock.now() - _last_sign_of_life(attempt_dir, claim) < HEARTBEAT_STALE_S
+        return self._clock.now() - _last_progress_at(attempt_dir, claim) < HEARTBEAT_STALE_S
 
     def _interrupt(self, job: _Job, claim: Claim | None) -> None:
-        """Ask a job to end; the wrapper kills its worker. Repeated at every poll, should it have been deaf."""
+        """Ask a job to end; the wrapper kills its worker. Repeated at every poll, in case the signal was lost."""
         with suppress(ProcessLookupError):
             if claim is not None and claim.boot_id == self._here[1]:
                 os.kill(claim.pid, signal.SIGTERM)
@@ -268,7 +268,7 @@ class LocalLauncher:
         job.occupies = True
 
     def _gpus_of(self, claim: Claim | None) -> tuple[str, ...]:
-        """Tell which GPUs of the pool an adopted job holds: its wrapper's environment says so."""
+        """List the GPUs of the pool that an adopted job holds, from its wrapper's environment."""
         if claim is None or not self._gpus or process_started(claim.pid) != claim.pid_started:
             return ()
         with suppress(OSError):
@@ -288,7 +288,7 @@ def _has_begun(attempt_dir: Path) -> bool:
 def _last_claim(attempt_dir: Path) -> Claim | None:
     try:
         claimed = restarts(attempt_dir)
-    except FileNotFoundError:  # somebody removed the folder
+    except FileNotFoundError:  # the folder was removed
         return None
     if not claimed:
         return None
@@ -296,7 +296,7 @@ def _last_claim(attempt_dir: Path) -> Claim | None:
     return from_json(Claim, read_json(path), where=str(path))
 
 
-def _last_sign_of_life(attempt_dir: Path, claim: Claim) -> float:
+def _last_progress_at(attempt_dir: Path, claim: Claim) -> float:
     with suppress(FileNotFoundError):
         return heartbeat_path(attempt_dir, claim.restart).stat().st_mtime
     return claim.claimed_at

@@ -46,7 +46,7 @@ def session_members(session: int) -> list[int]:
 
 
 def held_memory_bytes(pids: Iterable[int]) -> int:
-    """Add up the memory that processes hold; pages shared among them count once where the kernel tells."""
+    """Add up the memory that processes hold; pages shared among them count once where the kernel shows it."""
     pids = list(pids)
     if len(pids) == 1:
         return _resident_bytes(pids[0])
@@ -66,7 +66,7 @@ def kill_all(pids: Iterable[int]) -> None:
 
 
 def reap_strays(except_pid: int) -> None:
-    """Reap ended children of this process other than one, whose status somebody else waits for."""
+    """Reap ended children of this process other than one, whose status other code waits for."""
     me = os.getpid()
     for pid, fields in _all_stats():
         if fields[0] == "Z" and int(fields[1]) == me and pid != except_pid:

@@ -1,7 +1,7 @@
 """Several attempts in one job: one worker imports what they need once, and forks a process for each.
 
 Stands in front of another launcher, which sees one job for each group of attempts. The files of an attempt are the
-same as if it had a job of its own: the worker claims it and says how its process ended.
+same as if it had a job of its own: the worker claims it and writes how its process ended.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ GROUPS = "groups"
 """Folder of a submission's groups, each with ``members.json`` and ``command.json``."""
 
 ONE_PROCESS = "trial"
-"""Last word of the command of a trial of one process."""
+"""Last argument of the command of a trial of one process."""
 
 
 class BatchLauncher:
@@ -34,11 +34,11 @@ class BatchLauncher:
         self._group_of: dict[Path, Path] = {}
 
     def limits(self) -> QueueLimits:
-        """Say how many jobs may be submitted; an attempt counts as one."""
+        """Return how many jobs may be submitted; an attempt counts as one."""
         return self._inner.limits()
 
     def submit(self, submission: Submission) -> Mapping[Path, str]:
-        """Submit a batch, group by group; a single attempt, and trials of several processes, have jobs of their own.
+        """Submit attempts, group by group; a single attempt, and trials of several processes, have jobs of their own.
 
         Raises:
             LaunchError: As the launcher behind does.
@@ -50,7 +50,7 @@ class BatchLauncher:
         return {member: jobs[group] for group, members in groups.items() for member in members}
 
     def adopt(self, submission: Submission, known: Mapping[Path, str]) -> Mapping[Path, str]:
-        """Find the jobs of a batch that an earlier driver submitted, whichever way it did."""
+        """Find the jobs of a submission that an earlier driver made, in groups or one by one."""
         path = submission.folder / GROUPS / MEMBERS
         if not path.exists():
             return self._inner.adopt(submission, known)
@@ -61,7 +61,7 @@ class BatchLauncher:
         return {member: jobs[group] for group, members in groups.items() for member in members if group in jobs}
 
     def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
-        """Ask for the states of attempts: how one's own process ended, else what its job does."""
+        """Return the states of attempts: how its own process ended, else the state of its job."""
         asked = list(dict.fromkeys(self._group_of.get(path, path) for path in attempt_dirs))
         states = self._inner.poll(asked)
         return {
@@ -74,7 +74,7 @@ class BatchLauncher:
         self._inner.cancel(list(dict.fromkeys(self._group_of.get(path, path) for path in attempt_dirs)))
 
     def _own_state(self, attempt_dir: Path) -> JobStatus | None:
-        """Tell how an attempt's process ended; ``None`` while it has not, or has a job of its own."""
+        """Return how an attempt's process ended; ``None`` while it has not, or has a job of its own."""
         claimed = restarts(attempt_dir) if attempt_dir in self._group_of and attempt_dir.is_dir() else []
         path = exit_path(attempt_dir, max(claimed, default=0))
         if not path.exists():
@@ -113,7 +113,7 @@ class BatchLauncher:
 
 
 def _of_groups(submission: Submission, groups: Mapping[Path, Sequence[Path]], *, n_together: int) -> Submission:
-    """Describe the batch of jobs that run the groups of a batch of attempts."""
+    """Describe the submission whose jobs run the groups of another submission's attempts."""
     time_limit_s = submission.resources.time_limit_s * n_together
     return replace(
         submission,

@@ -28,7 +28,7 @@ class SignalInbox:
             os.read(self._reader, 512)
 
     def take(self, number: int) -> bool:
-        """Tell whether a signal came since it was last asked for."""
+        """Check whether a signal came since it was last asked for."""
         was_seen = number in self._seen
         self._seen.discard(number)
         return was_seen

@@ -2,7 +2,7 @@
 
 submitit writes the batch script and runs the wrapper on the node; finding jobs, watching and cancelling them is
 done here through :mod:`xautolm_hpc.slurm`, so that a cluster without accounting, or a controller that does not
-answer for a while, costs nothing but patience.
+answer for a while, costs only time.
 """
 
 import sys
@@ -25,7 +25,7 @@ from xautolm_hpc.submit.environment import wrapper_environment
 from xautolm_hpc.submit.wrapper import run_member
 
 LARGEST_ARRAY = 1001
-"""Slurm's default of MaxArraySize, for a controller that does not say."""
+"""Slurm's default of MaxArraySize, for a controller that does not answer."""
 
 SLOW_S = 5.0
 """Seconds of squeue after which the next poll does not wait for it before it asks sacct."""
@@ -35,7 +35,7 @@ class SlurmLauncher:
     """Runs jobs on a Slurm cluster.
 
     Args:
-        options: What the cluster profile says about sbatch.
+        options: Options of sbatch, from the cluster profile.
         python: Interpreter of the wrapper on the node.
         since: When the run began, seconds since the epoch: nothing before it is looked for in the accounts.
         slurm: Slurm's commands.
@@ -66,7 +66,7 @@ class SlurmLauncher:
         return self._executor(submission).script(len(submission.attempt_dirs))
 
     def limits(self) -> QueueLimits:
-        """Say how large an array may be, and how many jobs the profile allows."""
+        """Return how large an array may be, and how many jobs the profile allows."""
         return QueueLimits(
             batch=self._largest_array,
             queued=self._options.max_queued,
@@ -94,15 +94,15 @@ class SlurmLauncher:
         return max(found) * 2**20 if found else None
 
     def submit(self, submission: Submission) -> Mapping[Path, str]:
-        """Submit a batch as one array.
+        """Submit attempts as one array.
 
         Returns:
             Attempt folder -> job id, ``<array>_<index>``.
 
         Raises:
-            BusyError: Slurm may have taken the array or not: :meth:`adopt` tells, once it answers.
+            BusyError: Slurm may have taken the array or not: :meth:`adopt` finds out, once it answers.
             QueueFullError: A limit on jobs in the queue is reached; nothing is left behind.
-            LaunchError: Slurm refused, with sbatch's words; nothing is left behind.
+            LaunchError: Slurm refused; the message holds sbatch's answer; nothing is left behind.
         """
         members_path = str(submission.folder / MEMBERS)
         try:
@@ -122,10 +122,10 @@ class SlurmLauncher:
         return self._remember(submission, dict(zip(submission.attempt_dirs, ids, strict=True)))
 
     def adopt(self, submission: Submission, known: Mapping[Path, str]) -> Mapping[Path, str]:
-        """Find the jobs of a batch by their name.
+        """Find the jobs of a submission by their name.
 
         Args:
-            submission: The batch, as in its intent.
+            submission: The submission, as in its intent.
             known: Attempt folder -> job id, as far as the ledger has them.
 
         Returns:
@@ -141,7 +141,7 @@ class SlurmLauncher:
         return self._remember(submission, found)
 
     def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
-        """Ask for states: one squeue, and one sacct if a job is in it no more."""
+        """Return states: from one squeue, and one sacct if a job is no longer in squeue."""
         watched = [path for path in attempt_dirs if path in self._job_ids]
         if watched:
             names = sorted({self._submissions[path].name for path in watched})
@@ -152,11 +152,13 @@ class SlurmLauncher:
             answered = rows is not None
             if not has_asked and any(path not in queued or not queued[path].is_alive for path in watched):
                 accounts = self._slurm.sacct(names, since=self._since)
-            self._states |= _believed(watched, queued, accounts=self._states_in(accounts, watched), answered=answered)
+            self._states |= _states_from_accounts(
+                watched, queued, accounts=self._states_in(accounts, watched), answered=answered
+            )
             self._follow_claims(watched, [*(rows or []), *(accounts or [])])
             is_stale = not answered and accounts is None
             self._states |= {path: replace(self._states[path], is_stale=is_stale) for path in watched}
-        return {path: self._told(path) for path in attempt_dirs}
+        return {path: self._status_of(path) for path in attempt_dirs}
 
     def cancel(self, attempt_dirs: Sequence[Path]) -> None:
         """Cancel jobs; those that ended already are left alone."""
@@ -188,7 +190,7 @@ class SlurmLauncher:
             return rows, asked.result() if asked else None, asked is not None
 
     def _find(self, submission: Submission) -> dict[Path, str]:
-        """Look a batch up by its name."""
+        """Find the jobs of a submission by its name."""
         rows = self._slurm.squeue([submission.name])
         if rows is None:
             raise BusyError(
@@ -209,7 +211,7 @@ class SlurmLauncher:
         return {path: _state_of(by_id[self._job_ids[path]]) for path in paths if self._job_ids[path] in by_id}
 
     def _cancel_duplicates(self, rows: Iterable[JobRow]) -> None:
-        """Cancel what waits of an array that was taken twice; of one that runs already the claim decides."""
+        """Cancel waiting jobs of an array that was taken twice; where both run already, the claim decides."""
         followed = set(self._job_ids.values())
         spare = [row.job_id for row in rows if row.state is JobState.PENDING and row.job_id not in followed]
         if spare:
@@ -225,8 +227,8 @@ class SlurmLauncher:
                 found = by_id.get(claim.job_id)
                 self._states[path] = _state_of(found) if found else JobStatus(state=JobState.UNKNOWN)
 
-    def _told(self, path: Path) -> JobStatus:
-        """Say what is known of a job, and where its step and batch script were heard."""
+    def _status_of(self, path: Path) -> JobStatus:
+        """Return what is known of a job, with the log of its batch script and step."""
         state = self._states.get(path, JobStatus(state=JobState.UNKNOWN))
         if path not in self._job_ids:
             return state
@@ -235,19 +237,19 @@ class SlurmLauncher:
 
 
 def _lacks_nodes(error: LaunchError) -> bool:
-    """Tell whether Slurm refused because no node is left, or it does not know one that is to be left out."""
-    words = str(error).lower()
-    return "node configuration is not available" in words or "invalid node name" in words
+    """Check whether Slurm refused because no node is left, or because it does not know an excluded node."""
+    message = str(error).lower()
+    return "node configuration is not available" in message or "invalid node name" in message
 
 
-def _believed(
+def _states_from_accounts(
     paths: Iterable[Path],
     queued: Mapping[Path, JobStatus],
     *,
     accounts: Mapping[Path, JobStatus],
     answered: bool,
 ) -> dict[Path, JobStatus]:
-    """Say what sacct adds: how jobs ended. Whether one is alive, the controller knows better, if it answers."""
+    """Return the states that sacct adds: how jobs ended. squeue, where it answers, decides which jobs are alive."""
     states = {}
     for path in paths:
         in_queue, in_accounts = queued.get(path), accounts.get(path)

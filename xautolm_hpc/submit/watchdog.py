@@ -31,14 +31,14 @@ class Watchdog:
     Args:
         process: The worker, leader of a process group of its own.
         command: Its limits.
-        ready_path: File by which it says that signals reach it.
+        ready_path: File by which the worker shows that signals reach it.
         inbox: Signals sent to the wrapper.
-        ask_checkpoint_at: Gives the seconds since the epoch when the worker is told to checkpoint because the job's
+        ask_checkpoint_at: Returns the seconds since the epoch when the worker is told to checkpoint because the job's
             time ends; called once. ``None`` where jobs have no such end.
 
     Attributes:
         ended_by: Why the wrapper ended the worker, or ``None``.
-        message: The same in words, or ``None``.
+        message: The same as a text, or ``None``.
         peak_rss_bytes: Highest memory that the worker's processes held together.
         asked_in_time: Whether it was told to checkpoint for a reason that asks for a requeue.
     """
@@ -95,7 +95,7 @@ class Watchdog:
         self.peak_rss_bytes = max(self.peak_rss_bytes, self._held_bytes, *peaks)
 
     def _note_signals(self) -> None:
-        """Take in what the job was told: that its time ends, or that it is to go."""
+        """Read the signals that the job got: its time ends, or it has to go."""
         if self._ask_checkpoint_at is not None and time.monotonic() - self._started >= SETTLED_S:
             self._checkpoint_at, self._ask_checkpoint_at = self._ask_checkpoint_at(), None
         if time.time() >= self._checkpoint_at or self._inbox.take(signal.SIGUSR2):
@@ -118,7 +118,7 @@ class Watchdog:
             self._kill()  # memory does not wait
 
     def _pass_checkpoint_on(self) -> None:
-        """Tell the leader to checkpoint, once it can hear: before that the signal would kill it."""
+        """Signal the leader to checkpoint, once it handles signals: before that the signal would kill it."""
         if self._checkpoint_wanted and self._ready_path.exists():
             self._checkpoint_wanted = False
             self._process.send_signal(signal.SIGUSR1)

@@ -1,4 +1,4 @@
-"""Runs on the compute node around one worker: claims the attempt, starts the worker, watches it, says how it ended.
+"""Runs on the compute node around one worker: claims the attempt, starts the worker, watches it, writes how it ended.
 
 submitit calls :func:`run_member`, the same function for every element of an array. The claim decides who runs an
 attempt, so a job that was submitted or started twice runs once.
@@ -48,11 +48,11 @@ CHECKPOINT_LEAD_S = 120.0
 """Seconds before the end of a job's time at which its worker is told to checkpoint; a fifth of a short job's time."""
 
 ASK_TIMEOUT_S = 10.0
-"""Seconds that Slurm has to say when the job's time is over; the worker is not watched meanwhile."""
+"""Seconds that Slurm has to answer when the job's time is over; the worker is not watched meanwhile."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LOG_TAIL_BYTES = 16 * 1024
-JOIN_PATIENCE_S, JOIN_TICK_S = 120.0, 0.2
+JOIN_TIMEOUT_S, JOIN_TICK_S = 120.0, 0.2
 """Seconds that a job's other nodes wait for the first one's claim; seconds between two looks."""
 
 MAX_RESTARTS = 4
@@ -140,7 +140,7 @@ def join_attempt(attempt_dir: Path, claim: Claim) -> bool:
     Returns:
         Whether it did; if not, the attempt has ended or is another job's.
     """
-    path, deadline = claim_path(attempt_dir, claim.restart), time.monotonic() + JOIN_PATIENCE_S
+    path, deadline = claim_path(attempt_dir, claim.restart), time.monotonic() + JOIN_TIMEOUT_S
     while not path.exists():
         if time.monotonic() > deadline or (attempt_dir / OUTCOME).exists():
             return False
@@ -162,7 +162,7 @@ def _find_member(members_path: Path, index: int) -> Path:
 
 
 def _run_worker(attempt_dir: Path, inbox: SignalInbox, *, ready_path: Path, job_id: str) -> tuple[Exit, bool]:
-    """Start the worker and watch it to its end; says how it ended and whether the job is to be requeued."""
+    """Run the worker to its end; returns how it ended and whether the job is to be requeued."""
     started_at = time.time()
     path = attempt_dir / COMMAND
     ready_path.unlink(missing_ok=True)  # of the run before a requeue
@@ -190,7 +190,7 @@ def _run_worker(attempt_dir: Path, inbox: SignalInbox, *, ready_path: Path, job_
 
 
 def _not_started(error: Exception, started_at: float) -> Exit:
-    """Say that and why there was no worker."""
+    """Describe why there was no worker."""
     return Exit(
         returncode=None,
         ended_by="storage" if getattr(error, "errno", None) in NO_ROOM else "launch_failure",
@@ -238,21 +238,22 @@ def _start(argv: Sequence[str], environment: Mapping[str, str], *, attempt_dir: 
 
 
 def _refused_by_container(returncode: int, command: Command, *, attempt_dir: Path) -> str | None:
-    """Say why Apptainer did not start a worker that never began; ``None`` if it did start it."""
+    """Return why Apptainer did not start a worker that never began; ``None`` if it did start it."""
     if command.container is None or returncode != REFUSED_STATUS:
         return None
     log = (attempt_dir / "stderr").read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
-    words = [line for line in log.splitlines() if "FATAL" in line][-1:] or log.splitlines()[-1:]
-    return f"the worker could not be started in `{command.container.image}`: {''.join(words)}"
+    reason = [line for line in log.splitlines() if "FATAL" in line][-1:] or log.splitlines()[-1:]
+    return f"the worker could not be started in `{command.container.image}`: {''.join(reason)}"
 
 
 def _checkpoint_at(job_id: str, command: Command, *, started_at: float) -> float:
-    """Tell when to checkpoint: some time before the job's own is over.
+    """Return when to checkpoint: some time before the job's own is over.
 
-    Slurm says when that is from 23.02 on, and is asked before. Without an answer it is what was asked for, from now.
+    Slurm 23.02 and later sets the end in the environment; older versions are asked. Without an answer the end is the
+    time limit that was asked for, from now on.
     """
-    told = os.environ.get("SLURM_JOB_END_TIME")
-    job_end = float(told) if told else Slurm(timeout_s=ASK_TIMEOUT_S).job_end(job_id)
+    known = os.environ.get("SLURM_JOB_END_TIME")
+    job_end = float(known) if known else Slurm(timeout_s=ASK_TIMEOUT_S).job_end(job_id)
     if job_end is None:
         job_end = started_at + command.wall_limit_s
     return job_end - min(CHECKPOINT_LEAD_S, max(0.0, job_end - started_at) / 5)

@@ -31,8 +31,8 @@ def classify(error: BaseException, *, gpu_was_busy: bool) -> FailureKind:
 
     Args:
         error: The exception that ended the trial.
-        gpu_was_busy: Whether somebody else held memory of the GPU; running out of it then says nothing about the
-            pipeline.
+        gpu_was_busy: Whether another process held memory of the GPU; running out of it then is no evidence against
+            the pipeline.
 
     Returns:
         The failure kind; ``error`` for an exception of no known class.
@@ -41,8 +41,8 @@ def classify(error: BaseException, *, gpu_was_busy: bool) -> FailureKind:
     return FailureKind.GPU_BUSY if kind is FailureKind.GPU_OOM and gpu_was_busy else kind
 
 
-def is_lost_peer(error: BaseException) -> bool:
-    """Check whether an exception says no more than that another process of the trial is gone or does not answer."""
+def is_lost_process(error: BaseException) -> bool:
+    """Check whether an exception shows only that another process of the trial is gone or does not answer."""
     return any(rule.matches(each) for each in _chain(error) for rule in (*PROCESS_GONE, NCCL))
 
 

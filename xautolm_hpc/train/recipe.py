@@ -85,7 +85,7 @@ def parse_recipe(method: str, params: Mapping[str, Value]) -> Recipe:
 
 
 def _rename(params: Mapping[str, Value]) -> dict[str, Value | None]:
-    """Turn the reference's ways to say a thing into ours; where both are given, the reference's switch decides."""
+    """Turn the reference's parameters into ours; where both are given, the reference's switch decides."""
     settings: dict[str, Value | None] = dict(params)
     for theirs, ours in SAME_AS.items():
         if theirs in settings:

@@ -34,7 +34,7 @@ from xautolm_hpc.node import list_gpus, measure_system, node_name, peak_rss_byte
 from xautolm_hpc.records import Outcome, System, from_json, to_json
 from xautolm_hpc.redact import redact
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
-from xautolm_hpc.train.exceptions import classify, describe, is_lost_peer
+from xautolm_hpc.train.exceptions import classify, describe, is_lost_process
 from xautolm_hpc.train.heartbeat import Pulse
 from xautolm_hpc.train.process_group import ALONE, Seat
 from xautolm_hpc.train.retry import RETRY_EXIT_STATUS, ask_for_retry, read_retry
@@ -123,7 +123,7 @@ def run_trial(job: Job, stop: StopFlag) -> int:
 
 def _let_the_culprit_speak(error: Exception, job: Job) -> None:
     """Wait to be ended if it was another process that failed, and this one only notices."""
-    if job.seat.n_ranks > 1 and is_lost_peer(error):
+    if job.seat.n_ranks > 1 and is_lost_process(error):
         time.sleep(CULPRIT_PATIENCE_S)
 
 
