@@ -86,14 +86,14 @@ def test_slurm_is_asked_once_by_name_and_its_reasons_are_passed_on(run_dir: RunD
 
 def test_a_held_job_seen_from_outside_is_not_over(run_dir: RunDir, tmp_path: Path) -> None:
     slurm = FakeSlurm(tmp_path)
-    (name,) = open_submissions(see_run(run_dir, slurm=None, stale_s=1.0).history)
+    (name,) = open_submissions(inspect_run(run_dir, slurm=None, stale_s=1.0).history)
     slurm.set_job("7_0", name=name, state="REQUEUE_HOLD", reason="launch failed requeued held")
     for n in range(1, 4):
         slurm.set_job(f"7_{n}", name=name, state="FAILED")
 
-    sight = see_run(run_dir, slurm=slurm.client(), stale_s=1.0)
+    snapshot = inspect_run(run_dir, slurm=slurm.client(), stale_s=1.0)
 
-    assert (sight.states[attempt_dir(run_dir, 0)].state, sight.is_over) == ("PENDING", False)
+    assert (snapshot.states[attempt_dir(run_dir, 0)].state, snapshot.is_over) == ("PENDING", False)
 
 
 def test_a_silent_controller_is_no_end(run_dir: RunDir, tmp_path: Path) -> None:

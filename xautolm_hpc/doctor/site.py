@@ -19,12 +19,12 @@ DOCTOR = "doctor"
 
 
 class _Silence:
-    """A watcher that shows nothing."""
+    """A progress display that shows nothing."""
 
     def show(self, view: RunView) -> None:
         """Show nothing."""
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Show nothing."""
 
 
