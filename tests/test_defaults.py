@@ -12,7 +12,6 @@ from xautolm_hpc import cli
 from xautolm_hpc.commands.store_verbs import LIMITS
 from xautolm_hpc.config import (
     BudgetSection,
-    Objective,
     PatienceSection,
     PriorSection,
     SearchSection,
@@ -26,7 +25,7 @@ from xautolm_hpc.driver.jobs import Pace
 from xautolm_hpc.jobdir import ProfileRequest
 from xautolm_hpc.priors import PriorSettings
 from xautolm_hpc.priors.settings import DISTANCES, PRIOR_KINDS, UTILITIES
-from xautolm_hpc.records import OBJECTIVES
+from xautolm_hpc.records import OBJECTIVES, ObjectiveName
 from xautolm_hpc.store import CheckLimits
 from xautolm_hpc.store.reference_import import SITE
 from xautolm_hpc.submit.arrays import SlurmOptions
@@ -81,7 +80,7 @@ def test_settings_of_the_prior() -> None:
 
 
 def test_names_of_objectives() -> None:
-    assert get_args(Objective) == tuple(OBJECTIVES)
+    assert get_args(ObjectiveName) == tuple(OBJECTIVES)
 
 
 def test_limits_of_the_check_of_foreign_segments() -> None:

@@ -17,6 +17,7 @@ from tests.nouns import GIB, SYSTEM, TASK, experience, failed, pipeline, succeed
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import FAILURE_KINDS, INFRASTRUCTURE_KINDS, PIPELINE_KINDS, origin_of
 from xautolm_hpc.records import (
+    OBJECTIVES,
     Experience,
     Outcome,
     Pipeline,
@@ -239,3 +240,17 @@ def test_an_objective_is_its_finite_value_or_unknown(outcome: Outcome, name: str
 )
 def test_the_reason_is_the_line_that_says_why_a_trial_failed(kind: str | None, message: str | None, line: str) -> None:
     assert Outcome(status="failed", kind=kind, message=message).reason == line
+
+
+def test_every_objective_is_read_where_its_entry_says() -> None:
+    measured = Outcome(status="succeeded", metrics={"f1": 0.5}, evaluation_time_s=3.0, gpu_energy_j=float("inf"))
+
+    assert {name: measured.objective(name) for name in OBJECTIVES} == {
+        "f1": 0.5,
+        "evaluation_time_s": 3.0,
+        "gpu_energy_j": None,
+        "peak_gpu_memory_bytes": None,
+    }
+    assert [name for name, objective in OBJECTIVES.items() if objective.is_maximised] == ["f1"]
+    with pytest.raises(KeyError, match="accuracy"):
+        measured.objective("accuracy")

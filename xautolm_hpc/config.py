@@ -16,11 +16,10 @@ from xautolm_hpc.catalogue import Model
 from xautolm_hpc.container import ContainerSection
 from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.errors import ConfigError, InputError
-from xautolm_hpc.records import OBJECTIVES, from_json, to_json
+from xautolm_hpc.records import OBJECTIVES, ObjectiveName, from_json, to_json
 from xautolm_hpc.space import Space, build_space
 from xautolm_hpc.task_kinds import MetricName, TaskKindName
 
-Objective = Literal["f1", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes"]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -51,7 +50,7 @@ class SpaceSection(_Section):
 class SearchSection(_Section):
     """``[search]``: settings of the evolutionary search (NSPE)."""
 
-    objectives: tuple[Objective, ...] = ("f1", "evaluation_time_s")
+    objectives: tuple[ObjectiveName, ...] = ("f1", "evaluation_time_s")
     population: Count = 20
     selection: Annotated[float, Field(gt=0, le=1)] = 0.2
     learning_factor: Share = 0.05
@@ -99,7 +98,7 @@ class PriorSection(_Section):
     adaptive_positive_limit: Positive | None = None
     adaptive_negative_limit: Annotated[float, Field(lt=0)] | None = None
     utility: Literal["weighted_sum", "linear_front", "logarithmic_front"] = "weighted_sum"
-    weights: dict[Objective, Annotated[float, Field(ge=0)]] | None = None
+    weights: dict[ObjectiveName, Annotated[float, Field(ge=0)]] | None = None
     deduplicate: bool = True
     sites: dict[str, Share] | None = None
 

@@ -19,7 +19,7 @@ def oriented(values: NDArray[np.float64], objectives: Sequence[str]) -> NDArray[
         values: Values of the objectives, shape (n, n_objectives).
         objectives: Names of :data:`xautolm_hpc.records.OBJECTIVES`, in the order of the columns.
     """
-    signs: NDArray[np.float64] = np.array([-1.0 if OBJECTIVES[name] else 1.0 for name in objectives])
+    signs: NDArray[np.float64] = np.array([-1.0 if OBJECTIVES[name].is_maximised else 1.0 for name in objectives])
     return values * signs
 
 

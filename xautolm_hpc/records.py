@@ -12,7 +12,8 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import ENDED_FROM_OUTSIDE
@@ -22,13 +23,44 @@ Value = bool | int | float | str
 """Value of one hyperparameter."""
 
 METRICS = ("f1", "accuracy", "exact_match", "train_loss", "dev_loss", "dev_f1", "validation_loss")
-OBJECTIVES: Mapping[str, bool] = {
-    "f1": True,
-    "evaluation_time_s": False,
-    "gpu_energy_j": False,
-    "peak_gpu_memory_bytes": False,
+ObjectiveName = Literal["f1", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What trials are compared by.
+
+    Attributes:
+        is_maximised: Whether more is better.
+        is_metric: Whether it is one of :attr:`Outcome.metrics`; else it is a field of :class:`Outcome`.
+        title: Name shown, without the unit.
+        unit: Unit shown, or "" for a pure number.
+        divisor: Stored value / divisor = value in ``unit``; above 0.
+        digits: Digits shown after the decimal point.
+    """
+
+    is_maximised: bool
+    is_metric: bool
+    title: str
+    unit: str
+    divisor: float
+    digits: int
+
+    @property
+    def better(self) -> str:
+        """Which values are better: ``higher`` or ``lower``."""
+        return "higher" if self.is_maximised else "lower"
+
+
+_COST = partial(Objective, is_maximised=False, is_metric=False)
+
+OBJECTIVES: Mapping[str, Objective] = {
+    "f1": Objective(is_maximised=True, is_metric=True, title="F1", unit="", divisor=1.0, digits=4),
+    "evaluation_time_s": _COST(title="Train + eval time", unit="s", divisor=1.0, digits=1),
+    "gpu_energy_j": _COST(title="GPU energy", unit="kJ", divisor=1e3, digits=2),
+    "peak_gpu_memory_bytes": _COST(title="Peak GPU memory", unit="GiB", divisor=1024.0**3, digits=2),
 }
-"""Objective name -> whether it is maximised."""
+"""Name of an objective -> the objective. To add one, add its name and its entry here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,8 +218,8 @@ class Outcome:
     message: str | None = None
 
     def objective(self, name: str) -> float | None:
-        """Look one objective of :data:`OBJECTIVES` up; ``None`` when it is unknown or not finite."""
-        value = self.metrics.get("f1") if name == "f1" else getattr(self, name)
+        """Return the value of one of :data:`OBJECTIVES`; ``None`` when it is unknown or not finite."""
+        value = self.metrics.get(name) if OBJECTIVES[name].is_metric else getattr(self, name)
         return None if value is None or not math.isfinite(value) else float(value)
 
     @property

@@ -17,7 +17,7 @@ from xautolm_hpc.jobdir import COMMAND, MEMBERS, OUTCOME, PIPELINE, End, read_me
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.records import to_json
 from xautolm_hpc.store import ExperienceStore
-from xautolm_hpc.submit.series_launcher import BatchLauncher
+from xautolm_hpc.submit.series_launcher import SeriesLauncher
 from xautolm_hpc.view import Finish, FinishKind
 
 ROOT_DIR = Path(__file__).parents[2]
@@ -135,7 +135,7 @@ def _end_member(member: Path) -> None:
 def test_attempts_of_a_group_share_one_job(tmp_path: Path) -> None:
     inner = GroupLauncher()
 
-    _evaluate(tmp_path, _lines(12), launcher=BatchLauncher(inner, n_together=4))
+    _evaluate(tmp_path, _lines(12), launcher=SeriesLauncher(inner, n_together=4))
 
     sizes = [len(s.attempt_dirs) for s in inner.submissions]
     assert sizes == [1, 3, 1]  # profile; ten trials as 4 + 4 + 2; two trials as 2
@@ -150,7 +150,7 @@ def test_attempts_of_a_group_share_one_job(tmp_path: Path) -> None:
 def test_a_trial_its_worker_never_reached_is_tried_again(tmp_path: Path) -> None:
     inner = GroupLauncher(left_out=(2,))
 
-    _evaluate(tmp_path, _lines(4), launcher=BatchLauncher(inner, n_together=4))
+    _evaluate(tmp_path, _lines(4), launcher=SeriesLauncher(inner, n_together=4))
 
     attempts = {
         (e.provenance.trial, e.provenance.attempt): e.outcome.kind for e in ExperienceStore(tmp_path / "store").read()
@@ -161,7 +161,7 @@ def test_a_trial_its_worker_never_reached_is_tried_again(tmp_path: Path) -> None
 
 def test_groups_are_found_again_by_another_driver(tmp_path: Path) -> None:
     inner = GroupLauncher()
-    first, second = (BatchLauncher(inner, n_together=2) for _ in range(2))
+    first, second = (SeriesLauncher(inner, n_together=2) for _ in range(2))
     dirs = tuple(tmp_path / f"trial-{i}" / "attempt-0" for i in range(3))
     for path in dirs:
         path.mkdir(parents=True)

@@ -23,7 +23,7 @@ def _trial(trial: int, values: tuple[int, ...]) -> Experience:
 
 
 def _dominates(one: Experience, other: Experience, objectives: tuple[str, ...]) -> bool:
-    signs = [(-1 if OBJECTIVES[name] else 1) for name in objectives]
+    signs = [(-1 if OBJECTIVES[name].is_maximised else 1) for name in objectives]
     pairs = [
         (sign * (one.outcome.objective(name) or 0), sign * (other.outcome.objective(name) or 0))
         for name, sign in zip(objectives, signs, strict=True)

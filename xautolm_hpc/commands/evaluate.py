@@ -7,7 +7,7 @@ from pathlib import Path
 from xautolm_hpc.commands.run import conduct
 from xautolm_hpc.driver.evaluation import run_evaluation
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.submit.series_launcher import BatchLauncher
+from xautolm_hpc.submit.series_launcher import SeriesLauncher
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -20,5 +20,5 @@ def run(arguments: argparse.Namespace) -> int:
     if n < 1:
         raise InputError(f"--per-process {n}: expected 1 or more trials")
     path = Path(arguments.pipelines).resolve()
-    wrap = (lambda launcher: launcher) if n == 1 else partial(BatchLauncher, n_together=n)
+    wrap = (lambda launcher: launcher) if n == 1 else partial(SeriesLauncher, n_together=n)
     return conduct(arguments, partial(run_evaluation, path=path), wrap=wrap)

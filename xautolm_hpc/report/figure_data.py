@@ -136,7 +136,7 @@ def build_figure_data(summary: Summary) -> FigureData:
         title=f"{quantity.title} by trial" if second is None else f"{quantity.title} against {_lower(second)}",
         x_label="Trial" if second is None else _axis_label(second),
         y_label=_axis_label(first),
-        x_is_cost=second is not None and not OBJECTIVES[second],
+        x_is_cost=second is not None and not OBJECTIVES[second].is_maximised,
         x_is_trial=second is None,
         third=third,
         front_name="best so far" if is_single else "Pareto set",
@@ -155,7 +155,7 @@ def build_figure_data(summary: Summary) -> FigureData:
 def _split_best_so_far(summary: Summary, name: str) -> tuple[list[Trial], list[Trial]]:
     """Split trials, in the order of their numbers, into those better than all before them and the others."""
     trials = sorted([*summary["front"], *summary["dominated"]], key=lambda trial: int(trial["trial"]))
-    sign = -1.0 if OBJECTIVES[name] else 1.0
+    sign = -1.0 if OBJECTIVES[name].is_maximised else 1.0
     costs = [sign * (measure(trial, name) or 0.0) for trial in trials]
     before = accumulate(costs, min, initial=float("inf"))
     is_better = [cost < best for cost, best in zip(costs, before, strict=False)]
@@ -194,7 +194,7 @@ def _front_line(marks: Sequence[Mark], first: str, *, second: str) -> tuple[tupl
     """Compute the corners of the line: the best first objective at each value of the second."""
     if not marks:
         return ()
-    y_sign, x_sign = (-1.0 if OBJECTIVES[name] else 1.0 for name in (first, second))
+    y_sign, x_sign = (-1.0 if OBJECTIVES[name].is_maximised else 1.0 for name in (first, second))
     ordered = sorted(marks, key=lambda mark: (x_sign * mark.x, y_sign * mark.y))
     best = accumulate((y_sign * mark.y for mark in ordered), min)
     return tuple((mark.x, y_sign * y) for mark, y in zip(ordered, best, strict=True))
@@ -211,7 +211,7 @@ def _best_line(summary: Summary, marks: Sequence[Mark]) -> tuple[tuple[float, fl
 
 def _axis_label(name: str) -> str:
     heading = "F1 on validation (0 to 1)" if name == "f1" else QUANTITIES[name].heading
-    return f"{heading}, {'higher' if OBJECTIVES[name] else 'lower'} is better"
+    return f"{heading}, {OBJECTIVES[name].better} is better"
 
 
 def _lower(name: str) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from xautolm_hpc.records import OBJECTIVES
+
 UNKNOWN = "–"
 J_PER_KWH = 3.6e6
 
@@ -38,15 +40,12 @@ class Quantity:
 
 
 QUANTITIES: Mapping[str, Quantity] = {
-    "f1": Quantity("F1", "", 1.0, 4),
+    **{name: Quantity(each.title, each.unit, each.divisor, each.digits) for name, each in OBJECTIVES.items()},
     "accuracy": Quantity("Accuracy", "", 1.0, 4),
     "exact_match": Quantity("Exact match", "", 1.0, 4),
-    "evaluation_time_s": Quantity("Train + eval time", "s", 1.0, 1),
     "train_s": Quantity("Training", "s", 1.0, 1),
     "eval_s": Quantity("Evaluation", "s", 1.0, 1),
-    "gpu_energy_j": Quantity("GPU energy", "kJ", 1e3, 2),
     "cpu_energy_j": Quantity("CPU energy", "kJ", 1e3, 2),
-    "peak_gpu_memory_bytes": Quantity("Peak GPU memory", "GiB", 1024.0**3, 2),
 }
 """Measure -> its display; holds every objective."""
 

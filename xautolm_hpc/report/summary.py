@@ -55,7 +55,7 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
             "finish_kind": facts.finish.kind,
         },
         "task": _task(facts.task),
-        "objectives": [{"name": n, "better": "higher" if OBJECTIVES[n] else "lower"} for n in facts.objectives],
+        "objectives": [{"name": name, "better": OBJECTIVES[name].better} for name in facts.objectives],
         "counts": _counts(last, facts.experiences),
         "best": None if best is None else _trial(best, n_attempts),
         "majority_f1": _finite(facts.majority_f1),
@@ -127,7 +127,7 @@ def _best(succeeded: Iterable[Experience], objectives: Sequence[str]) -> Experie
 
     def rank(experience: Experience) -> tuple[float, ...]:
         values = [(name, experience.outcome.objective(name)) for name in objectives]
-        flipped = [math.inf if v is None else (-v if OBJECTIVES[name] else v) for name, v in values]
+        flipped = [math.inf if v is None else (-v if OBJECTIVES[name].is_maximised else v) for name, v in values]
         return (*flipped, experience.provenance.trial)
 
     known = [e for e in succeeded if e.outcome.objective(objectives[0]) is not None]

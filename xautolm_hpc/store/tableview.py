@@ -71,7 +71,7 @@ def hex_digits(raw: NDArray[np.uint8]) -> NDArray[np.bytes_]:
 
 
 def _objective(columns: Columns, name: str) -> NDArray[np.float64]:
-    found = columns.groups["metrics" if name == "f1" else "numbers"].get(name)
+    found = columns.groups["metrics" if OBJECTIVES[name].is_metric else "numbers"].get(name)
     return np.full(len(columns), np.nan) if found is None else found
 
 

@@ -20,7 +20,7 @@ ONE_PROCESS = "trial"
 """Last argument of the command of a trial of one process."""
 
 
-class BatchLauncher:
+class SeriesLauncher:
     """Runs attempts together, a number of them in one job.
 
     Args:

@@ -246,7 +246,7 @@ def _order_gains(past: Surrogate, x: Floats, *, outcomes: Sequence[Outcome]) -> 
     for name in past.objectives:
         utility = past.predicted_utility(x, name)
         value = np.array([math.nan if (v := o.objective(name)) is None else v for o in outcomes])
-        value = value if OBJECTIVES[name] else -value
+        value = value if OBJECTIVES[name].is_maximised else -value
         known = [i for i in range(len(outcomes)) if outcomes[i].status == "succeeded" and np.isfinite(value[i])]
         for place, i in enumerate(known[1:], start=1):
             earlier = known[:place]

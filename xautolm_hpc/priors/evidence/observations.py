@@ -83,10 +83,12 @@ def targets_of(table: ExperienceTable, eligible: EligibleExperiences, *, objecti
         values = table.objectives[name][eligible.row]
         known = np.flatnonzero(eligible.positive & np.isfinite(values))
         keys: list[NDArray[Any]] = [task[known]]
-        if not OBJECTIVES[name]:
+        if not OBJECTIVES[name].is_maximised:
             keys += [table.system[eligible.row[known]], scopes(table, eligible.row[known], objectives=(name,))]
         if len(known):
-            targets[known, index] = scale_target(values[known], group_rows(keys)[0], is_maximised=OBJECTIVES[name])
+            targets[known, index] = scale_target(
+                values[known], group_rows(keys)[0], is_maximised=OBJECTIVES[name].is_maximised
+            )
     return targets
 
 
@@ -155,8 +157,8 @@ def own_observations(
         known = np.flatnonzero(np.isfinite(values) & np.array([o.status == "succeeded" for o in outcomes]))
         if len(known):
             group = np.zeros(len(known), dtype=np.int64)
-            scaled = scale_target(values[known], group, is_maximised=OBJECTIVES[name])
-            targets[known, index] = _shrink_to_expected(scaled) if OBJECTIVES[name] else scaled
+            scaled = scale_target(values[known], group, is_maximised=OBJECTIVES[name].is_maximised)
+            targets[known, index] = _shrink_to_expected(scaled) if OBJECTIVES[name].is_maximised else scaled
     kinds = [None if outcome.status == "succeeded" else outcome.kind for outcome in outcomes]
     return Observations(
         x=encode(rows, columns),

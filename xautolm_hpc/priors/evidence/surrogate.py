@@ -147,7 +147,7 @@ class Surrogate:
         if forest is None:
             return np.full(len(x), 0.5)
         target = forest.forecast(x)
-        if OBJECTIVES[objective]:
+        if OBJECTIVES[objective].is_maximised:
             return np.clip(target, 0.0, 1.0)
         return 1.0 / (1.0 + np.exp(np.clip(target / self.spread[objective], -30.0, 30.0)))
 
@@ -172,7 +172,7 @@ def fit_surrogate(observations: Observations, columns: Sequence[str], *, objecti
         rows = np.flatnonzero(np.isfinite(target))
         spread[objective] = float(target[rows].std()) or 1.0 if len(rows) else 1.0
         if len(rows) >= MIN_ROWS:
-            is_cost = not OBJECTIVES[objective]
+            is_cost = not OBJECTIVES[objective].is_maximised
             used = column_indices(columns, COST_COLUMNS if is_cost else LEARNING_COLUMNS)
             forests[objective] = _fit(observations, rows, target=target[rows], columns=used, is_linear=is_cost)
     return Surrogate(

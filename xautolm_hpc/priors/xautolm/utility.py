@@ -31,7 +31,7 @@ def weighted_sum(
     utility = np.zeros(len(values))
     for name, weight, column, group in zip(objectives, raw, values.T, groups, strict=True):
         scaled = _scale_within(column, group)
-        utility += weight / sum(raw) * (scaled if OBJECTIVES[name] else 1.0 - scaled)
+        utility += weight / sum(raw) * (scaled if OBJECTIVES[name].is_maximised else 1.0 - scaled)
     return utility
 
 
