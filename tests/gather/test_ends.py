@@ -10,7 +10,6 @@ from tests.fakes import FakeClock, FakeLauncher, failed_end, stub_end
 from tests.submit.jobs import submission_of
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.gather import JobTracker, gather_ends, late_outcome
-from xautolm_hpc.gather.traces import read_tail
 from xautolm_hpc.jobdir import (
     OUTCOME,
     PIPELINE,
@@ -290,7 +289,7 @@ def test_no_secret_of_a_log_stands_in_a_verdict(attempt_dir: Path, tracker: JobT
     assert "hf_me" not in (attempt_dir / VERDICT).read_text()
 
 
-def test_a_job_held_longer_than_patience_is_cancelled_and_named_with_the_remedy(
+def test_a_job_held_longer_than_its_timeout_is_cancelled_and_named_with_the_remedy(
     attempt_dir: Path, tracker: JobTracker, clock: FakeClock
 ) -> None:
     launcher = ScriptedLauncher("PENDING", "PartitionTimeLimit")
@@ -339,26 +338,6 @@ def test_a_reason_that_cleared_and_came_back_is_waited_for_anew(
     look(launcher, tracker, attempt_dir, clock)
 
     assert launcher.cancelled == []
-
-
-def test_the_tail_of_a_log_is_its_last_lines_without_the_progress_bars(tmp_path: Path) -> None:
-    path = tmp_path / "stderr"
-    lines = [f"line {k}" for k in range(100)]
-    path.write_text("\n".join(lines) + "\n 1%|\r 2%|\r100%|done\n\n")
-
-    tail = read_tail(path).split("\n")
-
-    assert tail[-2:] == ["line 99", "100%|done"]
-    assert len(tail) == 50
-    assert read_tail(tmp_path / "absent") == ""
-
-
-def test_a_huge_line_of_a_log_is_cut(tmp_path: Path) -> None:
-    path = tmp_path / "stderr"
-    path.write_bytes(b"x" * 10_000_000 + b"\nKilled\n")
-
-    assert len(read_tail(path)) <= 64 * 1024
-    assert read_tail(path).endswith("\nKilled")
 
 
 def test_jobs_of_the_fake_outlive_their_driver(attempt_dir: Path, tracker: JobTracker, clock: FakeClock) -> None:

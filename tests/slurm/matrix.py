@@ -14,7 +14,7 @@ from tests.slurm.dying import START_S, WAYS, Way, has_started, write_attempt
 from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.gather import JobTracker, gather_ends
 from xautolm_hpc.jobdir import AttemptResult
-from xautolm_hpc.launcher import Submission
+from xautolm_hpc.launcher import JobState, Submission
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 
@@ -29,7 +29,6 @@ SLOW = """#!/bin/sh
 [ -e {flag} ] && sleep {hang_s}
 exec {real} "$@"
 """
-ALIVE = ("PENDING", "RUNNING", "COMPLETING", "SUSPENDED", "CONFIGURING", "REQUEUED")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +189,7 @@ class _Column:
             text = self.cluster.run("squeue", "--noheader", "--array", "--states=all", "--format=%i %T", check=False)
             states = dict(line.split() for line in text.splitlines())
             for name, job_id in self.job_ids.items():
-                if states.get(job_id, "") not in ALIVE:
+                if not JobState.from_slurm(states.get(job_id, "")).is_alive:
                     self.ended_at.setdefault(name, time.time())
                 elif name in ("held", "pending for ever"):
                     self.ended_at[name] = began + PATIENCE_S

@@ -1,7 +1,7 @@
 """The display of a running search: header, table of trials and note, as high as the terminal allows."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rich import box
@@ -10,13 +10,20 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from xautolm_hpc.launcher import JobState
 from xautolm_hpc.report.quantities import J_PER_KWH, UNKNOWN, duration_text, stopwatch_text
 from xautolm_hpc.report.screen import harmless
 from xautolm_hpc.view import BestTrial, RunView, Spent, TrialView
 
-STARTED = ("RUNNING", "COMPLETING", "SUSPENDED")
+STARTED = (JobState.RUNNING, JobState.COMPLETING, JobState.SUSPENDED)
 ENDED = ("SUCCEEDED", "FAILED")
-STYLES = {"RUNNING": "cyan", "COMPLETING": "cyan", "SUCCEEDED": "green", "FAILED": "red", "SUSPENDED": "magenta"}
+STYLES: Mapping[str, str] = {
+    JobState.RUNNING: "cyan",
+    JobState.COMPLETING: "cyan",
+    JobState.SUSPENDED: "magenta",
+    "SUCCEEDED": "green",
+    "FAILED": "red",
+}
 WAITING_STYLE = "yellow"
 N_OTHER_LINES = 9
 """Lines of a frame that are not trials: header, the table's head and rules, and a margin for the terminal."""
@@ -104,7 +111,7 @@ def _cells(trial: TrialView, *, since_s: float) -> tuple[Text | Table, ...]:
     number = f"{trial.trial}.{trial.attempt}" if trial.attempt else str(trial.trial)
     state = f"{trial.state} {trial.reason}".strip()
     elapsed_s = trial.elapsed_s
-    if elapsed_s is not None and trial.state == "RUNNING":
+    if elapsed_s is not None and trial.state == JobState.RUNNING:
         elapsed_s += since_s
     return (
         Text(number),

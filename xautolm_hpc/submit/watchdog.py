@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import Command
 from xautolm_hpc.submit import processes
 from xautolm_hpc.submit.signals import SignalInbox
@@ -52,7 +53,7 @@ class Watchdog:
         inbox: SignalInbox,
         ask_checkpoint_at: Callable[[], float] | None,
     ) -> None:
-        self.ended_by: str | None = None
+        self.ended_by: FailureKind | None = None
         self.message: str | None = None
         self.peak_rss_bytes = 0
         self.asked_in_time = False
@@ -103,7 +104,7 @@ class Watchdog:
             self._checkpoint_wanted = self.asked_in_time = True
         if self._inbox.take(signal.SIGTERM):
             if self._command.enforce_limits:
-                self._end("cancelled", "cancelled")
+                self._end(FailureKind.CANCELLED, "cancelled")
             else:  # Slurm preempts or cancels; the seconds until its SIGKILL are for a checkpoint
                 self._checkpoint_wanted = True
 
@@ -111,10 +112,11 @@ class Watchdog:
         elapsed_s = time.monotonic() - self._started
         limit_s, limit_bytes = self._command.wall_limit_s, self._command.memory_bytes
         if elapsed_s > limit_s:
-            self._end("time_limit", f"ended after {elapsed_s:.1f} s; its limit was {limit_s:g} s")
+            self._end(FailureKind.TIME_LIMIT, f"ended after {elapsed_s:.1f} s; its limit was {limit_s:g} s")
         elif self._held_bytes > limit_bytes:
             held, limit = self._held_bytes / 2**20, limit_bytes / 2**20
-            self.ended_by, self.message = "host_oom", f"held {held:.0f} MiB of memory; its limit was {limit:.0f} MiB"
+            self.ended_by = FailureKind.HOST_OOM
+            self.message = f"held {held:.0f} MiB of memory; its limit was {limit:.0f} MiB"
             self._kill()  # memory does not wait
 
     def _pass_checkpoint_on(self) -> None:
@@ -123,7 +125,7 @@ class Watchdog:
             self._checkpoint_wanted = False
             self._process.send_signal(signal.SIGUSR1)
 
-    def _end(self, ended_by: str, message: str) -> None:
+    def _end(self, ended_by: FailureKind, message: str) -> None:
         if self.ended_by is None:
             self.ended_by, self.message = ended_by, message
             self._kill_at = time.monotonic() + KILL_GRACE_S
@@ -153,4 +155,4 @@ class Watchdog:
     def _blame_oom_killer(self) -> None:
         was_killed = self._process.returncode == -signal.SIGKILL and self.ended_by is None
         if was_killed and processes.n_oom_kills() > self._n_oom_kills:
-            self.ended_by, self.message = "host_oom", "killed by the kernel: the job's memory was used up"
+            self.ended_by, self.message = FailureKind.HOST_OOM, "killed by the kernel: the job's memory was used up"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import (
     CHECKPOINT_EXIT_STATUS,
     COMMAND,
@@ -179,7 +180,7 @@ def _run_worker(attempt_dir: Path, inbox: SignalInbox, *, ready_path: Path, job_
     refused = None if has_begun else _refused_by_container(process.returncode, command, attempt_dir=attempt_dir)
     ended = Exit(
         returncode=process.returncode,
-        ended_by="launch_failure" if refused else watchdog.ended_by,
+        ended_by=FailureKind.LAUNCH_FAILURE if refused else watchdog.ended_by,
         started_at=started_at,
         ended_at=time.time(),
         peak_rss_bytes=watchdog.peak_rss_bytes or None,
@@ -193,7 +194,7 @@ def _not_started(error: Exception, started_at: float) -> Exit:
     """Describe why there was no worker."""
     return Exit(
         returncode=None,
-        ended_by="storage" if getattr(error, "errno", None) in NO_ROOM else "launch_failure",
+        ended_by=FailureKind.STORAGE if getattr(error, "errno", None) in NO_ROOM else FailureKind.LAUNCH_FAILURE,
         started_at=started_at,
         ended_at=time.time(),
         message=f"the worker could not be started: {error}",

@@ -14,7 +14,7 @@ from pathlib import Path
 from xautolm_hpc import __version__
 from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.failures import origin_of
+from xautolm_hpc.failures import FailureKind, origin_of
 from xautolm_hpc.jobdir import (
     CHECKPOINT_EXIT_STATUS,
     COMMAND,
@@ -106,7 +106,7 @@ def run_trial(job: Job, stop: StopFlag) -> int:
         except StopRequestedError:
             return CHECKPOINT_EXIT_STATUS
         except Exception as error:  # noqa: BLE001 - the one blind except: a crash of the pipeline is its outcome
-            is_oom = classify(error, gpu_was_busy=False) == "gpu_oom"
+            is_oom = classify(error, gpu_was_busy=False) is FailureKind.GPU_OOM
             was_busy = is_busy or (is_oom and others_hold_gpu(job.visible_gpus))  # asked first: they, too, may leave
             energy.end()
             _let_the_culprit_speak(error, job)
@@ -129,7 +129,7 @@ def _let_the_culprit_speak(error: Exception, job: Job) -> None:
 
 def _may_retry(outcome: Outcome, progress: Progress, *, job: Job) -> bool:
     """Ask for a second try after a ``gpu_oom``, if this was the first."""
-    if outcome.kind != "gpu_oom" or read_retry(job.attempt_dir) is not None:
+    if outcome.kind != FailureKind.GPU_OOM or read_retry(job.attempt_dir) is not None:
         return False
     return ask_for_retry(
         job.attempt_dir,

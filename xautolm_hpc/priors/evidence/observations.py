@@ -110,7 +110,7 @@ def scale_target(values: Floats, group: Ints, *, is_maximised: bool) -> Floats:
 
 def failure_classes_of(kinds: Sequence[str | None]) -> Ints:
     """Find the failure class of each failure kind, as an index; -1 for a success (``None``); shape (n,)."""
-    codes = {kind: code for code, (names, _) in enumerate(FAILURE_CLASSES.values()) for kind in names}
+    codes: dict[str, int] = {kind: code for code, (names, _) in enumerate(FAILURE_CLASSES.values()) for kind in names}
     return np.array([-1 if kind is None else codes[kind] for kind in kinds], dtype=np.int64)
 
 

@@ -12,17 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xautolm_hpc.failures import PIPELINE_KINDS, FailureKind
 from xautolm_hpc.priors.evidence.encoding import COST_COLUMNS, LEARNING_COLUMNS, column_indices
 from xautolm_hpc.records import OBJECTIVES
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FAILURE_CLASSES: Mapping[str, tuple[tuple[str, ...], frozenset[str] | None]] = {
-    "memory": (("gpu_oom", "host_oom"), COST_COLUMNS),
-    "time": (("time_limit",), COST_COLUMNS),
-    "divergence": (("diverged",), LEARNING_COLUMNS),
-    "other": (("unsupported", "error"), None),
+_NAMED_CLASSES: Mapping[str, tuple[tuple[FailureKind, ...], frozenset[str]]] = {
+    "memory": ((FailureKind.GPU_OOM, FailureKind.HOST_OOM), COST_COLUMNS),
+    "time": ((FailureKind.TIME_LIMIT,), COST_COLUMNS),
+    "divergence": ((FailureKind.DIVERGED,), LEARNING_COLUMNS),
+}
+_NAMED_KINDS = tuple(kind for kinds, _ in _NAMED_CLASSES.values() for kind in kinds)
+
+FAILURE_CLASSES: Mapping[str, tuple[tuple[FailureKind, ...], frozenset[str] | None]] = {
+    **_NAMED_CLASSES,
+    "other": (tuple(kind for kind in PIPELINE_KINDS if kind not in _NAMED_KINDS), None),
 }
 """Failure class -> its failure kinds, and the columns it depends on; ``None``: all but a few."""
 
