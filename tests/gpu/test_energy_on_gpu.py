@@ -106,9 +106,9 @@ def test_the_energy_of_a_trial_is_that_of_an_independent_trace(
     assert outcome.evaluation_time_s is not None
     assert outcome.evaluation_time_s > 15
     assert outcome.gpu_energy_j is not None
-    told = f"{outcome.gpu_energy_j:.1f} J in {outcome.evaluation_time_s:.1f} s, by {name} {traced_j[place]:.1f} J"
-    print(told)  # noqa: T201 - pytest shows it
-    assert outcome.gpu_energy_j == pytest.approx(traced_j[place], rel=TOLERANCE), told
+    comparison = f"{outcome.gpu_energy_j:.1f} J in {outcome.evaluation_time_s:.1f} s, by {name} {traced_j[place]:.1f} J"
+    print(comparison)  # noqa: T201 - pytest shows it
+    assert outcome.gpu_energy_j == pytest.approx(traced_j[place], rel=TOLERANCE), comparison
 
 
 def test_the_energy_of_a_card_that_another_joins_is_unknown(tmp_path: Path, bert: Model) -> None:

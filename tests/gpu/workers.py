@@ -24,7 +24,7 @@ def start(attempt_dir: Path, *words: str, gpus: str = "0", **variables: str) -> 
 
     Args:
         attempt_dir: The attempt folder.
-        words: Command and what stands before the folder.
+        words: Command, and what comes before the folder.
         gpus: GPUs it sees.
         variables: Variables it gets besides.
     """
