@@ -28,7 +28,7 @@ INTERVAL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the card says at one moment.
+    """A reading of the card.
 
     Attributes:
         at: Seconds of the monotonic clock.
@@ -42,7 +42,7 @@ class Reading:
 
 
 class Trace:
-    """Reads a card all the time, in a thread."""
+    """Samples a card continuously, in a thread."""
 
     def __init__(self, nvml: ModuleType, uuid: str) -> None:
         self.readings: list[Reading] = []
@@ -59,7 +59,7 @@ class Trace:
         self._thread.join()
 
     def between(self, start: float, end: float) -> tuple[float, float]:
-        """Give the energy of a window, joules: the integral of the power, and the advance of the counter."""
+        """Compute the energy of a window, joules: the integral of the power, and the increase of the counter."""
         inside = [reading for reading in self.readings if start <= reading.at <= end]
         integral_j = sum(
             (after.at - before.at) * (after.power_w + before.power_w) / 2 for before, after in pairwise(inside)
@@ -72,7 +72,7 @@ class Trace:
             self.readings.append(Reading(time.monotonic(), power_w, total_j))
 
     def _power_w(self) -> float:
-        """Read the power of this moment; the usual reading of newer cards is a mean over a second."""
+        """Read the power now; the usual reading of newer cards is a mean over a second."""
         (field,) = self._nvml.nvmlDeviceGetFieldValues(self._device, [self._nvml.NVML_FI_DEV_POWER_INSTANT])
         if field.nvmlReturn == self._nvml.NVML_SUCCESS:
             return float(field.value.uiVal / 1000)
@@ -81,7 +81,7 @@ class Trace:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, bert: Model) -> tuple[Outcome, tuple[float, float]]:
-    """Train for half a minute or more under a trace; gives the outcome and the energy of the trace."""
+    """Train for half a minute or more under a trace; return the outcome and the energy of the trace."""
     params = {"epochs": 40, "early_stopping_patience": 40, "batch_size": 64, "max_length": 512, "learning_rate": 1e-5}
     folder, limits = tmp_path_factory.mktemp("energy"), command(deterministic=False)
     attempt_dir = write_attempt(folder, "full", params=params, model=bert, limits=limits)

@@ -89,7 +89,7 @@ def test_the_last_line_holds_class_and_message_however_many_lines_it_had() -> No
         lines = describe(error).splitlines()
 
     assert lines[-1] == "RuntimeError: CUDA error: device-side assert triggered Compile with TORCH_USE_CUDA_DSA"
-    assert "test_failures.py" in lines[0]
+    assert "test_exceptions.py" in lines[0]
 
 
 def test_a_deep_traceback_keeps_its_end() -> None:

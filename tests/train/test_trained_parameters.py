@@ -52,7 +52,7 @@ def _check(folder: Path, *, kind: str, architecture: str, method: str) -> None:
 
 
 def _is_foreign(name: str, method: str, *, writes: bool) -> bool:
-    """Tell by its name that a method has no business with a parameter; a writer's head may be its embeddings."""
+    """Check by its name that a method does not train a parameter; a language model's head may be its embeddings."""
     if method == "full":
         return False
     block = BLOCK.search(name)
@@ -82,7 +82,7 @@ def _n_by_hand(model: PeftModel, method: str) -> int:
 
 
 def _shape(layer: nn.Module) -> tuple[int, int]:
-    """Give outputs and inputs of a linear layer; GPT-2 holds its weights the other way round."""
+    """Return outputs and inputs of a linear layer; GPT-2 stores its weights transposed."""
     first, second = layer.get_parameter("weight").shape
     return (first, second) if isinstance(layer, nn.Linear) else (second, first)
 

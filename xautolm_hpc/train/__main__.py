@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "trial ATTEMPT_DIR": "train one pipeline; reads command.json, task.json and pipeline.json, writes outcome.json",
     "lead N ATTEMPT_DIR": "the same with N processes on this node and on every other node of the Slurm step",
-    "batch GROUP_DIR": "train the series of trials in members.json, one after the other, each in a forked process",
+    "batch SERIES_DIR": "train the series of trials in members.json, one after the other, each in a forked process",
     "final STEP_DIR": "evaluate the trained pipelines of members.json on test; writes test.json beside each",
     "export STEP_DIR": "write a trained pipeline as a folder that transformers loads; reads export.json",
     "embed FOLDER N": "embed the texts of texts.json with N threads; writes vectors.npy",
