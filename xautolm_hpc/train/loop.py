@@ -118,19 +118,19 @@ def train(train_state: TrainState, *, save: Callable[[], None]) -> None:
         StopRequestedError: A signal asked to stop; the train state is that between two steps.
         TrialError: The budget is used up (``time_limit``) or a loss is not finite (``diverged``).
     """
-    state, recipe = train_state.loop, train_state.recipe
+    loop, recipe = train_state.loop, train_state.recipe
     saved_at = time.monotonic()
-    while not state.finished:
-        for batches in _epoch_steps(train_state)[state.epoch_step :]:
+    while not loop.finished:
+        for batches in _epoch_steps(train_state)[loop.epoch_step :]:
             train_state.budget.check()
             _train_step(train_state, batches)
         _close_epoch(train_state, evaluate(train_state, "dev"))
-        state.finished = state.epoch >= recipe.epochs or state.epochs_without_gain >= recipe.early_stopping_patience
-        if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S and not state.finished:
+        loop.finished = loop.epoch >= recipe.epochs or loop.epochs_without_gain >= recipe.early_stopping_patience
+        if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S and not loop.finished:
             save()
             saved_at = time.monotonic()
-    if state.best_weights is not None:
-        load_trainable(train_state.model, state.best_weights)
+    if loop.best_weights is not None:
+        load_trainable(train_state.model, loop.best_weights)
 
 
 def evaluate(train_state: TrainState, split: str) -> Scores:
@@ -146,14 +146,10 @@ def evaluate(train_state: TrainState, split: str) -> Scores:
     """
     tokens = train_state.tokens[split]
     batches = plan_evaluation(tokens.lengths, train_state.execution.evaluation_batch or EVALUATION_BATCH)
+    rank, is_sharded = train_state.rank, train_state.execution.sharded
     # The ranks of a sharded model must run it together, so each evaluates every batch.
-    share = (
-        slice(0, None)
-        if train_state.execution.sharded
-        else slice(train_state.rank.index, None, train_state.rank.n_ranks)
-    )
-    own = batches[share]
-    n_rounds = len(batches) if train_state.execution.sharded else -(-len(batches) // train_state.rank.n_ranks)
+    own = batches if is_sharded else batches[rank.index :: rank.n_ranks]
+    n_rounds = len(batches) if is_sharded else -(-len(batches) // rank.n_ranks)
     answered: list[tuple[int, Any]] = []
     train_state.model.eval()
     with torch.no_grad():
@@ -236,22 +232,22 @@ def _backward(train_state: TrainState, micro_batch: MicroBatch, *, step_weight: 
 
 def _close_epoch(train_state: TrainState, dev: Scores) -> None:
     """Record an epoch's scores, keep its weights if it is the best, and count the epochs without a gain."""
-    state, progress = train_state.loop, train_state.progress
-    train_loss = state.loss_sum / max(state.loss_samples, 1)
-    state.epoch, state.epoch_step, state.loss_sum, state.loss_samples = state.epoch + 1, 0, 0.0, 0
-    progress.curve.append((float(state.epoch), train_loss, dev.loss, dev.f1))
+    loop, progress = train_state.loop, train_state.progress
+    train_loss = loop.loss_sum / max(loop.loss_samples, 1)
+    loop.epoch, loop.epoch_step, loop.loss_sum, loop.loss_samples = loop.epoch + 1, 0, 0.0, 0
+    progress.curve.append((float(loop.epoch), train_loss, dev.loss, dev.f1))
     progress.dev_f1 = dev.f1
-    if (dev.f1, -dev.loss) > (state.best_f1, -state.best_loss):
-        state.best_epoch, state.best_f1, state.best_loss = state.epoch, dev.f1, dev.loss
-        state.best_weights = trainable(train_state.model)
+    if (dev.f1, -dev.loss) > (loop.best_f1, -loop.best_loss):
+        loop.best_epoch, loop.best_f1, loop.best_loss = loop.epoch, dev.f1, dev.loss
+        loop.best_weights = trainable(train_state.model)
         progress.metrics |= {"train_loss": train_loss, "dev_loss": dev.loss, "dev_f1": dev.f1}
     # A falling loss is a gain too: a new head predicts the majority class for some epochs, and F1 stays the same.
     # Without this every slow start would be stopped early.
     delta = train_state.recipe.early_stopping_delta
-    has_gained = dev.f1 > state.reference_f1 + delta or dev.loss < state.reference_loss - delta
-    if has_gained or state.epoch == 1:
-        state.reference_f1 = max(state.reference_f1, dev.f1)
-        state.reference_loss = min(state.reference_loss, dev.loss)
-        state.epochs_without_gain = 0
+    has_gained = dev.f1 > loop.reference_f1 + delta or dev.loss < loop.reference_loss - delta
+    if has_gained or loop.epoch == 1:
+        loop.reference_f1 = max(loop.reference_f1, dev.f1)
+        loop.reference_loss = min(loop.reference_loss, dev.loss)
+        loop.epochs_without_gain = 0
     else:
-        state.epochs_without_gain += 1
+        loop.epochs_without_gain += 1
