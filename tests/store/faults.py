@@ -163,7 +163,7 @@ class State:
         return cls(records, store.digest())
 
 
-class Bench:
+class PreparedOperation:
     """One operation, prepared once and copied for every run."""
 
     def __init__(self, name: str, base: Path) -> None:
@@ -249,11 +249,11 @@ def run_faults(names: Sequence[str], *, stride: int, seed: int) -> list[dict[str
     rows = []
     with tempfile.TemporaryDirectory() as base:
         for name in names:
-            bench = Bench(name, Path(base) / name.replace(" ", "-"))
+            prepared = PreparedOperation(name, Path(base) / name.replace(" ", "-"))
             for i, fault in enumerate(FAULTS):
                 at, n_runs, wrong = 1 + (seed + i) % stride, 0, []
                 while True:
-                    was_reached, problem = bench.run(at, fault)
+                    was_reached, problem = prepared.run(at, fault)
                     if not was_reached:
                         break
                     n_runs += 1
