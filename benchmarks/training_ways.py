@@ -25,10 +25,11 @@ from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
 from xautolm_hpc.records import Pipeline, Task
 from xautolm_hpc.sample.memory_plan import MemoryBudget, plan_execution
 from xautolm_hpc.train.energy import EnergyReader, open_energy_reader
-from xautolm_hpc.train.finetune import Inputs, finetune
-from xautolm_hpc.train.heartbeat import Pulse
+from xautolm_hpc.train.finetune import finetune
+from xautolm_hpc.train.heartbeat import HeartbeatWriter
+from xautolm_hpc.train.prepare import AttemptInputs
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.trial_budget import Progress, Stopwatch, Watch
+from xautolm_hpc.train.trial_budget import Progress, Stopwatch, TrialBudget
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LEARNING_RATE = 2e-4
@@ -91,9 +92,9 @@ def train_ours(case: TrainingCase, *, half: bool = True) -> TrainingCost:
     with tempfile.TemporaryDirectory() as folder:
         inputs = _inputs(case, Path(folder), half=half)
         with open_energy_reader(os.environ.get("CUDA_VISIBLE_DEVICES"), shared=False) as energy:
-            watch = Watch(progress, StopFlag(), time_limit_s=math.inf)
-            pulse = Pulse(None, progress, energy=energy, interval_s=3600)
-            finetune(inputs, progress, watch=watch, pulse=pulse, energy=energy)
+            budget = TrialBudget(progress, StopFlag(), time_limit_s=math.inf)
+            heartbeat_writer = HeartbeatWriter(None, progress, energy=energy, interval_s=3600)
+            finetune(inputs, progress, budget=budget, heartbeat_writer=heartbeat_writer, energy=energy)
             joules = energy.energy_j("gpu")
     return TrainingCost(progress.train.here_s, cpu.seconds, progress.metrics["f1"], joules)
 
@@ -202,7 +203,7 @@ def _load(case: TrainingCase) -> tuple[Any, Any]:
     return model.to(DEVICE), tokenizer
 
 
-def _inputs(case: TrainingCase, folder: Path, *, half: bool) -> Inputs:
+def _inputs(case: TrainingCase, folder: Path, *, half: bool) -> AttemptInputs:
     """Write the data of a trial and describe it."""
     digests = {}
     for name, rows in case.rows.items():
@@ -226,7 +227,7 @@ def _inputs(case: TrainingCase, folder: Path, *, half: bool) -> Inputs:
     )  # fmt: skip
     memory_budget = MemoryBudget(memory_bytes=None, has_gpu=DEVICE.type == "cuda")
     execution = plan_execution(pipeline, case.model, task=task, memory_budget=memory_budget) or AS_DRAWN
-    return Inputs(
+    return AttemptInputs(
         attempt_dir=folder,
         command=command,
         trial=TrialInput(task=task, data_dir=str(folder), sha256=digests),

@@ -1,8 +1,8 @@
 """Builds and checks the worker's image: ``python containers/image.py build|check|path|render``; README.md says more.
 
-An image is kept in a cache outside the repository, named by the hash of its definition and of the lock, so that it is
-built once. As root without full capabilities nothing can be built: the work is then done as the ordinary user that
-``containers/dev/apptainer.py up`` makes.
+Images are kept in a cache outside the repository, under the hash of their definition and lock, so that each is built
+once. Root without full capabilities cannot build; the build then runs as the ordinary user that
+``containers/dev/apptainer.py up`` creates.
 """
 
 import argparse
@@ -34,23 +34,23 @@ ROOT_DIR = Path(__file__).resolve().parents[1]
 CONTAINERS_DIR = ROOT_DIR / "containers"
 LARGEST_MB = 450
 SQUASH = "-comp zstd -Xcompression-level 9 -noI"
-"""Packs in seconds where gzip takes minutes, and starts as fast. Inodes stay as they are: they are read often."""
+"""Packs in seconds where gzip takes minutes, and starts as fast. Inodes are not compressed: they are read often."""
 
 QUICK = {"DPKG_FORCE": "unsafe-io"}
-"""Nothing of a build need survive a power cut: dpkg does not wait for the disk after every file."""
+"""dpkg does not flush every file to disk: a build does not have to survive a power cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class ImageRecipe:
     """What an image is made from.
 
     Attributes:
-        name: Start of the file's name.
+        name: Beginning of the file's name.
         definition_path: Apptainer's definition.
-        lock_names: Parts of the lock that it holds.
-        sources: Files and folders of the repository that go in too.
+        lock_names: Parts of the lock that it contains.
+        sources: Files and folders of the repository that it contains.
         largest_mb: Size that ``check`` allows, in MiB, or ``None`` for any.
-        is_worker: Whether it is one of the worker's, which hold the hash of their lock.
+        is_worker: Whether it is for workers; such images contain the hash of their lock.
     """
 
     name: str
@@ -62,20 +62,20 @@ class Recipe:
 
 
 RECIPES = {
-    "cpu": Recipe(
+    "cpu": ImageRecipe(
         name="worker-cpu",
         definition_path=CONTAINERS_DIR / "worker.def",
         lock_names=("build", "common", "torch-cpu"),
         sources=("containers/selftest.py", "containers/remember.py"),
         largest_mb=LARGEST_MB,
     ),
-    "cuda": Recipe(
+    "cuda": ImageRecipe(
         name="worker-cuda",
         definition_path=CONTAINERS_DIR / "worker.def",
         lock_names=("build", "common", "torch-cuda"),
         sources=("containers/selftest.py", "containers/remember.py"),
     ),
-    "driver": Recipe(
+    "driver": ImageRecipe(
         name="driver",
         definition_path=CONTAINERS_DIR / "driver.def",
         lock_names=("build", "driver"),
@@ -83,46 +83,46 @@ RECIPES = {
         is_worker=False,
     ),
 }
-"""The images, by the word that names them on the command line."""
+"""The images, by their name on the command line."""
 
 
 def lock_parts(image: str) -> list[Path]:
-    """List the parts of the lock that an image holds."""
+    """List the parts of the lock that an image contains."""
     return [ROOT_DIR / "lock" / f"{name}.txt" for name in RECIPES[image].lock_names]
 
 
 def lock_sha256(image: str) -> str:
-    """Hash the parts of the lock that an image holds, as ``make env`` does those of an environment."""
+    """Hash the parts of the lock that an image contains, as ``make env`` does for an environment."""
     return hashlib.sha256(b"".join(path.read_bytes() for path in lock_parts(image))).hexdigest()
 
 
 def image_key(image: str) -> str:
-    """Name what an image is made from: its definition, its lock, what else goes in and how it is packed."""
+    """Digest what an image is made from: its definition, its lock, its other files and how it is packed."""
     recipe = RECIPES[image]
     parts = [recipe.definition_path.read_bytes(), *(path.read_bytes() for path in _source_paths(recipe))]
     return hashlib.sha256(b"".join([*parts, SQUASH.encode(), lock_sha256(image).encode()])).hexdigest()[:16]
 
 
-def _source_paths(recipe: Recipe) -> list[Path]:
-    """List the files that go in beside the lock, in a fixed order; what Python compiled is none of them."""
+def _source_paths(recipe: ImageRecipe) -> list[Path]:
+    """List the files of an image besides the lock, in a fixed order, without compiled Python."""
     found = [ROOT_DIR / source for source in recipe.sources]
     files = [path for top in found for path in ([top] if top.is_file() else sorted(top.rglob("*")))]
     return [path for path in files if path.is_file() and path.suffix != ".pyc"]
 
 
 def cache_dir() -> Path:
-    """Give the folder of built images: XAUTOLM_IMAGE_DIR, else below the builder's home."""
+    """Return the folder of built images: XAUTOLM_IMAGE_DIR, else a folder in the builder's home."""
     named = os.environ.get("XAUTOLM_IMAGE_DIR")
     return Path(named) if named else user_home_dir() / ".cache" / "xautolm-hpc" / "images"
 
 
 def image_path(image: str) -> Path:
-    """Say where the image of the present definition and lock lies, or would."""
+    """Return the path of the image of the present definition and lock, whether it exists or not."""
     return cache_dir() / f"{RECIPES[image].name}-{image_key(image)}.sif"
 
 
 def build_arguments(image: str, *, mirror: str, wheels_dir: str) -> dict[str, str]:
-    """Give a value for every argument of an image's definition."""
+    """Return a value for every argument of an image's definition."""
     common = {"mirror": mirror, "wheels": wheels_dir, "version": __version__}
     if not RECIPES[image].is_worker:
         return common
@@ -131,16 +131,16 @@ def build_arguments(image: str, *, mirror: str, wheels_dir: str) -> dict[str, st
 
 
 def render(image: str, arguments: dict[str, str]) -> str:
-    """Fill a definition in, as Apptainer does.
+    """Fill in the arguments of a definition, as Apptainer does.
 
     Raises:
-        DevApptainerError: It has an argument that nobody gives a value.
+        DevApptainerError: An argument has no value.
     """
     path = RECIPES[image].definition_path
     text = path.read_text()
     wanted = set(re.findall(r"{{ *(\w+) *}}", text))
     if unknown := sorted(wanted - set(arguments)):
-        raise DevApptainerError(f"{path.name}: nobody gives a value for {', '.join(unknown)}")
+        raise DevApptainerError(f"{path.name}: there is no value for {', '.join(unknown)}")
     return re.sub(r"{{ *(\w+) *}}", lambda match: arguments[match[1]], text)
 
 
@@ -148,7 +148,7 @@ def build(image: str, *, mirror: str | None, sign_key: Path | None) -> Path:
     """Build the image unless the cache has it, and sign it if a key is given.
 
     Raises:
-        DevApptainerError: There is no Apptainer, wheels could not be fetched, or the build failed.
+        DevApptainerError: Apptainer is missing, wheels could not be fetched, or the build failed.
     """
     path = image_path(image)
     if path.exists():
@@ -165,7 +165,7 @@ def build(image: str, *, mirror: str | None, sign_key: Path | None) -> Path:
 
 
 def _build(image: str, path: Path, *, mirror: str) -> None:
-    """Build in a folder of its own that the ordinary user can read, then move the image to its place."""
+    """Build in a temporary folder that the ordinary user can read, then move the image to its place."""
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="xautolm-image-") as folder:
         stage_dir = Path(folder)
         stage_dir.chmod(0o755)
@@ -191,7 +191,7 @@ def _build(image: str, path: Path, *, mirror: str) -> None:
 
 
 def _fetch_wheels(image: str, wheels_dir: Path) -> None:
-    """Let pip fetch the wheels here, with this machine's own settings; the build itself needs no index."""
+    """Download the wheels with pip and the settings of this machine; the build itself needs no index."""
     parts = [word for path in lock_parts(image) for word in ("-r", str(path))]
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps",
@@ -209,7 +209,7 @@ def check(image: str, *, verify_key: Path | None) -> None:
     """Check an image: its signature if a key is given, its own test, its lock and its size.
 
     Raises:
-        DevApptainerError: There is no image, or it fails.
+        DevApptainerError: The image does not exist or fails a check.
     """
     path, recipe = image_path(image), RECIPES[image]
     if not path.exists():
@@ -242,7 +242,7 @@ def _apptainer() -> str:
 
 
 def _as_user(*command: str, cwd: Path = Path("/"), scratch_dir: Path | None = None) -> str:
-    """Run a command as the ordinary user; its words are shown only if it fails."""
+    """Run a command as the ordinary user; its output is shown only if it fails."""
     scratch = {} if scratch_dir is None else {"APPTAINER_TMPDIR": str(scratch_dir), "TMPDIR": str(scratch_dir), **QUICK}
     try:
         argv = user_argv(*command)
@@ -258,7 +258,7 @@ def _as_user(*command: str, cwd: Path = Path("/"), scratch_dir: Path | None = No
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says; status 2 with words on standard error if it cannot be done."""
+    """Run a command line; return status 2 with a message on standard error if it fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("verb", choices=("build", "check", "path", "render"))
     which = parser.add_mutually_exclusive_group()

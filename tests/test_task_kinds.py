@@ -2,16 +2,16 @@
 
 from typing import get_args
 
-from xautolm_hpc.profile.readers import KINDS
+from xautolm_hpc.profile.readers import READERS
 from xautolm_hpc.task_kinds import TASK_KINDS, MetricName, TaskKindName
-from xautolm_hpc.train.finetune import BUILDERS
+from xautolm_hpc.train.prepare import BUILDERS
 
 
 def test_a_kind_can_be_named_profiled_and_trained() -> None:
     names = list(TASK_KINDS)
 
     assert list(get_args(TaskKindName)) == names
-    assert list(KINDS) == names
+    assert list(READERS) == names
     assert list(BUILDERS) == names
 
 

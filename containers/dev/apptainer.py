@@ -1,6 +1,6 @@
-"""A working Apptainer on a Debian machine that has none: ``python containers/dev/apptainer.py up|down|status|run``.
+"""Installs Apptainer on a Debian machine that has none: ``python containers/dev/apptainer.py up|down|status|run``.
 
-Also makes an ordinary user with subordinate ids, for root: images are built and tried out as that user. README.md in
+For root it also creates an ordinary user with subordinate ids: images are built and tried as that user. README.md in
 the folder above says more.
 """
 
@@ -52,21 +52,21 @@ LIBRARY_DIR = Path("/usr/lib/x86_64-linux-gnu")
 
 
 class DevApptainerError(Exception):
-    """Apptainer cannot be had here; the message says why and what to do."""
+    """Apptainer cannot be used here; the message says why and what to do."""
 
 
 def find_apptainer() -> Path | None:
-    """Find Apptainer: the machine's own, else the one that ``up`` brought."""
+    """Find Apptainer: the machine's own, else the one that ``up`` installed."""
     found = shutil.which("apptainer")
-    brought = PREFIX_DIR / "bin" / "apptainer"
-    return Path(found) if found else brought if brought.exists() else None
+    installed = PREFIX_DIR / "bin" / "apptainer"
+    return Path(found) if found else installed if installed.exists() else None
 
 
 def up() -> None:
-    """Bring Apptainer if the machine has none, let users open /dev/fuse, and make the ordinary user for root.
+    """Install Apptainer if the machine has none, open /dev/fuse to users, and create the ordinary user for root.
 
     Raises:
-        DevApptainerError: This is no Debian machine, we are not root, or a step failed.
+        DevApptainerError: The machine is not a Debian, we are not root, or a step failed.
     """
     _check_machine()
     try:
@@ -76,7 +76,7 @@ def up() -> None:
     PREFIX_DIR.mkdir(parents=True, exist_ok=True)
     undo = _read_undo()
     if find_apptainer() is None:
-        _bring_apptainer()
+        _install_apptainer()
     mode = stat.S_IMODE(FUSE_PATH.stat().st_mode)
     if mode & 0o666 != 0o666:
         undo["fuse_mode"] = mode
@@ -88,7 +88,7 @@ def up() -> None:
 
 
 def down() -> None:
-    """Take back what ``up`` did: our Apptainer, the user with its home, the mode of /dev/fuse. Packages stay."""
+    """Undo ``up``: remove our Apptainer and the user with its home, restore the mode of /dev/fuse; packages stay."""
     undo = _read_undo()
     if "fuse_mode" in undo:
         FUSE_PATH.chmod(undo["fuse_mode"])
@@ -98,10 +98,10 @@ def down() -> None:
 
 
 def problems() -> list[str]:
-    """Say what of a working Apptainer is missing on this machine; empty if nothing is."""
+    """List what is missing for Apptainer on this machine; empty if nothing is."""
     found = []
     if find_apptainer() is None:
-        found.append("no apptainer, neither on PATH nor brought by `up`")
+        found.append("no apptainer, neither on PATH nor installed by `up`")
     if not FUSE_PATH.exists():
         found.append(f"`{FUSE_PATH}` does not exist: the kernel lacks FUSE, images cannot be mounted")
     elif stat.S_IMODE(FUSE_PATH.stat().st_mode) & 0o006 != 0o006:
@@ -116,7 +116,7 @@ def problems() -> list[str]:
 
 
 def user_argv(*command: str) -> list[str]:
-    """Give the command line that runs a command as the ordinary user; as it is if we are no root."""
+    """Return the command line that runs a command as the ordinary user; unchanged if we are not root."""
     if os.geteuid() != 0:
         return [*command]
     identity = pwd.getpwnam(USER)
@@ -126,9 +126,9 @@ def user_argv(*command: str) -> list[str]:
 
 
 def user_environ() -> dict[str, str]:
-    """Give the ordinary user's whole environment: nothing of root's reaches it."""
-    brought = find_apptainer()
-    folder = f"{brought.parent}:" if brought else ""
+    """Return the ordinary user's whole environment, without any of root's variables."""
+    program = find_apptainer()
+    folder = f"{program.parent}:" if program else ""
     if os.geteuid() != 0:
         return {**os.environ, "PATH": f"{folder}{os.environ.get('PATH', SYSTEM_PATH)}:{SYSTEM_PATH}"}
     home = pwd.getpwnam(USER).pw_dir
@@ -136,7 +136,7 @@ def user_environ() -> dict[str, str]:
 
 
 def user_home_dir() -> Path:
-    """Give the home of whoever builds and tries images out."""
+    """Return the home of the user who builds and tries images."""
     return Path(pwd.getpwnam(USER).pw_dir) if os.geteuid() == 0 else Path.home()
 
 
@@ -176,10 +176,10 @@ def debian_archive() -> str:
     raise DevApptainerError("apt's sources name no Debian archive; see `apt-get indextargets`")
 
 
-def _bring_apptainer() -> None:
-    """Unpack unstable's Apptainer with unstable's C library beside it, which this Debian's is too old for.
+def _install_apptainer() -> None:
+    """Unpack Apptainer and the C library of Debian unstable, because this Debian's C library is too old.
 
-    apt fetches both with settings of its own, so it checks signatures, and the machine's sources stay as they are.
+    apt downloads both with separate settings: it checks signatures, and the machine's sources stay as they are.
     """
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -203,7 +203,7 @@ def _bring_apptainer() -> None:
 
 
 def _arrange(apptainer_dir: Path, libc_dir: Path) -> None:
-    """Put the unpacked packages below the prefix; Apptainer finds its files relative to its two programs."""
+    """Copy the unpacked packages to the prefix; Apptainer finds its files relative to its two programs."""
     shutil.copytree(apptainer_dir / "usr", PREFIX_DIR, symlinks=True, dirs_exist_ok=True)
     shutil.copytree(apptainer_dir / "etc" / "apptainer", PREFIX_DIR / "etc" / "apptainer", dirs_exist_ok=True)
     (PREFIX_DIR / "var/lib/apptainer/mnt/session").mkdir(parents=True, exist_ok=True)
@@ -239,12 +239,12 @@ def _status() -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line says; status 2 with words on standard error if it cannot be done."""
+    """Run a command line; return status 2 with a message on standard error if it fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("up", help=up.__doc__)
     verbs.add_parser("down", help=down.__doc__)
-    verbs.add_parser("status", help="say what is there and what is missing; status 1 if something is")
+    verbs.add_parser("status", help="list what is installed and what is missing; status 1 if something is missing")
     verbs.add_parser("run", help="run a command as the ordinary user").add_argument("command", nargs="+")
     options = parser.parse_args(arguments)
     try:

@@ -1,7 +1,7 @@
-"""A place without network, where the ordinary user works: for tests of what must run on a node without internet.
+"""Namespaces without network, in which the ordinary user runs commands: for tests of nodes without internet.
 
-It is a network namespace without a route, with ``lo`` up, and a mount namespace in which that user can read this
-repository and its interpreter even if they lie below a folder that is closed to others. Only root can make one.
+A network namespace without a route, with ``lo`` up, and a mount namespace in which that user can read this repository
+and its interpreter even if a folder above them is closed to others. Only root can create them.
 """
 
 import os
@@ -25,17 +25,17 @@ LINKS = (
     "ip addr add 192.0.2.1/32 dev here",  # an address for documentation: nothing routes there
     "ip link set here up",
 )
-"""A machine without a network still has an address of its own; Slurm's controller does not start without one."""
+"""A machine without a network still has an address; Slurm's controller does not start without one."""
 
 
 class OfflinePlace:
     """The namespaces and a folder in them that belongs to the ordinary user: ``with OfflinePlace() as place:``.
 
     Args:
-        name: Begins the folder's name.
+        name: Beginning of the folder's name.
 
     Attributes:
-        folder: The folder, empty at first; it goes at the end.
+        folder: The folder, empty at first; removed at the end.
         environ: The ordinary user's whole environment.
     """
 
@@ -70,7 +70,7 @@ class OfflinePlace:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def argv(self, *command: str, as_root: bool = False) -> list[str]:
-        """Give the command line that runs a command in this place."""
+        """Return the command line that runs a command in this place."""
         if self._keeper is None:
             raise DevApptainerError("the place is not open: with OfflinePlace() as place")
         inside = [*command] if as_root else user_argv(*command)
@@ -90,7 +90,7 @@ class OfflinePlace:
         )
 
     def start(self, command: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[str]:
-        """Start a command as the ordinary user; its words go together into one pipe. It ends with the place at last."""
+        """Start a command as the ordinary user, its whole output in one pipe; it is killed at the end of the place."""
         process = subprocess.Popen(
             self.argv(*command),
             env={**self.environ, **environ},

@@ -1,4 +1,4 @@
-"""Whether Slurm can limit a job's memory here, so that a job that takes too much ends as OUT_OF_MEMORY.
+"""Checks whether Slurm can limit a job's memory here: then a job that uses too much ends as OUT_OF_MEMORY.
 
 Slurm 22.05 needs systemd for version 2 of the control groups; without it only version 1 does.
 """
@@ -13,7 +13,7 @@ CONTROLLER_DIR = Path("/sys/fs/cgroup/memory")
 
 
 def reason_against() -> str | None:
-    """Say why memory cannot be limited; ``None`` if it can."""
+    """Find why memory cannot be limited; ``None`` if it can."""
     limit_path = CONTROLLER_DIR / "memory.limit_in_bytes"
     if not limit_path.exists():
         return f"no memory controller of cgroup version 1 at `{CONTROLLER_DIR}`"
@@ -29,7 +29,7 @@ def reason_against() -> str | None:
 
 
 def remove_groups(node_names: Iterable[str], job_ids: range) -> None:
-    """Remove the groups that the jobs of a cluster left; another cluster's nodes may have the same names."""
+    """Remove the control groups that a cluster's jobs left; nodes of another cluster may have the same names."""
     for node_dir in [CONTROLLER_DIR / f"slurm_{name}" for name in node_names]:
         for job_dir in node_dir.glob("uid_*/job_*"):
             if int(job_dir.name.removeprefix("job_")) in job_ids:
@@ -40,6 +40,6 @@ def remove_groups(node_names: Iterable[str], job_ids: range) -> None:
 
 
 def _remove(group_dir: Path) -> None:
-    """Remove a group; Linux refuses while something is in it."""
+    """Remove a control group; Linux refuses while it is not empty."""
     with contextlib.suppress(OSError):
         group_dir.rmdir()

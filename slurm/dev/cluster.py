@@ -14,12 +14,12 @@ from slurm.dev.private import DevCluster
 
 
 def default_dir() -> Path:
-    """Name the folder of a cluster that was given none: short, local, one for each user."""
+    """Return the default folder of a cluster: a short local path, one for each user."""
     return Path(tempfile.gettempdir()) / f"slurm-dev-{os.geteuid()}"
 
 
 def up(options: argparse.Namespace) -> int:
-    """Start a cluster and say which environment to use."""
+    """Start a cluster and print the environment to use."""
     names = {field.name for field in fields(Plan)} - {"dir"}
     cluster = DevCluster(options.dir, **{name: value for name, value in vars(options).items() if name in names})
     cluster.up()
@@ -30,14 +30,14 @@ def up(options: argparse.Namespace) -> int:
 
 
 def down(options: argparse.Namespace) -> int:
-    """Stop a cluster; one that does not run is no error."""
+    """Stop a cluster; it is no error if it does not run."""
     if DevCluster(options.dir).mark_path.exists():
         DevCluster.open(options.dir).down(remove=options.remove)
     return 0
 
 
 def status(options: argparse.Namespace) -> int:
-    """Say what runs; status 1 if not everything does."""
+    """Print what runs; status 1 if not everything does."""
     cluster = DevCluster.open(options.dir)
     state = cluster.state()
     for name, is_running in state.daemons.items():
@@ -53,7 +53,7 @@ def _node_words(node_state: str | None) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line; the defaults are those of :class:`slurm.dev.plan.Plan`."""
+    """Build the parser of the command line; the defaults are those of :class:`slurm.dev.plan.Plan`."""
     top = argparse.ArgumentParser(description=__doc__)
     verbs = top.add_subparsers(required=True)
     for act in (up, down, status):
@@ -88,7 +88,7 @@ def _add_plan(verb: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line says; status 2 with words on standard error if it cannot be done."""
+    """Run a command line; return status 2 with a message on standard error if it fails."""
     options = parser().parse_args(arguments)
     try:
         done: int = options.act(options)

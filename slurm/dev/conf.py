@@ -1,4 +1,4 @@
-"""The texts of Slurm's configuration files."""
+"""Writes the texts of Slurm's configuration files."""
 
 import getpass
 
@@ -7,14 +7,14 @@ from slurm.dev.plan import Plan, Ports
 CPUS_PER_NODE = 16
 MEMORY_PER_NODE_MIB = 64_000
 MEMORY_PER_CPU_MIB = 256
-"""More than the machine has, as Slurm is told to believe it; a job that names no memory gets this for each core."""
+"""Memory per core of a job that requests none. Slurm is configured with more memory than the machine has."""
 
 
 def slurm_conf(plan: Plan, ports: Ports, *, limits_memory: bool) -> str:
     """Write slurm.conf.
 
     Args:
-        plan: What the cluster shall be.
+        plan: The cluster.
         ports: Its ports.
         limits_memory: Whether control groups hold jobs to their memory.
     """
@@ -60,7 +60,7 @@ def _job_lines(plan: Plan, ports: Ports, *, limits_memory: bool) -> list[str]:
         "JobAcctGatherFrequency=task=2",
         "SelectType=select/cons_tres",
         "SelectTypeParameters=CR_CPU_Memory",
-        # By default Slurm lets seconds pass between two looks at the queue.
+        # By default seconds pass between two scheduling passes of Slurm.
         "SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,bf_interval=2",
         "PreemptType=preempt/partition_prio",
         "PreemptMode=REQUEUE",
@@ -94,7 +94,7 @@ def _node_lines(plan: Plan, ports: Ports) -> list[str]:
 
 
 def gres_conf(plan: Plan) -> str:
-    """Write gres.conf: GPUs that are plain files, as Slurm wants one file for each."""
+    """Write gres.conf: the GPUs are plain files, because Slurm requires a file for each."""
     if not plan.gpus_per_node:
         return ""
     return f"NodeName=n[1-{plan.nodes}] Name=gpu File={plan.dir}/gpu/gpu[0-{plan.gpus_per_node - 1}]\n"
@@ -116,7 +116,7 @@ def cgroup_conf() -> str:
 
 
 def slurmdbd_conf(plan: Plan, ports: Ports) -> str:
-    """Write slurmdbd.conf; the database asks for no password, its socket is in a folder of our own."""
+    """Write slurmdbd.conf; the database needs no password, its socket is in the cluster's folder."""
     return "\n".join(
         [
             "AuthType=auth/munge",

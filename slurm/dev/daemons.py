@@ -1,4 +1,4 @@
-"""Starts daemons, and stops exactly those: by their own pid files, with every process they left behind."""
+"""Starts daemons and stops exactly those, by their pid files, with every process that they left behind."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ SUPERVISE_PATH = Path(__file__).with_name("supervise.py")
 POLL_S = 0.05
 START_S = 20.0
 TERM_S = 8.0
-"""Seconds a daemon has to end by itself; what is left is killed."""
+"""Seconds that a daemon has to end by itself before it is killed."""
 
 
 def wait_until(is_so: Callable[[], bool], *, timeout_s: float, poll_s: float = POLL_S) -> bool:
-    """Wait for a condition; tells whether it came true in time."""
+    """Wait for a condition; return whether it became true in time."""
     deadline = time.monotonic() + timeout_s
     while not is_so():
         if time.monotonic() > deadline:
@@ -34,7 +34,7 @@ class Daemon:
     """A daemon under a supervisor.
 
     Attributes:
-        name: What its files are called.
+        name: Name of its files.
         dir: The cluster's folder; the pid file is in ``run``, the log in ``log``.
     """
 
@@ -48,7 +48,7 @@ class Daemon:
 
     @property
     def log_path(self) -> Path:
-        """What it says."""
+        """Its log file."""
         return self.dir / "log" / f"{self.name}.log"
 
     def start(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -76,7 +76,7 @@ class Daemon:
 
     @property
     def is_running(self) -> bool:
-        """Whether the daemon itself lives."""
+        """Whether the daemon itself is running."""
         pids = self._pids()
         return pids is not None and pids[1] in _tree(pids[0])
 
@@ -87,13 +87,13 @@ class Daemon:
             _send(pids[1], signal.SIGTERM)
 
     def stop(self) -> None:
-        """Ask it to end, then kill what is left of it; a daemon that does not run is left alone."""
+        """Ask it to end, then kill it and its processes; nothing is done if it does not run."""
         self.terminate()
         wait_until(lambda: not self.is_running, timeout_s=TERM_S)
         self.kill()
 
     def kill(self) -> None:
-        """Kill it at once with every process it started; the supervisor goes last, it holds them together."""
+        """Kill it at once with every process it started; the supervisor is killed last, because it is their parent."""
         pids = self._pids()
         if pids is not None:
             wait_until(lambda: not _kill_all(_tree(pids[0])), timeout_s=TERM_S)
@@ -102,24 +102,24 @@ class Daemon:
         self.pid_path.unlink(missing_ok=True)
 
     def pause(self) -> None:
-        """Stop it in its tracks with every process it started, as if it were cut off; :meth:`go_on` lets it go on."""
+        """Suspend it and every process it started, as if the node were cut off; :meth:`go_on` resumes them."""
         pids = self._pids()
         for pid in _tree(pids[0]) if pids else []:
             _send(pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let everything that was paused go on."""
+        """Resume everything that was suspended."""
         pids = self._pids()
         for pid in _tree(pids[0]) if pids else []:
             _send(pid, signal.SIGCONT)
 
     def log_tail(self, n_lines: int = 12) -> str:
-        """Give the last lines it said."""
+        """Return the last lines of its log."""
         lines = self.log_path.read_text(errors="replace").splitlines() if self.log_path.exists() else []
         return "\n".join([f"--- {self.log_path}", *lines[-n_lines:]])
 
     def _pids(self) -> tuple[int, int] | None:
-        """Give supervisor and daemon, or ``None`` if the supervisor is gone and its pid perhaps another's."""
+        """Return the pids of supervisor and daemon; ``None`` if the supervisor is gone, as its pid may be reused."""
         if not self.pid_path.exists():
             return None
         supervisor, daemon = (int(word) for word in self.pid_path.read_text().split())

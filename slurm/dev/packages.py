@@ -1,4 +1,4 @@
-"""Finds Slurm's programs, and installs Debian's packages of them where that is possible."""
+"""Finds Slurm's programs, and installs their Debian packages where that is possible."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ FORBIDDEN = 101
 
 
 def search_path() -> str:
-    """Give PATH with the folders of daemons, which an ordinary user's may lack."""
+    """Return PATH with the folders of daemons, which an ordinary user's PATH may lack."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
@@ -50,7 +50,7 @@ def install(packages: Iterable[str]) -> None:
     """Install Debian packages without letting them start their services.
 
     Raises:
-        DevClusterError: This machine has no apt, we are not root, services would start, or apt failed.
+        DevClusterError: The machine has no apt, we are not root, services would start, or apt failed.
     """
     names = " ".join(packages)
     if not names:

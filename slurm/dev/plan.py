@@ -1,4 +1,4 @@
-"""What a private cluster shall be, where its files lie and which ports it has."""
+"""The plan of a private cluster, the paths of its files, and its ports."""
 
 import json
 import random
@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, asdict, dataclass, fields
 from pathlib import Path
 
 FIRST_PORT, LAST_PORT = 10_000, 32_000
-"""Below the ports that Linux gives to outgoing connections, so that a free one stays free."""
+"""Below the ports that Linux uses for outgoing connections, so that a free port stays free."""
 
 JOBS_A_PORT = 1000
 
@@ -16,7 +16,7 @@ LONGEST_SOCKET_PATH = 107
 
 
 class DevClusterError(RuntimeError):
-    """The private cluster cannot be started or asked; the text says why and what to do."""
+    """The private cluster cannot be started or queried; the text says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Plan:
     """A private cluster.
 
     Attributes:
-        dir: Its folder; everything it writes is in there.
+        dir: Its folder, which holds all its files.
         nodes: Number of nodes, named n1, n2 ...
-        gpus_per_node: GPUs of each node; they do not exist, but Slurm counts them out.
+        gpus_per_node: GPUs of each node; they do not exist, but Slurm allocates them.
         accounting: Whether there is a database, so that sacct answers.
-        cgroup: Whether memory limits are wished for; ``slurm/dev/cgroup.py`` says where they can be had.
+        cgroup: Whether memory is to be limited; ``slurm/dev/cgroup.py`` says where that is possible.
         min_job_age_s: Seconds after its end at which the controller forgets a job.
         max_array_size: Highest index of an array, plus 1.
         kill_wait_s: Seconds between SIGTERM and SIGKILL.
@@ -68,22 +68,22 @@ class Plan:
 
     @property
     def mark_path(self) -> Path:
-        """The file that makes a folder a cluster's: the plan and the ports."""
+        """The file with plan and ports; it marks a folder as that of a cluster."""
         return self.dir / "cluster.json"
 
     @property
     def slurm_conf_path(self) -> Path:
-        """What SLURM_CONF names."""
+        """The value of SLURM_CONF."""
         return self.dir / "etc" / "slurm.conf"
 
     @property
     def munge_socket(self) -> Path:
-        """Where munged answers."""
+        """Socket of munged."""
         return self.dir / "run" / "munge.socket"
 
     @property
     def database_socket(self) -> Path:
-        """Where MariaDB answers."""
+        """Socket of MariaDB."""
         return self.dir / "run" / "mariadb.socket"
 
 
@@ -92,9 +92,9 @@ class Ports:
     """Ports of one cluster, on 127.0.0.1.
 
     Attributes:
-        slurmctld: The controller's.
-        slurmdbd: The accounting daemon's.
-        slurmd: One for each node, in their order.
+        slurmctld: Port of the controller.
+        slurmdbd: Port of the accounting daemon.
+        slurmd: A port for each node, in their order.
     """
 
     slurmctld: int
@@ -103,21 +103,21 @@ class Ports:
 
     @property
     def cluster_name(self) -> str:
-        """A name that no other cluster of this machine has at the same time."""
+        """A name that no other running cluster of this machine has."""
         return f"dev{self.slurmctld}"
 
     @property
     def job_ids(self) -> range:
-        """Ids for jobs in control groups, which clusters share: their names hold node and job, not the cluster."""
+        """Job ids of this cluster only: clusters share control groups, named by node and job."""
         first = (self.slurmctld - FIRST_PORT) * JOBS_A_PORT + 1
         return range(first, first + JOBS_A_PORT)
 
 
 def free_ports(n_nodes: int) -> Ports:
-    """Choose ports that nobody listens on; at random, so that clusters started at once get different ones.
+    """Choose free ports at random, so that clusters started at the same time get different ones.
 
     Raises:
-        DevClusterError: There are not enough.
+        DevClusterError: There are not enough free ports.
     """
     found: list[int] = []
     for port in random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT), 20 * (n_nodes + 2)):
@@ -138,16 +138,16 @@ def _is_free(port: int) -> bool:
 
 
 def write_plan(plan: Plan, ports: Ports) -> None:
-    """Leave plan and ports in the cluster's folder, for later commands."""
+    """Write plan and ports to the cluster's folder, for later commands."""
     values = {field.name: getattr(plan, field.name) for field in fields(Plan)} | {"dir": str(plan.dir)}
     plan.mark_path.write_text(json.dumps({"plan": values, "ports": asdict(ports)}, indent=2) + "\n")
 
 
 def read_plan(directory: Path) -> tuple[Plan, Ports]:
-    """Read what :func:`write_plan` left.
+    """Read what :func:`write_plan` wrote.
 
     Raises:
-        DevClusterError: The folder is no cluster's.
+        DevClusterError: The folder is not that of a cluster.
     """
     mark_path = Plan(dir=directory).mark_path
     if not mark_path.exists():

@@ -1,4 +1,4 @@
-"""A private Slurm: starts it, stops it, and asks it things."""
+"""A private Slurm: starts, stops and queries it."""
 
 import contextlib
 import getpass
@@ -26,12 +26,12 @@ READY_STATES = ("idle", "mixed", "allocated", "completing")
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What a cluster is doing.
+    """The state of a cluster.
 
     Attributes:
-        daemons: Daemon -> whether it lives.
-        nodes: Node -> Slurm's word for its state; empty if the controller does not answer.
-        memory: Whether memory is limited, and if not, why; in words.
+        daemons: Daemon -> whether it runs.
+        nodes: Node -> its state in Slurm; empty if the controller does not answer.
+        memory: Whether memory is limited, and if not, why; text for people.
         has_sacct: Whether sacct answers.
     """
 
@@ -42,7 +42,7 @@ class State:
 
     @property
     def is_up(self) -> bool:
-        """Whether every daemon lives and every node takes jobs."""
+        """Whether every daemon runs and every node accepts jobs."""
         return all(self.daemons.values()) and bool(self.nodes) and set(self.nodes.values()) <= set(READY_STATES)
 
 
@@ -61,7 +61,7 @@ class DevCluster(Plan):
 
     @classmethod
     def open(cls, directory: Path) -> Self:
-        """Find the cluster that was started in a folder.
+        """Open the cluster that was started in a folder.
 
         Raises:
             DevClusterError: There is none.
@@ -72,12 +72,12 @@ class DevCluster(Plan):
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment for Slurm's commands: this process's, with our cluster and no trace of another."""
+        """The environment for Slurm's commands: that of this process, with this cluster and no other."""
         return {name: value for name, value in self._services.environ.items() if name != "MYSQL_UNIX_PORT"}
 
     @property
     def limits_memory(self) -> bool:
-        """Whether a job that takes more memory than it asked for ends as OUT_OF_MEMORY."""
+        """Whether a job that uses more memory than it requested ends as OUT_OF_MEMORY."""
         return self.cgroup and cgroup.reason_against() is None
 
     @property
@@ -85,10 +85,10 @@ class DevCluster(Plan):
         return Services(self, read_plan(self.dir)[1])
 
     def up(self) -> None:
-        """Start everything and wait until every node is idle; packages that are missing are installed by root.
+        """Start everything and wait until every node is idle; root installs missing packages first.
 
         Raises:
-            DevClusterError: The folder is in use, a package is missing, or a daemon failed; with its last words.
+            DevClusterError: The folder is in use, a package is missing, or a daemon failed; with the end of its log.
         """
         install(missing_packages(accounting=self.accounting))
         self._prepare_folder()
@@ -102,7 +102,7 @@ class DevCluster(Plan):
         """Stop what was started, jobs included; safe to repeat.
 
         Args:
-            remove: Whether the folder goes, too.
+            remove: Whether to remove the folder, too.
         """
         if self.mark_path.exists():
             self._stop_all()
@@ -110,7 +110,7 @@ class DevCluster(Plan):
                 shutil.rmtree(self.dir)
 
     def state(self) -> State:
-        """Look at daemons and nodes."""
+        """Query daemons and nodes."""
         reason = cgroup.reason_against()
         unlimited = f"not limited: {reason}" if reason else "not limited; it can be here: up --cgroup"
         return State(
@@ -121,10 +121,10 @@ class DevCluster(Plan):
         )
 
     def run(self, *command: str, check: bool = True) -> str:
-        """Run a command against the cluster, in its folder: what jobs print is to be found there.
+        """Run a command against the cluster, in its folder, where the output of jobs is written.
 
         Returns:
-            What it wrote to standard output, without blanks around it.
+            Its standard output, stripped.
 
         Raises:
             DevClusterError: It failed, and ``check`` holds.
@@ -145,12 +145,12 @@ class DevCluster(Plan):
         return completed.stdout.strip()
 
     def has_sacct(self) -> bool:
-        """Say whether sacct answers."""
+        """Check whether sacct answers."""
         is_there = self.accounting and self._services.daemon("slurmdbd").is_running
         return is_there and self._answers("sacct", "--noheader")
 
     def job_state(self, job_id: str) -> str:
-        """Give Slurm's word for the state of a job; "" once the controller has forgotten it."""
+        """Return the state of a job in Slurm; "" once the controller has forgotten it."""
         return self.run("squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T", check=False)
 
     def wait_for_job(self, job_id: str, *states: str, timeout_s: float = JOB_S) -> str:
@@ -160,7 +160,7 @@ class DevCluster(Plan):
             Its state.
 
         Raises:
-            DevClusterError: It was in none of them in time; with what Slurm says of it.
+            DevClusterError: It was in none of them in time; with the output of ``scontrol show job``.
         """
         if not wait_until(lambda: self.job_state(job_id) in states, timeout_s=timeout_s, poll_s=LOOK_S):
             words = self.run("scontrol", "show", "job", job_id, check=False)
@@ -168,40 +168,40 @@ class DevCluster(Plan):
         return self.job_state(job_id)
 
     def start_soon(self, job_id: str) -> None:
-        """Let a requeued job start in two seconds; Slurm holds it back for two minutes.
+        """Start a requeued job in two seconds; by default Slurm waits two minutes.
 
-        Not at once: a node refuses a job in the very second in which it was told to kill it, and the job fails.
+        Not at once: a node refuses a job in the second in which it killed it, and the job fails.
         """
         self.run("scontrol", "update", f"jobid={job_id}", "starttime=now+2")
 
     def kill_node(self, name: str) -> None:
-        """Let a node die with all its processes, and tell the controller, as a site's health check would."""
+        """Kill a node with all its processes, and set it down in the controller, as a site's health check would."""
         self._services.daemon(self._known(name)).kill()
         self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=killed by slurm/dev")
 
     def cut_off_node(self, name: str) -> None:
-        """Let nobody hear of a node any more: its processes stand still, and the controller gives it up."""
+        """Cut a node off: its processes are suspended, and the controller sets it down."""
         self._services.daemon(self._known(name)).pause()
         self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=cut off by slurm/dev")
 
     def rejoin_node(self, name: str) -> None:
-        """Let a node that was cut off go on where it was, jobs that were given up included."""
+        """Resume a node that was cut off, its old jobs included."""
         self._services.daemon(self._known(name)).go_on()
-        # Refused where the node registered first and so is back already: what counts is that it takes jobs.
+        # Slurm refuses this if the node has registered already; it matters only that the node accepts jobs.
         self.run("scontrol", "update", f"nodename={name}", "state=resume", check=False)
         self._wait_for_nodes(name)
 
     def resume_node(self, name: str) -> None:
-        """Start a node that was killed and wait until it takes jobs.
+        """Start a node that was killed and wait until it accepts jobs.
 
         Raises:
-            DevClusterError: It does not within a minute; with its last words.
+            DevClusterError: It does not within a minute; with the end of its log.
         """
         self._services.start_node(self._known(name))
         self._wait_for_nodes(name)
 
     def stop_dbd(self) -> None:
-        """Stop the accounting daemon: jobs run on, sacct fails."""
+        """Stop the accounting daemon: jobs continue, sacct fails."""
         self._services.daemon("slurmdbd").stop()
 
     def start_dbd(self) -> None:
@@ -214,7 +214,7 @@ class DevCluster(Plan):
         return name
 
     def _prepare_folder(self) -> None:
-        """Make the folder anew: what an earlier cluster left goes, what is not a cluster's stays untouched."""
+        """Create the folder anew: files of an earlier cluster are removed, any other folder is refused."""
         if self.mark_path.exists():
             running = [daemon.name for daemon in self._services.all if daemon.is_running]
             if running:
@@ -258,7 +258,7 @@ class DevCluster(Plan):
             services.start_node(name)
 
     def _limit_user(self, cluster_name: str) -> None:
-        """Give the user an account whose limits hold, before the controller reads them."""
+        """Create an account with the user's limits, before the controller reads it."""
         user, limit = getpass.getuser(), f"MaxSubmitJobs={self.max_submit_jobs}"
         for words in (
             ("cluster", cluster_name),
@@ -268,7 +268,7 @@ class DevCluster(Plan):
             self.run("sacctmgr", "--immediate", "add", *words)
 
     def _stop_all(self) -> None:
-        """Ask all to end, then kill what is left; a node's jobs are part of it."""
+        """Stop all daemons; the jobs of a node are stopped with it."""
         services = self._services
         for daemon in services.all:
             daemon.stop()
@@ -276,7 +276,7 @@ class DevCluster(Plan):
             cgroup.remove_groups(self.node_names, services.ports.job_ids)
 
     def _wait_for_nodes(self, *names: str) -> None:
-        """Wait until nodes, by default all, take jobs."""
+        """Wait until nodes, by default all, accept jobs."""
         expected = names or tuple(self.node_names)
         daemons = [self._services.daemon(name) for name in ("slurmctld", *expected)]
 

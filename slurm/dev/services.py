@@ -1,4 +1,4 @@
-"""The commands of a cluster's daemons, in the order in which they need one another."""
+"""The daemons of a cluster and their commands, in the order in which they depend on one another."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ DATABASE_OPTIONS = (
     "--innodb-lock-wait-timeout=900",
     "--max-allowed-packet=16M",
 )
-"""No network, no passwords, no promise to survive a power cut."""
+"""No network, no passwords, no safety against a power cut."""
 
 
 class Services:
@@ -45,16 +45,16 @@ class Services:
 
     @property
     def all(self) -> list[Daemon]:
-        """Every daemon, in the order in which they end."""
+        """Every daemon, in the order in which they are stopped."""
         accounting = ["slurmdbd", "mariadbd"] if self.plan.accounting else []
         return [self.daemon(name) for name in ["slurmctld", *self.plan.node_names, *accounting, "munged"]]
 
     def daemon(self, name: str) -> Daemon:
-        """Give a daemon by its name; a node's slurmd is called like the node."""
+        """Return a daemon by its name; a node's slurmd has the name of the node."""
         return Daemon(name=name, dir=self.plan.dir)
 
     def start_munged(self) -> None:
-        """Start what proves to Slurm's daemons who asks."""
+        """Start munged, which authenticates requests between Slurm's daemons."""
         run_dir, socket_path = self.plan.dir / "run", self.plan.munge_socket
         command = [
             program("munged"), "--foreground", "--force", "--num-threads=2", f"--socket={socket_path}",
@@ -66,10 +66,10 @@ class Services:
     def start_database(self) -> None:
         """Start MariaDB on an empty folder and create the one database in it.
 
-        Without the system tables slurmdbd cannot keep the procedure that hands limits down, and takes them all for 0.
+        Without the system tables slurmdbd cannot store its procedure for inherited limits, and reads all limits as 0.
         """
         data_dir, socket_path = self.plan.dir / "database", self.plan.database_socket
-        # In a folder of its own: a server that starts removes what others hold in a common one.
+        # In its own folder: a starting server removes the temporary files of others in a shared one.
         options = [f"--datadir={data_dir}", f"--tmpdir={self.plan.dir / 'run'}"]
         options += ["--user=root"] if os.geteuid() == 0 else []
         command = [
@@ -92,11 +92,11 @@ class Services:
         self._start("slurmdbd", [program("slurmdbd"), "-D"], is_ready=lambda: _listens(self.ports.slurmdbd))
 
     def start_slurmctld(self) -> None:
-        """Start the controller; ``-i`` lets it begin where an earlier one left nothing readable."""
+        """Start the controller; with ``-i`` it starts even if the saved state cannot be read."""
         self._start("slurmctld", [program("slurmctld"), "-D", "-i"], is_ready=lambda: _listens(self.ports.slurmctld))
 
     def start_node(self, name: str) -> None:
-        """Start a node; whether the controller sees it is another question."""
+        """Start a node; this does not wait until the controller sees it."""
         self.daemon(name).start([program("slurmd"), "-D", "-N", name], self.environ)
 
     def _start(self, name: str, command: list[str], *, is_ready: Callable[[], bool]) -> None:

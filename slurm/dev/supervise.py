@@ -1,7 +1,7 @@
-"""Runs one daemon and stays the parent of whatever it leaves behind: ``supervise.py PID_FILE COMMAND ...``.
+"""Runs one daemon and stays the parent of all processes that it leaves behind: ``supervise.py PID_FILE COMMAND ...``.
 
-Slurm's daemons let go of the processes they start, so that jobs outlive them. Under a supervisor that Linux knows
-as a "child subreaper" those come back to it, and a node with all its jobs is one tree of processes.
+Slurm's daemons detach the processes that they start, so that jobs outlive them. A supervisor that is a "child
+subreaper" of Linux becomes their parent, so that a node and all its jobs are one process tree.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 def main(pid_path: Path, command: list[str]) -> None:
-    """Start the command, write both pids to the pid file and wait until every process below has ended."""
+    """Start the command, write both pids to the pid file and wait until every child process has ended."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     daemon = subprocess.Popen(command)

@@ -26,19 +26,19 @@ from tests.container.searching import (
 from xautolm_hpc.records import Experience
 
 Outside = Mapping[str, "Future[list[Experience]]"]
-"""Searches on the host, by name: what each will have stored."""
+"""Searches on the host, by name: the outcomes that each will store."""
 
 
 @pytest.fixture(scope="session")
 def _user() -> None:
-    """Bring Apptainer and the ordinary user where they are not there."""
+    """Install Apptainer and the ordinary user if they are missing."""
     if find_apptainer() is None or problems():
         up()
 
 
 @pytest.fixture(scope="session")
 def outside(_user: None) -> Iterator[Outside]:
-    """Begin the searches on the host that those in the image are held against; they run beside what comes next.
+    """Start the searches on the host that those in the image are compared with; they run beside the next tests.
 
     They have a place without network of their own, so that the processes of the other are those of the image alone.
     """
@@ -61,7 +61,7 @@ def outside(_user: None) -> Iterator[Outside]:
 
 @pytest.fixture(scope="session")
 def image(pytestconfig: pytest.Config, outside: Outside) -> Path:
-    """Give the image of the present definition and lock; builds it where the cache does not have it."""
+    """Return the image of the present definition and lock; build it if the cache does not have it."""
     del outside  # begun before: they need no image
     was_there, started = image_path("cpu").exists(), time.monotonic()
     path = build("cpu", mirror=None, sign_key=None)
@@ -74,7 +74,7 @@ def image(pytestconfig: pytest.Config, outside: Outside) -> Path:
 
 @pytest.fixture(scope="session")
 def place(_user: None) -> Iterator[OfflinePlace]:
-    """Give the place without network."""
+    """Open the place without network."""
     with OfflinePlace("container-tests") as opened:
         yield opened
 

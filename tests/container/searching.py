@@ -1,4 +1,4 @@
-"""Searches in the place without network, with and without the image, and what is looked for afterwards."""
+"""Searches in the place without network, with and without the image, and checks of what they leave."""
 
 import json
 import sys
@@ -89,7 +89,7 @@ def write_one_trial(folder: Path, *, epochs: int) -> Path:
 
 
 def search_command(search_path: Path, folder: Path, *more: str) -> list[str]:
-    """Give the command that runs a search with everything it writes in one folder."""
+    """Return the command that runs a search which writes all its files to one folder."""
     settings = {"profile": folder / "profile.toml", "store.path": folder / "store"}
     words = [word for key, value in settings.items() for word in ("--set", f'{key}="{value}"')]
     command = [PYTHON, "-m", "xautolm_hpc", "run", str(search_path), "--runs-dir", str(folder / "runs"), "--quiet"]
@@ -118,13 +118,13 @@ def experiences(folder: Path) -> list[Experience]:
 
 
 def words_of(folder: Path) -> str:
-    """Collect what workers and wrappers of a search said, for the message of a test that failed."""
+    """Collect the logs of workers and wrappers of a search, for the message of a failed test."""
     paths = [*folder.glob("runs/*/**/stderr"), *folder.glob("runs/*/**/exit-*.json")]
     return "\n".join(f"--- {path}\n{path.read_text()[-1500:]}" for path in sorted(paths) if path.stat().st_size)
 
 
 def comparable(experience: Experience) -> tuple[object, ...]:
-    """Give what must not depend on where a trial ran; numbers apart."""
+    """Return what must not depend on where a trial ran, numbers apart from the rest."""
     e = experience
     return (e.provenance.generation, e.provenance.trial, e.pipeline.canonical(), e.outcome.status, e.outcome.kind)
 

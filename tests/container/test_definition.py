@@ -66,12 +66,12 @@ def test_an_image_is_named_by_definition_and_lock(tmp_path: Path, monkeypatch: p
     assert len({cpu, cuda, image.image_path("cpu")}) == 3
 
 
-def test_an_argument_that_nobody_gives_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_argument_without_a_value_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "worker.def"
     path.write_text("From: {{ base }}\n")
     monkeypatch.setitem(image.RECIPES, "cpu", replace(image.RECIPES["cpu"], definition_path=path))
 
-    with pytest.raises(DevApptainerError, match=r"worker.def: nobody gives a value for base"):
+    with pytest.raises(DevApptainerError, match=r"worker.def: there is no value for base"):
         image.render("cpu", {"mirror": "m"})
 
 

@@ -20,7 +20,7 @@ SLURM_ON_DEBIAN = [*(f"/usr/bin/{name}" for name in NEEDED), f"{LIBRARY_DIR}/slu
 
 
 def in_driver_image(cluster: Cluster, *binds: str | Path) -> list[str]:
-    """Give the start of a command line in the driver's image, with Slurm as the host has it."""
+    """Return the beginning of a command line in the driver's image, with the host's Slurm."""
     image = build("driver", mirror=None, sign_key=None)
     conf = f"SLURM_CONF={cluster.environ['SLURM_CONF']}"
     words = [word for path in (*SLURM_ON_DEBIAN, cluster.folder, *binds) for word in ("--bind", str(path))]

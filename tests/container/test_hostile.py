@@ -26,7 +26,7 @@ Change = Callable[[Container], Container]
 
 @pytest.fixture(scope="session")
 def whole(image: Path) -> Container:
-    """Give the container of a whole image on a sound node."""
+    """Build the container of a whole image on a sound node."""
     return Container(
         program="apptainer",
         image=str(image),
@@ -45,7 +45,7 @@ def whole(image: Path) -> Container:
 
 @pytest.fixture(scope="session")
 def small(place: OfflinePlace, whole: Container) -> Container:
-    """Give the container of a small image that is signed, with the key that belongs to it."""
+    """Build the container of a small signed image, with its key."""
     folder = place.folder / "small"
     lines = [
         f"mkdir -p {folder}/tree/bin {folder}/tree/tmp {folder}/tree/etc && cd {folder}",
@@ -63,7 +63,7 @@ def _with_image(container: Container, path: Path) -> Container:
 
 
 def run(place: OfflinePlace, container: Container, name: str) -> tuple[Exit, str]:
-    """Run the wrapper of one attempt as the ordinary user; gives its exit file and the worker's words."""
+    """Run the wrapper of one attempt as the ordinary user; return its exit file and the worker's log."""
     folder = place.folder / name
     attempt_dir = make_attempt(folder / "a", container=container, argv=("/opt/worker/bin/python", "-c", "0"))
     members_path = submission_of(folder / "submission", attempt_dir).folder / "members.json"
@@ -102,7 +102,7 @@ def first_bytes(container: Container, path: Path, *, architecture: bytes | None 
         ("bind", "`/nowhere/data`, which is to be bound into the image, does not exist on this node"),
     ],
 )
-def test_a_wrong_image_or_node_is_said_and_is_no_evidence(
+def test_a_wrong_image_or_node_is_reported_and_is_no_evidence(
     place: OfflinePlace, whole: Container, name: str, message: str
 ) -> None:
     path = place.folder / f"{name}.sif"
@@ -155,7 +155,7 @@ def test_a_full_scratch_is_a_storage_failure(place: OfflinePlace, whole: Contain
         place.argv("sh", "-c", f"{mounted} && head -c 60k /dev/zero > {full_dir}/x", as_root=True), check=True
     )
 
-    ended, _ = run(place, replace(whole, scratch_dir=str(full_dir)), "no-room")
+    ended, _ = run(place, replace(whole, scratch_dir=str(full_dir)), "disk-full")
 
     assert ended.ended_by == "storage"
     assert "No space left on device" in (ended.message or "")

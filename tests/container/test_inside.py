@@ -91,12 +91,12 @@ def test_a_trial_pushed_aside_in_the_image_resumes_and_ends_with_the_same_metric
 
 
 def has_heard(attempt_dir: Path) -> bool:
-    """Tell whether a worker trains: a checkpoint has something to keep then."""
+    """Check whether a worker is training: only then is there something to save."""
     return (attempt_dir / "ready").exists() and last_step(attempt_dir) > 0
 
 
 def has_restarted(cluster: Cluster, job_id: str, *, attempt_dir: Path) -> bool:
-    """Tell whether a requeued job runs again; lets it go in two seconds instead of two minutes."""
+    """Check whether a requeued job runs again; it is started in two seconds instead of two minutes."""
     if (attempt_dir / "claim-1.json").exists():
         return True
     cluster.ask("scontrol", "update", f"jobid={job_id}", "starttime=now+2")
@@ -104,7 +104,7 @@ def has_restarted(cluster: Cluster, job_id: str, *, attempt_dir: Path) -> bool:
 
 
 def pids(place: OfflinePlace) -> set[str]:
-    """Give the process numbers of all that belongs to an image."""
+    """List the ids of all processes of an image."""
     return {line.split()[0] for line in left_behind(place)}
 
 

@@ -13,7 +13,7 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """Give a BERT of base size with random weights, whose vocabulary are the words of the rows."""
+    """Write a BERT of base size with random weights, whose vocabulary is the words of the rows."""
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
     folder = tmp_path_factory.mktemp("bert")

@@ -28,7 +28,7 @@ INTERVAL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the card says at one moment.
+    """A reading of the card.
 
     Attributes:
         at: Seconds of the monotonic clock.
@@ -42,7 +42,7 @@ class Reading:
 
 
 class Trace:
-    """Reads a card all the time, in a thread."""
+    """Samples a card continuously, in a thread."""
 
     def __init__(self, nvml: ModuleType, uuid: str) -> None:
         self.readings: list[Reading] = []
@@ -59,7 +59,7 @@ class Trace:
         self._thread.join()
 
     def between(self, start: float, end: float) -> tuple[float, float]:
-        """Give the energy of a window, joules: the integral of the power, and the advance of the counter."""
+        """Compute the energy of a window, joules: the integral of the power, and the increase of the counter."""
         inside = [reading for reading in self.readings if start <= reading.at <= end]
         integral_j = sum(
             (after.at - before.at) * (after.power_w + before.power_w) / 2 for before, after in pairwise(inside)
@@ -72,7 +72,7 @@ class Trace:
             self.readings.append(Reading(time.monotonic(), power_w, total_j))
 
     def _power_w(self) -> float:
-        """Read the power of this moment; the usual reading of newer cards is a mean over a second."""
+        """Read the power now; the usual reading of newer cards is a mean over a second."""
         (field,) = self._nvml.nvmlDeviceGetFieldValues(self._device, [self._nvml.NVML_FI_DEV_POWER_INSTANT])
         if field.nvmlReturn == self._nvml.NVML_SUCCESS:
             return float(field.value.uiVal / 1000)
@@ -81,7 +81,7 @@ class Trace:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, bert: Model) -> tuple[Outcome, tuple[float, float]]:
-    """Train for half a minute or more under a trace; gives the outcome and the energy of the trace."""
+    """Train for half a minute or more under a trace; return the outcome and the energy of the trace."""
     params = {"epochs": 40, "early_stopping_patience": 40, "batch_size": 64, "max_length": 512, "learning_rate": 1e-5}
     folder, limits = tmp_path_factory.mktemp("energy"), command(deterministic=False)
     attempt_dir = write_attempt(folder, "full", params=params, model=bert, limits=limits)
@@ -106,9 +106,9 @@ def test_the_energy_of_a_trial_is_that_of_an_independent_trace(
     assert outcome.evaluation_time_s is not None
     assert outcome.evaluation_time_s > 15
     assert outcome.gpu_energy_j is not None
-    told = f"{outcome.gpu_energy_j:.1f} J in {outcome.evaluation_time_s:.1f} s, by {name} {traced_j[place]:.1f} J"
-    print(told)  # noqa: T201 - pytest shows it
-    assert outcome.gpu_energy_j == pytest.approx(traced_j[place], rel=TOLERANCE), told
+    comparison = f"{outcome.gpu_energy_j:.1f} J in {outcome.evaluation_time_s:.1f} s, by {name} {traced_j[place]:.1f} J"
+    print(comparison)  # noqa: T201 - pytest shows it
+    assert outcome.gpu_energy_j == pytest.approx(traced_j[place], rel=TOLERANCE), comparison
 
 
 def test_the_energy_of_a_card_that_another_joins_is_unknown(tmp_path: Path, bert: Model) -> None:

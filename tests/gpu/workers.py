@@ -16,7 +16,7 @@ from xautolm_hpc.records import to_json
 
 DEADLINE_S = 280.0
 SITE = ("NCCL_", "TORCH_", "NVSHMEM_")
-"""How a site's GPUs talk to one another is the site's own affair: these variables reach the workers."""
+"""Variables of a site about the communication of its GPUs; they are passed to the workers."""
 
 
 def start(attempt_dir: Path, *words: str, gpus: str = "0", **variables: str) -> subprocess.Popen[str]:
@@ -24,7 +24,7 @@ def start(attempt_dir: Path, *words: str, gpus: str = "0", **variables: str) -> 
 
     Args:
         attempt_dir: The attempt folder.
-        words: Command and what stands before the folder.
+        words: Command, and what comes before the folder.
         gpus: GPUs it sees.
         variables: Variables it gets besides.
     """
@@ -47,7 +47,7 @@ def run(attempt_dir: Path, *words: str, gpus: str = "0", **variables: str) -> En
 
 
 def phase_seen(attempt_dir: Path, phase: str) -> float:
-    """Wait for a phase of the trial and give when it was seen."""
+    """Wait for a phase of the trial and return when it was seen."""
     path, deadline = heartbeat_path(attempt_dir, 0), time.monotonic() + DEADLINE_S
     while not (path.exists() and read_json(path)["phase"] == phase):
         assert time.monotonic() < deadline, (attempt_dir / "log").read_text()
@@ -57,7 +57,7 @@ def phase_seen(attempt_dir: Path, phase: str) -> float:
 
 @contextmanager
 def another_on_the_gpu(share: float) -> Iterator[Callable[[], None]]:
-    """Keep somebody else ready, in a session of its own; gives what makes it take a share of the memory of GPU 0."""
+    """Start another process, in its own session; yield a function that makes it take a share of the memory of GPU 0."""
     n_bytes = int(share * list_gpus("0")[0][0].memory_bytes)
     take = f"x = torch.ones({n_bytes}, dtype=torch.uint8, device='cuda')"
     code = f"import torch; print('ready', flush=True); input(); {take}; print('there', flush=True); input()"
@@ -87,7 +87,7 @@ def another_on_the_gpu(share: float) -> Iterator[Callable[[], None]]:
 
 
 def run_joined(attempt_dir: Path, *, phase: str, share: float) -> End:
-    """Run a trial whose GPU somebody else joins in a phase, with a share of its memory, and read the outcome."""
+    """Run a trial whose GPU another process joins in a phase, with a share of its memory; return the outcome."""
     with another_on_the_gpu(share) as join:
         worker = start(attempt_dir, "trial")
         phase_seen(attempt_dir, phase)
@@ -97,7 +97,7 @@ def run_joined(attempt_dir: Path, *, phase: str, share: float) -> End:
 
 
 def write_large_data(attempt_dir: Path, n_rows: int, *, n_evaluated: int = 8) -> None:
-    """Replace the data by long texts, so many to train on and so many to evaluate."""
+    """Replace the data by long texts, given numbers of them to train on and to evaluate."""
     words = " ".join(row["text"] for row in rows())
     large = [{"text": f"{words} {words}", "label": ("good", "bad")[number % 2]} for number in range(n_rows)]
     data_dir = attempt_dir.parent / "data"

@@ -1,4 +1,4 @@
-"""Models come into the offline cache pinned, verified, and all or not at all; from a hub on loopback."""
+"""Models are downloaded to the offline cache pinned, verified, and whole or not at all; from a hub on loopback."""
 
 import json
 import os
@@ -49,7 +49,7 @@ MODEL = Model(
 
 @pytest.fixture(scope="session")
 def _repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a repository as they are: weights in two formats, a tokeniser, and what nobody needs."""
+    """Make a repository as they are: weights in two formats, a tokeniser, and files that nobody needs."""
     folder = tmp_path_factory.mktemp("hub")
     config = BertConfig(
         hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=60_000
@@ -74,7 +74,7 @@ def search_path(tmp_path: Path) -> Path:
 def command(
     name: str, *words: str, hf_home: Path, environ: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command of ours as a person would; nothing of this process's settings of the hub's client reaches it."""
+    """Run a command as a person would, without this process's settings of the hub's client."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     return subprocess.run(
         [sys.executable, "-m", "xautolm_hpc", name, *words],
@@ -213,7 +213,7 @@ def test_a_gated_model_an_unknown_one_and_an_unknown_revision_are_explained(
     assert "someone/else: the hub has no such repository" in unknown.stderr
 
 
-def test_no_hub_and_offline_mode_are_said(search_path: Path, tmp_path: Path) -> None:
+def test_no_hub_and_offline_mode_are_reported(search_path: Path, tmp_path: Path) -> None:
     nobody = {"HF_ENDPOINT": "http://127.0.0.1:9"}
     absent = command("prefetch", str(search_path), hf_home=tmp_path, environ=nobody)
     offline = command("prefetch", str(search_path), hf_home=tmp_path, environ={"HF_HUB_OFFLINE": "1"})

@@ -61,7 +61,7 @@ def search_path(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_search_learns_from_a_data_set_that_prefetch_brought(hub: Hub, search_path: Path, tmp_path: Path) -> None:
+def test_a_search_learns_from_a_prefetched_data_set(hub: Hub, search_path: Path, tmp_path: Path) -> None:
     hf_home, runs_dir = tmp_path / "cache", tmp_path / "runs"
     refused = command("run", str(search_path), "--runs-dir", str(runs_dir), hf_home=hf_home)
 
@@ -73,8 +73,8 @@ def test_a_search_learns_from_a_data_set_that_prefetch_brought(hub: Hub, search_
     assert f"xautolm-hpc prefetch {search_path}" in refused.stderr
     assert fetched.returncode == 0, fetched.stderr
     assert re.search(rf"{REPO} +│ {COMMIT[:12]} +│ 3 ", fetched.stderr)
-    told = json.loads(fetched.stdout)
-    assert (told["models"], told["data"]["commit"]) == ([], COMMIT)
+    printed = json.loads(fetched.stdout)
+    assert (printed["models"], printed["data"]["commit"]) == ([], COMMIT)
     assert not hub.downloads("README.md")
     assert searched.returncode == 0, searched.stderr
     task = read_json(next(runs_dir.glob("*/profile/attempt-0/profile-result.json")))["task"]
@@ -124,7 +124,7 @@ def test_an_image_sees_the_repository_that_the_files_are_links_into(
         )
 
 
-def test_files_that_cannot_be_told_apart_are_named_by_the_search_file(
+def test_files_that_cannot_be_assigned_to_splits_are_named_by_the_search_file(
     hub: Hub, search_path: Path, tmp_path: Path
 ) -> None:
     served = hub.folder / "datasets" / REPO

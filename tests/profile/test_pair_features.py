@@ -58,27 +58,27 @@ def test_words_have_letters_only_and_say_something() -> None:
 def test_features_of_two_rows_by_hand() -> None:
     pairs = [("red cats sleep", "cats"), ("red dogs", "blue dogs run")]
 
-    told = dict(zip(FEATURES, describe_pairs(pairs, cosine=0.5), strict=True))
+    found = dict(zip(FEATURES, describe_pairs(pairs, cosine=0.5), strict=True))
 
-    assert told["n_samples"] == 2
-    assert (told["mean_prompt_chars"], told["std_prompt_chars"]) == (11.0, 3.0)
-    assert (told["mean_target_chars"], told["std_target_chars"]) == (8.5, 4.5)
-    assert told["prompt_lexical_diversity"] == 4 / 5
-    assert told["target_lexical_diversity"] == 4 / 4
-    assert told["mean_length_ratio"] == pytest.approx((4 / 14 + 13 / 8) / 2)
-    assert told["vocabulary_novelty"] == pytest.approx((0 + 2 / 3) / 2)
-    assert told["mean_cosine"] == 0.5
-    assert told["mean_rouge_l"] == pytest.approx((2 * 1 / (1 + 3) + 2 * 1 / (3 + 2)) / 2)
+    assert found["n_samples"] == 2
+    assert (found["mean_prompt_chars"], found["std_prompt_chars"]) == (11.0, 3.0)
+    assert (found["mean_target_chars"], found["std_target_chars"]) == (8.5, 4.5)
+    assert found["prompt_lexical_diversity"] == 4 / 5
+    assert found["target_lexical_diversity"] == 4 / 4
+    assert found["mean_length_ratio"] == pytest.approx((4 / 14 + 13 / 8) / 2)
+    assert found["vocabulary_novelty"] == pytest.approx((0 + 2 / 3) / 2)
+    assert found["mean_cosine"] == 0.5
+    assert found["mean_rouge_l"] == pytest.approx((2 * 1 / (1 + 3) + 2 * 1 / (3 + 2)) / 2)
 
 
 @pytest.mark.parametrize(
     "pair", [("", ""), ("a", ""), ("", "a"), ("!?", "…"), ("\x00\ud7ff", "日本語" * 2000), ("x" * 10**5, "x")]
 )
 def test_odd_rows_give_finite_numbers_or_none(pair: tuple[str, str]) -> None:
-    told = describe_pairs([pair], cosine=None)
+    found = describe_pairs([pair], cosine=None)
 
-    assert len(told) == 11
-    assert all(value is None or math.isfinite(value) for value in told)
+    assert len(found) == 11
+    assert all(value is None or math.isfinite(value) for value in found)
 
 
 WORDS = st.lists(st.sampled_from(["cat", "cats", "dog", "running", "run", "of", "sky"]), min_size=1, max_size=12)
@@ -122,14 +122,14 @@ def test_squad_is_near_what_was_published_of_all_of_it(shared_dir: Path) -> None
 
     semantic = embed_pairs(pairs[::15])
     assert semantic is not None
-    told = dict(zip(FEATURES, describe_pairs(pairs, cosine=semantic[1]), strict=True))
+    found = dict(zip(FEATURES, describe_pairs(pairs, cosine=semantic[1]), strict=True))
 
     # Published of 87,599 rows: 842 and 20 characters, novelty .0075, cosine .33, ROUGE-L .051.
-    assert told["mean_prompt_chars"] == pytest.approx(842, rel=0.25)
-    assert told["mean_target_chars"] == pytest.approx(20, rel=0.3)
-    assert told["vocabulary_novelty"] == pytest.approx(0.0075, abs=0.02)
-    assert told["mean_cosine"] == pytest.approx(0.33, abs=0.06)
-    assert told["mean_rouge_l"] == pytest.approx(0.051, abs=0.012)
+    assert found["mean_prompt_chars"] == pytest.approx(842, rel=0.25)
+    assert found["mean_target_chars"] == pytest.approx(20, rel=0.3)
+    assert found["vocabulary_novelty"] == pytest.approx(0.0075, abs=0.02)
+    assert found["mean_cosine"] == pytest.approx(0.33, abs=0.06)
+    assert found["mean_rouge_l"] == pytest.approx(0.051, abs=0.012)
     assert len(semantic[0]) == 384
 
 
@@ -137,9 +137,9 @@ def test_questions_are_described_with_their_meaning() -> None:
     answer = Answer(0, ("Rome",))
     rows = [Question("Rome is old.", "Which town is old?", (answer,)), Question("Rome is old.", "Who?", ())]
 
-    told, semantic = describe_questions(rows, n_threads=1)
+    found, semantic = describe_questions(rows, n_threads=1)
 
-    assert len(told) == len(FEATURES)
-    assert told[SEMANTIC] is not None
+    assert len(found) == len(FEATURES)
+    assert found[SEMANTIC] is not None
     assert semantic is not None
     assert len(semantic) == 384

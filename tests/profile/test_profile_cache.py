@@ -110,12 +110,12 @@ def test_a_damaged_entry_is_ignored_and_rewritten(
     assert contents(second.data_dir) == contents(first.data_dir)
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_does_not_stop_the_profile(tmp_path: Path) -> None:
     request = make_request(write_jsonl(tmp_path / "rows.jsonl", sample_rows(100)), tmp_path)
     Path(request.cache_dir).write_text("a file where the folder should be")
-    said: list[str] = []
+    logged: list[str] = []
 
-    result = profile_task(request, system=NODE, log=said.append)
+    result = profile_task(request, system=NODE, log=logged.append)
 
     assert not result.from_cache
-    assert any("could not be cached" in line for line in said)
+    assert any("could not be cached" in line for line in logged)

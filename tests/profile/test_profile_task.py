@@ -97,15 +97,15 @@ def test_drawing_fewer_rows_leaves_the_features_as_they_are(tmp_path: Path) -> N
     assert drawn.features == whole.features
 
 
-def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+def test_rows_that_are_left_out_are_logged(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "data" / "train.jsonl", ROWS)
     write_jsonl(tmp_path / "data" / "test.jsonl", [*sample_rows(10, seed=1), ROWS[0]])
-    said: list[str] = []
+    logged: list[str] = []
 
-    result = profile_task(make_request(tmp_path / "data", tmp_path / "run"), system=NODE, log=said.append)
+    result = profile_task(make_request(tmp_path / "data", tmp_path / "run"), system=NODE, log=logged.append)
 
     assert result.notes == ("1 of 200 rows of train left out: their text is in validation or test",)
-    assert set(result.notes) <= set(said)
+    assert set(result.notes) <= set(logged)
 
 
 def test_one_class_only_is_refused(tmp_path: Path) -> None:

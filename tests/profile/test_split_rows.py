@@ -1,4 +1,4 @@
-"""A data set is divided the same way whatever its order, and no text stands on two sides."""
+"""A data set is divided in the same way whatever its order, and no text is in two splits."""
 
 import re
 from collections import Counter

@@ -37,13 +37,13 @@ def test_features_1_to_9_of_four_rows() -> None:
     assert dict(zip(FEATURES, features, strict=True)) == pytest.approx(expected | {"landmark_accuracy": None})
 
 
-def test_the_landmark_of_texts_whose_words_tell_the_class_is_1() -> None:
+def test_the_landmark_of_texts_whose_words_determine_the_class_is_1() -> None:
     accuracy = landmark_accuracy(two_topics(20), n_threads=1)
 
     assert accuracy == 1.0
 
 
-def test_the_landmark_of_texts_that_tell_nothing_is_the_share_of_the_largest_class() -> None:
+def test_the_landmark_of_uninformative_texts_is_the_share_of_the_largest_class() -> None:
     rows = [Row("apple pear", "a")] * 15 + [Row("apple pear", "b")] * 10
 
     accuracy = landmark_accuracy(rows, n_threads=1)
@@ -67,7 +67,7 @@ def test_the_landmark_does_not_depend_on_the_threads() -> None:
     ],
     ids=["stop words only", "one word in all", "no word of two letters", "no class with a row for every fold"],
 )
-def test_where_no_landmark_can_be_had_it_is_none_and_the_others_stand(rows: list[Row]) -> None:
+def test_where_no_landmark_can_be_computed_it_is_none_and_the_other_features_are_not(rows: list[Row]) -> None:
     features = describe_rows(rows, n_threads=1)
 
     assert features[-1] is None
@@ -82,7 +82,7 @@ def test_where_no_landmark_can_be_had_it_is_none_and_the_others_stand(rows: list
     ],
     ids=["a class smaller than the folds", "equal texts"],
 )
-def test_odd_data_warns_nobody(rows: list[Row]) -> None:
+def test_odd_data_gives_no_warning(rows: list[Row]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         accuracy = landmark_accuracy(rows, n_threads=2)
@@ -99,7 +99,7 @@ def test_lengths_count_words_and_punctuation_marks() -> None:
     assert (median, high, longest) == pytest.approx((3, np.percentile([1, 3, 5], 95), 5))
 
 
-def test_the_majority_answer_scores_what_scikit_learn_says() -> None:
+def test_the_majority_answer_scores_as_in_scikit_learn() -> None:
     train = [Row("t", label) for label in "aabbbc"]
     truth = list("abbcb")
     expected = f1_score(truth, ["b"] * 5, labels=["a", "b", "c"], average="macro", zero_division=0.0)

@@ -18,7 +18,7 @@ N_APPENDERS, N_READERS = 8, 2
 
 
 def append(path: Path, deadline_s: float) -> dict[str, Any]:
-    """Commit batches until the deadline; give the ids."""
+    """Commit experiences until the deadline; return their ids."""
     store, run_id = ExperienceStore(path), str(uuid.uuid4())
     ids: list[str] = []
     while time.time() < deadline_s:

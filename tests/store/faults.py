@@ -22,7 +22,7 @@ from typing import Any
 from tests.store.samples import as_text, experience, experiences
 from xautolm_hpc import __version__, durable
 from xautolm_hpc.errors import StoreError
-from xautolm_hpc.store import CheckLimits, ExperienceStore, Finding, check, files, folder, merge, trust
+from xautolm_hpc.store import CheckLimits, ExperienceStore, StoreFinding, check, files, folder, merge, trust
 from xautolm_hpc.store.trust import CheckedSegments, identity_of
 
 STEPS = ("open", "write", "fsync", "close", "rename", "unlink")
@@ -74,7 +74,7 @@ class FaultyOs:
 
 @contextmanager
 def faulty(system: FaultyOs) -> Iterator[None]:
-    """Give the writer this operating system."""
+    """Make the writer use this operating system."""
     modules: Sequence[ModuleType] = (files, durable, trust)
     for module in modules:
         module.os = system  # type: ignore[attr-defined]
@@ -85,11 +85,11 @@ def faulty(system: FaultyOs) -> Iterator[None]:
             module.os = os  # type: ignore[attr-defined]
 
 
-def check_here(paths: Sequence[Path], limits: CheckLimits, *, are_named: bool) -> dict[Path, list[Finding]]:
+def check_here(paths: Sequence[Path], limits: CheckLimits, *, are_named: bool) -> dict[Path, list[StoreFinding]]:
     """Check segments as the child does, without one: thousands of runs have no time for as many processes."""
     return {
         path: [
-            Finding(problem=problem, where=path.name, message=message)
+            StoreFinding(problem=problem, where=path.name, message=message)
             for problem, message in check.check(path, limits, is_named=are_named)
         ]
         for path in paths
@@ -163,7 +163,7 @@ class State:
         return cls(records, store.digest())
 
 
-class Bench:
+class PreparedOperation:
     """One operation, prepared once and copied for every run."""
 
     def __init__(self, name: str, base: Path) -> None:
@@ -201,7 +201,7 @@ class Bench:
         for store in copy.iterdir():
             (store / ".checked").unlink()
             checked = CheckedSegments(store, terms=f"{__version__} {LIMITS}")
-            checked.remember((path, identity_of(path.stat()), ()) for path in store.glob("seg-*.h5"))
+            checked.record((path, identity_of(path.stat()), ()) for path in store.glob("seg-*.h5"))
         return copy
 
     def _killed(self, copy: Path, at: int, *, fault: str) -> tuple[bool, bool]:
@@ -249,11 +249,11 @@ def run_faults(names: Sequence[str], *, stride: int, seed: int) -> list[dict[str
     rows = []
     with tempfile.TemporaryDirectory() as base:
         for name in names:
-            bench = Bench(name, Path(base) / name.replace(" ", "-"))
+            prepared = PreparedOperation(name, Path(base) / name.replace(" ", "-"))
             for i, fault in enumerate(FAULTS):
                 at, n_runs, wrong = 1 + (seed + i) % stride, 0, []
                 while True:
-                    was_reached, problem = bench.run(at, fault)
+                    was_reached, problem = prepared.run(at, fault)
                     if not was_reached:
                         break
                     n_runs += 1

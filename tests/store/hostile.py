@@ -19,7 +19,7 @@ UNKNOWN_FILTER = 32123
 
 
 def put(file: h5py.File, name: str, values: Any, **how: Any) -> None:
-    """Put other values in a dataset's place, with its attributes, in one chunk unless told otherwise."""
+    """Put other values in a dataset's place, with its attributes, by default in one chunk."""
     attributes = dict(file[name].attrs) if name in file else {}
     if name in file:
         del file[name]
@@ -370,7 +370,7 @@ def make(change: Change | str, sound: Path, target: Path) -> Path:
 
 
 def _signed(path: Path) -> Path:
-    """Give a file the digest and the name of its content."""
+    """Set digest and name of a file to those of its content."""
     try:
         found = digest(segment.read(path, EVERYTHING))
     except StoreError:

@@ -13,7 +13,7 @@ from xautolm_hpc.errors import InputError
 from xautolm_hpc.records import Experience
 from xautolm_hpc.space import build_space
 from xautolm_hpc.store import ExperienceStore
-from xautolm_hpc.store.reference_import import PeerImport, import_xautolm, kind_of_error, model_id, task_name
+from xautolm_hpc.store.reference_import import ReferenceImport, import_xautolm, kind_of_error, model_id, task_name
 
 FEATURES = [11524.0, 6.0, 2.5, 0.08, 0.2, 0.4, 106.9, 58.4, 0.55, 0.22]
 QA_FEATURES = [87599.0, 841.9, 320.2, 0.01, 20.1, 21.6, 0.2, 0.03, 0.01, 0.33, 0.05]
@@ -29,7 +29,7 @@ def record(
     changes: dict[str, Any] | None = None,
     **params: Any,
 ) -> dict[str, Any]:
-    """Make one record as the peer writes it."""
+    """Make one record as the reference code writes it."""
     method = "PartialFineTuneGenLLMTask" if layout == "qa" else "LoraLLMEmbeddingClassifier"
     model = "TEXT_GEN_Google_Flan_T5_Base" if layout == "qa" else "WORD_EMB_Bert_Base_Uncased"
     settings: dict[str, Any] = {"inner_model": {"annotation": "A", "value": {model: {}}}}
@@ -63,7 +63,7 @@ def write(folder: Path, *records: dict[str, Any], alias: str = "liar") -> Path:
     return folder
 
 
-def imported(folder: Path, store: Path) -> tuple[PeerImport, list[Experience]]:
+def imported(folder: Path, store: Path) -> tuple[ReferenceImport, list[Experience]]:
     done = import_xautolm(folder, ExperienceStore(store))
     return done, ExperienceStore(store).read()
 
@@ -74,7 +74,7 @@ OOM = "CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has a total capacity o
 @pytest.mark.parametrize("layout", ["old", "new"])
 def test_two_files_of_one_failure_are_one_trial_with_its_text(tmp_path: Path, layout: str) -> None:
     folder = write(
-        tmp_path / "peer",
+        tmp_path / "reference",
         record("2024-11-02 11:20:22", layout=layout, error=OOM),
         record("2024-11-02 11:20:24", layout=layout, metrics=FAILED),
     )
@@ -99,7 +99,7 @@ def test_two_files_of_one_failure_are_one_trial_with_its_text(tmp_path: Path, la
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_differs_is_another_trial(tmp_path: Path, second: dict[str, Any], why: str) -> None:
-    folder = write(tmp_path / "peer", record("2024-11-02 11:20:22", error=OOM), second)
+    folder = write(tmp_path / "reference", record("2024-11-02 11:20:22", error=OOM), second)
 
     done, found = imported(folder, tmp_path / "store")
 
@@ -109,7 +109,7 @@ def test_what_differs_is_another_trial(tmp_path: Path, second: dict[str, Any], w
 
 def test_one_success_in_two_layouts_is_one_trial(tmp_path: Path) -> None:
     metrics = {"f1": 0.25, "accuracy": 0.5, "evaluation_time": 60.5}
-    folder = write(tmp_path / "peer", record(metrics=metrics), record(layout="new", metrics=metrics))
+    folder = write(tmp_path / "reference", record(metrics=metrics), record(layout="new", metrics=metrics))
 
     done, found = imported(folder, tmp_path / "store")
 
@@ -119,7 +119,7 @@ def test_one_success_in_two_layouts_is_one_trial(tmp_path: Path) -> None:
 
 
 def test_names_and_values_are_those_of_the_preset(tmp_path: Path) -> None:
-    folder = write(tmp_path / "peer", record(metrics={"f1": 0.25, "evaluation_time": 1.0}))
+    folder = write(tmp_path / "reference", record(metrics={"f1": 0.25, "evaluation_time": 1.0}))
 
     _, found = imported(folder, tmp_path / "store")
 
@@ -149,7 +149,9 @@ def test_question_answering_has_its_own_scale_schema_and_lost_parameters(tmp_pat
         "time_train_mean_seconds": 20.0,
         "time_valid_mean_seconds": 10.0,
     }
-    folder = write(tmp_path / "peer", record(layout="qa", metrics=metrics), alias="squad_warmstart (a-pos)[x] (seed_7)")
+    folder = write(
+        tmp_path / "reference", record(layout="qa", metrics=metrics), alias="squad_warmstart (a-pos)[x] (seed_7)"
+    )
     write(folder, record(layout="qa", metrics={"f1": 0.375, "evaluation_time": 1.0}), alias="drop")
     write(folder, record(layout="qa", metrics=FAILED), alias="drop")
 
@@ -168,7 +170,7 @@ def test_question_answering_has_its_own_scale_schema_and_lost_parameters(tmp_pat
 
 
 def test_the_gpu_of_a_machine_is_learnt_from_its_error_texts(tmp_path: Path) -> None:
-    folder = write(tmp_path / "peer", record(error=OOM), record(metrics={"f1": 0.5}, batch_size=2))
+    folder = write(tmp_path / "reference", record(error=OOM), record(metrics={"f1": 0.5}, batch_size=2))
 
     _, found = imported(folder, tmp_path / "store")
 
@@ -193,17 +195,17 @@ def test_failures_are_classified_from_their_text(text: str | None, kind: str) ->
     assert kind_of_error(text) == kind
 
 
-def test_every_model_of_the_preset_is_found_under_the_peers_name() -> None:
+def test_every_model_of_the_preset_is_found_under_the_reference_codes_name() -> None:
     space = build_space(
         "xautolm", task_kind="text-classification", models=None, methods=None, overrides={}, own_models={}
     )
 
-    def peer_name(name: str) -> str:
+    def reference_name(name: str) -> str:
         words = name.replace(".", "").replace("/", "_").replace("-", "_").split("_")
         return "_".join(word.capitalize() for word in words)
 
     for model in space.models:
-        assert model_id(f"TEXT_GEN_{peer_name(model.id)}") == model.id
+        assert model_id(f"TEXT_GEN_{reference_name(model.id)}") == model.id
     assert model_id("TEXT_GEN_Meta_Llama_Llama_31_8B_Instruct") == "meta-llama/Llama-3.1-8B-Instruct"
     assert model_id("TEXT_GEN_New_One") == "TEXT_GEN_New_One"
 
@@ -246,7 +248,7 @@ REFUSED: list[tuple[str, str]] = [
 def test_what_is_no_record_is_refused_with_its_reason_and_the_rest_is_read(
     tmp_path: Path, content: str, why: str
 ) -> None:
-    folder = write(tmp_path / "peer", record(metrics={"f1": 0.5}))
+    folder = write(tmp_path / "reference", record(metrics={"f1": 0.5}))
     (folder / "liar" / "bad.json").write_text(content)
 
     done, found = imported(folder, tmp_path / "store")
@@ -259,7 +261,7 @@ def test_a_class_that_fine_tunes_nothing_is_refused(tmp_path: Path) -> None:
     content = record(metrics={"f1": 0.5})
     content["algorithms"] = [{"CARPClassifier": content["algorithms"][0]["LoraLLMEmbeddingClassifier"]}]
 
-    done, found = imported(write(tmp_path / "peer", content), tmp_path / "store")
+    done, found = imported(write(tmp_path / "reference", content), tmp_path / "store")
 
     assert (found, list(done.refused)) == ([], ["class 'CARPClassifier' fine-tunes nothing"])
 
@@ -284,8 +286,8 @@ def test_the_released_records_import_to_as_many_trials_as_there_were(tmp_path: P
     assert as_text(again) == as_text(found)
     assert ExperienceStore(tmp_path / "store").digest() == digest
     assert ExperienceStore(tmp_path / "store").verify() == []
-    told = Counter((t["task"], t["f1"] is None) for t in trials)
-    assert Counter((e.task.name, e.outcome.status == "failed") for e in found) == told
+    expected = Counter((t["task"], t["f1"] is None) for t in trials)
+    assert Counter((e.task.name, e.outcome.status == "failed") for e in found) == expected
     assert {e.pipeline.model_id for e in found} - set(load_catalogue()) == {"meta-llama/Llama-3.1-8B-Instruct"}
     scores = sorted(round(t["f1"] / (100 if t["task"] == "squad" else 1), 9) for t in trials if t["f1"] is not None)
     assert sorted(round(e.outcome.metrics["f1"], 9) for e in found if e.outcome.metrics) == scores

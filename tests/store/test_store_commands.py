@@ -43,7 +43,7 @@ def test_merge_counts_what_is_new(store: ExperienceStore, tmp_path: Path, capsys
     assert len(ExperienceStore(into).ids()) == 8
 
 
-def test_findings_are_told_and_end_with_status_4(
+def test_findings_are_reported_and_end_with_status_4(
     store: ExperienceStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = store.path / f"seg-{'0' * 32}.h5"
@@ -126,13 +126,13 @@ def test_foreign_text_moves_no_cursor(tmp_path: Path, flags: list[str], capsys: 
     assert "[bold]x[/bold]" in said.out
 
 
-def test_the_peers_records_are_imported_and_what_is_refused_is_told(
+def test_the_reference_records_are_imported_and_refused_files_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "peer" / "liar").mkdir(parents=True)
-    (tmp_path / "peer" / "liar" / "bad.json").write_text("{")
+    (tmp_path / "reference" / "liar").mkdir(parents=True)
+    (tmp_path / "reference" / "liar" / "bad.json").write_text("{")
 
-    status = main(["store", "import-xautolm", str(tmp_path / "peer"), "--into", str(tmp_path / "store")])
+    status = main(["store", "import-xautolm", str(tmp_path / "reference"), "--into", str(tmp_path / "store")])
 
     assert status == 4
     assert "no JSON: 1, for instance liar/bad.json" in capsys.readouterr().out

@@ -20,7 +20,7 @@ from xautolm_hpc.store.trust import identity_of
 
 @pytest.fixture
 def store(tmp_path: Path) -> ExperienceStore:
-    """Give a store of three segments of four experiences each."""
+    """Write a store of three segments of four experiences each."""
     store = ExperienceStore(tmp_path / "site-b")
     for start in (0, 4, 8):
         store.append(experiences(4, start=start))
@@ -359,7 +359,7 @@ def test_one_file_that_cannot_be_read_is_never_replaced(tmp_path: Path) -> None:
     flip_in("codes")(path)
     before = path.read_bytes()
     rotten_unseen = SegmentFolder(path)
-    rotten_unseen.checked.remember([(path, identity_of(path.stat()), ())])
+    rotten_unseen.checked.record([(path, identity_of(path.stat()), ())])
 
     for damaged in (SegmentFolder(tmp_path / "store.h5", checked=rotten_unseen.checked), rotten_unseen):
         with pytest.raises(StoreError, match=r"store.h5` is damaged or no segment"):

@@ -14,7 +14,7 @@ import pytest
 
 from tests.store import hostile
 from tests.store.samples import as_text, by_id, experiences
-from xautolm_hpc.store import CheckLimits, ExperienceStore, Finding, merge
+from xautolm_hpc.store import CheckLimits, ExperienceStore, StoreFinding, merge
 
 
 def file_name(number: int) -> str:
@@ -23,7 +23,7 @@ def file_name(number: int) -> str:
 
 @pytest.fixture(scope="module")
 def hostile_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Give all hostile files, in one store with a sound segment."""
+    """Write all hostile files to one store with a sound segment."""
     path = tmp_path_factory.mktemp("site-b")
     ExperienceStore(path).append(experiences(9))
     sound = next(path.glob("seg-*.h5"))
@@ -32,13 +32,13 @@ def hostile_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def folder(hostile_files: list[Path]) -> Path:
-    """Give that store."""
+    """Return that store."""
     return hostile_files[0].parent
 
 
 @pytest.fixture(scope="module")
-def findings(folder: Path) -> dict[str, Finding]:
-    """Read that store once and give what was left out."""
+def findings(folder: Path) -> dict[str, StoreFinding]:
+    """Read that store once and return what was left out."""
     store = ExperienceStore(folder)
     assert as_text(store.read()) == as_text(by_id(experiences(9)))
     return {finding.where: finding for finding in store.findings}
@@ -46,7 +46,7 @@ def findings(folder: Path) -> dict[str, Finding]:
 
 @pytest.mark.parametrize("number", range(len(hostile.CHANGES)), ids=hostile.names())
 def test_a_hostile_segment_is_refused_with_its_reason(
-    hostile_files: list[Path], findings: dict[str, Finding], number: int
+    hostile_files: list[Path], findings: dict[str, StoreFinding], number: int
 ) -> None:
     reason, name = [*hostile.CHANGES.values()][number], hostile_files[number].name
 
@@ -68,7 +68,7 @@ def test_a_merge_and_verify_name_them_too(hostile_files: list[Path], folder: Pat
 
 
 def test_what_was_checked_is_not_checked_again(
-    folder: Path, findings: dict[str, Finding], monkeypatch: pytest.MonkeyPatch
+    folder: Path, findings: dict[str, StoreFinding], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xautolm_hpc.store.folder.check_segments", _no_check)
     store = ExperienceStore(folder)
@@ -84,7 +84,7 @@ def _no_check(*_: object, **__: object) -> None:
     raise AssertionError("checked again")
 
 
-def test_a_merge_believes_what_this_site_remembers_of_the_store_it_reads(
+def test_a_merge_uses_the_record_of_checked_segments_of_the_store_it_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ExperienceStore(tmp_path / "own").append(experiences(3))
@@ -97,7 +97,7 @@ def test_a_merge_believes_what_this_site_remembers_of_the_store_it_reads(
         merge([tmp_path / "own"], tmp_path / "other")
 
 
-def test_what_a_check_found_is_kept_when_another_segment_vanishes_under_it(
+def test_what_a_check_found_is_kept_when_another_segment_vanishes_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = ExperienceStore(tmp_path)
@@ -107,7 +107,7 @@ def test_what_a_check_found_is_kept_when_another_segment_vanishes_under_it(
     (tmp_path / ".checked").unlink()
     checked: list[list[str]] = []
 
-    def check(paths: list[Path], *_: object, **__: object) -> dict[Path, list[Finding]]:
+    def check(paths: list[Path], *_: object, **__: object) -> dict[Path, list[StoreFinding]]:
         checked.append([path.name for path in paths])
         vanishing.unlink(missing_ok=True)
         return {path: [] for path in paths}
@@ -131,7 +131,7 @@ def test_a_copy_in_place_of_a_checked_segment_is_checked(tmp_path: Path) -> None
     assert [f.problem for f in store.findings] == ["digest"]
 
 
-def test_the_memory_of_another_user_or_one_open_to_others_is_not_believed(tmp_path: Path) -> None:
+def test_a_record_of_another_user_or_one_open_to_others_is_not_used(tmp_path: Path) -> None:
     ExperienceStore(tmp_path).append(experiences(9))
     path = next(tmp_path.glob("seg-*.h5"))
     hostile.make(hostile.forged_id, path, tmp_path / "copy").rename(path)
@@ -191,7 +191,7 @@ def test_a_segment_whose_check_crashes_is_refused_and_the_next_is_checked(tmp_pa
 
 
 def kill_child_at_work() -> None:
-    """Send the child that checks what a bug in a library would send it, once it is over the file."""
+    """Send the checking child the signal that a bug in a library would cause, once it has begun with the file."""
     deadline_s = time.monotonic() + 60
     while time.monotonic() < deadline_s:
         for child in psutil.Process().children():

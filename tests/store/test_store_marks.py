@@ -1,4 +1,4 @@
-"""What people decide about experiences: forget, resolve, accept; and conflicts until they do."""
+"""Marks on experiences: forget, resolve, accept; and conflicts before they are resolved."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_two_records_of_one_attempt_count_for_nothing_and_are_listed(store: Expe
     assert store.show(first.id) == first
 
 
-def test_resolve_says_which_record_counts_and_the_last_word_wins(store: ExperienceStore) -> None:
+def test_resolve_says_which_record_counts_and_the_last_call_decides(store: ExperienceStore) -> None:
     first, second = rivals()
     store.append([first, second])
 

@@ -110,17 +110,17 @@ def test_several_stores_are_read_as_one(tmp_path: Path) -> None:
     assert_same(found, build_table(records[1:]))
 
 
-def test_a_segment_of_another_site_that_is_left_out_is_told(tmp_path: Path) -> None:
+def test_a_segment_of_another_site_that_is_left_out_is_reported(tmp_path: Path) -> None:
     ExperienceStore(tmp_path / "a").append(experiences(3))
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / f"seg-{'0' * 32}.h5").write_bytes(b"no segment")
-    told: list[str] = []
+    reported: list[str] = []
 
     found = ExperienceStore.read_tables(
-        [tmp_path / "a", tmp_path / "b"], on_finding=lambda finding: told.append(finding.problem)
+        [tmp_path / "a", tmp_path / "b"], on_finding=lambda finding: reported.append(finding.problem)
     )
 
-    assert (len(found), told) == (3, ["damaged"])
+    assert (len(found), reported) == (3, ["damaged"])
 
 
 def test_priors_are_computed_from_the_same_bits_in_whatever_order_stores_were_merged(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Few segments stay, however many commits there were."""
+"""However many commits there are, the number of segments stays small."""
 
 import json
 import math
@@ -76,7 +76,7 @@ def test_compacting_leaves_one_segment_and_changes_nothing_else(tmp_path: Path) 
     assert (store.read(), store.digest()) == (before, digest)
 
 
-def test_a_segment_that_another_process_writes_while_one_compacts_stays_remembered(
+def test_a_segment_that_another_process_writes_while_one_compacts_stays_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, others, read_memory = ExperienceStore(tmp_path), list[str](), CheckedSegments.refresh

@@ -12,8 +12,8 @@ from xautolm_hpc.store import ExperienceStore, merge
 from xautolm_hpc.store.columns import Columns, digest, only_marks
 from xautolm_hpc.store.decode import decode
 from xautolm_hpc.store.encode import encode
-from xautolm_hpc.store.marks import accept_mark, forget_mark, resolve_mark
-from xautolm_hpc.store.redacted import redacted, without_traces
+from xautolm_hpc.store.marks import accept_mark, resolve_mark, tombstone
+from xautolm_hpc.store.redacted import redacted, redacted_columns
 from xautolm_hpc.store.union import union
 from xautolm_hpc.store.visible import stored_form, view
 
@@ -29,9 +29,9 @@ POOL = [
     experience(4, run_id="other", outcome={"energy_source": "rapl"}, provenance={"image_digest": "sha256:0"}),
 ]
 MARKS = [
-    forget_mark(POOL[1].id, "site-a"),
-    forget_mark(POOL[1].id, "site-b"),
-    forget_mark(POOL[8].id, "site-a"),
+    tombstone(POOL[1].id, "site-a"),
+    tombstone(POOL[1].id, "site-b"),
+    tombstone(POOL[8].id, "site-a"),
     accept_mark(POOL[0].provenance.run_id),
     resolve_mark(POOL[3].key, POOL[3].id, round_number=1),
     resolve_mark(POOL[3].key, POOL[9].id, round_number=1),
@@ -88,7 +88,7 @@ def test_compaction_before_or_after_a_union_changes_nothing(a: Columns, b: Colum
 
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_experiences_in_any_order_and_batches_are_equal_columns(data: st.DataObject) -> None:
+def test_experiences_in_any_order_and_grouping_are_equal_columns(data: st.DataObject) -> None:
     records = data.draw(st.permutations(POOL))
     cut = data.draw(st.integers(1, len(POOL) - 1))
 
@@ -113,7 +113,7 @@ def test_whatever_happens_to_stores_in_between_their_union_is_the_same(
         elif step == "compact":
             parts[i] = stored_form([parts[i]])
         elif step == "copy redacted":
-            parts.append(without_traces(parts[i]))
+            parts.append(redacted_columns(parts[i]))
         elif step == "import again":
             found = [redacted(e) if number % 2 else e for number, e in enumerate(decode(given_parts[0]))]
             parts.append(encode(found) if found else only_marks(()))
@@ -126,10 +126,10 @@ def test_whatever_happens_to_stores_in_between_their_union_is_the_same(
     assert says(parts) == says(given_parts)
 
 
-def build(path: Path, batches: list[list[int]]) -> ExperienceStore:
+def build(path: Path, groups: list[list[int]]) -> ExperienceStore:
     store = ExperienceStore(path)
-    for batch in batches:
-        store.append([experience(i) for i in batch])
+    for group in groups:
+        store.append([experience(i) for i in group])
     return store
 
 

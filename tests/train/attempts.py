@@ -30,7 +30,7 @@ def rows() -> list[dict[str, str]]:
 
 
 def write_split(data_dir: Path, split: Mapping[str, Sequence[Mapping[str, str]]]) -> dict[str, str]:
-    """Write splits and give their digests."""
+    """Write splits and return their digests."""
     data_dir.mkdir(exist_ok=True)
     sha256 = {}
     for name, content in split.items():
@@ -59,12 +59,12 @@ def task(labels: Sequence[str] = LABELS, kind: str = "text-classification") -> T
 
 
 def minilm() -> Model:
-    """Give the smallest model of the catalogue: real weights from an installed package."""
+    """Return the smallest model of the catalogue: real weights from an installed package."""
     return load_catalogue()["minilm-l1"]
 
 
 def command(**changes: object) -> Command:
-    """Give limits that nothing here reaches."""
+    """Return limits that no test reaches."""
     given = Command(
         argv=(sys.executable, "-m", "xautolm_hpc.train", "trial"),
         time_limit_s=600.0,
@@ -90,7 +90,7 @@ def write_attempt(
     limits: Command | None = None,
     about: Task | None = None,
 ) -> Path:
-    """Write an attempt folder and its data, and give its path."""
+    """Write an attempt folder and its data, and return its path."""
     attempt_dir = folder / "attempt-0"
     attempt_dir.mkdir(parents=True)
     every = rows()
@@ -112,7 +112,7 @@ def write_attempt(
 
 
 def worker_environment(**variables: str) -> dict[str, str]:
-    """Give the environment of a worker on a node without GPUs, as the wrapper builds it."""
+    """Build the environment of a worker on a node without GPUs, as the wrapper does."""
     ours = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return {**kept, **ours, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path.cwd()), **variables}

@@ -14,11 +14,11 @@ from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, PIPELINE, TASK, Command, TrialInput, TrialPlan
 from xautolm_hpc.records import Outcome, Task, Value, from_json, to_json
-from xautolm_hpc.train.finetune import Inputs, set_up, start_torch
-from xautolm_hpc.train.loop import Bench
+from xautolm_hpc.train.loop import TrainState
+from xautolm_hpc.train.prepare import AttemptInputs, build_train_state, start_torch
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.trial_budget import Progress, Watch
+from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 from xautolm_hpc.train.worker import Job, run_trial
 
 FAMILY = {name: "encoder" for name in CONFIGS} | {
@@ -178,7 +178,7 @@ def write_family_attempt(
     return attempt_dir
 
 
-def family_bench(
+def family_train_state(
     folder: Path,
     architecture: str,
     *,
@@ -186,11 +186,11 @@ def family_bench(
     method: str,
     params: Mapping[str, Value],
     rows: Sequence[Mapping[str, Any]] | None = None,
-) -> Bench:
-    """Set a tiny model up as a trial does, to be trained step by step; arguments as above."""
+) -> TrainState:
+    """Build the train state of a tiny model as a trial does; arguments as above."""
     attempt_dir = write_family_attempt(folder, architecture, kind=kind, method=method, params=params, rows=rows)
     plan = from_json(TrialPlan, read_json(attempt_dir / PIPELINE), where=PIPELINE)
-    inputs = Inputs(
+    inputs = AttemptInputs(
         attempt_dir=attempt_dir,
         command=from_json(Command, read_json(attempt_dir / COMMAND), where=COMMAND),
         trial=from_json(TrialInput, read_json(attempt_dir / TASK), where=TASK),
@@ -198,8 +198,8 @@ def family_bench(
         expects_gpu=False,
     )
     recipe, progress = parse_recipe(method, plan.pipeline.params), Progress()
-    watch = Watch(progress, StopFlag(), time_limit_s=600.0)
-    return set_up(inputs, recipe, accelerator=start_torch(inputs, recipe), progress=progress, watch=watch)
+    budget = TrialBudget(progress, StopFlag(), time_limit_s=600.0)
+    return build_train_state(inputs, recipe, accelerator=start_torch(inputs, recipe), progress=progress, budget=budget)
 
 
 def run_attempt(attempt_dir: Path) -> Outcome:

@@ -1,4 +1,4 @@
-"""What is accumulated over batches weighs as one large batch, where samples weigh unlike one another too."""
+"""Gradients accumulated over batches equal those of one large batch, also where samples have different weights."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.families import PLACES, family_bench, question_rows
+from tests.train.families import PLACES, family_train_state, question_rows
 from tests.train.tiny import weights_of
-from xautolm_hpc.train.loop import Bench, evaluate, train
+from xautolm_hpc.train.loop import TrainState, evaluate, train
 
 # Plain SGD at rate 1 without clipping: the change of a weight is its gradient.
 SGD: dict[str, Any] = {
@@ -31,12 +31,14 @@ def _rows(kind: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _trained(folder: Path, kind: str, architecture: str, **params: Any) -> tuple[Bench, float]:
-    """Do one step over all rows; gives the loss on the same rows before it too."""
-    bench = family_bench(folder, architecture, kind=kind, method="full", params={**SGD, **params}, rows=_rows(kind))
-    before = evaluate(bench, "dev").loss
-    train(bench, save=lambda: None)
-    return bench, before
+def _trained(folder: Path, kind: str, architecture: str, **params: Any) -> tuple[TrainState, float]:
+    """Do one step over all rows; return the loss on the same rows before it, too."""
+    train_state = family_train_state(
+        folder, architecture, kind=kind, method="full", params={**SGD, **params}, rows=_rows(kind)
+    )
+    before = evaluate(train_state, "dev").loss
+    train(train_state, save=lambda: None)
+    return train_state, before
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_an_accumulated_step_has_loss_and_gradients_of_the_whole_batch(
     parts, _ = _trained(tmp_path / "parts", kind, architecture, batch_size=4, gradient_accumulation_steps=4)
 
     assert large.progress.step == parts.progress.step == 1
-    losses = [bench.progress.curve[0][1] for bench in (large, parts)]
+    losses = [train_state.progress.curve[0][1] for train_state in (large, parts)]
     assert losses == pytest.approx([before, before], rel=1e-5)
     assert (len(set(large.tokens["train"].weights)) > 1) == (kind == "text-generation")
     for name, after in weights_of(large.model).items():
@@ -63,7 +65,7 @@ def test_the_kernel_that_compiles_for_each_new_length_is_off(tmp_path: Path, mon
     asked: list[bool] = []
     monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", asked.append)
 
-    family_bench(
+    family_train_state(
         tmp_path, "bert", kind="question-answering", method="head", params=SGD, rows=_rows("question-answering")
     )
 

@@ -1,4 +1,4 @@
-"""Rows become tokens and batches: every row once an epoch, like lengths together, the same order every time."""
+"""Rows become tokens and batches: every row once an epoch, similar lengths together, the same order every time."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 @given(
     n_rows=st.integers(1, 300), batch_size=st.integers(1, 16), accumulation=st.integers(1, 5), seed=st.integers(0, 9)
 )
-def test_every_row_stands_once_in_an_epoch_of_the_planned_number_of_steps(
+def test_every_row_occurs_once_in_an_epoch_of_the_planned_number_of_steps(
     n_rows: int, batch_size: int, accumulation: int, seed: int
 ) -> None:
     lengths = np.random.default_rng(seed).integers(1, 50, size=n_rows)
@@ -58,7 +58,7 @@ def test_the_order_follows_from_the_seed_and_changes_with_the_epoch() -> None:
     assert plan(0) != plan(1)
 
 
-def test_rows_of_like_length_share_a_batch() -> None:
+def test_rows_of_similar_length_share_a_batch() -> None:
     lengths = np.random.default_rng(0).integers(1, 500, size=1000)
 
     steps = plan_epoch(lengths, batch_size=10, accumulation=1, rng=np.random.default_rng(0))
@@ -67,7 +67,7 @@ def test_rows_of_like_length_share_a_batch() -> None:
     assert padded / lengths.sum() < 1.1
 
 
-def test_rows_have_other_company_in_each_epoch() -> None:
+def test_rows_share_their_batch_with_others_in_each_epoch() -> None:
     lengths = np.random.default_rng(0).integers(1, 500, size=400)
 
     def neighbours(epoch: int) -> set[tuple[int, int]]:
@@ -101,7 +101,7 @@ def test_a_batch_is_padded_to_its_longest_row_and_masked() -> None:
     assert targets.tolist() == [0, 2]
 
 
-def test_padding_may_stand_on_either_side() -> None:
+def test_padding_is_on_either_side() -> None:
     assert pad([[1], [2, 3]], value=9).tolist() == [[1, 9], [2, 3]]
     assert pad([[1], [2, 3]], value=9, on_left=True).tolist() == [[9, 1], [2, 3]]
 

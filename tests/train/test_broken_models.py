@@ -57,7 +57,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "a part of the weights missing": (_lose_a_part, "model-00002-of-00002.safetensors"),
     "no configuration": (_without("config.json"), "model bert: files are missing or damaged in"),
     "a configuration cut short": (_cut("config.json"), "model bert: files are missing or damaged in"),
-    "no tokeniser": (_without("tokenizer.json", "tokenizer_config.json"), "its tokeniser knows no words"),
+    "no tokeniser": (_without("tokenizer.json", "tokenizer_config.json"), "its tokeniser has no vocabulary"),
     "a tokeniser cut short": (_cut("tokenizer.json"), "model bert: files are missing or damaged in"),
 }
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.tiny import tiny_bench, tiny_model
+from tests.train.tiny import tiny_model, tiny_train_state
 from xautolm_hpc.train.checkpoint import load_checkpoint, save_checkpoint
 from xautolm_hpc.train.energy import Counter, EnergyReader
-from xautolm_hpc.train.loop import Bench, trainable
+from xautolm_hpc.train.loop import TrainState, trainable
 from xautolm_hpc.train.loop import train as run_training
 from xautolm_hpc.train.stop import StopFlag, StopRequestedError
 
@@ -40,11 +40,11 @@ class StopAtLook(StopFlag):
         """Ignore what the base class sets."""
 
 
-def _bench(method: str, optimizer: str, stop: StopFlag | None = None, *, seed: int = 3) -> Bench:
+def _train_state(method: str, optimizer: str, stop: StopFlag | None = None, *, seed: int = 3) -> TrainState:
     model = tiny_model("bert", dropout=0.2)
-    bench = tiny_bench(model, method=method, stop=stop, optimizer=optimizer, **PARAMS)
+    train_state = tiny_train_state(model, method=method, stop=stop, optimizer=optimizer, **PARAMS)
     torch.manual_seed(seed)  # dropout draws from here
-    return bench
+    return train_state
 
 
 def _no_energy() -> EnergyReader:
@@ -56,14 +56,14 @@ def _no_energy() -> EnergyReader:
 def test_resumed_training_gives_the_weights_of_an_uninterrupted_one(
     tmp_path: Path, look: int, method: str, optimizer: str
 ) -> None:
-    whole = _bench(method, optimizer)
+    whole = _train_state(method, optimizer)
     run_training(whole, save=lambda: None)
-    stopped = _bench(method, optimizer, StopAtLook(look))
+    stopped = _train_state(method, optimizer, StopAtLook(look))
     with pytest.raises(StopRequestedError, match=r"^$"):
         run_training(stopped, save=lambda: None)
     save_checkpoint(tmp_path / "checkpoint", stopped, energy=_no_energy())
 
-    resumed = _bench(method, optimizer, seed=99)
+    resumed = _train_state(method, optimizer, seed=99)
     load_checkpoint(tmp_path / "checkpoint", resumed)
     run_training(resumed, save=lambda: None)
 
@@ -75,22 +75,22 @@ def test_resumed_training_gives_the_weights_of_an_uninterrupted_one(
 
 
 def test_a_checkpoint_during_the_final_evaluation_keeps_the_best_weights(tmp_path: Path) -> None:
-    bench = _bench("full", "adamw")
-    run_training(bench, save=lambda: None)
-    save_checkpoint(tmp_path, bench, energy=_no_energy())
+    train_state = _train_state("full", "adamw")
+    run_training(train_state, save=lambda: None)
+    save_checkpoint(tmp_path, train_state, energy=_no_energy())
 
-    resumed = _bench("full", "adamw", seed=99)
+    resumed = _train_state("full", "adamw", seed=99)
     load_checkpoint(tmp_path, resumed)
     run_training(resumed, save=lambda: None)
 
-    assert resumed.progress.step == bench.progress.step
-    assert all(torch.equal(v, trainable(bench.model)[name]) for name, v in trainable(resumed.model).items())
+    assert resumed.progress.step == train_state.progress.step
+    assert all(torch.equal(v, trainable(train_state.model)[name]) for name, v in trainable(resumed.model).items())
 
 
 def test_times_and_energy_are_summed_over_restarts(tmp_path: Path) -> None:
     readings = iter([100.0, 130.0, 131.0, 0.0, 5.0])
     counter = Counter(device="gpu", read_j=lambda: next(readings))
-    first = _bench("head", "adamw")
+    first = _train_state("head", "adamw")
     first.progress.train.before_s = 40.0
     first.progress.gpu_energy_before_j = 1000.0
     energy = EnergyReader([counter])
@@ -98,7 +98,7 @@ def test_times_and_energy_are_summed_over_restarts(tmp_path: Path) -> None:
 
     save_checkpoint(tmp_path, first, energy=energy)
     energy.end()
-    second = _bench("head", "adamw")
+    second = _train_state("head", "adamw")
     load_checkpoint(tmp_path, second)
     later = EnergyReader([counter])
     later.begin()
@@ -111,17 +111,17 @@ def test_times_and_energy_are_summed_over_restarts(tmp_path: Path) -> None:
 
 
 def test_without_a_checkpoint_nothing_is_resumed(tmp_path: Path) -> None:
-    assert not load_checkpoint(tmp_path / "checkpoint", _bench("head", "adamw"))
+    assert not load_checkpoint(tmp_path / "checkpoint", _train_state("head", "adamw"))
 
 
 def test_a_checkpoint_replaces_the_last_one_whole(tmp_path: Path) -> None:
-    bench = _bench("head", "adamw")
-    save_checkpoint(tmp_path, bench, energy=_no_energy())
-    bench.progress.step = 5
+    train_state = _train_state("head", "adamw")
+    save_checkpoint(tmp_path, train_state, energy=_no_energy())
+    train_state.progress.step = 5
 
-    save_checkpoint(tmp_path, bench, energy=_no_energy())
+    save_checkpoint(tmp_path, train_state, energy=_no_energy())
 
-    resumed = _bench("head", "adamw")
+    resumed = _train_state("head", "adamw")
     load_checkpoint(tmp_path, resumed)
     assert resumed.progress.step == 5
     assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]

@@ -244,8 +244,8 @@ def test_energy_of_a_gpu_is_unknown_once_others_joined(tmp_path: Path) -> None:
     )  # fmt: skip
     for look in range(alone.n_looks - 2, alone.n_looks + 1):  # at one of three samples, and gone before the next
         reader = _sampled_thrice(FakeNvml(others_at=(look,)), tmp_path / str(look))
-        told = (reader.energy_j("gpu"), reader.energy_j("cpu"), reader.source, reader.scope)
-        assert told == (None, 3.0, "rapl", "unattributed")
+        found = (reader.energy_j("gpu"), reader.energy_j("cpu"), reader.source, reader.scope)
+        assert found == (None, 3.0, "rapl", "unattributed")
 
 
 @pytest.mark.parametrize(("others_share", "hold"), [(0.04, False), (0.06, True)])

@@ -1,4 +1,4 @@
-"""Every kind of failure that a worker can see is told from the others."""
+"""Every kind of failure that a worker can see is distinguished from the others."""
 
 import errno
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def test_the_kind_follows_from_class_and_text(kind: str, error: Exception) -> No
 @pytest.mark.parametrize(
     "allocate", [lambda: torch.empty(2**50, dtype=torch.uint8), lambda: np.empty(2**60, dtype=np.uint8)]
 )
-def test_running_out_of_host_memory_is_told_by_torch_and_numpy_themselves(allocate: Callable[[], object]) -> None:
+def test_running_out_of_host_memory_is_known_from_the_errors_of_torch_and_numpy(allocate: Callable[[], object]) -> None:
     with pytest.raises((RuntimeError, MemoryError), match="allocate") as caught:
         allocate()
 

@@ -7,7 +7,7 @@ from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import Heartbeat
 from xautolm_hpc.records import from_json
 from xautolm_hpc.train.energy import Counter, EnergyReader
-from xautolm_hpc.train.heartbeat import Pulse
+from xautolm_hpc.train.heartbeat import HeartbeatWriter
 from xautolm_hpc.train.trial_budget import Progress
 
 NEVER_S = 3600.0
@@ -24,10 +24,10 @@ def test_a_phase_is_on_disk_as_soon_as_it_begins(tmp_path: Path) -> None:
     energy.begin()
     energy.end()
     before_at = time.time()
-    progress.train.before_s = 1000.0  # of earlier restarts: their own heartbeats tell of it
+    progress.train.before_s = 1000.0  # of earlier restarts: their own heartbeats record it
 
-    with Pulse(tmp_path / "beat.json", progress, energy=energy, interval_s=NEVER_S) as pulse:
-        pulse.enter("eval")
+    with HeartbeatWriter(tmp_path / "beat.json", progress, energy=energy, interval_s=NEVER_S) as heartbeat_writer:
+        heartbeat_writer.enter("eval")
 
     beat = _read(tmp_path / "beat.json")
     assert before_at <= beat.at <= time.time()
@@ -41,7 +41,7 @@ def test_heartbeats_go_on_during_a_phase_with_time_running(tmp_path: Path) -> No
     path = tmp_path / "beat.json"
     deadline = time.monotonic() + 20
 
-    with Pulse(path, progress, energy=EnergyReader([]), interval_s=0.01), progress.train:
+    with HeartbeatWriter(path, progress, energy=EnergyReader([]), interval_s=0.01), progress.train:
         while time.monotonic() < deadline and not (path.exists() and _read(path).train_s > 0):
             time.sleep(0.005)
 
@@ -49,7 +49,9 @@ def test_heartbeats_go_on_during_a_phase_with_time_running(tmp_path: Path) -> No
 
 
 def test_a_file_system_that_refuses_costs_a_heartbeat_not_the_trial(tmp_path: Path) -> None:
-    with Pulse(tmp_path / "gone" / "beat.json", Progress(), energy=EnergyReader([]), interval_s=NEVER_S) as pulse:
-        pulse.enter("train")
+    with HeartbeatWriter(
+        tmp_path / "gone" / "beat.json", Progress(), energy=EnergyReader([]), interval_s=NEVER_S
+    ) as heartbeat_writer:
+        heartbeat_writer.enter("train")
 
     assert list(tmp_path.iterdir()) == []

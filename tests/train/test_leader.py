@@ -1,4 +1,4 @@
-"""The leader of a node's processes: signals, ends, and that none is left behind."""
+"""The leader of a node's ranks: signals, ends, and that no process is left behind."""
 
 import json
 import os
@@ -20,12 +20,12 @@ from pathlib import Path
 from xautolm_hpc.train import leader as module
 from xautolm_hpc.train.leader import Leader, end_like
 from xautolm_hpc.train.stop import block_stop_signals
-from xautolm_hpc.train.process_group import Team
+from xautolm_hpc.train.process_group import ProcessGroup
 module.STOP_PATIENCE_S = module.FOLLOW_PATIENCE_S = 2.0
 module.TICK_S = 0.1
 attempt_dir, n_nodes, rank = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 block_stop_signals()
-leader = Leader(Team(n_local=2, n_nodes=n_nodes, port=1), attempt_dir, restart=0)
+leader = Leader(ProcessGroup(n_local=2, n_nodes=n_nodes, port=1), attempt_dir, restart=0)
 import os
 leader.start([sys.executable, "-c", rank, str(attempt_dir)], os.environ)
 sys.exit(end_like(leader.wait()))
@@ -59,7 +59,7 @@ def ends(leader: subprocess.Popen[bytes], seconds: float = 30.0) -> int:
 
 
 def pids(attempt_dir: Path) -> list[int]:
-    """Wait for both processes and give their ids."""
+    """Wait for both processes and return their ids."""
     paths = [attempt_dir / f"pid-{rank}" for rank in range(2)]
     deadline = time.monotonic() + 30
     while not all(path.exists() and path.read_text() for path in paths):
@@ -76,28 +76,28 @@ def is_gone(pid: int) -> bool:
     return False
 
 
-def test_every_process_knows_its_place_and_its_share_of_the_cores(tmp_path: Path) -> None:
-    tell = 'json.dump(dict(os.environ), open(attempt_dir + "/seat-" + rank, "w"))'
+def test_every_process_knows_its_rank_and_its_share_of_the_cores(tmp_path: Path) -> None:
+    dump = 'json.dump(dict(os.environ), open(attempt_dir + "/environ-" + rank, "w"))'
 
-    status = ends(lead(tmp_path, tell, OMP_NUM_THREADS="5"))
+    status = ends(lead(tmp_path, dump, OMP_NUM_THREADS="5"))
 
-    seats = [json.loads((tmp_path / f"seat-{rank}").read_text()) for rank in range(2)]
+    environs = [json.loads((tmp_path / f"environ-{rank}").read_text()) for rank in range(2)]
     assert status == 0
-    assert [seat["LOCAL_RANK"] for seat in seats] == ["0", "1"]
-    assert {seat["WORLD_SIZE"] for seat in seats} == {"2"}
-    assert {seat["OMP_NUM_THREADS"] for seat in seats} == {"2"}
+    assert [environ["LOCAL_RANK"] for environ in environs] == ["0", "1"]
+    assert {environ["WORLD_SIZE"] for environ in environs} == {"2"}
+    assert {environ["OMP_NUM_THREADS"] for environ in environs} == {"2"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
-def test_a_signal_reaches_all_even_before_their_handlers_stand(tmp_path: Path, number: signal.Signals) -> None:
-    told = 'open(attempt_dir + "/told-" + rank, "w"); '
-    leader = lead(tmp_path, 'open(attempt_dir + "/up-" + rank, "w")\n' + LISTEN + told + "sys.exit(85)")
+def test_a_signal_reaches_all_even_before_their_handlers_are_installed(tmp_path: Path, number: signal.Signals) -> None:
+    mark = 'open(attempt_dir + "/signalled-" + rank, "w"); '
+    leader = lead(tmp_path, 'open(attempt_dir + "/up-" + rank, "w")\n' + LISTEN + mark + "sys.exit(85)")
     while not all((tmp_path / f"up-{rank}").exists() for rank in range(2)):
         time.sleep(0.01)
     leader.send_signal(number)
 
     assert ends(leader) == 85
-    assert all((tmp_path / f"told-{rank}").exists() for rank in range(2))
+    assert all((tmp_path / f"signalled-{rank}").exists() for rank in range(2))
 
 
 def test_a_process_killed_from_outside_ends_all_of_them_in_the_same_way(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_process_that_hangs_is_killed(tmp_path: Path, rank: str) -> None:
     assert all(is_gone(pid) for pid in left)
 
 
-def test_the_bad_end_of_another_node_ends_the_processes_here(tmp_path: Path) -> None:
+def test_a_failure_on_another_node_ends_the_processes_of_this_one(tmp_path: Path) -> None:
     leader = lead(tmp_path, SLEEP, n_nodes=2)
     left = pids(tmp_path)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.train.tiny import CONFIGS, tiny_bench, tiny_model, weights_of
+from tests.train.tiny import CONFIGS, tiny_model, tiny_train_state, weights_of
 from xautolm_hpc.train.anatomy import dissect
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.loop import train
@@ -78,15 +78,15 @@ LR = 0.5
 
 def _changed(architecture: str, method: str, **params: Any) -> tuple[set[str], dict[str, torch.Tensor], nn.Module]:
     """Do one step and name the parameters that are not bit-identical afterwards."""
-    bench = tiny_bench(
+    train_state = tiny_train_state(
         tiny_model(architecture), method=method, n_rows=8, batch_size=8, learning_rate=LR, optimizer="sgd", **params
     )
-    before = weights_of(bench.model)
+    before = weights_of(train_state.model)
 
-    train(bench, save=lambda: None)
+    train(train_state, save=lambda: None)
 
-    after = weights_of(bench.model)
-    return {name for name in before if not torch.equal(before[name], after[name])}, before, bench.model
+    after = weights_of(train_state.model)
+    return {name for name in before if not torch.equal(before[name], after[name])}, before, train_state.model
 
 
 def _within(names: set[str], modules: tuple[str, ...]) -> set[str]:
@@ -175,10 +175,10 @@ def test_lora_begins_as_the_pretrained_model_whatever_its_initialisation(init: s
     ids = torch.arange(5, 13).reshape(2, 4)
     with torch.no_grad():
         expected = tiny_model("bert").train(mode=False)(input_ids=ids).logits
-    bench = tiny_bench(tiny_model("bert"), method="lora", init_lora_weights=init, lora_r=4)
+    train_state = tiny_train_state(tiny_model("bert"), method="lora", init_lora_weights=init, lora_r=4)
 
     with torch.no_grad():
-        logits = bench.model.eval()(input_ids=ids).logits
+        logits = train_state.model.eval()(input_ids=ids).logits
 
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
@@ -186,9 +186,9 @@ def test_lora_begins_as_the_pretrained_model_whatever_its_initialisation(init: s
 def test_pissa_starts_from_the_largest_directions_of_the_weights() -> None:
     weight = tiny_model("bert").get_parameter("bert.encoder.layer.0.attention.self.query.weight").detach()
 
-    bench = tiny_bench(tiny_model("bert"), method="lora", init_lora_weights="pissa", lora_r=4, lora_alpha=4)
+    train_state = tiny_train_state(tiny_model("bert"), method="lora", init_lora_weights="pissa", lora_r=4, lora_alpha=4)
 
-    layer = bench.model.get_submodule("base_model.model.bert.encoder.layer.0.attention.self.query")
+    layer = train_state.model.get_submodule("base_model.model.bert.encoder.layer.0.attention.self.query")
     left, values, right = torch.linalg.svd(weight)
     product = layer.lora_B["default"].weight @ layer.lora_A["default"].weight  # type: ignore[index, union-attr]
     torch.testing.assert_close(product, left[:, :4] * values[:4] @ right[:4], atol=1e-2, rtol=1e-2)

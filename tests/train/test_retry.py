@@ -1,4 +1,4 @@
-"""A GPU out of memory is tried once more, in smaller passes."""
+"""After a GPU ran out of memory the trial is tried once more, with smaller micro-batches."""
 
 import subprocess
 import sys
@@ -14,8 +14,8 @@ from xautolm_hpc.train.energy import Counter, EnergyReader
 from xautolm_hpc.train.retry import RETRY, ask_for_retry, read_retry
 from xautolm_hpc.train.trial_budget import Progress
 
-# The real worker on a GPU that holds so many samples of a forward pass in training: made of torch's own exception.
-# Of several processes the second one has it.
+# The real worker on a GPU that fits only so many samples of a micro-batch: raises torch's own exception.
+# Of several ranks the second one has it.
 SMALL_GPU = """
 import os, sys, time
 import torch
@@ -23,11 +23,11 @@ from xautolm_hpc.train import loop
 from xautolm_hpc.train.__main__ import main
 n_samples, backward = int(sys.argv.pop(1)), loop._backward
 
-def on_a_small_gpu(bench, one, **given):
-    if len(one.rows) > n_samples and os.environ.get("RANK", "1") == "1":
+def on_a_small_gpu(train_state, micro_batch, **given):
+    if len(micro_batch.rows) > n_samples and os.environ.get("RANK", "1") == "1":
         time.sleep(0.2)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-    return backward(bench, one, **given)
+    return backward(train_state, micro_batch, **given)
 
 loop._backward = on_a_small_gpu
 sys.exit(main(sys.argv[1:]))
@@ -39,7 +39,7 @@ def _run(attempt_dir: Path, n_samples: int, *words: str) -> int:
     return subprocess.run(command, env=worker_environment(), check=False, timeout=280).returncode
 
 
-def test_a_second_try_trains_the_same_batch_in_smaller_passes(tmp_path: Path) -> None:
+def test_a_second_try_trains_the_same_batch_in_smaller_micro_batches(tmp_path: Path) -> None:
     attempt_dir = write_attempt(tmp_path, params={"batch_size": 8})
 
     status = _run(attempt_dir, 4)
@@ -98,14 +98,14 @@ def test_the_energy_of_a_first_try_is_counted_and_unknown_where_it_is(
     assert Progress(retried_gpu_j=first_j).energy_j(energy, "gpu") == total_j
 
 
-def test_passes_of_one_sample_cannot_be_halved(tmp_path: Path) -> None:
+def test_micro_batches_of_one_sample_cannot_be_halved(tmp_path: Path) -> None:
     attempt_dir = write_attempt(tmp_path, params={"batch_size": 2})
 
     assert not ask_for_retry(attempt_dir, n_ranks=2, message="m", seconds=1.0)
     assert not (attempt_dir / RETRY).exists()
 
 
-def test_of_several_processes_that_fail_alike_the_first_is_heard(tmp_path: Path) -> None:
+def test_of_several_processes_that_fail_alike_the_first_is_recorded(tmp_path: Path) -> None:
     attempt_dir = write_attempt(tmp_path, params={"batch_size": 8})
 
     assert ask_for_retry(attempt_dir, n_ranks=2, message="first", seconds=1.0)

@@ -1,4 +1,4 @@
-"""Several trials in one worker: what happens to one happens to it alone."""
+"""A series of trials in one worker: the failure of one does not reach the others."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import pytest
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, OUTCOME, Claim, Command, Exit, claim_path, exit_path, write_members
 from xautolm_hpc.records import from_json, to_json
-from xautolm_hpc.train.series import run_batch
+from xautolm_hpc.train.series import run_series
 from xautolm_hpc.train.stop import StopFlag
 
 LIMITS = Command(
@@ -29,13 +29,13 @@ LIMITS = Command(
 CLAIM = Claim(job_id="j", node="n", restart=0, pid=1, pid_started=1, boot_id="b", claimed_at=1.0)
 
 
-def _group(tmp_path: Path, n: int, limits: Command = LIMITS) -> list[Path]:
+def _series(tmp_path: Path, n: int, limits: Command = LIMITS) -> list[Path]:
     dirs = [tmp_path / f"trial-{i}" for i in range(n)]
     for path in dirs:
         path.mkdir()
         write_json(path / COMMAND, to_json(limits))
-    write_members(tmp_path / "group", dirs)
-    write_json(claim_path(tmp_path / "group", 0), to_json(CLAIM))
+    write_members(tmp_path / "series", dirs)
+    write_json(claim_path(tmp_path / "series", 0), to_json(CLAIM))
     return dirs
 
 
@@ -43,8 +43,8 @@ def _exit(path: Path) -> Exit:
     return from_json(Exit, read_json(exit_path(path, 0)), where=str(path))
 
 
-def test_a_trial_that_crashes_takes_no_other_along(tmp_path: Path) -> None:
-    dirs = _group(tmp_path, 4)
+def test_a_trial_that_crashes_ends_no_other(tmp_path: Path) -> None:
+    dirs = _series(tmp_path, 4)
 
     def run_one(attempt_dir: Path) -> int:
         os.write(1, f"from {attempt_dir.name}\n".encode())
@@ -55,7 +55,7 @@ def test_a_trial_that_crashes_takes_no_other_along(tmp_path: Path) -> None:
         (attempt_dir / OUTCOME).write_text(str(os.getpid()))
         return 0
 
-    status = run_batch(tmp_path / "group", run_one, stop=StopFlag())
+    status = run_series(tmp_path / "series", run_one, stop=StopFlag())
 
     assert status == 0
     assert [_exit(path).returncode for path in dirs] == [0, -signal.SIGKILL, 1, 0]
@@ -72,15 +72,15 @@ def test_a_trial_that_crashes_takes_no_other_along(tmp_path: Path) -> None:
     ("limits", "ended_by"),
     [({"wall_limit_s": 0.5}, "time_limit"), ({"memory_bytes": 2**20}, "host_oom")],
 )
-def test_the_limits_of_a_trial_are_kept(tmp_path: Path, limits: dict[str, float], ended_by: str) -> None:
-    dirs = _group(tmp_path, 2, replace(LIMITS, **limits))  # type: ignore[arg-type]
+def test_the_limits_of_a_trial_are_enforced(tmp_path: Path, limits: dict[str, float], ended_by: str) -> None:
+    dirs = _series(tmp_path, 2, replace(LIMITS, **limits))  # type: ignore[arg-type]
 
     def run_one(attempt_dir: Path) -> int:
         if attempt_dir.name == "trial-0":
             signal.pause()
         return 0
 
-    run_batch(tmp_path / "group", run_one, stop=StopFlag())
+    run_series(tmp_path / "series", run_one, stop=StopFlag())
 
     first = _exit(dirs[0])
     assert (first.returncode, first.ended_by) == (-signal.SIGKILL, ended_by)
@@ -89,7 +89,7 @@ def test_the_limits_of_a_trial_are_kept(tmp_path: Path, limits: dict[str, float]
 
 
 def test_what_has_ended_or_begun_is_left_alone(tmp_path: Path) -> None:
-    dirs = _group(tmp_path, 3)
+    dirs = _series(tmp_path, 3)
     (dirs[0] / OUTCOME).write_text("ended")
     write_json(claim_path(dirs[1], 0), to_json(CLAIM))
 
@@ -97,15 +97,15 @@ def test_what_has_ended_or_begun_is_left_alone(tmp_path: Path) -> None:
         (attempt_dir / OUTCOME).write_text("ran")
         return 0
 
-    run_batch(tmp_path / "group", run_one, stop=StopFlag())
+    run_series(tmp_path / "series", run_one, stop=StopFlag())
 
     assert (dirs[0] / OUTCOME).read_text() == "ended"
     assert not (dirs[1] / OUTCOME).exists()
     assert (dirs[2] / OUTCOME).read_text() == "ran"
 
 
-def test_a_batch_that_is_told_to_stop_begins_no_further_trial(tmp_path: Path) -> None:
-    dirs = _group(tmp_path, 2)
+def test_a_series_that_is_asked_to_stop_begins_no_further_trial(tmp_path: Path) -> None:
+    dirs = _series(tmp_path, 2)
 
     def run_one(attempt_dir: Path) -> int:
         signal.signal(signal.SIGUSR1, lambda number, frame: os._exit(85))
@@ -124,7 +124,7 @@ def test_a_batch_that_is_told_to_stop_begins_no_further_trial(tmp_path: Path) ->
         def requested(self, value: bool) -> None:
             del value
 
-    status = run_batch(tmp_path / "group", run_one, stop=WhenBegun())
+    status = run_series(tmp_path / "series", run_one, stop=WhenBegun())
 
     assert status == 85
     assert not claim_path(dirs[1], 0).exists()

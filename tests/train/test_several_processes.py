@@ -57,7 +57,7 @@ def _exit_of(attempt_dir: Path) -> Exit:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Train in this process, with nobody."""
+    """Train in this process alone."""
     attempt_dir = _attempt(tmp_path_factory.mktemp("alone"))
     assert run_trial(_job(attempt_dir), StopFlag()) == 0
     return read_end(attempt_dir).outcome
@@ -116,7 +116,7 @@ def _wait_for_step(attempt_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "returncode"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGUSR1, 85)])
-def test_what_one_process_is_told_ends_both(tmp_path: Path, number: signal.Signals, returncode: int) -> None:
+def test_a_signal_to_one_process_ends_both(tmp_path: Path, number: signal.Signals, returncode: int) -> None:
     attempt_dir = _attempt(tmp_path, epochs=100_000, early_stopping_patience=100_000)
     wrapper = _start(attempt_dir)
     _wait_for_step(attempt_dir)

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from tests.train.families import family_bench
+from tests.train.families import family_train_state
 from tests.train.test_families import CASES
 from tests.train.test_family_grid import cells
 from tests.train.tiny import weights_of
@@ -34,23 +34,25 @@ def _check(folder: Path, *, kind: str, architecture: str, method: str) -> None:
     """Train two steps and hold what has changed against what the method says it trains."""
     foreign = {name for names in OWN.values() for name in names} - set(OWN.get(method, ()))
     params = {name: value for name, value in TWO_STEPS.items() if name not in foreign}
-    bench = family_bench(folder, architecture, kind=kind, method=method, params=params)
-    before = weights_of(bench.model)
+    train_state = family_train_state(folder, architecture, kind=kind, method=method, params=params)
+    before = weights_of(train_state.model)
 
-    train(bench, save=lambda: None)
+    train(train_state, save=lambda: None)
 
-    assert bench.progress.step == 2
-    changed = {name for name, after in weights_of(bench.model).items() if not torch.equal(before[name], after)}
-    chosen = {name: parameter for name, parameter in bench.model.named_parameters() if parameter.requires_grad}
+    assert train_state.progress.step == 2
+    changed = {name for name, after in weights_of(train_state.model).items() if not torch.equal(before[name], after)}
+    chosen = {name: parameter for name, parameter in train_state.model.named_parameters() if parameter.requires_grad}
     assert changed == set(chosen)
     assert not [name for name in changed if _is_foreign(name, method, writes=kind == "text-generation")]
-    if isinstance(bench.model, PeftModel):
-        n_stated, _ = bench.model.get_nb_trainable_parameters()
-        assert sum(parameter.numel() for parameter in chosen.values()) == n_stated == _n_by_hand(bench.model, method)
+    if isinstance(train_state.model, PeftModel):
+        n_stated, _ = train_state.model.get_nb_trainable_parameters()
+        assert (
+            sum(parameter.numel() for parameter in chosen.values()) == n_stated == _n_by_hand(train_state.model, method)
+        )
 
 
 def _is_foreign(name: str, method: str, *, writes: bool) -> bool:
-    """Tell by its name that a method has no business with a parameter; a writer's head may be its embeddings."""
+    """Check by its name that a method does not train a parameter; a language model's head may be its embeddings."""
     if method == "full":
         return False
     block = BLOCK.search(name)
@@ -80,7 +82,7 @@ def _n_by_hand(model: PeftModel, method: str) -> int:
 
 
 def _shape(layer: nn.Module) -> tuple[int, int]:
-    """Give outputs and inputs of a linear layer; GPT-2 holds its weights the other way round."""
+    """Return outputs and inputs of a linear layer; GPT-2 stores its weights transposed."""
     first, second = layer.get_parameter("weight").shape
     return (first, second) if isinstance(layer, nn.Linear) else (second, first)
 

@@ -139,7 +139,7 @@ def test_a_trial_that_uses_up_its_budget_keeps_what_it_reached(tmp_path: Path) -
     assert "f1" not in outcome.metrics
 
 
-def test_a_trial_that_is_told_to_stop_leaves_a_checkpoint_and_goes_on_from_it(
+def test_a_trial_that_is_asked_to_stop_writes_a_checkpoint_and_resumes_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = {"dropout_rate": 0.2, "epochs": 3}
@@ -188,7 +188,7 @@ def _stop_first(stop: StopFlag, function: Callable[..., Any]) -> Callable[..., A
     return stopped
 
 
-def test_work_of_an_earlier_restart_that_no_checkpoint_kept_is_counted_as_thrown_away(tmp_path: Path) -> None:
+def test_work_of_an_earlier_restart_that_is_in_no_checkpoint_is_counted_as_discarded(tmp_path: Path) -> None:
     attempt_dir = write_attempt(tmp_path)
     killed = Heartbeat(at=0.0, phase="train", train_s=42.0)
     write_json(heartbeat_path(attempt_dir, 0), to_json(killed))
@@ -214,14 +214,14 @@ INJECTED = [
 def test_a_crash_in_training_is_an_outcome_that_keeps_its_cost(
     tmp_path: Path, kind: str, origin: str, error: Exception
 ) -> None:
-    def crash(bench: Any, *, save: Callable[[], None]) -> None:
-        run_training(bench, save=save)
+    def crash(train_state: Any, *, save: Callable[[], None]) -> None:
+        run_training(train_state, save=save)
         raise error
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finetune, "train", crash)
         attempt_dir = write_attempt(tmp_path)
-        if kind == "gpu_oom":  # which is tried once more, in smaller passes
+        if kind == "gpu_oom":  # which is tried once more, with smaller micro-batches
             assert run_trial(_job(attempt_dir), StopFlag()) == RETRY_EXIT_STATUS
         outcome = _outcome(attempt_dir)
 
@@ -295,7 +295,7 @@ def test_a_library_that_cannot_be_imported_is_the_environment_s_fault(tmp_path: 
     assert outcome.message.splitlines()[-1].startswith("ModuleNotFoundError: import of peft halted")
 
 
-def test_torch_that_cannot_be_imported_is_told_too(tmp_path: Path) -> None:
+def test_torch_that_cannot_be_imported_is_reported_too(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "xautolm_hpc.train.finetune", None)
         outcome = _outcome(write_attempt(tmp_path))

@@ -1,4 +1,4 @@
-"""Tiny models of every architecture with random weights, and a bench to train them on."""
+"""Tiny models of every architecture with random weights, and the train state of one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,12 +34,12 @@ from transformers import (
 from xautolm_hpc.records import Value
 from xautolm_hpc.train.classification import Classification, class_weights
 from xautolm_hpc.train.data import Tokens, n_epoch_steps
-from xautolm_hpc.train.loop import Bench, LoopState
+from xautolm_hpc.train.loop import LoopState, TrainState
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.trial_budget import Progress, Watch
+from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 N_CLASSES = 3
 VOCAB = 60
@@ -129,7 +129,7 @@ def tiny_tokens(n_rows: int, seed: int = 0) -> Tokens:
     )
 
 
-def tiny_bench(
+def tiny_train_state(
     model: PreTrainedModel | None = None,
     *,
     method: str = "full",
@@ -137,8 +137,8 @@ def tiny_bench(
     stop: StopFlag | None = None,
     time_limit_s: float = 600.0,
     **params: Any,
-) -> Bench:
-    """Set a bench up as a trial does, with rows made here."""
+) -> TrainState:
+    """Build a train state as a trial does, with generated rows."""
     recipe = parse_recipe(method, {**PARAMS, **params})
     accelerator = Accelerator(cpu=True)
     wrapped: nn.Module = apply_method(model or tiny_model("bert", dropout=0.0), method, recipe=recipe)
@@ -157,7 +157,7 @@ def tiny_bench(
         class_weights=weights if recipe.class_weighted_loss else None,
     )
     prepared = accelerator.prepare(wrapped, optimizer)
-    return Bench(
+    return TrainState(
         recipe=recipe,
         seed=11,
         accelerator=accelerator,
@@ -167,9 +167,9 @@ def tiny_bench(
         scheduler=scheduler,
         task=task,
         tokens=tokens,
-        state=LoopState(),
+        loop=LoopState(),
         progress=progress,
-        watch=Watch(progress, stop or StopFlag(), time_limit_s=time_limit_s),
+        budget=TrialBudget(progress, stop or StopFlag(), time_limit_s=time_limit_s),
     )
 
 

@@ -52,7 +52,7 @@ def _fetch(
         for plan in plans:
             task = progress.add_task(plan.id, total=plan.n_bytes)
             advance = partial(progress.advance, task)
-            fetch_repository(plan, hf_home, endpoint=endpoint, token=token, tell_bytes=advance)
+            fetch_repository(plan, hf_home, endpoint=endpoint, token=token, on_verified=advance)
 
 
 def _table(plans: list[RepositoryPlan], hf_home: Path) -> Table:

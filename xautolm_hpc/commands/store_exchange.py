@@ -17,7 +17,15 @@ from xautolm_hpc.commands.store_shared import (
 )
 from xautolm_hpc.commands.store_verbs import FILTERS
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.store import WRITERS, ExperienceStore, PeerImport, copy_store, import_xautolm, read_jsonl, redacted
+from xautolm_hpc.store import (
+    WRITERS,
+    ExperienceStore,
+    ReferenceImport,
+    copy_store,
+    import_xautolm,
+    read_jsonl,
+    redacted,
+)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -78,7 +86,7 @@ def _import_xautolm(arguments: argparse.Namespace) -> int:
     return WITH_FINDINGS if done.refused else DONE
 
 
-def _print_import(done: PeerImport, into: str) -> None:
+def _print_import(done: ReferenceImport, into: str) -> None:
     """Print what was read, joined and rejected, and why."""
     print(
         f"{done.n_files} files: {done.n_trials} trials, {done.n_joined} records joined with the one of their trial; "

@@ -14,7 +14,7 @@ from xautolm_hpc.commands.store_verbs import LIMITS
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.records import to_json
 from xautolm_hpc.report import escape_controls
-from xautolm_hpc.store import CheckLimits, ExperienceStore, Finding
+from xautolm_hpc.store import CheckLimits, ExperienceStore, StoreFinding
 
 DONE, WITH_FINDINGS = 0, 4
 
@@ -63,7 +63,7 @@ def print_plain(values: Mapping[str, Any]) -> None:
             print(f"{escape_controls(key)}: {escape_controls(str(value))}")
 
 
-def report_findings(findings: Iterable[Finding]) -> int:
+def report_findings(findings: Iterable[StoreFinding]) -> int:
     """Print on standard error what was left out and why.
 
     Returns:
@@ -76,6 +76,6 @@ def report_findings(findings: Iterable[Finding]) -> int:
     return status
 
 
-def as_json(findings: Iterable[Finding]) -> list[Any]:
+def as_json(findings: Iterable[StoreFinding]) -> list[Any]:
     """Return findings as plain data for JSON."""
     return [to_json(finding) for finding in findings]

@@ -1,9 +1,9 @@
-"""Brings models and data into the offline cache, on a node with network; no other folder imports huggingface_hub.
+"""Downloads models and data to the offline cache, on a node with network; only this folder imports huggingface_hub.
 
 ::
 
-    plan.py    which files of which commit, how large
-    fetch.py   fetch them, hold every file to its checksum, and only then let a search see the model
+    resolve.py   which files of which commit, and their sizes
+    fetch.py     downloads them and checks every checksum; only then does a search find the model
 """
 
 from xautolm_hpc.prefetch.fetch import fetch_repository

@@ -1,7 +1,7 @@
-"""Fetches the files of a plan into the offline cache and holds every one to its checksum.
+"""Downloads the files of a plan to the offline cache and checks every one against its checksum.
 
-The cache is the hub's own (``HF_HOME/hub``), so a worker reads it as it is. A model's ``refs/main``, and the list of a
-data set's files, are written last: until every file is verified no search takes them for present.
+The cache has the hub's own layout (``HF_HOME/hub``), so workers read it directly. A model's ``refs/main``, and the list
+of a data set's files, are written last: a search does not find them before every file is verified.
 """
 
 import hashlib
@@ -17,32 +17,32 @@ from xautolm_hpc.prefetch.resolve import FilePlan, RepositoryPlan, explained
 
 CHUNK_BYTES = 2**20
 N_TRIES = 2
-"""Times that a damaged file is fetched."""
+"""Number of times that a damaged file is downloaded."""
 
 
 def fetch_repository(
-    plan: RepositoryPlan, hf_home: Path, *, endpoint: str | None, token: str | None, tell_bytes: Callable[[int], None]
+    plan: RepositoryPlan, hf_home: Path, *, endpoint: str | None, token: str | None, on_verified: Callable[[int], None]
 ) -> Path:
-    """Fetch one model or data set; what an earlier call left complete is verified, what it left half is gone on with.
+    """Download one model or data set; files of an earlier call are verified, partial files are resumed.
 
     Args:
-        plan: What to fetch.
+        plan: What to download.
         hf_home: The offline cache.
         endpoint: Address of the hub; ``None`` for the usual one.
         token: Access token, or ``None``.
-        tell_bytes: Is told the size of every file that is there and verified.
+        on_verified: Called with the size of every file that is verified, in bytes.
 
     Returns:
         Folder of its files in the cache.
 
     Raises:
         FetchError: The disk is too small, the hub does not answer, or a file is damaged even after another try.
-        InputError: The hub refuses.
+        InputError: The hub refuses access.
     """
     hub_dir = hf_home / "hub"
     repo_dir = hub_dir / f"{plan.kind}s--{plan.repo.replace('/', '--')}"
     snapshot_dir = repo_dir / "snapshots" / plan.commit
-    _check_room(plan, hf_home, snapshot_dir=snapshot_dir)
+    _check_disk_space(plan, hf_home, snapshot_dir=snapshot_dir)
     for file in plan.files:
         for _ in range(N_TRIES):
             if not (snapshot_dir / file.name).exists():
@@ -61,7 +61,7 @@ def fetch_repository(
             _discard(snapshot_dir / file.name)
         else:
             raise FetchError(f"{plan.repo}: {file.name} does not have the checksum that the hub says, fetched twice")
-        tell_bytes(file.n_bytes)
+        on_verified(file.n_bytes)
     if plan.wanted is None:
         (repo_dir / "refs").mkdir(exist_ok=True)
         write_bytes(repo_dir / "refs" / "main", plan.commit.encode())
@@ -69,7 +69,7 @@ def fetch_repository(
 
 
 def is_whole(path: Path, file: FilePlan) -> bool:
-    """Tell whether a file on disk is the one the hub speaks of, by size and checksum."""
+    """Check by size and checksum whether a file on disk is the hub's."""
     if path.stat().st_size != file.n_bytes:
         return False
     if file.sha256 is not None:
@@ -81,17 +81,17 @@ def is_whole(path: Path, file: FilePlan) -> bool:
 
 
 def _discard(path: Path) -> None:
-    """Remove a damaged file with what it points to."""
+    """Remove a damaged file and the file that it links to."""
     path.resolve().unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
-def _check_room(plan: RepositoryPlan, hf_home: Path, *, snapshot_dir: Path) -> None:
+def _check_disk_space(plan: RepositoryPlan, hf_home: Path, *, snapshot_dir: Path) -> None:
     hf_home.mkdir(parents=True, exist_ok=True)
     wanted = sum(file.n_bytes for file in plan.files if not (snapshot_dir / file.name).exists())
     free = shutil.disk_usage(hf_home).free
     if wanted > free:
         raise FetchError(
-            f"`{hf_home}` has {free / 1e9:.2f} GB free, {plan.repo} needs {wanted / 1e9:.2f} GB. Make room, or name "
+            f"`{hf_home}` has {free / 1e9:.2f} GB free, {plan.repo} needs {wanted / 1e9:.2f} GB. Free space, or name "
             "another folder as hf_home in the cluster profile"
         )

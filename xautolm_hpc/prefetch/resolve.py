@@ -1,4 +1,4 @@
-"""What is to be fetched: the hub is asked for the commit, the files, their sizes and their checksums."""
+"""Plans what to download: asks the hub for the commit, the files, their sizes and their checksums."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -24,12 +24,12 @@ from xautolm_hpc.errors import FetchError, InputError
 SAFE_WEIGHTS = re.compile(r"^model(-\d+-of-\d+)?\.safetensors$")
 PICKLED_WEIGHTS = re.compile(r"^pytorch_model(-\d+-of-\d+)?\.bin$")
 BESIDE_WEIGHTS = re.compile(r"^[\w.-]+\.(json|txt|model|jinja)$")
-"""Configuration and tokeniser; only files at the top of a repository are read by a worker."""
+"""Configuration and tokeniser; a worker reads only files at the top of a repository."""
 
 CODE = re.compile(r"^[\w-]+\.py$")
 TIMEOUT_S = 30.0
 TRANSPORT_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
-"""What the hub's client lets through when there is no connection: the base of every error of its HTTP library."""
+"""What the hub's client raises without a connection: the base class of the errors of its HTTP library."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +51,14 @@ class FilePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryPlan:
-    """What of one repository is to be fetched.
+    """The files of one repository to download.
 
     Attributes:
         kind: ``model`` or ``dataset``.
         id: Name of the model in search files; of a data set its repository.
         repo: Hub repository.
-        wanted: Revision that the catalogue or the search file pins, or ``None`` for the newest.
-        commit: The commit it stands for.
+        wanted: Revision named in the catalogue or the search file, or ``None`` for the newest.
+        commit: The commit of that revision.
         files: Its files, by name.
     """
 
@@ -76,23 +76,23 @@ class RepositoryPlan:
 
 
 def plan_models(models: Iterable[Model], *, endpoint: str | None, token: str | None) -> list[RepositoryPlan]:
-    """Ask the hub what the models of a search space consist of.
+    """Plan the download of the models of a search space.
 
     Args:
-        models: Models of a space; those that come from a package or a folder are passed over.
+        models: Models of a space; those of a package or a folder are skipped.
         endpoint: Address of the hub; ``None`` for the usual one.
         token: Access token, or ``None``.
 
     Raises:
         FetchError: The hub does not answer, or refuses.
-        InputError: A model does not exist there, or has no safetensors and no leave to use another format.
+        InputError: A model does not exist there, or has no safetensors and may not use another format.
     """
     api = HfApi(endpoint=endpoint, token=token or False)
     return [_plan(api, model, repo=repo) for model in models if (repo := model.hub_repo) is not None]
 
 
 def plan_data(data: DataSection, *, endpoint: str | None, token: str | None) -> tuple[RepositoryPlan, Files] | None:
-    """Ask the hub what a data set consists of; ``None`` if the data is no data set of the hub.
+    """Plan the download of a data set; ``None`` if the data is not a data set of the hub.
 
     Args:
         data: ``[data]`` of a search.
@@ -100,11 +100,11 @@ def plan_data(data: DataSection, *, endpoint: str | None, token: str | None) -> 
         token: Access token, or ``None``.
 
     Returns:
-        What is to be fetched, and which of it is which split.
+        The plan, and the files of each split.
 
     Raises:
         FetchError: The hub does not answer, or refuses.
-        InputError: It does not exist there, or its files cannot be told apart.
+        InputError: It does not exist there, or its files cannot be assigned to splits.
     """
     if data.hub is None:
         return None
@@ -123,15 +123,15 @@ def plan_data(data: DataSection, *, endpoint: str | None, token: str | None) -> 
 
 @contextmanager
 def explained(repo: str, revision: str | None) -> Iterator[None]:
-    """Turn what the hub's client raises into an error that says what to do.
+    """Convert exceptions of the hub's client to errors that say what to do.
 
     Args:
-        repo: Repository that is asked for.
+        repo: Repository that is requested.
         revision: Revision of it, or ``None``.
 
     Raises:
         FetchError: The hub does not answer.
-        InputError: The hub has no such thing, or refuses it.
+        InputError: The hub does not have it, or refuses access.
     """
     where = f"{repo} at revision {revision}" if revision else repo
     try:
@@ -174,7 +174,7 @@ def _file(sibling: Any) -> FilePlan:
 
 
 def _choose(files: tuple[FilePlan, ...], model: Model) -> tuple[FilePlan, ...]:
-    """Pick configuration, tokeniser and weights; weights as safetensors unless the model may be pickled."""
+    """Choose configuration, tokeniser and weights; the weights are safetensors unless the model allows pickles."""
     weights = [file for file in files if SAFE_WEIGHTS.match(file.name)]
     if not weights and model.allow_pickle:
         weights = [file for file in files if PICKLED_WEIGHTS.match(file.name)]
@@ -191,7 +191,7 @@ def _choose(files: tuple[FilePlan, ...], model: Model) -> tuple[FilePlan, ...]:
 
 
 def _refuse_unchecked(files: Iterable[FilePlan], *, repo: str) -> None:
-    """Refuse files that nothing can be held against."""
+    """Check that the hub has a checksum for every file."""
     unknown = [file.name for file in files if not (file.sha256 or file.git_sha1)]
     if unknown:
         raise FetchError(f"{repo}: the hub gives no checksum for {', '.join(unknown)}")

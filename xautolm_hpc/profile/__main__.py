@@ -1,7 +1,7 @@
 """Profile the task of an attempt folder: ``python -m xautolm_hpc.profile ATTEMPT_DIR``, on a compute node.
 
 Reads ``profile.json`` and ``command.json``; writes the split, ``profile-result.json`` and ``outcome.json``. Exit
-status 0, or 2 if the data is at fault. A crash writes no outcome: gather judges it by the exit file and the log.
+status 0, or 2 if the data is at fault. A crash writes no outcome; gather then reads the exit file and the log.
 """
 
 import os
@@ -21,7 +21,7 @@ from xautolm_hpc.records import Outcome, System, from_json, to_json
 
 
 def main(arguments: list[str], *, clock: Clock) -> int:
-    """Profile the task of one attempt folder and write how that ended; the exit status comes back."""
+    """Profile the task of one attempt folder, write its outcome and return the exit status."""
     if len(arguments) != 1:
         _log("usage: python -m xautolm_hpc.profile ATTEMPT_DIR")
         return 2

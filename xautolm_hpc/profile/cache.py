@@ -1,4 +1,4 @@
-"""Keep what was measured, by content, beside the runs: the same data is profiled once."""
+"""A cache of profiles beside the runs, by content: the same data is profiled once."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ class Profile:
     """A profile with its files.
 
     Attributes:
-        result: What was measured.
+        result: Record of the profile.
         files: Split -> bytes of its file.
     """
 
@@ -61,7 +61,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write the files of a split.
 
     Raises:
-        OSError: The file system refused.
+        OSError: A file could not be written.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for split, content in files.items():
@@ -69,10 +69,10 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def save_profile(entry_dir: Path, profile: Profile) -> None:
-    """Write a profile to the cache; its result comes last and makes the entry whole.
+    """Write a profile to the cache; its result is written last and makes the entry complete.
 
     Raises:
-        OSError: The file system refused.
+        OSError: A file could not be written.
     """
     write_files(entry_dir, profile.files)
     durable.write_json(entry_dir / jobdir.PROFILE_RESULT, to_json(profile.result))

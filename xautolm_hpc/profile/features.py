@@ -1,4 +1,4 @@
-"""The ten meta-features of a text classification task, lengths and the score of the majority class.
+"""The ten meta-features of text classification, text lengths, and the score of the majority class.
 
 Source:
     XAutoLM (arXiv 2508.00924), meta-features of text classification; the names of features 1 to 9 follow from the
@@ -45,7 +45,7 @@ def describe_rows(rows: Sequence[Row], *, n_threads: int) -> tuple[float | None,
 
     Returns:
         Values in the order of :data:`FEATURES`; entropy in bits, lengths in characters (standard deviation with
-        ddof 0), ``imbalance`` the smallest class over the largest; ``None`` where the landmark cannot be had.
+        ddof 0), ``imbalance`` the smallest class over the largest; ``None`` where the landmark cannot be computed.
     """
     counts = np.array(sorted(Counter(row.label for row in rows).values()), dtype=np.float64)  # (n_classes,)
     shares = counts / counts.sum()
@@ -65,15 +65,15 @@ def describe_rows(rows: Sequence[Row], *, n_threads: int) -> tuple[float | None,
 
 
 def landmark_accuracy(rows: Sequence[Row], *, n_threads: int) -> float | None:
-    """Score a small decision tree on the texts: how much the plain words say about the class.
+    """Compute the accuracy of a small decision tree on the texts: how well single words predict the class.
 
     Args:
         rows: The rows in a fixed order.
-        n_threads: Folds to fit at the same time, at least 1.
+        n_threads: Number of folds fitted at the same time, at least 1.
 
     Returns:
         Mean accuracy over the folds, 0..1; ``None`` if no class has a row for every fold, or if the texts have
-        fewer than two different words that are no stop words.
+        fewer than two different words besides stop words.
     """
     labels = np.array([row.label for row in rows])  # (n_rows,)
     if max(Counter(row.label for row in rows).values()) < N_FOLDS:
@@ -99,9 +99,9 @@ def majority_f1(train: Sequence[Row], validation: Sequence[Row], *, n_classes: i
     """Compute the macro-F1 on ``validation`` of always answering train's most frequent label.
 
     Args:
-        train: Rows the answer is taken from, at least one; ties go to the first label in order.
-        validation: Rows it is measured on, at least one.
-        n_classes: Classes of the task: what the mean runs over.
+        train: Rows that decide the label, at least one; of equally frequent labels the first in order is taken.
+        validation: Rows to score, at least one.
+        n_classes: Number of classes, for the mean.
 
     Returns:
         Macro-F1, 0..1.
@@ -113,18 +113,18 @@ def majority_f1(train: Sequence[Row], validation: Sequence[Row], *, n_classes: i
 
 
 def _text_points(texts: list[str]) -> NDArray[np.float32] | None:
-    """Place every text in a space of at most :data:`MAX_COMPONENTS` dimensions; ``None`` with too few words."""
+    """Project the texts to at most :data:`MAX_COMPONENTS` dimensions; ``None`` if there are too few words."""
     vectorizer = TfidfVectorizer(max_features=min(MAX_WORDS, len(texts) // 2), stop_words="english")
     try:
         words = vectorizer.fit_transform(texts)  # (n_rows, n_words), sparse
-    except ValueError:  # no word that is no stop word
+    except ValueError:  # only stop words
         return None
     n_components = min(MAX_COMPONENTS, words.shape[1] - 1, words.shape[0] - 1)
     if n_components < 1:
         return None
     reducer = TruncatedSVD(n_components, random_state=LANDMARK_SEED)
-    with np.errstate(divide="ignore", invalid="ignore"):  # its share of variance, unused, where all texts are equal
-        points: NDArray[np.float32] = reducer.fit_transform(words).astype(np.float32)  # as the tree does it
+    with np.errstate(divide="ignore", invalid="ignore"):  # in its explained variance, which is unused
+        points: NDArray[np.float32] = reducer.fit_transform(words).astype(np.float32)  # as the tree would do
     return points
 
 

@@ -1,4 +1,4 @@
-"""The eleven meta-features of a task whose rows are a prompt and the text wanted: question answering, generation.
+"""The eleven meta-features of tasks with a prompt and a target text: question answering, generation.
 
 Source:
     XAutoLM (arXiv 2508.00924), meta-features of question answering; stop words are scikit-learn's, not NLTK's.
@@ -31,14 +31,14 @@ FEATURES = (
 )
 SEMANTIC = FEATURES.index("mean_cosine")
 STEMMED_LENGTH = 3
-"""Words of up to so many letters are not stemmed for ROUGE-L."""
+"""Longest word that is not stemmed for ROUGE-L, in letters."""
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _WORD = re.compile(r"[a-z0-9]+")
 
 
 def make_prompt(context: str, question: str) -> str:
-    """Write a question as the prompt it is measured by."""
+    """Write the prompt that the features of a question are computed of."""
     return f"Context: {context} Question: {question} Answer:"
 
 
@@ -46,12 +46,12 @@ def describe_pairs(pairs: Sequence[tuple[str, str]], *, cosine: float | None) ->
     """Compute the eleven meta-features of prompts and targets.
 
     Args:
-        pairs: Prompt and target of every row, at least one row; an empty target is one that is not known or wanted.
+        pairs: Prompt and target of every row, at least one row; an empty target is unknown or not asked for.
         cosine: Mean cosine of prompt and target embeddings, or ``None``.
 
     Returns:
         Values in the order of :data:`FEATURES`; lengths in characters (standard deviation with ddof 0); ``None``
-        where no row has what a feature is about.
+        where no row allows a feature to be computed.
     """
     prompt_chars = np.array([len(prompt) for prompt, _ in pairs], dtype=np.float64)  # (n_rows,)
     target_chars = np.array([len(target) for _, target in pairs], dtype=np.float64)
@@ -90,7 +90,7 @@ def words_of(text: str) -> list[str]:
 def rouge_l(target: str, prompt: str) -> float | None:
     """Compute ROUGE-L F1 of a target against a prompt, stemmed; ``None`` if one of them has no word.
 
-    The longest common subsequence is found for all words of the target at once, as the bits of one number.
+    The longest common subsequence is computed bit-parallel: each word of the target is one bit of a number.
 
     Source:
         Lin 2004, ROUGE; Hyyro 2004, bit-parallel LCS-length computation revisited.
@@ -112,21 +112,21 @@ def rouge_l(target: str, prompt: str) -> float | None:
 
 
 def mean_cosine(prompts: Vectors, targets: Vectors) -> float | None:
-    """Average the cosine of each prompt's vector with its target's, both (n, d); ``None`` without a row of length."""
+    """Compute the mean cosine of prompt and target vectors, both (n, d); ``None`` if all have length 0."""
     products = np.einsum("ij,ij->i", prompts.astype(np.float64), targets.astype(np.float64))
     lengths = np.linalg.norm(prompts, axis=1) * np.linalg.norm(targets, axis=1)
     return _mean((products[lengths > 0] / lengths[lengths > 0]).tolist())
 
 
 class _Lexicon:
-    """Counts words, and different ones."""
+    """Counts words and distinct words."""
 
     def __init__(self) -> None:
         self.words: set[str] = set()
         self.n = 0
 
     def add(self, text: str) -> list[str]:
-        """Count a text's words and give them."""
+        """Count a text's words and return them."""
         words = words_of(text)
         self.words.update(words)
         self.n += len(words)
@@ -134,7 +134,7 @@ class _Lexicon:
 
     @property
     def diversity(self) -> float | None:
-        """Different words by words; ``None`` without any."""
+        """Distinct words divided by words; ``None`` without any word."""
         return len(self.words) / self.n if self.n else None
 
 

@@ -1,4 +1,4 @@
-"""What texts mean, as a vector: embedded by a process of its own, since only train imports torch."""
+"""Embeds texts as vectors, in a process of its own, because only train imports torch."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ import numpy as np
 from xautolm_hpc.profile.features_pairs import Vectors, mean_cosine
 
 MAX_EMBEDDED = 256
-"""Rows that are embedded; of more, every so many-th in their order."""
+"""Rows that are embedded at most; of more rows, evenly spaced ones in their order."""
 
 TIME_LIMIT_S = 600
 
@@ -41,7 +41,7 @@ def embed_pairs(
 
 
 def embed_texts(texts: Sequence[str], *, n_threads: int = 1) -> Vectors | None:
-    """Embed texts in a child process, (n_texts, 384); ``None`` if it fails, its words being on stderr."""
+    """Embed texts in a child process, (n_texts, 384); ``None`` if it fails; its messages go to stderr."""
     with TemporaryDirectory(prefix="xautolm-embed-") as name:
         folder = Path(name)
         (folder / "texts.json").write_text(json.dumps(list(texts)), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The Porter stemmer: cuts the endings of English words, so that forms of a word are one.
+"""The Porter stemmer: removes the endings of English words, so that the forms of a word become equal.
 
 Source:
     M. F. Porter, An algorithm for suffix stripping, Program 14 (1980), 130-137.
@@ -32,10 +32,10 @@ _STEP_4 = (
 
 @lru_cache(maxsize=200_000)
 def stem(word: str) -> str:
-    """Stem a word in lower case; one of up to two letters stays as it is."""
+    """Stem a word in lower case; words of up to two letters stay as they are."""
     if len(word) <= 2:
         return word
-    for step in (_plural, _past, _final_y, _long_suffix, _short_suffix, _last_suffix, _tidy):
+    for step in (_plural, _past, _final_y, _long_suffix, _short_suffix, _last_suffix, _final_e):
         word = step(word)
     return word
 
@@ -57,12 +57,12 @@ def _past(word: str) -> str:
     for suffix in ("ed", "ing"):
         rest = word.removesuffix(suffix)
         if rest != word and _HAS_VOWEL.search(rest):
-            return _mend(rest)
+            return _restore(rest)
     return word
 
 
-def _mend(word: str) -> str:
-    """Give back the letter that ``ed`` or ``ing`` replaced, or take back the one it doubled."""
+def _restore(word: str) -> str:
+    """Add the letter that ``ed`` or ``ing`` replaced, or remove the one that it doubled."""
     if word.endswith(("at", "bl", "iz")):
         return word + "e"
     if _DOUBLE.search(word) and word[-1] not in "lsz":
@@ -99,7 +99,7 @@ def _last_suffix(word: str) -> str:
     return word
 
 
-def _tidy(word: str) -> str:
+def _final_e(word: str) -> str:
     if word.endswith("e"):
         rest = word[:-1]
         if _measure(rest) > 1 or (_measure(rest) == 1 and not _ENDS_CVC.search(rest)):

@@ -1,8 +1,8 @@
-"""Bytes of a file -> the cells of some columns as they stand there.
+"""Reads the cells of some columns from the bytes of a file, unchanged.
 
-JSON Lines, CSV and TSV are read by the standard library: general readers guess types and take texts such as ``NA``
-for missing values, or swallow rows after a lone quote. Parquet and Arrow are read by pyarrow and datasets, which knows
-the class names that files of the hub carry.
+JSON Lines, CSV and TSV are read by the standard library: other readers guess types, take texts such as ``NA`` for
+missing values, or lose rows after an unpaired quote. Parquet and Arrow are read by pyarrow and datasets, which reads
+the class names in files of the hub.
 """
 
 import csv
@@ -18,14 +18,14 @@ from xautolm_hpc.dataset import extension_of
 from xautolm_hpc.errors import DataError
 
 Cells = tuple[object, ...]
-"""The wanted cells of a row, of whatever type the file has."""
+"""The wanted cells of a row, of the types in the file."""
 
 MAX_LISTED_COLUMNS = 20
 
 
 class _Parser(Protocol):
     def __call__(self, path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
-        """Give all column names, and the cells of the wanted columns if all exist."""
+        """Return all column names, and the cells of the wanted columns if all exist."""
         ...
 
 
@@ -52,10 +52,10 @@ def read_cells(path: Path, content: bytes, *, columns: Mapping[str, str]) -> lis
 
 
 def check_columns(path: Path, found: Sequence[str], *, columns: Mapping[str, str]) -> None:
-    """Refuse data that lacks a wanted column, or has it twice.
+    """Check that data has each wanted column once.
 
     Raises:
-        DataError: It is so; the message lists the columns there are.
+        DataError: A column is missing or occurs twice; the message lists the existing columns.
     """
     for setting, column in columns.items():
         if found.count(column) == 1:
@@ -66,13 +66,13 @@ def check_columns(path: Path, found: Sequence[str], *, columns: Mapping[str, str
 
 
 def named(columns: Iterable[str]) -> str:
-    """List columns in words."""
+    """Write column names as an enumeration."""
     *others, last = (f"'{column}'" for column in columns)
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def _parse_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
-    """Parse JSON Lines; blank lines are passed over."""
+    """Parse JSON Lines; blank lines are skipped."""
     columns: dict[str, None] = {}
     cells: list[Cells] = []
     for number, line in enumerate(_decode(path, content).split("\n"), start=1):
@@ -97,7 +97,7 @@ def _parse_gzipped_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -
 
 
 def _parse_csv(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
-    """Parse CSV, strictly: a quote out of place is an error, for it would swallow the rows after it."""
+    """Parse CSV strictly: a misplaced quote is an error, because the rows after it would be lost."""
     text = _decode(path, content)
     csv.field_size_limit(max(len(text), csv.field_size_limit()))  # the default stops at 128 KiB
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -112,9 +112,9 @@ def _parse_csv(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[li
 
 
 def _parse_tsv(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
-    """Parse TSV: a row is a line.
+    """Parse TSV: each line is a row.
 
-    Quotes are taken off only if every field that starts with one is quoted as a whole; otherwise they are text.
+    Quotes are removed only if every field that starts with one is quoted as a whole; else they are text.
     """
     lines = (line.removesuffix("\r") for line in _decode(path, content).split("\n"))
     rows = [line.split("\t") for line in lines if line]
@@ -131,7 +131,7 @@ def _is_quoted(field: str) -> bool:
 def _cells_below_header(
     path: Path, rows: Sequence[list[str]], *, wanted: Sequence[str]
 ) -> tuple[list[str], list[Cells]]:
-    """Pick columns by the names in the first row."""
+    """Select columns by the names in the first row."""
     header = rows[0] if rows else []
     if not set(wanted) <= set(header):
         return header, []
@@ -147,7 +147,7 @@ def _cells_below_header(
 
 def _parse_parquet(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
     """Parse Parquet; the class numbers of a file that the hub's library wrote become their names."""
-    import datasets  # here, for it takes a second to load and the other formats do without
+    import datasets  # here: it takes a second to import, and the other formats do not need it
     import pyarrow  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]
 
@@ -179,7 +179,7 @@ def _parse_arrow(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[
 
 
 def table_cells(table: Any, features: Mapping[str, Any], *, wanted: Sequence[str]) -> list[Cells]:
-    """Take columns out of an Arrow table; class numbers become their names."""
+    """Read columns of an Arrow table; class numbers become their names."""
     import datasets
 
     cells = []

@@ -1,4 +1,4 @@
-"""What describes questions: their meta-features, their lengths, and the score of having no answer."""
+"""Meta-features of questions, their lengths, and the score of never answering."""
 
 from collections.abc import Sequence
 
@@ -21,8 +21,8 @@ def describe_questions(rows: Sequence[Question], *, n_threads: int) -> Descripti
         n_threads: Threads of the sentence encoder.
 
     Returns:
-        Values in the order of :data:`xautolm_hpc.profile.features_pairs.FEATURES`, and what the questions mean;
-        without the encoder's package the cosine and the meaning are ``None``.
+        Values in the order of :data:`xautolm_hpc.profile.features_pairs.FEATURES`, and the mean embedding of the
+        questions; without the encoder's package cosine and embedding are ``None``.
     """
     pairs = [(make_prompt(row.context, row.question), _first_answer(row)) for row in rows]
     semantic, cosine = embed_pairs(pairs, n_threads=n_threads) or (None, None)

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 from xautolm_hpc.profile.rows import clean_text, number_problems
 
 NO_START = -1
-"""Start of an answer that need not stand in the context."""
+"""Start of an answer that need not occur in the context."""
 
 
 class Answer(NamedTuple):
     """One accepted answer.
 
     Attributes:
-        start: First character in the context, or :data:`NO_START`.
-        spans: Its parts: one, or several where an answer is a list.
+        start: Index of its first character in the context, or :data:`NO_START`.
+        spans: Its parts: one, or several if the answer is a list.
     """
 
     start: int
@@ -32,16 +32,16 @@ class Question(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Give what two splits must not share: the context."""
+        """Return the text that two splits must not share: the context."""
         return self.context
 
     @property
     def label(self) -> str:
-        """Give the class that splits are stratified by: all questions are of one."""
+        """Return the class that splits are stratified by: all questions have the same."""
         return ""
 
     def as_json(self) -> dict[str, Any]:
-        """Give the row as it is written to a split."""
+        """Return the row as it is written to a split."""
         answers: list[dict[str, Any]] = []
         for start, spans in self.answers:
             answers.append({"text": spans[0]} if len(spans) == 1 else {"text": "; ".join(spans), "spans": [*spans]})
@@ -59,17 +59,17 @@ def normalise_questions(
         path: The file, for messages.
         cells: (question, context, answers) of every row, of any type. Answers are a text, a list of texts, of
             ``{"text", "answer_start"}`` or of lists of texts (several spans), or SQuAD's
-            ``{"text": [...], "answer_start": [...]}``; in CSV and TSV the same as JSON. None at all says that the
-            question has no answer.
+            ``{"text": [...], "answer_start": [...]}``; in CSV and TSV the same as JSON. An empty list means that
+            the question has no answer.
         columns: Names of the three columns, for messages.
-        is_extractive: Whether every answer must stand in its context. A start that is missing or wrong is replaced
-            by the first place where the answer stands.
+        is_extractive: Whether every answer must occur in its context. A start that is missing or wrong is replaced
+            by the first occurrence of the answer.
 
     Returns:
         The rows, in the order of ``cells``.
 
     Raises:
-        DataError: A cell is missing, empty or of a wrong type, or an answer does not stand in its context; the
+        DataError: A cell is missing, empty or of a wrong type, or an answer does not occur in its context; the
             message names the column, the number of such rows and the first of them.
     """
 
@@ -86,7 +86,7 @@ def normalise_questions(
 
 
 def _listed(value: object, column: str) -> Sequence[Any]:
-    """Make a list of the answers, whatever shape they have."""
+    """List the answers of a cell of any form."""
     if value is None:
         raise ValueError(f"column '{column}' is null")
     if isinstance(value, str):
@@ -100,7 +100,7 @@ def _listed(value: object, column: str) -> Sequence[Any]:
 
 
 def _from_text(text: str) -> Sequence[Any]:
-    """Read a cell of a CSV file: JSON, or else one answer in plain words."""
+    """Read a cell of a CSV file: JSON, else one answer as plain text."""
     try:
         parsed = json.loads(text) if text.lstrip().startswith(("[", "{")) else None
     except ValueError:
@@ -111,7 +111,7 @@ def _from_text(text: str) -> Sequence[Any]:
 
 
 def _parse(answer: object, column: str) -> tuple[int | None, tuple[str, ...]]:
-    """Read one answer: its start, if it has one, and its spans."""
+    """Read one answer: its start, or ``None``, and its spans."""
     given: Any = answer if isinstance(answer, dict) else {"text": answer}
     answer, start = given.get("text"), given.get("answer_start")
     if isinstance(answer, int | float) and not isinstance(answer, bool):
@@ -126,13 +126,13 @@ def _parse(answer: object, column: str) -> tuple[int | None, tuple[str, ...]]:
 
 
 def _place(answer: tuple[int | None, tuple[str, ...]], context: str, *, offset: int, column: str) -> Answer:
-    """Find where an answer stands in its context."""
+    """Find an answer in its context."""
     start, spans = answer
     if len(spans) > 1:
         raise ValueError(f"column '{column}' holds an answer of several spans; use kind = 'text-generation': it")
     if start is None or not context.startswith(spans[0], max(start - offset, 0)):
         start = context.find(spans[0])
         if start < 0:
-            raise ValueError(f"column '{column}' holds an answer that does not stand in its context; that")
+            raise ValueError(f"column '{column}' holds an answer that does not occur in its context; that")
         return Answer(start, spans)
     return Answer(start - offset, spans)

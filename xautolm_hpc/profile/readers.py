@@ -1,4 +1,4 @@
-"""What differs between the kinds of task: which columns are read, what a row is, and what describes the rows."""
+"""How each kind of task is read: its columns, its rows, its features."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from xautolm_hpc.task_kinds import TASK_KINDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """A kind of task. Its functions take rows of this kind alone.
+class TaskReader:
+    """How a kind of task is read and described; its functions take rows of this kind only.
 
     Attributes:
-        columns: Names the columns to read: setting of the search file -> column.
-        normalise: Makes rows of the cells of a file.
-        describe: Computes the features of rows, and what their texts mean or ``None``; takes the number of threads.
-        lengths: Measures text lengths in words: median, 95th percentile, longest.
-        baseline: Scores answers that know nothing, on ``validation``, after a look at ``train``.
+        columns: Returns the columns to read: setting of the search file -> column.
+        normalise: Builds rows from the cells of a file.
+        describe: Computes the features of rows, and their mean embedding or ``None``; takes the number of threads.
+        lengths: Computes text lengths in words: median, 95th percentile, longest.
+        baseline: Computes the score of a constant answer on ``validation``, chosen on ``train``.
         labels: Lists the labels of all rows.
     """
 
@@ -75,8 +75,8 @@ def _no_labels(rows: Sequence[Sample]) -> tuple[str, ...]:
     return ()
 
 
-KINDS: Mapping[str, Kind] = {
-    "text-classification": Kind(
+READERS: Mapping[str, TaskReader] = {
+    "text-classification": TaskReader(
         columns=_text_columns,
         normalise=_labelled,
         describe=_describe_labelled,
@@ -84,7 +84,7 @@ KINDS: Mapping[str, Kind] = {
         baseline=_majority,
         labels=_labels,
     ),
-    "question-answering": Kind(
+    "question-answering": TaskReader(
         columns=_question_columns,
         normalise=_extractive,
         describe=question_features.describe_questions,
@@ -92,7 +92,7 @@ KINDS: Mapping[str, Kind] = {
         baseline=question_features.empty_answer_f1,
         labels=_no_labels,
     ),
-    "text-generation": Kind(
+    "text-generation": TaskReader(
         columns=_question_columns,
         normalise=_generative,
         describe=question_features.describe_questions,
@@ -101,20 +101,20 @@ KINDS: Mapping[str, Kind] = {
         labels=_no_labels,
     ),
 }
-"""Name of a kind of task -> what it is."""
+"""Kind of task -> its reader."""
 
 
-def kind_of(request: ProfileRequest) -> Kind:
-    """Look the kind of a request up.
+def reader_for(request: ProfileRequest) -> TaskReader:
+    """Find the reader of a request.
 
     Raises:
-        DataError: It cannot be profiled, or its metric is none of this kind.
+        DataError: The kind of task cannot be profiled, or does not have the metric.
     """
-    if request.task_kind not in KINDS:
-        raise DataError(f"task kind '{request.task_kind}' cannot be profiled; valid: {', '.join(KINDS)}")
-    kind = KINDS[request.task_kind]
+    if request.task_kind not in READERS:
+        raise DataError(f"task kind '{request.task_kind}' cannot be profiled; valid: {', '.join(READERS)}")
+    reader = READERS[request.task_kind]
     metrics = TASK_KINDS[request.task_kind].metrics
     if request.metric is not None and request.metric not in metrics:
         valid = ", ".join(metrics)
         raise DataError(f"task.metric = '{request.metric}' is no metric of {request.task_kind}; valid: {valid}")
-    return kind
+    return reader

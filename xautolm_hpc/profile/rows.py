@@ -1,4 +1,4 @@
-"""Normalised rows: what every later step means by a row of the task."""
+"""Normalised rows: the rows that every later step works with."""
 
 import gzip
 import hashlib
@@ -19,16 +19,16 @@ class Sample(Protocol):
 
     @property
     def text(self) -> str:
-        """Give what two splits must not share."""
+        """Return the text that two splits must not share."""
         ...
 
     @property
     def label(self) -> str:
-        """Give the class that splits are stratified by."""
+        """Return the class that splits are stratified by."""
         ...
 
     def as_json(self) -> dict[str, Any]:
-        """Give the row as it is written to a split."""
+        """Return the row as it is written to a split."""
         ...
 
     def __lt__(self, other: Any, /) -> bool: ...
@@ -41,15 +41,15 @@ class Row(NamedTuple):
     label: str
 
     def as_json(self) -> dict[str, Any]:
-        """Give the row as it is written to a split."""
+        """Return the row as it is written to a split."""
         return self._asdict()
 
 
 def normalise_rows(path: Path, pairs: Sequence[Sequence[object]], *, text_column: str, label_column: str) -> list[Row]:
     """Check and normalise the rows of a file.
 
-    Texts and labels lose outer white space and byte order marks, nothing else. Labels become text: whole numbers
-    their digits, bools ``true`` and ``false``.
+    Outer white space and byte order marks are removed from texts and labels, nothing else. Labels become text: whole
+    numbers their digits, bools ``true`` and ``false``.
 
     Args:
         path: The file, for messages.
@@ -61,7 +61,7 @@ def normalise_rows(path: Path, pairs: Sequence[Sequence[object]], *, text_column
         The rows, in the order of ``pairs``.
 
     Raises:
-        DataError: A text or label is missing, empty, of a wrong type or no valid Unicode; the message names the
+        DataError: A text or label is missing, empty, of a wrong type or not valid Unicode; the message names the
             column, the number of such rows and the first of them (the first row of the file is row 1).
     """
 
@@ -74,12 +74,12 @@ def normalise_rows(path: Path, pairs: Sequence[Sequence[object]], *, text_column
 def number_problems(
     path: Path, cells: Sequence[Sequence[object]], *, normalise: Callable[[Sequence[object]], S]
 ) -> list[S]:
-    """Normalise every row, and name all problems at once.
+    """Normalise every row, and report all problems at once.
 
     Args:
         path: The file, for the message.
         cells: Cells of every row.
-        normalise: Makes a row of cells; its ``ValueError`` says what is wrong with them.
+        normalise: Builds a row from cells; its ``ValueError`` says what is wrong with them.
 
     Raises:
         DataError: Some row has a problem; the message counts them by problem.
@@ -121,10 +121,10 @@ def _describe(problem: str, numbers: list[int]) -> str:
 
 
 def clean_text(value: object, column: str) -> str:
-    """Check a text and take outer white space and byte order marks off.
+    """Check that a cell is text, and remove outer white space and byte order marks.
 
     Raises:
-        ValueError: It is none; the message says what is wrong with the column.
+        ValueError: It is not; the message says what is wrong with the column.
     """
     if value is None:
         raise ValueError(f"column '{column}' is null")
@@ -134,7 +134,7 @@ def clean_text(value: object, column: str) -> str:
 
 
 def _normalise_label(value: object, column: str) -> str:
-    """Write a label as text; the error says what is wrong with one that is none."""
+    """Convert a label to text; the ``ValueError`` says why it cannot be."""
     if value is None or value != value:  # NaN is how data frames write a missing number
         raise ValueError(f"column '{column}' is null")
     if isinstance(value, bool):
@@ -149,7 +149,7 @@ def _normalise_label(value: object, column: str) -> str:
 
 
 def _strip(value: str, column: str) -> str:
-    """Take outer white space and byte order marks off, in whatever order they stand."""
+    """Remove outer white space and byte order marks, in any order."""
     stripped = value.strip().strip(BYTE_ORDER_MARK)
     while stripped != value:
         value, stripped = stripped, stripped.strip().strip(BYTE_ORDER_MARK)

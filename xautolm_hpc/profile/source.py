@@ -1,4 +1,4 @@
-"""Find the files of a data set and read their bytes."""
+"""Finds the files of a data set and reads their bytes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,10 +9,10 @@ from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.node import node_name
 
 SPLIT_STEMS = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
-"""Split -> names its file may have in a folder, without extension."""
+"""Split -> possible names of its file in a folder, without extension."""
 
 SAVED_SPLITS, SAVED_STATE = "dataset_dict.json", "state.json"
-"""What ``datasets.save_to_disk`` writes: the names of the folders of splits; in each, the names of its files."""
+"""Files of ``datasets.save_to_disk``: the names of the split folders; in each folder the names of its data files."""
 
 Paths = dict[str, tuple[Path, ...]]
 """Split -> its files, in order."""
@@ -22,14 +22,14 @@ def find_files(data_path: Path, files: Mapping[str, Sequence[str]] | None = None
     """Find the files of a data set: one file, a folder with one for each split, or a saved ``datasets`` folder.
 
     Args:
-        data_path: A file, which stands for train, or a folder.
+        data_path: A file, which is read as train, or a folder.
         files: Split -> names of its files in the folder, where that is known.
 
     Returns:
         ``train`` and, where there are any, ``validation`` and ``test`` -> paths.
 
     Raises:
-        DataError: There is no such file or folder (its cause is then an ``OSError``), the extension is not
+        DataError: The file or folder does not exist (the cause is then an ``OSError``), the extension is not
             known, the folder has no train file, or it has two files for one split.
     """
     if files is not None:
@@ -64,7 +64,7 @@ def read_content(path: Path) -> bytes:
 
 
 def _saved_splits(folder: Path) -> Paths:
-    """Find the files of every split that ``save_to_disk`` wrote and that has a name of ours."""
+    """Find the files of every split that ``save_to_disk`` wrote under a known name."""
     there = _saved_value(folder / SAVED_SPLITS, "splits")
     found: Paths = {}
     for split, stems in SPLIT_STEMS.items():
@@ -103,7 +103,7 @@ def _saved_value(path: Path, key: str) -> list[object]:
 
 
 def _pick(folder: Path, split: str, *, names: list[str]) -> Path | None:
-    """Pick the one file of a split out of a folder's names."""
+    """Find the one file of a split among a folder's names."""
     candidates = [stem + extension for stem in SPLIT_STEMS[split] for extension in EXTENSIONS]
     found = [name for name in names if name in candidates]
     if len(found) > 1:

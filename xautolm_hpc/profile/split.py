@@ -1,6 +1,6 @@
-"""Divide rows into train, dev, validation and test; equal texts stay on one side.
+"""Divides rows into train, dev, validation and test; equal texts stay in one split.
 
-Everything starts from sorted rows and the split seed: the order of the rows in the input does not matter.
+The division depends on the sorted rows and the split seed only, not on the order of the rows in the input.
 """
 
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ from xautolm_hpc.profile.rows import Sample
 S = TypeVar("S", bound=Sample)
 SPLITS = ("train", "dev", "validation", "test")
 MIN_TRAIN_ROWS = 2
-"""Rows of each class that must be left to train on."""
+"""Rows of each class that train must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class Split(Generic[S]):
 
     Attributes:
         parts: Name of :data:`SPLITS` -> rows, in the order they are written.
-        described: Rows the meta-features are computed of, sorted: train and validation before equal texts are
-            dropped and rows are drawn. Rows of test are no part of it.
-        notes: What was left out, for the user.
+        described: Rows that the meta-features are computed of, sorted: train and validation before equal texts are
+            dropped and rows are drawn. Rows of test are not among them.
+        notes: Messages about rows that were left out.
     """
 
     parts: Mapping[str, Sequence[S]]
@@ -40,18 +40,18 @@ def split_rows(
 ) -> Split[S]:
     """Divide a data set.
 
-    A text that occurs in several files stays in test, or else in validation. Without a test file a stratified fifth
-    of train becomes test; without a validation file a fifth of what is left becomes validation. Then rows are drawn
-    if fewer are wanted, and a fifth of train becomes dev.
+    A text that occurs in several files stays in test, else in validation. Without a test file a stratified fifth of
+    train becomes test; without a validation file a fifth of the rest becomes validation. Then rows are drawn if fewer
+    are wanted, and a fifth of train becomes dev.
 
     Args:
         files: ``train`` and perhaps ``validation`` and ``test`` -> rows, in any order.
         limits: Split -> rows to draw, stratified, or ``None`` for all; those of ``train`` count train and dev.
-        split_seed: Seed of every choice; the choices do not depend on one another's size.
+        split_seed: Seed of every random choice; no choice depends on the size of another.
         where: The data set, for messages.
 
     Raises:
-        DataError: A split stays empty, or a class keeps fewer than :data:`MIN_TRAIN_ROWS` rows in train.
+        DataError: A split is empty, or a class has fewer than :data:`MIN_TRAIN_ROWS` rows in train.
     """
     train, validation, test, notes = _separate(files)
     described = [*files["train"], *files.get("validation", ())]
@@ -71,16 +71,16 @@ def split_rows(
 
 
 def cut_fifth(rows: Sequence[S], rng: np.random.Generator) -> tuple[list[S], list[S]]:
-    """Cut a stratified fifth off; rows of equal text go together.
+    """Split off a stratified fifth; rows with equal text stay together.
 
     Args:
         rows: The rows, in any order.
-        rng: Which rows are cut off.
+        rng: Decides which rows.
 
     Returns:
-        (rest, fifth), both sorted. Of each class a fifth of the rows is cut off, rounded half up and as near as
-        whole texts allow; at least 2 rows of a class that has 2 stay. A text with several labels counts as its most
-        frequent one.
+        (rest, fifth), both sorted. The fifth has a fifth of each class's rows, rounded half up and as near as whole
+        texts allow; at least 2 rows of a class that has 2 stay in the rest. A text with several labels counts under
+        its most frequent one.
     """
     by_text: dict[str, list[S]] = defaultdict(list)
     for row in sorted(rows):
@@ -107,7 +107,7 @@ def draw_stratified(rows: Sequence[S], n_rows: int, *, min_rows: int, rng: np.ra
         rows: The rows, in any order.
         n_rows: Rows to draw, at most as many as there are.
         min_rows: Rows of each class to draw at least, or all of a smaller class.
-        rng: Which rows are drawn.
+        rng: Decides which rows.
 
     Returns:
         Exactly ``n_rows`` rows, sorted.
@@ -151,7 +151,7 @@ def _limit_notes(whole: Mapping[str, Sequence[Sample]], limits: Mapping[str, int
 
 
 def _draw(name: str, rows: Sequence[S], *, n_rows: int | None, split_seed: int) -> Sequence[S]:
-    """Draw the rows wanted of one split; all where there are no more."""
+    """Draw the wanted number of rows of one split; all if there are not more."""
     if n_rows is None or n_rows >= len(rows):
         return rows
     n_classes = len({row.label for row in rows})
@@ -162,7 +162,7 @@ def _draw(name: str, rows: Sequence[S], *, n_rows: int | None, split_seed: int) 
 
 
 def _quotas(sizes: Mapping[str, int], n_rows: int, *, min_rows: int) -> dict[str, int]:
-    """Share rows out by the largest remainder; a class below its minimum takes from the largest quota."""
+    """Compute quotas by the largest remainder; a class below its minimum takes from the largest quota."""
     total = sum(sizes.values())
     quotas = {label: n_rows * size // total for label, size in sizes.items()}
     by_remainder = sorted(sizes, key=lambda label: (-(n_rows * sizes[label] % total), label))
@@ -176,7 +176,7 @@ def _quotas(sizes: Mapping[str, int], n_rows: int, *, min_rows: int) -> dict[str
 
 
 def _check(parts: Mapping[str, Sequence[Sample]], where: str) -> None:
-    """Refuse a division that nothing can be learnt from or measured on."""
+    """Check that no split is empty and no class too small."""
     _check_classes(parts, where)
     empty = [name for name in SPLITS if not parts[name]]
     if empty:
@@ -188,7 +188,7 @@ def _check(parts: Mapping[str, Sequence[Sample]], where: str) -> None:
 
 
 def _check_classes(parts: Mapping[str, Sequence[Sample]], where: str) -> None:
-    """Refuse classes that nothing can be learnt of; questions have none."""
+    """Check that train has enough rows of every class; questions have no classes."""
     counts = Counter(row.label for row in parts["train"])
     labels = {row.label for rows in parts.values() for row in rows}
     few = sorted((counts[label], label) for label in labels if label and counts[label] < MIN_TRAIN_ROWS)
@@ -206,10 +206,10 @@ def _group_label(group: Sequence[Sample]) -> str:
 
 
 def _shuffle(rows: Sequence[S], rng: np.random.Generator) -> list[S]:
-    ordered = sorted(rows)  # what the input's order was must not show
+    ordered = sorted(rows)  # the result must not depend on the order of the input
     return [ordered[index] for index in rng.permutation(len(ordered))]
 
 
 def _rng(split_seed: int, purpose: str) -> np.random.Generator:
-    """Give each choice a stream of its own, so that one does not move with the size of another."""
+    """Return the random stream of one choice; each has its own, so that none depends on the size of another."""
     return np.random.default_rng([split_seed % 2**64, *purpose.encode()])

@@ -1,4 +1,4 @@
-"""Profile a task: read, normalise, divide, measure, write."""
+"""Profiles a task: reads, normalises and divides its rows, measures them, writes the split."""
 
 import dataclasses
 import hashlib
@@ -10,7 +10,7 @@ from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import ProfileRequest, ProfileResult
 from xautolm_hpc.profile.cache import Profile, cache_key, load_profile, save_profile, write_files
 from xautolm_hpc.profile.formats import read_cells
-from xautolm_hpc.profile.readers import kind_of
+from xautolm_hpc.profile.readers import reader_for
 from xautolm_hpc.profile.rows import Sample, compress, digest_rows, encode_rows
 from xautolm_hpc.profile.source import find_files, read_content
 from xautolm_hpc.profile.split import SPLITS, Split, split_rows
@@ -23,7 +23,7 @@ def profile_task(
 ) -> ProfileResult:
     """Measure a task and write its split to ``request.data_dir``.
 
-    Loads scikit-learn and holds all rows in memory: call it in a process of its own.
+    It imports scikit-learn and keeps all rows in memory: call it in a process of its own.
 
     Args:
         request: What to read and where to write.
@@ -35,10 +35,10 @@ def profile_task(
         files together; ``fingerprint`` the rows of each split in their order, and the metric.
 
     Raises:
-        DataError: The data cannot be read (its cause is then an ``OSError``) or cannot be learnt from.
+        DataError: The data cannot be read (the cause is then an ``OSError``) or cannot be learnt from.
         OSError: The split cannot be written.
     """
-    kind_of(request)
+    reader_for(request)
     paths = find_files(Path(request.data_path), request.data_files)
     contents = {path: read_content(path) for group in paths.values() for path in group}
     entry_dir = Path(request.cache_dir) / cache_key(request, paths, contents=contents)
@@ -60,14 +60,14 @@ def _read_rows(
     request: ProfileRequest, paths: Mapping[str, Sequence[Path]], *, contents: Mapping[Path, bytes]
 ) -> dict[str, list[Sample]]:
     """Read and normalise the rows of every file; at least two classes of a classification."""
-    kind = kind_of(request)
-    columns = kind.columns(request)
+    reader = reader_for(request)
+    columns = reader.columns(request)
     names = tuple(columns.values())
     files = {
         name: [
             row
             for path in group
-            for row in kind.normalise(path, read_cells(path, contents[path], columns=columns), columns=names)
+            for row in reader.normalise(path, read_cells(path, contents[path], columns=columns), columns=names)
         ]
         for name, group in paths.items()
     }
@@ -85,7 +85,7 @@ def _read_rows(
 def _measure(
     request: ProfileRequest, files: Mapping[str, Sequence[Sample]], *, system: System, log: Callable[[str], object]
 ) -> Profile:
-    """Divide the rows and compute everything of the result."""
+    """Divide the rows and compute the result."""
     log("read " + ", ".join(f"{len(rows):,} rows of {name}" for name, rows in files.items()))
     limits = {"train": request.train_rows, "validation": request.validation_rows, "test": request.test_rows}
     split = split_rows(files, limits=limits, split_seed=request.split_seed, where=request.data_path)
@@ -101,7 +101,7 @@ def _measure(
         system=system,
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in packed.items()},
         from_cache=False,
-        majority_f1=kind_of(request).baseline(split.parts["train"], split.parts["validation"]),
+        majority_f1=reader_for(request).baseline(split.parts["train"], split.parts["validation"]),
         notes=split.notes,
     )
     return Profile(result, packed)
@@ -110,11 +110,11 @@ def _measure(
 def _describe_task(
     request: ProfileRequest, files: Mapping[str, Sequence[Sample]], *, split: Split[Sample], n_threads: int
 ) -> Task:
-    """Put the task's record together."""
-    parts, kind = split.parts, kind_of(request)
+    """Build the record of the task."""
+    parts, reader = split.parts, reader_for(request)
     traits = TASK_KINDS[request.task_kind]
     metric = request.metric or traits.metrics[0]
-    described, semantic = kind.describe(split.described, n_threads=n_threads)
+    described, semantic = reader.describe(split.described, n_threads=n_threads)
     return Task(
         name=request.task_name,
         kind=request.task_kind,
@@ -125,11 +125,11 @@ def _describe_task(
         n_dev=len(parts["dev"]),
         n_validation=len(parts["validation"]),
         n_test=len(parts["test"]),
-        labels=kind.labels([row for rows in parts.values() for row in rows]),
+        labels=reader.labels([row for rows in parts.values() for row in rows]),
         feature_schema=traits.feature_schema,
         features=described,
         semantic=semantic,
-        length_tokens=kind.lengths(parts["train"]),
+        length_tokens=reader.lengths(parts["train"]),
     )
 
 

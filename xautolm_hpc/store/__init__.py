@@ -1,20 +1,20 @@
-"""HDF5 <-> records: a store is a set of experiences in immutable segments, and stores merge by set union."""
+"""Reads and writes stores: a store is a set of experiences in immutable HDF5 segments; stores merge by set union."""
 
 from xautolm_hpc.store.flat import WRITERS, read_jsonl, to_frame
 from xautolm_hpc.store.merging import Merged, merge
 from xautolm_hpc.store.redacted import copy_store, redacted
-from xautolm_hpc.store.reference_import import PeerImport, import_xautolm
+from xautolm_hpc.store.reference_import import ReferenceImport, import_xautolm
 from xautolm_hpc.store.store import Appended, ExperienceStore
-from xautolm_hpc.store.structure import CheckLimits, Finding
+from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 
 __all__ = [
     "WRITERS",
     "Appended",
     "CheckLimits",
     "ExperienceStore",
-    "Finding",
     "Merged",
-    "PeerImport",
+    "ReferenceImport",
+    "StoreFinding",
     "copy_store",
     "import_xautolm",
     "merge",

@@ -1,7 +1,7 @@
 """The child process that checks segments: paths in on standard input, one JSON line out before and after each.
 
-It has limits of memory, processor time and open files, writes nothing, and loads no plug-ins. Whatever a segment makes
-of it, the process that asked goes on: :mod:`xautolm_hpc.store.checking`.
+It has limits of memory, processor time and open files, writes nothing, and loads no plug-ins. If a segment crashes it,
+the parent goes on: :mod:`xautolm_hpc.store.checking`.
 """
 
 import json
@@ -20,24 +20,24 @@ from xautolm_hpc.store.ranges import identity_problems, range_problems
 from xautolm_hpc.store.structure import GB, MB, CheckLimits
 
 Problem = tuple[str, str]
-"""What is wrong, as in a :class:`~xautolm_hpc.store.structure.Finding`: problem and message."""
+"""What is wrong, as in a :class:`~xautolm_hpc.store.structure.StoreFinding`: problem and message."""
 
 MOST_OPEN_FILES = 64
 
 
 def check(path: Path, limits: CheckLimits, *, is_named: bool) -> list[Problem]:
-    """Check one segment whole; nothing of it is believed.
+    """Check a whole segment that is not trusted.
 
     Args:
         path: The file.
-        limits: What it may be.
-        is_named: Whether its name must tell its digest.
+        limits: Limits of the check and of the file.
+        is_named: Whether the digest must stand in its name.
 
     Returns:
-        What is wrong; empty when all is well.
+        The problems; empty if there are none.
 
     Raises:
-        FileNotFoundError: There is no such file (any more).
+        FileNotFoundError: The file does not exist, or no longer.
     """
     shown = segment.shown(path)
     try:
@@ -55,7 +55,7 @@ def check(path: Path, limits: CheckLimits, *, is_named: bool) -> list[Problem]:
 
 
 def _refusal(path: Path, limits: CheckLimits) -> str | None:
-    """Say why a file is refused before its data is read, ``None`` if it is not."""
+    """Find a reason to refuse a file before its data is read; ``None`` if there is none."""
     with segment.open_bytes(path) as raw:
         status = os.fstat(raw.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -67,7 +67,7 @@ def _refusal(path: Path, limits: CheckLimits) -> str | None:
 
 
 def _content_problems(path: Path, columns: Columns, *, is_named: bool) -> list[Problem]:
-    """Check digest, ranges and identities of what was read."""
+    """Check digest, ranges and identities of the columns of a segment."""
     shown, found = segment.shown(path), digest(columns)
     says = {segment.recorded_digest(path)} | ({path.stem.removeprefix("seg-")} if is_named else set())
     problems = [
@@ -82,7 +82,7 @@ def _content_problems(path: Path, columns: Columns, *, is_named: bool) -> list[P
 
 
 def confine(limits: CheckLimits) -> None:
-    """Take away from this process what a check does not need."""
+    """Set limits for this process, so that it can do no more than a check needs."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most_bytes = pages * resource.getpagesize() + int(limits.memory_gb * GB)
     for kind, most in (
@@ -96,7 +96,7 @@ def confine(limits: CheckLimits) -> None:
 
 
 def allow_cpu(seconds: float) -> None:
-    """Let this process use so many more seconds of processor time; then the kernel ends it."""
+    """Set the processor time that this process may still use; after that the kernel ends it."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     used_s = usage.ru_utime + usage.ru_stime
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -104,7 +104,7 @@ def allow_cpu(seconds: float) -> None:
 
 
 def main(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Check what is asked for: first a line of limits, then a line ``[path, is_named]`` for each segment."""
+    """Check the requested segments: first comes a line of limits, then a line ``[path, is_named]`` for each segment."""
     limits = CheckLimits(**json.loads(requests.readline()))
     confine(limits)
     for text in requests:

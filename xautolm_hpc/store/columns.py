@@ -21,8 +21,8 @@ class Ragged:
     """One variable part of n experiences, end to end.
 
     Attributes:
-        ends: Where each one's part ends in the content, ascending, (n,) int64.
-        content: Canonical JSON of each, nothing where it is absent.
+        ends: End of each experience's part in the content, ascending, (n,) int64.
+        content: Canonical JSON of each part, empty where it is absent.
     """
 
     ends: NDArray[np.int64]
@@ -30,7 +30,7 @@ class Ragged:
 
     @classmethod
     def of(cls, pieces: Sequence[bytes]) -> "Ragged":
-        """Put pieces end to end."""
+        """Join pieces end to end."""
         lengths = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
         return cls(np.cumsum(lengths), b"".join(pieces))
 
@@ -47,7 +47,7 @@ class Ragged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """A set of n experiences, and marks.
+    """A set of n experiences, and its marks.
 
     Attributes:
         groups: Dataset of :data:`~xautolm_hpc.store.layout.GROUPS` -> column -> values, (n,); digests (n, 16).
@@ -77,16 +77,16 @@ def line(value: Any) -> bytes:
 
 
 def parse(encoded: bytes) -> Any:
-    """Decode what :func:`line` gave.
+    """Decode what :func:`line` encoded.
 
     Raises:
-        ValueError: It is no JSON.
+        ValueError: It is not JSON.
     """
     return json.loads(encoded.decode("utf-8", "surrogatepass"))
 
 
 def only_marks(marks: Iterable[bytes]) -> Columns:
-    """Make columns of no experience."""
+    """Build columns with marks and without experiences."""
     groups = {
         group: {
             name: np.zeros((0, DIGEST_BYTES) if group == "digests" else 0, found.dtype)
@@ -103,7 +103,7 @@ def only_marks(marks: Iterable[bytes]) -> Columns:
 
 
 def digest(columns: Columns) -> str:
-    """Digest the logical content of columns in stored form: 32 hex digits, whatever HDF5 makes of them."""
+    """Digest the logical content of columns in stored form: 32 hex digits that do not depend on HDF5."""
     content = hashlib.sha256(f"format {FORMAT}\n".encode())
     for group, (dtype, _) in GROUPS.items():
         found = columns.groups[group]

@@ -12,7 +12,7 @@ from xautolm_hpc.store.visible import View
 
 
 def summarise(seen: View, *, sizes_bytes: Sequence[int]) -> dict[str, Any]:
-    """Count experiences by what they are about; plain data for JSON.
+    """Count experiences by task, status, site and so on; plain data for JSON.
 
     Args:
         seen: The store, with the columns of :data:`~xautolm_hpc.store.layout.SUMMARY`.
@@ -42,7 +42,7 @@ def summarise(seen: View, *, sizes_bytes: Sequence[int]) -> dict[str, Any]:
 
 
 def _counts(codes: Array, names: Sequence[str]) -> dict[str, int]:
-    """Count the rows under each name, most frequent first; entries of one name are counted together."""
+    """Count the rows of each name, most frequent first; entries with the same name are counted together."""
     counts: dict[str, int] = {}
     for name, n in zip(names, np.bincount(codes[codes >= 0], minlength=len(names)).tolist(), strict=True):
         if n:

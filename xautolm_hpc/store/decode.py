@@ -1,4 +1,4 @@
-"""Columns to experiences."""
+"""Decodes columns to experiences."""
 
 import hashlib
 import math
@@ -26,10 +26,10 @@ R = TypeVar("R")
 
 
 def decode(columns: Columns) -> list[Experience]:
-    """Turn columns that were read whole into experiences, in the order of the rows.
+    """Decode columns that were read whole to experiences, in the order of the rows.
 
     Raises:
-        StoreError: A dictionary entry is not what its dictionary holds.
+        StoreError: A dictionary entry is of a wrong type.
     """
     tasks = shared_records(columns, Task, dictionary="tasks")
     systems = shared_records(columns, System, dictionary="systems")
@@ -49,7 +49,7 @@ def decode(columns: Columns) -> list[Experience]:
 
 
 def identities(columns: Columns) -> tuple[list[str], list[str]]:
-    """Compute the ids and the pipeline digests that the rows' experiences have, without building these.
+    """Compute the ids and pipeline digests of the rows, without building experiences.
 
     Returns:
         Ids and digests, 32 hex digits each, in the order of the rows.
@@ -74,10 +74,10 @@ def _digest(text: str) -> str:
 
 
 def shared_records(columns: Columns, record_type: Callable[..., R], *, dictionary: str) -> list[R]:
-    """Rebuild the records of a dictionary, without the checks that :func:`~xautolm_hpc.records.from_json` makes.
+    """Build the records of a dictionary, without the checks of :func:`~xautolm_hpc.records.from_json`.
 
     Raises:
-        StoreError: An entry has a field that the record has not, or lacks one.
+        StoreError: An entry has a field that the record lacks, or lacks one.
     """
     try:
         return [record_type(**_tuples(parse(entry))) for entry in columns.dictionaries[dictionary]]
@@ -89,7 +89,7 @@ def values(columns: Columns) -> list[Any]:
     """List the dictionary of values: texts, and the bools and whole numbers of parameters.
 
     Raises:
-        StoreError: An entry is something else.
+        StoreError: An entry is of another type.
     """
     found = [parse(entry) for entry in columns.dictionaries["values"]]
     for value in found:
@@ -104,7 +104,7 @@ def models(columns: Columns) -> list[tuple[str, str | None]]:
 
 
 def utc_text(microseconds: int) -> str:
-    """Write a time as ISO 8601 in UTC, to the millisecond where it has no finer part."""
+    """Write a time as ISO 8601 in UTC, in milliseconds, or in microseconds if it is not a whole millisecond."""
     timespec = "microseconds" if microseconds % 1000 else "milliseconds"
     return (EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec=timespec)
 
@@ -119,14 +119,14 @@ def _fields(columns: Columns, record: str) -> dict[str, Sequence[str | None]]:
 
 
 def _rows(columns: dict[str, Any], n: int) -> Iterator[dict[str, Any]]:
-    """Walk columns row by row, each as keyword arguments."""
+    """Iterate over the rows of columns, each as keyword arguments."""
     names = list(columns)
     for values in zip(*columns.values(), strict=True) if names else ((),) * n:
         yield dict(zip(names, values, strict=True))
 
 
 def _pipeline_rows(columns: Columns) -> Iterator[dict[str, Any]]:
-    """Walk the pipelines row by row, each as its fields."""
+    """Iterate over the pipelines, each as its fields."""
     known, n = models(columns), len(columns)
     pairs = [known[i] for i in columns.groups["codes"]["model"].tolist()]
     rows = zip(pairs, _params(columns), _rows(_fields(columns, "pipeline"), n), strict=True)
@@ -152,7 +152,7 @@ def _add_floats(records: Sequence[dict[str, Any]], columns: Mapping[str, Array])
 
 
 def _outcomes(columns: Columns) -> list[Outcome]:
-    """Rebuild what the attempts gave; whole numbers become ints again."""
+    """Build the outcomes; whole numbers become ints again."""
     numbers = columns.groups["numbers"]
     fields: dict[str, Any] = dict(_fields(columns, "outcome"))
     for name in FLOAT_FIELDS:

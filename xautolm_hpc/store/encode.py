@@ -1,4 +1,4 @@
-"""Experiences to columns: every value is checked here, because what is stored is stored for good."""
+"""Encodes experiences as columns; checks every value, because stored experiences are never changed."""
 
 import dataclasses
 import math
@@ -36,7 +36,7 @@ STATUSES = ("succeeded", "failed")
 
 
 def encode(experiences: Sequence[Experience]) -> Columns:
-    """Turn experiences into columns in stored form; records of one id become one row.
+    """Encode experiences as columns in stored form; records of one id become one row.
 
     Raises:
         InputError: A value is not of its field's type, not finite, or out of range.
@@ -75,7 +75,7 @@ def microseconds(text: str, *, where: str) -> int:
     """Count the microseconds from 1970 to a time given as ISO 8601.
 
     Raises:
-        InputError: It is no such time, or says no time zone.
+        InputError: The text is not such a time, or has no time zone.
     """
     try:
         time = datetime.fromisoformat(text)
@@ -90,7 +90,7 @@ def _refusal(e: Experience, field: str, *, value: object, expected: str) -> Inpu
 
 
 def _with_float_metrics(e: Experience) -> Experience:
-    """Make every metric a float, so that the id computed now is the id computed of what is read back."""
+    """Convert every metric to float, so that the id computed now equals the id of the experience read back."""
     if all(type(value) is float for value in e.outcome.metrics.values()):
         return e
     metrics = {name: _number(e, value, field=name) for name, value in e.outcome.metrics.items()}
@@ -120,7 +120,7 @@ def _names(rows: Sequence[Experience], *, record: str, field: str) -> list[str]:
 
 
 def _code_columns(rows: Sequence[Experience], codes: dict[str, dict[bytes, int]]) -> dict[str, Array]:
-    """Encode what is stored once in a dictionary and referred to by its index."""
+    """Encode the fields that are stored once in a dictionary, as indices into it."""
 
     def column(dictionary: str, encoded: Sequence[bytes | None]) -> Array:
         known = codes[dictionary]
@@ -128,7 +128,7 @@ def _code_columns(rows: Sequence[Experience], codes: dict[str, dict[bytes, int]]
         return np.array(found, np.int32)
 
     for e in rows:
-        _check_end(e)
+        _check_outcome(e)
     columns = {
         "task": column("tasks", _record_lines(rows, "task", record_type=Task)),
         "system": column("systems", _record_lines(rows, "system", record_type=System)),
@@ -143,7 +143,7 @@ def _code_columns(rows: Sequence[Experience], codes: dict[str, dict[bytes, int]]
     return columns
 
 
-def _check_end(e: Experience) -> None:
+def _check_outcome(e: Experience) -> None:
     outcome = e.outcome
     if outcome.status not in STATUSES:
         raise _refusal(e, "status", value=outcome.status, expected=" or ".join(STATUSES))
@@ -156,7 +156,7 @@ def _check_end(e: Experience) -> None:
 
 
 def _record_lines(rows: Sequence[Experience], name: str, *, record_type: type[Task] | type[System]) -> list[bytes]:
-    """Encode a record that many experiences share; each distinct one is checked once."""
+    """Encode a record that many experiences share; each distinct record is checked once."""
     checked: dict[bytes, bytes] = {}
     by_object: dict[int, bytes] = {}
     lines = []
@@ -254,7 +254,7 @@ def _time(e: Experience, name: str) -> int:
 
 
 def _param_codes(rows: Sequence[Experience], name: str, *, values: dict[bytes, int]) -> Array:
-    """Encode what is no float of one parameter as indices; canonical JSON keeps bool, int and text apart."""
+    """Encode the values of a parameter that are not floats as indices; canonical JSON keeps their types apart."""
     codes = np.full(len(rows), NO_CODE, np.int32)
     for i, e in enumerate(rows):
         value = e.pipeline.params.get(name)

@@ -1,4 +1,4 @@
-"""A file that is written aside, read back and checked, and only then given its name; and folders that a group reads."""
+"""Writes a file under a temporary name, reads it back and checks it before it gets its name; shares folders."""
 
 import contextlib
 import grp
@@ -19,18 +19,18 @@ OWN_MODE, GROUP_MODE, SHARED_FOLDER_MODE = 0o600, 0o640, 0o2750
 def write_checked(
     path: Path, content: bytes, *, check: Callable[[Path], None], remember: Callable[[Identity], None]
 ) -> None:
-    """Give a file new content in one step, after what is on disk was checked.
+    """Replace the content of a file in one step, after the bytes on disk were checked.
 
-    Where the group may read the folder, it may read the file.
+    If the group may read the folder, it may read the file.
 
     Args:
         path: File; its folder exists.
         content: All its bytes.
-        check: Reads the file it is given and raises when that is not what it should be.
-        remember: Is told which file is there, as soon as it is; not where another process was faster.
+        check: Called with the temporary file; raises if its content is wrong.
+        remember: Called with the identity of the new file; not if another process has replaced it already.
 
     Raises:
-        OSError: The file system refused; whatever was at ``path`` is untouched.
+        OSError: The file could not be written; the old file at ``path`` is untouched.
     """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{ASIDE_SUFFIX}")
     is_shared = bool(path.parent.stat().st_mode & stat.S_IRGRP)
@@ -39,9 +39,9 @@ def write_checked(
         check(aside)
         os.rename(aside, path)  # noqa: PTH104 -- one call of os for every step, each of which a test makes fail
     finally:
-        with contextlib.suppress(OSError):  # what stays is found by verify and removed when it is old
+        with contextlib.suppress(OSError):  # a file that stays is found by verify, and removed when it is old
             remove(aside)
-    with contextlib.suppress(FileNotFoundError):  # merged into another already
+    with contextlib.suppress(FileNotFoundError):  # merged into another segment already
         status = path.stat()
         if status.st_ino == inode:
             remember(identity_of(status))
@@ -52,20 +52,20 @@ def remove(path: Path) -> None:
     """Remove a file.
 
     Raises:
-        OSError: The file system refused, or it is gone.
+        OSError: It could not be removed, or does not exist.
     """
     os.unlink(path)  # noqa: PTH108 -- as above
 
 
 def share(folder: Path, group: str) -> None:
-    """Let a group read a store: the folder, what is in it, and what comes into it.
+    """Make a store readable for a group: its folder, its segments, and segments to come.
 
     Args:
         folder: The store's folder.
         group: Name of the group; one of the user's own.
 
     Raises:
-        InputError: There is no such group.
+        InputError: The group does not exist.
         OSError: The folder is another user's, or the user is not in the group.
     """
     try:
@@ -80,7 +80,7 @@ def share(folder: Path, group: str) -> None:
         os.chown(path, -1, gid)
         path.chmod(GROUP_MODE)
     os.chown(folder, -1, gid)
-    folder.chmod(SHARED_FOLDER_MODE)  # last: until then the work is done again
+    folder.chmod(SHARED_FOLDER_MODE)  # last: a call that was interrupted before does everything again
 
 
 def _group_name(gid: int) -> str | None:
@@ -91,13 +91,13 @@ def _group_name(gid: int) -> str | None:
 
 
 def _write_synced(path: Path, content: bytes, *, mode: int) -> int:
-    """Write a new file and flush it; give its inode."""
+    """Write a new file, flush it and return its inode."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN_MODE)
     try:
         if mode != OWN_MODE:
             os.fchmod(descriptor, mode)
         rest = memoryview(content)
-        while rest:  # a write may take only a part, for instance when the quota ends inside it
+        while rest:  # a write may be partial, for instance at the end of the quota
             rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
         return os.fstat(descriptor).st_ino

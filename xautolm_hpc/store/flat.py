@@ -1,4 +1,4 @@
-"""Experiences as flat rows, for tables of other programs: one column for each field, parameter and metric."""
+"""Experiences as flat rows for other programs: one column for each field, parameter and metric."""
 
 import contextlib
 import csv
@@ -22,9 +22,9 @@ LARGEST_LINE_CHARS = 16 * 1024**2
 
 
 def flatten(e: Experience) -> dict[str, Any]:
-    """Make one row of an experience: ``id``, then ``record.field``; lists become JSON text.
+    """Convert an experience to one row: ``id``, then ``record.field``; lists become JSON text.
 
-    Parameters are ``pipeline.params.NAME`` and metrics ``outcome.metrics.NAME``; what an experience lacks is absent.
+    Parameters are ``pipeline.params.NAME`` and metrics ``outcome.metrics.NAME``; those that it lacks are absent.
     """
     row: dict[str, Any] = {"id": e.id}
     for record, fields in to_json(e).items():
@@ -37,7 +37,7 @@ def flatten(e: Experience) -> dict[str, Any]:
 
 
 def columns_of(experiences: Sequence[Experience]) -> dict[str, list[Any]]:
-    """Lay flat rows out as columns, fields in the order of the records, then by name; ``None`` is unknown or absent."""
+    """Convert experiences to columns, in the order of the records' fields, then by name; unknown is ``None``."""
     rows = [flatten(e) for e in experiences]
     ranks = {name: i for i, name in enumerate(_field_names())}
     found = {name for row in rows for name in row}
@@ -53,7 +53,7 @@ def _field_names() -> list[str]:
 
 @contextlib.contextmanager
 def _aside(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which becomes the file once it is whole."""
+    """Open a temporary path to write to; it becomes the file at the end."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield aside
@@ -63,7 +63,7 @@ def _aside(path: Path) -> Iterator[Path]:
 
 
 def to_frame(experiences: Sequence[Experience]) -> Any:
-    """Make a pandas DataFrame of experiences, a row each; the columns are those of :func:`columns_of`.
+    """Build a pandas DataFrame with a row for each experience; the columns are those of :func:`columns_of`.
 
     Raises:
         InputError: pandas is not installed.
@@ -72,7 +72,7 @@ def to_frame(experiences: Sequence[Experience]) -> Any:
 
 
 def write_jsonl(experiences: Iterable[Experience], path: Path) -> None:
-    """Write a JSON object a line, in ASCII; :func:`read_jsonl` reads it back whole."""
+    """Write JSON lines in ASCII; :func:`read_jsonl` reads them back without loss."""
     with _aside(path) as aside, aside.open("w", encoding="ascii") as file:
         for e in experiences:
             file.write(json.dumps({"id": e.id, **to_json(e)}) + "\n")
@@ -82,7 +82,7 @@ def read_jsonl(path: Path) -> list[Experience]:
     """Read what :func:`write_jsonl` wrote.
 
     Raises:
-        InputError: The file does not exist, or a line is no experience.
+        InputError: The file does not exist, or a line is not an experience.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -106,15 +106,15 @@ def _parsed(text: str, *, where: str) -> Experience:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: no JSON") from error
-    said = data.pop("id", None) if isinstance(data, dict) else None
+    named = data.pop("id", None) if isinstance(data, dict) else None
     found = from_json(Experience, data, where=where)
-    if said is not None and said != found.id:
-        raise InputError(f"{where}: it says its id is {said!r:.80}; its content has {found.id}")
+    if named is not None and named != found.id:
+        raise InputError(f"{where}: it says its id is {named!r:.80}; its content has {found.id}")
     return found
 
 
 def write_csv(experiences: Sequence[Experience], path: Path) -> None:
-    """Write CSV, harmless to spreadsheets and terminals: formulas quoted, control characters escaped."""
+    """Write CSV that is safe for spreadsheets and terminals: formulas quoted, control characters escaped."""
     columns = columns_of(experiences)
     with _aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -123,7 +123,7 @@ def write_csv(experiences: Sequence[Experience], path: Path) -> None:
 
 
 def safe_cell(value: Any) -> Any:
-    """Make a cell that no program executes: text that would start a formula gets an apostrophe in front."""
+    """Return a cell that no program executes: text that would start a formula gets an apostrophe in front."""
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str):
@@ -151,7 +151,7 @@ def write_parquet(experiences: Sequence[Experience], path: Path) -> None:
 
 
 def _typed(arrow: Any, values: Sequence[Any]) -> Any:
-    """Make an Arrow array of the one type that holds all values."""
+    """Build an Arrow array of the one type that holds all values."""
     types = {type(value) for value in values} - {type(None)}
     if types <= {bool}:
         return arrow.array(values, arrow.bool_())

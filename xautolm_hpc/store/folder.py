@@ -1,6 +1,7 @@
-"""The segments of a store on disk: listed, read, added and merged, without locks.
+"""The segments of a store on disk: lists, reads, adds and merges them, without locks.
 
-Segments never change; a reader that misses one it has listed finds its content in a newer one and starts again.
+Segments never change. If a segment vanishes between listing and reading, its content is in a newer segment, and the
+reader starts again.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from xautolm_hpc.store.checking import check_segments
 from xautolm_hpc.store.columns import Columns, digest
 from xautolm_hpc.store.files import ASIDE_SUFFIX
 from xautolm_hpc.store.layout import EVERYTHING, IDS, Wanted
-from xautolm_hpc.store.structure import CheckLimits, Finding
+from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.trust import CheckedSegments, Identity, identity_of
 from xautolm_hpc.store.union import raw_ids
 from xautolm_hpc.store.visible import stored_form
@@ -32,7 +33,7 @@ MAX_PER_TIER = 8
 
 
 def tier(n_experiences: int) -> int:
-    """Say which tier a segment is in: tier t holds from 32 * 8^t experiences on, tier 0 also smaller ones."""
+    """Compute the tier of a segment: tier t begins at 32 * 8^t experiences, tier 0 holds smaller segments too."""
     found, limit = 0, SMALLEST * RATIO
     while n_experiences >= limit:
         found, limit = found + 1, limit * RATIO
@@ -40,14 +41,14 @@ def tier(n_experiences: int) -> int:
 
 
 def tier_mates(sizes: Mapping[K, int], n_new: int) -> list[K]:
-    """Choose the segments to merge with a new one, such that no tier it passes through is full afterwards.
+    """Choose the segments to merge with a new one, so that no tier is full afterwards.
 
     Args:
         sizes: Segment -> number of its experiences.
         n_new: Experiences of the new segment.
 
     Returns:
-        The segments to read, write anew together with the new one, and remove; often none.
+        The segments to merge into the new one and then remove; often none.
     """
     chosen: list[K] = []
     n = n_new
@@ -61,17 +62,17 @@ def tier_mates(sizes: Mapping[K, int], n_new: int) -> list[K]:
 
 T = TypeVar("T")
 PAUSES_S = (0.0, 0.05, 0.1, 0.2, *[0.4] * 150)
-"""Waits between readings of a folder whose segments vanish: a minute, as long as NFS may show an old listing."""
+"""Pauses between readings while segments vanish: a minute in all, as long as NFS may show an old listing."""
 
-MOMENTS_S = (0.01, 0.04, 0.15)
-"""Waits for another process of this site to remember a segment, before it is checked: far shorter than a check."""
+RECORD_PAUSES_S = (0.01, 0.04, 0.15)
+"""Pauses before a new segment is checked: another process of this site may be about to record it as its own."""
 
 LEFT_OVER_S = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Keys:
-    """What of a segment says whether an experience is there already."""
+    """The part of a segment that says whether an experience is stored already."""
 
     identity: Identity
     ids: NDArray[np.bytes_]
@@ -82,11 +83,11 @@ class SegmentFolder:
     """A folder of segments; a path that ends in ``.h5`` is one file instead.
 
     Args:
-        path: Where it lies.
+        path: The folder or file.
         clock: Time.
-        limits: What the check of a segment that this site has neither written nor checked may cost.
+        limits: Limits for checking a segment that this site has neither written nor checked.
         group: Group of users that may read the store; ``None`` leaves its folder as it is.
-        checked: Where to remember checked segments; by default the store's own memory, which is believed as well.
+        checked: Where to record checked segments; by default in the store itself, whose records are read as well.
     """
 
     def __init__(
@@ -102,17 +103,17 @@ class SegmentFolder:
         self.is_file = path.suffix == ".h5" and not path.is_dir()
         own = CheckedSegments(path, terms=f"{__version__} {limits or CheckLimits()}")
         self.checked = checked or own
-        self._memories = (self.checked, own) if checked else (own,)
+        self._records = (self.checked, own) if checked else (own,)
         self._clock = clock or SystemClock()
         self._limits = limits or CheckLimits()
         self._group = group
         self._keys: dict[str, _Keys] = {}
 
     def paths(self) -> list[Path]:
-        """List the segments, sorted; none where nothing is.
+        """List the segments, sorted; empty if there is no store.
 
         Raises:
-            StoreError: The path is no store, or cannot be listed.
+            StoreError: The path is not a store, or cannot be listed.
         """
         if self.is_file:
             return [self.path] if self.path.exists() else []
@@ -121,14 +122,14 @@ class SegmentFolder:
             found = again
         return found
 
-    def load(self, wanted: Wanted) -> tuple[dict[Path, Columns], list[Finding]]:
+    def load(self, wanted: Wanted) -> tuple[dict[Path, Columns], list[StoreFinding]]:
         """Read the wanted columns of every segment that can be read.
 
-        A segment that vanishes meanwhile is a reason to list again; what was read already is not read again, so that
-        a reader gets done however busy the writers are.
+        If a segment vanishes meanwhile the folder is listed again. Segments that were read are not read again, so that
+        a reader comes to an end however busy the writers are.
 
         Returns:
-            Segment -> columns, and what is wrong with those left out.
+            Segment -> columns, and what is wrong with the segments left out.
 
         Raises:
             FormatError: A segment has a newer format.
@@ -138,7 +139,7 @@ class SegmentFolder:
         return self._again_when_gone(lambda: self._load_once(wanted, read))
 
     def known(self, ids: NDArray[np.bytes_]) -> NDArray[np.bool_]:
-        """Say which ids some segment holds already, forgotten or not, (n,) bool."""
+        """Find which ids some segment holds already, forgotten or not, (n,) bool."""
         is_known = np.zeros(len(ids), np.bool_)
         for keys in self._again_when_gone(self._keys_of_segments).values():
             position = np.searchsorted(keys.ids, ids)
@@ -150,16 +151,16 @@ class SegmentFolder:
         found = self._again_when_gone(self._keys_of_segments).values()
         return frozenset(mark for keys in found for mark in keys.marks)
 
-    def check_all(self) -> dict[Path, list[Finding]]:
-        """Check every segment whole, whatever is remembered of it.
+    def check_all(self) -> dict[Path, list[StoreFinding]]:
+        """Check every segment whole, also those that were checked before.
 
         Raises:
-            StoreError: The path is no store, or the check could not be started.
+            StoreError: The path is not a store, or the check could not be started.
         """
         return check_segments(self.paths(), self._limits, are_named=not self.is_file)
 
     def add(self, columns: Columns) -> str:
-        """Commit columns in stored form as a new segment, merged with others where a tier is full.
+        """Commit columns in stored form as a new segment, merged with others if a tier is full.
 
         Returns:
             Name of the segment that holds them now.
@@ -189,12 +190,12 @@ class SegmentFolder:
         """List the sizes of the segments.
 
         Raises:
-            StoreError: The path is no store, or segments keep vanishing.
+            StoreError: The path is not a store, or segments keep vanishing.
         """
         return self._again_when_gone(lambda: [path.stat().st_size for path in self.paths()])
 
     def left_overs(self) -> list[Path]:
-        """List files that writers began and never finished; a fresh one may belong to a writer at work."""
+        """List unfinished files of writers; a recent one may belong to a writer that is still running."""
         if not self.path.is_dir():
             return []
         return sorted(self.path.glob(f".seg-*{ASIDE_SUFFIX}"))
@@ -210,7 +211,7 @@ class SegmentFolder:
             raise StoreError(f"`{self.path}` cannot be listed: {error}. See to its permissions") from error
 
     def _again_when_gone(self, action: Callable[[], T]) -> T:
-        """Do something again while segments vanish under it."""
+        """Repeat an action while segments vanish during it."""
         for pause_s in PAUSES_S:
             try:
                 return action()
@@ -223,10 +224,10 @@ class SegmentFolder:
 
     def _load_once(
         self, wanted: Wanted, read: dict[tuple[Path, Identity], Columns]
-    ) -> tuple[dict[Path, Columns], list[Finding]]:
-        """Read every segment listed and not read yet; one that vanishes meanwhile is a ``FileNotFoundError``."""
+    ) -> tuple[dict[Path, Columns], list[StoreFinding]]:
+        """Read every listed segment that was not read yet; raises ``FileNotFoundError`` if one vanishes meanwhile."""
         parts: dict[Path, Columns] = {}
-        findings: list[Finding] = []
+        findings: list[StoreFinding] = []
         for path, (identity, wrong) in self._checked_listing().items():
             try:
                 self._raise_for(wrong)
@@ -240,43 +241,45 @@ class SegmentFolder:
                     raise
                 problem = wrong[0].problem if wrong else "damaged"
                 message = f"{error}. It was left out; copy it anew from where it came from, or remove it"
-                findings.append(Finding(problem=problem, where=path.name, message=message))
+                findings.append(StoreFinding(problem=problem, where=path.name, message=message))
         return parts, findings
 
-    def _raise_for(self, wrong: Sequence[Finding]) -> None:
+    def _raise_for(self, wrong: Sequence[StoreFinding]) -> None:
         if wrong:
             raise (FormatError if wrong[0].problem == "format" else StoreError)(wrong[0].message)
 
-    def _checked_listing(self) -> dict[Path, tuple[Identity, Sequence[Finding]]]:
-        """List the segments with what is wrong with each; those not known yet are checked by a child process."""
+    def _checked_listing(self) -> dict[Path, tuple[Identity, Sequence[StoreFinding]]]:
+        """List the segments with the problems of each; new ones are checked by a child process."""
         found = {path: identity_of(path.stat()) for path in self.paths()}
-        known, new = self._remembered(found)
-        for pause_s in MOMENTS_S if new else ():  # a writer of ours may be about to remember what it wrote
+        known, new = self._recorded(found)
+        for pause_s in RECORD_PAUSES_S if new else ():  # a writer of this site may be about to record what it wrote
             self._clock.sleep(pause_s)
-            known, new = self._remembered(found)
+            known, new = self._recorded(found)
             if not new:
                 break
         if new:
             known |= self._check(new, found)
         return {path: (found[path], findings or ()) for path, findings in known.items()}
 
-    def _check(self, new: Sequence[Path], found: Mapping[Path, Identity]) -> Mapping[Path, tuple[Finding, ...]]:
-        """Check segments and remember what was found; one that vanishes or changes meanwhile begins everything anew."""
+    def _check(self, new: Sequence[Path], found: Mapping[Path, Identity]) -> Mapping[Path, tuple[StoreFinding, ...]]:
+        """Check segments and record the result; raises ``FileNotFoundError`` if one vanishes or changes meanwhile."""
         if len(_unchanged(new, found)) < len(new):
             raise FileNotFoundError("a segment vanished before it was checked")
         checked = check_segments(new, self._limits, are_named=not self.is_file)
         sure = {path: tuple(checked[path]) for path in _unchanged(new, found) if path in checked}
-        self.checked.remember((path, found[path], findings) for path, findings in sure.items())
+        self.checked.record((path, found[path], findings) for path, findings in sure.items())
         if len(sure) < len(new):
             raise FileNotFoundError("a segment vanished while it was checked")
         return sure
 
-    def _remembered(self, found: Mapping[Path, Identity]) -> tuple[dict[Path, tuple[Finding, ...] | None], list[Path]]:
-        """Say what is remembered of segments, and of which nothing is."""
-        known: dict[Path, tuple[Finding, ...] | None] = dict.fromkeys(found)
-        for memory in self._memories:
-            memory.refresh()
-            known |= {p: memory.findings(p, identity) for p, identity in found.items() if known[p] is None}
+    def _recorded(
+        self, found: Mapping[Path, Identity]
+    ) -> tuple[dict[Path, tuple[StoreFinding, ...] | None], list[Path]]:
+        """Look up what is recorded of segments; return that, and the segments without a record."""
+        known: dict[Path, tuple[StoreFinding, ...] | None] = dict.fromkeys(found)
+        for record in self._records:
+            record.refresh()
+            known |= {p: record.findings(p, identity) for p, identity in found.items() if known[p] is None}
         return known, [path for path, findings in known.items() if findings is None]
 
     def _keys_of_segments(self) -> dict[Path, "_Keys"]:
@@ -296,21 +299,22 @@ class SegmentFolder:
         return found
 
     def _add_once(self, columns: Columns) -> str:
-        old = self._whole_file() if self.is_file else self._peers(len(columns))
+        old = self._whole_file() if self.is_file else self._read_tier_mates(len(columns))
         return self._write(stored_form([columns, *old.values()]) if old else columns, old)
 
     def _whole_file(self) -> dict[Path, Columns]:
-        """Read what the one file holds; one that cannot be read must not be replaced."""
+        """Read the one file; a file that cannot be read must not be replaced."""
         found = {}
         for path, (identity, wrong) in self._checked_listing().items():
             self._raise_for(wrong)
             found[path] = segment.read(path, EVERYTHING, identity=identity)
         return found
 
-    def _peers(self, n_new: int) -> dict[Path, Columns]:
-        """Read the segments that a new one is merged with; a damaged one stays where it is.
+    def _read_tier_mates(self, n_new: int) -> dict[Path, Columns]:
+        """Read the segments that a new one is merged with; a damaged one stays as it is.
 
-        One that vanishes is in another already: a commit never waits for busy writers, the next one merges instead.
+        A segment that vanishes was merged into another already. A commit does not wait for busy writers; the next
+        commit merges instead.
         """
         found: dict[Path, Columns] = {}
         with contextlib.suppress(FileNotFoundError):
@@ -329,19 +333,19 @@ class SegmentFolder:
                 whole,
                 path,
                 content_digest=content_digest,
-                remember=lambda identity: self.checked.remember([(path, identity, ())]),
+                remember=lambda identity: self.checked.record([(path, identity, ())]),
             )
         for contained in old:
             if contained != path:
-                with contextlib.suppress(OSError):  # committed all the same; the next merge meets it again
+                with contextlib.suppress(OSError):  # the commit is done all the same; the next merge removes it
                     files.remove(contained)
         if old and not self.is_file:
-            self.checked.refresh()  # before the listing: whatever another process remembers is in it, or gone
-            self.checked.forget_gone([one.name for one in self._listing()])
+            self.checked.refresh()  # before listing: a segment that another process recorded is then listed, or gone
+            self.checked.remove_gone([one.name for one in self._listing()])
         return path.name
 
     def _make_folder(self) -> None:
-        """Make the store's folder where there is none, readable for the group where one is named."""
+        """Create the store's folder if it does not exist, readable for the group if one is named."""
         folder = self.path.parent if self.is_file else self.path
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -354,7 +358,7 @@ class SegmentFolder:
             ) from error
 
     def _remove_left_overs(self, newest: Path) -> None:
-        """Remove unfinished files a day older than a file just written, by the file server's own clock."""
+        """Remove unfinished files that are a day older than a file just written, by the clock of the file server."""
         now_s = newest.stat().st_mtime
         for path in self.left_overs():
             with contextlib.suppress(FileNotFoundError):
@@ -363,7 +367,7 @@ class SegmentFolder:
 
 
 def _unchanged(paths: Sequence[Path], found: Mapping[Path, Identity]) -> list[Path]:
-    """Choose the files that are still what they were when they were found."""
+    """List the files that have not changed since they were listed."""
     unchanged = []
     for path in paths:
         with contextlib.suppress(FileNotFoundError):

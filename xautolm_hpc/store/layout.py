@@ -1,4 +1,4 @@
-"""Layout of a segment, format 1; ``store/FORMAT.md`` says the same in words, and a test holds the two together.
+"""Layout of a segment, format 1; ``store/FORMAT.md`` describes it, and a test compares the two.
 
 A segment holds few datasets: the columns of one kind are the rows of one matrix, so that a commit of 32 experiences
 is cheap and a reader takes the columns it wants.
@@ -41,7 +41,7 @@ GROUPS: Mapping[str, Group] = {
     "params": Group("<i4", NO_CODE),
     "param_floats": Group("<f8", float("nan")),
 }
-"""Dataset -> what it holds; a row is a column of the store, named by the attribute ``names``."""
+"""Dataset -> type of its values; each row is a column of the store, named in the attribute ``names``."""
 
 DIGEST_BYTES = 16
 DIGESTS = ("id", "pipeline")
@@ -84,7 +84,7 @@ COUNT_FIELDS = ("peak_gpu_memory_bytes", "peak_rss_bytes", "n_steps", "n_samples
 """Whole numbers of the outcome; like :data:`FLOAT_FIELDS` they are ``numbers``."""
 
 SHARES = ("f1", "dev_f1")
-"""Metrics that are 0..1 at every site."""
+"""Metrics whose range is 0..1."""
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "digests": DIGESTS,
@@ -93,22 +93,22 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "integers": tuple(sorted(("seed", *TIME_FIELDS))),
     "numbers": tuple(sorted((*FLOAT_FIELDS, *COUNT_FIELDS))),
 }
-"""Dataset -> its columns in their order; the datasets not named here hold what the experiences hold, sorted."""
+"""Dataset -> its columns in order; those of the other datasets are the names in the experiences, sorted."""
 
 VARIABLE = ("curve", "message")
-"""Variable parts: one blob each, apart, so that reading for priors never touches them."""
+"""Variable parts: each is a blob of its own, so that they are not read for priors."""
 
 VARIABLE_ENDS = "variable_ends"
 ENDS_DTYPE = "<i8"
 MARKS = "marks"
 
 Wanted = Mapping[str, tuple[str, ...] | None]
-"""Dataset -> the columns to read, ``None`` for all; what is not named is not read."""
+"""Dataset -> the columns to read, ``None`` for all; a dataset that is not named is not read."""
 
 EVERYTHING: Wanted = {**dict.fromkeys(GROUPS), VARIABLE_ENDS: None}
 IDS: Wanted = {"digests": ("id",)}
 KEYS: Wanted = {"digests": ("id",), "codes": ("run_id", "site"), "counts": ("trial", "attempt", "restart")}
-"""What says which experiences count."""
+"""Columns that decide which experiences count."""
 
 TABLE: Wanted = {
     "digests": None,

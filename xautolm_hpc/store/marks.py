@@ -1,7 +1,8 @@
-"""Marks: what a person decided about experiences, kept in the set like the experiences themselves.
+"""Marks: decisions of a person about experiences, stored in the set like the experiences themselves.
 
-``["forget", id, site]`` hides an experience of that site. ``["accept", run_id]`` makes a run's suspect trials evidence.
-``["resolve", key, id, round]`` says which of the records of one attempt key counts; the highest round is the last word.
+``["forget", id, site]`` is a tombstone: it hides an experience of that site. ``["accept", run_id]`` makes a run's
+suspect trials evidence. ``["resolve", key, id, round]`` says which of the records of one attempt key counts; the
+highest round decides.
 """
 
 import re
@@ -32,31 +33,31 @@ class Marks:
     resolved: dict[str, tuple[int, frozenset[str]]]
 
     def choice(self, key: str) -> str | None:
-        """Say which id counts for an attempt key; ``None`` while that is not decided."""
+        """Find which id counts for an attempt key; ``None`` while that is not decided."""
         _, ids = self.resolved.get(key, (0, frozenset()))
         return next(iter(ids)) if len(ids) == 1 else None
 
 
-def forget_mark(experience_id: str, site: str) -> bytes:
-    """Encode that a site forgets an experience of its own."""
+def tombstone(experience_id: str, site: str) -> bytes:
+    """Encode the mark by which a site forgets an experience of its own."""
     return line([FORGET, experience_id, site])
 
 
 def accept_mark(run_id: str) -> bytes:
-    """Encode that a run's suspect trials count."""
+    """Encode the mark by which a run's suspect trials count."""
     return line([ACCEPT, run_id])
 
 
 def resolve_mark(key: str, experience_id: str, *, round_number: int) -> bytes:
-    """Encode which record of an attempt key counts."""
+    """Encode the mark that says which record of an attempt key counts."""
     return line([RESOLVE, key, experience_id, round_number])
 
 
 def read_marks(encoded: Iterable[bytes]) -> Marks:
-    """Sort marks by what they say.
+    """Decode marks.
 
     Raises:
-        ValueError: One is no mark that this version knows.
+        ValueError: This version does not know one of them.
     """
     forgotten: dict[str, set[str]] = defaultdict(set)
     resolutions: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))

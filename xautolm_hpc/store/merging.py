@@ -11,15 +11,15 @@ from xautolm_hpc.store.columns import Columns, only_marks
 from xautolm_hpc.store.decode import values
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING
-from xautolm_hpc.store.marks import forget_mark, read_marks
-from xautolm_hpc.store.structure import CheckLimits, Finding
+from xautolm_hpc.store.marks import read_marks, tombstone
+from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.union import raw_ids, rows_with_ids, union
 from xautolm_hpc.store.visible import experience_id, stored_form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """What a merge did.
+    """Result of a merge.
 
     Attributes:
         n_new: Experiences the target did not have.
@@ -29,7 +29,7 @@ class Merged:
 
     n_new: int
     segment: str | None
-    findings: tuple[Finding, ...]
+    findings: tuple[StoreFinding, ...]
 
 
 def merge(
@@ -40,13 +40,13 @@ def merge(
     limits: CheckLimits | None = None,
     group: str | None = None,
 ) -> Merged:
-    """Make a store the union of itself and others, as one segment; doing it again changes nothing.
+    """Merge other stores into one, as one segment; merging again changes nothing.
 
     Args:
         sources: Stores to read.
-        into: Store to grow; made where there is none.
-        accept_forget: Sites that may also forget what is of other sites.
-        limits: What the check of a foreign segment may cost.
+        into: Store to grow; created if it does not exist.
+        accept_forget: Sites whose tombstones also hold for experiences of other sites.
+        limits: Limits for checking a foreign segment.
         group: Group of users that may read the target; ``None`` leaves its folder as it is.
 
     Raises:
@@ -66,12 +66,12 @@ def merge(
     parts = [*own.values(), *foreign]
     if not parts:
         return Merged(n_new=0, segment=None, findings=tuple(findings))
-    whole = stored_form([*parts, only_marks(_accepted_forgets(parts, accept_forget))])
+    whole = stored_form([*parts, only_marks(_accepted_tombstones(parts, accept_forget))])
     return Merged(n_new=_n_new(own.values(), whole), segment=target.replace(own, whole), findings=tuple(findings))
 
 
 def _n_new(own: Iterable[Columns], whole: Columns) -> int:
-    """Count the ids of the whole, which ascend, that no part of one's own has."""
+    """Count the ids of the merged store (ascending) that the target did not have."""
     ids = raw_ids(whole.groups["digests"]["id"])
     is_new = np.ones(len(ids), np.bool_)
     is_new[1:] = ids[1:] != ids[:-1]
@@ -80,8 +80,8 @@ def _n_new(own: Iterable[Columns], whole: Columns) -> int:
     return int(is_new.sum())
 
 
-def _accepted_forgets(parts: Sequence[Columns], sites: Sequence[str]) -> list[bytes]:
-    """Repeat what accepted sites forgot in the name of the sites it belongs to."""
+def _accepted_tombstones(parts: Sequence[Columns], sites: Sequence[str]) -> list[bytes]:
+    """Build tombstones of the owning sites for the experiences that accepted sites forgot."""
     if not sites:
         return []
     whole = union(parts)
@@ -89,6 +89,6 @@ def _accepted_forgets(parts: Sequence[Columns], sites: Sequence[str]) -> list[by
     named = [one for one, by in forgotten.items() if by & set(sites)]
     known = values(whole)
     return [
-        forget_mark(experience_id(whole, row), known[whole.groups["codes"]["site"][row]])
+        tombstone(experience_id(whole, row), known[whole.groups["codes"]["site"][row]])
         for row in rows_with_ids(whole.groups["digests"]["id"], named).tolist()
     ]

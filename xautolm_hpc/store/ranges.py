@@ -1,4 +1,4 @@
-"""What every value of a segment must be; checked over whole columns, so that a million experiences take seconds."""
+"""Checks the range of every value of a segment, over whole columns: a million experiences take seconds."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -25,21 +25,21 @@ from xautolm_hpc.store.layout import (
 )
 from xautolm_hpc.store.union import union
 
-BATCH_ROWS = 20_000
+CHECKED_ROWS = 20_000
 US = timedelta(microseconds=1)
 EARLIEST_US = (datetime.min.replace(tzinfo=UTC) - EPOCH) // US
 LATEST_US = (datetime.max.replace(tzinfo=UTC) - EPOCH) // US
 
 
 def range_problems(columns: Columns) -> list[str]:
-    """Say what in columns that were read whole is not what format 1 allows; empty when all is well."""
+    """List the values that format 1 does not allow, in columns that were read whole; empty if there are none."""
     checks: tuple[Callable[[Columns], Iterator[str]], ...] = (
         _dictionary_problems,
         _code_problems,
         _number_problems,
         _variable_problems,
     )
-    for check in checks:  # later ones need what earlier ones made sure of
+    for check in checks:  # later checks rely on earlier ones
         try:
             found = list(check(columns))
         except (InputError, StoreError, ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -50,9 +50,9 @@ def range_problems(columns: Columns) -> list[str]:
 
 
 def identity_problems(columns: Columns) -> list[str]:
-    """Say whether ids are not those of their experiences, or rows not in stored form; ranges were checked before."""
-    for start in range(0, len(columns), BATCH_ROWS):
-        part = columns.take(np.arange(start, min(start + BATCH_ROWS, len(columns))))
+    """Check that ids are those of their experiences and rows are in stored form; ranges must be checked before."""
+    for start in range(0, len(columns), CHECKED_ROWS):
+        part = columns.take(np.arange(start, min(start + CHECKED_ROWS, len(columns))))
         ids, pipelines = identities(part)
         stored = part.groups["digests"]
         if b"".join(map(bytes.fromhex, ids)) != stored["id"].tobytes():
@@ -65,7 +65,7 @@ def identity_problems(columns: Columns) -> list[str]:
 
 
 def _dictionary_problems(columns: Columns) -> Iterator[str]:
-    """Rebuild every entry with the checks that a record from anywhere passes."""
+    """Check every entry as any record that is read is checked."""
     kinds: dict[str, Any] = {"tasks": Task, "systems": System}
     for name, record_type in kinds.items():
         for entry in columns.dictionaries[name]:
@@ -78,7 +78,7 @@ def _dictionary_problems(columns: Columns) -> Iterator[str]:
 
 
 def _code_problems(columns: Columns) -> Iterator[str]:
-    """Check which indices may be null, what must be a text, and that kinds and origins agree."""
+    """Check which indices are null, that texts are texts, and that kinds and origins agree."""
     codes, known = columns.groups["codes"], values(columns)
     is_text = np.array([*(isinstance(value, str) for value in known), True])
     for name in codes:

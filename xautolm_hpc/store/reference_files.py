@@ -1,9 +1,9 @@
-"""The JSON records that XAutoLM's authors released: files to trials, one for each trial however many files hold it.
+"""Reads the JSON records that XAutoLM's authors released; returns each trial once, however many files record it.
 
 Three layouts exist: ``old`` (f1, accuracy and evaluation_time at the top), ``new`` (the three in a list ``metrics``)
 and ``qa`` (``task_features`` with a semantic vector). Up to January 2025 every failure was written twice, at most two
-seconds apart: once with the error text, once with -Infinity in place of F1. The same trial may also be there in both
-of the first two layouts.
+seconds apart: once with the error text, once with -Infinity in place of F1. A trial may also occur in both of the
+first two layouts.
 """
 
 import json
@@ -29,20 +29,20 @@ FEATURE_COUNTS = {"dataset_features": 10, "meta": 11}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PeerTrial:
-    """One trial as its files tell it.
+class ReferenceTrial:
+    """One trial as its files record it.
 
     Attributes:
-        alias: Name of the folder below the imported one, or of the record where it lies in none.
+        alias: Name of the folder below the imported one, or the alias in the record if there is no folder.
         ended_at: End of the trial by the clock of the machine, taken as UTC.
         method_class: Class name of the pipeline.
-        model_key: The peer's name of the pretrained model, for instance ``TEXT_GEN_Gpt2_Xl``.
+        model_key: The reference code's name of the pretrained model, for instance ``TEXT_GEN_Gpt2_Xl``.
         params: Parameter name -> value, as recorded.
         features: Meta-features of the task: 10 numbers of classification, 11 of text-to-text tasks.
         semantic: Mean embedding of the prompts, or ``None``.
         system_features: Cores, threads, GHz, GiB of memory, 0.
         metrics: Metric name -> finite value; empty for a failure.
-        error: Text of the error, or ``None`` for a success or where it was lost.
+        error: Text of the error, or ``None`` for a success or if it was lost.
     """
 
     alias: str
@@ -58,40 +58,40 @@ class PeerTrial:
 
     @property
     def failed(self) -> bool:
-        """Whether the trial gave no F1."""
+        """Whether the trial has no F1."""
         return "f1" not in self.metrics
 
     def configuration(self) -> str:
-        """Encode what was run where: equal for the two records of one failure."""
+        """Encode alias and pipeline: equal for the two records of one failure."""
         return canonical_json([self.alias, self.method_class, self.model_key, dict(self.params)])
 
 
 @dataclass(slots=True)
-class PeerFiles:
-    """What a folder held.
+class ReferenceFiles:
+    """Content of a folder.
 
     Attributes:
         trials: The trials, by alias and end.
-        n_files: Files looked at.
+        n_files: Files that were read.
         n_joined: Records that were the second one of a trial.
         refused: Why a file was refused -> the files, relative to the folder.
     """
 
-    trials: list[PeerTrial] = field(default_factory=list)
+    trials: list[ReferenceTrial] = field(default_factory=list)
     n_files: int = 0
     n_joined: int = 0
     refused: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
-def read_folder(folder: Path) -> PeerFiles:
-    """Read every ``.json`` file below a folder; what is no record of the peer is refused by itself.
+def read_folder(folder: Path) -> ReferenceFiles:
+    """Read every ``.json`` file below a folder; a file that is not a record is refused, the others are read.
 
     Raises:
         InputError: The folder does not exist, or holds no JSON file.
     """
     if not folder.is_dir():
         raise InputError(f"`{folder}` is no folder; expected XAutoLM's experience store: ALIAS/DATE/TIME-UUID.json")
-    found = PeerFiles()
+    found = ReferenceFiles()
     records = []
     for path in sorted(folder.rglob("*.json")):
         found.n_files += 1
@@ -107,11 +107,11 @@ def read_folder(folder: Path) -> PeerFiles:
     return found
 
 
-def _read_record(path: Path, *, alias: str | None) -> PeerTrial:
+def _read_record(path: Path, *, alias: str | None) -> ReferenceTrial:
     """Read one file of any layout.
 
     Raises:
-        InputError: It is no record of the peer; the text names no file, so that equal reasons can be counted.
+        InputError: It is not such a record; the message does not name the file, so that equal reasons can be counted.
     """
     if path.stat().st_size > LARGEST_FILE_BYTES:
         raise InputError(f"larger than {LARGEST_FILE_BYTES // 1024**2} MiB, which no record is")
@@ -126,7 +126,7 @@ def _read_record(path: Path, *, alias: str | None) -> PeerTrial:
     metrics = _read_metrics(data)
     text = data.get("error")
     failed = "f1" not in metrics
-    return PeerTrial(
+    return ReferenceTrial(
         alias=alias or _text(data.get("alias"), name="alias"),
         ended_at=_read_time(data.get("timestamp")),
         method_class=method_class,
@@ -227,28 +227,28 @@ def _read_metrics(data: Mapping[str, Any]) -> dict[str, float]:
     return known
 
 
-def _join(records: Iterable[PeerTrial]) -> Iterator[PeerTrial]:
-    """Make one trial of the records that tell of the same one."""
-    alike: dict[tuple[str, bool], list[PeerTrial]] = defaultdict(list)
+def _join(records: Iterable[ReferenceTrial]) -> Iterator[ReferenceTrial]:
+    """Join the records of the same trial to one."""
+    alike: dict[tuple[str, bool], list[ReferenceTrial]] = defaultdict(list)
     for record in records:
         alike[record.configuration(), record.failed].append(record)
     for group in alike.values():
         group.sort(key=lambda record: record.ended_at)
-        run: list[PeerTrial] = []
+        run: list[ReferenceTrial] = []
         for record in group:
-            if run and not _tells_of(record, run):
+            if run and not _is_same_trial(record, run):
                 yield _joined(run)
                 run = []
             run.append(record)
         yield _joined(run)
 
 
-def _tells_of(record: PeerTrial, run: Sequence[PeerTrial]) -> bool:
-    """Say whether a record is of the same trial: two texts that differ, or more than two seconds, are two trials."""
+def _is_same_trial(record: ReferenceTrial, run: Sequence[ReferenceTrial]) -> bool:
+    """Check whether a record is of the same trial; not if error texts differ or more than two seconds are between."""
     near = (record.ended_at - run[0].ended_at).total_seconds() <= TWIN_S
     texts = {one.error for one in (record, *run)} - {None}
     return near and len(texts) <= 1 and record.metrics == run[0].metrics
 
 
-def _joined(run: Sequence[PeerTrial]) -> PeerTrial:
+def _joined(run: Sequence[ReferenceTrial]) -> ReferenceTrial:
     return replace(run[0], error=next((record.error for record in run if record.error is not None), None))

@@ -1,4 +1,4 @@
-"""The peer's trials as experiences, under our names of models, methods, parameters and failure kinds."""
+"""Imports the reference records as experiences, with our names of models, methods, parameters and failure kinds."""
 
 import hashlib
 import re
@@ -13,13 +13,13 @@ from pathlib import Path
 from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.failures import FailureKind, Source, kind_of_text
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json
-from xautolm_hpc.store.reference_files import PeerTrial, read_folder
+from xautolm_hpc.store.reference_files import ReferenceTrial, read_folder
 from xautolm_hpc.store.store import ExperienceStore
 
 SITE = "xautolm"
 TIME_SCOPE = "xautolm: load+train+validate of one split, median over splits"
 UNKNOWN = "unknown"
-"""Value of a parameter that was drawn but not recorded: the trial had one, and nobody knows which."""
+"""Value of a parameter that was drawn but not recorded: the trial had a value, and it is unknown."""
 
 NAMESPACE = uuid.UUID("7a1c3c52-6f5e-4d0c-8a41-2f0f5b7d9e11")
 RUN_EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
@@ -53,18 +53,18 @@ OTHER_MODELS = (
 
 
 @dataclass(slots=True)
-class PeerImport:
-    """What an import did.
+class ReferenceImport:
+    """Result of an import.
 
     Attributes:
-        n_files: Files looked at.
+        n_files: Files that were read.
         n_joined: Records that were the second one of a trial.
         n_trials: Trials found.
         n_new: Experiences the store did not have.
         by_task: Task -> status -> trials.
         by_kind: Failure kind -> trials.
-        unknown_models: The peer's model names that no known model has; kept as they are.
-        refused: Why -> files, relative to the folder.
+        unknown_models: The reference code's model names that are not known; kept as they are.
+        refused: Reason -> files, relative to the folder.
     """
 
     n_files: int
@@ -77,13 +77,13 @@ class PeerImport:
     refused: dict[str, list[str]] = field(default_factory=dict)
 
 
-def import_xautolm(folder: Path, into: ExperienceStore, *, site: str = SITE) -> PeerImport:
-    """Commit the experiences that XAutoLM's authors released; doing it again changes nothing.
+def import_xautolm(folder: Path, into: ExperienceStore, *, site: str = SITE) -> ReferenceImport:
+    """Commit the experiences that XAutoLM's authors released; importing again changes nothing.
 
     Args:
         folder: Their experience store, ``ALIAS/DATE/TIME-UUID.json``.
         into: Store to grow.
-        site: Site the experiences are said to come from.
+        site: Site that the experiences are stored under.
 
     Raises:
         InputError: The folder does not exist, or holds no JSON file.
@@ -98,7 +98,7 @@ def import_xautolm(folder: Path, into: ExperienceStore, *, site: str = SITE) -> 
         else:
             refused.setdefault(f"class {trial.method_class!r:.80} fine-tunes nothing", []).append(trial.alias)
     records = experiences_of(known, site=site)
-    done = PeerImport(n_files=found.n_files, n_joined=found.n_joined, n_trials=len(records), refused=refused)
+    done = ReferenceImport(n_files=found.n_files, n_joined=found.n_joined, n_trials=len(records), refused=refused)
     for e in records:
         counts = done.by_task.setdefault(e.task.name, {"succeeded": 0, "failed": 0})
         counts[e.outcome.status] += 1
@@ -108,8 +108,8 @@ def import_xautolm(folder: Path, into: ExperienceStore, *, site: str = SITE) -> 
     return done
 
 
-def experiences_of(trials: Sequence[PeerTrial], *, site: str = SITE) -> list[Experience]:
-    """Turn trials of known classes into experiences, in their order."""
+def experiences_of(trials: Sequence[ReferenceTrial], *, site: str = SITE) -> list[Experience]:
+    """Convert trials of known classes to experiences, in their order."""
     memory_bytes = _gpu_memory_bytes(trials)
     numbers = _trial_numbers(trials)
     return [
@@ -130,7 +130,7 @@ def kind_of_error(text: str | None) -> FailureKind:
 
 
 def task_name(alias: str) -> str:
-    """Name the task that an alias is about: ``squad_warmstart (a-pos f-neg)`` is about ``squad``."""
+    """Find the task in an alias: ``squad`` in ``squad_warmstart (a-pos f-neg)``."""
     for name in TASKS:
         if re.match(rf"{name}(?![A-Za-z0-9])", alias):
             return name
@@ -138,7 +138,7 @@ def task_name(alias: str) -> str:
 
 
 def model_id(key: str) -> str:
-    """Find our id of a model that the peer calls ``TEXT_GEN_...`` or ``WORD_EMB_...``; else give its own name."""
+    """Find our id of a model that the reference code names ``TEXT_GEN_...`` or ``WORD_EMB_...``; else return that."""
     bare = re.sub(r"^(TEXT_GEN|WORD_EMB)_", "", key)
     return _ids_by_key().get(_simple(bare), key)
 
@@ -149,21 +149,23 @@ def _ids_by_key() -> Mapping[str, str]:
 
 
 def _simple(name: str) -> str:
-    """Reduce a name as the peer does: no dots, all else that is no letter or digit an underscore, case ignored."""
+    """Simplify a name as the reference code does: no dots, other special characters as underscores, lower case."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower().replace(".", ""))
 
 
-def _gpu_memory_bytes(trials: Iterable[PeerTrial]) -> dict[tuple[float, ...], int]:
-    """Find the GPU memory of each machine; only texts of failures for want of memory tell it."""
-    said = {t.system_features: GPU_CAPACITY.search(t.error) for t in trials if t.error and GPU_CAPACITY.search(t.error)}
-    return {machine: int(float(match[1]) * GIB) for machine, match in said.items() if match}
+def _gpu_memory_bytes(trials: Iterable[ReferenceTrial]) -> dict[tuple[float, ...], int]:
+    """Find the GPU memory of each machine, which only the texts of out-of-memory errors contain."""
+    found = {
+        t.system_features: GPU_CAPACITY.search(t.error) for t in trials if t.error and GPU_CAPACITY.search(t.error)
+    }
+    return {machine: int(float(match[1]) * GIB) for machine, match in found.items() if match}
 
 
-def _trial_numbers(trials: Sequence[PeerTrial]) -> list[int]:
-    """Number trials by the second they ended, the same whichever part of a run is imported."""
+def _trial_numbers(trials: Sequence[ReferenceTrial]) -> list[int]:
+    """Number trials by the second of their end, independent of which part of a run is imported."""
     ranks: Counter[tuple[str, datetime]] = Counter()
     numbers = []
-    for trial in trials:  # sorted, so that those of one second come in one order
+    for trial in trials:  # sorted, so that the order within one second is fixed
         rank = ranks[trial.alias, trial.ended_at]
         ranks[trial.alias, trial.ended_at] += 1
         seconds = int((trial.ended_at - RUN_EPOCH).total_seconds())
@@ -171,8 +173,8 @@ def _trial_numbers(trials: Sequence[PeerTrial]) -> list[int]:
     return numbers
 
 
-def _task(trial: PeerTrial) -> Task:
-    """Describe the task; of the rows the peer says only how many there are, 70 % of which it trained on."""
+def _task(trial: ReferenceTrial) -> Task:
+    """Build the task; of its rows only the number is recorded, and the reference code trained on 70 % of them."""
     name, n_features = task_name(trial.alias), len(trial.features)
     n_rows = round(trial.features[0])
     n_train = round(n_rows * TRAIN_SHARE)
@@ -194,7 +196,7 @@ def _task(trial: PeerTrial) -> Task:
     )
 
 
-def _system(trial: PeerTrial, *, site: str, gpu_memory_bytes: int | None) -> System:
+def _system(trial: ReferenceTrial, *, site: str, gpu_memory_bytes: int | None) -> System:
     n_cores, _, _, ram_gib, _ = trial.system_features
     return System(
         site=site,
@@ -206,8 +208,8 @@ def _system(trial: PeerTrial, *, site: str, gpu_memory_bytes: int | None) -> Sys
     )
 
 
-def _pipeline(trial: PeerTrial) -> Pipeline:
-    """Name method, model and parameters as the preset ``xautolm`` does."""
+def _pipeline(trial: ReferenceTrial) -> Pipeline:
+    """Build the pipeline with the names of the preset ``xautolm``."""
     named = CLASS_NAME.fullmatch(trial.method_class)
     method = METHODS[named[1]] if named else trial.method_class
     kind = KINDS_OF_TASK[len(trial.features)]
@@ -215,7 +217,7 @@ def _pipeline(trial: PeerTrial) -> Pipeline:
         name: float(value) if name in FLOATS and type(value) is int else value for name, value in trial.params.items()
     }
     if method == "lora":
-        params.setdefault("init_lora_weights", "none")  # a value of None was not written
+        params.setdefault("init_lora_weights", "none")  # the reference code does not write a value of None
     for name in LOST.get(kind, ()):
         params.setdefault(name, UNKNOWN)
     return Pipeline(
@@ -223,8 +225,8 @@ def _pipeline(trial: PeerTrial) -> Pipeline:
     )
 
 
-def _outcome(trial: PeerTrial) -> Outcome:
-    """Say what the trial gave: F1 and exact match from percent to 0..1, a failure classified from its text."""
+def _outcome(trial: ReferenceTrial) -> Outcome:
+    """Build the outcome: F1 and exact match are converted from percent to 0..1, a failure is classified by its text."""
     if trial.failed:
         kind = kind_of_error(trial.error)
         return Outcome(status="failed", kind=kind, origin=kind.origin, message=trial.error, time_scope=TIME_SCOPE)
@@ -241,8 +243,8 @@ def _outcome(trial: PeerTrial) -> Outcome:
     )
 
 
-def _provenance(trial: PeerTrial, number: int, *, site: str) -> Provenance:
-    """Say where the trial comes from; its alias tells the seed of the search and what its prior was."""
+def _provenance(trial: ReferenceTrial, number: int, *, site: str) -> Provenance:
+    """Build the provenance; the alias contains the seed of the search and the kind of its prior."""
     seed = re.search(r"(?:seed_|rn:)(\d{1,9})", trial.alias)
     warm = re.search(r"warmstart|knn", trial.alias)
     return Provenance(
@@ -251,7 +253,7 @@ def _provenance(trial: PeerTrial, number: int, *, site: str) -> Provenance:
         attempt=0,
         restart=0,
         generation=0,
-        seed=int(seed[1]) if seed else 42,  # the seed of every search that says none
+        seed=int(seed[1]) if seed else 42,  # the seed of every search that names none
         site=site,
         started_at=None,
         ended_at=trial.ended_at.isoformat(timespec="milliseconds"),

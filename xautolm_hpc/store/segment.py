@@ -1,4 +1,4 @@
-"""One segment: a file of format 1, written whole and never changed again."""
+"""Reads and writes one segment: a file of format 1 that is written whole and never changed."""
 
 import contextlib
 import io
@@ -38,7 +38,7 @@ CHUNK_BYTES = 1_048_576
 SMALL_ROWS = 1_024  # up to here the columns of a dataset share one chunk
 COMPRESSION_LEVEL = 4
 DAMAGE = (OSError, KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError)
-"""What h5py and numpy raise on a file that is not what it should be."""
+"""Exceptions of h5py and numpy on a damaged file."""
 
 
 def segment_name(content_digest: str) -> str:
@@ -53,11 +53,10 @@ def write(columns: Columns, path: Path, *, content_digest: str, remember: Callab
         columns: What to write.
         path: File; its folder exists.
         content_digest: :func:`~xautolm_hpc.store.columns.digest` of the columns.
-        remember: Is told which file is there, as soon as it is; not where another process was faster.
+        remember: Called with the identity of the new file; not if another process has replaced it already.
 
     Raises:
-        StoreError: The file system refused, or what was read back is not what was written; what was there
-            before is untouched.
+        StoreError: The file could not be written, or what was read back differs from it; an old file is untouched.
     """
 
     def check(aside: Path) -> None:
@@ -78,12 +77,12 @@ def read(path: Path, wanted: Wanted, *, identity: Identity | None = None) -> Col
     Args:
         path: File.
         wanted: Columns to read.
-        identity: The file it must be, as it was when it was checked; ``None`` takes any.
+        identity: Identity that the file had when it was checked; ``None`` allows any.
 
     Raises:
-        FileNotFoundError: There is no such file (any more), or another one in its place.
+        FileNotFoundError: The file does not exist, or no longer, or is another one.
         FormatError: The file has a newer format.
-        StoreError: The file is damaged or no segment.
+        StoreError: The file is damaged or not a segment.
     """
     with open_bytes(path) as raw:
         if identity is not None and identity_of(os.fstat(raw.fileno())) != identity:
@@ -93,25 +92,25 @@ def read(path: Path, wanted: Wanted, *, identity: Identity | None = None) -> Col
 
 
 def recorded_digest(path: Path) -> str:
-    """Read the digest that a segment says it has.
+    """Read the digest that is recorded in a segment.
 
     Raises:
-        FileNotFoundError: There is no such file (any more).
-        StoreError: The file is damaged or no segment.
+        FileNotFoundError: The file does not exist, or no longer.
+        StoreError: The file is damaged or not a segment.
     """
     with open_bytes(path) as raw, open_hdf5(raw, path) as file:
         return str(file.attrs["digest"])
 
 
 def open_bytes(path: Path) -> io.FileIO:
-    """Open a file for HDF5 to read through us: it takes no lock, whatever the environment tells it to.
+    """Open a file such that HDF5 reads it through Python: then it takes no lock, whatever the environment says.
 
     Raises:
-        FileNotFoundError: There is no such file (any more).
+        FileNotFoundError: The file does not exist, or no longer.
         StoreError: The file cannot be opened.
     """
     try:
-        # A pipe in place of a segment must not make us wait; reading it then fails.
+        # Opening a pipe in place of a segment must not block; reading it then fails.
         return io.FileIO(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
     except FileNotFoundError:
         raise
@@ -121,11 +120,11 @@ def open_bytes(path: Path) -> io.FileIO:
 
 @contextlib.contextmanager
 def open_hdf5(raw: io.FileIO, path: Path) -> Iterator[h5py.File]:
-    """Open the file as HDF5 and check its format; what goes wrong while it is open is told as damage.
+    """Open the file as HDF5 and check its format; errors while it is open are raised as damage.
 
     Raises:
         FormatError: The file has a newer format.
-        StoreError: The file is damaged or no segment.
+        StoreError: The file is damaged or not a segment.
     """
     try:
         with h5py.File(raw, "r") as file:
@@ -138,7 +137,7 @@ def open_hdf5(raw: io.FileIO, path: Path) -> Iterator[h5py.File]:
 
 
 def shown(path: Path) -> str:
-    """Name a segment with the store it lies in."""
+    """Name a segment with its store, for messages."""
     return f"{path.parent.name}/{path.name}"
 
 
@@ -155,7 +154,7 @@ def _check_digest(path: Path, expected: str) -> None:
 
 
 def _image(columns: Columns, content_digest: str) -> bytes:
-    """Build the file in memory: HDF5 itself never touches the disk, where a kill would leave half a file."""
+    """Build the file in memory: if HDF5 wrote to disk itself, a kill would leave half a file."""
     n = len(columns)
     with h5py.File("segment", "w", driver="core", backing_store=False, libver=LIBVER) as file:
         file.attrs["format_version"] = FORMAT
@@ -198,7 +197,7 @@ def _write_blob(file: h5py.File, dataset: str, *, content: bytes) -> None:
 
 
 def _create(file: h5py.File, dataset: str, *, values: Array, chunk: tuple[int, ...]) -> h5py.Dataset:
-    """Create a dataset whose every chunk has a checksum; digests are random and not worth compressing."""
+    """Create a dataset whose every chunk has a checksum; digests are random and are not compressed."""
     if not values.size:  # an empty dataset has no chunks
         return file.create_dataset(dataset, data=values)
     is_random = dataset == "digests"
@@ -227,7 +226,7 @@ def _check_format(file: h5py.File, path: Path) -> None:
 
 
 def _read(file: h5py.File, wanted: Wanted) -> Columns:
-    """Read the wanted columns and check that they fit each other."""
+    """Read the wanted columns and check that they agree with one another."""
     n = int(file.attrs["n_experiences"])
     marks = _read_lines(file, MARKS)
     read_marks(marks)

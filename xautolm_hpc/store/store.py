@@ -1,4 +1,4 @@
-"""The store as the other steps see it: a set of experiences that only grows."""
+"""The experience store: a set of experiences that only grows."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from xautolm_hpc.store.decode import decode, values
 from xautolm_hpc.store.encode import encode, microseconds
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING, KEYS, SUMMARY, TABLE, Wanted
-from xautolm_hpc.store.marks import ID, accept_mark, forget_mark, read_marks, resolve_mark
-from xautolm_hpc.store.structure import CheckLimits, Finding
+from xautolm_hpc.store.marks import ID, accept_mark, read_marks, resolve_mark, tombstone
+from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.tableview import to_table
 from xautolm_hpc.store.union import assemble, raw_ids, rows_with_ids, union
 from xautolm_hpc.store.verify import verify
@@ -28,7 +28,7 @@ from xautolm_hpc.table import ExperienceTable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appended:
-    """What an append did.
+    """Result of an append.
 
     Attributes:
         n_new: Experiences the store did not have.
@@ -43,19 +43,19 @@ class ExperienceStore:
     """A set of experiences on disk.
 
     Attributes:
-        path: Folder of segments, or one ``.h5`` file; nothing there yet is an empty store.
-        findings: Segments that the last read left out, and why.
+        path: Folder of segments, or one ``.h5`` file; if it does not exist the store is empty.
+        findings: Segments that the last read left out, with the reason.
     """
 
     def __init__(
         self, path: Path, *, clock: Clock | None = None, limits: CheckLimits | None = None, group: str | None = None
     ) -> None:
         self.path = path
-        self.findings: tuple[Finding, ...] = ()
+        self.findings: tuple[StoreFinding, ...] = ()
         self._segments = SegmentFolder(path, clock=clock, limits=limits, group=group)
 
     def append(self, experiences: Sequence[Experience]) -> Appended:
-        """Commit experiences; those the store has already, forgotten ones too, are not written again.
+        """Commit experiences; those that the store has already, forgotten ones included, are not written again.
 
         Raises:
             InputError: A value is not of its field's type, not finite, or out of range; nothing was stored.
@@ -71,10 +71,10 @@ class ExperienceStore:
         return Appended(n_new=len(new), segment=self._segments.add(new))
 
     def amend(self, experiences: Sequence[Experience]) -> None:
-        """Commit what is known better now of experiences that may be stored already.
+        """Commit new values of experiences that may be stored already.
 
-        Records of one id are one experience: what one of them knows stands, and of two values the greater, so a
-        trial can become suspect.
+        Records of one id are one experience: a known value replaces an unknown one, and of two known values the
+        greater counts, so a trial can become suspect.
 
         Raises:
             InputError: A value is not of its field's type, not finite, or out of range; nothing was stored.
@@ -104,7 +104,7 @@ class ExperienceStore:
             until: End of the attempt is before this time, ISO 8601 with its time zone.
 
         Raises:
-            InputError: A time is none.
+            InputError: A time is not valid.
             FormatError: A segment has a newer format.
             StoreError: The store is one file, and damaged; or segments keep vanishing.
         """
@@ -122,7 +122,7 @@ class ExperienceStore:
         return decode(columns.take(chosen))
 
     def read_table(self) -> ExperienceTable:
-        """Read what priors are computed from, straight from columns; variable parts are not touched.
+        """Read the table that priors are computed from, directly from columns; variable parts are not read.
 
         Raises:
             FormatError: A segment has a newer format.
@@ -135,14 +135,14 @@ class ExperienceStore:
         paths: Iterable[Path],
         *,
         limits: CheckLimits | None = None,
-        on_finding: Callable[[Finding], None] | None = None,
+        on_finding: Callable[[StoreFinding], None] | None = None,
     ) -> ExperienceTable:
-        """Read several stores as the one they would be after a merge; the first remembers what was checked.
+        """Read several stores as if they were merged; the first one records which segments were checked.
 
         Args:
             paths: The stores, one's own first.
-            limits: What the check of a foreign segment may cost.
-            on_finding: Is told of every segment that is left out.
+            limits: Limits for checking a foreign segment.
+            on_finding: Called for every segment that is left out.
 
         Raises:
             FormatError: A segment has a newer format.
@@ -165,7 +165,7 @@ class ExperienceStore:
         return _ids(self._view(KEYS).visible())
 
     def info(self) -> dict[str, Any]:
-        """Count what is in the store; plain data for JSON.
+        """Count the content of the store; plain data for JSON.
 
         Returns:
             ``n_experiences`` and their counts ``by_task``, ``by_status``, ``by_failure_kind``, ``by_site``,
@@ -178,15 +178,15 @@ class ExperienceStore:
         """
         return summarise(self._view(SUMMARY), sizes_bytes=self._segments.sizes_bytes())
 
-    def verify(self) -> list[Finding]:
-        """Check every segment whole: structure, digests, ranges, references; then the set: conflicts, forgets."""
+    def verify(self) -> list[StoreFinding]:
+        """Check every segment whole: structure, digests, ranges, references; then the set: conflicts, tombstones."""
         return verify(self._segments)
 
     def show(self, id_prefix: str) -> Experience:
         """Read one experience, also one in conflict.
 
         Raises:
-            InputError: No experience, or several, have an id that begins so.
+            InputError: No experience, or more than one, has an id with this prefix.
         """
         columns = self._view(EVERYTHING).columns
         found = [i for i, one in enumerate(_ids(columns)) if one.startswith(id_prefix.lower())]
@@ -199,7 +199,7 @@ class ExperienceStore:
         return decode(columns.take(np.array(found)))[0]
 
     def forget(self, ids: Iterable[str], site: str) -> None:
-        """Hide experiences of one's own site, for good; compacting then removes them from disk.
+        """Hide experiences of one's own site for ever; compacting then removes them from disk.
 
         Args:
             ids: Whole ids.
@@ -215,10 +215,10 @@ class ExperienceStore:
         for one in wanted:
             if site not in forgotten.get(one, ()):
                 self._check_forgettable(one, site=site, rows=rows)
-        self._mark([forget_mark(one, site) for one in wanted])
+        self._mark([tombstone(one, site) for one in wanted])
 
     def resolve(self, key: str, experience_id: str) -> None:
-        """Say which of several records of one attempt key counts; the last word wins.
+        """Choose which of several records of one attempt key counts; the last call decides.
 
         Args:
             key: Attempt key, ``run/trial/attempt/restart``.
@@ -240,10 +240,10 @@ class ExperienceStore:
             self._mark([resolve_mark(key, experience_id, round_number=last_round + 1)])
 
     def accept(self, run_id: str) -> int:
-        """Let a run's suspect trials count as evidence.
+        """Accept a run's suspect trials as evidence.
 
         Returns:
-            How many suspect experiences the store has of that run.
+            Number of suspect experiences of that run.
 
         Raises:
             InputError: The store has no experience of that run.
@@ -256,7 +256,7 @@ class ExperienceStore:
         return int(columns.groups["counts"]["suspect"][is_of_run].sum())
 
     def compact(self) -> str | None:
-        """Write all segments that can be read as one, without what was forgotten, and remove them.
+        """Merge all segments that can be read into one, without forgotten experiences.
 
         Returns:
             Name of the one segment, ``None`` for an empty store.
@@ -269,7 +269,7 @@ class ExperienceStore:
         return self._segments.replace(parts, stored_form(list(parts.values()))) if parts else None
 
     def digest(self) -> str:
-        """Digest the store's logical content: equal for equal sets, in whatever segments they lie."""
+        """Digest the store's logical content: equal for equal sets, whatever their segments."""
         return digest(stored_form(list(self._load(EVERYTHING).values()) or [only_marks(())]))
 
     def _load(self, wanted: Wanted) -> dict[Path, Columns]:

@@ -1,7 +1,7 @@
-"""What a segment is as an HDF5 file, looked at before any of its data is read.
+"""Checks the structure of a segment as an HDF5 file, before any of its data is read.
 
-HDF5 can point outside the file, load plug-ins, hold objects of Python and claim sizes that no memory has. Format 1
-uses none of that: a handful of named datasets of plain numbers below the root, and nothing else.
+HDF5 can point outside the file, load plug-ins, contain Python objects and claim sizes larger than any memory. Format 1
+uses none of that: a few named datasets of plain numbers below the root, and nothing else.
 """
 
 import math
@@ -41,7 +41,7 @@ class CheckLimits:
 
     @classmethod
     def of(cls, given: Mapping[Any, Any]) -> "CheckLimits":
-        """Take the limits given, and the defaults for those that are not, or are ``None``.
+        """Build limits from given ones; those that are missing or ``None`` have their defaults.
 
         Raises:
             InputError: A limit is not positive.
@@ -60,13 +60,13 @@ GB = 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that is wrong.
+class StoreFinding:
+    """A problem of a store.
 
     Attributes:
         problem: ``damaged``, ``refused``, ``format``, ``digest``, ``range``, ``conflict``,
             ``foreign-forget`` or ``left-over``.
-        where: The segment, attempt key or experience it is about.
+        where: The segment, attempt key or experience with the problem.
         message: What is wrong, and what to do.
     """
 
@@ -90,17 +90,17 @@ LARGEST_NAMES_BYTES = MB
 
 
 def drop_plugins() -> None:
-    """Forget every folder from which HDF5 would load filters."""
+    """Remove every folder from which HDF5 would load filters."""
     while h5py.h5pl.size():
         h5py.h5pl.remove(0)
 
 
 def refusals(file: h5py.File, limits: CheckLimits) -> Iterator[str]:
-    """Say what in a file a segment of format 1 must not have; what is named first is named before data is read."""
+    """List what a segment of format 1 must not contain; the first problem is yielded before any data is read."""
     yield from _root_refusals(file)
     seen: dict[int, str] = {}
     n_bytes = 0
-    for name in file.id:  # names of links; nothing is opened yet
+    for name in file.id:  # names of links, nothing is opened yet
         text = name.decode("utf-8", "backslashreplace")
         kind = file.id.links.get_info(name).type
         if kind != h5py.h5l.TYPE_HARD:
@@ -124,7 +124,7 @@ def refusals(file: h5py.File, limits: CheckLimits) -> Iterator[str]:
 
 
 def _root_refusals(file: h5py.File) -> Iterator[str]:
-    """Check that the root has its three attributes, each one plain value, and no other."""
+    """Check that the root has exactly its three attributes, each a single value."""
     n_attributes = h5py.h5a.get_num_attrs(file.id)
     names = sorted(_attribute_name(file.id, i) for i in range(min(n_attributes, len(ROOT_ATTRIBUTES) + 1)))
     if tuple(names) != ROOT_ATTRIBUTES:
@@ -168,7 +168,7 @@ def _dataset_refusals(name: str, dataset: Any, *, limits: CheckLimits) -> Iterat
 
 
 def _storage_refusals(name: str, dataset: Any) -> Iterator[str]:
-    """Check where and how a dataset's bytes lie."""
+    """Check where and how a dataset is stored."""
     created = dataset.get_create_plist()
     layout = created.get_layout()
     if layout == h5py.h5d.VIRTUAL:
@@ -191,7 +191,7 @@ def _storage_refusals(name: str, dataset: Any) -> Iterator[str]:
 
 
 def _dtype(dataset: Any) -> Any:
-    """Say the type, of numbers as numpy does; of anything else its class, for numpy may have none."""
+    """Find the type of a dataset: numpy's for numbers, else the name of HDF5's class, because numpy may have none."""
     kind = dataset.get_type()
     if isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID):
         return kind.dtype

@@ -1,4 +1,4 @@
-"""Columns to the table that priors are computed from, without an object per experience."""
+"""Converts columns to the table that priors are computed from, without an object per experience."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ TYPE_OF = {bool: BOOL, int: INT, float: FLOAT, str: TEXT}
 
 
 def to_table(columns: Columns) -> ExperienceTable:
-    """Turn columns into the table :func:`xautolm_hpc.table.build_table` makes of the same experiences.
+    """Convert columns to the table that :func:`xautolm_hpc.table.build_table` builds of the same experiences.
 
     Args:
         columns: Rows ascending by id, with the columns of :data:`~xautolm_hpc.store.layout.TABLE`.
@@ -76,7 +76,7 @@ def _objective(columns: Columns, name: str) -> NDArray[np.float64]:
 
 
 def _by_appearance(codes: Array, entries: Sequence[T]) -> tuple[tuple[T, ...], NDArray[np.int32]]:
-    """Renumber dictionary entries in the order in which the rows first name them."""
+    """Renumber dictionary entries in the order of their first occurrence in the rows."""
     order = _appearance(codes, len(entries))
     position = np.full(len(entries) + 1, -1, np.int32)
     position[order] = np.arange(len(order))
@@ -95,7 +95,7 @@ def _appearance(codes: Array, n_entries: int) -> NDArray[np.intp]:
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """What each entry of the dictionary of values is as a parameter; the last one is for the null code."""
+    """Type and number of each entry of the dictionary of values; the last one is for the null code."""
 
     types: NDArray[np.uint8]
     numbers: NDArray[np.float64]
@@ -110,7 +110,7 @@ class _Values:
 def _texts_and_params(
     columns: Columns, known: Sequence[Any]
 ) -> tuple[tuple[str, ...], NDArray[np.int32], dict[str, ParamColumn]]:
-    """Number the texts as the time scopes, then parameter after parameter, first name them."""
+    """Number the texts in the order of their first occurrence: in the time scopes, then in the parameters by name."""
     entries = _Values.of(known)
     is_text = entries.types == TEXT
     codes, floats = columns.groups["params"], columns.groups["param_floats"]
@@ -136,7 +136,7 @@ def _texts_and_params(
 def _typed_numbers(
     codes: Array | None, floats: Array | None, *, entries: _Values
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Give the type and number of each value of a parameter; one of codes and floats is there."""
+    """Compute type and number of each value of a parameter; codes or floats may be ``None``, not both."""
     if codes is None:
         numbers = np.asarray(floats)
         return np.where(np.isnan(numbers), np.uint8(ABSENT), np.uint8(FLOAT)), numbers

@@ -1,7 +1,7 @@
-"""Which segments this site has written or checked itself, so that none is checked twice.
+"""Records which segments this site has written or checked itself, so that none is checked twice.
 
-A segment is known by its inode, size and times: whoever copies one here, under whatever name, gives it others. Only a
-file of the same user that nobody else may write is believed.
+A segment is identified by its inode, size and times, which differ for any copy of it. The record is only read from a
+file of the same user that nobody else may write.
 """
 
 import contextlib
@@ -12,28 +12,28 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from xautolm_hpc import durable
-from xautolm_hpc.store.structure import Finding
+from xautolm_hpc.store.structure import StoreFinding
 
 Identity = tuple[int, int, int, int]
 """Inode, size in bytes, and times of the last change of content and of the inode, in ns."""
 
-_Known = tuple[Identity, tuple[Finding, ...], str]
-"""File, what was found, and the terms of that."""
+_Known = tuple[Identity, tuple[StoreFinding, ...], str]
+"""Identity of a file, its problems, and the terms under which it was checked."""
 
 SPARE_LINES = 512
 
 
 def identity_of(status: os.stat_result) -> Identity:
-    """Say which file this is, in which state."""
+    """Return what identifies a file and its state."""
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class CheckedSegments:
-    """What is remembered of the segments of a store and of those it was merged with or read with.
+    """The checked segments of a store, and of stores that were merged or read with it.
 
     Args:
-        store: The store that remembers: a folder, or one file.
-        terms: What a refusal depends on; under other terms a segment that was refused is checked again.
+        store: The store that keeps the record: a folder, or one file.
+        terms: Version and limits that a refusal depends on; if they change, a refused segment is checked again.
     """
 
     def __init__(self, store: Path, *, terms: str) -> None:
@@ -44,15 +44,15 @@ class CheckedSegments:
         self._known: dict[str, _Known] = {}
         self._inode, self._n_read, self._n_lines = 0, 0, 0
 
-    def findings(self, path: Path, identity: Identity) -> tuple[Finding, ...] | None:
-        """Say what was found when this very file was checked, ``None`` if it was not."""
+    def findings(self, path: Path, identity: Identity) -> tuple[StoreFinding, ...] | None:
+        """Look up the problems of exactly this file; ``None`` if it was not checked."""
         known = self._known.get(self._name(path))
         if not known or known[0] != identity or (known[1] and known[2] != self._terms):
             return None
         return known[1]
 
     def refresh(self) -> None:
-        """Read what this and other processes have added to the memory meanwhile."""
+        """Read what this and other processes have recorded meanwhile."""
         with contextlib.suppress(OSError):
             descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(descriptor, "rb") as file:
@@ -68,8 +68,8 @@ class CheckedSegments:
                 self._n_lines += len(lines)
                 self._known |= dict(filter(None, map(_parsed, lines)))
 
-    def remember(self, checked: Iterable[tuple[Path, Identity, Collection[Finding]]]) -> None:
-        """Remember segments; where the store cannot be written, only this process does."""
+    def record(self, checked: Iterable[tuple[Path, Identity, Collection[StoreFinding]]]) -> None:
+        """Record segments; if the store cannot be written, only this process knows them."""
         lines = []
         for path, identity, findings in checked:
             name = self._name(path)
@@ -79,11 +79,11 @@ class CheckedSegments:
             if lines and self._folder.is_dir():
                 _append(self._path, b"".join(lines))
 
-    def forget_gone(self, names: Collection[str]) -> None:
-        """Write anew what is remembered, without this store's segments that are gone, once these are many.
+    def remove_gone(self, names: Collection[str]) -> None:
+        """Rewrite the record without segments of this store that no longer exist, if there are many of them.
 
         Args:
-            names: The segments that are there, listed after a :meth:`refresh`.
+            names: The existing segments, listed after a :meth:`refresh`.
         """
         if self._n_lines < 2 * len(names) + SPARE_LINES:
             return
@@ -107,18 +107,18 @@ def _line(name: str, known: _Known) -> bytes:
 
 
 def _parsed(line: bytes) -> tuple[str, _Known] | None:
-    """Read one line; a torn one says nothing."""
+    """Parse one line; ``None`` if it is incomplete."""
     try:
-        name, (inode, size, changed, created), said, terms = json.loads(line)
+        name, (inode, size, changed, created), problems, terms = json.loads(line)
         where = Path(name).name
-        findings = tuple(Finding(problem=problem, where=where, message=message) for problem, message in said)
+        findings = tuple(StoreFinding(problem=problem, where=where, message=message) for problem, message in problems)
     except (ValueError, TypeError):
         return None
     return name, ((inode, size, changed, created), findings, terms)
 
 
 def _append(path: Path, content: bytes) -> None:
-    """Add to a file in one write, made for its owner alone; a link in its place is not followed."""
+    """Append to a file in one write; it is created for its owner only, and a link in its place is not followed."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         os.write(descriptor, content)

@@ -1,7 +1,7 @@
 """The set union of columns.
 
-Equal sets of experiences are equal columns, bit for bit, whatever order they came in: rows ascend by id and site,
-dictionaries are sorted, what no row uses is dropped. That is what the digest of a segment is taken of.
+Equal sets of experiences give equal columns, bit for bit, in whatever order they came: rows ascend by id and site,
+dictionaries are sorted, unused entries are dropped. The digest of a segment is computed of this form.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,24 +23,24 @@ Positions = Mapping[str, Mapping[bytes, int]]
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Which of the rows, put one below the other, to take, and where runs of one experience begin among them."""
+    """Which of the stacked rows to take, and where the rows of each experience begin among them."""
 
     chosen: NDArray[np.intp] | None
     first: NDArray[np.intp] | None
 
     def merge(self, column: Array) -> Array:
-        """Take the rows of a column, and of each run the greatest known value."""
+        """Take the rows of a column, and of each experience the greatest known value."""
         taken = column if self.chosen is None else column[self.chosen]
         if self.first is None:
             return taken
         if taken.ndim > 1:
-            return taken[self.first]  # the id speaks for the pipeline
+            return taken[self.first]  # equal ids have equal pipelines
         greatest = np.fmax if taken.dtype.kind == "f" else np.maximum
         merged: Array = greatest.reduceat(taken, self.first)
         return merged
 
     def merge_pieces(self, pieces: Sequence[bytes]) -> list[bytes]:
-        """Do the same with a variable part."""
+        """Take the rows of a variable part, and of each experience the greatest piece."""
         taken = list(pieces) if self.chosen is None else [pieces[row] for row in self.chosen.tolist()]
         if self.first is None:
             return taken
@@ -48,24 +48,24 @@ class _Rows:
 
 
 def union(parts: Sequence[Columns], *, forgotten: Forgotten | None = None) -> Columns:
-    """Put columns together in the one form that is stored: equal sets give equal columns.
+    """Merge columns into stored form: equal sets give equal columns.
 
-    Records of one id and site are one row; the site is kept apart because a site forgets only what is its own.
+    Records of one id and site become one row; sites are kept apart because a site forgets only its own experiences.
 
     Args:
         parts: Columns, at least one.
-        forgotten: What to leave out.
+        forgotten: Experiences to leave out.
     """
     return _without_unused(assemble(parts, by_site=True, forgotten=forgotten))
 
 
 def assemble(parts: Sequence[Columns], *, by_site: bool, forgotten: Forgotten | None = None) -> Columns:
-    """Put columns together, records of one id as one row: of each column the known, then the greater value.
+    """Merge columns, records of one id to one row: of each column the known value, of two the greater.
 
     Args:
         parts: Columns that all have, or all lack, the column ``site``; at least one.
         by_site: Whether records of one id from two sites stay two rows.
-        forgotten: What to leave out.
+        forgotten: Experiences to leave out.
 
     Returns:
         The rows, ascending by id, then by site, under common, sorted dictionaries.
@@ -105,12 +105,12 @@ def rows_with_ids(ids: Array, wanted: Sequence[str]) -> NDArray[np.intp]:
 
 
 def _rank(entry: bytes) -> tuple[int, bytes]:
-    """Order entries so that the greater index is the record with fewer unknowns, then the greater encoding."""
+    """Return a sort key: the greater index is that of the record with fewer unknowns, then of the greater encoding."""
     return -sum(entry.count(before + b"null") for before in (b":", b"[", b",")), entry
 
 
 def _recoded(part: Columns, positions: Positions) -> Columns:
-    """Make a part's codes indices into the common dictionaries."""
+    """Convert a part's codes to indices into the common dictionaries."""
     codes, params = dict(part.groups["codes"]), part.groups["params"]
     for dictionary, entries in part.dictionaries.items():
         position = np.array([positions[dictionary][entry] for entry in entries] + [NO_CODE], np.int32)
@@ -129,7 +129,7 @@ def _names(parts: Sequence[Columns], group: str) -> list[str]:
 
 
 def _stacked(parts: Sequence[Columns], group: str, *, name: str) -> Array:
-    """Put one column of all parts together; a part without it has nulls there."""
+    """Join one column of all parts; a part without it gets nulls."""
     if len(parts) == 1:
         return parts[0].groups[group][name]
     dtype, null = GROUPS[group]
@@ -156,7 +156,7 @@ def _are_forgotten(ids: Array, site: Array, *, forgotten: Forgotten, values: Seq
 
 
 def _ordered(ids: Array, kept: NDArray[np.intp], *, site: Array | None, by_site: bool) -> _Rows:
-    """Sort the kept rows by id and site, and find where the runs of one experience begin."""
+    """Sort the kept rows by id and site, and find where the rows of each experience begin."""
     chosen = None if len(kept) == len(ids) else kept
     high, low = np.ascontiguousarray(ids[kept].view(">u8").astype(np.uint64).T)
     if _ascend(high):
@@ -180,7 +180,7 @@ def _ascend(numbers: NDArray[np.uint64]) -> bool:
 
 
 def _without_unused(columns: Columns) -> Columns:
-    """Drop dictionary entries, parameters and metrics that no row uses."""
+    """Remove dictionary entries, parameters and metrics that no row uses."""
     has_value: Mapping[str, Callable[[Array], bool]] = {
         "metrics": lambda column: not np.isnan(column).all(),
         "params": lambda column: bool((column != NO_CODE).any()),

@@ -1,4 +1,4 @@
-"""A check of everything a store holds, which names what is wrong and goes on with the rest."""
+"""Checks everything in a store; a problem in one segment does not stop the check of the others."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,23 +10,23 @@ from xautolm_hpc.store.decode import values
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import KEYS
 from xautolm_hpc.store.marks import read_marks
-from xautolm_hpc.store.structure import Finding
+from xautolm_hpc.store.structure import StoreFinding
 from xautolm_hpc.store.union import rows_with_ids, union
 from xautolm_hpc.store.visible import experience_id, view
 
 
-def verify(segments: SegmentFolder) -> list[Finding]:
-    """Check every segment whole, in a child process, then what the segments say together.
+def verify(segments: SegmentFolder) -> list[StoreFinding]:
+    """Check every segment whole, in a child process, then the set of experiences in them.
 
     Returns:
-        What is wrong, by segment in the order of their names, then of the set; empty when all is well.
+        Problems of segments in the order of their names, then of the set; empty if there are none.
     """
-    findings: list[Finding] = []
+    findings: list[StoreFinding] = []
     sound: list[Columns] = []
     for path, found in segments.check_all().items():
         findings += found
         if not found:
-            with contextlib.suppress(FileNotFoundError):  # merged into another while we read
+            with contextlib.suppress(FileNotFoundError):  # merged into another segment meanwhile
                 sound.append(segment.read(path, KEYS))
     if sound:
         findings += _of_set(sound)
@@ -34,14 +34,14 @@ def verify(segments: SegmentFolder) -> list[Finding]:
     return findings
 
 
-def _of_set(parts: list[Columns]) -> Iterator[Finding]:
-    """Find what is wrong with the segments together, though each is sound."""
+def _of_set(parts: list[Columns]) -> Iterator[StoreFinding]:
+    """Find the problems of the set of experiences; each segment is sound."""
     for key, ids in view(parts).conflicts.items():
         message = (
             f"attempt {key} has {len(ids)} records: {', '.join(ids)}. They count for nothing until "
             f"`store resolve {key} ID` says which one is right"
         )
-        yield Finding(problem="conflict", where=key, message=message)
+        yield StoreFinding(problem="conflict", where=key, message=message)
     whole = union(parts)
     forgotten = read_marks(whole.marks).forgotten
     known = values(whole)
@@ -53,9 +53,9 @@ def _of_set(parts: list[Columns]) -> Iterator[Finding]:
                 f"site {others[0]!r} forgets experience {one}, which is of site {site!r}; it still counts. "
                 f"Merge with --accept-forget {others[0]} to hide it"
             )
-            yield Finding(problem="foreign-forget", where=one, message=message)
+            yield StoreFinding(problem="foreign-forget", where=one, message=message)
 
 
-def _left_over(path: Path) -> Finding:
+def _left_over(path: Path) -> StoreFinding:
     message = f"`{segment.shown(path)}` was begun and not finished; `store compact` removes it once it is a day old"
-    return Finding(problem="left-over", where=path.name, message=message)
+    return StoreFinding(problem="left-over", where=path.name, message=message)

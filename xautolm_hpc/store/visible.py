@@ -1,4 +1,4 @@
-"""What counts: the experiences without those forgotten, and without those in conflict."""
+"""Finds the experiences that count: those not forgotten and not in conflict."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ KEY = ("trial", "attempt", "restart")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What a set of segments says.
+    """The experiences of a set of segments.
 
     Attributes:
-        columns: Every experience that nobody forgot, once, ascending by id, those in conflict too.
+        columns: Every experience that was not forgotten, once, ascending by id; those in conflict too.
         counts: Whether an experience is free of conflict, (n,) bool.
         conflicts: Attempt key -> ids of the records under it, for keys that no resolution decides.
     """
@@ -29,12 +29,12 @@ class View:
     conflicts: Mapping[str, tuple[str, ...]]
 
     def visible(self) -> Columns:
-        """Give the experiences that count."""
+        """Return the experiences that count."""
         return self.columns if bool(self.counts.all()) else self.columns.take(self.counts)
 
 
 def view(parts: list[Columns]) -> View:
-    """Work out what counts among the segments' columns; only the set matters, not which segment holds what.
+    """Find which experiences count; the result depends on the set only, not on how segments divide it.
 
     Args:
         parts: Columns with at least those of :data:`~xautolm_hpc.store.layout.KEYS`; not empty.
@@ -53,24 +53,24 @@ def view(parts: list[Columns]) -> View:
 
 
 def stored_form(parts: list[Columns]) -> Columns:
-    """Put segments together as one, leaving out what its own site forgot; the set says the same as before."""
+    """Merge segments into one, without experiences that their own site forgot; what counts does not change."""
     marks = read_marks(mark for part in parts for mark in part.marks)
     return union(parts, forgotten=marks.forgotten)
 
 
 def experience_id(columns: Columns, row: int) -> str:
-    """Give one row's id, 32 hex digits."""
+    """Return one row's id, 32 hex digits."""
     return str(columns.groups["digests"]["id"][row].tobytes().hex())
 
 
 def attempt_key(columns: Columns, row: int) -> str:
-    """Give one row's attempt key; see :attr:`xautolm_hpc.records.Experience.key`."""
+    """Return one row's attempt key; see :attr:`xautolm_hpc.records.Experience.key`."""
     run = parse(columns.dictionaries["values"][columns.groups["codes"]["run_id"][row]])
     return "/".join([run, *(str(columns.groups["counts"][name][row]) for name in KEY)])
 
 
 def _with_accepted(columns: Columns, marks: Marks) -> Columns:
-    """Take the suspicion off the runs that a person accepted."""
+    """Clear ``suspect`` for the runs that a person accepted."""
     if not marks.accepted or "suspect" not in columns.groups["counts"]:
         return columns
     codes = [i for i, value in enumerate(values(columns)) if value in marks.accepted]
@@ -86,7 +86,7 @@ def _shared_keys(columns: Columns) -> dict[str, list[int]]:
         return {}
     parts = [columns.groups["codes"]["run_id"], *(columns.groups["counts"][name] for name in KEY)]
     packed = np.zeros(len(columns), np.uint64)
-    for part in parts:  # a hash: equal keys are equal numbers; the few that merely look equal are told apart below
+    for part in parts:  # a hash: equal keys give equal numbers; collisions are separated below
         packed = (packed ^ part.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         packed ^= packed >> np.uint64(32)
     ordered = np.sort(packed)

@@ -2,12 +2,14 @@
 
 Started by command line, imported by nobody. Read in this order::
 
-    __main__.py    signals first, then the command
+    __main__.py    signal handlers first, then the command
     worker.py      one attempt: files in, outcome out; a crash becomes an outcome here
     finetune.py    the flow: load, train, evaluate
+    prepare.py     device, data, task, model, method, optimiser
     loop.py        epochs, optimiser steps, early stopping, the best epoch
 
-Beside them: recipe (hyperparameters), data (the split as tokens), pretrained (model and tokeniser), anatomy and
-methods (what of the model is trained), optim (optimiser, schedule), metrics, checkpoint, watch (time and signals),
-heartbeat, energy, failures (which kind of failure an exception is).
+Beside them: recipe (hyperparameters), data (rows, tokens, batches), tasks (what every kind of task can do), pretrained
+(model and tokeniser), anatomy and methods (which parameters are trained), optim (optimiser, schedule), metrics,
+checkpoint, trial_budget (time limit and signals), heartbeat, energy, process_group and collectives (several ranks),
+exceptions (which kind of failure an exception is).
 """

@@ -1,9 +1,9 @@
 """Command line of the worker: ``python -m xautolm_hpc.train trial ATTEMPT_DIR``.
 
-``lead N ATTEMPT_DIR`` starts N processes of a trial on this node and watches them.
+``lead N ATTEMPT_DIR`` starts N ranks of a trial on this node and waits for them.
 
-Signal handlers stand before anything heavy is imported: a signal in the seconds that torch takes to import would
-otherwise kill the process. The file ``ready`` in the attempt folder says that they do.
+Signal handlers are installed before anything heavy is imported: a signal during the import of torch, which takes
+seconds, would otherwise kill the process. The file ``ready`` in the attempt folder says that they are.
 """
 
 import os
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xautolm_hpc.train.process_group import Seat, read_seat
+from xautolm_hpc.train.process_group import Rank, read_rank
 from xautolm_hpc.train.stop import StopFlag, block_stop_signals
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "trial ATTEMPT_DIR": "train one pipeline; reads command.json, task.json and pipeline.json, writes outcome.json",
-    "lead N ATTEMPT_DIR": "the same with N processes on this node, and on every other node of the Slurm step",
-    "batch GROUP_DIR": "train the trials of members.json, one after the other, each in a forked process",
+    "lead N ATTEMPT_DIR": "the same with N processes on this node and on every other node of the Slurm step",
+    "batch SERIES_DIR": "train the series of trials in members.json, one after the other, each in a forked process",
     "final STEP_DIR": "evaluate the trained pipelines of members.json on test; writes test.json beside each",
     "export STEP_DIR": "write a trained pipeline as a folder that transformers loads; reads export.json",
-    "embed FOLDER N": "embed the texts of texts.json; writes vectors.npy; with N threads",
+    "embed FOLDER N": "embed the texts of texts.json with N threads; writes vectors.npy",
     "test ATTEMPT_DIR": "test whether trials can run here; writes check.json",
 }
 USAGE_EXIT_STATUS = 2
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         case ["lead", n, path] if n.isdecimal() and int(n) > 0 and Path(path).is_dir():
             return _lead(int(n), Path(path).resolve())
         case ["batch", path] if Path(path).is_dir():
-            return _run_batch(Path(path).resolve())
+            return _run_series(Path(path).resolve())
         case ["final" | "export" as step, path] if Path(path).is_dir():
             return _run_step(step, Path(path).resolve())
         case ["embed", path, n] if Path(path).is_dir() and n.isdecimal() and int(n) > 0:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run_step(step: str, folder: Path) -> int:
-    """Do what follows a search with the pipelines it trained."""
+    """Run the final step or an export with pipelines that a search has trained."""
     stop = StopFlag()
     stop.install()
     _declare_ready(folder)
@@ -69,7 +69,7 @@ def _run_step(step: str, folder: Path) -> int:
         return run_export(folder, stop)
     from xautolm_hpc.train.assess import run_final
 
-    return run_final(_job(folder, seat=Seat()), stop)
+    return run_final(_job(folder, rank=Rank()), stop)
 
 
 def _run_embed(folder: Path, *, n_threads: int) -> int:
@@ -79,25 +79,25 @@ def _run_embed(folder: Path, *, n_threads: int) -> int:
     return embed_folder(folder, n_threads=n_threads)
 
 
-def _run_batch(folder: Path) -> int:
-    """Run several trials, each in a forked process; one that is to begin anew does so in a fresh interpreter."""
+def _run_series(folder: Path) -> int:
+    """Run a series of trials, each in a forked process; a second try runs in a new interpreter."""
     stop = StopFlag()
     stop.install()
     _declare_ready(folder)
     _prepare_environment()
     from xautolm_hpc.train.retry import RETRY_EXIT_STATUS
-    from xautolm_hpc.train.series import run_batch
+    from xautolm_hpc.train.series import run_series
 
     def run_one(attempt_dir: Path) -> int:
         _declare_ready(attempt_dir)
-        status = _run_trial(attempt_dir, seat=Seat(), stop=stop)
+        status = _run_trial(attempt_dir, rank=Rank(), stop=stop)
         if status == RETRY_EXIT_STATUS:
-            block_stop_signals()  # until the handlers of the second try stand
+            block_stop_signals()  # until the second try has installed its handlers
             argv = [sys.executable, "-m", "xautolm_hpc.train", "trial", str(attempt_dir)]
             os.execv(sys.executable, argv)  # noqa: S606 - this very interpreter
         return status
 
-    return run_batch(folder, run_one, stop=stop)
+    return run_series(folder, run_one, stop=stop)
 
 
 def _run_test(attempt_dir: Path) -> int:
@@ -123,32 +123,32 @@ def _usage(arguments: Sequence[str]) -> str:
 
 
 def _lead(n_local: int, attempt_dir: Path) -> int:
-    """Start the processes of a trial on this node, and end as they end."""
+    """Start the ranks of a trial on this node, and end as they end."""
     from xautolm_hpc.train.leader import Leader, end_like
-    from xautolm_hpc.train.process_group import read_team
+    from xautolm_hpc.train.process_group import read_process_group
 
     block_stop_signals()
-    team = read_team(os.environ, n_local)
-    _declare_ready(attempt_dir, node=team.node)
-    leader = Leader(team, attempt_dir, restart=_restart())
+    group = read_process_group(os.environ, n_local)
+    _declare_ready(attempt_dir, node=group.node)
+    leader = Leader(group, attempt_dir, restart=_restart())
     own_arguments = sys.orig_argv[1:-3]  # options of the interpreter, and this module
     leader.start([sys.executable, *own_arguments, "trial", str(attempt_dir)], os.environ)
     return end_like(leader.wait())
 
 
 def _trial(attempt_dir: Path) -> int:
-    """Run a trial, or one process's share of it."""
+    """Run a trial, or one rank's share of it."""
     stop = StopFlag()
     stop.install()
-    seat = read_seat(os.environ)
-    if seat.n_ranks == 1:
+    rank = read_rank(os.environ)
+    if rank.n_ranks == 1:
         _declare_ready(attempt_dir)
     _prepare_environment()
-    status = _run_trial(attempt_dir, seat=seat, stop=stop)
+    status = _run_trial(attempt_dir, rank=rank, stop=stop)
     from xautolm_hpc.train.retry import RETRY_EXIT_STATUS
 
-    if status == RETRY_EXIT_STATUS and seat.n_ranks == 1:
-        block_stop_signals()  # until the handlers of the second try stand
+    if status == RETRY_EXIT_STATUS and rank.n_ranks == 1:
+        block_stop_signals()  # until the second try has installed its handlers
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this very command line
     return status
 
@@ -158,30 +158,30 @@ def _restart() -> int:
 
 
 def _declare_ready(attempt_dir: Path, *, node: int = 0) -> None:
-    """Say that signals are safe now; who started us removed the file of an earlier restart."""
+    """Create the file that says that signals are handled now; the wrapper has removed that of an earlier restart."""
     from xautolm_hpc.jobdir import READY
 
     (attempt_dir / (f"{READY}-{node}" if node else READY)).touch()
 
 
 def _prepare_environment() -> None:
-    """Set what the libraries read when they are imported: no network, deterministic cuBLAS where asked for."""
+    """Set the variables that libraries read at import: no network, deterministic cuBLAS where asked for."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    if "OMP_NUM_THREADS" in os.environ:  # the tokeniser's threads, which otherwise take every core
+    if "OMP_NUM_THREADS" in os.environ:  # the tokeniser's threads, which would otherwise use every core
         os.environ.setdefault("RAYON_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
-def _run_trial(attempt_dir: Path, *, seat: Seat, stop: StopFlag) -> int:
-    """Import what a trial needs, only now, and run it with what the environment says."""
+def _run_trial(attempt_dir: Path, *, rank: Rank, stop: StopFlag) -> int:
+    """Run a trial; what it needs is imported only now."""
     from xautolm_hpc.train.worker import run_trial
 
-    return run_trial(_job(attempt_dir, seat=seat), stop)
+    return run_trial(_job(attempt_dir, rank=rank), stop)
 
 
-def _job(attempt_dir: Path, *, seat: Seat) -> "Job":
-    """Collect what the environment says."""
+def _job(attempt_dir: Path, *, rank: Rank) -> "Job":
+    """Build the job from the environment variables."""
     from xautolm_hpc.node import node_name
     from xautolm_hpc.redact import secrets_in
     from xautolm_hpc.train.worker import Job
@@ -189,7 +189,7 @@ def _job(attempt_dir: Path, *, seat: Seat) -> "Job":
     return Job(
         attempt_dir=attempt_dir,
         restart=_restart(),
-        seat=seat,
+        rank=rank,
         visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
         image_digest=os.environ.get("XAUTOLM_IMAGE_DIGEST") or None,
         secrets=secrets_in(os.environ),

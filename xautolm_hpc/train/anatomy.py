@@ -1,4 +1,4 @@
-"""The parts of a transformer, found by structure and not by name: its stack of blocks, and what comes after it."""
+"""The parts of a transformer, found by structure and not by name: its stack of blocks, and its head."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -10,18 +10,18 @@ from transformers import PreTrainedModel
 from xautolm_hpc.train.exceptions import TrialError
 
 PROBE_LENGTH = 4
-"""Tokens of the one forward pass that shows in which order the parts work."""
+"""Tokens of the forward pass that shows in which order the parts run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anatomy:
-    """Where the parts of a model lie.
+    """Names of the parts of a model.
 
     Attributes:
         blocks: Names of the transformer blocks, from the input upwards; of an encoder-decoder model those of the
-            encoder, then those of the decoder. Blocks that share their weights (ALBERT) are one.
-        head: Names of the modules that work after the last block: pooler and classifier, and a last norm if there
-            is one; none lies inside another.
+            encoder, then those of the decoder. Blocks that share their weights (ALBERT) count as one.
+        head: Names of the modules that run after the last block: pooler and classifier, and a last norm if there
+            is one; none of them contains another.
     """
 
     blocks: tuple[str, ...]
@@ -31,15 +31,15 @@ class Anatomy:
 def dissect(model: PreTrainedModel) -> Anatomy:
     """Find the parts of a model.
 
-    The blocks are the largest list of like modules, or the two largest of an encoder-decoder model. What comes
-    after them is seen in one short forward pass: modules are defined in any order, and DeBERTa defines its relative
+    The blocks are the largest list of modules of one class, or the two largest of an encoder-decoder model. The head
+    is found by one short forward pass, because modules may be defined in any order: DeBERTa defines its relative
     positions after its blocks.
 
     Args:
         model: A model on the CPU that takes ``input_ids``.
 
     Raises:
-        TrialError: The model has no list of like modules; kind ``unsupported``.
+        TrialError: The model has no list of modules of one class; kind ``unsupported``.
     """
     blocks = _find_blocks(model, n_stacks=2 if model.config.is_encoder_decoder else 1)
     order = _working_order(model, blocks)
@@ -49,7 +49,7 @@ def dissect(model: PreTrainedModel) -> Anatomy:
 
 
 def find_blocks(model: nn.Module) -> list[nn.Module]:
-    """List the modules of every stack of like blocks, whatever wraps the model; empty if it has none."""
+    """List the blocks of a model, also of a wrapped one; empty if it has none."""
     config = getattr(model, "config", None)
     try:
         names = _find_blocks(model, n_stacks=2 if getattr(config, "is_encoder_decoder", False) else 1)
@@ -59,18 +59,18 @@ def find_blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def parameters_in(model: nn.Module, modules: tuple[str, ...]) -> list[nn.Parameter]:
-    """List the parameters inside modules given by name."""
+    """List the parameters of modules given by name."""
     return [parameter for name in modules for parameter in model.get_submodule(name).parameters()]
 
 
 def _find_blocks(model: nn.Module, *, n_stacks: int) -> tuple[str, ...]:
-    """Name the modules of the largest lists of like modules."""
+    """List the names of the modules in the ``n_stacks`` largest lists of modules of one class."""
     lists = {
         name: module
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) and len({type(block) for block in module}) == 1
     }
-    # A list inside a block (ALBERT has one, and mixtures of experts) is no stack of its own.
+    # A list inside a block (as in ALBERT and mixtures of experts) is not a stack.
     stacks = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
     if len(stacks) < n_stacks:
         raise TrialError("unsupported", f"{type(model).__name__} has no list of like blocks; train it with full")
@@ -79,7 +79,7 @@ def _find_blocks(model: nn.Module, *, n_stacks: int) -> tuple[str, ...]:
 
 
 def _working_order(model: PreTrainedModel, blocks: tuple[str, ...]) -> list[str]:
-    """Name the modules with parameters of their own as they begin to work, and the blocks as they end."""
+    """List modules with parameters of their own in the order in which they start, and blocks when they end."""
     events: list[str] = []
 
     def note(name: str, *_: object) -> None:
@@ -100,7 +100,7 @@ def _working_order(model: PreTrainedModel, blocks: tuple[str, ...]) -> list[str]
 
 
 def _probe(model: PreTrainedModel) -> None:
-    """Do a forward pass; the last token is the one that ends a text, which some heads look for."""
+    """Run a forward pass; the last token is the end token, which some heads look for."""
     was_training = model.training
     model.train(mode=False)
     ids = torch.ones((1, PROBE_LENGTH), dtype=torch.long)
@@ -111,7 +111,7 @@ def _probe(model: PreTrainedModel) -> None:
 
 
 def _outermost(model: nn.Module, chosen: set[str]) -> tuple[str, ...]:
-    """Name the largest modules all of whose parts with parameters are chosen."""
+    """List the names of the largest modules whose parts with parameters are all chosen."""
     owners = [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
     outermost: list[str] = []
     for name, _ in model.named_modules():

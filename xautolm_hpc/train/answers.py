@@ -1,6 +1,6 @@
-"""Scores of answers in words: SQuAD's exact match and token F1, and DROP's F1.
+"""Scores of text answers: SQuAD's exact match and token F1, and DROP's F1.
 
-Written out because the libraries that carry them fetch their code from a hub, or would add seconds to every trial.
+Written here because the libraries that have them load their code from a hub, or would add seconds to every trial.
 
 Source:
     Rajpurkar et al. 2016, "SQuAD", and its ``evaluate-v2.0.py``; Dua et al. 2019, "DROP", and its ``drop_eval.py``.
@@ -14,24 +14,24 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 Reference = tuple[str, ...]
-"""The spans of one accepted answer: mostly one; none says that the question has no answer."""
+"""The spans of one accepted answer, mostly one; an empty tuple says that the question has no answer."""
 
 Pair = tuple[float, float]
 """Exact match and F1, each 0..1."""
 
 SPAN_SEPARATOR = "; "
-"""Stands between the spans of an answer that is written as one text."""
+"""Separates the spans of an answer that is written as one text."""
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = set(string.punctuation)
 
 
 def squad_scores(answer: str, references: Sequence[Reference]) -> Pair:
-    """Score an answer as SQuAD does: the best over all references.
+    """Score an answer as SQuAD does: the best score over all references.
 
     Args:
-        answer: The answer; empty says that there is none.
-        references: Accepted answers; none says that the question has no answer.
+        answer: The answer; empty means that there is none.
+        references: Accepted answers; empty means that the question has no answer.
     """
     gold = [SPAN_SEPARATOR.join(reference) for reference in references] or [""]
     return _best([_squad_pair(answer, reference) for reference in gold])
@@ -41,8 +41,8 @@ def drop_scores(answer: str, references: Sequence[Reference]) -> Pair:
     """Score an answer as DROP does: numbers must agree, and several spans are matched one to one.
 
     Args:
-        answer: The answer; its spans divided by :data:`SPAN_SEPARATOR` where a reference has several.
-        references: Accepted answers; an empty one is passed over, as in ``drop_eval.py``.
+        answer: The answer; its spans separated by :data:`SPAN_SEPARATOR` where a reference has several.
+        references: Accepted answers; an empty one is skipped, as in ``drop_eval.py``.
     """
     pairs = []
     for reference in references:
@@ -53,7 +53,7 @@ def drop_scores(answer: str, references: Sequence[Reference]) -> Pair:
 
 
 METRICS: Mapping[str, Callable[[str, Sequence[Reference]], Pair]] = {"squad-f1": squad_scores, "drop-f1": drop_scores}
-"""Name of a task's metric -> how an answer is scored."""
+"""Name of a task's metric -> function that scores an answer."""
 
 
 def mean_scores(metric: str, answers: Sequence[str], *, references: Sequence[Sequence[Reference]]) -> Pair:
@@ -70,7 +70,7 @@ def mean_scores(metric: str, answers: Sequence[str], *, references: Sequence[Seq
 
 
 def _best(pairs: Sequence[Pair]) -> Pair:
-    """Take the best exact match and the best F1, as the published scripts do, each by itself."""
+    """Return the best exact match and, separately, the best F1, as the published scripts do."""
     return max((exact for exact, _ in pairs), default=0.0), max((f1 for _, f1 in pairs), default=0.0)
 
 

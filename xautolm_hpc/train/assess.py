@@ -1,6 +1,6 @@
-"""The final step: chosen pipelines, trained already, are evaluated once on ``test``.
+"""The final step: chosen pipelines that are trained already are evaluated once on ``test``.
 
-One job does them all, so that libraries are loaded once. Their weights lie in their own attempt folders.
+One job evaluates them all, so that libraries are imported once. The weights lie in the attempt folders.
 """
 
 import time
@@ -24,12 +24,12 @@ from xautolm_hpc.jobdir import (
 )
 from xautolm_hpc.records import Outcome, from_json, to_json
 from xautolm_hpc.train.exceptions import TrialError
-from xautolm_hpc.train.finetune import Inputs, set_up, start_torch
-from xautolm_hpc.train.loop import Bench, evaluate, load_trainable
+from xautolm_hpc.train.loop import TrainState, evaluate, load_trainable
+from xautolm_hpc.train.prepare import AttemptInputs, build_train_state, start_torch
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.trial_budget import Progress, Watch
-from xautolm_hpc.train.worker import Job, end_of
+from xautolm_hpc.train.trial_budget import Progress, TrialBudget
+from xautolm_hpc.train.worker import Job, attempt_result
 
 
 def run_final(job: Job, stop: StopFlag) -> int:
@@ -40,7 +40,7 @@ def run_final(job: Job, stop: StopFlag) -> int:
         stop: Set by a signal.
 
     Returns:
-        0 once everything is written; a member that was tested before is left alone.
+        0 once everything is written; a member that was tested before is skipped.
 
     Raises:
         TrialError: Data or a model is missing.
@@ -51,18 +51,18 @@ def run_final(job: Job, stop: StopFlag) -> int:
     trial = from_json(TrialInput, read_json(job.attempt_dir / TASK), where=TASK)
     for member in read_members(job.attempt_dir / MEMBERS):
         if not (member / TEST).exists():
-            bench = trained_bench(member, command=command, trial=trial, stop=stop)
-            scores = evaluate(bench, "test")
+            train_state = load_trained(member, command=command, trial=trial, stop=stop)
+            scores = evaluate(train_state, "test")
             metrics = {name: value for name, value in scores.as_metrics().items() if name != "validation_loss"}
             create_json(member / TEST, {**metrics, "loss": scores.loss})
     outcome = Outcome(status="succeeded")
     if not (job.attempt_dir / OUTCOME).exists():
-        create_json(job.attempt_dir / OUTCOME, to_json(end_of(job, outcome, started_at=started_at)))
+        create_json(job.attempt_dir / OUTCOME, to_json(attempt_result(job, outcome, started_at=started_at)))
     return 0
 
 
-def trained_bench(attempt_dir: Path, *, command: Command, trial: TrialInput, stop: StopFlag) -> Bench:
-    """Set a trained pipeline up again, with its best weights and the rows of ``test``.
+def load_trained(attempt_dir: Path, *, command: Command, trial: TrialInput, stop: StopFlag) -> TrainState:
+    """Load a trained pipeline, with its best weights and the rows of ``test``.
 
     Args:
         attempt_dir: Its attempt folder, with pipeline and weights.
@@ -71,17 +71,19 @@ def trained_bench(attempt_dir: Path, *, command: Command, trial: TrialInput, sto
         stop: Set by a signal.
 
     Raises:
-        TrialError: Its weights, or the files of its model, are not there, kind ``data_unavailable``.
+        TrialError: Its weights or the files of its model are missing, kind ``data_unavailable``.
     """
     plan = from_json(TrialPlan, read_json(attempt_dir / PIPELINE), where=PIPELINE)
     weights = attempt_dir / WEIGHTS
     if not weights.exists():
         raise TrialError("data_unavailable", f"`{weights}` is missing: its trial's weights were not kept")
     recipe = parse_recipe(plan.pipeline.method, plan.pipeline.params)
-    inputs = Inputs(attempt_dir=attempt_dir, command=command, trial=trial, plan=plan, expects_gpu=False)
+    inputs = AttemptInputs(attempt_dir=attempt_dir, command=command, trial=trial, plan=plan, expects_gpu=False)
     progress = Progress()
-    watch = Watch(progress, stop, time_limit_s=command.time_limit_s)
+    budget = TrialBudget(progress, stop, time_limit_s=command.time_limit_s)
     accelerator = start_torch(inputs, recipe)
-    bench = set_up(inputs, recipe, accelerator=accelerator, progress=progress, watch=watch, splits=("train", "test"))
-    load_trainable(bench.model, load_file(weights))
-    return bench
+    train_state = build_train_state(
+        inputs, recipe, accelerator=accelerator, progress=progress, budget=budget, splits=("train", "test")
+    )
+    load_trainable(train_state.model, load_file(weights))
+    return train_state

@@ -1,6 +1,6 @@
-"""A checkpoint: all that a resumed training needs to go on as if it had never stopped.
+"""A checkpoint: everything that a resumed training needs to continue as if it had not been interrupted.
 
-One file, written aside and renamed. It holds tensors and plain values only, so that reading it runs no code.
+One file, written under a temporary name and renamed. It holds tensors and plain values only: reading it runs no code.
 """
 
 import dataclasses
@@ -18,36 +18,36 @@ from xautolm_hpc.durable import fsync_dir
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.exceptions import TrialError
-from xautolm_hpc.train.loop import Bench, LoopState, load_trainable, trainable
+from xautolm_hpc.train.loop import LoopState, TrainState, load_trainable, trainable
 from xautolm_hpc.train.sharding import whole
 from xautolm_hpc.train.trial_budget import Progress
 
 FILE_NAME = "state.pt"
 
 
-def save_checkpoint(folder: Path, bench: Bench, *, energy: EnergyReader) -> None:
-    """Write a checkpoint in place of the last one; the first process writes it, all take part.
+def save_checkpoint(folder: Path, train_state: TrainState, *, energy: EnergyReader) -> None:
+    """Write a checkpoint in place of the last one; rank 0 writes the file, all ranks take part.
 
     Args:
-        folder: Checkpoint folder of the attempt; made if absent.
-        bench: The model, all it is trained with, and what the trial has done so far.
-        energy: What this restart has used so far.
+        folder: Checkpoint folder of the attempt; created if absent.
+        train_state: What to save.
+        energy: Energy of this restart so far.
 
     Raises:
-        OSError: The file system refused; the last checkpoint is untouched.
+        OSError: The file could not be written; the last checkpoint is untouched.
     """
-    scaler = bench.accelerator.scaler
+    scaler = train_state.accelerator.scaler
     content = {
-        "weights": trainable(bench.model),
-        "optimizer": _whole_state(bench.optimizer.state_dict()),
-        "scheduler": bench.scheduler.state_dict(),
+        "weights": trainable(train_state.model),
+        "optimizer": _whole_state(train_state.optimizer.state_dict()),
+        "scheduler": train_state.scheduler.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
-        # Training draws from torch alone: the order of samples follows from seed and epoch.
-        "rng": collectives.gathered(_generators()),
-        "state": {field.name: getattr(bench.state, field.name) for field in dataclasses.fields(LoopState)},
-        "progress": _progress_so_far(bench.progress, energy),
+        # Training draws from torch's generators only: the order of samples follows from seed and epoch.
+        "rng": collectives.all_gather(_generators()),
+        "state": {field.name: getattr(train_state.loop, field.name) for field in dataclasses.fields(LoopState)},
+        "progress": _progress_so_far(train_state.progress, energy),
     }
-    if not bench.seat.is_first:
+    if not train_state.rank.is_first:
         return
     folder.mkdir(mode=0o700, exist_ok=True)
     aside = folder / f".{FILE_NAME}.tmp"
@@ -59,46 +59,46 @@ def save_checkpoint(folder: Path, bench: Bench, *, energy: EnergyReader) -> None
     fsync_dir(folder)
 
 
-def load_checkpoint(folder: Path, bench: Bench) -> bool:
-    """Bring a bench to where a checkpoint was taken.
+def load_checkpoint(folder: Path, train_state: TrainState) -> bool:
+    """Load the checkpoint of an attempt into its train state, if there is one.
 
     Args:
         folder: Checkpoint folder of the attempt.
-        bench: Set up as it was when training began.
+        train_state: As it was built when training began; changed in place.
 
     Returns:
         Whether there was a checkpoint.
 
     Raises:
-        TrialError: It cannot be read; kind ``storage``, so that the trial is tried again from its start.
+        TrialError: It cannot be read; kind ``storage``, so that the trial is run again from its start.
     """
     path = folder / FILE_NAME
     if not path.exists():
         return False
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        _restore(bench, content)
+        _restore(train_state, content)
     except (RuntimeError, ValueError, KeyError, EOFError, TypeError, pickle.UnpicklingError) as error:
         raise TrialError("storage", f"checkpoint `{path}` cannot be read: {error}") from error
     return True
 
 
-def _restore(bench: Bench, content: dict[str, Any]) -> None:
-    """Put everything of a checkpoint in its place; generators only if as many processes as then share the trial."""
-    load_trainable(bench.model, content["weights"])
-    _load_state(bench.optimizer, content["optimizer"])
-    bench.scheduler.load_state_dict(content["scheduler"])
-    if content["scaler"] is not None and bench.accelerator.scaler is not None:
-        bench.accelerator.scaler.load_state_dict(content["scaler"])
-    if len(content["rng"]) == bench.seat.n_ranks:
-        _set_generators(content["rng"][bench.seat.rank])
+def _restore(train_state: TrainState, content: dict[str, Any]) -> None:
+    """Copy a checkpoint into the train state; the generators only if the number of ranks is still the same."""
+    load_trainable(train_state.model, content["weights"])
+    _load_state(train_state.optimizer, content["optimizer"])
+    train_state.scheduler.load_state_dict(content["scheduler"])
+    if content["scaler"] is not None and train_state.accelerator.scaler is not None:
+        train_state.accelerator.scaler.load_state_dict(content["scaler"])
+    if len(content["rng"]) == train_state.rank.n_ranks:
+        _set_generators(content["rng"][train_state.rank.index])
     for name, value in content["state"].items():
-        setattr(bench.state, name, value)
-    _restore_progress(bench.progress, content["progress"])
+        setattr(train_state.loop, name, value)
+    _restore_progress(train_state.progress, content["progress"])
 
 
 def _generators() -> dict[str, Any]:
-    """Read the generators of this process, of its own GPU alone."""
+    """Read the state of torch's generators in this process: of the CPU and of its own GPU."""
     on_gpu = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     return {"cpu": torch.get_rng_state(), "gpu": on_gpu}
 
@@ -110,7 +110,7 @@ def _set_generators(saved: dict[str, Any]) -> None:
 
 
 def _whole_state(state: dict[str, Any]) -> dict[str, Any]:
-    """Gather what is sharded of an optimiser's state."""
+    """Gather the sharded tensors of an optimiser's state."""
     kept = {
         number: {name: whole(value) if isinstance(value, Tensor) else value for name, value in slots.items()}
         for number, slots in state["state"].items()
@@ -119,8 +119,8 @@ def _whole_state(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load_state(optimizer: AcceleratedOptimizer, state: dict[str, Any]) -> None:
-    """Load an optimiser's state; of what is sharded each process takes its own."""
-    parameters = [parameter for group_ in optimizer.param_groups for parameter in group_["params"]]
+    """Load an optimiser's state; of a sharded tensor each rank takes its own shard."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for number, slots in state["state"].items():
         parameter = parameters[number]
         for name, value in slots.items():
@@ -130,7 +130,7 @@ def _load_state(optimizer: AcceleratedOptimizer, state: dict[str, Any]) -> None:
 
 
 def _progress_so_far(progress: Progress, energy: EnergyReader) -> dict[str, Any]:
-    """Collect what a resumed run must add to, as plain values."""
+    """Collect the counts and times that a resumed trial continues from, as plain values."""
     energy.sample()
     return {
         "step": progress.step,

@@ -14,20 +14,20 @@ from xautolm_hpc.train.data import Tokens, collate
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.metrics import Scores, score_classes
 from xautolm_hpc.train.pretrained import name_labels
-from xautolm_hpc.train.tasks import Setting, encode, padding_of
+from xautolm_hpc.train.tasks import TaskContext, encode, padding_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classification:
     """Text classification, of models of every family.
 
-    A text is padded on the right: decoders place their tokens from the left, and answer at the last real one.
+    Texts are padded on the right: decoders number positions from the left and answer at the last real token.
 
     Attributes:
         labels: Label name -> its index.
         tokenizer: The model's tokeniser.
         max_length: Tokens of a text at most.
-        class_weights: Weight of each class in the loss, (n_classes,); ``None`` weighs all alike.
+        class_weights: Weight of each class in the loss, (n_classes,); ``None`` gives all the same weight.
     """
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
@@ -38,10 +38,10 @@ class Classification:
     class_weights: Tensor | None
 
     def tokenise(self, rows: Sequence[dict[str, Any]]) -> Tokens:
-        """Turn texts into token ids and labels into their indices.
+        """Convert texts to token ids and labels to their indices.
 
         Raises:
-            TrialError: A label is none of the task's; kind ``data_unavailable``.
+            TrialError: A label is not one of the task's; kind ``data_unavailable``.
         """
         columns = encode(self.tokenizer, [row["text"] for row in rows], max_length=self.max_length)
         padding = padding_of(self.tokenizer)
@@ -63,41 +63,41 @@ class Classification:
     def answer(
         self, model: nn.Module, tokens: Tokens, *, rows: NDArray[np.int64], device: torch.device
     ) -> Sequence[NDArray[np.float32]]:
-        """Give the logits of each text, (n_classes,)."""
+        """Compute the logits of each text, (n_classes,)."""
         inputs, _ = collate(tokens, rows, device=device)
         return list(model(**inputs).logits.float().cpu().numpy())
 
     def score(self, tokens: Tokens, answers: Sequence[Any]) -> Scores:
-        """Give macro-F1, accuracy and the unweighted loss."""
+        """Compute macro-F1, accuracy and the unweighted loss."""
         return score_classes(np.stack(answers), tokens.targets)
 
 
-def build_classification(setting: Setting) -> Classification:
-    """Prepare text classification.
+def build_classification(task_context: TaskContext) -> Classification:
+    """Build text classification.
 
     Raises:
-        TrialError: The task has fewer than two labels, kind ``unsupported``; a label of train is none of the
-            task's, kind ``data_unavailable``.
+        TrialError: The task has fewer than two labels, kind ``unsupported``; a label of train is not one of
+            the task's, kind ``data_unavailable``.
     """
-    task = setting.task
+    task = task_context.task
     if len(task.labels) < 2:
         raise TrialError("unsupported", f"task {task.name} has {len(task.labels)} labels; expected at least 2")
     labels = {label: number for number, label in enumerate(task.labels)}
     weights = None
-    if setting.recipe.class_weighted_loss:
-        weights = torch.from_numpy(class_weights(label_indices(setting.train_rows, labels), len(labels)))
-    name_labels(setting.config, task.labels)
-    setting.tokenizer.padding_side = "right"
+    if task_context.recipe.class_weighted_loss:
+        weights = torch.from_numpy(class_weights(label_indices(task_context.train_rows, labels), len(labels)))
+    name_labels(task_context.config, task.labels)
+    task_context.tokenizer.padding_side = "right"
     return Classification(
-        labels=labels, tokenizer=setting.tokenizer, max_length=setting.max_length, class_weights=weights
+        labels=labels, tokenizer=task_context.tokenizer, max_length=task_context.max_length, class_weights=weights
     )
 
 
 def label_indices(rows: Sequence[dict[str, Any]], labels: dict[str, int]) -> NDArray[np.int64]:
-    """Look the index of each row's label up, (n_rows,).
+    """Find the index of each row's label, (n_rows,).
 
     Raises:
-        TrialError: A label is none of the task's; kind ``data_unavailable``.
+        TrialError: A label is not one of the task's; kind ``data_unavailable``.
     """
     unknown = sorted({str(row["label"]) for row in rows} - set(labels))
     if unknown:
@@ -106,7 +106,7 @@ def label_indices(rows: Sequence[dict[str, Any]], labels: dict[str, int]) -> NDA
 
 
 def class_weights(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.float32]:
-    """Weigh classes by n / (k * count), so that weights average 1 over the rows; an absent class weighs 0.
+    """Compute class weights n / (k * count): they average 1 over the rows; the weight of an absent class is 0.
 
     Args:
         labels: Index of each row's label, (n_rows,).

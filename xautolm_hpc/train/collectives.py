@@ -1,4 +1,4 @@
-"""What the processes of a trial tell one another; alone, each answer is its own."""
+"""Collective operations between the ranks of a trial; with one process each returns the process's own value."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,35 +8,35 @@ import torch
 import torch.distributed as dist
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=5)
-"""After this a process that waits for the others gives up."""
+"""How long a process waits for the others before it gives up."""
 
 
 def is_shared() -> bool:
-    """Tell whether several processes share the trial."""
+    """Check whether several processes run the trial."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def highest(value: int) -> int:
-    """Give the highest value any process has."""
+    """Return the highest value of all ranks."""
     return int(_reduced([float(value)], dist.ReduceOp.MAX)[0]) if is_shared() else value
 
 
 def total(values: Sequence[float]) -> list[float]:
-    """Add up values of all processes, one by one; what is unknown anywhere, NaN, is unknown in sum."""
+    """Add up values over all ranks, element by element; a value that is NaN (unknown) on one rank is NaN in the sum."""
     return _reduced(values, dist.ReduceOp.SUM) if is_shared() else list(values)
 
 
-def gathered(thing: Any) -> list[Any]:
-    """Give the things of all processes, in the order of their ranks."""
+def all_gather(value: Any) -> list[Any]:
+    """Return the objects of all ranks, in the order of the ranks."""
     if not is_shared():
-        return [thing]
-    things: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(things, thing)
-    return things
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def leave() -> None:
-    """Part from the other processes, if there are any."""
+    """Leave the process group of torch, if there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 

@@ -1,4 +1,4 @@
-"""The rows of a task, its samples as token ids, and the batches of an epoch."""
+"""The rows of a task, its samples as token ids, the batches of an epoch and the micro-batches of a rank."""
 
 import gzip
 import hashlib
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.process_group import Rank
 
 CHUNK_BATCHES = 10
-"""Batches whose samples are sorted by length together: enough to save most padding, few enough for a sample to share
-its batch with others in each epoch."""
+"""Batches whose samples are sorted by length together. So many save most of the padding, and so few that the samples
+of a batch still differ from epoch to epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +29,10 @@ class Tokens:
     Attributes:
         columns: Name of a model input -> its numbers for each sample.
         padding: Name of a model input -> the number that pads it.
-        targets: What is to be answered, (n_samples,) or (n_samples, n_numbers); what it means is the task's.
+        targets: Right answers, (n_samples,) or (n_samples, n_numbers); the task says what they mean.
         lengths: Tokens of each sample, (n_samples,).
-        weights: What each sample counts in the mean loss, (n_samples,): 1, or the tokens to be predicted.
-        facts: What scoring needs to know of each sample; what it is is the task's.
+        weights: Weight of each sample in the mean loss, (n_samples,): 1, or the number of tokens to be predicted.
+        facts: What scoring needs to know of each sample; the task says what it is.
     """
 
     columns: Mapping[str, Sequence[Sequence[int]]]
@@ -44,6 +45,20 @@ class Tokens:
     def __len__(self) -> int:
         """Count the samples."""
         return len(self.lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Rows of one forward and backward pass of one process.
+
+    Attributes:
+        rows: The rows, at least one.
+        counts: Whether they count in the loss. Where a batch has fewer rows than there are processes, some processes
+            compute a row that does not count: all must run the same number of micro-batches.
+    """
+
+    rows: NDArray[np.int64]
+    counts: bool = True
 
 
 def read_rows(data_dir: Path, name: str, *, sha256: str | None) -> list[dict[str, Any]]:
@@ -72,10 +87,10 @@ def read_rows(data_dir: Path, name: str, *, sha256: str | None) -> list[dict[str
 
 
 def take_share(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
-    """Take a share of the training rows; every label keeps a row.
+    """Return a share of the training rows; every label keeps at least one row.
 
-    The profile has shuffled the rows, so the first ones are drawn at random, the same for every trial, and a larger
-    share holds a smaller one.
+    The profile has shuffled the rows, so the first ones are a random sample. It is the same for every trial, and a
+    larger share contains a smaller one.
 
     Args:
         rows: Rows of ``train``.
@@ -92,7 +107,7 @@ def pad(column: Sequence[Sequence[int]], *, value: int, on_left: bool = False) -
     Args:
         column: The numbers of each row.
         value: What to pad with.
-        on_left: Whether padding stands before the numbers, as generation wants it.
+        on_left: Whether to pad before the numbers, as generation needs it.
     """
     longest = max(map(len, column))
     padded = np.full((len(column), longest), value, dtype=np.int64)
@@ -103,12 +118,12 @@ def pad(column: Sequence[Sequence[int]], *, value: int, on_left: bool = False) -
 
 
 def collate(tokens: Tokens, rows: NDArray[np.int64], *, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
-    """Make one batch, each input padded to its longest row.
+    """Build one batch, each input padded to its longest row.
 
     Args:
         tokens: The split.
         rows: Samples of the batch, (n_batch,).
-        device: Where the batch goes.
+        device: Device of the result.
 
     Returns:
         Model inputs, each (n_batch, longest), and targets, (n_batch, ...).
@@ -123,16 +138,16 @@ def collate(tokens: Tokens, rows: NDArray[np.int64], *, device: torch.device) ->
 def plan_epoch(
     lengths: NDArray[np.int64], *, batch_size: int, accumulation: int, rng: np.random.Generator
 ) -> list[list[NDArray[np.int64]]]:
-    """Plan the optimiser steps of one epoch; rows of like length share a batch.
+    """Plan the optimiser steps of one epoch; rows of similar length share a batch.
 
     Args:
         lengths: Tokens of each row, (n_rows,).
         batch_size: Rows of one forward pass.
         accumulation: Forward passes of one optimiser step; the last step may have fewer.
-        rng: Source of the order.
+        rng: Decides the order.
 
     Returns:
-        For each optimiser step its batches, each an array of rows; every row stands once. There are
+        For each optimiser step its batches, each an array of rows; every row occurs once. There are
         ceil(n_rows / (batch_size * accumulation)) steps.
     """
     order = rng.permutation(len(lengths))
@@ -141,9 +156,33 @@ def plan_epoch(
     order = np.concatenate([rows[np.argsort(-lengths[rows], kind="stable")] for rows in chunks])
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     batches = [batches[number] for number in rng.permutation(len(batches))]
-    # The batch with the longest row goes first: what does not fit in memory shows in the first step.
+    # The batch with the longest row goes first: if it does not fit into memory, the first step fails.
     batches.insert(0, batches.pop(max(range(len(batches)), key=lambda number: lengths[batches[number][0]])))
     return [batches[start : start + accumulation] for start in range(0, len(batches), accumulation)]
+
+
+def plan_micro_batches(batches: Sequence[NDArray[np.int64]], *, rank: Rank, max_rows: int | None) -> list[MicroBatch]:
+    """Divide the batches of an optimiser step among the ranks, and each rank's share into micro-batches.
+
+    The step is the same for any number of processes.
+
+    Args:
+        batches: Rows of each batch, the longest first, so that taking every n-th row makes shares of similar lengths.
+        rank: The process to plan for.
+        max_rows: Rows of a micro-batch at most; ``None`` puts a whole share into one.
+
+    Returns:
+        The micro-batches of this rank, as many as those of any other.
+    """
+    micro_batches = []
+    for batch in batches:
+        largest = -(-len(batch) // rank.n_ranks)
+        size = min(max_rows or largest, largest)
+        own = batch[rank.index :: rank.n_ranks]
+        for start in range(0, largest, size):
+            rows = own[start : start + size]
+            micro_batches.append(MicroBatch(rows) if len(rows) else MicroBatch(batch[:1], counts=False))
+    return micro_batches
 
 
 def n_epoch_steps(n_rows: int, *, batch_size: int, accumulation: int) -> int:
@@ -152,6 +191,6 @@ def n_epoch_steps(n_rows: int, *, batch_size: int, accumulation: int) -> int:
 
 
 def plan_evaluation(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Plan the batches of an evaluation, the longest rows first: what does not fit in memory shows at once."""
+    """Plan the batches of an evaluation, the longest rows first: what does not fit into memory fails at once."""
     order = np.argsort(-lengths, kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -1,4 +1,4 @@
-"""Embed texts with the sentence encoder that comes as a package, for the profile of a task.
+"""Embeds texts with the sentence encoder that comes as a package, for the profile of a task.
 
 Reads ``texts.json`` in a folder, a list of texts; writes ``vectors.npy`` beside it, one row a text, float32.
 """
@@ -39,11 +39,11 @@ def embed_folder(folder: Path, *, n_threads: int) -> int:
 
 @torch.inference_mode()
 def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Embed texts: the mean of the tokens' vectors, of length 1; (n_texts, 384)."""
+    """Embed texts: the mean of the tokens' vectors, normalised to length 1; (n_texts, 384)."""
     path = str(files(PACKAGE) / FOLDER)
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     model = AutoModel.from_pretrained(path, local_files_only=True, use_safetensors=True).eval()
-    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # alike lengths need little padding
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # similar lengths need little padding
     vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
     for first in range(0, len(order), BATCH):
         rows = order[first : first + BATCH]

@@ -1,8 +1,8 @@
-"""Energy of the GPUs and CPU packages a trial runs on, read from the hardware's own counters.
+"""Energy of the GPUs and CPU packages that a trial runs on, read from hardware counters.
 
 One reader per node. GPUs: NVML's total-energy counter of each whole GPU (Volta and later; not of a MIG slice).
-CPUs: RAPL through powercap where the kernel lets us read it; it counts the whole node and wraps around. What cannot
-be read is ``None``, never 0.
+CPUs: RAPL through powercap where the kernel allows reading; it counts the whole node and wraps around. An energy that
+cannot be read is ``None``, never 0.
 """
 
 import threading
@@ -17,18 +17,18 @@ from xautolm_hpc.node import bytes_of_others, list_gpus, open_nvml
 
 POWERCAP_DIR = Path("/sys/class/powercap")
 SAMPLE_INTERVAL_S = 5.0
-"""A RAPL counter of 65 kJ wraps after two minutes at 500 W: sampled this often no turn is missed."""
+"""A RAPL counter of 65 kJ wraps around after two minutes at 500 W; sampled this often no wrap is missed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counter:
-    """A counter of energy that only grows.
+    """An energy counter, which only grows.
 
     Attributes:
         device: ``gpu`` or ``cpu``.
-        read_j: Reads it, in joules; ``None`` when it cannot be read now.
+        read_j: Reads it, in joules; returns ``None`` when it cannot be read now.
         wraps_at_j: Value after which it starts at 0 again; ``None`` if it never does.
-        has_others: Tells whether somebody else uses the device now.
+        has_others: Checks whether somebody else uses the device now.
     """
 
     device: str
@@ -38,7 +38,7 @@ class Counter:
 
 
 class _Tally:
-    """What one counter has counted since the first reading."""
+    """The energy that one counter has counted since its first reading."""
 
     def __init__(self, counter: Counter) -> None:
         self.counter = counter
@@ -63,7 +63,7 @@ class _Tally:
     def _add(self, delta_j: float) -> None:
         if delta_j < 0 and self.counter.wraps_at_j is not None:
             delta_j += self.counter.wraps_at_j
-        # Going back without a wrap means that the driver was reloaded: what it counted in between is gone.
+        # A lower value without a wrap means that the driver was reloaded: the energy in between is unknown.
         self._is_broken = self._is_broken or delta_j < 0
         self._total_j = (self._total_j or 0.0) + delta_j
 
@@ -74,7 +74,7 @@ class EnergyReader:
     Once others were seen on a GPU, the energy of the GPUs is unknown.
 
     Attributes:
-        reads: Whether this process is the one that reads its node's counters.
+        reads: Whether this process reads its node's counters.
         elsewhere_j: Device -> energy of the trial's other nodes, joules; ``None`` where it is unknown.
     """
 
@@ -85,7 +85,7 @@ class EnergyReader:
 
         Args:
             counters: Counters to read.
-            scope: What the GPUs' energy covers if the counters do not say it themselves.
+            scope: What the GPUs' energy covers; ``None`` derives it from the counters.
             interval_s: Seconds between two samples.
         """
         self.reads = True
@@ -106,7 +106,7 @@ class EnergyReader:
 
     @property
     def scope(self) -> str:
-        """Say what it covers: ``whole-gpu``, ``node``, ``unattributed`` or ``none``."""
+        """Name what it covers: ``whole-gpu``, ``node``, ``unattributed`` or ``none``."""
         if self._is_shared:
             return "unattributed"
         devices = self._devices()
@@ -120,7 +120,7 @@ class EnergyReader:
         return {counter.device for counter in self._counters if not (self._is_shared and counter.device == "gpu")}
 
     def begin(self) -> None:
-        """Take the first sample and go on sampling."""
+        """Take the first sample and start the sampling thread."""
         self._tallies = [_Tally(counter) for counter in self._counters]
         self.sample()
         self._thread = threading.Thread(target=self._sample_on, name="energy", daemon=True)
@@ -133,7 +133,7 @@ class EnergyReader:
                 tally.sample()
 
     def end(self) -> None:
-        """Take the last sample; without :meth:`begin`, or a second time, do nothing."""
+        """Take the last sample; do nothing if :meth:`begin` was not called or this was called before."""
         if self._thread is None or self._ended.is_set():
             return
         self._ended.set()
@@ -141,20 +141,20 @@ class EnergyReader:
         self.sample()
 
     def energy_j(self, device: str) -> float | None:
-        """Add up what was counted so far, here and, once they have told, on the other nodes.
+        """Add up the energy so far, of this node and, once they are known, of the other nodes.
 
         Args:
             device: ``gpu`` or ``cpu``.
 
         Returns:
-            Joules; ``None`` if one of the device's counters could not be read twice, or nothing was counted (the
-            counters of a GPU move in steps, so a window can be too short for them), or others were seen on a GPU.
+            Joules; ``None`` if one of the device's counters could not be read twice, or others were seen on a GPU, or
+            the sum is 0 (a GPU's counter moves in steps, and a window can be shorter than a step).
         """
         here_j, elsewhere_j = self.here_j(device), self.elsewhere_j.get(device, 0.0)
         return None if here_j is None or elsewhere_j is None else here_j + elsewhere_j
 
     def here_j(self, device: str) -> float | None:
-        """Add up what was counted so far on this node, joules; see :meth:`energy_j`."""
+        """Add up the energy of this node so far, joules; see :meth:`energy_j`."""
         with self._lock:
             totals = [tally.total_j for tally in self._tallies if tally.counter.device == device]
         if not totals or None in totals or (device == "gpu" and self._is_shared):
@@ -167,7 +167,7 @@ class EnergyReader:
 
 
 def no_energy_reader() -> EnergyReader:
-    """Make the reader of a process whose node's counters another process reads."""
+    """Build the reader of a process that leaves its node's counters to another process."""
     reader = EnergyReader([])
     reader.reads = False
     return reader
@@ -181,7 +181,7 @@ def open_energy_reader(
 
     Args:
         visible_gpus: Value of CUDA_VISIBLE_DEVICES; ``None`` means all GPUs, "" none.
-        shared: Whether others use the GPUs too: a whole GPU's energy is then not the trial's.
+        shared: Whether others use the GPUs too; the energy of a whole GPU is then not that of the trial.
         powercap_dir: Folder of the kernel's powercap interface.
     """
     with open_nvml() as nvml:
@@ -195,7 +195,7 @@ def open_energy_reader(
 
 
 def rapl_counters(powercap_dir: Path) -> list[Counter]:
-    """List the counters of the CPU packages; ``psys`` and the zones inside a package would count twice."""
+    """List the counters of the CPU packages, without ``psys`` and zones inside a package, which would count twice."""
     counters = []
     for zone in sorted(powercap_dir.glob("intel-rapl:*")):
         try:

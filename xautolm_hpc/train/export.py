@@ -1,4 +1,4 @@
-"""A trained pipeline as a folder that transformers loads: merged weights, tokeniser, model card."""
+"""Writes a trained pipeline as a folder that transformers loads: merged weights, tokeniser, model card."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import COMMAND, EXPORT, PIPELINE, TASK, Command, TrialInput, TrialPlan
 from xautolm_hpc.records import Task, from_json
 from xautolm_hpc.task_kinds import TASK_KINDS
-from xautolm_hpc.train.assess import trained_bench
+from xautolm_hpc.train.assess import load_trained
 from xautolm_hpc.train.pretrained import find_source, load_tokenizer
 from xautolm_hpc.train.stop import StopFlag
 
@@ -19,7 +19,7 @@ def run_export(attempt_dir: Path, stop: StopFlag) -> int:
 
     Args:
         attempt_dir: Folder with ``task.json``, ``command.json`` and ``export.json``: the trial's own folder under
-            ``trial``, the folder to write under ``to``, what the card says under ``facts``.
+            ``trial``, the folder to write under ``to``, the figures for the model card under ``facts``.
         stop: Set by a signal.
 
     Returns:
@@ -34,8 +34,8 @@ def run_export(attempt_dir: Path, stop: StopFlag) -> int:
     command = from_json(Command, read_json(attempt_dir / COMMAND), where=COMMAND)
     trial = from_json(TrialInput, read_json(attempt_dir / TASK), where=TASK)
     plan = from_json(TrialPlan, read_json(trial_dir / PIPELINE), where=PIPELINE)
-    bench = trained_bench(trial_dir, command=command, trial=trial, stop=stop)
-    model: Any = bench.accelerator.unwrap_model(bench.model)
+    train_state = load_trained(trial_dir, command=command, trial=trial, stop=stop)
+    model: Any = train_state.accelerator.unwrap_model(train_state.model)
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     tokenizer = load_tokenizer(find_source(plan.model, plan.hf_home), plan.model)

@@ -1,7 +1,7 @@
 """Extractive question answering: where in its context an answer begins and ends.
 
-A context longer than the model reads is cut into windows that overlap. A window without the answer is taught to point
-at its first token; the best span of all windows of a question is its answer.
+A context longer than the model's input is cut into overlapping windows. The target of a window without the answer is
+its first token. The best span of all windows of a question is its answer.
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,20 @@ from torch.nn.functional import cross_entropy
 from xautolm_hpc.train.answers import Reference, mean_scores
 from xautolm_hpc.train.data import Tokens, collate
 from xautolm_hpc.train.metrics import Scores
-from xautolm_hpc.train.tasks import Setting, padding_of, references_of, shorten
+from xautolm_hpc.train.tasks import TaskContext, padding_of, references_of, shorten
 
 STRIDE_SHARE = 0.25
 """Share of ``max_length`` by which two windows overlap."""
 
 QUESTION_SHARE = 0.5
-"""Share of ``max_length`` that a question may fill; the end of a longer one is cut off."""
+"""Share of ``max_length`` that a question may take; the end of a longer one is cut off."""
 
 NO_SPAN = (0, 0)
-"""What a window without the answer points at: its first token."""
+"""Target of a window without the answer: its first token."""
 
 
 class Window(NamedTuple):
-    """What scoring knows of a window.
+    """What scoring needs to know of a window.
 
     Attributes:
         question: Number of its question in the split.
@@ -52,7 +52,7 @@ class SpanAnswer(NamedTuple):
         start: First token.
         end: Last token.
         score: Sum of both logits.
-        none_score: That of :data:`NO_SPAN`.
+        none_score: Sum of both logits of :data:`NO_SPAN`.
         loss: Loss of the window.
     """
 
@@ -71,7 +71,7 @@ class Extraction:
         tokenizer: The model's tokeniser.
         max_length: Tokens of a window at most, question included.
         longest_answer: Tokens of an answer at most.
-        may_abstain: Whether some training question has no answer: then having none is an answer too.
+        may_abstain: Whether some training question has no answer; then "no answer" is an answer too.
         metric: How answers are scored.
     """
 
@@ -84,7 +84,7 @@ class Extraction:
     metric: str
 
     def tokenise(self, rows: Sequence[dict[str, Any]]) -> Tokens:
-        """Cut every row into windows; a window is a sample."""
+        """Cut every row into windows; each window is a sample."""
         questions = shorten(
             self.tokenizer, [row["question"] for row in rows], max_length=int(self.max_length * QUESTION_SHARE)
         )
@@ -116,11 +116,11 @@ class Extraction:
         )
 
     def _stride(self, questions: Sequence[str]) -> int:
-        """Overlap windows by a part of what is left for the context beside the longest question."""
+        """Compute by how many tokens windows overlap; fewer than fit beside the longest question."""
         longest = max(len(ids) for ids in self.tokenizer(list(questions), add_special_tokens=False)["input_ids"])
         n_special = self.tokenizer.num_special_tokens_to_add(pair=True)
-        room = self.max_length - longest - n_special
-        return max(0, min(int(self.max_length * STRIDE_SHARE), room - 1))
+        n_context = self.max_length - longest - n_special
+        return max(0, min(int(self.max_length * STRIDE_SHARE), n_context - 1))
 
     def _window(self, row: dict[str, Any], question: int, *, encoded: Any, number: int) -> Window:
         parts = encoded.sequence_ids(number)
@@ -135,7 +135,7 @@ class Extraction:
     def answer(
         self, model: nn.Module, tokens: Tokens, *, rows: NDArray[np.int64], device: torch.device
     ) -> Sequence[SpanAnswer]:
-        """Give the best span of each window."""
+        """Find the best span of each window."""
         inputs, targets = collate(tokens, rows, device=device)
         output = model(**inputs)
         losses = _losses(output, targets)
@@ -164,7 +164,7 @@ class Extraction:
             references[window.question] = window.references
             abstains = self.may_abstain and answer.none_score >= answer.score
             text = "" if abstains else _text(window, answer)
-            # A window without the answer abstains; it must not outdo one that has found it.
+            # A window without the answer abstains; it must not win against a window that has found it.
             score = answer.score - (answer.none_score if self.may_abstain else 0.0)
             if window.question not in best or score > best[window.question][0]:
                 best[window.question] = (score, text)
@@ -173,23 +173,23 @@ class Extraction:
         return Scores(f1=f1, exact_match=exact, loss=float(np.mean([answer.loss for answer in answers])))
 
 
-def build_extraction(setting: Setting) -> Extraction:
-    """Prepare extractive question answering."""
-    answers = [answer["text"] for row in setting.train_rows for answer in row["answers"]]
-    encoded = setting.tokenizer(answers, add_special_tokens=False)["input_ids"] if answers else []
-    setting.tokenizer.padding_side = "right"
-    setting.config.num_labels = 2  # begin and end; the weights may come from a classifier of more
+def build_extraction(task_context: TaskContext) -> Extraction:
+    """Build extractive question answering."""
+    answers = [answer["text"] for row in task_context.train_rows for answer in row["answers"]]
+    encoded = task_context.tokenizer(answers, add_special_tokens=False)["input_ids"] if answers else []
+    task_context.tokenizer.padding_side = "right"
+    task_context.config.num_labels = 2  # begin and end; the loaded weights may be those of a classifier with more
     return Extraction(
-        tokenizer=setting.tokenizer,
-        max_length=setting.max_length,
+        tokenizer=task_context.tokenizer,
+        max_length=task_context.max_length,
         longest_answer=max(map(len, encoded), default=1) + 1,  # a word inside a text may take a token more
-        may_abstain=any(not row["answers"] for row in setting.train_rows),
-        metric=setting.task.metric,
+        may_abstain=any(not row["answers"] for row in task_context.train_rows),
+        metric=task_context.task.metric,
     )
 
 
 def _target(answers: Sequence[dict[str, Any]], spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Find the first and last token of the first answer that lies in the window as a whole."""
+    """Find the first and last token of the first answer that lies wholly in the window."""
     for answer in answers:
         start, end = answer["answer_start"], answer["answer_start"] + len(answer["text"])
         covered = [number for number, span in enumerate(spans) if span[1] > start and span[0] < end and span != NO_SPAN]

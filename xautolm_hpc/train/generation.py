@@ -1,7 +1,7 @@
-"""Generative question answering: the answer is written, token by token, after a prompt.
+"""Generative question answering: the model writes the answer after a prompt, token by token.
 
-Only the answer and the token that ends it count in the loss. Answers are decoded greedily, in batches; a decoder's
-prompts are padded on the left, so that every answer follows its prompt.
+Only the answer and its end token count in the loss. Answers are decoded greedily, in batches. A decoder's prompts are
+padded on the left, so that every answer follows its prompt directly.
 """
 
 import math
@@ -20,20 +20,20 @@ from xautolm_hpc.train.answers import SPAN_SEPARATOR, Reference, mean_scores
 from xautolm_hpc.train.data import Tokens, collate, pad
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.metrics import Scores
-from xautolm_hpc.train.tasks import Setting, encode, references_of
+from xautolm_hpc.train.tasks import TaskContext, encode, references_of
 
 IGNORED = -100
 """Target of a token that does not count in the loss."""
 
 LONGEST_ANSWER = 256
-"""Tokens that are written at most, whatever the training answers are."""
+"""Tokens of an answer at most, however long the training answers are."""
 
 LEAST_PROMPT = 8
-"""Tokens of a prompt that must fit beside the longest answer."""
+"""Tokens of a prompt that must fit beside the longest answer, at least."""
 
 
 class Prompt(NamedTuple):
-    """What decoding and scoring know of a row.
+    """What decoding and scoring need to know of a row.
 
     Attributes:
         ids: Token ids of the prompt.
@@ -45,11 +45,11 @@ class Prompt(NamedTuple):
 
 
 class WrittenAnswer(NamedTuple):
-    """An answer.
+    """A written answer.
 
     Attributes:
-        text: What was written.
-        loss_sum: Loss of the tokens of the first reference.
+        text: Its text.
+        loss_sum: Summed loss of the tokens of the first reference.
     """
 
     text: str
@@ -64,9 +64,9 @@ class Generation:
         tokenizer: The model's tokeniser.
         family: ``decoder`` or ``seq2seq``.
         end_id: Token that ends an answer.
-        start_id: Token that an encoder-decoder model begins to write with; ``None`` for a decoder.
+        start_id: First decoder token of an encoder-decoder model; ``None`` for a decoder.
         max_prompt: Tokens of a prompt at most.
-        max_answer: Tokens of an answer at most, the end included.
+        max_answer: Tokens of an answer at most, the end token included.
         metric: How answers are scored.
     """
 
@@ -81,11 +81,11 @@ class Generation:
 
     @property
     def auto_class(self) -> str:
-        """Name the class of transformers that writes."""
+        """Name the class of transformers that builds the model."""
         return "AutoModelForCausalLM" if self.family == "decoder" else "AutoModelForSeq2SeqLM"
 
     def tokenise(self, rows: Sequence[dict[str, Any]]) -> Tokens:
-        """Turn rows into prompts and the answers to be written."""
+        """Convert rows to the token ids of prompts and target answers."""
         prompts = self._prompts(rows)
         answers = self._answers([target_text(row) for row in rows])
         pairs = list(zip(prompts, answers, strict=True))
@@ -108,7 +108,7 @@ class Generation:
         return Tokens(
             columns=columns,
             padding={name: padding[name] for name in columns},
-            targets=np.zeros(len(rows), dtype=np.int64),  # they are a column of their own: they need padding
+            targets=np.zeros(len(rows), dtype=np.int64),  # unused: the targets are the column "labels", which is padded
             lengths=np.array([len(prompt) + len(answer) for prompt, answer in pairs], dtype=np.int64),
             weights=np.array([len(answer) for answer in answers], dtype=np.int64),
             facts=[Prompt(prompt, references_of(row)) for prompt, row in zip(prompts, rows, strict=True)],
@@ -150,15 +150,15 @@ class Generation:
         return Scores(f1=f1, exact_match=exact, loss=loss)
 
     def _token_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """Compute the loss of each token, 0 where none is asked for: (n_batch, length)."""
+        """Compute the loss of each token, 0 where it does not count: (n_batch, length)."""
         labels = inputs["labels"]
         logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits.float()
-        if self.start_id is None:  # a decoder's logits speak of the token that comes next
+        if self.start_id is None:  # a decoder's logits predict the next token
             logits, labels = logits[:, :-1], labels[:, 1:]
         return cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
 
     def _prompts(self, rows: Sequence[dict[str, Any]]) -> list[list[int]]:
-        """Encode prompts; of one that is too long, the end of the context is cut off until it fits."""
+        """Encode prompts; if one is too long, the end of its context is cut off until it fits."""
         contexts = [row["context"] for row in rows]
         while True:
             texts = [prompt_text(row["question"], context) for row, context in zip(rows, contexts, strict=True)]
@@ -166,14 +166,14 @@ class Generation:
             ids: list[list[int]] = encoded["input_ids"]
             excess = [len(prompt) - self.max_prompt for prompt in ids]
             if not any(n > 0 and context for n, context in zip(excess, contexts, strict=True)):
-                # A question that is too long by itself loses its own beginning.
+                # If the question alone is too long, its beginning is cut off.
                 return [prompt[-self.max_prompt :] for prompt in ids]
             for number, n_excess in enumerate(excess):
                 if n_excess > 0:
                     contexts[number] = _cut(contexts[number], encoded["offset_mapping"][number], n_tokens=n_excess)
 
     def _answers(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encode answers and end each; a longer one is cut and still ended."""
+        """Encode answers, each with its end token; a longer one is cut before that."""
         if self.start_id is None:
             spaced = [f" {text}" for text in texts]
             ids = self.tokenizer(spaced, add_special_tokens=False, split_special_tokens=True)["input_ids"]
@@ -183,45 +183,45 @@ class Generation:
         return [[*answer[: self.max_answer - 1], self.end_id] for answer in bare]
 
 
-def build_generation(setting: Setting) -> Generation:
-    """Prepare generative question answering; the longest training answer limits what is written.
+def build_generation(task_context: TaskContext) -> Generation:
+    """Build generative question answering; the longest training answer limits the length of answers.
 
     Raises:
         TrialError: The tokeniser has no token that ends a text, or no prompt fits beside the longest answer; kind
             ``unsupported``.
     """
-    tokenizer, is_decoder = setting.tokenizer, setting.family == "decoder"
+    tokenizer, is_decoder = task_context.tokenizer, task_context.family == "decoder"
     if tokenizer.eos_token_id is None:
         raise TrialError("unsupported", "the model's tokeniser has no token that ends a text")
-    texts = [f" {target_text(row)}" for row in setting.train_rows]
+    texts = [f" {target_text(row)}" for row in task_context.train_rows]
     longest = max(len(ids) for ids in tokenizer(texts, split_special_tokens=True)["input_ids"]) + 1
     max_answer = min(longest, LONGEST_ANSWER)
-    max_prompt = setting.max_length - (max_answer if is_decoder else 0)
+    max_prompt = task_context.max_length - (max_answer if is_decoder else 0)
     if max_prompt < LEAST_PROMPT:
         raise TrialError(
             "unsupported",
-            f"max_length = {setting.max_length} leaves {max_prompt} tokens for a prompt beside the {max_answer} of the "
-            f"longest answer; expected at least {LEAST_PROMPT}",
+            f"max_length = {task_context.max_length} leaves {max_prompt} tokens for a prompt beside the {max_answer} "
+            f"of the longest answer; expected at least {LEAST_PROMPT}",
         )
-    start_id = None if is_decoder else _start_id(setting.config)
+    start_id = None if is_decoder else _start_id(task_context.config)
     return Generation(
         tokenizer=tokenizer,
-        family=setting.family,
+        family=task_context.family,
         end_id=tokenizer.eos_token_id,
         start_id=start_id,
         max_prompt=max_prompt,
         max_answer=max_answer,
-        metric=setting.task.metric,
+        metric=task_context.task.metric,
     )
 
 
 def prompt_text(question: str, context: str) -> str:
-    """Write the prompt that an answer follows."""
+    """Write the prompt of a question."""
     return f"Context: {context} Question: {question} Answer:"
 
 
 def target_text(row: dict[str, Any]) -> str:
-    """Write the answer that is taught: the first reference; no words where the question has none."""
+    """Write the target answer: the first reference, empty if the question has no answer."""
     return SPAN_SEPARATOR.join(next(iter(references_of(row)), ()))
 
 
@@ -231,7 +231,7 @@ def _start_id(config: Any) -> int:
 
 
 def _cut(context: str, offsets: Sequence[tuple[int, int]], *, n_tokens: int) -> str:
-    """Take at least so many tokens off the end of a context, given where the tokens stand in its prompt."""
+    """Cut at least ``n_tokens`` tokens off the end of a context, given the offsets of the tokens in its prompt."""
     before = len("Context: ")
     inside = [start - before for start, end in offsets if end > start and before <= start < before + len(context)]
     return context[: max(inside[-n_tokens], 0)].rstrip() if n_tokens < len(inside) else ""

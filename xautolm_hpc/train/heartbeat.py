@@ -1,4 +1,4 @@
-"""Progress on disk every so often: what a killed attempt leaves behind."""
+"""Heartbeats: the progress of an attempt, written at intervals, so that it is known even if the attempt is killed."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.trial_budget import Progress
 
 
-class Pulse:
+class HeartbeatWriter:
     """Writes heartbeats from a thread while its ``with`` block is open."""
 
     def __init__(self, path: Path | None, progress: Progress, *, energy: EnergyReader, interval_s: float) -> None:
@@ -32,7 +32,7 @@ class Pulse:
         self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
 
-    def __enter__(self) -> "Pulse":
+    def __enter__(self) -> "HeartbeatWriter":
         self._thread.start()
         return self
 
@@ -41,15 +41,15 @@ class Pulse:
         self._thread.join()
 
     def enter(self, phase: str) -> None:
-        """Begin a phase and say so on disk at once."""
+        """Begin a phase and write a heartbeat at once."""
         self._progress.phase = phase
         self.beat()
 
     def beat(self) -> None:
-        """Write a heartbeat now; a file system that refuses misses one, the trial goes on.
+        """Write a heartbeat now; if the file system refuses, the trial goes on without this one.
 
-        It is renamed into place without fsync: losing it in a crash of the machine costs one interval, flushing it
-        would cost the shared file system every interval of every trial.
+        The file is renamed into place without fsync. A crash of the machine may lose one heartbeat; an fsync would load
+        the shared file system in every interval of every trial.
         """
         if self._path is None:
             return

@@ -1,7 +1,7 @@
-"""Starts the processes of a trial on one node, passes signals on, and ends them all when one of them fails.
+"""Starts the ranks of a trial on one node, passes signals on to them, and ends them all when one of them fails.
 
-It loads nothing heavy. Signals wait, blocked, until it asks for them, and the processes it starts inherit that: what
-arrives before their handlers stand is delivered when they do.
+It imports nothing heavy. It keeps signals blocked and waits for them; the processes it starts inherit the blocking, so
+that a signal which arrives before their handlers are installed is delivered later.
 """
 
 import os
@@ -18,37 +18,37 @@ from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, OUTCOME, Exit, exit_path
 from xautolm_hpc.records import from_json
-from xautolm_hpc.train.process_group import Team
+from xautolm_hpc.train.process_group import ProcessGroup
 from xautolm_hpc.train.retry import RETRY
 from xautolm_hpc.train.stop import STOP_SIGNALS, WAITING
 
 TICK_S = 1.0
-"""Seconds between two looks at the other nodes; the end of a process here is seen at once."""
+"""Seconds between two checks of the other nodes; the end of a process on this node is seen at once."""
 
 STOP_PATIENCE_S = 90.0
-"""Seconds after which a process that was told to stop is killed: it hangs where no handler is heard."""
+"""Seconds after which a process that was asked to stop is killed: it hangs where no handler runs."""
 
 FOLLOW_PATIENCE_S = 30.0
-"""Seconds after which the others must have ended when one has, or when the outcome is there: they hang."""
+"""Seconds that the other processes have to end, once one has ended or the outcome is written; then they are killed."""
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
 class Leader:
-    """The processes of one node.
+    """The ranks of one node.
 
     Args:
-        team: Who they are.
-        attempt_dir: The attempt folder, in which the nodes see one another's ends.
+        group: The process group.
+        attempt_dir: The attempt folder; the exit files in it show how the ranks of other nodes ended.
         restart: Slurm's restart count.
 
     Attributes:
         ranks: The processes, once started.
     """
 
-    def __init__(self, team: Team, attempt_dir: Path, *, restart: int) -> None:
+    def __init__(self, group: ProcessGroup, attempt_dir: Path, *, restart: int) -> None:
         self.ranks: list[subprocess.Popen[bytes]] = []
-        self._team = team
+        self._group = group
         self._attempt_dir = attempt_dir
         self._restart = restart
         self._kill_at: float | None = None
@@ -56,23 +56,23 @@ class Leader:
         self._start_again: Callable[[], None] = lambda: None
 
     def start(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
-        """Start every process.
+        """Start every rank.
 
         Args:
             command: Program and arguments, the same for all.
-            environ: Variables of all; cores are shared out among them.
+            environ: Environment variables of all; the threads that they name are divided among the ranks.
         """
         self._start_again = partial(self.start, command, environ)
-        shares = {name: _share(environ[name], self._team.n_local) for name in THREADS if name in environ}
-        for local in range(self._team.n_local):
-            variables = {**environ, **shares, **self._team.variables(local)}
+        shares = {name: _share(environ[name], self._group.n_local) for name in THREADS if name in environ}
+        for local in range(self._group.n_local):
+            variables = {**environ, **shares, **self._group.variables(local)}
             self.ranks.append(subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL))
 
     def _retry(self) -> None:
-        """End all processes and start them again, to meet at another port than those before."""
+        """End all ranks and start them again; they meet at another port than before."""
         self._kill()
         self._has_retried = True
-        self._team = replace(self._team, port=self._team.port + 1)
+        self._group = replace(self._group, port=self._group.port + 1)
         self.ranks.clear()
         self._start_again()
 
@@ -80,11 +80,11 @@ class Leader:
         return (self._attempt_dir / RETRY).exists()
 
     def wait(self) -> int:
-        """Wait until all have ended, here and for want of which they cannot go on elsewhere.
+        """Wait until all ranks of this node have ended; if a rank fails, here or on another node, end them.
 
         Returns:
-            Exit status as :mod:`subprocess` gives it: 0 once there is an outcome, else that of the process that
-            failed first, else of the first one.
+            Exit status as in :mod:`subprocess`: 0 once there is an outcome, else that of the process that
+            failed first, else that of the first one.
         """
         while True:
             self._pass_on(signal.sigtimedwait(WAITING, TICK_S))
@@ -104,11 +104,11 @@ class Leader:
                 self._kill()
                 return 0 if self._has_outcome() else -signal.SIGKILL
 
-    def _pass_on(self, heard: "signal.struct_siginfo | None") -> None:
-        if heard is None or heard.si_signo not in STOP_SIGNALS:
+    def _pass_on(self, received: "signal.struct_siginfo | None") -> None:
+        if received is None or received.si_signo not in STOP_SIGNALS:
             return
         for rank in self.ranks:
-            rank.send_signal(heard.si_signo)
+            rank.send_signal(received.si_signo)
         self._kill_after(STOP_PATIENCE_S)
 
     def _kill_after(self, seconds: float) -> None:
@@ -125,14 +125,14 @@ class Leader:
         return (self._attempt_dir / OUTCOME).exists()
 
     def _failed_elsewhere(self) -> list[int]:
-        """List how the processes of other nodes ended badly, as their wrappers wrote it down."""
-        others = set(range(self._team.n_nodes)) - {self._team.node}
+        """List the exit statuses of failed processes on other nodes, from the exit files that their wrappers wrote."""
+        others = set(range(self._group.n_nodes)) - {self._group.node}
         paths = [exit_path(self._attempt_dir, self._restart, node=node) for node in sorted(others)]
         return [status for path in paths if (status := _read_status(path)) is not None and not _is_well(status)]
 
 
 def end_like(status: int) -> int:
-    """End as a process ended: killed by the same signal, or with the same exit status, which is returned."""
+    """Kill this process by the signal that ended another one; without a signal return that one's exit status."""
     if status < 0:
         sys.stderr.flush()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WAITING)

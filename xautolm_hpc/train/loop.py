@@ -1,7 +1,7 @@
-"""Epochs of optimiser steps, with early stopping on ``dev`` and a return to the best epoch.
+"""The training loop: epochs of optimiser steps, early stopping on ``dev``, then the weights of the best epoch.
 
-The loop can be left between any two steps (:class:`StopRequestedError`) and entered again from a checkpoint: all it
-needs to go on is in :class:`LoopState`, the model, the optimiser, the schedule and torch's generators.
+The loop can be left between any two steps (:class:`StopRequestedError`) and resumed from a checkpoint. All it needs
+for that is in :class:`LoopState`, the model, the optimiser, the schedule and torch's generators.
 """
 
 import math
@@ -22,26 +22,25 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.train import collectives
-from xautolm_hpc.train.data import Tokens, collate, plan_epoch, plan_evaluation
+from xautolm_hpc.train.data import MicroBatch, Tokens, collate, plan_epoch, plan_evaluation, plan_micro_batches
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.metrics import Scores
-from xautolm_hpc.train.micro_batches import Pass, plan_passes
-from xautolm_hpc.train.process_group import ALONE, Seat
+from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import put, whole
 from xautolm_hpc.train.tasks import LearningTask
-from xautolm_hpc.train.trial_budget import Progress, Watch
+from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 CHECKPOINT_INTERVAL_S = 60.0
-"""A run that takes longer is saved at the ends of epochs, but no more often than this."""
+"""Seconds between two checkpoints at least; they are written at the ends of epochs."""
 
 EVALUATION_BATCH = 16
-"""Samples of an evaluation pass where the driver leaves it to the worker: on CPUs, where more are slower."""
+"""Samples of an evaluation batch if the driver names no number: on CPUs, where larger batches are slower."""
 
 
 @dataclass(slots=True, kw_only=True)
 class LoopState:
-    """Where training stands.
+    """How far training has come.
 
     Attributes:
         epoch: Epochs done.
@@ -49,9 +48,9 @@ class LoopState:
         loss_sum: Sum of the training loss over the samples of the current epoch.
         loss_samples: Samples in ``loss_sum``.
         best_epoch: Epoch of the best weights, from 1; 0 before the first evaluation.
-        best_f1: F1 on ``dev`` of that epoch; ``best_loss`` likewise, and ``best_train_loss`` on ``train``.
+        best_f1: F1 on ``dev`` of that epoch; ``best_loss`` is its loss there, ``best_train_loss`` that on ``train``.
         best_weights: Trainable parameters after that epoch, on the CPU.
-        reference_f1: F1 that the next gain is measured from; ``reference_loss`` likewise.
+        reference_f1: F1 that a gain is measured from; ``reference_loss`` likewise.
         epochs_without_gain: Epochs since F1 last rose, or the loss last fell, by ``early_stopping_delta``.
         finished: Whether training is over and the best weights are back in the model.
     """
@@ -72,23 +71,23 @@ class LoopState:
 
 
 @dataclass(slots=True, kw_only=True)
-class Bench:
-    """Everything training works with.
+class TrainState:
+    """Everything that training works with.
 
     Attributes:
         recipe: Hyperparameters.
         seed: Training seed.
         accelerator: Device and precision.
-        model: Model to train, on the device; evaluated and saved.
-        trained: The same, in what keeps its gradients alike on several processes; passes of training go through it.
+        model: Model to train, on the device; it is evaluated and saved.
+        trained: The same model in a wrapper that averages gradients over processes; training calls this one.
         optimizer: Its optimiser.
         scheduler: Learning rate of each optimiser step.
         task: What is learnt: its loss, answers and scores.
         tokens: Split name -> its tokens.
-        state: Where training stands.
+        loop: How far training has come.
         progress: What the trial has done so far.
-        watch: Ends the trial between steps.
-        seat: The place of this process among those of the trial.
+        budget: Ends the trial between two steps.
+        rank: This process among those of the trial.
         execution: How steps are computed.
     """
 
@@ -101,70 +100,72 @@ class Bench:
     scheduler: LRScheduler
     task: LearningTask
     tokens: Mapping[str, Tokens]
-    state: LoopState
+    loop: LoopState
     progress: Progress
-    watch: Watch
-    seat: Seat = ALONE
+    budget: TrialBudget
+    rank: Rank = ALONE
     execution: Execution = AS_DRAWN
 
 
-def train(bench: Bench, *, save: Callable[[], None]) -> None:
-    """Train to the end, then bring the best epoch's weights back.
+def train(train_state: TrainState, *, save: Callable[[], None]) -> None:
+    """Train to the end, then load the weights of the best epoch.
 
     Args:
-        bench: The model and all it is trained with; its state says where to begin.
+        train_state: The model and all it is trained with; ``loop`` says where to begin.
         save: Writes a checkpoint.
 
     Raises:
-        StopRequestedError: A signal asked to stop; the state is that between two steps.
+        StopRequestedError: A signal asked to stop; the train state is that between two steps.
         TrialError: The budget is used up (``time_limit``) or a loss is not finite (``diverged``).
     """
-    state, recipe = bench.state, bench.recipe
+    loop, recipe = train_state.loop, train_state.recipe
     saved_at = time.monotonic()
-    while not state.finished:
-        for batches in _epoch_steps(bench)[state.epoch_step :]:
-            bench.watch.check()
-            _train_step(bench, batches)
-        _close_epoch(bench, evaluate(bench, "dev"))
-        state.finished = state.epoch >= recipe.epochs or state.epochs_without_gain >= recipe.early_stopping_patience
-        if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S and not state.finished:
+    while not loop.finished:
+        for batches in _epoch_steps(train_state)[loop.epoch_step :]:
+            train_state.budget.check()
+            _train_step(train_state, batches)
+        _close_epoch(train_state, evaluate(train_state, "dev"))
+        loop.finished = loop.epoch >= recipe.epochs or loop.epochs_without_gain >= recipe.early_stopping_patience
+        if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S and not loop.finished:
             save()
             saved_at = time.monotonic()
-    if state.best_weights is not None:
-        load_trainable(bench.model, state.best_weights)
+    if loop.best_weights is not None:
+        load_trainable(train_state.model, loop.best_weights)
 
 
-def evaluate(bench: Bench, split: str) -> Scores:
+def evaluate(train_state: TrainState, split: str) -> Scores:
     """Score the model on one split.
 
     Args:
-        bench: The model and the tokens of the split.
+        train_state: The model and the tokens of the split.
         split: ``dev`` or ``validation``.
 
     Raises:
         StopRequestedError: A signal asked to stop.
         TrialError: The budget is used up (``time_limit``) or an answer is not finite (``diverged``).
     """
-    tokens = bench.tokens[split]
-    batches = plan_evaluation(tokens.lengths, bench.execution.evaluation_batch or EVALUATION_BATCH)
-    # All processes of a sharded model must pass through it together.
-    share = slice(0, None) if bench.execution.sharded else slice(bench.seat.rank, None, bench.seat.n_ranks)
-    own = batches[share]
-    n_rounds = len(batches) if bench.execution.sharded else -(-len(batches) // bench.seat.n_ranks)
+    tokens = train_state.tokens[split]
+    batches = plan_evaluation(tokens.lengths, train_state.execution.evaluation_batch or EVALUATION_BATCH)
+    rank, is_sharded = train_state.rank, train_state.execution.sharded
+    # The ranks of a sharded model must run it together, so each evaluates every batch.
+    own = batches if is_sharded else batches[rank.index :: rank.n_ranks]
+    n_rounds = len(batches) if is_sharded else -(-len(batches) // rank.n_ranks)
     answered: list[tuple[int, Any]] = []
-    bench.model.eval()
+    train_state.model.eval()
     with torch.no_grad():
         for number in range(n_rounds):
-            bench.watch.check()
+            train_state.budget.check()
             for rows in own[number : number + 1]:
-                given = bench.task.answer(bench.model, tokens, rows=rows, device=bench.accelerator.device)
+                given = train_state.task.answer(
+                    train_state.model, tokens, rows=rows, device=train_state.accelerator.device
+                )
                 answered += zip(rows.tolist(), given, strict=True)
     answers: list[Any] = [None] * len(tokens)
-    for row, answer in chain(*collectives.gathered(answered)):
+    for row, answer in chain(*collectives.all_gather(answered)):
         answers[row] = answer
-    scores = bench.task.score(tokens, answers)
+    scores = train_state.task.score(tokens, answers)
     if not math.isfinite(scores.loss):
-        raise TrialError("diverged", f"answers on {split} are not finite after step {bench.progress.step}")
+        raise TrialError("diverged", f"answers on {split} are not finite after step {train_state.progress.step}")
     return scores
 
 
@@ -174,79 +175,79 @@ def trainable(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_trainable(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put parameters back that :func:`trainable` copied."""
+    """Load parameters that :func:`trainable` copied."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, values in weights.items():
             put(parameters[name], values)
 
 
-def _epoch_steps(bench: Bench) -> list[list[NDArray[np.int64]]]:
-    """Plan the current epoch; it follows from seed and epoch alone, so a resumed one is the same."""
+def _epoch_steps(train_state: TrainState) -> list[list[NDArray[np.int64]]]:
+    """Plan the current epoch. It depends on seed and epoch only, so a resumed trial gets the same plan."""
     return plan_epoch(
-        bench.tokens["train"].lengths,
-        batch_size=bench.recipe.batch_size,
-        accumulation=bench.recipe.gradient_accumulation_steps,
-        rng=np.random.default_rng([bench.seed, bench.state.epoch]),
+        train_state.tokens["train"].lengths,
+        batch_size=train_state.recipe.batch_size,
+        accumulation=train_state.recipe.gradient_accumulation_steps,
+        rng=np.random.default_rng([train_state.seed, train_state.loop.epoch]),
     )
 
 
-def _train_step(bench: Bench, batches: Sequence[NDArray[np.int64]]) -> None:
+def _train_step(train_state: TrainState, batches: Sequence[NDArray[np.int64]]) -> None:
     """Do one optimiser step over one or several batches.
 
-    The loss of each pass is summed and divided by the weight of the whole step: the gradient is that of one large
-    batch, however the samples and their lengths fall into passes and processes.
+    The losses of all micro-batches are summed and divided by the weight of the whole step: the gradient is that of one
+    large batch, however its samples are divided among micro-batches and processes.
     """
-    bench.model.train()
+    train_state.model.train()
     n_samples = sum(len(rows) for rows in batches)
-    weight = float(sum(bench.tokens["train"].weights[rows].sum() for rows in batches))
-    loss = torch.zeros((), device=bench.accelerator.device)
-    passes = plan_passes(batches, seat=bench.seat, micro_batch=bench.execution.micro_batch)
-    for number, one in enumerate(passes, start=1):
-        with nullcontext() if number == len(passes) else bench.accelerator.no_sync(bench.trained):
-            loss += _backward(bench, one, step_weight=weight)
+    weight = float(sum(train_state.tokens["train"].weights[rows].sum() for rows in batches))
+    loss = torch.zeros((), device=train_state.accelerator.device)
+    micro_batches = plan_micro_batches(batches, rank=train_state.rank, max_rows=train_state.execution.micro_batch)
+    for number, micro_batch in enumerate(micro_batches, start=1):
+        with nullcontext() if number == len(micro_batches) else train_state.accelerator.no_sync(train_state.trained):
+            loss += _backward(train_state, micro_batch, step_weight=weight)
     (step_loss,) = collectives.total([float(loss.item())])
     if not math.isfinite(step_loss):
-        raise TrialError("diverged", f"the training loss is {step_loss} in step {bench.progress.step + 1}")
-    if bench.recipe.max_grad_norm is not None:
-        bench.accelerator.clip_grad_norm_(bench.model.parameters(), bench.recipe.max_grad_norm)
-    bench.optimizer.step()
-    if not bench.accelerator.optimizer_step_was_skipped:  # fp16 skips steps until its loss scale fits
-        bench.scheduler.step()
-    bench.optimizer.zero_grad()
-    bench.state.epoch_step += 1
-    bench.state.loss_sum += step_loss * n_samples
-    bench.state.loss_samples += n_samples
-    bench.progress.step += 1
-    bench.progress.n_samples += n_samples
+        raise TrialError("diverged", f"the training loss is {step_loss} in step {train_state.progress.step + 1}")
+    if train_state.recipe.max_grad_norm is not None:
+        train_state.accelerator.clip_grad_norm_(train_state.model.parameters(), train_state.recipe.max_grad_norm)
+    train_state.optimizer.step()
+    if not train_state.accelerator.optimizer_step_was_skipped:  # fp16 skips steps until its loss scale fits
+        train_state.scheduler.step()
+    train_state.optimizer.zero_grad()
+    train_state.loop.epoch_step += 1
+    train_state.loop.loss_sum += step_loss * n_samples
+    train_state.loop.loss_samples += n_samples
+    train_state.progress.step += 1
+    train_state.progress.n_samples += n_samples
 
 
-def _backward(bench: Bench, one: Pass, *, step_weight: float) -> Tensor:
-    """Do one pass; gradients are averaged over processes, so each counts as often as there are processes."""
-    inputs, targets = collate(bench.tokens["train"], one.rows, device=bench.accelerator.device)
-    loss = bench.task.loss(bench.trained, inputs, targets=targets) / step_weight
-    bench.accelerator.backward(loss * bench.seat.n_ranks if one.counts else loss * 0.0)
-    return loss.detach() if one.counts else torch.zeros_like(loss)
+def _backward(train_state: TrainState, micro_batch: MicroBatch, *, step_weight: float) -> Tensor:
+    """Compute the gradient of a micro-batch, times the number of ranks: gradients are averaged over the ranks."""
+    inputs, targets = collate(train_state.tokens["train"], micro_batch.rows, device=train_state.accelerator.device)
+    loss = train_state.task.loss(train_state.trained, inputs, targets=targets) / step_weight
+    train_state.accelerator.backward(loss * train_state.rank.n_ranks if micro_batch.counts else loss * 0.0)
+    return loss.detach() if micro_batch.counts else torch.zeros_like(loss)
 
 
-def _close_epoch(bench: Bench, dev: Scores) -> None:
-    """Note an epoch's scores, keep its weights if it is the best, and count epochs without a gain."""
-    state, progress = bench.state, bench.progress
-    train_loss = state.loss_sum / max(state.loss_samples, 1)
-    state.epoch, state.epoch_step, state.loss_sum, state.loss_samples = state.epoch + 1, 0, 0.0, 0
-    progress.curve.append((float(state.epoch), train_loss, dev.loss, dev.f1))
+def _close_epoch(train_state: TrainState, dev: Scores) -> None:
+    """Record an epoch's scores, keep its weights if it is the best, and count the epochs without a gain."""
+    loop, progress = train_state.loop, train_state.progress
+    train_loss = loop.loss_sum / max(loop.loss_samples, 1)
+    loop.epoch, loop.epoch_step, loop.loss_sum, loop.loss_samples = loop.epoch + 1, 0, 0.0, 0
+    progress.curve.append((float(loop.epoch), train_loss, dev.loss, dev.f1))
     progress.dev_f1 = dev.f1
-    if (dev.f1, -dev.loss) > (state.best_f1, -state.best_loss):
-        state.best_epoch, state.best_f1, state.best_loss = state.epoch, dev.f1, dev.loss
-        state.best_weights = trainable(bench.model)
+    if (dev.f1, -dev.loss) > (loop.best_f1, -loop.best_loss):
+        loop.best_epoch, loop.best_f1, loop.best_loss = loop.epoch, dev.f1, dev.loss
+        loop.best_weights = trainable(train_state.model)
         progress.metrics |= {"train_loss": train_loss, "dev_loss": dev.loss, "dev_f1": dev.f1}
-    # A falling loss is a gain too: F1 stands still for the first epochs of a new head, until it has left the
-    # majority class, and would end every slow start.
-    delta = bench.recipe.early_stopping_delta
-    has_gained = dev.f1 > state.reference_f1 + delta or dev.loss < state.reference_loss - delta
-    if has_gained or state.epoch == 1:
-        state.reference_f1 = max(state.reference_f1, dev.f1)
-        state.reference_loss = min(state.reference_loss, dev.loss)
-        state.epochs_without_gain = 0
+    # A falling loss is a gain too: a new head predicts the majority class for some epochs, and F1 stays the same.
+    # Without this every slow start would be stopped early.
+    delta = train_state.recipe.early_stopping_delta
+    has_gained = dev.f1 > loop.reference_f1 + delta or dev.loss < loop.reference_loss - delta
+    if has_gained or loop.epoch == 1:
+        loop.reference_f1 = max(loop.reference_f1, dev.f1)
+        loop.reference_loss = min(loop.reference_loss, dev.loss)
+        loop.epochs_without_gain = 0
     else:
-        state.epochs_without_gain += 1
+        loop.epochs_without_gain += 1

@@ -21,18 +21,18 @@ PEFT_INITS: dict[str, bool | str] = {
     "gaussian": "gaussian",
     "pissa": "pissa_niter_16",  # the exact decomposition takes minutes on a large model, this one seconds
 }
-"""Our word -> PEFT's. ``none`` is the peer's for an argument left out, which is the default."""
+"""Our value -> PEFT's. ``none`` is that of the reference code, which leaves the argument out: PEFT's default."""
 
 
 def apply_method(model: PreTrainedModel, method: str, *, recipe: Recipe, has_new_head: bool = True) -> nn.Module:
-    """Freeze what a method leaves alone, or wrap the model in adapters.
+    """Freeze the parameters that a method does not train, or wrap the model in adapters.
 
     Args:
         model: The model with its head, on the CPU.
         method: One of :data:`xautolm_hpc.hyperparameters.METHODS`.
         recipe: Its hyperparameters.
-        has_new_head: Whether what comes after the blocks is new. Then every method trains it. A pretrained one,
-            that of a language model, is left alone by adapters and ``bitfit``.
+        has_new_head: Whether the head has new weights. Then every method trains it. Adapters and ``bitfit`` do not
+            train a pretrained head, as a language model has it.
 
     Returns:
         The model to train: the same, or PEFT's wrapper around it.
@@ -57,7 +57,7 @@ def apply_method(model: PreTrainedModel, method: str, *, recipe: Recipe, has_new
 
 
 def linear_layers(model: nn.Module, blocks: tuple[str, ...], *, which: str) -> list[str]:
-    """Name the linear layers inside the blocks that an adapter changes.
+    """List the names of the linear layers inside the blocks that an adapter changes.
 
     Args:
         model: The model.
@@ -80,7 +80,7 @@ def linear_layers(model: nn.Module, blocks: tuple[str, ...], *, which: str) -> l
 
 
 def biases(model: nn.Module, blocks: tuple[str, ...]) -> list[nn.Parameter]:
-    """List the biases inside the blocks, those of their norms too: what ``bitfit`` trains.
+    """List the biases inside the blocks, norms included: the parameters that ``bitfit`` trains.
 
     Raises:
         TrialError: There are none, as in Llama; kind ``unsupported``.
@@ -106,7 +106,7 @@ def _train_only(parameters: Sequence[nn.Parameter], model: nn.Module) -> nn.Modu
 def _adapter_config(
     model: nn.Module, method: str, *, anatomy: Anatomy, recipe: Recipe, head: tuple[str, ...]
 ) -> "PeftConfig":
-    """Describe the adapters of the blocks' linear layers to PEFT, which trains and saves a copy of the head."""
+    """Build PEFT's configuration of the adapters; PEFT trains and saves a copy of the head."""
     from peft import IA3Config, LoraConfig
 
     blocks = anatomy.blocks
@@ -127,7 +127,7 @@ def _adapter_config(
 
 
 def _last_inner_layers(model: nn.Module, blocks: tuple[str, ...]) -> list[str]:
-    """Name each block's last linear layer outside attention: IA3 scales what goes into it."""
+    """List the name of each block's last linear layer outside attention: IA3 scales its input."""
     attention = {name for name in linear_layers(model, blocks, which="attention")}
     every = [name for name in linear_layers(model, blocks, which="all-linear") if name not in attention]
     last = {block: name for block in blocks for name in every if name.startswith(f"{block}.")}

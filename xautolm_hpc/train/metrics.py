@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """How well a split was answered.
+    """Scores of a split.
 
     Attributes:
         f1: The task's F1, 0..1: macro-F1, or the mean token F1 of the answers.
@@ -23,15 +23,15 @@ class Scores:
     exact_match: float | None = None
 
     def as_metrics(self) -> dict[str, float]:
-        """Give what is known as metrics of the split the trial is judged by."""
+        """Return the known scores as metrics of the split that the trial is judged by."""
         named = {"f1": self.f1, "accuracy": self.accuracy, "exact_match": self.exact_match}
         return {name: value for name, value in named.items() if value is not None} | {"validation_loss": self.loss}
 
 
 def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], *, n_classes: int) -> float:
-    """Average F1 over all classes of the task; a class that is neither there nor predicted counts 0.
+    """Compute the mean F1 over all classes of the task; a class that neither occurs nor is predicted counts 0.
 
-    Written out because importing scikit-learn would add a second to every trial.
+    Written here because importing scikit-learn would add a second to every trial.
 
     Args:
         truth: Label index of each row, (n_rows,).

@@ -37,7 +37,7 @@ DROPOUT_FIELDS = (
     "classifier_dropout_prob",
     "cls_dropout",
 )
-"""Names that architectures give the dropout of their parts; the last ones belong to the classification head."""
+"""Names of dropout settings in the configurations of architectures; the last ones belong to the classification head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +46,8 @@ class Source:
 
     Attributes:
         place: Folder, or hub repository.
-        options: Arguments that every ``from_pretrained`` gets.
-        remedy: What to do when the files are not there.
+        options: Arguments for every ``from_pretrained``.
+        remedy: What to do when the files are missing.
     """
 
     place: str
@@ -56,14 +56,14 @@ class Source:
 
 
 def find_source(model: Model, hf_home: str | None) -> Source:
-    """Say where a model's files lie; nothing is downloaded on a compute node.
+    """Find where a model's files lie; nothing is downloaded on a compute node.
 
     Args:
         model: The model, as in the catalogue.
         hf_home: Offline cache of hub models; ``None`` takes the cache that the environment names.
 
     Raises:
-        TrialError: The package or folder is not there; kind ``data_unavailable``.
+        TrialError: The package or folder is missing; kind ``data_unavailable``.
     """
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": model.trust_remote_code}
     if model.hub_repo is not None:
@@ -81,18 +81,18 @@ def find_source(model: Model, hf_home: str | None) -> Source:
 
 
 def load_tokenizer(source: Source, model: Model) -> Any:
-    """Load a model's tokeniser; one without a token to pad with pads with that which ends a text.
+    """Load a model's tokeniser; without a padding token it pads with its end token.
 
     Raises:
-        TrialError: Its files are missing, kind ``data_unavailable``, or it has neither token, or does not say where
-            its tokens stand in a text, kind ``unsupported``.
+        TrialError: Its files are missing, kind ``data_unavailable``; or it has neither token, or cannot return the
+            offsets of tokens in a text, kind ``unsupported``.
     """
     tokenizer = _load(AutoTokenizer.from_pretrained, source, model=model)
-    if tokenizer.vocab_size <= len(tokenizer.all_special_ids):  # what some classes make up where their files are gone
-        lost = FileNotFoundError("its tokeniser knows no words")
-        raise TrialError("data_unavailable", _missing(source, model, error=lost))
+    if tokenizer.vocab_size <= len(tokenizer.all_special_ids):  # as some classes do whose files are missing
+        missing = FileNotFoundError("its tokeniser has no vocabulary")
+        raise TrialError("data_unavailable", _missing(source, model, error=missing))
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
-        tokenizer.pad_token = tokenizer.eos_token  # masks, not this token, say what is padding
+        tokenizer.pad_token = tokenizer.eos_token  # the attention mask, not this token, marks padding
     if tokenizer.pad_token_id is None:
         raise TrialError("unsupported", f"the tokeniser of model {model.id} has no token to pad with")
     if not tokenizer.is_fast:
@@ -107,7 +107,7 @@ def load_config(source: Source, model: Model, *, dropout_rate: float | None, tok
         source: Where its files lie.
         model: The model, as in the catalogue.
         dropout_rate: Dropout of every part, 0..1; ``None`` keeps the model's own.
-        tokenizer: Its tokeniser: the model must know the token that pads.
+        tokenizer: Its tokeniser, whose padding token the model must know.
 
     Raises:
         TrialError: Files are missing, kind ``data_unavailable``, or there is no dropout to set, kind
@@ -140,7 +140,7 @@ def load_model(
             ``unsupported``.
     """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    # Its report of a fresh head and unused blocks is what we asked for.
+    # It would warn of a new head and unused blocks, which are intended.
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     options = {
         "config": config,
@@ -160,14 +160,14 @@ def load_model(
 
 
 def name_labels(config: PretrainedConfig, labels: Sequence[str]) -> None:
-    """Tell a model its classes, so that its exported folder answers with their names."""
+    """Set the names of the classes in a configuration, so that an exported model answers with them."""
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
 
 
 def apply_dropout(config: PretrainedConfig, rate: float) -> None:
-    """Set the dropout of every part that an architecture names.
+    """Set every dropout rate that a configuration has.
 
     Args:
         config: Configuration to change.
@@ -194,7 +194,7 @@ def _package_dir(model: Model) -> Path:
 
 
 def _load(loader: Callable[..., T], source: Source, *, model: Model, **options: Any) -> T:
-    """Load a part of a model; files that are missing or damaged are no evidence against a pipeline."""
+    """Load a part of a model; missing or damaged files are ``data_unavailable``, no fault of the pipeline."""
     try:
         return loader(source.place, **source.options, **options)
     except OSError as error:
@@ -202,7 +202,7 @@ def _load(loader: Callable[..., T], source: Source, *, model: Model, **options: 
             raise  # the disk's own error, not a missing file
         raise TrialError("data_unavailable", _missing(source, model, error=error)) from error
     except ValueError as error:
-        # Without config.json, or without an architecture in it; or a file that is no whole JSON.
+        # No config.json, no architecture in it, or a JSON file that is not whole.
         if not isinstance(error, json.JSONDecodeError) and "Unrecognized model in" not in str(error):
             raise
         raise TrialError("data_unavailable", _missing(source, model, error=error)) from error

@@ -1,4 +1,4 @@
-"""Who the processes of a trial are and where they meet, from Slurm's variables alone, without any of its commands."""
+"""The process group of a trial: its ranks and where they meet. Read from Slurm's variables, no command is run."""
 
 import re
 import socket
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from xautolm_hpc.errors import InputError
 
 FIRST_PORT, N_PORTS = 12_000, 16_000
-"""Ports to meet at, below those the kernel hands out by itself (32,768 and above)."""
+"""Ports to meet at, below those that the kernel hands out by itself (32,768 and above)."""
 
 HERE = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Team:
+class ProcessGroup:
     """The processes of a trial, as the leader of one node sees them.
 
     Attributes:
         n_local: Processes on this node, the same on all nodes.
-        n_nodes: Nodes.
+        n_nodes: Number of nodes.
         node: Number of this node, from 0.
-        address: Where the processes meet: a name or address of node 0.
+        address: Name or address of node 0, where the processes meet.
         port: Port there.
     """
 
@@ -32,7 +32,7 @@ class Team:
     port: int
 
     def variables(self, local: int) -> dict[str, str]:
-        """Give the variables by which torch and accelerate know a process.
+        """Return the environment variables that tell torch and accelerate which rank a process is.
 
         Args:
             local: Number of the process on this node, from 0.
@@ -49,53 +49,53 @@ class Team:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seat:
-    """The place of one process among those of a trial.
+class Rank:
+    """One process among those of a trial.
 
     Attributes:
-        rank: Number among all, from 0.
-        n_ranks: All of them.
-        local: Number on its node, from 0; also its GPU's.
+        index: Number among all processes, from 0.
+        n_ranks: Number of processes.
+        local_index: Number on its node, from 0; also the number of its GPU.
         n_local: Processes on its node.
         node: Number of its node, from 0.
     """
 
-    rank: int = 0
+    index: int = 0
     n_ranks: int = 1
-    local: int = 0
+    local_index: int = 0
     n_local: int = 1
     node: int = 0
 
     @property
     def is_first(self) -> bool:
-        """Whether it writes what the trial leaves behind."""
-        return self.rank == 0
+        """Whether it writes the files of the trial."""
+        return self.index == 0
 
     @property
     def reads_energy(self) -> bool:
-        """Whether it reads its node's counters: one process of each node does."""
-        return self.local == 0
+        """Whether it reads its node's energy counters: one process of each node does."""
+        return self.local_index == 0
 
 
-ALONE = Seat()
-"""The place of a process that shares its trial with nobody."""
+ALONE = Rank()
+"""The rank of a process that runs its trial alone."""
 
 
-def read_seat(environ: Mapping[str, str]) -> Seat:
-    """Read the place of this process from what :meth:`Team.variables` set; alone if nothing did."""
+def read_rank(environ: Mapping[str, str]) -> Rank:
+    """Read the rank of this process from the variables that its leader set; :data:`ALONE` without them."""
     if "RANK" not in environ:
         return ALONE
-    return Seat(
-        rank=int(environ["RANK"]),
+    return Rank(
+        index=int(environ["RANK"]),
         n_ranks=int(environ["WORLD_SIZE"]),
-        local=int(environ["LOCAL_RANK"]),
+        local_index=int(environ["LOCAL_RANK"]),
         n_local=int(environ["LOCAL_WORLD_SIZE"]),
         node=int(environ["GROUP_RANK"]),
     )
 
 
-def read_team(environ: Mapping[str, str], n_local: int) -> Team:
-    """Find the team of this node's leader, one Slurm task on each node.
+def read_process_group(environ: Mapping[str, str], n_local: int) -> ProcessGroup:
+    """Read the process group from the variables of a leader, which is one Slurm task on each node.
 
     Args:
         environ: Variables of the job.
@@ -106,11 +106,11 @@ def read_team(environ: Mapping[str, str], n_local: int) -> Team:
     """
     n_nodes = int(environ.get("SLURM_STEP_NUM_NODES") or 1)
     if n_nodes == 1:
-        return Team(n_local=n_local, port=free_port())
+        return ProcessGroup(n_local=n_local, port=free_port())
     nodes = expand_nodes(environ.get("SLURM_STEP_NODELIST", ""))
     if len(nodes) != n_nodes:
         raise InputError(f"SLURM_STEP_NODELIST names {len(nodes)} nodes, SLURM_STEP_NUM_NODES is {n_nodes}")
-    return Team(
+    return ProcessGroup(
         n_local=n_local,
         n_nodes=n_nodes,
         node=int(environ["SLURM_NODEID"]),
@@ -120,12 +120,12 @@ def read_team(environ: Mapping[str, str], n_local: int) -> Team:
 
 
 def port_of(job_id: str) -> int:
-    """Derive a port from a job's number: two jobs on one node meet at different ones."""
+    """Derive a port from a job id, so that two jobs on one node use different ports."""
     return FIRST_PORT + int(job_id) % N_PORTS
 
 
 def free_port() -> int:
-    """Find a port on this node that nobody listens at."""
+    """Find a free port on this node."""
     with socket.socket() as probe:
         probe.bind((HERE, 0))
         return int(probe.getsockname()[1])
@@ -135,7 +135,7 @@ def expand_nodes(text: str) -> list[str]:
     """Expand Slurm's notation of node names: ``gpu[01-03,7],login`` becomes five names.
 
     Raises:
-        InputError: A bracket is not closed, or a range is none.
+        InputError: A bracket is not closed, or a range is not one of numbers.
     """
     names = []
     for entry in re.findall(r"(?:[^,\[]|\[[^\]]*\]?)+", text):
@@ -156,15 +156,15 @@ def _expand(entry: str) -> list[str]:
 
 
 def _count(part: str, entry: str) -> list[str]:
-    """Count from one end of a range to the other, as wide as its first number is written."""
+    """List the numbers of a range, zero-padded like its first one."""
     first, _, last = part.partition("-")
     if not first.isdecimal() or not (last or first).isdecimal():
-        raise InputError(f"node list {entry!r}: {part!r} is no range of numbers")
+        raise InputError(f"node list {entry!r}: {part!r} is not a range of numbers")
     return [str(number).zfill(len(first)) for number in range(int(first), int(last or first) + 1)]
 
 
 def _resolvable(node: str, *, launched_from: str | None) -> str:
-    """Give a name or address of the first node; srun was started there, should its name not be known."""
+    """Return the first node's name if it can be resolved, else the address where srun was started: the same node."""
     try:
         socket.getaddrinfo(node, None)
     except OSError:

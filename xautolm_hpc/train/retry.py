@@ -1,7 +1,7 @@
-"""A second try with smaller passes, after a GPU ran out of memory: once an attempt, in fresh processes.
+"""A second try with smaller micro-batches after a GPU ran out of memory: once in an attempt, in fresh processes.
 
-The file that asks for it is the record of the first try. Whoever started the processes starts them again; a process
-alone replaces itself. Nothing of the first try is left in the GPU's memory that way.
+``retry.json`` asks for it and records the first try. The leader starts its processes again; a process without a leader
+replaces itself by ``exec``. So nothing of the first try stays in the GPU's memory.
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from xautolm_hpc.records import from_json, to_json
 
 RETRY = "retry.json"
 RETRY_EXIT_STATUS = 86
-"""Exit status of a process that wants all of them started again."""
+"""Exit status of a process that asks for a second try."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """``retry.json``: what became of the first try, and how the second one is executed.
+    """``retry.json``: how the first try ended, and how the second one is executed.
 
     Attributes:
-        message: What the first try ended with, redacted.
-        micro_batch: Samples of its forward passes on one process.
+        message: Error of the first try, redacted.
+        micro_batch: Samples of its micro-batches on one process.
         seconds: Seconds of training and evaluation in it, by the process that failed.
-        execution: How the steps are computed now.
+        execution: How the second try computes its steps.
         gpu_energy_j: Energy the first try used on its node, joules, or ``None``; likewise ``cpu_energy_j``.
     """
 
@@ -36,8 +36,8 @@ class Retry:
     gpu_energy_j: float | None = None
     cpu_energy_j: float | None = None
 
-    def told(self) -> str:
-        """Say what was tried before and how it is tried now."""
+    def summary(self) -> str:
+        """Describe the first try and how the second one differs."""
         return (
             f"gpu_oom with a micro-batch of {self.micro_batch} after {self.seconds:.1f} s, tried again with "
             f"{self.execution.micro_batch}: {self.message.splitlines()[-1]}"
@@ -45,7 +45,7 @@ class Retry:
 
 
 def read_retry(attempt_dir: Path) -> Retry | None:
-    """Read what the first try left, or ``None`` if this is the first one.
+    """Read the record of the first try; ``None`` if this is the first one.
 
     Raises:
         InputError: The file is damaged.
@@ -71,17 +71,17 @@ def ask_for_retry(
     Args:
         attempt_dir: The attempt folder.
         n_ranks: Processes that share a batch.
-        message: What this try ended with.
+        message: Error of this try.
         seconds: Seconds of training and evaluation in it.
-        gpu_energy_j: Energy it used on the GPUs, joules, or ``None``.
-        cpu_energy_j: Energy it used on the CPU packages, joules, or ``None``.
+        gpu_energy_j: Energy of the GPUs in it, joules, or ``None``.
+        cpu_energy_j: Energy of the CPU packages in it, joules, or ``None``.
 
     Returns:
-        Whether there is to be one: not if the passes are of one sample already.
+        Whether there will be one: not if micro-batches have one sample already.
 
     Raises:
         InputError: ``pipeline.json`` is damaged.
-        OSError: The file system refused.
+        OSError: The file could not be written.
     """
     plan = from_json(TrialPlan, read_json(attempt_dir / PIPELINE), where=PIPELINE)
     share = -(-int(plan.pipeline.params.get("batch_size", 1)) // n_ranks)
@@ -96,5 +96,5 @@ def ask_for_retry(
         gpu_energy_j=gpu_energy_j,
         cpu_energy_j=cpu_energy_j,
     )
-    create_json(attempt_dir / RETRY, to_json(retry))  # the first process to fail says why
+    create_json(attempt_dir / RETRY, to_json(retry))  # create, not write: only the first process to fail is recorded
     return True

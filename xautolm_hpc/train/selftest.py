@@ -1,6 +1,6 @@
-"""Whether trials can run on this node: imports, GPUs, counters of energy, one training step.
+"""Tests whether trials can run on this node: imports, GPUs, energy counters, one training step.
 
-``doctor --job`` and the first job of a profile start it where a trial would run. It needs neither data nor weights.
+``doctor --job`` and the first job of a cluster profile run it where a trial would run. It needs no data and no weights.
 """
 
 import sys
@@ -29,18 +29,18 @@ def run_test(attempt_dir: Path, *, visible_gpus: str | None, n_promised_gpus: in
         n_promised_gpus: GPUs that Slurm says it gave the job on this node.
 
     Returns:
-        0; what is wrong stands in the file.
+        0; the file says what is wrong.
     """
     findings = [_imports()]
     if findings[0].level == "ok":
         findings += [_gpus(visible_gpus, n_promised_gpus), _energy(visible_gpus), _training_step()]
-    said = {"at": time.time(), "findings": [to_json(finding) for finding in findings]}
-    create_json(attempt_dir / CHECK, said)
+    content = {"at": time.time(), "findings": [to_json(finding) for finding in findings]}
+    create_json(attempt_dir / CHECK, content)
     return 0
 
 
 def _imports() -> Finding:
-    """Import what trials import; a library that breaks tells why."""
+    """Import the libraries of a trial; for one that fails report the error."""
     versions = []
     for name in LIBRARIES:
         try:
@@ -54,7 +54,7 @@ def _imports() -> Finding:
 
 
 def _gpus(visible_gpus: str | None, n_promised: int) -> Finding:
-    """Compare the GPUs that the driver shows with those torch can use."""
+    """Compare the GPUs that the NVIDIA driver lists with those that torch can use."""
     import torch
 
     gpus, driver, _ = list_gpus(visible_gpus)
@@ -71,7 +71,7 @@ def _gpus(visible_gpus: str | None, n_promised: int) -> Finding:
 
 
 def _energy(visible_gpus: str | None) -> Finding:
-    """Say which counters of energy a trial can read here."""
+    """Report which energy counters a trial can read here."""
     with open_energy_reader(visible_gpus, shared=False) as reader:
         if reader.source == "none":
             return ok("energy counters of the node", "none can be read: energy is recorded as unknown")

@@ -1,6 +1,7 @@
-"""Several trials in one worker: imports once, a forked process for each trial, so that a crash takes no other along.
+"""A series of trials in one worker: libraries are imported once, each trial runs in a forked process.
 
-What the wrapper does for a trial with a job of its own is done here: the claim, the limits, and the exit file.
+A crash ends only its own trial. Claim, limits and exit file of each trial are handled here, as the wrapper does for a
+job with one trial.
 """
 
 import os
@@ -36,20 +37,20 @@ from xautolm_hpc.train.stop import StopFlag
 TICK_S = 0.1
 
 
-def run_batch(folder: Path, run_one: Callable[[Path], int], *, stop: StopFlag) -> int:
-    """Run the trials of a group one after the other.
+def run_series(folder: Path, run_one: Callable[[Path], int], *, stop: StopFlag) -> int:
+    """Run a series of trials one after the other.
 
     Args:
-        folder: Folder of the group: ``members.json``, and the claim of the job that runs it.
-        run_one: Runs one trial and gives its exit status; called in a process of its own.
-        stop: Set by a signal: the trial that runs is told, no further one begins.
+        folder: Folder of the series: ``members.json``, and the claim of the job that runs it.
+        run_one: Runs one trial and returns its exit status; called in a forked process.
+        stop: Set by a signal: it is passed to the running trial, and no further trial begins.
 
     Returns:
-        Exit status 0 once every trial was given its turn, else that of the trial that was interrupted.
+        Exit status 0 once all trials were run, else that of the interrupted trial.
     """
     from xautolm_hpc.train import finetune  # imported here once, for all that are forked
 
-    sys.stderr.write(f"batch: imported {finetune.__name__}\n")
+    sys.stderr.write(f"series: imported {finetune.__name__}\n")
     restart = restarts(folder)[-1] if restarts(folder) else 0
     path = claim_path(folder, restart)
     claim = from_json(Claim, read_json(path), where=str(path))
@@ -64,38 +65,38 @@ def run_batch(folder: Path, run_one: Callable[[Path], int], *, stop: StopFlag) -
 
 
 def _is_free(attempt_dir: Path, restart: int) -> bool:
-    """Tell whether a trial has neither ended nor begun; one that a requeued job had begun begins again."""
+    """Check whether a trial has neither ended nor begun; one that was begun before a requeue begins again."""
     if not attempt_dir.is_dir() or (attempt_dir / OUTCOME).exists() or (attempt_dir / VERDICT).exists():
         return False
     return not claim_path(attempt_dir, restart).exists()
 
 
 def _run_forked(attempt_dir: Path, claim: Claim, *, run_one: Callable[[Path], int], stop: StopFlag) -> int:
-    """Run one trial in a forked process, keep its limits, and write how it ended."""
+    """Run one trial in a forked process, enforce its limits, and write how it ended."""
     command_path = attempt_dir / COMMAND
     command = from_json(Command, read_json(command_path), where=str(command_path))
     started_at = time.time()
     pid = os.fork()
     if pid == 0:
-        _be_trial(attempt_dir, run_one)
+        _run_in_child(attempt_dir, run_one)
     own = replace(claim, pid=pid, pid_started=process_started(pid) or 0, claimed_at=started_at)
     create_json(claim_path(attempt_dir, claim.restart), to_json(own))
-    watch = _Watch(pid, command)
-    returncode = watch.until_ended(stop)
+    process = _TrialProcess(pid, command)
+    returncode = process.wait(stop)
     ended = Exit(
         returncode=returncode,
-        ended_by=watch.ended_by,
+        ended_by=process.ended_by,
         started_at=started_at,
         ended_at=time.time(),
-        peak_rss_bytes=watch.peak_bytes or None,
-        message=watch.message,
+        peak_rss_bytes=process.peak_bytes or None,
+        message=process.message,
     )
     create_json(exit_path(attempt_dir, claim.restart), to_json(ended))
     return returncode
 
 
-def _be_trial(attempt_dir: Path, run_one: Callable[[Path], int]) -> NoReturn:
-    """Be the process of one trial: its own folder, logs and process group; nothing of the batch is gone back to."""
+def _run_in_child(attempt_dir: Path, run_one: Callable[[Path], int]) -> NoReturn:
+    """Run a trial in this forked process, with its own folder, logs and process group; then exit, never return."""
     status = 1
     try:
         os.setpgid(0, 0)
@@ -113,8 +114,8 @@ def _be_trial(attempt_dir: Path, run_one: Callable[[Path], int]) -> NoReturn:
         os._exit(status)
 
 
-class _Watch:
-    """Keeps the limits of one trial's process.
+class _TrialProcess:
+    """The forked process of a trial, held to its limits.
 
     Args:
         pid: The process, leader of its process group.
@@ -122,8 +123,8 @@ class _Watch:
 
     Attributes:
         ended_by: Which limit ended it, or ``None``.
-        message: The same in words, or ``None``.
-        peak_bytes: Highest memory it and its children held.
+        message: The limit and what exceeded it, for people, or ``None``.
+        peak_bytes: Highest memory of it and its children.
     """
 
     def __init__(self, pid: int, command: Command) -> None:
@@ -133,23 +134,23 @@ class _Watch:
         self._pid, self._command = pid, command
         self._process, self._started = psutil.Process(pid), time.monotonic()
 
-    def until_ended(self, stop: StopFlag) -> int:
-        """Wait for the end and give the exit status, below 0 the signal that ended it."""
-        was_told = False
+    def wait(self, stop: StopFlag) -> int:
+        """Wait for the end and return the exit status; below 0 it is the signal that ended the process."""
+        is_stopping = False
         while True:
             done, status, used = os.wait4(self._pid, os.WNOHANG)
             if done:
                 self.peak_bytes = max(self.peak_bytes, used.ru_maxrss * 1024)
-                _end_group(self._pid)  # what it left behind
+                _end_group(self._pid)  # processes that it left behind
                 return os.waitstatus_to_exitcode(status)
-            self._keep_limits()
-            if stop.requested and not was_told:
-                was_told = True
+            self._enforce_limits()
+            if stop.requested and not is_stopping:
+                is_stopping = True
                 os.kill(self._pid, signal.SIGUSR1)
             time.sleep(TICK_S)
 
-    def _keep_limits(self) -> None:
-        """End a process that took too long or holds too much."""
+    def _enforce_limits(self) -> None:
+        """End the process if it exceeds its time or memory."""
         held, elapsed_s = _held_bytes(self._process), time.monotonic() - self._started
         limit_bytes, limit_s = self._command.memory_bytes, self._command.wall_limit_s
         self.peak_bytes = max(self.peak_bytes, held)
@@ -166,7 +167,7 @@ class _Watch:
 
 
 def _held_bytes(process: psutil.Process) -> int:
-    """Add up the memory of a process and its children."""
+    """Compute the memory of a process and its children."""
     try:
         family = [process, *process.children(recursive=True)]
         return sum(member.memory_info().rss for member in family)

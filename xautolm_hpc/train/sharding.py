@@ -1,4 +1,4 @@
-"""A model spread over the GPUs of several processes (FSDP), for one whose weights and states exceed one GPU."""
+"""A model sharded over the GPUs of several processes (FSDP): for weights and optimiser states larger than one GPU."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def shard_options(device: torch.device) -> dict[str, Any]:
-    """Say how each part of a model is sharded: over all processes, its weights gathered while it computes."""
+    """Return the arguments for sharding: over all processes, weights gathered only while a part computes."""
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     return {"mesh": mesh, "reshard_after_forward": True}
 
@@ -20,7 +20,7 @@ def shard_options(device: torch.device) -> dict[str, Any]:
 def shard_model(model: nn.Module, blocks: Iterable[nn.Module], *, device: torch.device) -> nn.Module:
     """Shard a model in place, block by block, then the rest of it.
 
-    Weights still on the host go to the device in shards, so that no device ever holds the whole model.
+    Weights go from the host to the device in shards, so that no device ever holds the whole model.
 
     Args:
         model: The model.
@@ -35,12 +35,12 @@ def shard_model(model: nn.Module, blocks: Iterable[nn.Module], *, device: torch.
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Give all of a tensor, gathered if it is sharded; every process must ask."""
+    """Return the whole of a tensor, gathered if it is sharded; every rank must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def put(target: Tensor, values: Tensor) -> None:
-    """Put values into a tensor, each process its shard where it is sharded."""
+    """Copy values into a tensor; where it is sharded each rank copies its own shard."""
     if isinstance(target, DTensor):
         values = distribute_tensor(values.to(target.device), target.device_mesh, target.placements)
     target.copy_(values)

@@ -1,33 +1,32 @@
-"""The wish to stop, said by a signal: a flag that training looks at between two steps."""
+"""The request to stop, sent as a signal: a flag that training checks between two steps."""
 
 import signal
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 
-
 WAITING = (*STOP_SIGNALS, signal.SIGCHLD)
-"""Signals that can be made to wait."""
+"""Signals that are blocked until a handler is in place."""
 
 
 class StopRequestedError(Exception):
-    """Training was told to stop and can be resumed from a checkpoint."""
+    """Training was asked to stop and can be resumed from a checkpoint."""
 
 
 class StopFlag:
     """Set once by a signal, never cleared.
 
     Attributes:
-        requested: Whether this process was told to stop.
+        requested: Whether this process was asked to stop.
     """
 
     def __init__(self) -> None:
         self.requested = False
 
     def install(self) -> None:
-        """Let the stop signals set this flag and do nothing else: a handler may interrupt any line.
+        """Make the stop signals set this flag and do nothing else: a handler may interrupt any line.
 
-        Those that came before, while whoever started us kept them waiting, are delivered now.
+        Signals that arrived while they were blocked are delivered now.
         """
         for number in STOP_SIGNALS:
             signal.signal(number, self._set)
@@ -38,5 +37,5 @@ class StopFlag:
 
 
 def block_stop_signals() -> None:
-    """Let signals wait until this process, or one it starts or becomes, asks for them or has its handlers in place."""
+    """Block the signals until this process, or one it starts or becomes, waits for them or installs its handlers."""
     signal.pthread_sigmask(signal.SIG_BLOCK, WAITING)

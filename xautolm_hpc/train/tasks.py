@@ -1,4 +1,4 @@
-"""What a kind of task must be able to do, so that the loop can train any of them."""
+"""What every kind of task must be able to do, so that one loop trains them all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from xautolm_hpc.train.recipe import Recipe
 
 
 class LearningTask(Protocol):
-    """A kind of task, with all it needs to know of one trial."""
+    """A kind of task, with what it needs to know of one trial."""
 
     @property
     def auto_class(self) -> str:
@@ -27,11 +27,11 @@ class LearningTask(Protocol):
 
     @property
     def has_new_head(self) -> bool:
-        """Tell whether that head is new, so that every method must train it."""
+        """Whether that head has new weights, so that every method must train it."""
         ...
 
     def tokenise(self, rows: Sequence[dict[str, Any]]) -> Tokens:
-        """Turn rows of the normalised split into samples."""
+        """Convert rows of the normalised split to samples."""
         ...
 
     def loss(self, model: nn.Module, inputs: dict[str, Tensor], *, targets: Tensor) -> Tensor:
@@ -41,26 +41,26 @@ class LearningTask(Protocol):
     def answer(
         self, model: nn.Module, tokens: Tokens, *, rows: NDArray[np.int64], device: torch.device
     ) -> Sequence[Any]:
-        """Answer some samples, without gradients: one plain object for each, that :meth:`score` understands."""
+        """Answer some samples, without gradients; return one plain object for each, which :meth:`score` understands."""
         ...
 
     def score(self, tokens: Tokens, answers: Sequence[Any]) -> Scores:
-        """Score the answers to all samples of a split; a loss that is not finite says that they are worthless."""
+        """Score the answers to all samples of a split; with useless answers the loss is not finite."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What a kind of task is built from.
+class TaskContext:
+    """What the task of a trial is built from.
 
     Attributes:
-        task: The task, as the profile step measured it.
+        task: The task as it was profiled.
         recipe: Hyperparameters.
         tokenizer: The model's tokeniser, with a token to pad with.
         config: The model's configuration.
         family: ``encoder``, ``decoder`` or ``seq2seq``.
-        max_length: Tokens of a sample at most: the recipe's, or fewer if the model reads fewer.
-        train_rows: Rows of ``train``, for what follows from them.
+        max_length: Tokens of a sample at most: that of the recipe, or the model's own limit if it is lower.
+        train_rows: Rows of ``train``.
     """
 
     task: Task
@@ -73,13 +73,13 @@ class Setting:
 
 
 def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> dict[str, list[list[int]]]:
-    """Turn texts into token ids, all in one call; longer ones are cut. Special tokens in a text are plain text."""
+    """Convert texts to token ids in one call; longer texts are cut. Special tokens in a text count as plain text."""
     encoded = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False, split_special_tokens=True)
     return {name: list(encoded[name]) for name in padding_of(tokenizer) if name in encoded}
 
 
 def shorten(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> list[str]:
-    """Cut texts to so many tokens, special ones not counted."""
+    """Cut texts to ``max_length`` tokens, special tokens not counted."""
     encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
     offsets = encoded["offset_mapping"]
     return [
@@ -94,5 +94,5 @@ def references_of(row: dict[str, Any]) -> list[Reference]:
 
 
 def padding_of(tokenizer: Any) -> dict[str, int]:
-    """Say what pads each model input that a tokeniser may give."""
+    """Map each model input that a tokeniser may return to the number that pads it."""
     return {"input_ids": tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": tokenizer.pad_token_type_id}

@@ -1,11 +1,12 @@
-"""What a trial has done and cost so far, and the two things that may end it between steps: a signal, its budget.
+"""What a trial has done and used so far, and whether it may go on: a signal or its budget can end it between two steps.
 
-Everything here survives a failure: the outcome of a failed trial is built from the same :class:`Progress`.
+The outcome of a failed trial is built from the same :class:`Progress` as that of a success.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.exceptions import TrialError
@@ -56,7 +57,7 @@ class Progress:
     Attributes:
         phase: ``load``, ``train``, ``eval`` or ``done``.
         step: Optimiser steps done, in all restarts.
-        n_steps: Optimiser steps planned.
+        n_steps: Planned optimiser steps.
         n_samples: Training samples seen, in all restarts.
         load: Time to import, load and tokenise.
         train: Time of training, evaluations on ``dev`` included.
@@ -67,7 +68,7 @@ class Progress:
         gpu_energy_before_j: Energy of earlier restarts; likewise ``cpu_energy_before_j``.
         retried_gpu_j: Energy of a first try that ran out of memory, 0 if there was none, ``None`` if unknown; likewise
             ``retried_cpu_j``.
-        rss_elsewhere_bytes: Resident memory of the trial's other processes, once they have told; likewise
+        rss_elsewhere_bytes: Resident memory of the trial's other processes, 0 before they are asked; likewise
             ``gpu_memory_elsewhere_bytes``.
         peak_gpu_memory_bytes: Highest GPU memory of earlier restarts and this one, or ``None``.
     """
@@ -103,10 +104,10 @@ class Progress:
         return None if train_s is None else train_s + self.eval.total_s
 
     def energy_j(self, energy: EnergyReader, device: str) -> float | None:
-        """Add the energy of this restart to that of the earlier ones.
+        """Compute the energy of all restarts.
 
         Args:
-            energy: Knows what this restart used.
+            energy: The reader of this restart.
             device: ``gpu`` or ``cpu``.
 
         Returns:
@@ -120,47 +121,55 @@ class Progress:
             return None
         if self.train.before_s == 0:
             return retried_j + here_j
-        # A checkpoint of the first try has counted part of what that try used.
+        # A checkpoint of the first try contains a part of that try's energy.
         return None if before_j is None else max(before_j, retried_j) + here_j
 
 
-GO_ON, END, STOP = range(3)
-"""What a process wishes between two steps, the strongest last."""
+class Decision(IntEnum):
+    """What happens after a step; where ranks differ the highest holds for all."""
+
+    CONTINUE = 0
+    END = 1
+    STOP = 2
 
 
-class Watch:
-    """Asked between steps whether the trial may go on.
+class TrialBudget:
+    """Decides between two steps whether the trial may go on.
 
     Attributes:
-        agree: Gives the strongest wish of all processes of the trial; alone, a process's own.
+        agree: Returns the highest decision of all ranks of the trial; with one process its own.
     """
 
     def __init__(self, progress: Progress, stop: StopFlag, *, time_limit_s: float) -> None:
-        """Watch a trial.
+        """Keep what a decision depends on.
 
         Args:
-            progress: What it has done so far.
+            progress: What the trial has done so far.
             stop: Set by a signal.
             time_limit_s: Budget of training and evaluation together, in seconds.
         """
         self._progress = progress
         self._stop = stop
         self._time_limit_s = time_limit_s
-        self.agree: Callable[[int], int] = lambda wish: wish
+        self.agree: Callable[[int], int] = lambda decision: decision
 
     def check(self) -> None:
-        """Go on, or end the trial here, on all its processes alike.
+        """Return if the trial may go on; all its ranks decide the same.
 
         Raises:
             StopRequestedError: A signal asked to stop; the trial can be resumed.
             TrialError: The budget is used up, kind ``time_limit``.
         """
         used_s = self._progress.evaluation_time_s or 0.0
-        wish = STOP if self._stop.requested else END if used_s > self._time_limit_s else GO_ON
-        wish = self.agree(wish)
-        if wish == STOP:
+        own = Decision.CONTINUE
+        if self._stop.requested:
+            own = Decision.STOP
+        elif used_s > self._time_limit_s:
+            own = Decision.END
+        decision = self.agree(own)
+        if decision == Decision.STOP:
             raise StopRequestedError
-        if wish == END:
+        if decision == Decision.END:
             progress = self._progress
             raise TrialError(
                 "time_limit",

@@ -1,6 +1,6 @@
-"""One attempt on the compute node: files in, one outcome out, whatever happens in between.
+"""One attempt on the compute node: files in, one outcome out, whatever happens.
 
-Imports nothing heavy by itself, so that a node on which torch cannot be imported still leaves an outcome that says so.
+This file imports nothing heavy at its top, so that a node on which torch cannot be imported still writes an outcome.
 """
 
 import dataclasses
@@ -35,22 +35,22 @@ from xautolm_hpc.records import Outcome, System, from_json, to_json
 from xautolm_hpc.redact import redact
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
 from xautolm_hpc.train.exceptions import classify, describe, is_lost_process
-from xautolm_hpc.train.heartbeat import Pulse
-from xautolm_hpc.train.process_group import ALONE, Seat
+from xautolm_hpc.train.heartbeat import HeartbeatWriter
+from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.retry import RETRY_EXIT_STATUS, ask_for_retry, read_retry
 from xautolm_hpc.train.stop import StopFlag, StopRequestedError
-from xautolm_hpc.train.trial_budget import Progress, Watch
+from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
-CULPRIT_PATIENCE_S = 20.0
-"""Seconds a process waits after it lost its connection to another one: the failure of that one is the cause."""
+FIRST_FAILURE_TIMEOUT_S = 20.0
+"""Seconds that a rank waits after it lost its connection to another one: that rank's failure is the cause."""
 
 BUSY_SHARE = 0.05
-"""Share of a GPU's memory that others may hold before running out of it says nothing about the pipeline."""
+"""Share of a GPU's memory that others may hold; above it running out of memory is no evidence on the pipeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What the entry knows: the attempt and what the environment says.
+    """An attempt, and what the environment variables say about it.
 
     Attributes:
         attempt_dir: Absolute attempt folder.
@@ -59,7 +59,7 @@ class Job:
         image_digest: sha256 of the image, or ``None`` outside a container.
         secrets: Values to keep out of messages.
         user: Login name, to keep out of messages; likewise ``host`` and ``home``.
-        seat: The place of this process among those of the trial.
+        rank: This process among those of the trial.
     """
 
     attempt_dir: Path
@@ -70,22 +70,22 @@ class Job:
     user: str
     host: str
     home: str
-    seat: Seat = ALONE
+    rank: Rank = ALONE
 
 
 def run_trial(job: Job, stop: StopFlag) -> int:
-    """Run one attempt, or one process's share of it, and write its outcome, unless there is one already.
+    """Run one attempt, or one rank's share of it, and write its outcome unless there is one already.
 
-    The first process writes the outcome of a success. That of a failure is written by the process that failed first:
-    the others hang or lose their connection to it.
+    Rank 0 writes the outcome of a success. The outcome of a failure is written by the rank that failed first: the
+    others hang or lose their connection to it.
 
     Args:
         job: The attempt.
-        stop: Set by a signal: checkpoint and leave.
+        stop: Set by a signal: write a checkpoint and return.
 
     Returns:
-        0 once an outcome is there; 85 after a checkpoint; 86 to be started again with smaller passes; 1 after a
-        failure while other processes may still wait for this one.
+        0 once an outcome is there; 85 after a checkpoint; 86 to be started again with smaller micro-batches; 1 after
+        a failure while other ranks may still wait for this one.
 
     Raises:
         OSError: The outcome could not be written.
@@ -97,7 +97,7 @@ def run_trial(job: Job, stop: StopFlag) -> int:
     is_busy = gpu_is_busy(job.visible_gpus)
     reads = (
         open_energy_reader(job.visible_gpus, shared=is_busy)
-        if job.seat.reads_energy
+        if job.rank.reads_energy
         else nullcontext(no_energy_reader())
     )
     with reads as energy:
@@ -107,24 +107,24 @@ def run_trial(job: Job, stop: StopFlag) -> int:
             return CHECKPOINT_EXIT_STATUS
         except Exception as error:  # noqa: BLE001 - the one blind except: a crash of the pipeline is its outcome
             is_oom = classify(error, gpu_was_busy=False) is FailureKind.GPU_OOM
-            was_busy = is_busy or (is_oom and others_hold_gpu(job.visible_gpus))  # asked first: they, too, may leave
+            was_busy = is_busy or (is_oom and others_hold_gpu(job.visible_gpus))  # checked first: they may leave
             energy.end()
-            _let_the_culprit_speak(error, job)
+            _wait_for_first_failure(error, job)
             outcome = _failed(error, progress, energy=energy, job=job, gpu_was_busy=was_busy)
             if _may_retry(outcome, progress, job=job):
                 return RETRY_EXIT_STATUS
         else:
-            if not job.seat.is_first:
+            if not job.rank.is_first:
                 return 0
             outcome = _measured("succeeded", progress, energy=energy, job=job)
-    create_json(job.attempt_dir / OUTCOME, to_json(end_of(job, outcome, started_at=started_at)))
-    return 1 if outcome.status == "failed" and job.seat.n_ranks > 1 else 0
+    create_json(job.attempt_dir / OUTCOME, to_json(attempt_result(job, outcome, started_at=started_at)))
+    return 1 if outcome.status == "failed" and job.rank.n_ranks > 1 else 0
 
 
-def _let_the_culprit_speak(error: Exception, job: Job) -> None:
-    """Wait to be ended if it was another process that failed, and this one only notices."""
-    if job.seat.n_ranks > 1 and is_lost_process(error):
-        time.sleep(CULPRIT_PATIENCE_S)
+def _wait_for_first_failure(error: Exception, job: Job) -> None:
+    """Wait to be ended if another rank failed first and this one has only lost its connection to it."""
+    if job.rank.n_ranks > 1 and is_lost_process(error):
+        time.sleep(FIRST_FAILURE_TIMEOUT_S)
 
 
 def _may_retry(outcome: Outcome, progress: Progress, *, job: Job) -> bool:
@@ -133,7 +133,7 @@ def _may_retry(outcome: Outcome, progress: Progress, *, job: Job) -> bool:
         return False
     return ask_for_retry(
         job.attempt_dir,
-        n_ranks=job.seat.n_ranks,
+        n_ranks=job.rank.n_ranks,
         message=outcome.message or "",
         seconds=progress.train.here_s + progress.eval.here_s,
         gpu_energy_j=outcome.gpu_energy_j,
@@ -142,12 +142,12 @@ def _may_retry(outcome: Outcome, progress: Progress, *, job: Job) -> bool:
 
 
 def gpu_is_busy(visible_gpus: str | None) -> bool:
-    """Tell whether somebody holds memory of our GPUs before we have begun."""
+    """Check whether others hold memory of our GPUs before we use them."""
     return any(gpu.used_bytes > BUSY_SHARE * gpu.memory_bytes for gpu in list_gpus(visible_gpus)[0])
 
 
 def others_hold_gpu(visible_gpus: str | None) -> bool:
-    """Tell whether others hold as much memory of our GPUs now, while we use them, too."""
+    """Check whether others hold memory of our GPUs now, while we use them."""
     return any((gpu.others_bytes or 0) > BUSY_SHARE * gpu.memory_bytes for gpu in list_gpus(visible_gpus)[0])
 
 
@@ -160,29 +160,30 @@ def _attempt(job: Job, progress: Progress, *, stop: StopFlag, energy: EnergyRead
     if retry is not None:
         plan = dataclasses.replace(plan, execution=retry.execution)
         progress.retried_gpu_j, progress.retried_cpu_j = retry.gpu_energy_j, retry.cpu_energy_j
-    watch = Watch(progress, stop, time_limit_s=command.time_limit_s)
-    with _pulse(job, progress, energy=energy, interval_s=command.heartbeat_s) as pulse:
-        pulse.enter("load")
+    budget = TrialBudget(progress, stop, time_limit_s=command.time_limit_s)
+    with _heartbeat_writer(job, progress, energy=energy, interval_s=command.heartbeat_s) as heartbeat_writer:
+        heartbeat_writer.enter("load")
         with progress.load:
-            from xautolm_hpc.train.finetune import Inputs, finetune
+            from xautolm_hpc.train.finetune import finetune
+            from xautolm_hpc.train.prepare import AttemptInputs
 
-        inputs = Inputs(
+        inputs = AttemptInputs(
             attempt_dir=job.attempt_dir,
             command=command,
             trial=trial,
             plan=plan,
             expects_gpu=_shows_gpu(job.visible_gpus),
-            seat=job.seat,
+            rank=job.rank,
         )
-        finetune(inputs, progress, watch=watch, pulse=pulse, energy=energy)
-        pulse.enter("done")
+        finetune(inputs, progress, budget=budget, heartbeat_writer=heartbeat_writer, energy=energy)
+        heartbeat_writer.enter("done")
 
 
-def _pulse(job: Job, progress: Progress, *, energy: EnergyReader, interval_s: float) -> Pulse:
-    """Make the heartbeat of this process: progress and energy of the first, energy alone of the other nodes'."""
-    path = heartbeat_path(job.attempt_dir, job.restart, node=job.seat.node) if job.seat.reads_energy else None
-    told = progress if job.seat.is_first else Progress()
-    return Pulse(path, told, energy=energy, interval_s=interval_s)
+def _heartbeat_writer(job: Job, progress: Progress, *, energy: EnergyReader, interval_s: float) -> HeartbeatWriter:
+    """Build the heartbeat writer: rank 0 writes progress and energy, the first rank of another node only energy."""
+    path = heartbeat_path(job.attempt_dir, job.restart, node=job.rank.node) if job.rank.reads_energy else None
+    written = progress if job.rank.is_first else Progress()
+    return HeartbeatWriter(path, written, energy=energy, interval_s=interval_s)
 
 
 def _shows_gpu(visible_gpus: str | None) -> bool:
@@ -190,16 +191,16 @@ def _shows_gpu(visible_gpus: str | None) -> bool:
 
 
 def _failed(error: Exception, progress: Progress, *, energy: EnergyReader, job: Job, gpu_was_busy: bool) -> Outcome:
-    """Turn a crash into an outcome that keeps what the trial did and cost until then."""
+    """Build the outcome of a failure; it keeps what was measured until then."""
     kind = classify(error, gpu_was_busy=gpu_was_busy)
-    text = "\n".join([*_tried_before(job), describe(error)])
+    text = "\n".join([*_first_try(job), describe(error)])
     message = redact(text, job.secrets, user=job.user, host=job.host, home=job.home)
     measured = _measured("failed", progress, energy=energy, job=job)
     return dataclasses.replace(measured, kind=kind, origin=origin_of(kind), message=message)
 
 
 def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job) -> Outcome:
-    """Build the outcome from what was measured; a number that is not finite is unknown."""
+    """Build the outcome from what was measured; a metric that is not finite is left out."""
     return Outcome(
         status=status,
         metrics={name: value for name, value in progress.metrics.items() if math.isfinite(value)},
@@ -207,7 +208,7 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
         train_s=progress.train.measured_s,
         eval_s=progress.eval.measured_s,
         evaluation_time_s=progress.evaluation_time_s,
-        retry_s=_thrown_away_s(job, progress),
+        retry_s=_discarded_s(job, progress),
         gpu_energy_j=progress.energy_j(energy, "gpu"),
         cpu_energy_j=progress.energy_j(energy, "cpu"),
         energy_source=energy.source,
@@ -217,20 +218,20 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
         n_steps=progress.step,
         n_samples=progress.n_samples,
         curve=tuple(progress.curve),
-        message="\n".join(_tried_before(job)) or None,
+        message="\n".join(_first_try(job)) or None,
     )
 
 
-def _tried_before(job: Job) -> list[str]:
+def _first_try(job: Job) -> list[str]:
     try:
         retry = read_retry(job.attempt_dir)
     except InputError:
         return []
-    return [] if retry is None else [retry.told()]
+    return [] if retry is None else [retry.summary()]
 
 
-def _thrown_away_s(job: Job, progress: Progress) -> float:
-    """Sum the training of earlier tries and restarts that no checkpoint kept: what they did, less what was kept."""
+def _discarded_s(job: Job, progress: Progress) -> float:
+    """Compute the training time of earlier tries and restarts that is in no checkpoint."""
     retry = read_retry(job.attempt_dir)
     done_s = 0.0 if retry is None else retry.seconds
     for restart in range(job.restart):
@@ -242,8 +243,8 @@ def _thrown_away_s(job: Job, progress: Progress) -> float:
     return max(0.0, done_s - progress.train.before_s)
 
 
-def end_of(job: Job, outcome: Outcome, *, started_at: float) -> End:
-    """Wrap an outcome in what is known of the node and the software."""
+def attempt_result(job: Job, outcome: Outcome, *, started_at: float) -> End:
+    """Build the attempt result: an outcome, and what is known of the node and the software."""
     return End(
         outcome=outcome,
         system=_system(job),
@@ -258,7 +259,7 @@ def end_of(job: Job, outcome: Outcome, *, started_at: float) -> End:
 
 
 def _node(job: Job) -> str:
-    """Name the node as the job's claim does, in the words of its scheduler."""
+    """Name the node as the job's claim does, which has the scheduler's name for it."""
     path = claim_path(job.attempt_dir, job.restart)
     try:
         return from_json(Claim, read_json(path), where=path.name).node
@@ -267,13 +268,13 @@ def _node(job: Job) -> str:
 
 
 def _system(job: Job) -> System | None:
-    """Measure the node; without a readable command its site and cluster are unknown, and so is all of it."""
+    """Measure the node; ``None`` without a readable ``command.json``, which names site and cluster."""
     try:
         command = from_json(Command, read_json(job.attempt_dir / COMMAND), where=COMMAND)
     except (OSError, InputError):
         return None
     system = measure_system(command.site, command.cluster, visible_gpus=job.visible_gpus)
-    torch = sys.modules.get("torch")  # absent if it could not be imported
+    torch = sys.modules.get("torch")  # missing if it could not be imported
     cuda_version = getattr(getattr(torch, "version", None), "cuda", None)
     return dataclasses.replace(system, cuda_version=cuda_version or system.cuda_version)
 

@@ -1,0 +1,219 @@
+"""Prepares a trial for training: device, data, task, model, method, optimiser.
+
+The kinds of task stand in one table, :data:`BUILDERS`.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch import nn
+
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.execution import Execution
+from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
+from xautolm_hpc.task_kinds import TASK_KINDS
+from xautolm_hpc.train import collectives
+from xautolm_hpc.train.anatomy import find_blocks
+from xautolm_hpc.train.classification import build_classification
+from xautolm_hpc.train.data import n_epoch_steps, read_rows, take_share
+from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.extraction import build_extraction
+from xautolm_hpc.train.generation import build_generation
+from xautolm_hpc.train.loop import LoopState, TrainState
+from xautolm_hpc.train.methods import apply_method
+from xautolm_hpc.train.optim import build_optimizer, build_schedule
+from xautolm_hpc.train.pretrained import find_source, load_config, load_model, load_tokenizer
+from xautolm_hpc.train.process_group import ALONE, Rank
+from xautolm_hpc.train.recipe import Recipe
+from xautolm_hpc.train.sharding import shard_model
+from xautolm_hpc.train.tasks import LearningTask, TaskContext
+from xautolm_hpc.train.trial_budget import Progress, TrialBudget
+
+SPLITS = ("train", "dev", "validation")
+"""Splits that a trial reads; ``test`` is for the final step."""
+
+BUILDERS: Mapping[str, Callable[[TaskContext], LearningTask]] = {
+    "text-classification": build_classification,
+    "question-answering": build_extraction,
+    "text-generation": build_generation,
+}
+"""Kind of task -> function that builds it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptInputs:
+    """The files that the driver wrote into the attempt folder, and what this process is.
+
+    Attributes:
+        attempt_dir: The attempt folder.
+        command: Limits and threads.
+        trial: Task and data.
+        plan: Pipeline, model and seed.
+        expects_gpu: Whether the node shows a GPU to this process.
+        rank: This process among those of the trial.
+    """
+
+    attempt_dir: Path
+    command: Command
+    trial: TrialInput
+    plan: TrialPlan
+    expects_gpu: bool
+    rank: Rank = ALONE
+
+
+def reject_unsupported(kind: str, model: Model) -> None:
+    """Reject a kind of task that this model cannot learn.
+
+    Raises:
+        TrialError: The kind is not known, or the model's family cannot be trained for it; kind ``unsupported``.
+    """
+    if kind not in BUILDERS:
+        raise TrialError("unsupported", f"tasks of kind {kind!r} are not known; valid: {', '.join(BUILDERS)}")
+    if model.family not in TASK_KINDS[kind].families:
+        valid = ", ".join(TASK_KINDS[kind].families)
+        raise TrialError(
+            "unsupported", f"model {model.id} is of the family {model.family}; {kind} is trained with: {valid}"
+        )
+
+
+def start_torch(inputs: AttemptInputs, recipe: Recipe) -> Accelerator:
+    """Seed every generator and open the device, in half precision where it can and the recipe says so.
+
+    Args:
+        inputs: Seed, threads, determinism, and whether there is a GPU.
+        recipe: Says whether half precision is wanted; a CPU always computes in single precision.
+
+    Raises:
+        TrialError: The node has a GPU that torch cannot use; kind ``environment``.
+    """
+    has_gpu = torch.cuda.is_available()
+    if inputs.expects_gpu and not has_gpu:
+        raise TrialError(
+            "environment",
+            f"this node shows a GPU, but torch {torch.__version__} cannot use it; install a torch built for its "
+            "driver, pass the GPU into the container (--nv), or set CUDA_VISIBLE_DEVICES to nothing",
+        )
+    torch.set_num_threads(max(1, inputs.command.n_threads // inputs.rank.n_local))
+    torch.use_deterministic_algorithms(inputs.command.deterministic)
+    # cuDNN's attention is compiled for each new shape of a batch, a third of a second each; other kernels are not.
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    random.seed(inputs.plan.seed)
+    np.random.seed(inputs.plan.seed % 2**32)
+    torch.manual_seed(inputs.plan.seed)
+    timeout = InitProcessGroupKwargs(backend="nccl" if has_gpu else "gloo", timeout=collectives.COLLECTIVE_TIMEOUT)
+    # Parameters that a task does not use (a pooler) get no gradient; buffers are equal on all ranks from the start.
+    gradients = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    handlers = [] if inputs.rank.n_ranks == 1 else [timeout, gradients]
+    return Accelerator(mixed_precision=_precision(recipe, has_gpu=has_gpu), cpu=not has_gpu, kwargs_handlers=handlers)
+
+
+def build_train_state(
+    inputs: AttemptInputs,
+    recipe: Recipe,
+    *,
+    accelerator: Accelerator,
+    progress: Progress,
+    budget: TrialBudget,
+    splits: Sequence[str] = SPLITS,
+) -> TrainState:
+    """Load data and model, and build all that training needs, on the device.
+
+    Args:
+        inputs: The trial.
+        recipe: Its hyperparameters.
+        accelerator: Device and precision.
+        progress: Gets the number of planned steps.
+        budget: Ends the trial between two steps.
+        splits: Splits to read; ``train`` is one of them.
+
+    Raises:
+        TrialError: The pipeline is not supported, or something that it needs is missing.
+    """
+    plan = inputs.plan
+    source = find_source(plan.model, plan.hf_home)
+    tokenizer = load_tokenizer(source, plan.model)
+    config = load_config(source, plan.model, dropout_rate=recipe.dropout_rate, tokenizer=tokenizer)
+    rows = {name: _read(inputs.trial, name) for name in splits}
+    rows["train"] = take_share(rows["train"], recipe.train_share)
+    task = build_task(
+        TaskContext(
+            task=inputs.trial.task,
+            recipe=recipe,
+            tokenizer=tokenizer,
+            config=config,
+            family=plan.model.family,
+            # A longer text would index positions that the model does not have.
+            max_length=min(recipe.max_length, plan.model.context_length, tokenizer.model_max_length),
+            train_rows=rows["train"],
+        )
+    )
+    tokens = {name: task.tokenise(rows[name]) for name in splits}
+    deterministic = inputs.command.deterministic
+    loaded = load_model(source, plan.model, auto_class=task.auto_class, config=config, deterministic=deterministic)
+    if plan.execution.gradient_checkpointing:
+        checkpoint_activations(loaded)
+    model = apply_method(loaded, plan.pipeline.method, recipe=recipe, has_new_head=task.has_new_head)
+    n_steps = recipe.epochs * n_epoch_steps(
+        len(tokens["train"]), batch_size=recipe.batch_size, accumulation=recipe.gradient_accumulation_steps
+    )
+    progress.n_steps = n_steps
+    trained = _place_on_devices(model, plan.execution, accelerator=accelerator)
+    optimizer = build_optimizer(model, recipe)
+    scheduler = build_schedule(optimizer, recipe, n_steps=n_steps)
+    if inputs.rank.index:
+        torch.manual_seed(plan.seed + inputs.rank.index)  # ranks drop out different units
+    return TrainState(
+        recipe=recipe,
+        seed=plan.seed,
+        accelerator=accelerator,
+        model=model,
+        trained=trained,
+        optimizer=accelerator.prepare_optimizer(optimizer),
+        scheduler=scheduler,
+        task=task,
+        tokens=tokens,
+        loop=LoopState(),
+        progress=progress,
+        budget=budget,
+        rank=inputs.rank,
+        execution=plan.execution,
+    )
+
+
+def build_task(task_context: TaskContext) -> LearningTask:
+    """Build the task that is learnt.
+
+    Raises:
+        TrialError: The task cannot be learnt with this pipeline, or its data does not agree with it.
+    """
+    return BUILDERS[task_context.task.kind](task_context)
+
+
+def _precision(recipe: Recipe, *, has_gpu: bool) -> str:
+    if not (recipe.use_mixed_precision and has_gpu):
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def _place_on_devices(model: nn.Module, execution: Execution, *, accelerator: Accelerator) -> nn.Module:
+    """Move a model, or its shards, to the device; return the wrapper that training calls."""
+    if execution.sharded and collectives.is_shared():
+        shard_model(model, find_blocks(model), device=accelerator.device)
+        return accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
+    return accelerator.prepare_model(model.to(accelerator.device))
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Turn gradient checkpointing on where the architecture supports it: activations are recomputed, not kept."""
+    if getattr(model, "supports_gradient_checkpointing", False):
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+
+
+def _read(trial: TrialInput, name: str) -> list[dict[str, Any]]:
+    return read_rows(Path(trial.data_dir), name, sha256=trial.sha256.get(name))
