@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.fakes import SYSTEM, FakeClock, FakeLauncher, end_with, stub_end
+from tests.nouns import succeeded, task
 from xautolm_hpc.config import ClusterProfile, SearchFile, load_search
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.setup import Inputs, Setup
 from xautolm_hpc.durable import read_json, write_bytes, write_json
 from xautolm_hpc.jobdir import PROFILE, PROFILE_RESULT, End, ProfileRequest, ProfileResult
 from xautolm_hpc.launcher import Launcher
-from xautolm_hpc.records import Outcome, Task, from_json, to_json
+from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.resume import open_run
 from xautolm_hpc.store import ExperienceStore
@@ -37,18 +38,13 @@ generations = 3
 path = "store"
 """
 
-TASK = Task(
+TASK = task(
     name="made-up",
-    kind="text-classification",
-    dataset_id="d" * 32,
-    fingerprint="f" * 32,
-    metric="macro-f1",
     n_train=400,
     n_dev=100,
     n_validation=100,
     n_test=100,
     labels=("no", "yes"),
-    feature_schema="text-classification/1",
     features=(600.0, 2.0, 1.0, 0.5, 0.5, 1.0, 80.0, 20.0, 0.25, 0.6),
     length_tokens=(15.0, 30.0, 60.0),
 )
@@ -79,7 +75,7 @@ def end_attempt(attempt_dir: Path, *, trial_end: Callable[[Path], End | None] = 
         (data_dir / f"{split}.jsonl.gz").write_bytes(gzip.compress(b"{}\n", mtime=0))
     result = ProfileResult(task=TASK, system=SYSTEM, sha256={}, from_cache=False, majority_f1=0.33)
     write_json(attempt_dir / PROFILE_RESULT, to_json(result))
-    return end_with(Outcome(status="succeeded"))
+    return end_with(succeeded(None))
 
 
 def write_search(folder: Path, *, text: str = SEARCH) -> SearchFile:

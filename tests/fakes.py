@@ -4,28 +4,42 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.nouns import GIB, claim, end, failed, succeeded, system
 from xautolm_hpc import __version__
 from xautolm_hpc.clock import Clock
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import LaunchError
-from xautolm_hpc.jobdir import OUTCOME, PIPELINE, Claim, End, claim_path
+from xautolm_hpc.jobdir import OUTCOME, PIPELINE, End, claim_path
 from xautolm_hpc.launcher import JobState, JobStatus, QueueLimits, Submission
-from xautolm_hpc.records import Outcome, System, to_json
+from xautolm_hpc.records import Outcome, to_json
 
 JOB = "fake-job.json"
-SYSTEM = System(site="fake", cluster="fake", n_cpu_cores=4, ram_bytes=16 * 1024**3, n_gpus=0)
+SYSTEM = system(site="fake", cluster="fake", n_cpu_cores=4, ram_bytes=16 * GIB, n_gpus=0)
 
 
 class FakeClock:
-    """A clock that stands still but for sleeping."""
+    """A clock that stands still but for sleeping.
 
-    def __init__(self, now: float = 1_000_000.0) -> None:
+    Args:
+        now: Where it stands, in seconds since the epoch.
+        tick_s: Seconds by which every reading moves it on.
+
+    Attributes:
+        seconds: Where it stands.
+        slept_s: What it was asked to sleep, in order.
+    """
+
+    def __init__(self, now: float = 1_000_000.0, *, tick_s: float = 0.0) -> None:
         self.seconds = now
+        self.slept_s: list[float] = []
+        self._tick_s = tick_s
 
     def now(self) -> float:
+        self.seconds += self._tick_s
         return self.seconds
 
     def sleep(self, seconds: float) -> None:
+        self.slept_s.append(seconds)
         self.seconds += seconds
 
 
@@ -37,8 +51,7 @@ def stub_end(attempt_dir: Path, *, one_oom_in: int = 5) -> End:
         return failed_end("gpu_oom", message="CUDA out of memory")
     train_s, eval_s = 10.0 + 100.0 * share, 1.0
     return end_with(
-        Outcome(
-            status="succeeded",
+        succeeded(
             metrics={"f1": round(share, 6), "accuracy": round(share, 6)},
             load_s=2.0,
             train_s=train_s,
@@ -53,29 +66,17 @@ def stub_end(attempt_dir: Path, *, one_oom_in: int = 5) -> End:
 
 def failed_end(kind: str, *, message: str = "scripted") -> End:
     """End with a failure of some kind."""
-    origin = "pipeline" if kind in ("gpu_oom", "host_oom", "time_limit", "diverged", "unsupported", "error") else None
-    outcome = Outcome(
-        status="failed",
-        kind=kind,
-        origin=origin or "infrastructure",
-        message=message,
-        train_s=5.0,
-        evaluation_time_s=5.0,
-    )
-    return end_with(outcome)
+    return end_with(failed(kind, message, train_s=5.0, evaluation_time_s=5.0))
 
 
 def end_with(outcome: Outcome) -> End:
     """Wrap an outcome as a worker on the fake node would."""
-    return End(
-        outcome=outcome,
+    return end(
+        outcome,
         system=SYSTEM,
-        restart=0,
         started_at=1_000_000.0,
         ended_at=1_000_000.0 + (outcome.evaluation_time_s or 0.0),
         node="fake-1",
-        lock_hash=None,
-        image_digest=None,
         package_version=__version__,
     )
 
@@ -161,17 +162,15 @@ class FakeLauncher:
     def _run(self, path: Path, *, age_s: float) -> str:
         if age_s < self.pending_s:
             return "PENDING"
-        claim = Claim(
-            job_id=str(read_json(path / JOB)["job_id"]), node="fake-1", restart=0, pid=1, pid_started=1, boot_id="fake",
-            claimed_at=self._now(),
-        )  # fmt: skip
-        create_json(claim_path(path, 0), to_json(claim))
+        job_id = str(read_json(path / JOB)["job_id"])
+        made = claim(job_id=job_id, node="fake-1", boot_id="fake", claimed_at=self._now())
+        create_json(claim_path(path, 0), to_json(made))
         if age_s < self.pending_s + self.duration_s:
             return "RUNNING"
-        end = self.outcome_of(path)
-        if end is None:
+        ended = self.outcome_of(path)
+        if ended is None:
             return self.state
-        create_json(path / OUTCOME, to_json(end))
+        create_json(path / OUTCOME, to_json(ended))
         return "COMPLETED"
 
     def _put(self, path: Path, state: str) -> None:

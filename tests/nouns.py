@@ -1,11 +1,13 @@
-"""Small valid records for the tests of the root modules; every builder takes the fields that a test cares about."""
+"""The one source of small valid records for tests; every builder takes the fields that a test cares about."""
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.failures import origin_of
-from xautolm_hpc.jobdir import End, TrialPlan
+from xautolm_hpc.jobdir import Claim, End, TrialPlan
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import Attempt, Trial
@@ -28,16 +30,34 @@ TASK = Task(
 SYSTEM = System(site="here", cluster="alpha", n_cpu_cores=4, ram_bytes=16 * GIB, n_gpus=0)
 
 
-def pipeline(*, model_id: str = "minilm-l2", method: str = "full", **params: Value) -> Pipeline:
-    """Build a pipeline; what is not named is a hyperparameter."""
-    return Pipeline(
-        task_kind="text-classification", model_id=model_id, model_revision=None, method=method, params=params
-    )
+def task(**fields: Any) -> Task:
+    """Build a task; what is not given is that of :data:`TASK`."""
+    return dataclasses.replace(TASK, **fields)
 
 
-def succeeded(f1: float = 0.5, **fields: Any) -> Outcome:
-    """Build an outcome of a trial that succeeded."""
-    return Outcome(status="succeeded", metrics={"f1": f1}, **fields)
+def system(*, site: str = "here", cluster: str = "alpha", **fields: Any) -> System:
+    """Build a system; what is not given is unknown."""
+    return System(site=site, cluster=cluster, **fields)
+
+
+def pipeline(
+    *,
+    model_id: str = "minilm-l2",
+    method: str = "full",
+    task_kind: str = TASK.kind,
+    model_revision: str | None = None,
+    params: Mapping[str, Value] | None = None,
+    **more_params: Value,
+) -> Pipeline:
+    """Build a pipeline; its hyperparameters are given together or by name."""
+    every = {**(params or {}), **more_params}
+    return Pipeline(task_kind=task_kind, model_id=model_id, model_revision=model_revision, method=method, params=every)
+
+
+def succeeded(f1: float | None = 0.5, **fields: Any) -> Outcome:
+    """Build an outcome of a trial that succeeded; without an F1 nothing was measured."""
+    metrics = {} if f1 is None else {"f1": f1}
+    return Outcome(status="succeeded", **{"metrics": metrics, **fields})
 
 
 def failed(kind: str, message: str | None = None, **fields: Any) -> Outcome:
@@ -60,6 +80,20 @@ def end(outcome: Outcome, **fields: Any) -> End:
     return End(outcome=outcome, **{**given, **fields})
 
 
+def claim(**fields: Any) -> Claim:
+    """Build the claim of job 7_0 on node n1; what is not given is that of a first start."""
+    given: dict[str, Any] = {
+        "job_id": "7_0",
+        "node": "n1",
+        "restart": 0,
+        "pid": 1,
+        "pid_started": 1,
+        "boot_id": "b",
+        "claimed_at": 0.0,
+    }
+    return Claim(**{**given, **fields})
+
+
 def plan(given: Pipeline | None = None, *, seed: int = 7) -> TrialPlan:
     """Build what a trial trains."""
     chosen = given or pipeline(epochs=3)
@@ -76,11 +110,9 @@ def trial(folder: Path, *outcomes: Outcome | None, number: int = 0, given: Pipel
     return Trial(number, 0, plan(given), attempts)
 
 
-def experience(
-    outcome: Outcome | None = None, *, given: Pipeline | None = None, task: Task = TASK, **fields: Any
-) -> Experience:
-    """Build an experience; fields of its provenance may be given."""
-    provenance: dict[str, Any] = {
+def provenance(**fields: Any) -> Provenance:
+    """Build where an experience comes from: the first attempt of the first trial of a run."""
+    given: dict[str, Any] = {
         "run_id": "6f1e0a52-3b7c-4d19-8a40-0c2f5d9b7e13",
         "trial": 0,
         "attempt": 0,
@@ -93,10 +125,22 @@ def experience(
         "prior_kind": "uniform",
         "package_version": "0.1.0",
     }
+    return Provenance(**{**given, **fields})
+
+
+def experience(
+    outcome: Outcome | None = None,
+    *,
+    given: Pipeline | None = None,
+    task: Task = TASK,
+    system: System = SYSTEM,
+    **fields: Any,
+) -> Experience:
+    """Build an experience; fields of its provenance may be given."""
     return Experience(
         task=task,
-        system=SYSTEM,
+        system=system,
         pipeline=given or pipeline(epochs=3),
         outcome=outcome or succeeded(),
-        provenance=Provenance(**{**provenance, **fields}),
+        provenance=provenance(**fields),
     )

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.nouns import SYSTEM, TASK, experience, failed, pipeline, succeeded
+from tests.nouns import SYSTEM, TASK, experience, failed, pipeline, succeeded, system
 from xautolm_hpc.failures import FAILURE_KINDS
-from xautolm_hpc.records import OBJECTIVES, Experience, System, Value
+from xautolm_hpc.records import OBJECTIVES, Experience, Value
 from xautolm_hpc.table import ABSENT, BOOL, FLOAT, INT, TEXT, ExperienceTable, ParamColumn, build_table, pipeline_digest
 
 OTHER_TASK = replace(TASK, name="other", fingerprint="0" * 32)
-GPU_NODE = System(site="there", cluster="beta", n_gpus=8)
+GPU_NODE = system(site="there", cluster="beta", n_gpus=8)
 EXPERIENCES = [
     experience(succeeded(0.9, evaluation_time_s=5.0, peak_gpu_memory_bytes=7), trial=0, given=pipeline(epochs=3)),
     experience(failed("gpu_oom"), trial=1, attempt=2, restart=1, given=pipeline(method="lora", lora_r=8)),

@@ -20,6 +20,7 @@ from benchmarks.replay.past import is_usable_past, make_past
 from benchmarks.replay.text import on_test
 from benchmarks.replay.trials import Oracle, build_space, build_tables
 from benchmarks.replay.world import ReplayPlan, World, replay
+from tests import nouns
 from tests.priors.builders import SYSTEM, TASK, a_failure, a_success, an_experience
 from xautolm_hpc.priors import AcquisitionSettings
 from xautolm_hpc.records import Experience, Outcome, Pipeline
@@ -31,10 +32,8 @@ def _pipelines(n: int) -> list[Pipeline]:
     rng = np.random.default_rng(5)
     models = ("minilm-l1", "minilm-l6")
     return [
-        Pipeline(
-            task_kind="text-classification",
+        nouns.pipeline(
             model_id=str(rng.choice(models)),
-            model_revision=None,
             method=str(rng.choice(["full", "head"])),
             params={
                 "learning_rate": float(10 ** rng.uniform(-5, -2)),

@@ -15,6 +15,10 @@ MAY_READ_ENVIRONMENT = {
     "xautolm_hpc/train/__main__.py",
 }
 STARTS_SLURM = "xautolm_hpc/slurm.py"
+# Records of tests have one source; the tests of the records themselves spell them out.
+RECORDS = {"Claim", "End", "Experience", "Outcome", "Pipeline", "Provenance", "System", "Task"}
+MAY_BUILD_RECORDS = {"tests/nouns.py", "tests/test_records.py"}
+FAKES = "tests/fakes.py"
 SLURM_COMMAND = re.compile(r"(squeue|sacct|scontrol|sinfo|scancel)(\s+-|$)")
 
 
@@ -61,6 +65,23 @@ def test_tests_sleep_only_while_they_wait_for_a_condition() -> None:
     assert not by_luck, listing(by_luck, "wait for a condition with a deadline, in a loop")
 
 
+def test_records_of_tests_are_built_by_tests_nouns() -> None:
+    built = [place for place in places("tests") if isinstance(place.node, ast.Call) and _builds_record(place.node)]
+
+    stray = [str(place) for place in built if place.path not in MAY_BUILD_RECORDS]
+
+    assert not stray, listing(stray, "take a builder of tests/nouns.py, and give it the fields that the test is about")
+
+
+def test_the_fake_clock_and_the_fake_launcher_have_one_source() -> None:
+    classes = [place for place in places("tests") if isinstance(place.node, ast.ClassDef) and place.path != FAKES]
+
+    stray = [str(place) for place in classes if {"now", "sleep"} <= _methods(place.node)]
+    stray += [str(place) for place in classes if {"submit", "adopt", "poll", "cancel"} <= _methods(place.node)]
+
+    assert not stray, listing(stray, f"take the one of {FAKES}, or a class on top of it")
+
+
 def test_every_python_file_says_what_it_is_for() -> None:
     files = python_files("xautolm_hpc", "tests", "benchmarks", "containers", "slurm", "docs")
 
@@ -85,6 +106,14 @@ def _reads_environment(node: ast.AST) -> bool:
         "os.getenv",
         "os.putenv",
     }
+
+
+def _builds_record(call: ast.Call) -> bool:
+    return ast.unparse(call.func).split(".")[-1] in RECORDS
+
+
+def _methods(node: ast.AST) -> set[str]:
+    return {child.name for child in ast.iter_child_nodes(node) if isinstance(child, ast.FunctionDef)}
 
 
 def _is_slurm_command(node: ast.AST) -> bool:

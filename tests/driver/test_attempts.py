@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nouns import GIB, SYSTEM, TASK, end, failed, pipeline, succeeded, trial
+from tests.nouns import GIB, SYSTEM, TASK, end, failed, pipeline, succeeded, system, trial
 from xautolm_hpc.driver.attempts import (
     MAX_CANCELLED,
     AttemptTemplate,
@@ -20,7 +20,7 @@ from xautolm_hpc.failures import FAILURE_KINDS
 from xautolm_hpc.jobdir import COMMAND, PIPELINE, Command, TrialInput, TrialPlan, read_members, write_members
 from xautolm_hpc.jobdir import TASK as TASK_FILE
 from xautolm_hpc.launcher import Resources
-from xautolm_hpc.records import Outcome, System, from_json
+from xautolm_hpc.records import Outcome, from_json
 from xautolm_hpc.run.history import Trial
 
 COMMAND_RECORD = Command(
@@ -195,7 +195,7 @@ def test_objectives_are_those_of_a_last_attempt_that_has_them_all(
 def test_an_attempt_becomes_an_experience_with_all_it_knows(tmp_path: Path) -> None:
     ended = trial(tmp_path, failed("lost"), succeeded(), number=4, given=pipeline(epochs=2))
     attempt = ended.attempts[1]
-    node = System(site="here", cluster="alpha", n_gpus=2)
+    node = system(n_gpus=2)
     attempt.submitted_at = 940.0
     attempt.end = end(succeeded(), system=node, restart=2, lock_hash="lock", image_digest="sha256:1")
 

@@ -7,11 +7,11 @@ import pytest
 
 from tests.driving import end_attempt, make_setup
 from tests.fakes import FakeLauncher, end_with
+from tests.nouns import succeeded
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import MEMBERS, TEST, WEIGHTS, End, read_members
-from xautolm_hpc.records import Outcome
 from xautolm_hpc.report.markdown import to_markdown
 from xautolm_hpc.report.summary import summarise
 
@@ -23,7 +23,7 @@ def _end(attempt_dir: Path) -> End | None:
         return end_attempt(attempt_dir)
     for member in read_members(attempt_dir / MEMBERS):
         write_json(member / TEST, {"f1": 0.75, "accuracy": 0.5})
-    return end_with(Outcome(status="succeeded"))
+    return end_with(succeeded(None))
 
 
 def test_the_pareto_set_is_tested_once_and_only_its_weights_are_kept(tmp_path: Path) -> None:

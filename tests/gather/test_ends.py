@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import nouns
 from tests.fakes import FakeClock, FakeLauncher, failed_end, stub_end
 from tests.submit.jobs import submission_of
 from xautolm_hpc.durable import create_json, read_json, write_json
@@ -15,7 +16,6 @@ from xautolm_hpc.jobdir import (
     PIPELINE,
     VERDICT,
     AttemptResult,
-    Claim,
     Exit,
     Heartbeat,
     claim_path,
@@ -65,7 +65,7 @@ def tracker() -> JobTracker:
 
 
 def claim(path: Path, restart: int = 0, claimed_at: float = 1_000_000.0) -> None:
-    record = Claim(job_id="7_0", node="n1", restart=restart, pid=1, pid_started=1, boot_id="b", claimed_at=claimed_at)
+    record = nouns.claim(restart=restart, claimed_at=claimed_at)
     create_json(claim_path(path, restart), to_json(record))
 
 

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from tests.nouns import claim
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.gather.traces import read_evidence
 from xautolm_hpc.gather.verdict import verdict
-from xautolm_hpc.jobdir import Claim, Heartbeat, claim_path, heartbeat_path
+from xautolm_hpc.jobdir import Heartbeat, claim_path, heartbeat_path
 from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.records import to_json
 
@@ -13,8 +14,7 @@ from xautolm_hpc.records import to_json
 def _killed(folder: Path, *beats: tuple[int, int, Heartbeat]) -> Path:
     """Leave what an attempt leaves that was killed: a claim for each restart, and heartbeats of its nodes."""
     for restart, node, beat in beats:
-        claim = Claim(job_id="7", node="n1", restart=restart, pid=1, pid_started=1, boot_id="b", claimed_at=0.0)
-        write_json(claim_path(folder, restart), to_json(claim))
+        write_json(claim_path(folder, restart), to_json(claim(job_id="7", restart=restart)))
         write_json(heartbeat_path(folder, restart, node=node), to_json(beat))
     return folder
 

@@ -2,12 +2,13 @@
 
 import pytest
 
+from tests.nouns import claim
 from xautolm_hpc.gather.traces import Evidence
 from xautolm_hpc.gather.verdict import RULES, judge, verdict
-from xautolm_hpc.jobdir import Claim, Exit, Heartbeat
+from xautolm_hpc.jobdir import Exit, Heartbeat
 from xautolm_hpc.launcher import JobState, JobStatus
 
-CLAIM = Claim(job_id="7_0", node="n1", restart=0, pid=9, pid_started=1, boot_id="b", claimed_at=100.0)
+CLAIM = claim(pid=9, claimed_at=100.0)
 
 
 def ended(returncode: int | None = 1, ended_by: str | None = None, **more: object) -> Exit:
@@ -126,7 +127,7 @@ def test_every_rule_decides_some_row() -> None:
 
 
 def test_a_verdict_keeps_time_energy_and_memory_of_all_restarts() -> None:
-    requeued = Claim(job_id="7_0", node="n2", restart=1, pid=9, pid_started=1, boot_id="c", claimed_at=200.0)
+    requeued = claim(node="n2", restart=1, pid=9, boot_id="c", claimed_at=200.0)
     second = Heartbeat(at=260.0, phase="train", step=70, train_s=20.0, gpu_energy_j=100.0, cpu_energy_j=50.0)
     first_exit, last_exit = ended(85, peak_rss_bytes=500), ended(-9, peak_rss_bytes=300)
     given = evidence(

@@ -5,32 +5,27 @@ from dataclasses import replace
 
 import numpy as np
 
+from tests import nouns
+from tests.nouns import GIB, failed, succeeded
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.distribution import uniform
-from xautolm_hpc.failures import PIPELINE_KINDS, origin_of
-from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value
+from xautolm_hpc.failures import PIPELINE_KINDS
+from xautolm_hpc.records import Experience, Outcome, Pipeline, System, Task, Value
 from xautolm_hpc.sample import draw_pipeline
 from xautolm_hpc.space import Boolean, Categorical, Method, Numeric, Space
 
-GIB = 1024**3
-
-TASK = Task(
-    name="tickets",
-    kind="text-classification",
+TASK = nouns.task(
     dataset_id="d",
     fingerprint="tickets",
-    metric="macro-f1",
     n_train=1000,
     n_dev=200,
     n_validation=300,
     n_test=300,
     labels=("bug", "wish"),
-    feature_schema="text-classification/1",
     features=(1.0, 2.0),
     length_tokens=(10.0, 40.0, 90.0),
 )
-SYSTEM = System(
-    site="here",
+SYSTEM = nouns.system(
     cluster="c",
     n_cpu_cores=8,
     ram_bytes=64 * GIB,
@@ -76,21 +71,15 @@ SPACE = Space(
 
 
 def a_pipeline(model: str = "small", method: str = "full", params: Mapping[str, Value] | None = None) -> Pipeline:
-    return Pipeline(
-        task_kind="text-classification",
-        model_id=model,
-        model_revision=None,
-        method=method,
-        params={"batch_size": 8} if params is None else params,
-    )
+    return nouns.pipeline(model_id=model, method=method, params={"batch_size": 8} if params is None else params)
 
 
 def a_success(f1: float = 0.8, time_s: float = 60.0, energy_j: float | None = 900.0) -> Outcome:
-    return Outcome(status="succeeded", metrics={"f1": f1}, evaluation_time_s=time_s, gpu_energy_j=energy_j)
+    return succeeded(f1, evaluation_time_s=time_s, gpu_energy_j=energy_j)
 
 
 def a_failure(kind: str = "gpu_oom") -> Outcome:
-    return Outcome(status="failed", kind=kind, origin=origin_of(kind), message="m")
+    return failed(kind, "m")
 
 
 def an_experience(
@@ -102,24 +91,13 @@ def an_experience(
     system: System = SYSTEM,
     **provenance: object,
 ) -> Experience:
-    fields: dict[str, object] = {
-        "run_id": "r",
-        "attempt": 0,
-        "restart": 0,
-        "generation": 0,
-        "seed": 1,
-        "site": "here",
-        "started_at": None,
-        "ended_at": "2026-01-01T00:00:00Z",
-        "prior_kind": "uniform",
-        "package_version": "0",
-    }
-    return Experience(
+    fields = {"run_id": "r", "trial": trial, "ended_at": "2026-01-01T00:00:00Z", "package_version": "0", **provenance}
+    return nouns.experience(
+        outcome,
+        given=pipeline or a_pipeline(params={"batch_size": 8, "epochs": trial}),
         task=task,
         system=system,
-        pipeline=pipeline or a_pipeline(params={"batch_size": 8, "epochs": trial}),
-        outcome=outcome,
-        provenance=Provenance(trial=trial, **{**fields, **provenance}),  # type: ignore[arg-type]
+        **fields,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.nouns import succeeded
 from tests.priors.builders import SYSTEM, TASK, a_failure, a_pipeline, a_success, an_experience
 from xautolm_hpc.failures import INFRASTRUCTURE_KINDS, PIPELINE_KINDS
 from xautolm_hpc.priors.eligible import MIX, EligibleExperiences, find_eligible, group_rows
@@ -53,7 +54,7 @@ def test_a_failure_of_the_infrastructure_is_no_evidence(kind: str) -> None:
     [
         (a_success(energy_j=None), ("f1", "gpu_energy_j")),
         (a_success(energy_j=float("inf")), ("gpu_energy_j",)),
-        (Outcome(status="succeeded", evaluation_time_s=1.0), ("f1", "evaluation_time_s")),
+        (succeeded(None, evaluation_time_s=1.0), ("f1", "evaluation_time_s")),
     ],
 )
 def test_a_success_that_lacks_an_objective_is_no_evidence(outcome: Outcome, objectives: tuple[str, ...]) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.nouns import system
 from xautolm_hpc.jobdir import ProfileRequest
 from xautolm_hpc.profile.rows import Row
-from xautolm_hpc.records import System
 
-NODE = System(site="site-a", cluster="alpha", n_cpu_cores=4, n_gpus=0)
+NODE = system(site="site-a", cluster="alpha", n_cpu_cores=4, n_gpus=0)
 WORDS = ["node", "queue", "disk", "quota", "module", "compiler", "licence", "account", "driver", "memory", "budget"]
 
 

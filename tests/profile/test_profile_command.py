@@ -4,12 +4,13 @@ import json
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import xautolm_hpc
+from tests.fakes import FakeClock
 from tests.profile.profile_samples import make_request, sample_rows, write_jsonl
 from xautolm_hpc.jobdir import Command, End, ProfileRequest, ProfileResult
 from xautolm_hpc.profile.__main__ import main
@@ -28,24 +29,6 @@ COMMAND = Command(
     site="site-a",
     cluster="alpha",
 )
-
-
-@dataclass
-class TickingClock:
-    """A clock that moves on by a second each time it is read.
-
-    Attributes:
-        at: Seconds since the epoch.
-    """
-
-    at: float = 1_000_000.0
-
-    def now(self) -> float:
-        self.at += 1
-        return self.at
-
-    def sleep(self, seconds: float) -> None:
-        self.at += seconds
 
 
 @pytest.fixture
@@ -97,7 +80,7 @@ def test_times_restart_and_image_are_those_of_the_job(attempt_dir: Path, monkeyp
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
     monkeypatch.setenv("XAUTOLM_IMAGE_DIGEST", "sha256:12")
 
-    status = main([str(attempt_dir)], clock=TickingClock())
+    status = main([str(attempt_dir)], clock=FakeClock(tick_s=1.0))
 
     end = read_end(attempt_dir)
     assert status == 0
@@ -109,7 +92,7 @@ def test_a_file_the_node_does_not_see_is_no_fault_of_the_data(attempt_dir: Path)
     request = read_request(attempt_dir)
     Path(request.data_path).unlink()
 
-    status = main([str(attempt_dir)], clock=TickingClock())
+    status = main([str(attempt_dir)], clock=FakeClock(tick_s=1.0))
 
     outcome = read_end(attempt_dir).outcome
     assert status == 2
@@ -124,7 +107,7 @@ def test_faulty_data_is_a_failure_with_the_exact_message(attempt_dir: Path, caps
     request = replace(read_request(attempt_dir), text_column="txt")
     write_request(attempt_dir, request)
 
-    status = main([str(attempt_dir)], clock=TickingClock())
+    status = main([str(attempt_dir)], clock=FakeClock(tick_s=1.0))
 
     outcome = read_end(attempt_dir).outcome
     message = f"`{request.data_path}`: column 'txt' does not exist; columns: text, label. Set data.text"
@@ -138,7 +121,7 @@ def test_faulty_data_is_a_failure_with_the_exact_message(attempt_dir: Path, caps
 def test_a_request_of_another_version_is_a_failure_that_names_the_key(attempt_dir: Path) -> None:
     (attempt_dir / "profile.json").write_text('{"task_title": "x"}')
 
-    status = main([str(attempt_dir)], clock=TickingClock())
+    status = main([str(attempt_dir)], clock=FakeClock(tick_s=1.0))
 
     end = read_end(attempt_dir)
     assert status == 2
@@ -149,14 +132,14 @@ def test_a_request_of_another_version_is_a_failure_that_names_the_key(attempt_di
 def test_an_outcome_that_is_there_already_stays(attempt_dir: Path) -> None:
     (attempt_dir / "outcome.json").write_text("the first one")
 
-    status = main([str(attempt_dir)], clock=TickingClock())
+    status = main([str(attempt_dir)], clock=FakeClock(tick_s=1.0))
 
     assert status == 0
     assert (attempt_dir / "outcome.json").read_text() == "the first one"
 
 
 def test_without_a_folder_the_usage_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    status = main([], clock=TickingClock())
+    status = main([], clock=FakeClock(tick_s=1.0))
 
     assert status == 2
     assert capsys.readouterr().err == "profile: usage: python -m xautolm_hpc.profile ATTEMPT_DIR\n"

@@ -1,40 +1,31 @@
 """Hand-built results of a run, for the tests of the report."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xautolm_hpc.failures import origin_of
-from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value
+from tests import nouns
+from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, Value
 from xautolm_hpc.view import Finish, FinishKind, RunFacts, Spent
 
 RUN_ID = "6f1e0a52-3b7c-4d19-8a40-0c2f5d9b7e13"
-TASK = Task(
-    name="tickets",
-    kind="text-classification",
-    dataset_id="d" * 32,
-    fingerprint="f" * 32,
-    metric="macro-f1",
-    n_train=1600,
-    n_dev=400,
-    n_validation=500,
-    n_test=500,
-    labels=("billing", "login", "other"),
-    feature_schema="text-classification/1",
-    features=(1.0, None),
-)
-SYSTEM = System(site="here", cluster="alpha", n_gpus=1, gpu_name="NVIDIA H200")
+TASK = nouns.task(labels=("billing", "login", "other"))
+SYSTEM = nouns.system(site="here", cluster="alpha", n_gpus=1, gpu_name="NVIDIA H200")
+PROVENANCE_FIELDS = {field.name for field in dataclasses.fields(Provenance)}
+PIPELINE_FIELDS = {field.name for field in dataclasses.fields(Pipeline)}
 PARAMS: Mapping[str, Value] = {"learning_rate": 2e-5, "epochs": 3, "class_weighted_loss": True}
 
 
 def success(trial: int, **fields: Any) -> Experience:
     """Build a trial that succeeded; ``f1`` and fields of outcome, pipeline and provenance may be given."""
     metrics = {"f1": fields.pop("f1", 0.5), **fields.pop("metrics", {})}
-    return _experience(trial, {"status": "succeeded", "metrics": metrics, "evaluation_time_s": 100.0}, fields)
+    outcome = nouns.succeeded(metrics=metrics, evaluation_time_s=100.0)
+    return _experience(trial, outcome, fields)
 
 
 def failure(trial: int, kind: str, **fields: Any) -> Experience:
     """Build a trial that failed; fields of outcome, pipeline and provenance may be given."""
-    return _experience(trial, {"status": "failed", "kind": kind, "origin": origin_of(kind)}, fields)
+    return _experience(trial, nouns.failed(kind), fields)
 
 
 def facts(experiences: Sequence[Experience], **fields: Any) -> RunFacts:
@@ -54,35 +45,21 @@ def facts(experiences: Sequence[Experience], **fields: Any) -> RunFacts:
     return RunFacts(**{**given, **fields})
 
 
-def _experience(trial: int, outcome: dict[str, Any], fields: dict[str, Any]) -> Experience:
+def _experience(trial: int, outcome: Outcome, fields: dict[str, Any]) -> Experience:
     provenance: dict[str, Any] = {
         "run_id": RUN_ID,
-        "trial": trial,
-        "attempt": 0,
-        "restart": 0,
-        "generation": 0,
         "seed": 1000 + trial,
-        "site": "here",
         "started_at": "2026-01-05T10:00:00.000+00:00",
-        "ended_at": "2026-01-05T10:02:00.000+00:00",
         "prior_kind": "xautolm",
-        "package_version": "0.1.0",
-        "node": None,
-        "suspect": False,
     }
-    pipeline: dict[str, Any] = {
-        "task_kind": TASK.kind,
-        "model_id": "distilbert-base-uncased",
-        "model_revision": None,
-        "method": "full",
-        "params": PARAMS,
-    }
-    for record in (provenance, pipeline):
-        record.update({name: fields.pop(name) for name in list(fields) if name in record})
-    return Experience(
+    pipeline: dict[str, Any] = {"model_id": "distilbert-base-uncased", "params": PARAMS}
+    for record, names in ((provenance, PROVENANCE_FIELDS), (pipeline, PIPELINE_FIELDS)):
+        record.update({name: fields.pop(name) for name in list(fields) if name in names})
+    return nouns.experience(
+        dataclasses.replace(outcome, **fields),
+        given=dataclasses.replace(nouns.pipeline(), **pipeline),
         task=TASK,
         system=SYSTEM,
-        pipeline=Pipeline(**pipeline),
-        outcome=Outcome(**{**outcome, **fields}),
-        provenance=Provenance(**provenance),
+        trial=trial,
+        **provenance,
     )

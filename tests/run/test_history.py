@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.nouns import SYSTEM, end, failed, pipeline, plan, succeeded
+from tests.nouns import SYSTEM, end, failed, pipeline, plan, succeeded, system
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import OUTCOME, VERDICT, End, TrialPlan
-from xautolm_hpc.records import System, to_json
+from xautolm_hpc.records import to_json
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import History
 
 SECOND_PLAN = plan(pipeline(method="head", epochs=1), seed=8)
-GPU_NODE = System(site="here", cluster="alpha", n_gpus=2)
+GPU_NODE = system(n_gpus=2)
 
 
 def line(event: str, at: float, *, lease: int = 1, **fields: Any) -> dict[str, Any]:

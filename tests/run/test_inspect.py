@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import nouns
 from tests.commands.left_run import leave_run
 from tests.driving import end_attempt, make_setup
 from tests.fakes import JOB, FakeLauncher, end_with, failed_end, stub_end
@@ -13,9 +14,9 @@ from tests.submit.fake_slurm import FakeSlurm
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.durable import create_json, write_json
 from xautolm_hpc.errors import InterruptedSearchError
-from xautolm_hpc.jobdir import MEMBERS, OUTCOME, WEIGHTS, Claim, End, claim_path
+from xautolm_hpc.jobdir import MEMBERS, OUTCOME, WEIGHTS, End, claim_path
 from xautolm_hpc.node import boot_id, node_name, process_started
-from xautolm_hpc.records import Outcome, to_json
+from xautolm_hpc.records import to_json
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.inspect import inspect_run, open_submissions
 
@@ -33,13 +34,8 @@ def attempt_dir(run_dir: RunDir, trial: int) -> Path:
 def claim(path: Path, *, pid: int, pid_started: int) -> None:
     write_json(
         claim_path(path, 0),
-        to_json(
-            Claim(
-                job_id="1", node=node_name(), restart=0, pid=pid, pid_started=pid_started, boot_id=boot_id(),
-                claimed_at=0.0,
-            )
-        ),
-    )  # fmt: skip
+        to_json(nouns.claim(job_id="1", node=node_name(), pid=pid, pid_started=pid_started, boot_id=boot_id())),
+    )
 
 
 def test_a_process_that_lives_runs_and_one_that_is_gone_is_not_believed(run_dir: RunDir) -> None:
@@ -172,7 +168,7 @@ def test_nothing_is_left_of_a_run_whose_second_final_job_ended(tmp_path: Path, i
 
 
 def _end_final(attempt_dir: Path) -> End | None:
-    return end_with(Outcome(status="succeeded")) if (attempt_dir / MEMBERS).exists() else end_attempt(attempt_dir)
+    return end_with(nouns.succeeded(None)) if (attempt_dir / MEMBERS).exists() else end_attempt(attempt_dir)
 
 
 def test_a_pool_whose_driver_is_gone_starts_nothing_more(run_dir: RunDir) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.nouns import end, failed, pipeline, succeeded, trial
+from tests.nouns import claim, end, failed, pipeline, succeeded, trial
 from xautolm_hpc.durable import write_json
-from xautolm_hpc.jobdir import Claim, Heartbeat, claim_path, heartbeat_path
+from xautolm_hpc.jobdir import Heartbeat, claim_path, heartbeat_path
 from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.records import Outcome, to_json
 from xautolm_hpc.run.folder import RunDir
@@ -25,8 +25,8 @@ def history_of(folder: Path, *trials: Trial) -> History:
 def write_claim(path: Path, restart: int, *, claimed_at: float, node: str = "node-3") -> None:
     """Claim an attempt as its job does."""
     path.mkdir(parents=True, exist_ok=True)
-    claim = Claim(job_id="77", node=node, restart=restart, pid=1, pid_started=1, boot_id="b", claimed_at=claimed_at)
-    write_json(claim_path(path, restart), to_json(claim))
+    made = claim(job_id="77", node=node, restart=restart, claimed_at=claimed_at)
+    write_json(claim_path(path, restart), to_json(made))
 
 
 def test_a_running_trial_shows_node_time_and_steps(tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def test_the_best_trial_is_the_first_of_those_with_the_highest_f1(tmp_path: Path
         trial(tmp_path, succeeded(0.5), number=0),
         trial(tmp_path, succeeded(0.8), number=1, given=LORA),
         trial(tmp_path, succeeded(0.8), number=2),
-        trial(tmp_path, Outcome(status="failed", kind="error", origin="pipeline", metrics={"f1": 0.9}), number=3),
-        trial(tmp_path, Outcome(status="succeeded"), number=4),
+        trial(tmp_path, failed("error", metrics={"f1": 0.9}), number=3),
+        trial(tmp_path, succeeded(None), number=4),
         trial(tmp_path, None, number=5),
     ]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import FakeClock
 from tests.nouns import end, failed
 from xautolm_hpc import __version__
 from xautolm_hpc.durable import read_json, write_json
@@ -35,16 +36,6 @@ SEARCH: dict[str, Any] = {
 }
 
 
-class StillClock:
-    """A clock that stands still."""
-
-    def now(self) -> float:
-        return 0.0
-
-    def sleep(self, seconds: float) -> None:
-        del seconds
-
-
 def changed(section: str, **values: Any) -> dict[str, Any]:
     """Give the search with other values in one section."""
     return {**SEARCH, section: {**SEARCH[section], **values}}
@@ -66,7 +57,7 @@ def begin_with(folder: Path, config: RunConfig, *, text: str = "name = 'one'\n")
     source.write_text(text)
     run_dir = RunDir(folder / "run")
     run_dir.create()
-    return open_run(run_dir, config, source=source, clock=StillClock(), lease_stale_s=60.0)
+    return open_run(run_dir, config, source=source, clock=FakeClock(0.0), lease_stale_s=60.0)
 
 
 def draw_a_trial(folder: Path) -> None:

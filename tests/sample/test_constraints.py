@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.priors.builders import GIB, SPACE, SYSTEM, TASK, a_model, a_pipeline
+from tests import nouns
+from tests.nouns import GIB
+from tests.priors.builders import SPACE, SYSTEM, TASK, a_model, a_pipeline
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.records import System, Value
 from xautolm_hpc.sample.constraints import (
@@ -182,14 +184,14 @@ def test_the_first_rejection_names_its_constraint() -> None:
 def test_a_sound_pipeline_passes_on_gpu_and_cpu() -> None:
     on_cpu = replace(SYSTEM, n_gpus=0, gpu_name=None, gpu_memory_bytes=None, gpu_capability=None)
 
-    for system in (SYSTEM, on_cpu, System(site="s", cluster="c")):
+    for system in (SYSTEM, on_cpu, nouns.system(site="s", cluster="c")):
         assert first_rejection(_build(system), a_pipeline(), space=SPACE) is None
 
 
 def test_a_node_of_which_nothing_is_known_may_have_a_gpu_large_enough() -> None:
     space = replace(SPACE, models=(a_model(n_parameters=2_000_000_000),))
 
-    assert first_rejection(_build(System(site="s", cluster="c")), a_pipeline(), space=space) is None
+    assert first_rejection(_build(nouns.system(site="s", cluster="c")), a_pipeline(), space=space) is None
     assert first_rejection(_build(replace(SYSTEM, n_gpus=0)), a_pipeline(), space=space) == (
         "memory",
         "full of small needs 30.7 GiB with a sample at a time, the job has 16.0 GiB",

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.priors.builders import GIB, SPACE, SYSTEM, TASK
+from tests.nouns import GIB
+from tests.priors.builders import SPACE, SYSTEM, TASK
 from xautolm_hpc.sample import MemoryBudget, TrialLimits, build_constraints, check_feasible, infeasible_message
 from xautolm_hpc.sample.constraints import Constraint
 from xautolm_hpc.sample.feasibility import FeasibilityReport

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.priors.builders import GIB, SYSTEM, TASK, a_model, a_pipeline
+from tests.nouns import GIB
+from tests.priors.builders import SYSTEM, TASK, a_model, a_pipeline
 from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.sample.estimates import memory_needed_bytes
 from xautolm_hpc.sample.memory_plan import USABLE_SHARE, MemoryBudget, plan_execution

@@ -11,14 +11,15 @@ from typing import Any, Self
 
 from tests.driving import projection
 from tests.fakes import end_with
+from tests.nouns import succeeded
 from tests.stub_search import started, write_worker
-from xautolm_hpc.records import Outcome, to_json
+from xautolm_hpc.records import to_json
 
 ROOT_DIR = Path(__file__).resolve().parents[2]
 DATA_PATH = ROOT_DIR / "examples" / "data" / "tickets.jsonl"
 WAIT_S = 240.0
 
-STUB_OUTCOME = json.dumps(to_json(end_with(Outcome(status="succeeded", metrics={"f1": 0.5}))))
+STUB_OUTCOME = json.dumps(to_json(end_with(succeeded())))
 """The outcome of a worker that has none of its own."""
 
 SEARCH = """

@@ -6,26 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from xautolm_hpc.failures import origin_of
-from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json, to_json
+from tests import nouns
+from xautolm_hpc.records import Experience, System, Task, Value, canonical_json, to_json
 
 RUN = "6f1c2a52-2f1b-4a3e-9a54-5d1f0c7f5a01"
 KINDS = (None, "gpu_oom", None, "diverged", "preempted")
 
 
 def task(name: str = "tickets", **changes: Any) -> Task:
-    found = Task(
+    found = nouns.task(
         name=name,
-        kind="text-classification",
         dataset_id=f"data-{name}",
         fingerprint=f"print-{name}",
-        metric="macro-f1",
         n_train=400,
         n_dev=100,
         n_validation=150,
         n_test=150,
         labels=("neg", "pos"),
-        feature_schema="text-classification/1",
         features=(400.0, None, 0.25),
         semantic=(0.125, -0.5),
         length_tokens=(12.0, 30.0, 64.0),
@@ -34,7 +31,7 @@ def task(name: str = "tickets", **changes: Any) -> Task:
 
 
 def system(site: str = "site-a", **changes: Any) -> System:
-    found = System(
+    found = nouns.system(
         site=site,
         cluster="gauss",
         n_cpu_cores=16,
@@ -70,7 +67,6 @@ def experience(
     if number % 3 == 0:
         params["lora_r"] = int(rng.integers(1, 64))
     fields: dict[str, Any] = {
-        "status": "failed" if kind else "succeeded",
         "metrics": {} if kind else {"f1": float(rng.random()), "dev_loss": float(rng.random())},
         "train_s": float(rng.random()) * 100,
         "evaluation_time_s": None if kind else float(rng.random()) * 100,
@@ -78,35 +74,28 @@ def experience(
         "peak_gpu_memory_bytes": int(rng.integers(1, 2**36)),
         "n_steps": number,
         "curve": () if kind else ((1.0, 0.5, 0.25, 0.75), (2.0, float(rng.random()), 0.125, 0.5)),
-        "kind": kind,
-        "origin": origin_of(kind) if kind else None,
-        "message": f"failed at {number}" if kind else None,
     }
+    made = nouns.failed(kind, f"failed at {number}", **fields) if kind else nouns.succeeded(**fields)
     origin: dict[str, Any] = {
         "run_id": run_id,
         "trial": number,
-        "attempt": 0,
-        "restart": 0,
         "generation": number // 10,
         "seed": number * 7919,
         "site": site,
         "started_at": None if number % 7 == 0 else f"2026-01-02T03:{number % 60:02d}:05.125+00:00",
         "ended_at": f"2026-01-02T04:{number % 60:02d}:05.250+00:00",
-        "prior_kind": "uniform",
-        "package_version": "0.1.0",
     }
-    record = Experience(
-        task=task(f"task-{number % 2}"),
-        system=system(site),
-        pipeline=Pipeline(
-            task_kind="text-classification",
+    record = nouns.experience(
+        dataclasses.replace(made, **(outcome or {})),
+        given=nouns.pipeline(
             model_id=f"model-{number % 3}",
             model_revision=None if number % 3 else "abc123",
             method="lora" if number % 3 == 0 else "full",
             params=params,
         ),
-        outcome=Outcome(**(fields | (outcome or {}))),
-        provenance=Provenance(**(origin | (provenance or {}))),
+        task=task(f"task-{number % 2}"),
+        system=system(site),
+        **(origin | (provenance or {})),
     )
     return dataclasses.replace(record, **parts)
 

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.fakes import FakeClock
 from tests.store.samples import as_text, by_id, experience, experiences
 from xautolm_hpc.errors import FormatError, InputError, StoreError
 from xautolm_hpc.store import ExperienceStore, merge
@@ -265,23 +266,10 @@ def test_a_file_left_over_by_a_killed_writer_is_found_and_removed_when_old(store
     assert len(store.read()) == 12
 
 
-class RecordingClock:
-    """A clock that does not wait, and remembers what it was asked for."""
-
-    def __init__(self) -> None:
-        self.slept_s: list[float] = []
-
-    def now(self) -> float:
-        return 0.0
-
-    def sleep(self, seconds: float) -> None:
-        self.slept_s.append(seconds)
-
-
 class StaleFolder(SegmentFolder):
     """A folder whose listing lags behind, as that of a file server may."""
 
-    def __init__(self, path: Path, *, clock: RecordingClock, n_stale: int) -> None:
+    def __init__(self, path: Path, *, clock: FakeClock, n_stale: int) -> None:
         super().__init__(path, clock=clock)
         self._stale = [super().paths()] * n_stale
 
@@ -290,7 +278,7 @@ class StaleFolder(SegmentFolder):
 
 
 def test_a_reader_that_misses_a_segment_lists_again(store: ExperienceStore) -> None:
-    clock = RecordingClock()
+    clock = FakeClock(0.0)
     folder = StaleFolder(store.path, clock=clock, n_stale=3)
     store.compact()
 
@@ -319,7 +307,7 @@ def test_a_listing_counts_only_when_the_next_one_is_the_same(store: ExperienceSt
 
 
 def test_a_reader_gives_up_when_segments_keep_vanishing(store: ExperienceStore) -> None:
-    folder = StaleFolder(store.path, clock=RecordingClock(), n_stale=len(PAUSES_S))
+    folder = StaleFolder(store.path, clock=FakeClock(0.0), n_stale=len(PAUSES_S))
     store.compact()
 
     with pytest.raises(StoreError, match=r"could not be opened, for 60 s; the folder is being emptied"):

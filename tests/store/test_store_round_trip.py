@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests import nouns
 from tests.store.samples import RUN, as_text, by_id, experience, experiences, system, task
 from xautolm_hpc.errors import InputError, StoreError
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task
@@ -23,18 +24,19 @@ def store(tmp_path: Path) -> ExperienceStore:
 
 def full_experience() -> Experience:
     """Fill every field with something, texts with what is hard to write."""
-    return Experience(
+    return nouns.experience(
         task=task(UNICODE, fingerprint="f", labels=(UNICODE, ""), features=(0.0, -1.5, None, 1e-300), semantic=None),
         system=system(UNICODE, n_gpus=0, gpu_name=None, gpu_memory_bytes=None, gpu_capability=None),
-        pipeline=Pipeline(
+        given=nouns.pipeline(
             task_kind="text-generation",
             model_id="modèle/ä",
             model_revision="",
             method="lora",
             params={"größe": 0.1 + 0.2, "a/b.c d": 2**53, "leer": "", "ja": True, "tekst": "漢"},
         ),
-        outcome=Outcome(
-            status="failed",
+        outcome=nouns.failed(
+            "gpu_oom",
+            UNICODE,
             metrics={"f1": 0.0, "eigene/Größe": -1.25e-7},
             load_s=0.0,
             train_s=1e-9,
@@ -52,50 +54,37 @@ def full_experience() -> Experience:
             n_steps=1,
             n_samples=2,
             curve=((1.0, 0.1, 0.2, 0.3), (), (2.0,)),
-            kind="gpu_oom",
-            origin="pipeline",
-            message=UNICODE,
         ),
-        provenance=Provenance(
-            run_id=UNICODE.replace("\ud800", ""),
-            trial=2**31 - 1,
-            attempt=1,
-            restart=2,
-            generation=3,
-            seed=2**63 - 1,
-            site=UNICODE,
-            started_at="1999-12-31T23:59:59.999999+00:00",
-            ended_at="2026-01-02T03:04:05.678+00:00",
-            prior_kind=UNICODE,
-            package_version="0.1",
-            image_digest="sha256:" + "f" * 64,
-            lock_hash="0" * 64,
-            node="node-1",
-            suspect=True,
-        ),
+        run_id=UNICODE.replace("\ud800", ""),
+        trial=2**31 - 1,
+        attempt=1,
+        restart=2,
+        generation=3,
+        seed=2**63 - 1,
+        site=UNICODE,
+        started_at="1999-12-31T23:59:59.999999+00:00",
+        ended_at="2026-01-02T03:04:05.678+00:00",
+        prior_kind=UNICODE,
+        package_version="0.1",
+        image_digest="sha256:" + "f" * 64,
+        lock_hash="0" * 64,
+        node="node-1",
+        suspect=True,
     )
 
 
 def empty_experience() -> Experience:
     """Leave out every field that may be unknown."""
-    return Experience(
+    return nouns.experience(
+        nouns.succeeded(None),
+        given=nouns.pipeline(task_kind="question-answering", model_id="m"),
         task=task(labels=(), features=(), semantic=None, length_tokens=None),
-        system=System(site="s", cluster="c"),
-        pipeline=Pipeline(task_kind="question-answering", model_id="m", model_revision=None, method="full", params={}),
-        outcome=Outcome(status="succeeded"),
-        provenance=Provenance(
-            run_id=RUN,
-            trial=0,
-            attempt=0,
-            restart=0,
-            generation=0,
-            seed=0,
-            site="s",
-            started_at=None,
-            ended_at="2026-01-02T03:04:05.000+00:00",
-            prior_kind="uniform",
-            package_version="0.1",
-        ),
+        system=nouns.system(site="s", cluster="c"),
+        run_id=RUN,
+        seed=0,
+        site="s",
+        ended_at="2026-01-02T03:04:05.000+00:00",
+        package_version="0.1",
     )
 
 

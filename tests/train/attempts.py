@@ -10,10 +10,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests import nouns
 from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, OUTCOME, PIPELINE, TASK, Command, End, TrialInput, TrialPlan
-from xautolm_hpc.records import Pipeline, Task, Value, from_json, to_json
+from xautolm_hpc.records import Task, Value, from_json, to_json
 
 LABELS = ("bad", "good")
 GOOD = ("great", "lovely", "a joy", "superb", "wonderful")
@@ -42,18 +43,16 @@ def write_split(data_dir: Path, split: Mapping[str, Sequence[Mapping[str, str]]]
 
 def task(labels: Sequence[str] = LABELS, kind: str = "text-classification") -> Task:
     """Describe the task of :func:`rows`."""
-    return Task(
+    return nouns.task(
         name="films",
         kind=kind,
         dataset_id="0" * 32,
         fingerprint="1" * 32,
-        metric="macro-f1",
         n_train=24,
         n_dev=8,
         n_validation=8,
         n_test=0,
         labels=tuple(labels),
-        feature_schema="text-classification/1",
         features=(),
     )
 
@@ -97,13 +96,8 @@ def write_attempt(
     split = {"train": every[:20] + every[30:], "dev": every[20:30][::2] + every[:2], "validation": every[20:30]}
     sha256 = write_split(folder / "data", split)
     model = model or minilm()
-    pipeline = Pipeline(
-        task_kind="text-classification",
-        model_id=model.id,
-        model_revision=model.revision,
-        method=method,
-        params={**PARAMS, **(params or {})},
-    )
+    with_params = {**PARAMS, **(params or {})}
+    pipeline = nouns.pipeline(model_id=model.id, model_revision=model.revision, method=method, params=with_params)
     trial = TrialInput(task=about or task(), data_dir=str(folder / "data"), sha256=sha256)
     write_json(attempt_dir / COMMAND, to_json(limits or command()))
     write_json(attempt_dir / TASK, to_json(trial))

@@ -1,5 +1,6 @@
 """Folders of tiny models of every architecture with a tokeniser of whole words, and tasks they can memorise."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
+from tests import nouns
 from tests.train.attempts import command, read_end, write_attempt, write_split
 from tests.train.tiny import CONFIGS
 from xautolm_hpc.catalogue import Model
@@ -140,23 +142,21 @@ def _piece_tokenizer() -> Tokenizer:
 
 def describe_task(kind: str, **changes: Any) -> Task:
     """Describe the task of :data:`ROWS`."""
-    return Task(
-        **{
-            "name": "towns",
-            "kind": kind,
-            "dataset_id": "0" * 32,
-            "fingerprint": "1" * 32,
-            "metric": "macro-f1" if kind == "text-classification" else "squad-f1",
-            "n_train": 16,
-            "n_dev": 16,
-            "n_validation": 16,
-            "n_test": 16,
-            "labels": ("no", "yes") if kind == "text-classification" else (),
-            "feature_schema": f"{kind}/1",
-            "features": (),
-            **changes,
-        }
+    towns = nouns.task(
+        name="towns",
+        kind=kind,
+        dataset_id="0" * 32,
+        fingerprint="1" * 32,
+        metric="macro-f1" if kind == "text-classification" else "squad-f1",
+        n_train=16,
+        n_dev=16,
+        n_validation=16,
+        n_test=16,
+        labels=("no", "yes") if kind == "text-classification" else (),
+        feature_schema=f"{kind}/1",
+        features=(),
     )
+    return dataclasses.replace(towns, **changes)
 
 
 def write_family_attempt(

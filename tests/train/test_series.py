@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.nouns import claim
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, OUTCOME, Claim, Command, Exit, claim_path, exit_path, write_members
 from xautolm_hpc.records import from_json, to_json
@@ -26,7 +27,7 @@ LIMITS = Command(
     site="s",
     cluster="c",
 )
-CLAIM = Claim(job_id="j", node="n", restart=0, pid=1, pid_started=1, boot_id="b", claimed_at=1.0)
+CLAIM = claim(job_id="j", node="n", claimed_at=1.0)
 
 
 def _series(tmp_path: Path, n: int, limits: Command = LIMITS) -> list[Path]:
