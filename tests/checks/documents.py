@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.checks.source import ROOT_DIR
 
 NOT_OURS = {".git", ".venv", "build", "dist", "node_modules", "runs"}
+README = ROOT_DIR / "README.md"
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", flags=re.MULTILINE | re.DOTALL)
 
@@ -55,17 +56,39 @@ def commands(path: Path) -> list[list[str]]:
     return [re.sub(r"(^|\s)#.*", "", line).removeprefix("$ ").split() for line in lines]
 
 
-def tree_paths(text: str) -> list[str]:
-    """List the paths that a drawn tree names.
+@dataclass(frozen=True)
+class Branch:
+    """A path that a drawn tree names.
+
+    Attributes:
+        path: The path; that of a folder ends in ``/``.
+        packages: Third-party packages that its line names in brackets at its end.
+    """
+
+    path: str
+    packages: frozenset[str]
+
+
+def branches(text: str) -> list[Branch]:
+    """List the paths that a drawn tree names, each with the packages of its line.
 
     Two blanks of indentation are one level. A line is one or more names with single blanks between, then two
-    blanks or more and words on them; a name that ends in ``/`` is the folder of the deeper lines below it.
+    blanks or more and words on them; a name that ends in ``/`` is the folder of the deeper lines below it. Words may
+    end in ``[a, b]``: the packages that each path of the line imports.
     """
-    paths: list[str] = []
+    found: list[Branch] = []
     parents: list[str] = []
     for line in filter(str.strip, text.splitlines()):
         level = (len(line) - len(line.lstrip())) // 2
         names = re.split(r"  +", line.strip(), maxsplit=1)[0].split()
         parents[level:] = [names[-1]]
-        paths += ["".join(parents[:level]) + name for name in names]
-    return paths
+        bracket = re.search(r"  .*\[([^\]]*)\]$", line)
+        packages = frozenset(bracket[1].split(", ")) if bracket else frozenset()
+        found += [Branch("".join(parents[:level]) + name, packages) for name in names]
+    return found
+
+
+def readme_tree() -> list[Branch]:
+    """List the paths of the tree that README.md draws."""
+    drawn = [block.text for block in blocks(README) if block.text.startswith("xautolm_hpc/")]
+    return branches(drawn[0])

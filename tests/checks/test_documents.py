@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.checks.documents import anchors, blocks, commands, links, markdown_files, tree_paths
+from tests.checks.documents import Branch, anchors, branches, commands, links, markdown_files, readme_tree
+from tests.checks.imports import heavy_imports
 from tests.checks.source import PACKAGE_DIR, ROOT_DIR, listing
 
-README = ROOT_DIR / "README.md"
 HIDDEN_BUT_NAMED = {".ci"}
+MIN_CHANGES = 20
 MADE_LOCALLY = {"build", "dist", "runs", "wheels", "__pycache__"}
 
 per_document = pytest.mark.parametrize("path", markdown_files(), ids=lambda path: str(path.relative_to(ROOT_DIR)))
@@ -21,8 +22,7 @@ per_document = pytest.mark.parametrize("path", markdown_files(), ids=lambda path
 @pytest.fixture(scope="module")
 def tree() -> set[str]:
     """Give the paths that the README's tree names, folders without their slash."""
-    drawn = next(block.text for block in blocks(README) if block.text.startswith("xautolm_hpc/"))
-    return {path.rstrip("/") for path in tree_paths(drawn)}
+    return {branch.path.rstrip("/") for branch in readme_tree()}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,40 @@ def test_the_readmes_tree_names_everything_at_the_top_and_in_the_package(tree: s
     unnamed = [path for path in there if not any(path == named or named.startswith(f"{path}/") for named in tree)]
 
     assert not unnamed, listing(unnamed, "there, but not in README.md's tree")
+
+
+def test_the_readmes_tree_names_the_heavy_packages_that_each_line_imports() -> None:
+    ours = [branch for branch in readme_tree() if re.match(r"xautolm_hpc/.", branch.path)]
+
+    untrue = [fault for branch in ours if (fault := _untrue(branch, heavy_imports(ROOT_DIR / branch.path)))]
+
+    assert not untrue, listing(untrue, "end its line in README.md's tree with the packages, in brackets")
+
+
+def test_a_line_of_the_tree_must_name_what_is_imported_and_no_more() -> None:
+    drawn = "a/      words [h5py, torch]\n  b.py c.py  words [h5py]\n  d.py  words of [1] thing\n"
+
+    lines = branches(drawn)
+
+    assert [(line.path, sorted(line.packages)) for line in lines] == [
+        ("a/", ["h5py", "torch"]),
+        ("a/b.py", ["h5py"]),
+        ("a/c.py", ["h5py"]),
+        ("a/d.py", []),
+    ]
+    assert _untrue(lines[1], {"h5py"}) == ""
+    assert _untrue(lines[1], set()) == "a/b.py: says ['h5py'], imports []"
+    assert _untrue(lines[3], {"torch"}) == "a/d.py: says [], imports ['torch']"
+
+
+def test_every_path_that_says_where_a_change_goes_exists() -> None:
+    rows = changes()
+
+    gone = [f"{change}: {path}" for change, paths in rows.items() for path in paths if not (ROOT_DIR / path).exists()]
+
+    assert len(rows) >= MIN_CHANGES
+    assert not [change for change, paths in rows.items() if not paths]
+    assert not gone, listing(gone, "in CONTRIBUTING.md, but not there")
 
 
 @per_document
@@ -72,6 +106,20 @@ def test_commands_of_the_product_exist_with_their_options(path: Path) -> None:
 
 def test_the_changelog_has_a_place_for_what_is_not_released() -> None:
     assert re.search(r"^## \[?Unreleased\]?$", (ROOT_DIR / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+
+
+def changes() -> dict[str, list[str]]:
+    """Read CONTRIBUTING.md's table of where each change goes: what is changed -> paths, those named in backticks."""
+    text = (ROOT_DIR / "CONTRIBUTING.md").read_text().split("| to change | look in |")[1].split("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines()[2:]]
+    return {row[0]: re.findall(r"`([\w./-]*/[\w./-]*)`", row[1]) for row in rows}
+
+
+def _untrue(branch: Branch, imported: set[str]) -> str:
+    """Say in which way a line of the tree is not true; empty where it is."""
+    if branch.packages == imported:
+        return ""
+    return f"{branch.path}: says {sorted(branch.packages)}, imports {sorted(imported)}"
 
 
 def _names(folder: Path) -> list[str]:
