@@ -1,0 +1,104 @@
+"""Words a reader from the field expects: docstrings that command, identifiers that keep to the field's terms."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from tests.checks.source import Function, listing, places, python_files
+
+FOLDERS = ("xautolm_hpc", "benchmarks")
+
+UNEXPECTED = {"Give", "Gives", "Say", "Says", "Tell", "Tells"}
+
+RETIRED = {
+    "allowance": "trial limits",
+    "caution": "feasibility exponent",
+    "lesson": "observation",
+    "lessons": "observations",
+    "merit": "predicted utility",
+    "peer": "reference (the paper's code)",
+    "peers": "references",
+    "pulse": "heartbeat writer",
+    "scene": "search context",
+    "seat": "rank",
+    "seats": "ranks",
+    "sight": "run snapshot",
+    "slowness": "time calibration",
+    "survival": "p_feasible",
+    "taste": "acquisition settings",
+    "team": "process group",
+    "thrift": "time weight",
+    "tidy": "clean up",
+}
+"""Word of our own making -> the field's term."""
+
+STAYS: dict[str, str] = {}
+"""Identifiers with a retired word that stay, and why."""
+
+
+def test_docstrings_begin_with_a_command_in_words_a_reader_expects() -> None:
+    unexpected = [
+        f"{place} {place.node.name}: {first}"
+        for place in places(*FOLDERS)
+        if isinstance(place.node, Function | ast.ClassDef) and not place.node.name.startswith("_")
+        if (first := first_word(place.node)) in UNEXPECTED
+    ]
+
+    assert not unexpected, listing(unexpected, "begin with Return, Compute, Check, Read, Write, Build, List, Find ...")
+
+
+def test_identifiers_keep_to_the_fields_terms() -> None:
+    stray = [
+        f"{place} {name}: {RETIRED[word]}"
+        for place in places(*FOLDERS)
+        for name in declared(place.node)
+        for word in retired_words(name)
+    ]
+    stray += [f"{path}" for path in python_files(*FOLDERS) if any(map(retired_words, path.with_suffix("").parts[-2:]))]
+
+    assert not stray, listing(stray, "this word was retired; take the term after the colon")
+
+
+def test_every_identifier_that_stays_is_there() -> None:
+    there = {name for place in places(*FOLDERS) for name in declared(place.node)}
+
+    assert set(STAYS) <= there
+
+
+def test_a_retired_word_is_found_inside_an_identifier_however_it_is_written() -> None:
+    code = "class SlownessTable:\n    team_size: int\n\n    def _taste(self, peer):\n        self.merit = steam = 1"
+    found = [name for node in ast.walk(ast.parse(code)) for name in declared(node) if retired_words(name)]
+
+    assert sorted(found) == ["SlownessTable", "_taste", "merit", "peer", "team_size"]
+
+
+def test_the_first_word_of_a_docstring_is_read_without_its_marks() -> None:
+    code = 'def f():\n    """Give, where known, x."""\n\ndef g():\n    """:class:`A` of x."""\n\ndef h(): ...'
+
+    words = [first_word(node) for node in ast.parse(code).body if isinstance(node, Function)]
+
+    assert words == ["Give", "class", ""]
+
+
+def first_word(node: Function | ast.ClassDef) -> str:
+    """Return the first word of a docstring; empty where there is none."""
+    found = re.search(r"\w+", ast.get_docstring(node) or "")
+    return found[0] if found else ""
+
+
+def declared(node: ast.AST) -> Iterator[str]:
+    """List the names that a node declares: of a class, function, argument, variable or attribute."""
+    if isinstance(node, Function | ast.ClassDef):
+        yield node.name
+    if isinstance(node, ast.arg):
+        yield node.arg
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+        yield node.attr
+
+
+def retired_words(name: str) -> list[str]:
+    """List the retired words in an identifier, unless it is one that stays."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().split("_")
+    return [word for word in words if word in RETIRED and name not in STAYS]
