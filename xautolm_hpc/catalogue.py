@@ -106,7 +106,7 @@ def find_models(ids: Iterable[str], own_models: Mapping[str, Model]) -> tuple[Mo
 def missing_weights(
     models: Iterable[Model], hf_home: Path, *, has_package: Callable[[str], object] | None
 ) -> list[str]:
-    """Say for each model whose weights are not at hand how to get them.
+    """List, for each model whose weights are not at hand, how to get them.
 
     Args:
         models: Models of a search space.
@@ -138,7 +138,7 @@ def cached_snapshot(model: Model, hf_home: Path) -> Path | None:
 
 
 def _has_weights(folder: Path) -> bool:
-    """Tell whether the weights are there, all parts of them: an interrupted download leaves the small files first."""
+    """Check that the weights are there, all parts of them: an interrupted download leaves the small files first."""
     for index in sorted(folder.glob("*.index.json")):
         try:
             parts = set(json.loads(index.read_text())["weight_map"].values())

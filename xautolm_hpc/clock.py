@@ -9,7 +9,7 @@ class Clock(Protocol):
     """A source of time."""
 
     def now(self) -> float:
-        """Tell the time in seconds since the epoch."""
+        """Return the time in seconds since the epoch."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -21,7 +21,7 @@ class SystemClock:
     """The machine's own clock."""
 
     def now(self) -> float:
-        """Tell the time in seconds since the epoch."""
+        """Return the time in seconds since the epoch."""
         return time.time()
 
     def sleep(self, seconds: float) -> None:

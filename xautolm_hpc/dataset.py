@@ -73,12 +73,12 @@ class DataSection(BaseModel):
 
 
 def extension_of(name: str) -> str | None:
-    """Tell which of :data:`EXTENSIONS` a file's name has; ``None`` if another."""
+    """Return which of :data:`EXTENSIONS` a file's name has; ``None`` if another."""
     return next((extension for extension in EXTENSIONS if name.endswith(extension)), None)
 
 
 def pick_files(names: Iterable[str], patterns: Mapping[str, str], *, where: str) -> dict[str, tuple[str, ...]]:
-    """Say which files of a repository are which split.
+    """Find which files of a repository are which split.
 
     Args:
         names: Names of all its files, with folders.
@@ -180,7 +180,7 @@ def cached_files(hf_home: Path, data: DataSection) -> dict[str, tuple[str, ...]]
 
 
 def missing_data(data: DataSection, hf_home: Path) -> list[str]:
-    """Say how to get a data set of the hub that is not at hand."""
+    """List how to get a data set of the hub that is not at hand; empty where it is."""
     if data.hub is None or cached_files(hf_home, data) is not None:
         return []
     return [

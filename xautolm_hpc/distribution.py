@@ -68,7 +68,7 @@ class Distribution:
     params: Mapping[str, Mapping[str, Marginal]]
 
     def probabilities(self) -> dict[str, dict[str, float]]:
-        """Give p(model) and p(method) for a report: ``models`` and ``methods``, name -> probability."""
+        """Return p(model) and p(method) for a report: ``models`` and ``methods``, name -> probability."""
         return {"models": _normalised(self.models), "methods": _normalised(self.methods)}
 
     def to_json(self, space: Space) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class FrozenPrior:
 
 
 def uniform(space: Space) -> Distribution:
-    """Give the distribution of a search that knows nothing: every model, method and value alike."""
+    """Build the distribution of a search that knows nothing: every model, method and value alike."""
     return Distribution(
         models={model.id: 1 / len(space.models) for model in space.models},
         methods={method.name: 1.0 for method in space.methods},
@@ -152,7 +152,7 @@ def to_scale(parameter: Numeric, value: float) -> float:
 
 
 def scale_bounds(parameter: Numeric) -> tuple[float, float]:
-    """Give a parameter's lowest and highest value on its scale."""
+    """Return a parameter's lowest and highest value on its scale."""
     return to_scale(parameter, parameter.low), to_scale(parameter, parameter.high)
 
 

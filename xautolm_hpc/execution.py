@@ -26,7 +26,7 @@ class Execution:
                 raise ValueError(f"{name} = {value}: expected 1 or more")
 
     def halved(self, batch_size: int) -> "Execution | None":
-        """Give the same with half the samples in each pass; ``None`` where training has but one.
+        """Return the same with half the samples in each pass; ``None`` where training has but one.
 
         Args:
             batch_size: A process's share of the batch, where no micro-batch is set.

@@ -94,12 +94,12 @@ class Space:
 
 
 def is_supported(model: Model, method: str) -> bool:
-    """Tell whether the architecture of a model supports a method."""
+    """Check that the architecture of a model supports a method."""
     return method not in model.unsupported_methods
 
 
 def contains(parameter: Parameter, value: Value) -> bool:
-    """Tell whether a value can be drawn from a distribution; ``True`` is no number and 1 no boolean."""
+    """Check that a value can be drawn from a distribution; ``True`` is no number and 1 no boolean."""
     if isinstance(parameter, Boolean):
         return isinstance(value, bool)
     if isinstance(parameter, Categorical):
