@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmarks.replay.limits import read_limits
 from benchmarks.replay.measures import summarise
-from benchmarks.replay.methods import EVIDENCE, METHODS, SHIPPED, UNIFORM
 from benchmarks.replay.nested import select_settings
+from benchmarks.replay.search_methods import EVIDENCE, METHODS, SHIPPED, UNIFORM
 from benchmarks.replay.text import show
 from benchmarks.replay.trials import build_tables
 from benchmarks.replay.world import ReplayPlan, World, replay

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.replay.__main__ import PARTS
-from benchmarks.replay.methods import EVIDENCE, SHIPPED, UNIFORM
+from benchmarks.replay.search_methods import EVIDENCE, SHIPPED, UNIFORM
 from benchmarks.replay.text import on_test, show
 from benchmarks.replay.trials import TaskTable, build_space, build_tables
 from xautolm_hpc.catalogue import load_catalogue

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.replay.methods import EVIDENCE, SHIPPED, UNIFORM, ReplayedTrial
+from benchmarks.replay.search_methods import EVIDENCE, SHIPPED, UNIFORM, ReplayedTrial
 from benchmarks.replay.trials import TaskTable
 
 Floats = NDArray[np.float64]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.replay.measures import MEASURES, compare
-from benchmarks.replay.methods import EVIDENCE, UNIFORM
+from benchmarks.replay.search_methods import EVIDENCE, UNIFORM
 from benchmarks.replay.world import ReplayPlan, World, replay
 from xautolm_hpc.priors import AcquisitionSettings
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.replay.methods import UNIFORM
+from benchmarks.replay.search_methods import UNIFORM
 
 NAMES = {
     "time_to_target_s": "seconds to 95 % of the best F1",

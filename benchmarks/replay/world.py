@@ -9,8 +9,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.replay.limits import ReplayLimits, allowed
 from benchmarks.replay.measures import measure_search
-from benchmarks.replay.methods import EVIDENCE, METHODS, SHIPPED, ReplayedSearch
 from benchmarks.replay.past import is_usable_past, make_past
+from benchmarks.replay.search_methods import EVIDENCE, METHODS, SHIPPED, ReplayedSearch
 from benchmarks.replay.trials import Oracle, TaskTable, build_space
 from xautolm_hpc.priors import AcquisitionSettings, PriorSettings
 
@@ -51,7 +51,7 @@ class ReplayPlan:
     """Plan of a replay.
 
     Attributes:
-        methods: Names in :data:`benchmarks.replay.methods.METHODS`.
+        methods: Names in :data:`benchmarks.replay.search_methods.METHODS`.
         seeds: Seeds of the searches.
         oracle: ``table``, or the kind of surrogate used in its place.
         objectives: Objectives of the searches.

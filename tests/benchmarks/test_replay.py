@@ -14,9 +14,9 @@ from benchmarks.replay.__main__ import known_methods, main
 from benchmarks.replay.figures import main as draw
 from benchmarks.replay.limits import ReplayLimits, allowed, read_limits
 from benchmarks.replay.measures import MEASURES, compare, holm, hypervolume, measure_search, summarise
-from benchmarks.replay.methods import METHODS, ReplayedSearch
 from benchmarks.replay.nested import ACQUISITION_CHOICES, rate_settings, select_settings
 from benchmarks.replay.past import is_usable_past, make_past
+from benchmarks.replay.search_methods import METHODS, ReplayedSearch
 from benchmarks.replay.text import on_test
 from benchmarks.replay.trials import Oracle, build_space, build_tables
 from benchmarks.replay.world import ReplayPlan, World, replay

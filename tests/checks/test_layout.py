@@ -39,6 +39,7 @@ NAMED_TWICE = {
     ("commands/store", "store", "store/store", "benchmarks/store"): "the command, its step, its store, its benchmark",
     ("driver/loop", "train/loop"): "of generations; of optimiser steps",
     ("run/folder", "store/folder"): "of a run; of a store's segments",
+    ("priors/xautolm/replay", "benchmarks/replay"): "of experiences into a distribution; of whole searches",
     ("profile/features", "benchmarks/features"): "the meta-features, and their benchmark",
     ("sample/estimates", "benchmarks/estimates"): "the estimates, and their benchmark",
 }
