@@ -13,8 +13,8 @@ import torch
 import transformers
 from sklearn.metrics import f1_score
 
-from xautolm_hpc.train.answers import mean_scores
-from xautolm_hpc.train.tasks import references_of
+from xautolm_hpc.train.kinds.answers import mean_scores
+from xautolm_hpc.train.kinds.tasks import references_of
 
 Rows = list[dict[str, Any]]
 LONGEST_SPAN = 30

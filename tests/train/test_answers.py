@@ -2,7 +2,7 @@
 
 import pytest
 
-from xautolm_hpc.train.answers import drop_scores, mean_scores, squad_scores
+from xautolm_hpc.train.kinds.answers import drop_scores, mean_scores, squad_scores
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from transformers import AutoTokenizer
 
 from tests.train.attempts import LABELS, minilm, write_split
 from tests.train.tiny import tiny_tokens
-from xautolm_hpc.train.classification import Classification, class_weights, label_indices
 from xautolm_hpc.train.data import (
     Tokens,
     collate,
@@ -23,6 +22,7 @@ from xautolm_hpc.train.data import (
     take_share,
 )
 from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.kinds.classification import Classification, class_weights, label_indices
 from xautolm_hpc.train.pretrained import find_source
 
 CPU = torch.device("cpu")

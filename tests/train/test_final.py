@@ -19,7 +19,7 @@ from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, EXPORT, OUTCOME, TASK, TEST, WEIGHTS, write_members
 from xautolm_hpc.train.__main__ import main
 from xautolm_hpc.train.exceptions import TrialError
-from xautolm_hpc.train.generation import prompt_text
+from xautolm_hpc.train.kinds.generation import prompt_text
 
 FACTS: dict[str, Any] = {
     "run": "towns",

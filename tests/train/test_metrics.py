@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
-from xautolm_hpc.train.metrics import macro_f1, score_classes
+from xautolm_hpc.train.kinds.metrics import macro_f1, score_classes
 
 CLASSES = 4
 

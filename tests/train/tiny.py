@@ -32,8 +32,8 @@ from transformers import (
 )
 
 from xautolm_hpc.records import Value
-from xautolm_hpc.train.classification import Classification, class_weights
 from xautolm_hpc.train.data import Tokens, n_epoch_steps
+from xautolm_hpc.train.kinds.classification import Classification, class_weights
 from xautolm_hpc.train.loop import LoopState, TrainState
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule

@@ -8,8 +8,8 @@ Started by command line, imported by nobody. Read in this order::
     prepare.py     device, data, task, model, method, optimiser
     loop.py        epochs, optimiser steps, early stopping, the best epoch
 
-Beside them: recipe (hyperparameters), data (rows, tokens, batches), tasks (what every kind of task can do), pretrained
-(model and tokeniser), anatomy and methods (which parameters are trained), optim (optimiser, schedule), metrics,
-checkpoint, trial_budget (time limit and signals), heartbeat, energy, process_group and collectives (several ranks),
-exceptions (which kind of failure an exception is).
+Beside them: kinds (how each kind of task is trained and scored), recipe (hyperparameters), data (rows, tokens,
+batches), pretrained (model and tokeniser), anatomy and methods (which parameters are trained), optim (optimiser,
+schedule), checkpoint, trial_budget (time limit and signals), heartbeat, energy, process_group and collectives (several
+ranks), exceptions (which kind of failure an exception is).
 """

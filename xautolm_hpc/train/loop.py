@@ -24,11 +24,11 @@ from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.data import MicroBatch, Tokens, collate, plan_epoch, plan_evaluation, plan_micro_batches
 from xautolm_hpc.train.exceptions import TrialError
-from xautolm_hpc.train.metrics import Scores
+from xautolm_hpc.train.kinds.metrics import Scores
+from xautolm_hpc.train.kinds.tasks import LearningTask
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import put, whole
-from xautolm_hpc.train.tasks import LearningTask
 from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 CHECKPOINT_INTERVAL_S = 60.0

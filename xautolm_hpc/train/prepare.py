@@ -20,11 +20,12 @@ from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
 from xautolm_hpc.task_kinds import TASK_KINDS
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.anatomy import find_blocks
-from xautolm_hpc.train.classification import build_classification
 from xautolm_hpc.train.data import n_epoch_steps, read_rows, take_share
 from xautolm_hpc.train.exceptions import TrialError
-from xautolm_hpc.train.extraction import build_extraction
-from xautolm_hpc.train.generation import build_generation
+from xautolm_hpc.train.kinds.classification import build_classification
+from xautolm_hpc.train.kinds.extraction import build_extraction
+from xautolm_hpc.train.kinds.generation import build_generation
+from xautolm_hpc.train.kinds.tasks import LearningTask, TaskContext
 from xautolm_hpc.train.loop import LoopState, TrainState
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
@@ -32,7 +33,6 @@ from xautolm_hpc.train.pretrained import find_source, load_config, load_model, l
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import shard_model
-from xautolm_hpc.train.tasks import LearningTask, TaskContext
 from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 SPLITS = ("train", "dev", "validation")

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from xautolm_hpc.train.answers import Reference, mean_scores
 from xautolm_hpc.train.data import Tokens, collate
-from xautolm_hpc.train.metrics import Scores
-from xautolm_hpc.train.tasks import TaskContext, padding_of, references_of, shorten
+from xautolm_hpc.train.kinds.answers import Reference, mean_scores
+from xautolm_hpc.train.kinds.metrics import Scores
+from xautolm_hpc.train.kinds.tasks import TaskContext, padding_of, references_of, shorten
 
 STRIDE_SHARE = 0.25
 """Share of ``max_length`` by which two windows overlap."""

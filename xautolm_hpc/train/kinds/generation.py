@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig
 
-from xautolm_hpc.train.answers import SPAN_SEPARATOR, Reference, mean_scores
 from xautolm_hpc.train.data import Tokens, collate, pad
 from xautolm_hpc.train.exceptions import TrialError
-from xautolm_hpc.train.metrics import Scores
-from xautolm_hpc.train.tasks import TaskContext, encode, references_of
+from xautolm_hpc.train.kinds.answers import SPAN_SEPARATOR, Reference, mean_scores
+from xautolm_hpc.train.kinds.metrics import Scores
+from xautolm_hpc.train.kinds.tasks import TaskContext, encode, references_of
 
 IGNORED = -100
 """Target of a token that does not count in the loss."""

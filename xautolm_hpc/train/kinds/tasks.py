@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from xautolm_hpc.records import Task
-from xautolm_hpc.train.answers import Reference
 from xautolm_hpc.train.data import Tokens
-from xautolm_hpc.train.metrics import Scores
+from xautolm_hpc.train.kinds.answers import Reference
+from xautolm_hpc.train.kinds.metrics import Scores
 from xautolm_hpc.train.recipe import Recipe
 
 
