@@ -14,7 +14,7 @@ from xautolm_hpc.failures import (
     RULES,
     FailureKind,
     FailureOrigin,
-    Source,
+    TextSource,
     failure_kind,
     kind_of_exception,
     kind_of_text,
@@ -23,29 +23,33 @@ from xautolm_hpc.failures import (
 )
 from xautolm_hpc.records import canonical_json
 
-TEXTS: dict[str, dict[Source, str | None]] = {
+TEXTS: dict[str, dict[TextSource, str | None]] = {
     # text -> what it names, by where it was found; the sources differ on purpose
     "CUDA out of memory": {
-        Source.EXCEPTION: "gpu_oom",
-        Source.WORKER_LOG: "gpu_oom",
-        Source.NODE_LOG: None,
-        Source.REFERENCE: "gpu_oom",
+        TextSource.EXCEPTION: "gpu_oom",
+        TextSource.WORKER_LOG: "gpu_oom",
+        TextSource.NODE_LOG: None,
+        TextSource.REFERENCE: "gpu_oom",
     },
     "No space left on device": {
-        Source.EXCEPTION: "storage",
-        Source.WORKER_LOG: "storage",
-        Source.NODE_LOG: None,
-        Source.REFERENCE: "storage",
+        TextSource.EXCEPTION: "storage",
+        TextSource.WORKER_LOG: "storage",
+        TextSource.NODE_LOG: None,
+        TextSource.REFERENCE: "storage",
     },
-    "GPU has fallen off the bus": {Source.EXCEPTION: "gpu_fault", Source.WORKER_LOG: "gpu_fault"},
-    "No module named 'peft'": {Source.EXCEPTION: None, Source.WORKER_LOG: None, Source.REFERENCE: "environment"},
+    "GPU has fallen off the bus": {TextSource.EXCEPTION: "gpu_fault", TextSource.WORKER_LOG: "gpu_fault"},
+    "No module named 'peft'": {
+        TextSource.EXCEPTION: None,
+        TextSource.WORKER_LOG: None,
+        TextSource.REFERENCE: "environment",
+    },
     "*** JOB 7 ON n1 CANCELLED AT x DUE TO PREEMPTION": {
-        Source.EXCEPTION: None,
-        Source.WORKER_LOG: "preempted",
-        Source.NODE_LOG: "preempted",
+        TextSource.EXCEPTION: None,
+        TextSource.WORKER_LOG: "preempted",
+        TextSource.NODE_LOG: "preempted",
     },
-    "*** JOB 7 ON n1 CANCELLED AT x": {Source.WORKER_LOG: None, Source.NODE_LOG: "cancelled"},
-    "Exceeded job memory limit": {Source.WORKER_LOG: None, Source.NODE_LOG: "host_oom"},
+    "*** JOB 7 ON n1 CANCELLED AT x": {TextSource.WORKER_LOG: None, TextSource.NODE_LOG: "cancelled"},
+    "Exceeded job memory limit": {TextSource.WORKER_LOG: None, TextSource.NODE_LOG: "host_oom"},
 }
 CASES = [(text, source, kind) for text, kinds in TEXTS.items() for source, kind in kinds.items()]
 
@@ -85,20 +89,20 @@ def test_an_unknown_word_is_refused_with_the_valid_ones(word: str | None) -> Non
 
 
 @pytest.mark.parametrize(("text", "source", "kind"), CASES)
-def test_a_text_names_a_kind_where_it_was_found(text: str, source: Source, kind: str | None) -> None:
+def test_a_text_names_a_kind_where_it_was_found(text: str, source: TextSource, kind: str | None) -> None:
     assert kind_of_text(text, source) == kind
 
 
 def test_a_rule_that_is_only_for_logs_holds_for_no_exception() -> None:
-    assert all(rule.text or Source.EXCEPTION in rule.sources for rule in RULES)
+    assert all(rule.text or TextSource.EXCEPTION in rule.sources for rule in RULES)
     assert kind_of_exception(RuntimeError("Exceeded job memory limit")) is None
 
 
 def test_the_line_nearest_to_the_end_names_the_kind() -> None:
     lines = ["ImportError: x", "No space left on device", "it ends here"]
 
-    assert last_line_with_kind(lines, Source.WORKER_LOG) == ("storage", "No space left on device")
-    assert last_line_with_kind(lines[2:], Source.WORKER_LOG) is None
+    assert last_line_with_kind(lines, TextSource.WORKER_LOG) == ("storage", "No space left on device")
+    assert last_line_with_kind(lines[2:], TextSource.WORKER_LOG) is None
 
 
 def test_a_text_of_an_earlier_rule_beats_the_class_of_a_later_one() -> None:

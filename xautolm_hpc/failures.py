@@ -117,7 +117,7 @@ def origin_of(word: str | None) -> FailureOrigin:
     return failure_kind(word).origin
 
 
-class Source(Flag):
+class TextSource(Flag):
     """Where a text that names a failure kind was found."""
 
     EXCEPTION = auto()
@@ -149,20 +149,20 @@ class Rule:
     text: str = ""
     types: tuple[str, ...] = ()
     errnos: tuple[int, ...] = ()
-    sources: Source = Source.EXCEPTION
+    sources: TextSource = TextSource.EXCEPTION
 
     def matches(self, error: BaseException) -> bool:
         """Check whether this rule holds for an exception."""
         names = {base.__name__ for base in type(error).__mro__}
         return (
-            Source.EXCEPTION in self.sources
+            TextSource.EXCEPTION in self.sources
             and (not self.types or not names.isdisjoint(self.types))
             and (not self.errnos or getattr(error, "errno", None) in self.errnos)
             and (not self.text or re.search(self.text, str(error), re.IGNORECASE) is not None)
         )
 
 
-_E, _LOG, _NODE, _REFERENCE = Source.EXCEPTION, Source.WORKER_LOG, Source.NODE_LOG, Source.REFERENCE
+_E, _LOG, _NODE, _REFERENCE = TextSource.EXCEPTION, TextSource.WORKER_LOG, TextSource.NODE_LOG, TextSource.REFERENCE
 _KIND = FailureKind
 
 PROCESS_GONE = (
@@ -251,7 +251,7 @@ RULES = (
 """What names a failure kind; of several rules that match the first one counts."""
 
 
-def kind_of_text(text: str, source: Source) -> FailureKind | None:
+def kind_of_text(text: str, source: TextSource) -> FailureKind | None:
     """Return the failure kind that a text names; ``None`` if it names none.
 
     Args:
@@ -262,7 +262,7 @@ def kind_of_text(text: str, source: Source) -> FailureKind | None:
     return next((rule.kind for rule in rules if re.search(rule.text, text, re.DOTALL)), None)
 
 
-def last_line_with_kind(lines: Iterable[str], source: Source) -> tuple[FailureKind, str] | None:
+def last_line_with_kind(lines: Iterable[str], source: TextSource) -> tuple[FailureKind, str] | None:
     """Find the last line that names a failure kind.
 
     Args:

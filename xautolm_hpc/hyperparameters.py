@@ -41,7 +41,7 @@ and the layout of a weight is the layer's own business."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ParamRule:
     """What a hyperparameter must be.
 
     Attributes:
@@ -72,34 +72,34 @@ class ParamProblem:
     nearest: str | None = None
 
 
-def _whole(least: int, *, default: int | None = None, is_required: bool = False) -> Rule:
+def _whole(least: int, *, default: int | None = None, is_required: bool = False) -> ParamRule:
     def accepts(value: Value) -> bool:
         return type(value) is int and value >= least
 
-    return Rule(accepts, f"a whole number of at least {least}", default, is_required)
+    return ParamRule(accepts, f"a whole number of at least {least}", default, is_required)
 
 
 def _real(
     low: float, high: float, *, open_low: bool = False, default: float | None = None, is_required: bool = False
-) -> Rule:
+) -> ParamRule:
     def accepts(value: Value) -> bool:
         if isinstance(value, bool | str):
             return False
         return low <= value <= high and not (open_low and value == low)
 
-    return Rule(accepts, f"a number {'above' if open_low else 'from'} {low:g} to {high:g}", default, is_required)
+    return ParamRule(accepts, f"a number {'above' if open_low else 'from'} {low:g} to {high:g}", default, is_required)
 
 
-def _one_of(*choices: str) -> Rule:
+def _one_of(*choices: str) -> ParamRule:
     """Accept some words; the first one is the default."""
-    return Rule(lambda value: value in choices, f"one of {', '.join(choices)}", choices[0])
+    return ParamRule(lambda value: value in choices, f"one of {', '.join(choices)}", choices[0])
 
 
-def _switch(*, default: bool) -> Rule:
-    return Rule(lambda value: type(value) is bool, "true or false", default)
+def _switch(*, default: bool) -> ParamRule:
+    return ParamRule(lambda value: type(value) is bool, "true or false", default)
 
 
-COMMON: Mapping[str, Rule] = {
+COMMON: Mapping[str, ParamRule] = {
     "learning_rate": _real(0, 1e3, open_low=True, is_required=True),
     "batch_size": _whole(1, is_required=True),
     "gradient_accumulation_steps": _whole(1, default=1),
@@ -122,7 +122,7 @@ COMMON: Mapping[str, Rule] = {
 }
 """Hyperparameters of every method."""
 
-_LORA: Mapping[str, Rule] = {
+_LORA: Mapping[str, ParamRule] = {
     "lora_r": _whole(1, default=8),
     "lora_alpha": _whole(1, default=16),
     "lora_dropout": _real(0, 0.99, default=0.0),
@@ -130,7 +130,7 @@ _LORA: Mapping[str, Rule] = {
     "lora_targets": _one_of("attention", "all-linear"),
     "init_lora_weights": _one_of("default", "gaussian", "pissa", "none"),
 }
-_OWN: Mapping[str, Mapping[str, Rule]] = {
+_OWN: Mapping[str, Mapping[str, ParamRule]] = {
     "partial": {"n_trainable_blocks": _whole(1, default=1), "num_trainable_layers": _whole(1)},
     "lora": _LORA,
     "dora": _LORA,
@@ -143,7 +143,7 @@ SAME_AS: Mapping[str, str] = {
 """The reference's names -> ours."""
 
 
-def rules_of(method: str) -> Mapping[str, Rule]:
+def rules_of(method: str) -> Mapping[str, ParamRule]:
     """Return the rules of a method's hyperparameters: those of every method first, then its own."""
     return {**COMMON, **_OWN.get(method, {})}
 

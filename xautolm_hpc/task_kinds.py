@@ -1,7 +1,7 @@
 """The kinds of task, one entry each: which models learn them, how they are scored, what hubs call them.
 
 To add a kind, add its entry here, how its data is read in ``profile/readers.py``, and how it is trained in
-``train/finetune.py``.
+``train/kinds/`` and ``train/prepare.py``.
 """
 
 from collections.abc import Mapping

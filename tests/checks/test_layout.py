@@ -19,7 +19,8 @@ ENTRIES = {
 """Modules of the root that no folder needs to import, and why."""
 
 SEARCH_NOUNS = {
-    "catalogue", "distribution", "errors", "execution", "pareto", "records", "space", "table", "task_kinds",
+    "catalogue", "distribution", "errors", "execution", "failures", "hyperparameters", "pareto", "records", "space",
+    "table", "task_kinds",
 }  # fmt: skip
 """The modules of the root that ``priors`` and ``sample`` may see."""
 LAYERED = {"__init__", "__main__", "cli", "config"}

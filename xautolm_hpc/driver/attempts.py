@@ -55,7 +55,7 @@ class AttemptTemplate:
         )
 
     def is_due_again(self, trial: Trial) -> bool:
-        """Tell whether a trial whose present attempt ended gets another; none where there is no more memory to give."""
+        """Check whether a trial whose last attempt ended gets another; not where no more memory can be asked for."""
         if not needs_attempt(trial, self.max_attempts):
             return False
         n_host_oom, end = _n_host_oom(trial), trial.last.end
@@ -101,10 +101,10 @@ def _n_host_oom(trial: Trial) -> int:
 
 
 def needs_attempt(trial: Trial, max_attempts: int) -> bool:
-    """Tell whether a trial whose present attempt ended gets another one.
+    """Check whether a trial whose last attempt ended gets another one.
 
     Infrastructure failures are retried on another node, ``host_oom`` with more memory. Cancelled attempts are
-    retried too and do not count: somebody wished the job away, not the trial.
+    retried too and do not count: somebody cancelled the job, not the trial.
     """
     end = trial.last.end
     if end is None:

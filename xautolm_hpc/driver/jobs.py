@@ -86,7 +86,7 @@ class Jobs:
         return self._wait_for([path])[0].end
 
     def has_submitted(self, name: str) -> bool:
-        """Tell whether the ledger knows a single attempt's job by its name within the run."""
+        """Check whether the ledger knows a single attempt's job by its name within the run."""
         return self._full_name(name) in self.history.submissions
 
     def _full_name(self, name: str) -> str:
@@ -171,7 +171,7 @@ class Jobs:
         return sum(len(batch.members) for batch in batches) == len(due)
 
     def _limits(self) -> QueueLimits:
-        """Give the launcher's limits, and what Slurm's refusals have taught; it may have changed since, so try more."""
+        """Return the launcher's limits, lowered to what Slurm last accepted; that may have changed, so try more."""
         limits = self.launcher.limits()
         if self._queue_cap is None:
             return limits

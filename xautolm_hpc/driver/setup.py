@@ -76,7 +76,7 @@ class Setup:
     final: tuple[int, ...] | None = None
 
     def limits(self) -> Limits:
-        """Give the budget in seconds and joules."""
+        """Return the budget in seconds and joules."""
         budget = self.search.budget
         return Limits(
             generations=budget.generations,
@@ -87,11 +87,11 @@ class Setup:
         )
 
     def resources(self) -> Resources:
-        """Give what one job asks for; its wall time leaves room for loading and saving."""
+        """Return what one job asks for; its wall time leaves room for loading and saving."""
         return job_resources(self.search, self.profile)
 
     def one_node(self) -> Resources:
-        """Give what a job asks for that measures and trains nothing together with other nodes."""
+        """Return what a job on one node asks for: one that measures, and trains nothing together with other nodes."""
         return replace(self.resources(), n_nodes=1)
 
     def n_processes(self) -> int:
@@ -99,17 +99,17 @@ class Setup:
         return self.profile.job.n_gpus or self.profile.job.n_processes
 
     def _trial_arguments(self) -> tuple[str, ...]:
-        """Say how a trial is started: by a leader where several processes share it."""
+        """Return the words that start a trial: through a leader where several processes share it."""
         is_alone = self.n_processes() == self.profile.job.n_nodes == 1
         return ("trial",) if is_alone else ("lead", str(self.n_processes()))
 
     def outcome_grace_s(self) -> float:
-        """Give the seconds a missing outcome is waited for; a job of this very machine has no file server's caches."""
+        """Return how long to wait for a missing outcome; files of a local job are in no file server's cache."""
         grace_s = self.profile.patience.outcome_grace_s
         return min(grace_s, LOCAL_GRACE_S) if self.profile.launcher == "local" else grace_s
 
     def command(self, module: str, *arguments: str, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Command:
-        """Give the command that runs a module of this package on a node.
+        """Build the command that runs a module of this package on a node.
 
         Args:
             module: The module.
@@ -134,7 +134,7 @@ class Setup:
         )
 
     def profile_command(self) -> Command:
-        """Give the command of the profile job: it reads the user's data and writes the split and the cache."""
+        """Build the command of the profile job: it reads the user's data and writes the split and the cache."""
         request = self.profile_request()
         for folder in (request.data_dir, request.cache_dir):
             Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ class Setup:
         return self.command("xautolm_hpc.profile", reads=[source], writes=[request.data_dir, request.cache_dir])
 
     def profile_request(self) -> ProfileRequest:
-        """Give what the profile job is to read, and where it writes the split."""
+        """Build what the profile job is to read, and where it writes the split."""
         task, data = self.search.task, self.search.data
         data_path, data_files = find_data(data, Path(self.hf_home or ""))
         return ProfileRequest(
@@ -166,7 +166,7 @@ class Setup:
         )
 
     def template(self, profile: ProfileResult) -> AttemptTemplate:
-        """Give what all attempts of the run have in common."""
+        """Build what all attempts of the run have in common."""
         data_dir = str(self.run_dir.data_dir)
         return AttemptTemplate(
             command=self.command("xautolm_hpc.train", *self._trial_arguments(), reads=[data_dir]),
@@ -364,7 +364,7 @@ def _redactor(environ: Mapping[str, str]) -> Callable[[str], str]:
 
 
 def job_resources(search: SearchFile, profile: ClusterProfile) -> Resources:
-    """Give what one job of a search asks for; its wall time leaves room for loading and saving.
+    """Return what one job of a search asks for; its wall time leaves room for loading and saving.
 
     Args:
         search: The search file.

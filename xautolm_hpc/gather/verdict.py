@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 
 from xautolm_hpc import __version__
-from xautolm_hpc.failures import NAMED_BY_WRAPPER, FailureKind, Source, last_line_with_kind
+from xautolm_hpc.failures import NAMED_BY_WRAPPER, FailureKind, TextSource, last_line_with_kind
 from xautolm_hpc.gather.traces import Evidence
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, End
 from xautolm_hpc.launcher import JobState
@@ -100,7 +100,7 @@ def _has_used_its_time(evidence: Evidence) -> bool:
 
 
 def _by_launch_log(evidence: Evidence) -> Judgement | None:
-    found = last_line_with_kind(evidence.launch_log.splitlines(), Source.NODE_LOG)
+    found = last_line_with_kind(evidence.launch_log.splitlines(), TextSource.NODE_LOG)
     if found is None:
         return None
     kind, line = found
@@ -119,7 +119,7 @@ def _by_log(evidence: Evidence) -> Judgement | None:
     """Read the log from its end; for a worker that ended by itself with status 0 it is not used."""
     if evidence.exit is not None and evidence.exit.returncode == 0:
         return None
-    found = last_line_with_kind(evidence.log_tail.splitlines(), Source.WORKER_LOG)
+    found = last_line_with_kind(evidence.log_tail.splitlines(), TextSource.WORKER_LOG)
     return None if found is None else (found[0], "the worker died without an outcome; its log says why")
 
 

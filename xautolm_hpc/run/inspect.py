@@ -89,12 +89,12 @@ def _submitted(history: History) -> list[Attempt]:
 
 
 def _local_states(attempts: Iterable[Attempt]) -> dict[Path, JobStatus]:
-    """Tell from claims which jobs are processes that live; one nobody claimed waits for a slot of the pool."""
+    """Find by their claims which local jobs are alive; one that nobody claimed waits for a slot of the pool."""
     return {attempt.path: _process_state(attempt.path) for attempt in attempts}
 
 
 def _process_state(path: Path) -> JobStatus:
-    """Tell whether the process that claimed an attempt lives; of another machine it is believed."""
+    """Check whether the process that claimed an attempt is alive; one of another machine is taken to be."""
     claimed = restarts(path) if path.is_dir() else []
     if not claimed:
         return JobStatus(state=JobState.PENDING, reason="waits for a slot", source="pool")

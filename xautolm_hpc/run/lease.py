@@ -101,7 +101,7 @@ class Lease:
         os.utime(_lease_path(self.run_path, self.number))
 
     def release(self) -> None:
-        """Give the run folder back, unless another driver has taken it already."""
+        """Release the run folder, unless another driver has taken it already."""
         if newest_lease(self.run_path) == self.number:
             write_json(_lease_path(self.run_path, self.number), to_json(replace(self.holder, released=True)))
 
@@ -134,7 +134,7 @@ def _refuse_live_holder(run_path: Path, number: int, *, stale_s: float) -> None:
 
 
 def _is_dead(holder: Holder) -> bool:
-    """Tell whether the holder is certainly dead; a process of another node's boot may live."""
+    """Check whether the holder is certainly dead; a process of another node's boot may live."""
     if holder.node != node_name():
         return False
     return holder.boot_id != boot_id() or process_started(holder.pid) != holder.pid_started

@@ -80,7 +80,7 @@ def best_trial(history: History) -> BestTrial | None:
 
 
 def ended_line(trial: Trial, end: End) -> str:
-    """Say in one line how an attempt ended."""
+    """Write in one line how an attempt ended."""
     pipeline, outcome = trial.plan.pipeline, end.outcome
     head = f"trial {trial.number}"
     if trial.last.number:

@@ -118,7 +118,7 @@ def open_run(
 
 
 def began_at(run_dir: RunDir) -> float:
-    """Tell when a run began, in seconds since the epoch."""
+    """Read when a run began, in seconds since the epoch."""
     return datetime.fromisoformat(read_json(run_dir.run_path)["created_at"]).timestamp()
 
 
@@ -191,7 +191,7 @@ def freeze_prior(run_dir: RunDir, prior: FrozenPrior) -> None:
 
 
 def _may_begin_anew(run_dir: RunDir) -> bool:
-    """Tell whether a run has no trial yet and no job that may still write the split."""
+    """Check whether a run has no trial yet and no job that may still write the split."""
     if any(line["event"] == "drawn" for line in read_ledger(run_dir.ledger_path)):
         return False
     return all(find_end(path) is not None for path in run_dir.profile_attempt_dirs())
@@ -224,5 +224,5 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], *, prefix: str 
 
 
 def may_change(key: str) -> bool:
-    """Tell whether a dotted key of a search file may change while the search is under way."""
+    """Check whether a dotted key of a search file may change while the search is under way."""
     return any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from xautolm_hpc.catalogue import load_catalogue
-from xautolm_hpc.failures import FailureKind, Source, kind_of_text
+from xautolm_hpc.failures import FailureKind, TextSource, kind_of_text
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json
 from xautolm_hpc.store.reference_files import ReferenceTrial, read_folder
 from xautolm_hpc.store.store import ExperienceStore
@@ -126,7 +126,7 @@ def experiences_of(trials: Sequence[ReferenceTrial], *, site: str = SITE) -> lis
 
 def kind_of_error(text: str | None) -> FailureKind:
     """Return the failure kind that an error text names; ``error`` for a lost or unknown text."""
-    return kind_of_text(text or "", Source.REFERENCE) or FailureKind.ERROR
+    return kind_of_text(text or "", TextSource.REFERENCE) or FailureKind.ERROR
 
 
 def task_name(alias: str) -> str:
