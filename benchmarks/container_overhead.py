@@ -16,8 +16,9 @@ from containers.dev.offline import ROOT_DIR, OfflinePlace
 from containers.image import build
 from tests.container.searching import PYTHON, search, write_one_trial, write_profile
 from xautolm_hpc.catalogue import load_catalogue
-from xautolm_hpc.container import Container, ContainerSection, find_package, make_container, with_binds
+from xautolm_hpc.container import ContainerSection, find_package, make_container, with_binds
 from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.image import Container
 from xautolm_hpc.jobdir import (
     COMMAND,
     OUTCOME,

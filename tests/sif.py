@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from xautolm_hpc.container import DESCRIPTOR, HEADER, METADATA_NAME
+from xautolm_hpc.image import DESCRIPTOR, HEADER, METADATA_NAME
 
 TABLE_OFFSET = 4096
 DATA_OFFSET = 32768

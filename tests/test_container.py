@@ -7,17 +7,9 @@ import pytest
 from tests.sif import write_sif
 from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.config import load_profile
-from xautolm_hpc.container import (
-    PACKAGE_DIR,
-    Bind,
-    Container,
-    ContainerSection,
-    find_package,
-    image_sha256,
-    make_container,
-    with_binds,
-)
+from xautolm_hpc.container import PACKAGE_DIR, ContainerSection, find_package, make_container, with_binds
 from xautolm_hpc.errors import ConfigError, ImageError
+from xautolm_hpc.image import Bind, Container, image_sha256
 
 MINILM = load_catalogue()["minilm-l1"]
 HUB_MODEL = load_catalogue()["distilbert-base-uncased"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.sif import write_sif
-from xautolm_hpc.container import image_sha256, read_image
 from xautolm_hpc.errors import ImageError
+from xautolm_hpc.image import image_sha256, read_image
 
 LABELS = {"xautolm.lock.sha256": "ab" * 32, "org.opencontainers.image.version": "1.2.3"}
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.container import Container
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.execution import AS_DRAWN, Execution
+from xautolm_hpc.image import Container
 from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json
 
 COMMAND, TASK, PIPELINE, WEIGHTS = "command.json", "task.json", "pipeline.json", "weights.safetensors"

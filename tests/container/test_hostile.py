@@ -13,8 +13,8 @@ from containers.dev.offline import ROOT_DIR, OfflinePlace
 from tests.container.searching import PYTHON, left_behind
 from tests.submit.jobs import make_attempt, submission_of
 from tests.submit.test_wrapper import exit_of
-from xautolm_hpc.container import Bind, Container, read_image
 from xautolm_hpc.failures import origin_of
+from xautolm_hpc.image import Bind, Container, read_image
 from xautolm_hpc.jobdir import Exit
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(900)]

@@ -24,7 +24,7 @@ from tests.container.searching import (
     write_one_trial,
     write_profile,
 )
-from xautolm_hpc.container import image_sha256, read_image
+from xautolm_hpc.image import image_sha256, read_image
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(900)]
 

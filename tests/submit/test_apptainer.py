@@ -8,10 +8,10 @@ import pytest
 from tests.sif import write_sif
 from tests.submit.jobs import make_attempt
 from tests.submit.test_wrapper import exit_of, run_wrapper
-from xautolm_hpc.container import Bind, Container, read_image
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import ImageError
 from xautolm_hpc.failures import origin_of
+from xautolm_hpc.image import Bind, Container, read_image
 from xautolm_hpc.jobdir import COMMAND, Command
 from xautolm_hpc.records import from_json
 from xautolm_hpc.submit.apptainer import container_argv, container_environment, scratch

@@ -6,14 +6,14 @@ list it::
     site           what checks are given: the person's files, and Slurm's answers, asked for once
     cluster        Slurm's commands, limits, partitions, GPUs, and whether sbatch takes the script
     machine        the file system of the run folder, free space, clocks, interpreters, the cache of models
-    image          the image: whole, the right one, signed; what is bound into it; whether it can be started here
+    images         the image: whole, the right one, signed; what is bound into it; whether it can be started here
     job            one short job: the node sees the folder and the interpreters, and one training step works
     passed         which profiles had their job already
 """
 
 from collections.abc import Callable, Sequence
 
-from xautolm_hpc.doctor import cluster, image, machine
+from xautolm_hpc.doctor import cluster, images, machine
 from xautolm_hpc.doctor.job import check_job
 from xautolm_hpc.doctor.machine import runs_folder
 from xautolm_hpc.doctor.passed import job_check_key, recall_job_check, remember_job_check
@@ -39,9 +39,9 @@ CHECKS: tuple[Check, ...] = (
     machine.check_interpreters,
     machine.check_models,
     machine.check_counters,
-    image.check_image,
-    image.check_binds,
-    image.check_apptainer,
+    images.check_image,
+    images.check_binds,
+    images.check_apptainer,
 )
 
 
@@ -56,9 +56,9 @@ BEFORE_A_RUN: tuple[Check, ...] = (
     machine.check_room,
     machine.check_interpreters,
     machine.check_models,
-    image.check_image,
-    image.check_binds,
-    image.check_apptainer,
+    images.check_image,
+    images.check_binds,
+    images.check_apptainer,
 )
 """What ``run`` asks before it begins a search: whatever would refuse or break every job."""
 

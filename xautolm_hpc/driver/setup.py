@@ -14,11 +14,12 @@ from typing import Any
 from xautolm_hpc.catalogue import missing_weights
 from xautolm_hpc.clock import Clock
 from xautolm_hpc.config import ClusterProfile, SearchFile, load_profile, load_search, read_written, rebuild_search
-from xautolm_hpc.container import Container, find_package, make_container, read_image, with_binds
+from xautolm_hpc.container import find_package, make_container, with_binds
 from xautolm_hpc.dataset import find_data, missing_data, repository_dir
 from xautolm_hpc.driver.attempts import AttemptTemplate
 from xautolm_hpc.driver.budget import Limits
 from xautolm_hpc.errors import DataError, InputError
+from xautolm_hpc.image import Container, read_image
 from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
 from xautolm_hpc.node import node_name

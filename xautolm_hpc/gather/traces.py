@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from xautolm_hpc.container import Container
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import origin_of
+from xautolm_hpc.image import Container
 from xautolm_hpc.jobdir import (
     COMMAND,
     OUTCOME,

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from xautolm_hpc.container import Bind, Container, read_image
 from xautolm_hpc.errors import ImageError
+from xautolm_hpc.image import Bind, Container, read_image
 from xautolm_hpc.jobdir import Command
 
 SCRATCH_DIR = "/scratch"

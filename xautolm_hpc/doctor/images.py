@@ -8,9 +8,10 @@ import platform
 import shutil
 from pathlib import Path
 
-from xautolm_hpc.container import ContainerSection, find_package, make_container, read_image
+from xautolm_hpc.container import ContainerSection, find_package, make_container
 from xautolm_hpc.doctor.site import DOCTOR, Site
 from xautolm_hpc.errors import ImageError
+from xautolm_hpc.image import read_image
 from xautolm_hpc.submit.apptainer import verify_signature
 from xautolm_hpc.view import Finding, failure, ok, warning
 
