@@ -29,7 +29,7 @@ def _terminal(stream: io.StringIO) -> Console:
 
 def _frame(view: RunView, *, since_s: float = 0.0, height: int = 40) -> str:
     console = Console(file=io.StringIO(), width=120, record=True)
-    console.print(draw_frame(view, since_s=since_s, height=height))
+    console.print(draw_frame(view, since_s=since_s, width=120, height=height))
     return console.export_text()
 
 
@@ -120,7 +120,7 @@ def test_the_frame_shows_generation_counts_best_cost_and_trials() -> None:
     assert "6 succeeded, 2 failed 1 min 00 s wall, 0.0 s of trials\n" in text
     assert "best F1 0.7500 (trial 3, bert, full)\n" in text
     assert "8 roberta-base lora SUCCEEDED gpu07 0:30 0.6250\n" in text
-    assert re.search(r"9 roberta-base lora RUNNING gpu07 3:20 \S+ 30/120 –\n", text)
+    assert re.search(r"9 roberta-base lora RUNNING gpu07 3:20 \S+ 30/120 –$", text)
 
 
 def test_running_trials_grow_older_between_two_polls_and_others_do_not() -> None:

@@ -81,3 +81,18 @@ def test_a_best_trial_below_the_majority_is_called_so() -> None:
 
 def _bars(line: str) -> tuple[int, ...]:
     return tuple(i for i, c in enumerate(line) if c == "|" and line[i - 1] != "\\")
+
+
+@pytest.mark.parametrize(
+    ("f1", "words"),
+    [
+        (0.30004, "NOT above it (+0.0000)"),
+        (0.3, "NOT above it (+0.0000)"),
+        (0.29996, "NOT above it (+0.0000)"),
+        (0.3001, "above it (+0.0001)"),
+    ],
+)
+def test_a_margin_that_shows_as_nothing_is_not_above_the_baseline(f1: float, words: str) -> None:
+    text = to_markdown(summarise(facts([success(0, f1=f1)], majority_f1=0.3)))
+
+    assert f"F1 0.3000; the best trial is {words}" in text

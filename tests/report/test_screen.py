@@ -23,7 +23,8 @@ def test_the_screen_shows_pareto_set_failures_rejections_cost_and_prior() -> Non
 
     titles = ["Pareto set", "Failures", "Rejected before submission", "Cost", "Prior against uniform: models"]
     assert [title for title in titles if title not in text] == []
-    assert "0   distilbert-base-uncased   full     0.8123                   312.5             81.25" in text
+    row = "0 distilbert-base-uncased full 0.8123 312.5 81.25"
+    assert row in " ".join(text.split())
     assert "1,312" in text
 
 
@@ -77,6 +78,6 @@ def test_the_prior_alone_names_the_experiences_that_moved_it() -> None:
 
     print_prior(PRIOR, Console(file=stream, width=150))
 
-    assert "0123456789ab" in stream.getvalue()
+    assert "0123456789abcdef" * 2 in stream.getvalue()
     assert "gpu_oom" in stream.getvalue()
     assert "1,210 records, of which 75 are no evidence" in stream.getvalue()

@@ -2,11 +2,12 @@
 
 import argparse
 import json
+from collections.abc import Iterable
 
 from rich.console import Console
-from rich.table import Table
 
-from xautolm_hpc.catalogue import load_catalogue
+from xautolm_hpc import report
+from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.records import to_json
 
 
@@ -16,12 +17,22 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([to_json(model) for model in models], indent=1))
         return 0
-    table = Table("model", "family", "parameters", "layers", "context", "licence", "weights")
-    for model in models:
-        weights = f"package {model.package}" if model.package else model.path or model.hub_repo
-        size = f"{model.n_parameters / 1e6:,.1f} M"
-        table.add_row(
-            model.id, model.family, size, str(model.n_layers), str(model.context_length), model.licence, weights
-        )
-    Console().print(table)
+    report.print_table(_table(models), Console())
     return 0
+
+
+def _table(models: Iterable[Model]) -> report.Table:
+    columns = ("Model", "Family", "Parameters", "Layers", "Context", "Licence", "Weights")
+    rows = tuple(
+        (
+            model.id,
+            model.family,
+            f"{model.n_parameters / 1e6:,.1f} M",
+            str(model.n_layers),
+            str(model.context_length),
+            model.licence,
+            f"package {model.package}" if model.package else model.path or model.hub_repo or "",
+        )
+        for model in models
+    )
+    return report.Table(columns, rows, right=frozenset({"Parameters", "Layers", "Context"}))

@@ -4,6 +4,7 @@ import argparse
 import json
 
 from rich.console import Console
+from rich.text import Text
 
 from xautolm_hpc import report
 from xautolm_hpc.durable import read_json
@@ -27,5 +28,5 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     console = Console()
     report.print_report(summary, console)
-    console.print(f"files: {run_dir.report_dir}", markup=False)
+    report.print_lines([Text(f"files: {run_dir.report_dir}")], console)
     return 0

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from xautolm_hpc.durable import write_bytes, write_json
+from xautolm_hpc.report.blocks import Table
 from xautolm_hpc.report.figure import draw_pareto
 from xautolm_hpc.report.frame import print_view
+from xautolm_hpc.report.layout import print_lines, print_table
 from xautolm_hpc.report.live import LiveView, OpenView, PlainView, QuietView, choose_view
 from xautolm_hpc.report.markdown import FIGURE_NAME, to_markdown
 from xautolm_hpc.report.planned import print_plan
@@ -19,12 +21,15 @@ __all__ = [
     "OpenView",
     "PlainView",
     "QuietView",
+    "Table",
     "choose_view",
     "escape_controls",
     "print_findings",
+    "print_lines",
     "print_plan",
     "print_prior",
     "print_report",
+    "print_table",
     "print_view",
     "summarise",
     "to_markdown",

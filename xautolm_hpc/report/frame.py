@@ -2,18 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
-from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 from xautolm_hpc.launcher import JobState
-from xautolm_hpc.report.quantities import J_PER_KWH, UNKNOWN, duration_text, stopwatch_text
+from xautolm_hpc.report.blocks import Table
+from xautolm_hpc.report.layout import draw_table, table_width, wrap_text
+from xautolm_hpc.report.quantities import J_PER_KWH, QUANTITIES, UNKNOWN, duration_text, stopwatch_text
+from xautolm_hpc.report.safe_text import one_line
 from xautolm_hpc.report.screen import harmless
-from xautolm_hpc.view import BestTrial, RunView, Spent, TrialView
+from xautolm_hpc.view import BestTrial, Phase, RunView, Spent, TrialView
 
 STARTED = (JobState.RUNNING, JobState.COMPLETING, JobState.SUSPENDED)
 ENDED = ("SUCCEEDED", "FAILED")
@@ -25,35 +24,41 @@ STYLES: Mapping[str, str] = {
     "FAILED": "red",
 }
 WAITING_STYLE = "yellow"
-N_OTHER_LINES = 9
-"""Lines of a frame that are not trials: header, the table's head and rules, and a margin for the terminal."""
+N_TABLE_LINES = 4
+"""Lines of a table of trials that are no trials: a blank one, headings, a rule, and what is not shown."""
+
+N_MARGIN_LINES = 2
+"""Lines of a terminal that a live display leaves free."""
+
+LEAST_ROWS = 3
+"""Trials shown however low the terminal is."""
 
 BAR_WIDTH = 10
-COLUMNS = {"Trial": 5, "Model": 8, "Method": 6, "State": 9, "Node": 5, "Elapsed": 7, "Steps": 4, "F1": 6}
-"""Column heading -> least width on a narrow terminal, in characters."""
+COLUMNS = ("Trial", "Model", "Method", "State", "Reason", "Node", "Elapsed", "Steps", "F1")
+TO_RIGHT = frozenset({"Trial", "Elapsed", "F1"})
+RANK = ("Trial", "State", "F1", "Elapsed", "Model", "Method", "Steps", "Reason", "Node")
+"""Columns, those first that a narrow terminal keeps longest."""
 
-TO_RIGHT = ("Trial", "Elapsed", "F1")
 
-
-def draw_frame(view: RunView, *, since_s: float, height: int) -> Group:
-    """Build the display of a run at one moment.
+def draw_frame(view: RunView, *, since_s: float, width: int | None, height: int | None = None) -> Text:
+    """Draw a run at one moment.
 
     Args:
         view: The run at the last poll.
         since_s: Seconds since that poll; added to the elapsed time of running trials.
-        height: Lines of the terminal. Running trials are shown first; trials that do not fit are counted.
+        width: Characters of a line, or ``None`` for any number.
+        height: Lines of a live display: each trial gets one line, running trials are shown first, and those that do
+            not fit are counted. ``None`` shows all trials whole.
     """
-    parts: list[RenderableType] = [_header(view)]
-    if view.trials:
-        parts.append(_trials(view.trials, since_s=since_s, n_rows=max(3, height - N_OTHER_LINES)))
-    if view.note:
-        parts.append(harmless(view.note, "yellow"))
-    return Group(*parts)
+    head, note = _header(view, width), [Text(line, "yellow") for line in wrap_text(one_line(view.note), width)]
+    note = note if view.note else []
+    trials = _trials(view.trials, since_s=since_s, width=width, n_lines=height and height - len(head) - len(note))
+    return Text("\n", no_wrap=True, overflow="ignore").join([*head, *trials, *note])
 
 
 def print_view(view: RunView, console: Console) -> None:
     """Print a run as it is now, once, with all its trials."""
-    console.print(draw_frame(view, since_s=0.0, height=N_OTHER_LINES + len(view.trials)))
+    console.print(draw_frame(view, since_s=0.0, width=table_width(console)), soft_wrap=True)
 
 
 def best_text(best: BestTrial | None) -> str:
@@ -73,30 +78,37 @@ def spent_text(spent: Spent) -> str:
     return ", ".join(parts)
 
 
-def _header(view: RunView) -> Text:
-    """Write three lines: name and phase of the run, its counts and cost, the best trial so far."""
+def _header(view: RunView, width: int | None) -> list[Text]:
+    """Write name and phase of the run, its counts and cost, the best trial so far."""
     planned = "" if view.n_generations is None else f" ({view.generation + 1} of {view.n_generations})"
-    is_search = view.phase in ("generation", "commit")
+    is_search = view.phase in (Phase.GENERATION, Phase.COMMIT)
     phase = f"generation {view.generation}{planned}" if is_search else view.phase
-    text = harmless(view.name, "bold").append(f"  {phase}", style="bold cyan")
-    text.append(", committing" if view.phase == "commit" else "")
-    text.append("\n").append(f"{view.n_succeeded} succeeded", style="green").append(", ")
-    text.append(f"{view.n_failed} failed", style="red").append(f"   {spent_text(view.spent)}", style="dim")
-    return text.append("\n").append_text(harmless(best_text(view.best), "bold green" if view.best else "dim"))
+    title = harmless(view.name, "bold").append(f"  {phase}", style="bold cyan")
+    title.append(", committing" if view.phase == Phase.COMMIT else "")
+    counts = Text(f"{view.n_succeeded} succeeded", style="green").append(", ", style="default")
+    counts.append(f"{view.n_failed} failed", style="red")
+    spent = [Text(line, "dim") for line in wrap_text(spent_text(view.spent), width)]
+    if width is None or counts.cell_len + 3 + spent[0].cell_len <= width:
+        spent[0] = counts.append("   ").append_text(spent[0])
+    else:
+        spent.insert(0, counts)
+    style = "bold green" if view.best else "dim"
+    return [title, *spent, *(Text(line, style) for line in wrap_text(one_line(best_text(view.best)), width))]
 
 
-def _trials(trials: Sequence[TrialView], *, since_s: float, n_rows: int) -> Table:
-    """Build the table of trials; if not all fit, running ones come first and the caption counts the others."""
+def _trials(trials: Sequence[TrialView], *, since_s: float, width: int | None, n_lines: int | None) -> list[Text]:
+    """Draw the table of trials; if not all fit, running ones come first and the last line counts the others."""
+    if not trials:
+        return []
+    n_rows = len(trials) if n_lines is None else max(LEAST_ROWS, n_lines - N_MARGIN_LINES - N_TABLE_LINES)
     shown = _select_trials(trials, n_rows)
     rest = Counter(trial.state for trial in trials) - Counter(trial.state for trial in shown)
-    caption = None if not rest else Text("not shown: " + ", ".join(f"{n} {state}" for state, n in sorted(rest.items())))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
-    for heading, least in COLUMNS.items():
-        justify: Literal["left", "right"] = "right" if heading in TO_RIGHT else "left"
-        table.add_column(heading, justify=justify, min_width=least, no_wrap=True, overflow="ellipsis")
-    for trial in shown:
-        table.add_row(*_cells(trial, since_s=since_s))
-    return table
+    rows = tuple(_cells(trial, since_s=since_s) for trial in shown)
+    table = Table(COLUMNS, rows, right=TO_RIGHT, wraps=frozenset({"Reason"}), rank=RANK)
+    styles = {(n, "State"): STYLES.get(trial.state, WAITING_STYLE) for n, trial in enumerate(shown)}
+    lines = draw_table(table, width, is_live=n_lines is not None, styles=styles)
+    counted = "not shown: " + ", ".join(f"{n} {state}" for state, n in sorted(rest.items()))
+    return [Text(), *lines, *([Text(line) for line in wrap_text(counted, width)] if rest else [])]
 
 
 def _select_trials(trials: Sequence[TrialView], n_rows: int) -> list[TrialView]:
@@ -106,32 +118,27 @@ def _select_trials(trials: Sequence[TrialView], n_rows: int) -> list[TrialView]:
     return sorted(by_interest[:n_rows], key=lambda trial: trial.trial)
 
 
-def _cells(trial: TrialView, *, since_s: float) -> tuple[Text | Table, ...]:
+def _cells(trial: TrialView, *, since_s: float) -> tuple[str, ...]:
     """Write one trial's cells, in the order of :data:`COLUMNS`."""
-    number = f"{trial.trial}.{trial.attempt}" if trial.attempt else str(trial.trial)
-    state = f"{trial.state} {trial.reason}".strip()
     elapsed_s = trial.elapsed_s
     if elapsed_s is not None and trial.state == JobState.RUNNING:
         elapsed_s += since_s
     return (
-        Text(number),
-        harmless(trial.model.rpartition("/")[2]),
-        harmless(trial.method),
-        harmless(state, STYLES.get(trial.state, WAITING_STYLE)),
-        harmless(trial.node or UNKNOWN),
-        Text(UNKNOWN if elapsed_s is None else stopwatch_text(elapsed_s)),
+        f"{trial.trial}.{trial.attempt}" if trial.attempt else str(trial.trial),
+        trial.model.rpartition("/")[2],
+        trial.method,
+        trial.state,
+        trial.reason,
+        trial.node or UNKNOWN,
+        UNKNOWN if elapsed_s is None else stopwatch_text(elapsed_s),
         _progress(trial),
-        Text(UNKNOWN if trial.f1 is None else f"{trial.f1:.4f}"),
+        QUANTITIES["f1"].text(trial.f1),
     )
 
 
-def _progress(trial: TrialView) -> Text | Table:
+def _progress(trial: TrialView) -> str:
     """Draw the steps done as a bar with both numbers; empty for a trial that has ended."""
-    if trial.n_steps <= 0 or trial.state in ENDED:
-        return Text("")
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(width=BAR_WIDTH)
-    grid.add_column(no_wrap=True)
-    bar = ProgressBar(total=trial.n_steps, completed=min(trial.step, trial.n_steps), width=BAR_WIDTH)
-    grid.add_row(bar, Text(f"{trial.step}/{trial.n_steps}"))
-    return grid
+    if trial.n_steps <= 0 or trial.state not in STARTED:
+        return ""
+    n_done = BAR_WIDTH * min(trial.step, trial.n_steps) // trial.n_steps
+    return f"{'━' * n_done}{'┄' * (BAR_WIDTH - n_done)} {trial.step}/{trial.n_steps}"

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import IO, Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from xautolm_hpc.clock import Clock, SystemClock
 from xautolm_hpc.report.frame import STARTED, best_text, draw_frame, spent_text
@@ -86,12 +87,13 @@ class LiveView(_View):
         """Print one line above the table."""
         self._live.console.print(harmless(text))
 
-    def _frame(self) -> Group:
+    def _frame(self) -> Text:
         """Build the display; called at every poll and, from a thread of rich, once a second."""
         view, since_s = self._view, self._clock.now() - self._shown_at
         if view is None:
-            return Group()
-        return draw_frame(view, since_s=max(0.0, since_s), height=self._live.console.height)
+            return Text()
+        size = self._live.console.size
+        return draw_frame(view, since_s=max(0.0, since_s), width=size.width, height=size.height)
 
 
 class PlainView(_View):

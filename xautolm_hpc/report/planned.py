@@ -97,7 +97,8 @@ def _trials(plan: Plan) -> Section:
         )
         for trial in plan["trials"]
     )
-    table = Table(("Trial", "Model", "Method", "Hyperparameters"), rows, frozenset({"Trial"}))
+    columns = ("Trial", "Model", "Method", "Hyperparameters")
+    table = Table(columns, rows, right=frozenset({"Trial"}), wraps=frozenset({"Hyperparameters"}))
     return Section(title="Pipelines of generation 0", table=table)
 
 

@@ -119,7 +119,7 @@ def _reasons(member: Member, noun: str) -> list[tuple[str, ...]]:
         (
             f"{noun} {member['name']}",
             f"{reason['contribution']:+.5f}",
-            reason["id"][:12],
+            reason["id"],
             reason["task"],
             reason["model"],
             reason["method"],

@@ -30,8 +30,12 @@ def one_line(text: str) -> str:
 
 
 def shortened(text: str, max_chars: int) -> str:
-    """Cut a text to at most ``max_chars`` characters, with an ellipsis where it was cut."""
-    return text if len(text) <= max_chars else text[: max_chars - 1].rstrip() + "…"
+    """Cut a text to at most ``max_chars`` characters, between two words if it has several; an ellipsis says so."""
+    if len(text) <= max_chars:
+        return text
+    start = text[: max_chars - 1]
+    is_inside_a_word = not text[max_chars - 1].isspace()
+    return (start.rpartition(" ")[0].rstrip() or start if is_inside_a_word else start.rstrip()) + "…"
 
 
 def markdown_text(text: str) -> str:

@@ -4,13 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table as ScreenTable
 from rich.text import Text
 
-from xautolm_hpc.report.blocks import Section, Table
+from xautolm_hpc.report.blocks import Section
+from xautolm_hpc.report.layout import print_lines, print_table, table_width, wrap_text
 from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.quantities import counted
 from xautolm_hpc.report.safe_text import one_line
@@ -21,6 +20,8 @@ from xautolm_hpc.view import Finding
 STYLES = {"ok": "green", "warning": "yellow", "failure": "red"}
 """Level of a finding -> its colour."""
 
+INDENT = "  "
+
 
 def print_report(summary: Mapping[str, Any], console: Console) -> None:
     """Print the report; sections too long for a terminal are in the report's files only.
@@ -29,7 +30,7 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
         summary: Result of :func:`xautolm_hpc.report.summary.summarise`.
         console: Output; foreign text is printed with control characters escaped and without markup.
     """
-    console.print(harmless(f"Report of {summary['run']['name']}", "bold"))
+    print_lines([harmless(f"Report of {summary['run']['name']}", "bold")], console)
     for section in report_sections(summary):
         if section.on_screen:
             print_section(section, console)
@@ -60,38 +61,29 @@ def print_section(section: Section, console: Console) -> None:
     """
     console.print()
     console.print(Text(section.title, style="bold cyan"))
-    if section.facts:
-        console.print(Padding(_grid(section.facts), (0, 0, 0, 2)))
-    for line in section.lines:
-        console.print(Padding(harmless(line), (0, 0, 0, 2)))
+    print_entries([(label, text) for label, text in section.facts], console)
+    width = table_width(console)
+    inner = None if width is None else max(1, width - len(INDENT))
+    print_lines([Text(INDENT + part) for line in section.lines for part in wrap_text(one_line(line), inner)], console)
     if section.table is not None:
-        console.print(_drawn(section.table))
+        console.print()
+        print_table(section.table, console)
 
 
-def _grid(facts: tuple[tuple[str, str], ...]) -> ScreenTable:
-    grid = ScreenTable.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for label, text in facts:
-        grid.add_row(Text(label), harmless(text))
-    return grid
+def print_entries(entries: Sequence[tuple[str, str]], console: Console, *, style: str = "dim") -> None:
+    """Print labels, one below the other, and a text beside each, which goes on below itself.
 
-
-def _fit(table: Table, column: str) -> dict[str, Any]:
-    """Return settings that right-align a column of numbers, wide enough that no number breaks."""
-    if column not in table.right:
-        return {}
-    cells = [row[table.columns.index(column)] for row in table.rows]
-    return {"justify": "right", "min_width": max(map(len, (*cells, *column.split())))}
-
-
-def _drawn(table: Table) -> ScreenTable:
-    drawn = ScreenTable(box=box.SIMPLE_HEAD, pad_edge=True, header_style="bold")
-    for column in table.columns:
-        drawn.add_column(Text(column), overflow="fold", **_fit(table, column))
-    for row in table.rows:
-        drawn.add_row(*(harmless(cell) for cell in row))
-    return drawn
+    Args:
+        entries: Labels and texts; an empty label continues the entry above.
+        console: Output.
+        style: Style of the labels; ``""`` takes that of :data:`STYLES`.
+    """
+    width, widest = table_width(console), max((cell_len(label) for label, _ in entries), default=0)
+    inner = None if width is None else max(1, width - len(INDENT) - widest - 2)
+    for label, text in entries:
+        for number, part in enumerate(wrap_text(one_line(text), inner)):
+            head = Text(INDENT).append((label if number == 0 else "").ljust(widest + 2), style or STYLES.get(label, ""))
+            print_lines([head.append(part)], console)
 
 
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
@@ -101,15 +93,11 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
         findings: The findings.
         console: Output.
     """
-    grid = ScreenTable.grid(padding=(0, 1))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
+    entries = []
     for finding in findings:
-        grid.add_row(harmless(finding.level, STYLES[finding.level]), harmless(f"{finding.check}: {finding.found}"))
-        if finding.remedy:
-            grid.add_row("", harmless(f"→ {finding.remedy}"))
-    console.print(grid)
+        entries.append((finding.level, f"{finding.check}: {finding.found}"))
+        entries += [("", f"→ {finding.remedy}")] if finding.remedy else []
+    print_entries(entries, console, style="")
     n = Counter(finding.level for finding in findings)
-    console.print(
-        f"{counted(n['ok'], 'check')} ok, {counted(n['warning'], 'warning')}, {counted(n['failure'], 'failure')}"
-    )
+    counts = (counted(n["ok"], "check"), counted(n["warning"], "warning"), counted(n["failure"], "failure"))
+    print_lines([Text("{} ok, {}, {}".format(*counts))], console)

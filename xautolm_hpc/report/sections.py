@@ -98,8 +98,8 @@ def _majority_text(summary: Summary) -> str:
         return "unknown: the task has no labels, or the profile did not measure it"
     if margin is None:
         return f"F1 {majority:.4f}"
-    relation = "above" if margin > 0 else "NOT above"
-    return f"F1 {majority:.4f}; the best trial is {relation} it ({margin:+.4f})"
+    shown = round(margin, 4) + 0.0  # what shows as +0.0000 is not above
+    return f"F1 {majority:.4f}; the best trial is {'above' if shown > 0 else 'NOT above'} it ({shown:+.4f})"
 
 
 def _trials_text(counts: Mapping[str, int]) -> str:
@@ -145,7 +145,8 @@ def _hyperparameters(summary: Summary) -> Section | None:
         (str(trial["trial"]), f"{trial['model']}, {trial['method']}", _params_text(trial["params"]))
         for trial in summary["front"]
     )
-    table = Table(("Trial", "Model, method", "Hyperparameters"), rows, frozenset({"Trial"}))
+    columns = ("Trial", "Model, method", "Hyperparameters")
+    table = Table(columns, rows, right=frozenset({"Trial"}), wraps=frozenset({"Hyperparameters"}))
     return Section(title="Hyperparameters of the Pareto set", table=table) if rows else None
 
 
@@ -183,7 +184,8 @@ def _trial_table(summary: Summary, trials: Sequence[Trial]) -> Table:
         (str(t["trial"]), t["model"], t["method"], *(QUANTITIES[name].text(measure(t, name)) for name in names))
         for t in trials
     )
-    return Table(("Trial", "Model", "Method", *headings), rows, frozenset({"Trial", *headings}))
+    ranked = ("Trial", *(QUANTITIES[name].heading for name in ("f1", *objectives)), "Model", "Method")
+    return Table(("Trial", "Model", "Method", *headings), rows, right=frozenset({"Trial", *headings}), rank=ranked)
 
 
 def _failures(summary: Summary) -> Section:
@@ -202,7 +204,8 @@ def _failures(summary: Summary) -> Section:
         )
         for failure in summary["failures"]
     )
-    return Section(title="Failures", lines=(line,), table=Table(columns, rows, frozenset({"Trials", "Attempts"})))
+    table = Table(columns, rows, right=frozenset({"Trials", "Attempts"}), wraps=frozenset({"Example"}))
+    return Section(title="Failures", lines=(line,), table=table)
 
 
 def _rejections(summary: Summary) -> Section:
