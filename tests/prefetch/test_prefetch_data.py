@@ -72,7 +72,7 @@ def test_a_search_learns_from_a_prefetched_data_set(hub: Hub, search_path: Path,
     assert f"data set '{REPO}' at {COMMIT} is not whole in the offline cache" in refused.stderr
     assert f"xautolm-hpc prefetch {search_path}" in refused.stderr
     assert fetched.returncode == 0, fetched.stderr
-    assert re.search(rf"{REPO} +│ {COMMIT[:12]} +│ 3 ", fetched.stderr)
+    assert re.search(rf"{REPO} +{COMMIT} +3 ", fetched.stderr)
     printed = json.loads(fetched.stdout)
     assert (printed["models"], printed["data"]["commit"]) == ([], COMMIT)
     assert not hub.downloads("README.md")

@@ -35,6 +35,9 @@ NO_RUN_ID = "0" * 8
 """Placeholder in job names for the run id, which exists only once the run has started."""
 
 FINDINGS = 4
+N_LOG_LINES = 20
+"""Last lines shown of a profile that crashed."""
+
 TRIAL_FILES_BYTES = 2**16
 """Size of a trial's records and logs, without checkpoints."""
 
@@ -102,15 +105,32 @@ def _profile_here(setup: Setup, folder: Path) -> ProfileResult:
     write_json(attempt_dir / COMMAND, to_json(command))
     is_here = command.container is None and shutil.which(command.argv[0], path=command.environment.get("PATH"))
     argv = command.argv if is_here else (sys.executable, "-m", "xautolm_hpc.profile")
-    ended = subprocess.run([*argv, str(attempt_dir)], env=dict(command.environment), cwd=attempt_dir, check=False)
+    log_path = attempt_dir / "log"
+    with Console(stderr=True).status("profiling the data"), log_path.open("wb") as log:
+        ended = subprocess.run(
+            [*argv, str(attempt_dir)],
+            env=dict(command.environment),
+            cwd=attempt_dir,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
     end = find_end(attempt_dir)
     if end is None:
-        raise DataError(f"profiling the data ended with status {ended.returncode}; see its messages above")
+        raise DataError(_without_outcome(ended.returncode, log_path.read_text(errors="replace")))
     if end.outcome.status != "succeeded":
         raise DataError(end.outcome.message or "the data cannot be profiled")
     where = attempt_dir / PROFILE_RESULT
     result = from_json(ProfileResult, read_json(where), where=str(where))
     return replace(result, system=_planned_system(setup.profile, result.system))
+
+
+def _without_outcome(status: int, log: str) -> str:
+    """Write how a profile that left no outcome ended, with the last lines it printed."""
+    last = [report.escape_controls(line) for line in log.splitlines() if line.strip()][-N_LOG_LINES:]
+    return "\n".join(
+        [f"profiling the data ended with status {status}:", *(f"  {line}" for line in last or ["no output"])]
+    )
 
 
 def _planned_system(profile: ClusterProfile, here: System) -> System:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-from rich.table import Table
+from rich.text import Text
 
+from xautolm_hpc import report
 from xautolm_hpc.dataset import declare_whole
 from xautolm_hpc.driver.setup import Inputs
 from xautolm_hpc.errors import InputError
@@ -31,33 +32,31 @@ def run(arguments: argparse.Namespace) -> int:
     data = plan_data(inputs.search.data, endpoint=endpoint, token=token)
     plans = [*models, *([data[0]] if data else ())]
     console = Console(stderr=arguments.json)
-    console.print(_table(plans, inputs.hf_home))
+    report.print_lines([Text(f"in {inputs.hf_home}")], console)
+    report.print_table(_table(plans), console)
     if not arguments.dry_run:
-        _fetch(plans, inputs.hf_home, endpoint=endpoint, token=token, console=console)
+        _fetch(plans, inputs.hf_home, endpoint=endpoint, token=token)
         if data:
             declare_whole(inputs.hf_home, inputs.search.data, files=data[1])
     if arguments.json:
         found = {"models": [to_json(plan) for plan in models], "data": to_json(data[0]) if data else None}
         print(json.dumps({"hf_home": str(inputs.hf_home), **found}, indent=1))
     elif not arguments.dry_run:
-        console.print(f"{len(plans)} repositories verified in {inputs.hf_home}", markup=False)
+        report.print_lines([Text(f"{len(plans)} repositories verified in {inputs.hf_home}")], console)
     return 0
 
 
-def _fetch(
-    plans: list[RepositoryPlan], hf_home: Path, *, endpoint: str | None, token: str | None, console: Console
-) -> None:
+def _fetch(plans: list[RepositoryPlan], hf_home: Path, *, endpoint: str | None, token: str | None) -> None:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         for plan in plans:
             task = progress.add_task(plan.id, total=plan.n_bytes)
             advance = partial(progress.advance, task)
             fetch_repository(plan, hf_home, endpoint=endpoint, token=token, on_verified=advance)
 
 
-def _table(plans: list[RepositoryPlan], hf_home: Path) -> Table:
-    table = Table("model or data", "repository", "commit", "files", "MB", title=f"in {hf_home}")
-    for plan in plans:
-        table.add_row(plan.id, plan.repo, plan.commit[:12], str(len(plan.files)), f"{plan.n_bytes / 1e6:,.1f}")
-    table.add_row("all", "", "", "", f"{sum(plan.n_bytes for plan in plans) / 1e6:,.1f}")
-    return table
+def _table(plans: list[RepositoryPlan]) -> report.Table:
+    rows = [(plan.id, plan.repo, plan.commit, str(len(plan.files)), f"{plan.n_bytes / 1e6:,.1f}") for plan in plans]
+    rows.append(("all", "", "", "", f"{sum(plan.n_bytes for plan in plans) / 1e6:,.1f}"))
+    columns = ("Model or data", "Repository", "Commit", "Files", "MB")
+    return report.Table(columns, tuple(rows), right=frozenset({"Files", "MB"}), rank=("Model or data", "MB"))

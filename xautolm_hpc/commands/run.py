@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
+from rich.text import Text
 
 from xautolm_hpc import doctor, report
 from xautolm_hpc.clock import SystemClock
@@ -45,7 +46,7 @@ def conduct(
     Returns:
         The exit status.
     """
-    console = Console(soft_wrap=False)
+    console, progress = Console(), Console(stderr=True)
     search_path = Path(arguments.search)
     inputs = Inputs.load(search_path, tuple(arguments.settings), environ=arguments.environ)
     if arguments.fork:
@@ -53,19 +54,19 @@ def conduct(
     clock, run_dir = SystemClock(), RunDir((Path(arguments.runs_dir) / inputs.search.name).resolve())
     inputs = inputs.for_run(run_dir)
     inputs.check()
-    log = partial(console.print, markup=False) if not arguments.quiet else lambda line: None
+    log = (lambda line: None) if arguments.quiet else partial(progress.print, markup=False, soft_wrap=True)
     _check_site(inputs, run_dir, skips_job=arguments.skip_job_check, log=log)
     run_dir.create()
     stale_s = inputs.profile.patience.lease_stale_s
     run_id, changes = open_run(run_dir, inputs.run_config(), source=search_path, clock=clock, lease_stale_s=stale_s)
     launcher = wrap(make_launcher(inputs.profile, arguments.environ, clock=clock, since=began_at(run_dir)))
-    with report.choose_view(console, quiet=arguments.quiet) as watcher, _Interrupts(watcher, run_dir) as interrupts:
+    with report.choose_view(progress, quiet=arguments.quiet) as watcher, _Interrupts(watcher, run_dir) as interrupts:
         setup = inputs.setup(
             run_dir, run_id, launcher=launcher, clock=clock, watcher=watcher, n_interrupts=interrupts.count
         )
         facts = start(replace(setup, changes=tuple(changes), final=arguments.final))
     report.print_report(report.summarise(facts), console)
-    console.print(f"report: {run_dir.report_dir}", markup=False)
+    report.print_lines([Text(f"report: {run_dir.report_dir}")], console)
     return _exit_status(facts)
 
 

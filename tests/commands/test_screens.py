@@ -1,0 +1,58 @@
+"""What goes to which stream, and that a pipe gets every id whole."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.stub_search import write_stub_search
+from xautolm_hpc import cli
+from xautolm_hpc.catalogue import load_catalogue
+
+
+def test_models_lists_every_id_whole_in_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+
+    assert cli.main(["models"]) == 0
+
+    words = set(capsys.readouterr().out.split())
+    models = load_catalogue().values()
+    assert {model.id for model in models} | {model.hub_repo for model in models if model.hub_repo} <= words
+
+
+def test_a_run_shows_its_progress_on_stderr_and_its_report_on_stdout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = str(write_stub_search(tmp_path))
+
+    assert cli.main(["run", search, "--runs-dir", str(tmp_path / "runs")]) == 0
+
+    printed, progress = capsys.readouterr()
+    assert printed.startswith("Report of stub\n")
+    assert f"\nreport: {tmp_path}/runs/stub/report\n" in printed
+    assert "generation 0: 4 experiences in" in progress
+    assert "generation 0: 4 experiences in" not in printed
+    assert "Report of stub" not in progress
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_an_error_is_said_once_on_stderr(tmp_path: Path, command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    search = str(write_stub_search(tmp_path))
+    (tmp_path / "rows.jsonl").write_text('{"text": "one", "label": "yes"}\n')
+
+    status = cli.main([command, search, "--runs-dir", str(tmp_path / "runs")])
+
+    printed, complaint = capfd.readouterr()
+    assert status == 2
+    assert printed == ""
+    assert complaint.count("holds one class only") == 1
+
+
+def test_json_of_a_plan_is_all_that_stdout_gets(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    search = str(write_stub_search(tmp_path))
+
+    assert cli.main(["plan", search, "--runs-dir", str(tmp_path / "runs"), "--json"]) == 0
+
+    assert json.loads(capfd.readouterr().out)["name"] == "stub"
