@@ -3,13 +3,14 @@
 Points are rows of an array whose columns are all to be minimised; :func:`oriented` makes them so.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.records import OBJECTIVES
+from xautolm_hpc.records import OBJECTIVES, Outcome
 
 
 def oriented(values: NDArray[np.float64], objectives: Sequence[str]) -> NDArray[np.float64]:
@@ -21,6 +22,26 @@ def oriented(values: NDArray[np.float64], objectives: Sequence[str]) -> NDArray[
     """
     signs: NDArray[np.float64] = np.array([-1.0 if OBJECTIVES[name].is_maximised else 1.0 for name in objectives])
     return values * signs
+
+
+def preference(outcome: Outcome, trial: int, *, objectives: Sequence[str]) -> tuple[float, ...] | None:
+    """Return the key that sorts trials best first; the one rule for the best trial, and for ties.
+
+    The first objective decides, then the others in their order, then the lower trial number.
+
+    Args:
+        outcome: What came of the trial.
+        trial: Its number.
+        objectives: Names of :data:`xautolm_hpc.records.OBJECTIVES`, the first one first.
+
+    Returns:
+        The key, or ``None`` if the trial did not succeed or its first objective is unknown: it has no rank.
+    """
+    values = [outcome.objective(name) for name in objectives]
+    if outcome.status != "succeeded" or values[0] is None:
+        return None
+    signs = oriented(np.ones((1, len(objectives))), objectives)[0].tolist()
+    return (*(math.inf if v is None else s * v for s, v in zip(signs, values, strict=True)), trial)
 
 
 def front_indices(points: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -78,10 +78,11 @@ class TrialView:
         attempt: Number of the present attempt.
         model: Model id.
         method: Method name.
-        state: Slurm's state, or ``SUCCEEDED`` / ``FAILED`` once it ended.
+        state: Slurm's state, ``SUCCEEDED`` or ``FAILED`` once it ended, or ``NOT RUN`` if the search stopped before.
         reason: Queue reason, or failure kind.
         node: Node, or ``None``.
-        elapsed_s: Seconds since the attempt started, or its duration once it ended; ``None`` before the start.
+        elapsed_s: Seconds since the attempt started, or its duration once it ended; ``None`` before the start, and
+            where nothing says when it ended.
         step: Optimiser steps done, from the heartbeat; ``n_steps`` those planned, 0 while unknown.
         f1: F1 on ``validation`` once it succeeded.
     """
@@ -101,19 +102,23 @@ class TrialView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestTrial:
-    """The trial with the highest F1 so far.
+    """The best trial so far, by the rule of :func:`xautolm_hpc.pareto.preference`.
 
     Attributes:
         trial: Number in the run.
         model: Model id.
         method: Method name.
-        f1: F1 on ``validation``, 0..1.
+        f1: F1 on ``validation``, 0..1, or ``None`` if it is unknown.
+        objective: The search's first objective, by which it is the best.
+        value: Its value of that objective, in the objective's own unit.
     """
 
     trial: int
     model: str
     method: str
-    f1: float
+    f1: float | None
+    objective: str = "f1"
+    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +134,9 @@ class RunView:
         spent: Cost so far.
         n_succeeded: Trials succeeded in the whole run.
         n_failed: Trials failed in the whole run.
-        best: Trial with the highest F1 so far, or ``None``.
+        best: The best trial so far, or ``None``.
         note: One line of text, or "".
+        objectives: The search's objectives, the first one first.
     """
 
     name: str
@@ -143,6 +149,7 @@ class RunView:
     n_failed: int = 0
     best: BestTrial | None = None
     note: str = ""
+    objectives: tuple[str, ...] = ("f1",)
 
 
 class Watcher(Protocol):

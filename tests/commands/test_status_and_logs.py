@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.commands.left_run import leave_run
-from tests.driving import search_in
-from tests.fakes import failed_end, stub_end
+from tests.driving import SEARCH, end_attempt, make_setup, search_in
+from tests.fakes import FakeLauncher, end_with, failed_end, stub_end
 from xautolm_hpc import cli
-from xautolm_hpc.durable import create_json
-from xautolm_hpc.jobdir import OUTCOME
-from xautolm_hpc.records import to_json
+from xautolm_hpc.driver.loop import run_search
+from xautolm_hpc.durable import create_json, write_json
+from xautolm_hpc.jobdir import OUTCOME, PROFILE, VERDICT, Claim, End, Exit, claim_path, exit_path
+from xautolm_hpc.node import boot_id, node_name
+from xautolm_hpc.records import Outcome, to_json
 from xautolm_hpc.run.folder import RunDir
 
 Command = Callable[..., tuple[int, str, str]]
@@ -60,6 +62,49 @@ def test_status_counts_what_no_driver_has_gathered(command: Command, run_dir: Ru
     assert [trial["state"] for trial in view["trials"]] == ["FAILED", "SUCCEEDED", "PENDING", "PENDING"]
 
 
+def test_status_of_a_cancelled_run_calls_its_trials_so_and_no_time_runs(command: Command, run_dir: RunDir) -> None:
+    claim = Claim(job_id="7", node=node_name(), restart=0, pid=1, pid_started=1, boot_id=boot_id(), claimed_at=1000.0)
+    ended = Exit(returncode=-15, ended_by="cancelled", started_at=1000.0, ended_at=1060.0)
+    for trial in (0, 1):
+        write_json(claim_path(attempt_dir(run_dir, trial), 0), to_json(claim))
+    write_json(exit_path(attempt_dir(run_dir, 0), 0), to_json(ended))
+    run_dir.cancel_path.touch()
+
+    view = json.loads(command("status", "--json")[1])
+
+    assert [trial["state"] for trial in view["trials"]] == ["CANCELLED"] * 4
+    assert {trial["reason"] for trial in view["trials"]} == {"the run was cancelled"}
+    assert [trial["elapsed_s"] for trial in view["trials"]] == [60.0, None, None, None]
+
+
+def _end_alike(attempt_dir: Path) -> End | None:
+    """End every trial with the same F1, the later ones sooner."""
+    if (attempt_dir / PROFILE).exists():
+        return end_attempt(attempt_dir)
+    seconds = 100.0 - int(attempt_dir.parent.name.removeprefix("trial-"))
+    return end_with(Outcome(status="succeeded", metrics={"f1": 0.5}, evaluation_time_s=seconds))
+
+
+@pytest.mark.parametrize(("objectives", "best"), [('["f1"]', 0), ('["f1", "evaluation_time_s"]', 11)])
+def test_a_tie_has_one_best_trial_in_report_status_and_live_view(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], objectives: str, best: int
+) -> None:
+    setup = make_setup(
+        tmp_path,
+        launcher=FakeLauncher(_end_alike),
+        text=SEARCH.replace('objectives = ["f1"]', f"objectives = {objectives}"),
+    )
+    run_search(setup)
+    runs = ["fake", "--runs-dir", str(tmp_path / "runs")]
+
+    shown = [cli.main([verb, *runs, "--json"]) or json.loads(capsys.readouterr().out) for verb in ("report", "status")]
+
+    live = setup.watcher.views[-1].best  # type: ignore[attr-defined]
+    assert [view["best"]["trial"] for view in shown] == [best, best]
+    assert live.trial == best
+    assert shown[0]["front"][0]["trial"] == best
+
+
 def test_watching_a_run_that_ends_ends(command: Command, run_dir: RunDir) -> None:
     for trial in range(4):
         create_json(attempt_dir(run_dir, trial) / OUTCOME, to_json(failed_end("diverged")))
@@ -79,15 +124,41 @@ def test_status_of_a_search_that_ended_says_why(tmp_path: Path, capsys: pytest.C
     assert (view["phase"], view["note"]) == ("done", "budget used: generations 3 of 3")
 
 
-def test_logs_print_both_files_and_how_the_attempt_ended(command: Command, run_dir: RunDir) -> None:
+def test_logs_print_both_files_and_why_the_attempt_ended(command: Command, run_dir: RunDir) -> None:
     (attempt_dir(run_dir, 2) / "stdout").write_text("to stdout\n")
     (attempt_dir(run_dir, 2) / "stderr").write_text("to stderr \x1b[2J\n")
-    create_json(attempt_dir(run_dir, 2) / OUTCOME, to_json(failed_end("gpu_oom")))
+    end = failed_end("gpu_oom", message="Traceback\n  in step\nRuntimeError: CUDA out of memory")
+    create_json(attempt_dir(run_dir, 2) / OUTCOME, to_json(end))
 
     status, printed, complaint = command("logs", "2", "--follow")
 
     assert (status, printed) == (0, "to stdout\nto stderr \\x1b[2J\n")
-    assert complaint == "logs: ended: failed, gpu_oom (pipeline)\n"
+    assert complaint == "logs: ended: failed, gpu_oom (pipeline): RuntimeError: CUDA out of memory\n"
+
+
+def test_logs_of_an_attempt_judged_by_its_traces_say_the_verdict_and_its_evidence(
+    command: Command, run_dir: RunDir
+) -> None:
+    message = "the worker was ended from outside by SIGKILL\nloading weights\nstep 7"
+    create_json(attempt_dir(run_dir, 1) / VERDICT, to_json(failed_end("lost", message=message)))
+    log_path = run_dir.submission_dir(0, 0) / "7_1_0_log.err"
+    log_path.write_text("slurmstepd: error: node fails\n")
+    (run_dir.submission_dir(0, 0) / "7_3_0_log.err").write_text("of another attempt\n")
+
+    status, printed, complaint = command("logs", "1")
+
+    assert status == 0
+    assert "ended: failed, lost (infrastructure): the worker was ended from outside by SIGKILL" in complaint
+    assert printed == "slurmstepd: error: node fails\nloading weights\nstep 7\n"
+
+
+def test_logs_of_an_attempt_without_a_verdict_say_how_its_worker_ended(command: Command, run_dir: RunDir) -> None:
+    claim = Claim(job_id="7", node="n1", restart=0, pid=1, pid_started=1, boot_id="b", claimed_at=1000.0)
+    write_json(claim_path(attempt_dir(run_dir, 1), 0), to_json(claim))
+    ended = Exit(returncode=-9, ended_by="host_oom", started_at=1.0, ended_at=2.0, message="held 900 MiB of memory")
+    write_json(exit_path(attempt_dir(run_dir, 1), 0), to_json(ended))
+
+    assert "logs: its worker ended: host_oom: held 900 MiB of memory; no verdict yet\n" in command("logs", "1")[2]
 
 
 def test_logs_of_a_worker_without_output_show_the_launchers(command: Command, run_dir: RunDir) -> None:

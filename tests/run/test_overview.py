@@ -22,6 +22,12 @@ def history_of(folder: Path, *trials: Trial) -> History:
     return History(RunDir(folder), trials={trial.number: trial for trial in trials})
 
 
+def seen(shown: Trial, job: JobStatus | None, *, now: float) -> TrialView:
+    """Return the line about a trial of a run that goes on."""
+    run_dir = RunDir(shown.last.path.parents[2])
+    return view_trial(shown, job, history=History(run_dir, trials={shown.number: shown}), now=now)
+
+
 def write_claim(path: Path, restart: int, *, claimed_at: float, node: str = "node-3") -> None:
     """Claim an attempt as its job does."""
     path.mkdir(parents=True, exist_ok=True)
@@ -35,7 +41,7 @@ def test_a_running_trial_shows_node_time_and_steps(tmp_path: Path) -> None:
     beat = Heartbeat(at=995.0, phase="train", step=12, n_steps=40)
     write_json(heartbeat_path(running.last.path, 0), to_json(beat))
 
-    view = view_trial(running, JobStatus(state=JobState.RUNNING, reason="None"), now=1000.0)
+    view = seen(running, JobStatus(state=JobState.RUNNING, reason="None"), now=1000.0)
 
     assert view == TrialView(
         trial=0, attempt=0, model="minilm-l2", method="lora", state="RUNNING", reason="None", node="node-3",
@@ -49,13 +55,13 @@ def test_the_last_restart_is_the_one_that_is_shown(tmp_path: Path) -> None:
     write_json(heartbeat_path(running.last.path, 9), to_json(Heartbeat(at=200.0, phase="train", step=99)))
     write_claim(running.last.path, 10, claimed_at=900.0, node="new")
 
-    view = view_trial(running, JobStatus(state=JobState.RUNNING), now=1000.0)
+    view = seen(running, JobStatus(state=JobState.RUNNING), now=1000.0)
 
     assert (view.node, view.elapsed_s, view.step) == ("new", 100.0, 0)
 
 
 def test_a_trial_nobody_asked_about_yet_is_pending(tmp_path: Path) -> None:
-    view = view_trial(trial(tmp_path, None), None, now=1000.0)
+    view = seen(trial(tmp_path, None), None, now=1000.0)
 
     assert (view.state, view.reason, view.node, view.elapsed_s) == ("PENDING", "", None, None)
 
@@ -64,7 +70,7 @@ def test_a_waiting_trial_shows_the_queues_reason(tmp_path: Path) -> None:
     waiting = trial(tmp_path, None)
     waiting.last.path.mkdir(parents=True)
 
-    view = view_trial(waiting, JobStatus(state=JobState.PENDING, reason="QOSMaxJobsPerUserLimit"), now=1000.0)
+    view = seen(waiting, JobStatus(state=JobState.PENDING, reason="QOSMaxJobsPerUserLimit"), now=1000.0)
 
     assert (view.state, view.reason, view.elapsed_s) == ("PENDING", "QOSMaxJobsPerUserLimit", None)
 
@@ -75,7 +81,7 @@ def test_a_heartbeat_that_is_being_replaced_does_not_disturb(tmp_path: Path, con
     write_claim(running.last.path, 0, claimed_at=900.0)
     heartbeat_path(running.last.path, 0).write_text(content)
 
-    view = view_trial(running, JobStatus(state=JobState.RUNNING), now=1000.0)
+    view = seen(running, JobStatus(state=JobState.RUNNING), now=1000.0)
 
     assert (view.node, view.elapsed_s, view.step, view.n_steps) == ("node-3", 100.0, 0, 0)
 
@@ -89,7 +95,7 @@ def test_an_ended_trial_shows_what_came_of_it(
 ) -> None:
     ended = trial(tmp_path, failed("lost"), outcome, number=5)
 
-    view = view_trial(ended, JobStatus(state=JobState.COMPLETED), now=9999.0)
+    view = seen(ended, JobStatus(state=JobState.COMPLETED), now=9999.0)
 
     assert view == TrialView(
         trial=5, attempt=1, model="minilm-l2", method="full", state=state, reason=reason, node="node-1",
@@ -101,7 +107,7 @@ def test_an_attempt_that_never_started_has_no_length(tmp_path: Path) -> None:
     ended = trial(tmp_path, failed("launch_failure"))
     ended.last.end = end(failed("launch_failure"), started_at=None)
 
-    assert view_trial(ended, None, now=9999.0).elapsed_s is None
+    assert seen(ended, None, now=9999.0).elapsed_s is None
 
 
 def test_a_view_is_filled_with_the_present_generation_and_counts_the_whole_run(tmp_path: Path) -> None:
@@ -120,7 +126,7 @@ def test_a_view_is_filled_with_the_present_generation_and_counts_the_whole_run(t
 
     assert [(t.trial, t.state) for t in view.trials] == [(2, "SUCCEEDED"), (3, "RUNNING")]
     assert (view.n_succeeded, view.n_failed) == (2, 1)
-    assert view.best == BestTrial(trial=2, model="minilm-l2", method="full", f1=0.6)
+    assert view.best == BestTrial(trial=2, model="minilm-l2", method="full", f1=0.6, objective="f1", value=0.6)
     assert (view.name, view.phase) == ("one", "generation")
 
 
@@ -134,7 +140,9 @@ def test_the_best_trial_is_the_first_of_those_with_the_highest_f1(tmp_path: Path
         trial(tmp_path, None, number=5),
     ]
 
-    assert best_trial(history_of(tmp_path, *trials)) == BestTrial(trial=1, model="minilm-l2", method="lora", f1=0.8)
+    assert best_trial(history_of(tmp_path, *trials)) == BestTrial(
+        trial=1, model="minilm-l2", method="lora", f1=0.8, objective="f1", value=0.8
+    )
 
 
 def test_without_a_success_there_is_no_best_trial(tmp_path: Path) -> None:

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from xautolm_hpc.commands.status import profile_of, take_snapshot
+from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.jobdir import find_end
+from xautolm_hpc.jobdir import MEMBERS, VERDICT, Claim, claim_path, read_members, restarts
 from xautolm_hpc.launcher import JobStatus
+from xautolm_hpc.records import Outcome, from_json
 from xautolm_hpc.report import escape_controls
 from xautolm_hpc.run.folder import RunDir, find_run, submission_dir_beside, submission_dirs_in, trial_number
+from xautolm_hpc.run.progress import read_end, read_exit
 
 POLL_S = 0.5
 STATE_POLL_S = 15.0
@@ -33,21 +36,35 @@ def run(arguments: argparse.Namespace) -> int:
             return take_snapshot(run_dir, profile, environ=arguments.environ).states.get(attempt_dir)
 
         positions = _follow(attempt_dir, positions, state=state)
-    if not any(positions.values()):
-        _log(f"`{attempt_dir}`: no output yet")
+    end = read_end(attempt_dir)
+    has_output = any(positions.values())
+    if not has_output:
+        _log(f"`{attempt_dir}`: no output yet" if end is None else f"`{attempt_dir}`: the worker left no output")
+    if not has_output or (attempt_dir / VERDICT).exists():
         _print_launcher_logs(attempt_dir)
-    end = find_end(attempt_dir)
     if end is not None:
-        outcome = end.outcome
-        _log(f"ended: {outcome.status}{f', {outcome.kind} ({outcome.origin})' if outcome.kind else ''}")
+        _explain(end.outcome, has_output=has_output)
+    elif (ended := read_exit(attempt_dir)) is not None:
+        why = ": ".join(filter(None, [ended.ended_by or f"exit status {ended.returncode}", ended.message]))
+        _log(f"its worker ended: {why}; no verdict yet")
     return 0
+
+
+def _explain(outcome: Outcome, *, has_output: bool) -> None:
+    """Print why an attempt ended and, where its logs are gone, what its record keeps of them."""
+    lines = [line.strip() for line in (outcome.message or "").splitlines() if line.strip()]
+    if not has_output:
+        sys.stdout.writelines(f"{escape_controls(line)}\n" for line in lines if line != outcome.reason)
+        sys.stdout.flush()
+    kind = f", {outcome.kind} ({outcome.origin})" if outcome.kind else ""
+    _log(f"ended: {outcome.status}{kind}{f': {outcome.reason}' if outcome.reason else ''}")
 
 
 def _follow(attempt_dir: Path, positions: dict[str, int], *, state: Callable[[], JobStatus | None]) -> dict[str, int]:
     """Print new output and changes of the job's state, until the attempt has ended or its job is gone."""
     last_text, next_poll = "", time.monotonic()
     is_gone = False
-    while find_end(attempt_dir) is None and not is_gone:
+    while read_end(attempt_dir) is None and not is_gone:
         if time.monotonic() >= next_poll:
             now = state()
             is_gone = now is not None and not now.is_alive
@@ -93,13 +110,34 @@ def _print_file(path: Path, position: int) -> int:
 
 
 def _print_launcher_logs(attempt_dir: Path) -> None:
-    """Print the launcher's error logs, for a worker that wrote no output."""
-    folders = [submission_dir_beside(attempt_dir), *submission_dirs_in(attempt_dir.parents[1])]
-    for path in sorted(log for folder in folders for log in folder.glob("*_log.err")):
+    """Print what the launcher's own programs said of an attempt's job."""
+    for path in _launcher_logs(attempt_dir):
         text = escape_controls(path.read_text(errors="replace"))
         if text.strip():
             _log(f"the launcher's `{path}`:")
             sys.stdout.write(text)
+            sys.stdout.flush()
+
+
+def _launcher_logs(attempt_dir: Path) -> list[Path]:
+    """List the launcher's error logs of an attempt's jobs, by the names that submitit and the local pool give them."""
+    folders = [submission_dir_beside(attempt_dir), *submission_dirs_in(attempt_dir.parents[1])]
+    found: list[Path] = []
+    for folder in folders:
+        members = read_members(folder / MEMBERS) if (folder / MEMBERS).exists() else []
+        if attempt_dir not in members:
+            continue
+        names = [f"*_{members.index(attempt_dir)}_0_log.err", *_names_by_claim(attempt_dir)]
+        names += ["*_0_log.err"] if len(members) == 1 else []
+        names += [] if restarts(attempt_dir) else ["launch.log"]
+        found += [path for name in names for path in sorted(folder.glob(name))]
+    return list(dict.fromkeys(found))
+
+
+def _names_by_claim(attempt_dir: Path) -> list[str]:
+    paths = [claim_path(attempt_dir, restart) for restart in restarts(attempt_dir)] if attempt_dir.is_dir() else []
+    claims = [from_json(Claim, read_json(path), where=str(path)) for path in paths]
+    return [f"{name}_0_log.err" for claim in claims for name in (claim.job_id, claim.pid)]
 
 
 def _log(line: str) -> None:

@@ -89,6 +89,7 @@ def _view(run_dir: RunDir, snapshot: RunSnapshot, *, now: float) -> RunView:
         n_generations=search["budget"]["generations"],
         spent=history.spent(now, snapshot.lease_number if snapshot.holder else 0),
         note=finish or _note(snapshot),
+        objectives=tuple(search["search"]["objectives"]),
     )
     return fill_view(view, history, states=snapshot.states, now=now)
 

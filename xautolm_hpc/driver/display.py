@@ -43,6 +43,7 @@ class Display:
             generation=len(history.committed),
             n_generations=self.setup.search.budget.generations,
             spent=self.journal.spent(),
+            objectives=self.setup.search.search.objectives,
         )
         now = self.setup.clock.now()
         self.setup.watcher.show(fill_view(view, history, states=self.tracker.states, now=now))

@@ -62,10 +62,12 @@ def print_view(view: RunView, console: Console) -> None:
 
 
 def best_text(best: BestTrial | None) -> str:
-    """Write the best trial so far and its F1."""
+    """Write the best trial so far and its value of the first objective."""
     if best is None:
         return "no trial succeeded yet"
-    return f"best F1 {best.f1:.4f} (trial {best.trial}, {best.model}, {best.method})"
+    quantity = QUANTITIES[best.objective]
+    value = quantity.text_with_unit(best.f1 if best.objective == "f1" else best.value)
+    return f"best {quantity.title} {value} (trial {best.trial}, {best.model}, {best.method})"
 
 
 def spent_text(spent: Spent) -> str:

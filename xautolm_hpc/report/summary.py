@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xautolm_hpc.pareto import front_indices, oriented
+from xautolm_hpc.pareto import front_indices, oriented, preference
 from xautolm_hpc.records import OBJECTIVES, Experience, Task
 from xautolm_hpc.report.quantities import J_PER_KWH
 from xautolm_hpc.view import RunFacts, Spent
@@ -123,15 +123,10 @@ def _counts(last: Sequence[Experience], attempts: Sequence[Experience]) -> dict[
 
 
 def _best(succeeded: Iterable[Experience], objectives: Sequence[str]) -> Experience | None:
-    """Find the best success by the first objective; the others, then the trial's number, break ties."""
-
-    def rank(experience: Experience) -> tuple[float, ...]:
-        values = [(name, experience.outcome.objective(name)) for name in objectives]
-        flipped = [math.inf if v is None else (-v if OBJECTIVES[name].is_maximised else v) for name, v in values]
-        return (*flipped, experience.provenance.trial)
-
-    known = [e for e in succeeded if e.outcome.objective(objectives[0]) is not None]
-    return min(known, key=rank, default=None)
+    """Find the best success: see :func:`xautolm_hpc.pareto.preference`."""
+    keys = [(preference(e.outcome, e.provenance.trial, objectives=objectives), e) for e in succeeded]
+    known = [(key, e) for key, e in keys if key is not None]
+    return min(known, key=lambda pair: pair[0])[1] if known else None
 
 
 def _margin(best: Experience | None, majority_f1: float | None) -> float | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.jobdir import Claim, claim_path, find_end, restarts
+from xautolm_hpc.jobdir import Claim, claim_path, restarts
 from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import from_json
@@ -14,6 +14,7 @@ from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import Attempt, History
 from xautolm_hpc.run.lease import Holder, live_holder
 from xautolm_hpc.run.ledger import read_ledger
+from xautolm_hpc.run.progress import POOL, read_end
 from xautolm_hpc.run.resume import began_at
 from xautolm_hpc.slurm import JobRow, Slurm
 
@@ -37,7 +38,7 @@ class RunSnapshot:
     @property
     def is_over(self) -> bool:
         """Whether nobody works on the run any more: neither a driver nor a job; a driver's pool goes with it."""
-        jobs = (state for state in self.states.values() if state.source != "pool")
+        jobs = (state for state in self.states.values() if state.source != POOL)
         return self.holder is None and not any(state.is_alive for state in jobs)
 
 
@@ -55,7 +56,7 @@ def inspect_run(run_dir: RunDir, *, slurm: Slurm | None, stale_s: float) -> RunS
         history.apply(line)
     for trial in history.trials.values():
         if trial.last.submission and trial.last.end is None:
-            trial.last.end = find_end(trial.last.path)
+            trial.last.end = read_end(trial.last.path)
     submitted = _submitted(history)
     return RunSnapshot(
         history=history,
@@ -85,7 +86,7 @@ def _submitted(history: History) -> list[Attempt]:
         for name, line in history.submissions.items()
         if line["generation"] < 0
     ]
-    return [a for a in (*singles, *trials) if a.submission and a.end is None and find_end(a.path) is None]
+    return [a for a in (*singles, *trials) if a.submission and a.end is None and read_end(a.path) is None]
 
 
 def _local_states(attempts: Iterable[Attempt]) -> dict[Path, JobStatus]:
@@ -97,7 +98,7 @@ def _process_state(path: Path) -> JobStatus:
     """Check whether the process that claimed an attempt is alive; one of another machine is taken to be."""
     claimed = restarts(path) if path.is_dir() else []
     if not claimed:
-        return JobStatus(state=JobState.PENDING, reason="waits for a slot", source="pool")
+        return JobStatus(state=JobState.PENDING, reason="waits for a slot", source=POOL)
     where = claim_path(path, claimed[-1])
     try:
         claim = from_json(Claim, read_json(where), where=str(where))
@@ -130,7 +131,9 @@ def _matched(history: History, attempts: Iterable[Attempt], *, rows: Iterable[Jo
     for attempt in attempts:
         row = by_id.get(attempt.job_id or "") or _row_by_name(history, attempt, rows=rows)
         if row is not None:
-            found[attempt.path] = JobStatus(state=row.state, reason=row.reason, node=row.node, source=row.source)
+            found[attempt.path] = JobStatus(
+                state=row.state, reason=row.reason, node=row.node, ended_at=row.ended_at, source=row.source
+            )
     return found
 
 

@@ -1,16 +1,17 @@
 """A run at one moment, put together from its history, its jobs' states and their heartbeats."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from xautolm_hpc.durable import read_json
-from xautolm_hpc.errors import InputError
-from xautolm_hpc.jobdir import Claim, End, Heartbeat, claim_path, heartbeat_path, restarts
-from xautolm_hpc.launcher import JobState, JobStatus
-from xautolm_hpc.records import T, from_json
+from xautolm_hpc.jobdir import End
+from xautolm_hpc.launcher import JobStatus
+from xautolm_hpc.pareto import preference
 from xautolm_hpc.run.history import History, Trial
+from xautolm_hpc.run.progress import read_end, read_progress
 from xautolm_hpc.view import BestTrial, RunView, TrialView
+
+NOT_RUN = "NOT RUN"
 
 
 def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobStatus], now: float) -> RunView:
@@ -22,61 +23,84 @@ def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobStatu
         states: State of each attempt's job, as far as known.
         now: Seconds since the epoch.
     """
-    ends = [trial.last.end for trial in history.trials.values() if trial.last.end is not None]
-    trials = history.generation(view.generation)
+    ends = {number: end for number, trial in history.trials.items() if (end := end_of(trial)) is not None}
     return replace(
         view,
-        trials=tuple(view_trial(trial, states.get(trial.last.path), now=now) for trial in trials),
-        n_succeeded=sum(end.outcome.status == "succeeded" for end in ends),
-        n_failed=sum(end.outcome.status == "failed" for end in ends),
-        best=best_trial(history),
+        trials=tuple(
+            view_trial(trial, states.get(trial.last.path), history=history, now=now)
+            for trial in history.generation(view.generation)
+        ),
+        n_succeeded=sum(end.outcome.status == "succeeded" for end in ends.values()),
+        n_failed=sum(end.outcome.status == "failed" for end in ends.values()),
+        best=best_trial(history, view.objectives),
     )
 
 
-def view_trial(trial: Trial, state: JobStatus | None, *, now: float) -> TrialView:
-    """Put together one line about a trial."""
-    end = trial.last.end
-    pipeline = trial.plan.pipeline
+def end_of(trial: Trial) -> End | None:
+    """Return how a trial's present attempt ended: from the ledger, or from its folder before the ledger says so."""
+    last = trial.last
+    return last.end if last.end is not None or last.submission is None else read_end(last.path)
+
+
+def view_trial(trial: Trial, state: JobStatus | None, *, history: History, now: float) -> TrialView:
+    """Put together one line about a trial.
+
+    Args:
+        trial: The trial.
+        state: State of its present attempt's job, if it is known.
+        history: What happened in its run.
+        now: Seconds since the epoch.
+    """
+    end, pipeline = end_of(trial), trial.plan.pipeline
+    view = TrialView(
+        trial=trial.number, attempt=trial.last.number, model=pipeline.model_id, method=pipeline.method, state=""
+    )
     if end is not None:
-        return TrialView(
-            trial=trial.number,
-            attempt=trial.last.number,
-            model=pipeline.model_id,
-            method=pipeline.method,
+        return replace(
+            view,
             state=end.outcome.status.upper(),
             reason=end.outcome.kind or "",
             node=end.node,
             elapsed_s=None if end.started_at is None else end.ended_at - end.started_at,
             f1=end.outcome.metrics.get("f1"),
         )
-    claim, heartbeat = _read_progress(trial.last.path)
-    return TrialView(
-        trial=trial.number,
-        attempt=trial.last.number,
-        model=pipeline.model_id,
-        method=pipeline.method,
-        state=JobState.PENDING if state is None else state.state,
-        reason="" if state is None else state.reason,
-        node=(state and state.node) or (claim.node if claim else None),
-        elapsed_s=now - claim.claimed_at if claim else None,
-        step=heartbeat.step if heartbeat else 0,
-        n_steps=heartbeat.n_steps if heartbeat else 0,
+    if history.stopped is not None and trial.last.submission is None:
+        return replace(view, state=NOT_RUN, reason="the search stopped before")
+    is_cancelled = history.run_dir.cancel_path.exists()
+    now_at = read_progress(trial.last.path, state, is_cancelled=is_cancelled, now=now)
+    return replace(
+        view,
+        state=now_at.state,
+        reason=now_at.reason,
+        node=now_at.node,
+        elapsed_s=now_at.elapsed_s,
+        step=now_at.step,
+        n_steps=now_at.n_steps,
     )
 
 
-def best_trial(history: History) -> BestTrial | None:
-    """Find the trial with the highest F1 so far."""
-    scored = [
-        (trial.last.end.outcome.metrics["f1"], -trial.number, trial)
-        for trial in history.trials.values()
-        if trial.last.end is not None and "f1" in trial.last.end.outcome.metrics
-        if trial.last.end.outcome.status == "succeeded"
-    ]
-    if not scored:
+def best_trial(history: History, objectives: Sequence[str] = ("f1",)) -> BestTrial | None:
+    """Find the best trial so far, by the rule of :func:`xautolm_hpc.pareto.preference`.
+
+    Args:
+        history: What happened so far.
+        objectives: The search's objectives, the first one first.
+    """
+    outcomes = [(trial, end.outcome) for trial in history.trials.values() if (end := end_of(trial)) is not None]
+    keys = [(preference(outcome, t.number, objectives=objectives), t, outcome) for t, outcome in outcomes]
+    ranked = [(key, trial, outcome) for key, trial, outcome in keys if key is not None]
+    if not ranked:
         return None
-    f1, _, trial = max(scored, key=lambda entry: entry[:2])
-    pipeline = trial.plan.pipeline
-    return BestTrial(trial=trial.number, model=pipeline.model_id, method=pipeline.method, f1=f1)
+    _, trial, outcome = min(ranked, key=lambda entry: entry[0])
+    pipeline, first = trial.plan.pipeline, objectives[0]
+    return BestTrial(
+        trial=trial.number,
+        model=pipeline.model_id,
+        method=pipeline.method,
+        f1=outcome.objective("f1"),
+        objective=first,
+        value=outcome.objective(first),
+    )
 
 
 def ended_line(trial: Trial, end: End) -> str:
@@ -91,19 +115,3 @@ def ended_line(trial: Trial, end: End) -> str:
         return f"{head}: f1 {outcome.metrics.get('f1', float('nan')):.3f}{seconds}"
     words = f"{head}: {outcome.kind} ({outcome.origin})"
     return f"{words}: {outcome.reason}" if outcome.reason else words
-
-
-def _read_progress(path: Path) -> tuple[Claim | None, Heartbeat | None]:
-    """Read the last claim and heartbeat; a file that is being replaced counts as not there."""
-    claimed = restarts(path) if path.exists() else []
-    if not claimed:
-        return None, None
-    last = claimed[-1]
-    return _read_if_whole(Claim, claim_path(path, last)), _read_if_whole(Heartbeat, heartbeat_path(path, last))
-
-
-def _read_if_whole(record_type: type[T], path: Path) -> T | None:
-    try:
-        return from_json(record_type, read_json(path), where=str(path))
-    except (OSError, InputError):
-        return None
