@@ -12,7 +12,8 @@ A pipeline that fails is no exception, it is a stored outcome.
     │   ├── ImageError          a container image that cannot be used
     │   └── RunFolderError      a run folder that cannot be used
     ├── StoreError              an experience store
-    │   └── FormatError         a store of a format this version cannot read
+    │   ├── FormatError         a store of a format this version cannot read
+    │   └── NoStoreError        a path that is no store and cannot become one
     ├── FetchError              models could not be fetched, or are damaged
     ├── LaunchError             jobs could not be submitted or watched
     │   ├── BusyError           the cluster does not answer now; ask again later
@@ -60,6 +61,12 @@ class StoreError(XAutoLMError):
 
 class FormatError(StoreError):
     """A segment has a format that this version does not read."""
+
+    exit_status = 2
+
+
+class NoStoreError(StoreError):
+    """A path that was given as a store is something else, such as a text file."""
 
     exit_status = 2
 

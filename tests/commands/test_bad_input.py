@@ -40,9 +40,10 @@ def run_search(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
     write_rows(tmp_path / "rows.jsonl", ROWS)
     (tmp_path / "search.toml").write_text(SEARCH)
 
-    def run(*settings: str, arguments: tuple[str, ...] = ()) -> tuple[int, str]:
+    def run(*settings: str, arguments: tuple[str, ...] = (), command: str = "run") -> tuple[int, str]:
         options = [word for setting in settings for word in ("--set", setting)]
-        status = cli.main(["run", "search.toml", "--quiet", *options, *arguments])
+        options += ["--quiet"] if command == "run" else []
+        status = cli.main([command, "search.toml", *options, *arguments])
         return status, capsys.readouterr().err.removesuffix("\n")
 
     return run
@@ -130,6 +131,67 @@ def test_a_run_folder_open_to_others(run_search: RunCommand, tmp_path: Path) -> 
     )
 
     assert run_search() == (2, message)
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("rows.jsonl", "is no store; "),
+        ("rows.jsonl/store", "is no store and cannot be made, because `{0}/rows.jsonl` is a file; "),
+        ("rows.jsonl/store.h5", "is no store and cannot be made, because `{0}/rows.jsonl` is a file; "),
+    ],
+)
+def test_a_store_path_that_is_a_file(
+    run_search: RunCommand, tmp_path: Path, command: str, path: str, words: str
+) -> None:
+    message = (
+        f"xautolm-hpc: `{tmp_path}/{path}` {words.format(tmp_path)}expected a folder of segments or a file `*.h5`\n"
+        "  it is store.path of the search file"
+    )
+
+    assert run_search(f"store.path={path}", command=command) == (2, message)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["store", "info", "notes.txt"],
+        ["store", "merge", "good", "--into", "notes.txt"],
+        ["store", "merge", "notes.txt", "--into", "other"],
+        ["store", "import", "none.jsonl", "--into", "notes.txt"],
+        ["store", "import-xautolm", "good", "--into", "notes.txt/store"],
+    ],
+)
+def test_a_file_that_is_given_as_a_store(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("notes\n")
+    ExperienceStore(tmp_path / "good").append([experience(0)])
+
+    status = cli.main(words)
+
+    printed, complaint = capsys.readouterr()
+    assert (status, printed) == (2, "")
+    assert "expected a folder of segments or a file `*.h5`" in complaint
+    assert (tmp_path / "notes.txt").read_text() == "notes\n"
+
+
+@pytest.mark.parametrize("to", ["x.xlsx", "x.json", "folder/x.tsv"])
+def test_an_export_of_an_unknown_form_is_refused_before_the_store_is_read(
+    tmp_path: Path, to: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    status = cli.main(["store", "export", "no-such-store", "--to", to])
+
+    assert status == 2
+    assert capsys.readouterr().err == (
+        f"xautolm-hpc: --to {to}: unknown format {Path(to).suffix!r}; valid: .jsonl, .csv, .parquet, and a folder or "
+        ".h5 for a store. Another ending needs --format: store, jsonl, csv, parquet\n"
+    )
 
 
 def test_a_store_of_a_newer_format_is_refused_before_the_first_job(run_search: RunCommand, tmp_path: Path) -> None:

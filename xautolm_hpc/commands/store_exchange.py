@@ -15,7 +15,7 @@ from xautolm_hpc.commands.store_shared import (
     report_findings,
     working,
 )
-from xautolm_hpc.commands.store_verbs import FILTERS
+from xautolm_hpc.commands.store_verbs import FILTERS, FORMATS
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.store import (
     WRITERS,
@@ -41,13 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     """Write experiences to a file or to a new store."""
-    store, to = open_store(arguments), Path(arguments.to)
-    found = arguments.format or (to.suffix[1:] if to.suffix[1:] in WRITERS else "store")
+    to = Path(arguments.to)
+    found = arguments.format or _format_of(to)
     filters = {name: getattr(arguments, name) for name in FILTERS if getattr(arguments, name) is not None}
     if found == "store" and filters:
         raise InputError(
             f"--{next(iter(filters)).replace('_', '-')}: a store is exported whole; valid for the other formats"
         )
+    store = open_store(arguments)
     with working(f"writing {to}"):
         if found == "store":
             n, findings = copy_store(store.path, to, is_redacted=arguments.redact, limits=limits_of(arguments))
@@ -62,11 +63,37 @@ def _export(arguments: argparse.Namespace) -> int:
     return report_findings(findings)
 
 
+def _format_of(to: Path) -> str:
+    """Choose the format by the ending of a path.
+
+    Raises:
+        InputError: No format has this ending.
+    """
+    ending = to.suffix[1:].lower()
+    if ending in WRITERS:
+        return ending
+    if ending in ("", "h5") or to.is_dir():
+        return "store"
+    valid = ", ".join(f".{name}" for name in WRITERS)
+    raise InputError(
+        f"--to {to}: unknown format {to.suffix!r}; valid: {valid}, and a folder or .h5 for a store. "
+        f"Another ending needs --format: {', '.join(FORMATS)}"
+    )
+
+
+def _target(arguments: argparse.Namespace) -> ExperienceStore:
+    """Return the store to add to, after a check that it is one or can be made."""
+    store = ExperienceStore(Path(arguments.into))
+    store.check_place()
+    return store
+
+
 def _import(arguments: argparse.Namespace) -> int:
     """Add experiences from JSON lines to a store; all of them or none."""
+    into = _target(arguments)
     with working(f"reading {len(arguments.files)} files"):
         records = [e for name in arguments.files for e in read_jsonl(Path(name))]
-        n_new = ExperienceStore(Path(arguments.into)).append(records).n_new
+        n_new = into.append(records).n_new
     if arguments.json:
         print_json({"n_experiences": len(records), "n_new": n_new})
     else:
@@ -76,9 +103,9 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _import_xautolm(arguments: argparse.Namespace) -> int:
     """Add the experiences that the authors of XAutoLM released to a store."""
-    folder = Path(arguments.folder)
+    folder, into = Path(arguments.folder), _target(arguments)
     with working(f"reading {folder}"):
-        done = import_xautolm(folder, ExperienceStore(Path(arguments.into)), site=arguments.site)
+        done = import_xautolm(folder, into, site=arguments.site)
     if arguments.json:
         print_json(dataclasses.asdict(done))
     else:

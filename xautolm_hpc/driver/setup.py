@@ -18,7 +18,7 @@ from xautolm_hpc.container import find_package, make_container, with_binds
 from xautolm_hpc.dataset import find_data, missing_data, repository_dir
 from xautolm_hpc.driver.attempts import AttemptTemplate
 from xautolm_hpc.driver.budget import Limits
-from xautolm_hpc.errors import DataError, InputError
+from xautolm_hpc.errors import DataError, InputError, NoStoreError
 from xautolm_hpc.image import Container, read_image
 from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
@@ -27,6 +27,7 @@ from xautolm_hpc.redact import redact, secrets_in
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.resume import RunConfig, effective_config
 from xautolm_hpc.space import Space, space_from_json, space_to_json
+from xautolm_hpc.store import ExperienceStore
 from xautolm_hpc.submit.apptainer import verify_signature
 from xautolm_hpc.submit.environment import worker_environment
 from xautolm_hpc.view import Watcher
@@ -265,8 +266,10 @@ class Inputs:
         Raises:
             InputError: A model's weights are not at hand.
             DataError: The data is not there.
+            NoStoreError: ``store.path`` is a file, or lies below one.
         """
         profile, search = self.profile, self.search
+        _check_store_path(search.store.path)
         if profile.container is not None:
             read_image(Path(profile.container.image), machine=platform.machine())
         if search.data.path and not Path(search.data.path).exists():
@@ -347,6 +350,15 @@ class Inputs:
             n_interrupts=n_interrupts,
             container=self.container(),
         )
+
+
+def _check_store_path(path: str) -> None:
+    """Check that experiences can be stored where the search file says, before anything is trained."""
+    try:
+        ExperienceStore(Path(path)).check_place()
+    except NoStoreError as error:
+        error.add_note("it is store.path of the search file")
+        raise
 
 
 def _hf_home(profile: ClusterProfile, environ: Mapping[str, str]) -> Path:

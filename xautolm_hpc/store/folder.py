@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xautolm_hpc import __version__
 from xautolm_hpc.clock import Clock, SystemClock
-from xautolm_hpc.errors import FormatError, StoreError
+from xautolm_hpc.errors import FormatError, NoStoreError, StoreError
 from xautolm_hpc.store import files, segment
 from xautolm_hpc.store.checking import check_segments
 from xautolm_hpc.store.columns import Columns, digest
@@ -113,7 +113,8 @@ class SegmentFolder:
         """List the segments, sorted; empty if there is no store.
 
         Raises:
-            StoreError: The path is not a store, or cannot be listed.
+            NoStoreError: The path is not a store.
+            StoreError: It cannot be listed.
         """
         if self.is_file:
             return [self.path] if self.path.exists() else []
@@ -121,6 +122,23 @@ class SegmentFolder:
         while (again := self._listing()) != found:  # one listing can miss a segment and the one it was merged into
             found = again
         return found
+
+    def check_place(self) -> None:
+        """Check that a store is here or can be made here; nothing is read or made.
+
+        Raises:
+            NoStoreError: The path, or a folder it lies in, is a file.
+        """
+        nearest = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not nearest.is_dir() and not (self.is_file and nearest == self.path and nearest.is_file()):
+            raise self._no_store(nearest)
+
+    def _no_store(self, path: Path) -> NoStoreError:
+        """Build the error for a path that is no store, or that is in the way of one."""
+        expected = "expected a folder of segments or a file `*.h5`"
+        if path == self.path:
+            return NoStoreError(f"`{path}` is no store; {expected}")
+        return NoStoreError(f"`{self.path}` is no store and cannot be made, because `{path}` is a file; {expected}")
 
     def load(self, wanted: Wanted) -> tuple[dict[Path, Columns], list[StoreFinding]]:
         """Read the wanted columns of every segment that can be read.
@@ -206,7 +224,7 @@ class SegmentFolder:
         except FileNotFoundError:
             return []
         except NotADirectoryError as error:
-            raise StoreError(f"`{self.path}` is no store; expected a folder of segments or a file `*.h5`") from error
+            raise self._no_store(self.path) from error
         except OSError as error:
             raise StoreError(f"`{self.path}` cannot be listed: {error}. See to its permissions") from error
 

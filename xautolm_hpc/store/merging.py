@@ -51,10 +51,12 @@ def merge(
 
     Raises:
         InputError: A source does not exist.
+        NoStoreError: The target, or a folder it lies in, is a file.
         FormatError: A segment has a newer format; nothing was changed.
         StoreError: It could not be written, and the target is as before; or a store is one file, and damaged.
     """
     target = SegmentFolder(into, limits=limits, group=group)
+    target.check_place()
     own, findings = target.load(EVERYTHING)
     foreign: list[Columns] = []
     for source in sources:

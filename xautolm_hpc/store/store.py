@@ -54,6 +54,14 @@ class ExperienceStore:
         self.findings: tuple[StoreFinding, ...] = ()
         self._segments = SegmentFolder(path, clock=clock, limits=limits, group=group)
 
+    def check_place(self) -> None:
+        """Check that a store is here or can be made here, before anything is read or trained for it.
+
+        Raises:
+            NoStoreError: The path, or a folder it lies in, is a file.
+        """
+        self._segments.check_place()
+
     def append(self, experiences: Sequence[Experience]) -> Appended:
         """Commit experiences; those that the store has already, forgotten ones included, are not written again.
 
