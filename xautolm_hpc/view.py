@@ -180,6 +180,7 @@ class RunFacts:
         spent: Cost.
         finish: Why the search ended.
         tests: Trial number -> metric -> value on ``test``, of the trials that were evaluated there.
+        left_out: Trials of a given list that were not evaluated, by number.
     """
 
     name: str
@@ -193,6 +194,7 @@ class RunFacts:
     spent: Spent
     finish: Finish
     tests: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    left_out: tuple[int, ...] = ()
 
     def last_attempts(self) -> tuple[Experience, ...]:
         """List the last attempt of every trial; it is the result of the trial."""

@@ -56,3 +56,27 @@ def test_json_of_a_plan_is_all_that_stdout_gets(tmp_path: Path, capfd: pytest.Ca
     assert cli.main(["plan", search, "--runs-dir", str(tmp_path / "runs"), "--json"]) == 0
 
     assert json.loads(capfd.readouterr().out)["name"] == "stub"
+
+
+def write_list(folder: Path, n: int) -> str:
+    params = {"learning_rate": 1e-3, "batch_size": 16, "max_length": 32, "epochs": 1}
+    lines = [{"model": "minilm-l1", "method": "head", "params": params, "seed": seed} for seed in range(n)]
+    (folder / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(folder / "list.jsonl")
+
+
+def test_an_evaluation_says_what_it_left_out_and_exits_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = str(write_stub_search(tmp_path))
+    words = ["evaluate", write_list(tmp_path, 6), search, "--runs-dir", str(tmp_path / "runs"), "--quiet"]
+
+    status = cli.main([*words, "--set", "budget.generations=9", "--set", "budget.trials=5"])
+    printed, complaint = capsys.readouterr()
+    again = cli.main([*words, "--set", "budget.generations=9", "--set", "budget.trials=6"])
+
+    assert (status, again) == (4, 0)
+    assert "Left out           1 pipeline of the list: line 6\n" in printed
+    assert complaint == (
+        "xautolm-hpc: left out 1 pipeline of the list: line 6; budget used: trials 5 of 5; raise the budget in the "
+        "search file or with --set, then give the same command again\n"
+    )
+    assert "left out" not in capsys.readouterr().err.lower()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.driving import SEARCH, end_attempt, make_setup, projection
-from tests.fakes import FakeLauncher, stub_end
+from tests.fakes import FakeLauncher, failed_end, stub_end
 from xautolm_hpc.cli import main
 from xautolm_hpc.driver.evaluation import read_list, run_evaluation
 from xautolm_hpc.durable import create_json, write_json
@@ -71,6 +71,30 @@ def test_an_interrupted_evaluation_goes_on_as_if_nothing_had_been(tmp_path: Path
     _evaluate(tmp_path / "twice", _lines(15))
 
     assert projection(tmp_path / "twice") == projection(tmp_path / "whole")
+
+
+def _fail_alike(attempt_dir: Path) -> End | None:
+    return end_attempt(attempt_dir, trial_end=lambda path: failed_end("error", message="KeyError: 'text'"))
+
+
+@pytest.mark.parametrize(
+    ("budget", "launcher", "left_out"),
+    [
+        ("trials = 7", FakeLauncher(end_attempt), (7, 8, 9, 10, 11)),
+        ("generations = 1", FakeLauncher(end_attempt), (10, 11)),
+        ("trials = 12", FakeLauncher(end_attempt), ()),
+        ("trials = 99", FakeLauncher(_fail_alike), (10, 11)),
+    ],
+)
+def test_what_was_left_out_of_the_list_is_known(
+    tmp_path: Path, budget: str, launcher: FakeLauncher, left_out: tuple[int, ...]
+) -> None:
+    setup = make_setup(tmp_path, text=SEARCH.replace("generations = 3", budget), launcher=launcher)
+
+    facts = run_evaluation(setup, _write(tmp_path / "list.jsonl", _lines(12)))
+
+    assert facts.left_out == left_out
+    assert json.loads((setup.run_dir.report_dir / "report.json").read_text())["left_out"] == list(left_out)
 
 
 def test_lines_may_be_added_but_not_changed(tmp_path: Path) -> None:

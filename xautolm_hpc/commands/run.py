@@ -22,7 +22,10 @@ from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.resume import began_at, open_run
 from xautolm_hpc.view import Finding, FinishKind, RunFacts, Watcher
 
-NO_SUCCESS, STOPPED = 3, 1
+NO_SUCCESS, STOPPED, LEFT_OUT = 3, 1, 4
+
+RAISE_BUDGET = "raise the budget in the search file or with --set, then give the same command again"
+RERUN = "remove the cause, then evaluate these lines under another name"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,6 +70,8 @@ def conduct(
         facts = start(replace(setup, changes=tuple(changes), final=arguments.final))
     report.print_report(report.summarise(facts), console)
     report.print_lines([Text(f"report: {run_dir.report_dir}")], console)
+    for line in _complaints(facts, is_quiet=arguments.quiet):
+        report.print_lines([Text(report.escape_controls(f"xautolm-hpc: {line}"))], progress)
     return _exit_status(facts)
 
 
@@ -104,11 +109,21 @@ def _failure_text(head: str, failed: Sequence[Finding]) -> str:
     return "\n".join([f"{head}:", *(f"  {f.check}: {f.found}. Remedy: {f.remedy}" for f in failed)])
 
 
+def _complaints(facts: RunFacts, *, is_quiet: bool) -> list[str]:
+    """List what a person must know of a run that did not do all it was asked; the progress display says some of it."""
+    lines = [facts.finish.text] if is_quiet and facts.finish.kind is FinishKind.STOPPED else []
+    if facts.left_out:
+        remedy = RERUN if facts.finish.kind is FinishKind.STOPPED else RAISE_BUDGET
+        lines.append(f"left out {report.left_out_text(facts.left_out)}; {facts.finish.text}; {remedy}")
+    return lines
+
+
 def _exit_status(facts: RunFacts) -> int:
     if facts.finish.kind is FinishKind.STOPPED:
         return STOPPED
-    succeeded = any(e.outcome.status == "succeeded" for e in facts.experiences)
-    return 0 if succeeded else NO_SUCCESS
+    if not any(e.outcome.status == "succeeded" for e in facts.experiences):
+        return NO_SUCCESS
+    return LEFT_OUT if facts.left_out else 0
 
 
 class _Interrupts:

@@ -6,11 +6,13 @@ the store gets a segment every ten trials, and a killed evaluation goes on where
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from xautolm_hpc import report
 from xautolm_hpc.distribution import FrozenPrior, uniform
+from xautolm_hpc.driver.budget import trials_left
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.proposal import NextTrials, Past, plan_trial
 from xautolm_hpc.driver.setup import Setup
@@ -128,7 +130,14 @@ def run_evaluation(setup: Setup, path: Path) -> RunFacts:
     listed = read_list(path, setup.space, search_seed=setup.search.search.seed)
     _check_unchanged(setup.run_dir, listed)
     create_bytes(setup.run_dir.path / LIST, path.read_bytes())
-    return run_search(setup, partial(ListProposer, listed=listed))
+    facts = run_search(setup, partial(ListProposer, listed=listed))
+    evaluated = {experience.provenance.trial for experience in facts.experiences}
+    left_out = tuple(number for number in range(len(listed)) if number not in evaluated)
+    if not left_out:
+        return facts
+    facts = replace(facts, left_out=left_out)
+    report.write_report(facts, setup.run_dir.report_dir)
+    return facts
 
 
 def _check_unchanged(run_dir: RunDir, listed: Sequence[Listed]) -> None:
@@ -169,7 +178,8 @@ class ListProposer:
         """Take the next pipelines of the list; a pipeline that must fail is part of a design."""
         del known
         first = len(drawn)
-        numbered = enumerate(self.listed[first : first + SEGMENT], start=first)
+        n_trials = trials_left(self.setup.limits(), first, population=SEGMENT)
+        numbered = enumerate(self.listed[first : first + n_trials], start=first)
         plans = tuple(
             plan_trial(self.setup, number, profile=self.profile, pipeline=listed.pipeline, seed=listed.seed)
             for number, listed in numbered

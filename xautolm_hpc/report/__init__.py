@@ -13,6 +13,7 @@ from xautolm_hpc.report.markdown import FIGURE_NAME, to_markdown
 from xautolm_hpc.report.planned import print_plan
 from xautolm_hpc.report.safe_text import escape_controls
 from xautolm_hpc.report.screen import print_findings, print_prior, print_report
+from xautolm_hpc.report.sections import left_out_text
 from xautolm_hpc.report.summary import summarise
 from xautolm_hpc.view import RunFacts
 
@@ -24,6 +25,7 @@ __all__ = [
     "Table",
     "choose_view",
     "escape_controls",
+    "left_out_text",
     "print_findings",
     "print_lines",
     "print_plan",

@@ -79,7 +79,24 @@ def _overview(summary: Summary) -> Section:
         ("Trials", _trials_text(counts)),
         ("Attempts", _attempts_text(counts)),
     )
-    return Section(title="Overview", facts=facts)
+    left_out = summary.get("left_out")  # an older report has none
+    return Section(title="Overview", facts=(*facts, ("Left out", left_out_text(left_out))) if left_out else facts)
+
+
+def left_out_text(left_out: Sequence[int]) -> str:
+    """Write which lines of a given list were not evaluated.
+
+    Args:
+        left_out: Their trial numbers, ascending; the first line of the list is trial 0.
+    """
+    spans: list[list[int]] = []
+    for line in (number + 1 for number in left_out):
+        if spans and spans[-1][1] == line - 1:
+            spans[-1][1] = line
+        else:
+            spans.append([line, line])
+    lines = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in spans)
+    return f"{counted(len(left_out), 'pipeline')} of the list: line{'s' if len(left_out) > 1 else ''} {lines}"
 
 
 def _best_text(summary: Summary) -> str:

@@ -65,6 +65,7 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
         "refusals": dict(sorted(facts.rejections.items(), key=lambda item: (-item[1], item[0]))),
         "spent": _spent(facts.spent, facts.experiences),
         "prior": summarise_prior(facts.prior),
+        "left_out": list(facts.left_out),
         "tests": {str(trial): dict(metrics) for trial, metrics in sorted(facts.tests.items())},
     }
 
