@@ -284,6 +284,21 @@ class Inputs:
                 error.add_note(f"where there is a network: xautolm-hpc prefetch {shlex.join(self.words)}")
             raise error
 
+    def worker_environment(self) -> dict[str, str]:
+        """Return the environment variables that a worker gets.
+
+        Raises:
+            ConfigError: The profile names a variable that looks like a secret.
+        """
+        profile = self.profile
+        return worker_environment(
+            n_threads=profile.job.n_cpus,
+            hf_home=str(self.hf_home),
+            allow=profile.environment.allow,
+            settings=profile.environment.set,
+            environ=self.environ,
+        )
+
     def container(self) -> Container | None:
         """Look at the image that the profile names and say what a worker sees in it; ``None`` if it names none.
 
@@ -338,13 +353,7 @@ class Inputs:
             clock=clock,
             watcher=watcher,
             worker=(python,),
-            worker_environment=worker_environment(
-                n_threads=profile.job.n_cpus,
-                hf_home=str(self.hf_home),
-                allow=profile.environment.allow,
-                settings=profile.environment.set,
-                environ=self.environ,
-            ),
+            worker_environment=self.worker_environment(),
             hf_home=str(self.hf_home),
             redact=_redactor(self.environ),
             n_interrupts=n_interrupts,
