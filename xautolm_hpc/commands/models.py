@@ -22,6 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _table(models: Iterable[Model]) -> report.Table:
+    """Build the table of models, a row each."""
     columns = ("Model", "Family", "Parameters", "Layers", "Context", "Licence", "Weights")
     rows = tuple(
         (

@@ -47,7 +47,7 @@ def check_ended_jobs(site: Site) -> list[Finding]:
         return []
     if site.slurm.sacct(["xautolm-hpc-doctor"], since=0.0) is not None:
         return [ok("accounting", "sacct answers"), *_min_job_age(site, has_sacct=True)]
-    remedy = "if the site keeps no accounts, squeue must do: see the row MinJobAge, and slurm/site-no-accounting.toml"
+    remedy = "if the site keeps no accounts, squeue must do: set slurm.poll_s to half of MinJobAge or less"
     return [warning("accounting", "sacct does not answer", remedy=remedy), *_min_job_age(site, has_sacct=False)]
 
 

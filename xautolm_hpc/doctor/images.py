@@ -28,14 +28,14 @@ def check_image(site: Site) -> list[Finding]:
         if section.verify_key:
             verify_signature(section.program, section.image, key_path=section.verify_key)
     except ImageError as error:
-        return [failure("image", str(error), remedy="see containers/README.md: `make image`, then copy it anew")]
+        return [failure("image", str(error), remedy="build the image anew, or copy it anew from where it was built")]
     torch, version = image.labels.get("xautolm.torch"), image.labels.get("org.opencontainers.image.version", "unknown")
     if torch == "cpu" and site.profile.job.n_gpus > 0:
         return [
             failure(
                 "image",
                 f"`{section.image}` holds torch for the CPU, and jobs ask for {site.profile.job.n_gpus} GPUs",
-                remedy="build one with --torch cuda (containers/README.md), or set job.n_gpus = 0",
+                remedy="build the image with --torch cuda, or set job.n_gpus = 0",
             )
         ]
     lock = image.lock_sha256[:12] if image.lock_sha256 else "unknown: its experiences will name no lock"

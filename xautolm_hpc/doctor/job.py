@@ -223,7 +223,9 @@ def _worker_failure(attempt_dir: Path, *, restart: int) -> Finding | None:
     node = read_json(claim_path(attempt_dir, restart))["node"]
     why = ended.message or f"ended with status {ended.returncode}: {' / '.join(lines) or 'without a word'}"
     return failure(
-        "worker", f"on node {node}: {why}", remedy="install the worker's environment anew, see lock/README.md"
+        "worker",
+        f"on node {node}: {why}",
+        remedy="install the worker's environment anew: pip install 'xautolm-hpc[worker]'",
     )
 
 

@@ -18,7 +18,7 @@ from xautolm_hpc.container import find_package, make_container, with_binds
 from xautolm_hpc.dataset import find_data, missing_data, repository_dir
 from xautolm_hpc.driver.attempts import AttemptTemplate
 from xautolm_hpc.driver.budget import Limits
-from xautolm_hpc.errors import DataError, InputError, NoStoreError
+from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.image import Container, read_image
 from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
@@ -269,7 +269,7 @@ class Inputs:
             NoStoreError: ``store.path`` is a file, or lies below one.
         """
         profile, search = self.profile, self.search
-        _check_store_path(search.store.path)
+        ExperienceStore(Path(search.store.path)).check_place(setting="store.path")
         if profile.container is not None:
             read_image(Path(profile.container.image), machine=platform.machine())
         if search.data.path and not Path(search.data.path).exists():
@@ -359,15 +359,6 @@ class Inputs:
             n_interrupts=n_interrupts,
             container=self.container(),
         )
-
-
-def _check_store_path(path: str) -> None:
-    """Check that experiences can be stored where the search file says, before anything is trained."""
-    try:
-        ExperienceStore(Path(path)).check_place()
-    except NoStoreError as error:
-        error.add_note("it is store.path of the search file")
-        raise
 
 
 def _hf_home(profile: ClusterProfile, environ: Mapping[str, str]) -> Path:

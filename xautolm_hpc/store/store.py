@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.clock import Clock
-from xautolm_hpc.errors import InputError
+from xautolm_hpc.errors import InputError, NoStoreError
 from xautolm_hpc.records import Experience
 from xautolm_hpc.store.columns import Columns, digest, line, only_marks
 from xautolm_hpc.store.counts import summarise
@@ -54,13 +54,21 @@ class ExperienceStore:
         self.findings: tuple[StoreFinding, ...] = ()
         self._segments = SegmentFolder(path, clock=clock, limits=limits, group=group)
 
-    def check_place(self) -> None:
+    def check_place(self, *, setting: str | None = None) -> None:
         """Check that a store is here or can be made here, before anything is read or trained for it.
+
+        Args:
+            setting: Key of the search file that gave the path, for the message.
 
         Raises:
             NoStoreError: The path, or a folder it lies in, is a file.
         """
-        self._segments.check_place()
+        try:
+            self._segments.check_place()
+        except NoStoreError as error:
+            if setting is not None:
+                error.add_note(f"it is {setting} of the search file")
+            raise
 
     def append(self, experiences: Sequence[Experience]) -> Appended:
         """Commit experiences; those that the store has already, forgotten ones included, are not written again.

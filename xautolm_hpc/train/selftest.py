@@ -48,7 +48,9 @@ def _imports() -> Finding:
         except (ImportError, OSError, RuntimeError) as error:
             found = f"`{sys.executable}`: {name} cannot be imported: {error}"
             return failure(
-                "worker's imports", found, remedy="install the worker's environment anew, see lock/README.md"
+                "worker's imports",
+                found,
+                remedy="install the worker's environment anew: pip install 'xautolm-hpc[worker]'",
             )
     return ok("worker's imports", f"xautolm_hpc {__version__}, {', '.join(versions)}")
 
@@ -62,7 +64,9 @@ def _gpus(visible_gpus: str | None, n_promised: int) -> Finding:
     if len(gpus) > n_usable:
         found = f"the job has {len(gpus)} GPUs (driver {driver}), torch {torch.__version__} can use {n_usable}"
         return failure(
-            "GPUs of the job", found, remedy="install the CUDA build of torch for this driver, see lock/README.md"
+            "GPUs of the job",
+            found,
+            remedy="install a build of torch for the CUDA version of this driver; https://pytorch.org lists them",
         )
     if n_promised > n_usable:
         found = f"Slurm gave the job {n_promised} GPUs, torch can use {n_usable}"
