@@ -99,6 +99,15 @@ def test_a_long_front_is_named_at_both_ends_and_between() -> None:
     assert (named[0].x, named[-1].x) == (1.0, 30.0)
 
 
+def test_a_label_names_its_trial() -> None:
+    trials = [success(7, f1=0.5, evaluation_time_s=1.0), success(12, f1=0.6, evaluation_time_s=2.0)]
+
+    assert {mark.text for mark in _figure_data(trials).labelled()} == {
+        "7: distilbert-base-uncased, full",
+        "12: distilbert-base-uncased, full",
+    }
+
+
 @pytest.mark.parametrize(("cheapest_s", "is_log"), [(5.0, False), (4.9, True), (0.0, False)])
 def test_costs_that_span_decades_are_drawn_on_a_logarithmic_axis(cheapest_s: float, is_log: bool) -> None:
     trials = [success(0, f1=0.5, evaluation_time_s=cheapest_s), success(1, f1=0.8, evaluation_time_s=100.0)]

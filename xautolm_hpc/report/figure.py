@@ -178,7 +178,7 @@ def _scale(axes: Axes, data: FigureData) -> None:
 
 
 def _label(axes: Axes, data: FigureData, *, renderer: RendererAgg) -> None:
-    """Name the points of the front by model and method."""
+    """Name the points of the front by trial number, model and method."""
     from xautolm_hpc.report.labels import place_labels
 
     points = [(mark.x, mark.y) for mark in data.labelled()]

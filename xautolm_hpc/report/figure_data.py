@@ -27,7 +27,7 @@ class Mark:
         x: Position on the horizontal axis, in the displayed unit.
         y: Position on the vertical axis, in the displayed unit.
         third: Third objective in its displayed unit, or ``None``.
-        text: Model and method, escaped.
+        text: Trial number, model and method, escaped.
     """
 
     x: float
@@ -170,7 +170,7 @@ def _mark(trial: Trial, first: str, *, second: str | None, third: str | None) ->
         x=float(trial["trial"]) if second is None else _shown(trial, second),
         y=_shown(trial, first),
         third=None if third is None else _shown(trial, third),
-        text=f"{model}, {method}",
+        text=f"{trial['trial']}: {model}, {method}",
     )
 
 
