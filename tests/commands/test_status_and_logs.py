@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.left_run import leave_run
-from tests.driving import SEARCH, end_attempt, make_setup, search_in
+from tests.driving import SEARCH, Notes, end_attempt, make_setup, search_in
 from tests.fakes import FakeLauncher, end_with, failed_end, stub_end
 from xautolm_hpc import cli
 from xautolm_hpc.driver.loop import run_search
@@ -97,10 +97,15 @@ def test_a_tie_has_one_best_trial_in_report_status_and_live_view(
     run_search(setup)
     runs = ["fake", "--runs-dir", str(tmp_path / "runs")]
 
-    shown = [cli.main([verb, *runs, "--json"]) or json.loads(capsys.readouterr().out) for verb in ("report", "status")]
+    shown = []
+    for verb in ("report", "status"):
+        cli.main([verb, *runs, "--json"])
+        shown.append(json.loads(capsys.readouterr().out))
 
-    live = setup.watcher.views[-1].best  # type: ignore[attr-defined]
+    assert isinstance(setup.watcher, Notes)
+    live = setup.watcher.views[-1].best
     assert [view["best"]["trial"] for view in shown] == [best, best]
+    assert live is not None
     assert live.trial == best
     assert shown[0]["front"][0]["trial"] == best
 

@@ -174,5 +174,5 @@ def test_names_that_look_like_formulas_are_drawn_as_they_are(tmp_path: Path) -> 
 
     data = _figure_data([odd], name="$\\sum$")
 
-    assert data.front[0].text == "$\\frac{, \\x1b[31m$_$"
+    assert data.front[0].text == "0: $\\frac{, \\x1b[31m$_$"
     assert _image(tmp_path, [odd], name="$\\sum$", rejections={"$\\x$": 3}).startswith(b"\x89PNG")

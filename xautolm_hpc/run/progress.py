@@ -137,7 +137,9 @@ def _elapsed_s(files: _Files, job: JobStatus | None, *, state: JobState, now: fl
     is_alive = state is JobState.RUNNING if job is None else job.is_alive
     if is_alive:
         return now - files.claim.claimed_at
-    last = (job and job.ended_at) or (files.heartbeat and files.heartbeat.at)
+    last = job.ended_at if job is not None else None
+    if last is None and files.heartbeat is not None:
+        last = files.heartbeat.at
     return None if last is None else max(0.0, last - files.claim.claimed_at)
 
 
