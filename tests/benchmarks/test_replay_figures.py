@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.replay.figures import above_uniform, plot_above_uniform
-from benchmarks.replay.methods import UNIFORM
+from benchmarks.replay.search_methods import UNIFORM
 
 ROWS = [
     {"task": task, "method": method, "hypervolume": hypervolume}

@@ -9,12 +9,13 @@ import pytest
 from tests.commands.left_run import leave_run
 from tests.driving import SEARCH, Notes, end_attempt, make_setup, search_in
 from tests.fakes import FakeLauncher, end_with, failed_end, stub_end
+from tests.nouns import claim, succeeded
 from xautolm_hpc import cli
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.durable import create_json, write_json
-from xautolm_hpc.jobdir import OUTCOME, PROFILE, VERDICT, Claim, End, Exit, claim_path, exit_path
+from xautolm_hpc.jobdir import OUTCOME, PROFILE, VERDICT, End, Exit, claim_path, exit_path
 from xautolm_hpc.node import boot_id, node_name
-from xautolm_hpc.records import Outcome, to_json
+from xautolm_hpc.records import to_json
 from xautolm_hpc.run.folder import RunDir
 
 Command = Callable[..., tuple[int, str, str]]
@@ -63,10 +64,10 @@ def test_status_counts_what_no_driver_has_gathered(command: Command, run_dir: Ru
 
 
 def test_status_of_a_cancelled_run_calls_its_trials_so_and_no_time_runs(command: Command, run_dir: RunDir) -> None:
-    claim = Claim(job_id="7", node=node_name(), restart=0, pid=1, pid_started=1, boot_id=boot_id(), claimed_at=1000.0)
+    begun = claim(node=node_name(), boot_id=boot_id(), claimed_at=1000.0)
     ended = Exit(returncode=-15, ended_by="cancelled", started_at=1000.0, ended_at=1060.0)
     for trial in (0, 1):
-        write_json(claim_path(attempt_dir(run_dir, trial), 0), to_json(claim))
+        write_json(claim_path(attempt_dir(run_dir, trial), 0), to_json(begun))
     write_json(exit_path(attempt_dir(run_dir, 0), 0), to_json(ended))
     run_dir.cancel_path.touch()
 
@@ -82,7 +83,7 @@ def _end_alike(attempt_dir: Path) -> End | None:
     if (attempt_dir / PROFILE).exists():
         return end_attempt(attempt_dir)
     seconds = 100.0 - int(attempt_dir.parent.name.removeprefix("trial-"))
-    return end_with(Outcome(status="succeeded", metrics={"f1": 0.5}, evaluation_time_s=seconds))
+    return end_with(succeeded(0.5, evaluation_time_s=seconds))
 
 
 @pytest.mark.parametrize(("objectives", "best"), [('["f1"]', 0), ('["f1", "evaluation_time_s"]', 11)])
@@ -158,8 +159,8 @@ def test_logs_of_an_attempt_judged_by_its_traces_say_the_verdict_and_its_evidenc
 
 
 def test_logs_of_an_attempt_without_a_verdict_say_how_its_worker_ended(command: Command, run_dir: RunDir) -> None:
-    claim = Claim(job_id="7", node="n1", restart=0, pid=1, pid_started=1, boot_id="b", claimed_at=1000.0)
-    write_json(claim_path(attempt_dir(run_dir, 1), 0), to_json(claim))
+    begun = claim(claimed_at=1000.0)
+    write_json(claim_path(attempt_dir(run_dir, 1), 0), to_json(begun))
     ended = Exit(returncode=-9, ended_by="host_oom", started_at=1.0, ended_at=2.0, message="held 900 MiB of memory")
     write_json(exit_path(attempt_dir(run_dir, 1), 0), to_json(ended))
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.nouns import end, failed, succeeded, trial
+from tests.nouns import claim, end, failed, succeeded, trial
 from xautolm_hpc.durable import create_json, write_json
-from xautolm_hpc.jobdir import OUTCOME, VERDICT, Claim, Exit, Heartbeat, claim_path, exit_path, heartbeat_path
+from xautolm_hpc.jobdir import OUTCOME, VERDICT, Exit, Heartbeat, claim_path, exit_path, heartbeat_path
 from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.folder import RunDir
@@ -27,8 +27,7 @@ def attempt_with(
 ) -> Path:
     """Write an attempt that began at 100 s, said at 700 s that it is at step 7, and whose exit file is of 800 s."""
     if is_claimed:
-        claim = Claim(job_id="7", node="n1", restart=0, pid=1, pid_started=1, boot_id="b", claimed_at=100.0)
-        write_json(claim_path(folder, 0), to_json(claim))
+        write_json(claim_path(folder, 0), to_json(claim(claimed_at=100.0)))
         write_json(heartbeat_path(folder, 0), to_json(Heartbeat(at=700.0, phase="train", step=7, n_steps=9)))
     if exit_status is not None:
         ended = Exit(returncode=exit_status, ended_by=ended_by, started_at=100.0, ended_at=800.0)

@@ -6,7 +6,7 @@ list it::
     site           what checks are given: the person's files, and Slurm's answers, asked for once
     cluster        Slurm's commands, limits, partitions, GPUs, and whether sbatch takes the script
     machine        the file system of the run folder, free space, clocks, interpreters, the cache of models
-    worker         the packages that the worker's Python lacks
+    packages       the packages that the worker's Python lacks
     images         the image: whole, the right one, signed; what is bound into it; whether it can be started here
     job            one short job: the node sees the folder and the interpreters, and one training step works
     passed         which profiles had their job already
@@ -14,7 +14,7 @@ list it::
 
 from collections.abc import Callable, Sequence
 
-from xautolm_hpc.doctor import cluster, images, machine, worker
+from xautolm_hpc.doctor import cluster, images, machine, packages
 from xautolm_hpc.doctor.job import check_job
 from xautolm_hpc.doctor.machine import runs_folder
 from xautolm_hpc.doctor.passed import job_check_key, recall_job_check, remember_job_check
@@ -38,7 +38,7 @@ CHECKS: tuple[Check, ...] = (
     machine.check_room,
     machine.check_quota,
     machine.check_interpreters,
-    worker.check_worker_packages,
+    packages.check_worker_packages,
     machine.check_models,
     machine.check_counters,
     images.check_image,
@@ -57,7 +57,7 @@ BEFORE_A_RUN: tuple[Check, ...] = (
     machine.check_space,
     machine.check_room,
     machine.check_interpreters,
-    worker.check_worker_packages,
+    packages.check_worker_packages,
     machine.check_models,
     images.check_image,
     images.check_binds,

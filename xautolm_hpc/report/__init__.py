@@ -7,7 +7,6 @@ from xautolm_hpc.durable import write_bytes, write_json
 from xautolm_hpc.report.blocks import Table
 from xautolm_hpc.report.figure import draw_pareto
 from xautolm_hpc.report.frame import print_view
-from xautolm_hpc.report.layout import print_lines, print_table
 from xautolm_hpc.report.live import LiveView, OpenView, PlainView, QuietView, choose_view
 from xautolm_hpc.report.markdown import FIGURE_NAME, to_markdown
 from xautolm_hpc.report.planned import print_plan
@@ -15,6 +14,7 @@ from xautolm_hpc.report.safe_text import escape_controls
 from xautolm_hpc.report.screen import print_findings, print_prior, print_report
 from xautolm_hpc.report.sections import left_out_text
 from xautolm_hpc.report.summary import summarise
+from xautolm_hpc.report.table_layout import print_lines, print_table
 from xautolm_hpc.view import RunFacts
 
 __all__ = [

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.text import Text
 
 from xautolm_hpc.report.blocks import Section
-from xautolm_hpc.report.layout import print_lines, print_table, table_width, wrap_text
 from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.quantities import counted
 from xautolm_hpc.report.safe_text import one_line
 from xautolm_hpc.report.sections import report_sections
 from xautolm_hpc.report.summary import summarise_prior
+from xautolm_hpc.report.table_layout import print_lines, print_table, table_width, wrap_text
 from xautolm_hpc.view import Finding
 
 STYLES = {"ok": "green", "warning": "yellow", "failure": "red"}

@@ -39,7 +39,7 @@ POOL = "pool"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class AttemptProgress:
     """An attempt at one moment.
 
     Attributes:
@@ -81,7 +81,7 @@ def read_exit(path: Path) -> Exit | None:
     return _read_files(path).exit
 
 
-def read_progress(path: Path, job: JobStatus | None, *, is_cancelled: bool, now: float) -> Progress:
+def read_progress(path: Path, job: JobStatus | None, *, is_cancelled: bool, now: float) -> AttemptProgress:
     """Put together what files and job say of an attempt that has no end.
 
     Args:
@@ -93,7 +93,7 @@ def read_progress(path: Path, job: JobStatus | None, *, is_cancelled: bool, now:
     files = _read_files(path)
     state, reason = _state(files, job, is_cancelled=is_cancelled)
     claim, beat = files.claim, files.heartbeat
-    return Progress(
+    return AttemptProgress(
         state=state,
         reason=reason,
         node=(job and job.node) or (claim.node if claim else None),

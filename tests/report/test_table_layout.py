@@ -12,10 +12,10 @@ from tests.report.facts import facts, success
 from tests.report.whole_run import PRIOR, REASONS, whole_run
 from xautolm_hpc.report.blocks import Table
 from xautolm_hpc.report.frame import draw_frame
-from xautolm_hpc.report.layout import draw_table, lay_out
 from xautolm_hpc.report.safe_text import shortened
 from xautolm_hpc.report.screen import print_findings, print_prior, print_report
 from xautolm_hpc.report.summary import summarise
+from xautolm_hpc.report.table_layout import draw_table, lay_out
 from xautolm_hpc.view import BestTrial, Finding, Phase, RunView, Spent, TrialView
 
 WIDTHS = [40, 60, 80, 120, 200]

@@ -12,7 +12,7 @@ from tests.doctor.sites import make_site
 from tests.stub_search import write_stub_search
 from xautolm_hpc import cli
 from xautolm_hpc.doctor import Site
-from xautolm_hpc.doctor.worker import PACKAGES, check_worker_packages
+from xautolm_hpc.doctor.packages import PACKAGES, check_worker_packages
 
 ROOT_DIR = Path(__file__).parents[2]
 
