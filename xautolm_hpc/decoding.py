@@ -13,7 +13,7 @@ MARKS = (
 
 
 def encoding_of(content: bytes) -> str:
-    """Tell the encoding of a text: by its byte order mark, else by where its first character has a zero byte.
+    """Find the encoding of a text: by its byte order mark, else by where its first character has a zero byte.
 
     Args:
         content: The bytes of the file. Without a mark its first character is taken to be ASCII, as it is in CSV with
@@ -32,6 +32,6 @@ def decode_text(content: bytes) -> str:
     """Decode the bytes of a text file; a byte order mark is taken off.
 
     Raises:
-        UnicodeDecodeError: The bytes are no text in the encoding that :func:`encoding_of` tells.
+        UnicodeDecodeError: The bytes are no text in the encoding that :func:`encoding_of` finds.
     """
     return content.decode(encoding_of(content))
