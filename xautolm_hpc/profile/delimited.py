@@ -73,8 +73,9 @@ def parse_delimited(
         records = _read_records(text, found, start=start)
     except QuoteError as error:
         raise DataError(
-            f"`{path}`: line {_line_at(text, error.start)} is not valid CSV: a quoted field is not closed, or something "
-            f"follows its closing quote: {_shown(text, error.start)}. Double the quotes inside a quoted field, or use JSON Lines"
+            f"`{path}`: line {_line_at(text, error.start)} is not valid CSV: a quoted field is not closed, or "
+            f"something follows its closing quote: {_shown(text, error.start)}. Double the quotes inside a quoted "
+            "field, or use JSON Lines"
         ) from None
     header = _column_names(records, wanted=wanted)
     if not set(wanted) <= set(header):
@@ -250,8 +251,8 @@ def _check_widths(path: Path, records: Sequence[Record], *, text: str, delimiter
     if uneven:
         first = uneven[0]
         raise DataError(
-            f"`{path}`: line {_line_at(text, first.start)} has {len(first.fields)} fields, the header {len(header.fields)}, divided by "
-            f"{name_delimiter(delimiter)}: {delimiter.join(first.fields):.{SHOWN_LETTERS}}. So have {len(uneven):,} of "
+            f"`{path}`: line {_line_at(text, first.start)} has {len(first.fields)} fields, the header "
+            f"{len(header.fields)}, divided by {name_delimiter(delimiter)}: {delimiter.join(first.fields):.{SHOWN_LETTERS}}. So have {len(uneven):,} of "
             f"{len(rows):,} rows. Quote or remove what divides the fields inside a text, use JSON Lines, or set "
             "data.delimiter"
         )
