@@ -252,7 +252,7 @@ def _check_widths(path: Path, records: Sequence[Record], *, text: str, delimiter
         first = uneven[0]
         raise DataError(
             f"`{path}`: line {_line_at(text, first.start)} has {len(first.fields)} fields, the header "
-            f"{len(header.fields)}, divided by {name_delimiter(delimiter)}: {delimiter.join(first.fields):.{SHOWN_LETTERS}}. So have {len(uneven):,} of "
-            f"{len(rows):,} rows. Quote or remove what divides the fields inside a text, use JSON Lines, or set "
-            "data.delimiter"
+            f"{len(header.fields)}, divided by {name_delimiter(delimiter)}: "
+            f"{delimiter.join(first.fields):.{SHOWN_LETTERS}}. So have {len(uneven):,} of {len(rows):,} rows. Quote or "
+            "remove what divides the fields inside a text, use JSON Lines, or set data.delimiter"
         )
