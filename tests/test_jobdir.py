@@ -1,5 +1,6 @@
 """Run folders and attempt folders: where things lie, and which folders are refused."""
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.nouns import end, failed, succeeded
-from xautolm_hpc.durable import write_json
+from tests.profile.profile_samples import make_request
+from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import InputError, RunFolderError
 from xautolm_hpc.jobdir import (
     MEMBERS,
     OUTCOME,
+    PROFILE,
     VERDICT,
     claim_path,
     exit_path,
@@ -20,6 +23,7 @@ from xautolm_hpc.jobdir import (
     read_members,
     restarts,
     write_members,
+    write_profile_request,
 )
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.folder import RunDir, find_run
@@ -171,3 +175,13 @@ def test_a_run_that_is_not_there_is_refused_with_those_there_are(tmp_path: Path)
 def test_without_any_run_the_message_says_so(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="there are: none"):
         find_run("one", str(tmp_path / "runs"))
+
+
+def test_a_profile_request_names_a_delimiter_only_if_one_is_set_so_that_older_workers_read_it(tmp_path: Path) -> None:
+    request = make_request(tmp_path / "rows.csv", tmp_path)
+
+    write_profile_request(tmp_path, request)
+    assert read_json(tmp_path / PROFILE) == {k: v for k, v in to_json(request).items() if k != "delimiter"}
+
+    write_profile_request(tmp_path, dataclasses.replace(request, delimiter=";"))
+    assert read_json(tmp_path / PROFILE) == to_json(request) | {"delimiter": ";"}

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.container import ContainerSection
 from xautolm_hpc.dataset import DataSection
+from xautolm_hpc.decoding import decode_text
 from xautolm_hpc.errors import ConfigError, InputError
 from xautolm_hpc.records import OBJECTIVES, ObjectiveName, from_json, to_json
 from xautolm_hpc.space import Space, build_space
@@ -336,7 +337,7 @@ def load_profile(path: Path | None) -> ClusterProfile:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(decode_text(path.read_bytes()))
     except FileNotFoundError as error:
         raise ConfigError(f"`{path}` does not exist; give the path of a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:

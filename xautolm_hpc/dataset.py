@@ -4,16 +4,18 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.records import canonical_json
 
-EXTENSIONS = (".jsonl", ".jsonl.gz", ".csv", ".tsv", ".parquet", ".arrow")
+EXTENSIONS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow")
+DELIMITED = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 SPLIT_WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -29,16 +31,28 @@ Files = Mapping[str, tuple[str, ...]]
 Count = Annotated[int, Field(ge=1)]
 
 
+def _check_delimiter(value: str) -> str:
+    """Check a delimiter; words for a tab become one."""
+    delimiter = "\t" if value in ("tab", "\\t") else value
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise ValueError(
+            f"data.delimiter = {value!r}: expected one character that is neither a quote nor a line end, such as ',', "
+            "';' or '|', or 'tab'"
+        )
+    return delimiter
+
+
 class DataSection(BaseModel):
     """``[data]``: where the rows lie and how many are used.
 
     Attributes:
-        path: A ``.jsonl``, ``.jsonl.gz``, ``.csv``, ``.tsv``, ``.parquet`` or ``.arrow`` file, a folder with such files
-            named ``train``, ``validation`` and ``test``, or one that ``datasets.save_to_disk`` wrote.
+        path: A file of one of :data:`EXTENSIONS`, a folder with such files named ``train``, ``validation`` and
+            ``test``, whole or in shards, or one that ``datasets.save_to_disk`` wrote.
         hub: A data set of the hub instead, ``OWNER/NAME``, from the offline cache.
         revision: Commit of it.
         files: Split -> pattern of its files in the repository, where their names do not say it.
         text: Column of the text; likewise ``label``, and for question answering ``question``, ``context``, ``answers``.
+        delimiter: Character that divides the columns of CSV and TSV files, or ``tab``; recognised when absent.
         train_rows: Rows drawn from train before ``dev`` is cut off; all when absent. Likewise the others.
         split_seed: Seed of every split; it belongs to the task, not to the search.
     """
@@ -54,6 +68,7 @@ class DataSection(BaseModel):
     question: str = "question"
     context: str = "context"
     answers: str = "answers"
+    delimiter: Annotated[str, AfterValidator(_check_delimiter)] | None = None
     train_rows: Count | None = None
     validation_rows: Count | None = None
     test_rows: Count | None = None
@@ -74,7 +89,68 @@ class DataSection(BaseModel):
 
 def extension_of(name: str) -> str | None:
     """Return which of :data:`EXTENSIONS` a file's name has; ``None`` if another."""
-    return next((extension for extension in EXTENSIONS if name.endswith(extension)), None)
+    return next((extension for extension in EXTENSIONS if name.lower().endswith(extension)), None)
+
+
+SHARD = re.compile(
+    r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<total>\d+)(?:-[0-9a-f]+)?(?P<extension>\.[a-z.]+)", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of the files into which a file is divided.
+
+    Attributes:
+        whole: Name that the file would have undivided.
+        number: Place of the shard, from 0.
+        total: Number of shards.
+    """
+
+    whole: str
+    number: int
+    total: int
+
+
+def split_shard(name: str) -> Shard | None:
+    """Read the name of a shard, such as ``train-00000-of-00002.parquet``; ``None`` if it is the name of none."""
+    found = SHARD.fullmatch(name)
+    if found is None:
+        return None
+    return Shard(found["stem"] + found["extension"], int(found["number"]), int(found["total"]))
+
+
+def check_shards(names: Iterable[str], *, where: str) -> None:
+    """Check that files which are shards are all there, each once.
+
+    Args:
+        names: The files of one split.
+        where: Their place, for messages.
+
+    Raises:
+        DataError: A shard is missing or stands twice, or files of other kinds or sets are among them.
+    """
+    names = sorted(names)
+    shards = [split_shard(name) for name in names]
+    sets = {None if shard is None else (shard.whole, shard.total) for shard in shards}
+    if sets <= {None}:
+        return
+    if len(sets) > 1:
+        raise DataError(
+            f"{where} mixes sets of shards: {', '.join(names[:MAX_LISTED])}. Keep one, or name it with data.files"
+        )
+    numbers = [shard.number for shard in shards if shard is not None]
+    total = next(shard.total for shard in shards if shard is not None)
+    missing = sorted(set(range(total)) - set(numbers))
+    if missing:
+        listed = ", ".join(f"{number:05d}-of-{total:05d}" for number in missing[:MAX_LISTED])
+        raise DataError(
+            f"{where} lacks {len(missing)} of {total} shards: {listed}; there: {', '.join(names[:MAX_LISTED])}. Bring "
+            "them too"
+        )
+    if len(numbers) > total:
+        listed = ", ".join(names[:MAX_LISTED])
+        raise DataError(f"{where} has {len(numbers)} files for {total} shards: {listed}. Keep one set")
 
 
 def pick_files(names: Iterable[str], patterns: Mapping[str, str], *, where: str) -> dict[str, tuple[str, ...]]:
@@ -121,6 +197,8 @@ def _by_name(names: Iterable[str], *, where: str) -> dict[str, tuple[str, ...]]:
     if len(folders) > 1:
         listed = ", ".join(folder or "the top" for folder in folders[:MAX_LISTED])
         raise DataError(f"{where} holds several sets of files, in {listed}. Name one with data.files")
+    for group in found.values():
+        check_shards(group, where=where)
     return {split: tuple(group) for (_, split), group in found.items()}
 
 

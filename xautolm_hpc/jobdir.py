@@ -21,7 +21,7 @@ from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.image import Container
-from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json
+from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json, to_json
 
 COMMAND, TASK, PIPELINE, WEIGHTS = "command.json", "task.json", "pipeline.json", "weights.safetensors"
 PROFILE, PROFILE_RESULT, EXPORT = "profile.json", "profile-result.json", "export.json"
@@ -221,6 +221,7 @@ class ProfileRequest:
         data_dir: Folder to write the normalised split to.
         cache_dir: Folder of cached profiles, shared by the runs beside each other.
         metric: Metric that ``f1`` stands for, or ``None`` for the usual one of the kind of task.
+        delimiter: What divides the columns of CSV and TSV files, or ``None`` if it is to be recognised.
     """
 
     task_name: str
@@ -239,6 +240,7 @@ class ProfileRequest:
     answers_column: str = "answers"
     metric: str | None = None
     data_files: Mapping[str, tuple[str, ...]] | None = None
+    delimiter: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +262,14 @@ class ProfileResult:
     from_cache: bool
     majority_f1: float | None
     notes: tuple[str, ...] = ()
+
+
+def write_profile_request(attempt_dir: Path, request: ProfileRequest) -> None:
+    """Write ``profile.json``; what is not set and an older worker does not know is left out."""
+    data = to_json(request)
+    if request.delimiter is None:
+        del data["delimiter"]
+    write_json(attempt_dir / PROFILE, data)
 
 
 def claim_path(attempt_dir: Path, restart: int) -> Path:

@@ -15,7 +15,7 @@ from xautolm_hpc.driver.attempts import AttemptTemplate
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError, InterruptedSearchError, SpaceError
-from xautolm_hpc.jobdir import PROFILE, End
+from xautolm_hpc.jobdir import PROFILE, PROFILE_RESULT, End
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run import resume
 from xautolm_hpc.run.lease import Lease
@@ -135,6 +135,34 @@ def test_bad_data_is_told_with_the_profile_jobs_words_and_tried_again_by_the_nex
     facts = search_in(tmp_path)
 
     assert len(facts.experiences) == 12
+
+
+def test_what_the_profile_job_found_in_the_data_is_told(tmp_path: Path) -> None:
+    def with_note(path: Path) -> End | None:
+        end = end_attempt(path)
+        if (path / PROFILE_RESULT).exists():
+            write_json(path / PROFILE_RESULT, read_json(path / PROFILE_RESULT) | {"notes": ["test left out"]})
+        return end
+
+    setup = make_setup(tmp_path, launcher=FakeLauncher(with_note))
+
+    run_search(setup)
+
+    assert isinstance(setup.watcher, Notes)
+    assert setup.watcher.lines[0] == "data: test left out"
+
+
+def test_a_run_keeps_the_order_of_classes_it_began_with(tmp_path: Path) -> None:
+    search_in(tmp_path)
+    result_path = tmp_path / "runs" / "fake" / "profile" / "attempt-0" / PROFILE_RESULT
+    result = read_json(result_path)
+    as_text = ["0", "1", "10", "2"]  # as earlier versions ordered numbers
+    write_json(result_path, result | {"task": result["task"] | {"labels": as_text}})
+
+    search_in(tmp_path, text=SEARCH.replace("generations = 3", "generations = 4"))
+
+    stored = ExperienceStore(tmp_path / "store").read()
+    assert {e.task.labels for e in stored if e.provenance.generation == 3} == {tuple(as_text)}
 
 
 def test_a_space_in_which_nothing_can_run_is_refused_before_any_trial(tmp_path: Path) -> None:

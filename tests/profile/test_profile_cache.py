@@ -1,15 +1,19 @@
 """The same data and request are measured once; a damaged entry is measured anew."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import xautolm_hpc
 from tests.profile.profile_samples import NODE, make_request, sample_rows, write_jsonl
 from xautolm_hpc.jobdir import ProfileRequest
 from xautolm_hpc.profile import profile_task
+from xautolm_hpc.profile.cache import NOT_IN_KEY, cache_key
+from xautolm_hpc.records import canonical_json, to_json
 
 ELSEWHERE = dataclasses.replace(NODE, n_cpu_cores=64)
 RESULT = "profile-result.json"
@@ -119,3 +123,24 @@ def test_a_cache_that_cannot_be_written_does_not_stop_the_profile(tmp_path: Path
 
     assert not result.from_cache
     assert any("could not be cached" in line for line in logged)
+
+
+def test_a_profile_of_another_content_version_is_not_handed_to_a_new_run(
+    second: ProfileRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xautolm_hpc.profile.cache.CONTENT_VERSION", 1)
+
+    assert not profile_task(second, system=NODE).from_cache
+
+
+def test_the_cache_of_the_first_version_which_ordered_numbers_as_text_is_not_read(tmp_path: Path) -> None:
+    request = make_request(write_jsonl(tmp_path / "rows.jsonl", sample_rows(100)), tmp_path)
+    asked = {name: value for name, value in to_json(request).items() if name not in (*NOT_IN_KEY, "delimiter")}
+    content = Path(request.data_path).read_bytes()
+    inputs = {"train": [["rows.jsonl", hashlib.sha256(content).hexdigest()]]}
+    old = canonical_json([inputs, asked, "text-classification/1", xautolm_hpc.__version__])
+
+    paths = {"train": (Path(request.data_path),)}
+    key = cache_key(request, paths, contents={Path(request.data_path): content})
+
+    assert key != hashlib.sha256(old.encode()).hexdigest()

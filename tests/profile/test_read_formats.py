@@ -13,7 +13,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from xautolm_hpc.errors import DataError
-from xautolm_hpc.profile.formats import read_cells
+from xautolm_hpc.profile.formats import read_file
 from xautolm_hpc.profile.rows import Row, normalise_rows
 from xautolm_hpc.profile.source import find_files, read_content
 
@@ -24,13 +24,8 @@ ROWS = [Row(text.strip(), label) for text, label in zip(TEXTS, "abababa", strict
 
 def read_rows(path: Path, *, text: str = "text", label: str = "label") -> list[Row]:
     columns = {"text_column": text, "label_column": label}
-    return normalise_rows(
-        path,
-        read_cells(
-            path, read_content(path), columns={"text": columns["text_column"], "label": columns["label_column"]}
-        ),
-        **columns,
-    )
+    wanted = {"text": text, "label": label}
+    return normalise_rows(path, read_file(path, read_content(path), columns=wanted).cells, **columns)
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -158,12 +153,13 @@ FAULTY_PLACES = {
     "an extension nobody reads": (
         ["x.xlsx"],
         "x.xlsx",
-        "`{path}`: its extension is not known; valid: .jsonl, .jsonl.gz, .csv, .tsv, .parquet, .arrow",
+        "`{path}`: its extension is not known; valid: .jsonl, .jsonl.gz, .csv, .csv.gz, .tsv, .tsv.gz, .parquet, "
+        ".arrow",
     ),
     "a folder without train": (
         ["all.csv", "test.csv"],
         "",
-        "`{path}` has no train file; expected train{{.jsonl,.jsonl.gz,.csv,.tsv,.parquet,.arrow}}, "
+        "`{path}` has no train file; expected train{{.jsonl,.jsonl.gz,.csv,.csv.gz,.tsv,.tsv.gz,.parquet,.arrow}}, "
         "found: all.csv, test.csv",
     ),
     "a folder with two files for a split": (
@@ -236,7 +232,8 @@ FAULTY_CONTENTS = {
     "another encoding": (
         "x.csv",
         b"text,label\nt,a\ngr\xf6\xdfer,b\n",
-        "`{path}`: line 3 is not UTF-8 (byte 0xf6). Convert the file, for instance with iconv -f LATIN1 -t UTF-8",
+        "`{path}`: line 3 is not UTF-8 (byte 0xf6). Save the file as UTF-8, or convert it from the "
+        "encoding it has: iconv -f CP1252 -t UTF-8, if it comes from a Western Windows program",
     ),
     "a line that is no object": (
         "x.jsonl",
@@ -246,14 +243,14 @@ FAULTY_CONTENTS = {
     "a CSV row of another width": (
         "x.csv",
         b"text,label\nhello, world,a\n",
-        "`{path}`: row 1 has 3 fields, the header 2: hello| world|a. Quote or remove what divides the fields inside "
-        "a text, or use JSON Lines",
+        "`{path}`: line 2 has 3 fields, the header 2, divided by comma (','): hello, world,a. So have 1 of 1 rows. "
+        "Quote or remove what divides the fields inside a text, use JSON Lines, or set data.delimiter",
     ),
     "a lone quote in a CSV": (
         "x.csv",
         b'text,label\n"hello,a\n"world",b\n',
-        "`{path}`: line 3 is not valid CSV: ',' expected after '\"'. Double the quotes inside a quoted field, or use "
-        "JSON Lines",
+        "`{path}`: line 2 is not valid CSV: a quoted field is not closed, or something follows its closing quote: "
+        '"hello,a. Double the quotes inside a quoted field, or use JSON Lines',
     ),
 }
 

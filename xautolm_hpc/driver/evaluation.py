@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from xautolm_hpc import report
+from xautolm_hpc.decoding import decode_text
 from xautolm_hpc.distribution import FrozenPrior, uniform
 from xautolm_hpc.driver.budget import trials_left
 from xautolm_hpc.driver.loop import run_search
@@ -78,7 +79,7 @@ def read_list(path: Path, space: Space, *, search_seed: int) -> list[Listed]:
             message names file and line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = decode_text(path.read_bytes()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"`{path}` cannot be read: {error}. Give a file of one pipeline a line, as JSON") from error
     listed = [

@@ -67,6 +67,8 @@ def _begin(setup: Setup, lease: Lease, *, make_proposer: MakeProposer) -> "Searc
     jobs = _make_jobs(setup, journal, display=display)
     display.enter(Phase.PROFILE)
     profile = profile_task(setup, jobs)
+    for note in profile.notes:
+        setup.watcher.log(f"data: {note}")
     display.enter(Phase.PRIORS)
     proposer = make_proposer(setup, profile, past=past)
     freeze_prior(setup.run_dir, proposer.prior)

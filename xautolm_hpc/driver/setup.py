@@ -165,6 +165,7 @@ class Setup:
             context_column=data.context,
             answers_column=data.answers,
             metric=task.metric,
+            delimiter=data.delimiter,
         )
 
     def template(self, profile: ProfileResult) -> AttemptTemplate:

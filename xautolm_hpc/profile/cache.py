@@ -14,6 +14,8 @@ from xautolm_hpc.records import canonical_json, from_json, to_json
 from xautolm_hpc.task_kinds import TASK_KINDS
 
 NOT_IN_KEY = ("data_dir", "cache_dir")
+CONTENT_VERSION = 2
+"""Goes up when the same data gives another profile. 2: classes in their own order, answers at the nearest mention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +37,14 @@ def file_name(split: str) -> str:
 
 
 def cache_key(request: ProfileRequest, paths: Mapping[str, Sequence[Path]], *, contents: Mapping[Path, bytes]) -> str:
-    """Digest everything a profile depends on: the input's bytes, the request, schema and package version."""
+    """Digest everything a profile depends on: the input's bytes, the request, and the versions of what reads them."""
     asked = {name: value for name, value in to_json(request).items() if name not in NOT_IN_KEY}
     inputs = {
         split: [[path.name, hashlib.sha256(contents[path]).hexdigest()] for path in group]
         for split, group in paths.items()
     }
-    described = canonical_json([inputs, asked, TASK_KINDS[request.task_kind].feature_schema, xautolm_hpc.__version__])
+    versions = [TASK_KINDS[request.task_kind].feature_schema, xautolm_hpc.__version__, CONTENT_VERSION]
+    described = canonical_json([inputs, asked, *versions])
     return hashlib.sha256(described.encode()).hexdigest()
 
 

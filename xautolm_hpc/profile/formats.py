@@ -1,68 +1,110 @@
 """Reads the cells of some columns from the bytes of a file, unchanged.
 
 JSON Lines, CSV and TSV are read by the standard library: other readers guess types, take texts such as ``NA`` for
-missing values, or lose rows after an unpaired quote. Parquet and Arrow are read by pyarrow and datasets, which reads
-the class names in files of the hub.
+missing values, or lose rows after an unpaired quote. Parquet and Arrow are read by pyarrow; of what the hub's library
+notes in them only the class names of the columns that are read count, so that a column of a kind nobody knows does
+no harm.
 """
 
-import csv
+import enum
 import gzip
-import io
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from xautolm_hpc.dataset import extension_of
+from xautolm_hpc.decoding import decode_text, encoding_of
 from xautolm_hpc.errors import DataError
+from xautolm_hpc.profile.delimited import name_delimiter, parse_delimited
 
 Cells = tuple[object, ...]
 """The wanted cells of a row, of the types in the file."""
 
 MAX_LISTED_COLUMNS = 20
+USUAL_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+"""Extension, without that of gzip -> what divides the columns where nothing else is recognised."""
+
+
+class Unlabelled(enum.Enum):
+    """Cell of a row that is not labelled: the hub writes class -1 for it."""
+
+    MINUS_ONE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """What is read of a file.
+
+    Attributes:
+        columns: Names of all its columns.
+        cells: The wanted cells of every row in the order of the file; empty if a wanted column does not exist.
+        class_names: Column -> names of its classes in their own order, where the file says them.
+        delimiter: What divides the columns of a CSV or TSV file, else ``None``.
+    """
+
+    columns: Sequence[str]
+    cells: Sequence[Cells]
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    delimiter: str | None = None
 
 
 class _Parser(Protocol):
-    def __call__(self, path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
-        """Return all column names, and the cells of the wanted columns if all exist."""
+    def __call__(self, path: Path, content: bytes, *, wanted: Sequence[str]) -> FileRows:
+        """Read the names of all columns, and the cells of the wanted columns if all exist."""
         ...
 
 
-def read_cells(path: Path, content: bytes, *, columns: Mapping[str, str]) -> list[Cells]:
+def read_file(path: Path, content: bytes, *, columns: Mapping[str, str], delimiter: str | None = None) -> FileRows:
     """Read some columns of a file.
 
     Args:
         path: The file, for its extension and for messages.
         content: Its bytes.
         columns: Setting that names a column (``text``, ``label`` …) -> the column.
+        delimiter: What divides the columns of a CSV or TSV file; ``None`` if it is to be recognised.
 
     Returns:
-        The cells of every row in the order of the file and of ``columns``; ``None`` where a JSON row lacks one.
+        What was read; cells in the order of ``columns``, ``None`` where a JSON row lacks one.
 
     Raises:
-        DataError: The content is damaged, or a column does not exist.
+        DataError: The content is damaged, a column does not exist, or a row holds a class that the file does not name.
     """
-    parse = PARSERS[extension_of(path.name) or ""]
-    found, cells = parse(path, content, wanted=tuple(columns.values()))
-    if not found:
+    wanted = tuple(columns.values())
+    extension = extension_of(path.name) or ""
+    if extension.endswith(".gz"):
+        extension, content = extension.removesuffix(".gz"), _unzip(path, content)
+    if extension in USUAL_DELIMITERS:
+        usual = USUAL_DELIMITERS[extension]
+        text = _decode(path, content)
+        header, cells, found = parse_delimited(path, text, wanted=wanted, delimiter=delimiter, usual=usual)
+        read = FileRows(header, cells, delimiter=found)
+    else:
+        read = PARSERS[extension](path, content, wanted=wanted)
+    if not read.columns:
         raise DataError(f"`{path}` is empty; expected rows with columns {named(columns.values())}")
-    check_columns(path, found, columns=columns)
-    return cells
+    check_columns(path, read, columns=columns)
+    return read
 
 
-def check_columns(path: Path, found: Sequence[str], *, columns: Mapping[str, str]) -> None:
+def check_columns(path: Path, read: FileRows, *, columns: Mapping[str, str]) -> None:
     """Check that data has each wanted column once.
 
     Raises:
         DataError: A column is missing or occurs twice; the message lists the existing columns.
     """
+    found = read.columns
     for setting, column in columns.items():
         if found.count(column) == 1:
             continue
         listed = ", ".join(found[:MAX_LISTED_COLUMNS]) + (", ..." if len(found) > MAX_LISTED_COLUMNS else "")
         fault = "occurs more than once" if column in found else "does not exist"
-        raise DataError(f"`{path}`: column '{column}' {fault}; columns: {listed}. Set data.{setting}")
+        hint = ""
+        if read.delimiter is not None and len(found) == 1:
+            hint = f", or data.delimiter: {name_delimiter(read.delimiter)} divides nothing here"
+        raise DataError(f"`{path}`: column '{column}' {fault}; columns: {listed}. Set data.{setting}{hint}")
 
 
 def named(columns: Iterable[str]) -> str:
@@ -71,7 +113,7 @@ def named(columns: Iterable[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _parse_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
+def _parse_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -> FileRows:
     """Parse JSON Lines; blank lines are skipped."""
     columns: dict[str, None] = {}
     cells: list[Cells] = []
@@ -86,85 +128,27 @@ def _parse_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[
             raise DataError(f"`{path}`: line {number} is no JSON object: {line:.40}")
         columns.update(dict.fromkeys(record))
         cells.append(tuple(record.get(column) for column in wanted))
-    return list(columns), cells
+    return FileRows(list(columns), cells)
 
 
-def _parse_gzipped_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
-    try:
-        return _parse_jsonl(path, gzip.decompress(content), wanted=wanted)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"`{path}` is no whole gzip file: {error}") from None
-
-
-def _parse_csv(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
-    """Parse CSV strictly: a misplaced quote is an error, because the rows after it would be lost."""
-    text = _decode(path, content)
-    csv.field_size_limit(max(len(text), csv.field_size_limit()))  # the default stops at 128 KiB
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        rows = [row for row in reader if row]
-    except csv.Error as error:
-        raise DataError(
-            f"`{path}`: line {reader.line_num} is not valid CSV: {error}. Double the quotes inside a quoted field, "
-            "or use JSON Lines"
-        ) from error
-    return _cells_below_header(path, rows, wanted=wanted)
-
-
-def _parse_tsv(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
-    """Parse TSV: each line is a row.
-
-    Quotes are removed only if every field that starts with one is quoted as a whole; else they are text.
-    """
-    lines = (line.removesuffix("\r") for line in _decode(path, content).split("\n"))
-    rows = [line.split("\t") for line in lines if line]
-    if all(_is_quoted(field) for row in rows for field in row if field.startswith('"')):
-        rows = [[field[1:-1].replace('""', '"') if _is_quoted(field) else field for field in row] for row in rows]
-    return _cells_below_header(path, rows, wanted=wanted)
-
-
-def _is_quoted(field: str) -> bool:
-    inner = field[1:-1]
-    return len(field) >= 2 and field[0] == field[-1] == '"' and '"' not in inner.replace('""', "")
-
-
-def _cells_below_header(
-    path: Path, rows: Sequence[list[str]], *, wanted: Sequence[str]
-) -> tuple[list[str], list[Cells]]:
-    """Select columns by the names in the first row."""
-    header = rows[0] if rows else []
-    if not set(wanted) <= set(header):
-        return header, []
-    places = [header.index(column) for column in wanted]
-    for number, row in enumerate(rows[1:], start=1):
-        if len(row) != len(header):
-            raise DataError(
-                f"`{path}`: row {number} has {len(row)} fields, the header {len(header)}: {'|'.join(row):.40}. "
-                "Quote or remove what divides the fields inside a text, or use JSON Lines"
-            )
-    return header, [tuple(row[place] for place in places) for row in rows[1:]]
-
-
-def _parse_parquet(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
+def _parse_parquet(path: Path, content: bytes, *, wanted: Sequence[str]) -> FileRows:
     """Parse Parquet; the class numbers of a file that the hub's library wrote become their names."""
-    import datasets  # here: it takes a second to import, and the other formats do not need it
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow  # type: ignore[import-untyped]  # here: the other formats do not need it
     import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
         file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
         columns = list(file.schema_arrow.names)
         if not set(wanted) <= set(columns):
-            return columns, []
+            return FileRows(columns, [])
         table = file.read(columns=sorted(set(wanted)))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"`{path}` is no whole Parquet file: {error}") from None
-    return columns, table_cells(table, datasets.Features.from_arrow_schema(table.schema), wanted=wanted)
+    return _table_rows(path, table, columns=columns, wanted=wanted)
 
 
-def _parse_arrow(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
+def _parse_arrow(path: Path, content: bytes, *, wanted: Sequence[str]) -> FileRows:
     """Parse Arrow, as a stream (what ``datasets`` writes) or a file; class numbers become their names."""
-    import datasets
     import pyarrow
 
     opened = pyarrow.ipc.open_file if content.startswith(b"ARROW1") else pyarrow.ipc.open_stream
@@ -174,39 +158,86 @@ def _parse_arrow(path: Path, content: bytes, *, wanted: Sequence[str]) -> tuple[
         raise DataError(f"`{path}` is no whole Arrow file: {error}") from None
     columns = list(table.schema.names)
     if not set(wanted) <= set(columns):
-        return columns, []
-    return columns, table_cells(table, datasets.Features.from_arrow_schema(table.schema), wanted=wanted)
+        return FileRows(columns, [])
+    return _table_rows(path, table, columns=columns, wanted=wanted)
 
 
-def table_cells(table: Any, features: Mapping[str, Any], *, wanted: Sequence[str]) -> list[Cells]:
+def _table_rows(path: Path, table: Any, *, columns: Sequence[str], wanted: Sequence[str]) -> FileRows:
     """Read columns of an Arrow table; class numbers become their names."""
-    import datasets
-
+    features = _features(table.schema.metadata or {})
+    class_names = {column: names for column in wanted if (names := _class_names(features.get(column)))}
     cells = []
     for column in wanted:
-        values, kind = table[column].to_pylist(), features[column]
-        if isinstance(kind, datasets.ClassLabel):
-            values = [None if value is None or value < 0 else kind.int2str(value) for value in values]
+        if columns.count(column) > 1:
+            return FileRows(columns, [])
+        values = table[column].to_pylist()
+        if column in class_names:
+            values = [_name_class(path, value, column=column, names=class_names[column]) for value in values]
         cells.append(values)
-    return list(zip(*cells, strict=True))
+    return FileRows(columns, list(zip(*cells, strict=True)), class_names)
+
+
+def _features(metadata: Mapping[bytes, bytes]) -> Mapping[str, Any]:
+    """Read what the hub's library notes about columns; nothing if it cannot be read."""
+    try:
+        noted = json.loads(metadata.get(b"huggingface", b"{}"))
+    except ValueError:
+        return {}
+    for key in ("info", "features"):
+        noted = noted.get(key) if isinstance(noted, dict) else None
+    return noted if isinstance(noted, dict) else {}
+
+
+def _class_names(feature: object) -> tuple[str, ...]:
+    """List the names of a column's classes; empty if it has none."""
+    if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
+        return ()
+    names = feature.get("names")
+    return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+def _name_class(path: Path, value: object, *, column: str, names: Sequence[str]) -> object:
+    """Convert the number of a class to its name; other values stay."""
+    if not isinstance(value, int):
+        return value
+    if value == Unlabelled.MINUS_ONE.value:
+        return Unlabelled.MINUS_ONE
+    if not 0 <= value < len(names):
+        raise DataError(
+            f"`{path}`: column '{column}' holds class {value}, but the file names {len(names)} classes, from 0: "
+            f"{', '.join(names[:MAX_LISTED_COLUMNS])}. Write the file again with the names of all classes"
+        )
+    return names[value]
 
 
 def _decode(path: Path, content: bytes) -> str:
+    """Decode a file of text."""
     try:
-        return content.decode("utf-8-sig")
+        return decode_text(content)
     except UnicodeDecodeError as error:
+        if error.encoding != "utf-8":
+            raise DataError(
+                f"`{path}` is no whole {encoding_of(content).upper()} text: {error.reason} at byte {error.start:,}. "
+                "Save it again, as UTF-8"
+            ) from error
         number = content.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"`{path}`: line {number} is not UTF-8 (byte 0x{content[error.start]:02x}). Convert the file, for "
-            f"instance with iconv -f LATIN1 -t UTF-8"
+            f"`{path}`: line {number} is not UTF-8 (byte 0x{content[error.start]:02x}). Save the file as UTF-8, or "
+            "convert it from the encoding it has: iconv -f CP1252 -t UTF-8, if it comes from a Western Windows program"
         ) from error
 
 
-PARSERS: dict[str, _Parser] = {
+def _unzip(path: Path, content: bytes) -> bytes:
+    """Unpack a gzip file."""
+    try:
+        return gzip.decompress(content)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"`{path}` is no whole gzip file: {error}") from None
+
+
+PARSERS: Mapping[str, _Parser] = {
     ".jsonl": _parse_jsonl,
-    ".jsonl.gz": _parse_gzipped_jsonl,
-    ".csv": _parse_csv,
-    ".tsv": _parse_tsv,
     ".parquet": _parse_parquet,
     ".arrow": _parse_arrow,
 }
+"""Extension, without that of gzip -> function that parses a file's bytes; CSV and TSV need a delimiter too."""

@@ -8,8 +8,9 @@ from typing import Any
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import ProfileRequest
 from xautolm_hpc.profile import features, question_features
-from xautolm_hpc.profile.questions import normalise_questions
-from xautolm_hpc.profile.rows import Sample, normalise_rows
+from xautolm_hpc.profile.classes import has_unlabelled_test, is_unlabelled, order_labels
+from xautolm_hpc.profile.questions import has_unanswered_test, normalise_questions
+from xautolm_hpc.profile.rows import Note, Sample, normalise_rows
 from xautolm_hpc.task_kinds import TASK_KINDS
 
 
@@ -19,19 +20,24 @@ class TaskReader:
 
     Attributes:
         columns: Returns the columns to read: setting of the search file -> column.
-        normalise: Builds rows from the cells of a file.
+        normalise: Builds rows from the cells of a file; ``note`` takes lines about what was changed in them.
+        lacks_target: Tells whether the last cell of a row, which is to be predicted, is missing.
+        has_unlabelled_test: Tells whether the rows of test show that none of them is labelled; takes the rows of every
+            split, the data set and the column for messages.
         describe: Computes the features of rows, and their mean embedding or ``None``; takes the number of threads.
         lengths: Computes text lengths in words: median, 95th percentile, longest.
         baseline: Computes the score of a constant answer on ``validation``, chosen on ``train``.
-        labels: Lists the labels of all rows.
+        labels: Lists the labels of all rows in their order, which class names of the files may give.
     """
 
     columns: Callable[[ProfileRequest], Mapping[str, str]]
     normalise: Callable[..., Sequence[Any]]
+    lacks_target: Callable[[object], bool]
+    has_unlabelled_test: Callable[..., bool]
     describe: Callable[..., question_features.Description]
     lengths: Callable[[Sequence[Any]], tuple[float, float, float]]
     baseline: Callable[[Sequence[Any], Sequence[Any]], float]
-    labels: Callable[[Sequence[Sample]], tuple[str, ...]]
+    labels: Callable[[Sequence[Sample], Sequence[str]], tuple[str, ...]]
 
 
 def _text_columns(request: ProfileRequest) -> dict[str, str]:
@@ -46,16 +52,21 @@ def _question_columns(request: ProfileRequest) -> dict[str, str]:
     }
 
 
-def _labelled(path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str]) -> Sequence[Any]:
+def _labelled(path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str], note: Note) -> Sequence[Any]:
     return normalise_rows(path, cells, text_column=columns[0], label_column=columns[1])
 
 
-def _extractive(path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str]) -> Sequence[Any]:
-    return normalise_questions(path, cells, columns=columns, is_extractive=True)
+def _extractive(path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str], note: Note) -> Sequence[Any]:
+    return normalise_questions(path, cells, columns=columns, is_extractive=True, note=note)
 
 
-def _generative(path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str]) -> Sequence[Any]:
-    return normalise_questions(path, cells, columns=columns, is_extractive=False)
+def _generative(path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str], note: Note) -> Sequence[Any]:
+    return normalise_questions(path, cells, columns=columns, is_extractive=False, note=note)
+
+
+def _is_null(cell: object) -> bool:
+    """Check whether answers are missing; an empty list of them means that a question has none."""
+    return cell is None
 
 
 def _describe_labelled(rows: Sequence[Any], *, n_threads: int) -> question_features.Description:
@@ -67,11 +78,11 @@ def _majority(train: Sequence[Any], validation: Sequence[Any]) -> float:
     return features.majority_f1(train, validation, n_classes=n_classes)
 
 
-def _labels(rows: Sequence[Sample]) -> tuple[str, ...]:
-    return tuple(sorted({row.label for row in rows}))
+def _labels(rows: Sequence[Sample], class_names: Sequence[str]) -> tuple[str, ...]:
+    return order_labels((row.label for row in rows), class_names=class_names)
 
 
-def _no_labels(rows: Sequence[Sample]) -> tuple[str, ...]:
+def _no_labels(rows: Sequence[Sample], class_names: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
@@ -79,6 +90,8 @@ READERS: Mapping[str, TaskReader] = {
     "text-classification": TaskReader(
         columns=_text_columns,
         normalise=_labelled,
+        lacks_target=is_unlabelled,
+        has_unlabelled_test=has_unlabelled_test,
         describe=_describe_labelled,
         lengths=features.length_tokens,
         baseline=_majority,
@@ -87,6 +100,8 @@ READERS: Mapping[str, TaskReader] = {
     "question-answering": TaskReader(
         columns=_question_columns,
         normalise=_extractive,
+        lacks_target=_is_null,
+        has_unlabelled_test=has_unanswered_test,
         describe=question_features.describe_questions,
         lengths=question_features.length_tokens,
         baseline=question_features.empty_answer_f1,
@@ -95,6 +110,8 @@ READERS: Mapping[str, TaskReader] = {
     "text-generation": TaskReader(
         columns=_question_columns,
         normalise=_generative,
+        lacks_target=_is_null,
+        has_unlabelled_test=has_unanswered_test,
         describe=question_features.describe_questions,
         lengths=question_features.length_tokens,
         baseline=question_features.empty_answer_f1,

@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from xautolm_hpc.errors import DataError
+from xautolm_hpc.profile.formats import Unlabelled
 
+R = TypeVar("R")
 S = TypeVar("S")
+Note = Callable[[str], object]
+"""Takes a line for the user about the data."""
+
 BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -71,9 +76,7 @@ def normalise_rows(path: Path, pairs: Sequence[Sequence[object]], *, text_column
     return number_problems(path, pairs, normalise=normalise)
 
 
-def number_problems(
-    path: Path, cells: Sequence[Sequence[object]], *, normalise: Callable[[Sequence[object]], S]
-) -> list[S]:
+def number_problems(path: Path, cells: Sequence[R], *, normalise: Callable[[R], S]) -> list[S]:
     """Normalise every row, and report all problems at once.
 
     Args:
@@ -135,6 +138,8 @@ def clean_text(value: object, column: str) -> str:
 
 def _normalise_label(value: object, column: str) -> str:
     """Convert a label to text; the ``ValueError`` says why it cannot be."""
+    if isinstance(value, Unlabelled):
+        raise ValueError(f"column '{column}' is {value.value}, which means not labelled,")
     if value is None or value != value:  # NaN is how data frames write a missing number
         raise ValueError(f"column '{column}' is null")
     if isinstance(value, bool):

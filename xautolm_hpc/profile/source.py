@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from xautolm_hpc.dataset import EXTENSIONS, extension_of
+from xautolm_hpc.dataset import EXTENSIONS, check_shards, extension_of, split_shard
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.node import node_name
@@ -14,6 +14,8 @@ SPLIT_STEMS = {"train": ("train",), "validation": ("validation", "valid", "dev")
 SAVED_SPLITS, SAVED_STATE = "dataset_dict.json", "state.json"
 """Files of ``datasets.save_to_disk``: the names of the split folders; in each folder the names of its data files."""
 
+MAX_LISTED = 20
+
 Paths = dict[str, tuple[Path, ...]]
 """Split -> its files, in order."""
 
@@ -22,7 +24,8 @@ def find_files(data_path: Path, files: Mapping[str, Sequence[str]] | None = None
     """Find the files of a data set: one file, a folder with one for each split, or a saved ``datasets`` folder.
 
     Args:
-        data_path: A file, which is read as train, or a folder.
+        data_path: A file, which is read as train, or a folder. The file of a split may be divided into shards, such as
+            ``train-00000-of-00002.parquet``, or lie in a folder of its name; all may lie in one folder within.
         files: Split -> names of its files in the folder, where that is known.
 
     Returns:
@@ -30,15 +33,15 @@ def find_files(data_path: Path, files: Mapping[str, Sequence[str]] | None = None
 
     Raises:
         DataError: The file or folder does not exist (the cause is then an ``OSError``), the extension is not
-            known, the folder has no train file, or it has two files for one split.
+            known, the folder has no train file, it has two files for one split, or a shard is missing.
     """
     if files is not None:
         return {split: tuple(data_path / name for name in names) for split, names in files.items()}
     try:
         data_path.stat()
-        names = sorted(path.name for path in data_path.iterdir()) if data_path.is_dir() else None
     except OSError as error:
         raise _unavailable(data_path, error) from error
+    names = _list_names(data_path) if data_path.is_dir() else None
     if names is None:
         if extension_of(data_path.name) is None:
             raise DataError(f"`{data_path}`: its extension is not known; valid: {', '.join(EXTENSIONS)}")
@@ -47,8 +50,7 @@ def find_files(data_path: Path, files: Mapping[str, Sequence[str]] | None = None
         return {"train": _saved_files(data_path)}
     if SAVED_SPLITS in names:
         return _saved_splits(data_path)
-    found = {split: _pick(data_path, split, names=names) for split in SPLIT_STEMS}
-    return {split: (path,) for split, path in found.items() if path is not None}
+    return _find_in_folder(data_path, names)
 
 
 def read_content(path: Path) -> bytes:
@@ -61,6 +63,22 @@ def read_content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise _unavailable(path, error) from error
+
+
+def _find_in_folder(folder: Path, names: Sequence[str]) -> Paths:
+    """Find the files of every split in a folder, or in the one folder within that has them, as on the hub."""
+    found = _pick(folder, names)
+    if "train" in found:
+        return found
+    inner = [folder / name for name in names if not name.startswith(".") and (folder / name).is_dir()]
+    sets = {path: picked for path in inner if "train" in (picked := _pick(path, _list_names(path)))}
+    if len(sets) > 1:
+        listed = ", ".join(path.name for path in sets)
+        raise DataError(f"`{folder}` holds several sets of files, in {listed}. Set data.path to one of these folders")
+    if not sets:
+        there = ", ".join(names[:MAX_LISTED]) or "nothing"
+        raise DataError(f"`{folder}` has no train file; expected train{{{','.join(EXTENSIONS)}}}, found: {there}")
+    return next(iter(sets.values()))
 
 
 def _saved_splits(folder: Path) -> Paths:
@@ -102,16 +120,51 @@ def _saved_value(path: Path, key: str) -> list[object]:
     return listed
 
 
-def _pick(folder: Path, split: str, *, names: list[str]) -> Path | None:
-    """Find the one file of a split among a folder's names."""
-    candidates = [stem + extension for stem in SPLIT_STEMS[split] for extension in EXTENSIONS]
-    found = [name for name in names if name in candidates]
-    if len(found) > 1:
-        raise DataError(f"`{folder}` has {len(found)} files for {split}: {', '.join(found)}. Keep one")
-    if not found and split == "train":
-        there = ", ".join(names[:20]) or "nothing"
-        raise DataError(f"`{folder}` has no train file; expected train{{{','.join(EXTENSIONS)}}}, found: {there}")
-    return folder / found[0] if found else None
+def _pick(folder: Path, names: Sequence[str]) -> Paths:
+    """Find the files of every split among the names in a folder."""
+    found = {split: _pick_split(folder, split, names=names) for split in SPLIT_STEMS}
+    return {split: paths for split, paths in found.items() if paths}
+
+
+def _pick_split(folder: Path, split: str, *, names: Sequence[str]) -> tuple[Path, ...]:
+    """Find the files of a split: one, a set of shards, or those in a folder of its name."""
+    wanted = {stem + extension for stem in SPLIT_STEMS[split] for extension in EXTENSIONS}
+    sets: dict[str, list[str]] = {}  # name of the undivided file -> names of its shards, or of itself
+    for name in names:
+        shard = split_shard(name)
+        whole = (name if shard is None else shard.whole).lower()
+        if whole in wanted:
+            sets.setdefault(whole, []).append(name)
+    if not sets:
+        sets = dict(_files_within(folder, stem) for stem in SPLIT_STEMS[split] if stem in names)
+    sets = {whole: group for whole, group in sets.items() if group}
+    if len(sets) > 1:
+        listed = ", ".join(sorted(name for group in sets.values() for name in group)[:MAX_LISTED])
+        raise DataError(f"`{folder}` has {len(sets)} files for {split}: {listed}. Keep one")
+    group = next(iter(sets.values()), [])
+    check_shards(group, where=f"`{folder}`")
+    return tuple(folder / name for name in sorted(group))
+
+
+def _files_within(folder: Path, split_name: str) -> tuple[str, list[str]]:
+    """List the files of a split that lie in a folder of its name; they must have one format."""
+    inner = folder / split_name
+    found = [name for name in _list_names(inner) if extension_of(name) is not None] if inner.is_dir() else []
+    if len({extension_of(name) for name in found}) > 1:
+        raise DataError(f"`{inner}` holds files of several formats: {', '.join(found[:MAX_LISTED])}. Keep one format")
+    return split_name, [f"{split_name}/{name}" for name in found]
+
+
+def _list_names(folder: Path) -> list[str]:
+    """List the names in a folder.
+
+    Raises:
+        DataError: It cannot be read; the cause is the ``OSError``.
+    """
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise _unavailable(folder, error) from error
 
 
 def _unavailable(path: Path, error: OSError) -> DataError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import ProfileRequest, ProfileResult
 from xautolm_hpc.profile.cache import Profile, cache_key, load_profile, save_profile, write_files
-from xautolm_hpc.profile.formats import read_cells
+from xautolm_hpc.profile.data_rows import DataRows, read_data
 from xautolm_hpc.profile.readers import reader_for
 from xautolm_hpc.profile.rows import Sample, compress, digest_rows, encode_rows
 from xautolm_hpc.profile.source import find_files, read_content
@@ -47,7 +47,7 @@ def profile_task(
         log(f"the same data was profiled before: taken from {entry_dir}")
         write_files(Path(request.data_dir), cached.files)
         return dataclasses.replace(cached.result, system=system, from_cache=True)
-    profile = _measure(request, _read_rows(request, paths, contents=contents), system=system, log=log)
+    profile = _measure(request, read_data(request, paths, contents=contents), system=system, log=log)
     write_files(Path(request.data_dir), profile.files)
     try:
         save_profile(entry_dir, profile)
@@ -56,44 +56,22 @@ def profile_task(
     return profile.result
 
 
-def _read_rows(
-    request: ProfileRequest, paths: Mapping[str, Sequence[Path]], *, contents: Mapping[Path, bytes]
-) -> dict[str, list[Sample]]:
-    """Read and normalise the rows of every file; at least two classes of a classification."""
-    reader = reader_for(request)
-    columns = reader.columns(request)
-    names = tuple(columns.values())
-    files = {
-        name: [
-            row
-            for path in group
-            for row in reader.normalise(path, read_cells(path, contents[path], columns=columns), columns=names)
-        ]
-        for name, group in paths.items()
-    }
-    labels = sorted({row.label for rows in files.values() for row in rows})
-    if not labels:
-        raise DataError(f"`{request.data_path}` has no rows; at least 5 different texts of 2 classes are needed")
-    if len(labels) == 1 and labels != [""]:
-        raise DataError(
-            f"`{request.data_path}`: column '{request.label_column}' holds one class only, '{labels[0]}'; "
-            "classification needs 2. Set data.label"
-        )
-    return files
-
-
-def _measure(
-    request: ProfileRequest, files: Mapping[str, Sequence[Sample]], *, system: System, log: Callable[[str], object]
-) -> Profile:
+def _measure(request: ProfileRequest, data: DataRows, *, system: System, log: Callable[[str], object]) -> Profile:
     """Divide the rows and compute the result."""
+    files = data.files
     log("read " + ", ".join(f"{len(rows):,} rows of {name}" for name, rows in files.items()))
     limits = {"train": request.train_rows, "validation": request.validation_rows, "test": request.test_rows}
-    split = split_rows(files, limits=limits, split_seed=request.split_seed, where=request.data_path)
+    for note in data.notes:
+        log(note)
+    try:
+        split = split_rows(files, limits=limits, split_seed=request.split_seed, where=request.data_path)
+    except DataError as error:  # a class written in two ways may be why one of them is too small
+        raise DataError(". ".join([str(error), *data.notes])) from None
     for note in split.notes:
         log(note)
     log("divided into " + ", ".join(f"{len(split.parts[name]):,} rows of {name}" for name in SPLITS))
     n_threads = len(os.sched_getaffinity(0))
-    task = _describe_task(request, files, split=split, n_threads=n_threads)
+    task = _describe_task(request, data, split=split, n_threads=n_threads)
     log(f"computed the meta-features of {len(split.described):,} rows")
     packed = {name: compress(encode_rows(split.parts[name])) for name in SPLITS}
     result = ProfileResult(
@@ -102,14 +80,12 @@ def _measure(
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in packed.items()},
         from_cache=False,
         majority_f1=reader_for(request).baseline(split.parts["train"], split.parts["validation"]),
-        notes=split.notes,
+        notes=(*data.notes, *split.notes),
     )
     return Profile(result, packed)
 
 
-def _describe_task(
-    request: ProfileRequest, files: Mapping[str, Sequence[Sample]], *, split: Split[Sample], n_threads: int
-) -> Task:
+def _describe_task(request: ProfileRequest, data: DataRows, *, split: Split[Sample], n_threads: int) -> Task:
     """Build the record of the task."""
     parts, reader = split.parts, reader_for(request)
     traits = TASK_KINDS[request.task_kind]
@@ -118,14 +94,14 @@ def _describe_task(
     return Task(
         name=request.task_name,
         kind=request.task_kind,
-        dataset_id=digest_rows(sorted(row for rows in files.values() for row in rows)),
+        dataset_id=digest_rows(sorted(row for rows in data.files.values() for row in rows)),
         fingerprint=_fingerprint(parts, metric),
         metric=metric,
         n_train=len(parts["train"]),
         n_dev=len(parts["dev"]),
         n_validation=len(parts["validation"]),
         n_test=len(parts["test"]),
-        labels=reader.labels([row for rows in parts.values() for row in rows]),
+        labels=reader.labels([row for rows in parts.values() for row in rows], data.class_names),
         feature_schema=traits.feature_schema,
         features=described,
         semantic=semantic,

@@ -19,6 +19,7 @@ from typing import Any
 
 from xautolm_hpc import __version__
 from xautolm_hpc.clock import Clock, utc_text
+from xautolm_hpc.decoding import decode_text
 from xautolm_hpc.distribution import FrozenPrior
 from xautolm_hpc.durable import create_bytes, create_json, read_json, write_json
 from xautolm_hpc.errors import RunFolderError
@@ -31,7 +32,7 @@ from xautolm_hpc.run.ledger import read_ledger
 MAY_CHANGE = ("budget", "profile", "trial.max_attempts")
 """Keys of a search file that may change while its search is under way."""
 
-ADDED_KEYS: Mapping[str, Any] = {}
+ADDED_KEYS: Mapping[str, Any] = {"data.delimiter": None}
 """Dotted key added to search files -> its value in runs that started before the key existed.
 
 Every new key needs an entry here, with the value that matches the earlier behaviour.
@@ -148,7 +149,7 @@ def _read_config(run_dir: RunDir, current: RunConfig) -> RunConfig:
     written = stored.get("written")
     if written is None:
         # Settings from the command line alone are unknown here; for those that may change, the current file counts.
-        file = tomllib.loads((run_dir.path / "search.toml").read_text(encoding="utf-8"))
+        file = tomllib.loads(decode_text((run_dir.path / "search.toml").read_bytes()))
         written = {**file, "budget": search["budget"], "profile": search["profile"]}
     return RunConfig(search=search, written=written, space=stored.get("space", current.space))
 
