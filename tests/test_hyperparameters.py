@@ -42,7 +42,7 @@ def test_every_problem_is_found_and_told_with_its_place_and_what_is_valid() -> N
     assert told[0] == "`one.toml`: batch_size = 0 is not supported; expected a whole number of at least 1"
     assert told[1].startswith("`one.toml`: method full has no parameter 'learning_rte'; valid: learning_rate, ")
     assert told[1].endswith(". Did you mean 'learning_rate'?")
-    assert told[2].endswith("'adamW' is not supported; expected one of adamw, adam, sgd, adagrad, adafactor")
+    assert told[2].endswith("expected one of adamw, adam, sgd, adagrad, adafactor. Did you mean 'adamw'?")
     assert told[3] == "`one.toml`: method full lacks the parameters epochs"
 
 
