@@ -184,9 +184,10 @@ def test_real_trials_share_a_worker_and_a_bad_one_takes_no_other_along(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    diverging = {**BASE, "learning_rate": 1000.0, "weight_decay": 1000.0, "epochs": 8}  # each step: weights x -10**6
     lines = [
         {"model": "minilm-l1", "method": "head", "params": BASE, "seed": 1},
-        {"model": "minilm-l1", "method": "full", "params": {**BASE, "learning_rate": 1e6}, "seed": 1},
+        {"model": "minilm-l1", "method": "full", "params": diverging, "seed": 1},
         {"model": "minilm-l2", "method": "lora", "params": {**BASE, "lora_r": 4, "lora_alpha": 8}, "seed": 2},
     ]
     path = _write(tmp_path / "list.jsonl", lines)

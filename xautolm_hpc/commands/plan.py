@@ -26,6 +26,7 @@ from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, 
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.records import System, from_json, to_json
 from xautolm_hpc.run.folder import RunDir, generation_job_name, single_job_name, submission_dir_beside
+from xautolm_hpc.run.resume import has_trials
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.submit.apptainer import container_argv
 from xautolm_hpc.submit.environment import wrapper_environment
@@ -41,7 +42,12 @@ TRIAL_FILES_BYTES = 2**16
 
 def run(arguments: argparse.Namespace) -> int:
     """Profile the data in a temporary folder, draw the first generation and show what would be submitted."""
-    inputs = Inputs.load(Path(arguments.search), tuple(arguments.settings), environ=arguments.environ)
+    inputs = Inputs.load(
+        Path(arguments.search),
+        tuple(arguments.settings),
+        environ=arguments.environ,
+        has_trials=lambda name: has_trials(RunDir(Path(arguments.runs_dir) / name)),
+    )
     run_dir = RunDir((Path(arguments.runs_dir) / inputs.search.name).resolve())
     inputs = inputs.for_run(run_dir)
     inputs.check()

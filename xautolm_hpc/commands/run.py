@@ -18,7 +18,7 @@ from xautolm_hpc.driver.setup import Inputs, Setup
 from xautolm_hpc.errors import ConfigError, LaunchError
 from xautolm_hpc.launcher import Launcher
 from xautolm_hpc.run.folder import RunDir
-from xautolm_hpc.run.resume import began_at, open_run
+from xautolm_hpc.run.resume import began_at, has_trials, open_run
 from xautolm_hpc.view import Finding, FinishKind, RunFacts, Watcher
 
 NO_SUCCESS, STOPPED = 3, 1
@@ -47,13 +47,21 @@ def conduct(
     """
     console = Console(soft_wrap=False)
     search_path = Path(arguments.search)
-    inputs = Inputs.load(search_path, tuple(arguments.settings), environ=arguments.environ)
+    runs_dir = Path(arguments.runs_dir)
+    inputs = Inputs.load(
+        search_path,
+        tuple(arguments.settings),
+        environ=arguments.environ,
+        has_trials=lambda name: has_trials(RunDir(runs_dir / (arguments.fork or name))),
+    )
     if arguments.fork:
         inputs = replace(inputs, search=inputs.search.model_copy(update={"name": arguments.fork}))
-    clock, run_dir = SystemClock(), RunDir((Path(arguments.runs_dir) / inputs.search.name).resolve())
+    clock, run_dir = SystemClock(), RunDir((runs_dir / inputs.search.name).resolve())
     inputs = inputs.for_run(run_dir)
     inputs.check()
-    log = partial(console.print, markup=False) if not arguments.quiet else lambda line: None
+    log: Callable[[str], None] = partial(console.print, markup=False) if not arguments.quiet else lambda line: None
+    for line in inputs.refused():
+        log(f"{line}. A new search would be refused; this one has trials and goes on")
     _check_site(inputs, run_dir, skips_job=arguments.skip_job_check, log=log)
     run_dir.create()
     stale_s = inputs.profile.patience.lease_stale_s

@@ -26,7 +26,7 @@ from xautolm_hpc.node import node_name
 from xautolm_hpc.redact import redact, secrets_in
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.resume import RunConfig, effective_config
-from xautolm_hpc.space import Space, space_from_json, space_to_json
+from xautolm_hpc.space import Space, find_refused, space_from_json, space_to_json
 from xautolm_hpc.submit.apptainer import verify_signature
 from xautolm_hpc.submit.environment import worker_environment
 from xautolm_hpc.view import Watcher
@@ -201,19 +201,27 @@ class Inputs:
     words: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, search_path: Path, settings: tuple[str, ...], *, environ: Mapping[str, str]) -> "Inputs":
+    def load(
+        cls,
+        search_path: Path,
+        settings: tuple[str, ...],
+        *,
+        environ: Mapping[str, str],
+        has_trials: Callable[[str], bool] = lambda name: False,
+    ) -> "Inputs":
         """Read a search file and the profile it names.
 
         Args:
             search_path: The search file.
             settings: ``KEY=VALUE`` pairs that replace values of it.
             environ: The person's environment.
+            has_trials: Tells by its name whether a search has trials; if so, it goes on with what is now refused.
 
         Raises:
             ConfigError: A file is missing, or a key or value in it is not valid.
             SpaceError: The search file describes no space.
         """
-        search = load_search(search_path, settings)
+        search = load_search(search_path, settings, has_trials=has_trials)
         profile = load_profile(Path(search.profile) if search.profile else None)
         words = (str(search_path), *(word for setting in settings for word in ("--set", setting)))
         return replace(
@@ -240,6 +248,10 @@ class Inputs:
             environ=environ,
             written=search.model_dump(mode="json", exclude_unset=True),
         )
+
+    def refused(self) -> list[str]:
+        """List what only a search that has trials may still say of hyperparameters, a line each."""
+        return find_refused(self.written.get("space"))
 
     def run_config(self) -> RunConfig:
         """Return the configuration that a run with these inputs stores."""

@@ -190,9 +190,14 @@ def freeze_prior(run_dir: RunDir, prior: FrozenPrior) -> None:
         write_json(run_dir.prior_path, to_json(prior))
 
 
+def has_trials(run_dir: RunDir) -> bool:
+    """Check whether a run, which need not exist, has drawn a trial."""
+    return any(line["event"] == "drawn" for line in read_ledger(run_dir.ledger_path))
+
+
 def _may_begin_anew(run_dir: RunDir) -> bool:
     """Check whether a run has no trial yet and no job that may still write the split."""
-    if any(line["event"] == "drawn" for line in read_ledger(run_dir.ledger_path)):
+    if has_trials(run_dir):
         return False
     return all(find_end(path) is not None for path in run_dir.profile_attempt_dirs())
 
