@@ -34,6 +34,7 @@ def conduct(
     start: Callable[[Setup], RunFacts],
     *,
     wrap: Callable[[Launcher], Launcher] = lambda launcher: launcher,
+    check: Callable[[Inputs, RunDir], object] = lambda inputs, run_dir: None,
 ) -> int:
     """Check the input, run the search with a progress display and show its report.
 
@@ -41,6 +42,7 @@ def conduct(
         arguments: Parsed command-line arguments.
         start: Runs the search, or the evaluation of a list.
         wrap: Wraps the launcher.
+        check: Raises an error for other input that is wrong, before anything is written.
 
     Returns:
         The exit status.
@@ -59,6 +61,7 @@ def conduct(
     clock, run_dir = SystemClock(), RunDir((runs_dir / inputs.search.name).resolve())
     inputs = inputs.for_run(run_dir)
     inputs.check()
+    check(inputs, run_dir)
     log: Callable[[str], None] = partial(console.print, markup=False) if not arguments.quiet else lambda line: None
     for line in inputs.refused():
         log(f"{line}. A new search would be refused; this one has trials and goes on")

@@ -99,6 +99,21 @@ def read_list(path: Path, space: Space, *, search_seed: int, n_drawn: int = 0) -
     return listed
 
 
+def read_list_of_run(path: Path, space: Space, *, run_dir: RunDir, search_seed: int) -> list[Listed]:
+    """Read the pipelines to evaluate in a run, which need not exist; lines that are trials already are not checked.
+
+    Args:
+        path: The list.
+        space: The space of the run.
+        run_dir: The run folder.
+        search_seed: Gives the seeds of lines that have none.
+
+    Raises:
+        InputError: As :func:`read_list`.
+    """
+    return read_list(path, space, search_seed=search_seed, n_drawn=len(read_history(run_dir).trials))
+
+
 EXAMPLE = json.dumps(
     {
         "model": "minilm-l2",
@@ -171,8 +186,7 @@ def run_evaluation(setup: Setup, path: Path) -> RunFacts:
         InputError: The list is malformed, or a line that was there before has changed.
         XAutoLMError: As in :func:`xautolm_hpc.driver.loop.run_search`.
     """
-    n_drawn = len(read_history(setup.run_dir).trials)
-    listed = read_list(path, setup.space, search_seed=setup.search.search.seed, n_drawn=n_drawn)
+    listed = read_list_of_run(path, setup.space, run_dir=setup.run_dir, search_seed=setup.search.search.seed)
     _check_unchanged(setup.run_dir, listed)
     create_bytes(setup.run_dir.path / LIST, path.read_bytes())
     return run_search(setup, partial(ListProposer, listed=listed))

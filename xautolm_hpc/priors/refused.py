@@ -53,14 +53,13 @@ def _may_be_refused(table: ExperienceTable) -> Bools:
 def _accepted(column: ParamColumn, rule: ParamRule, *, texts: tuple[str, ...]) -> Bools:
     """Apply a rule to a column as :meth:`~xautolm_hpc.hyperparameters.ParamRule.accepts` does to a value."""
     code, number = column.type_code, column.number
-    match rule.kind:
-        case ValueKind.SWITCH:
-            return np.equal(code, BOOL)
-        case ValueKind.WORD:
-            choices = [i for i, text in enumerate(texts) if text in rule.choices]
-            return np.equal(code, TEXT) & np.isin(column.text, choices)
-        case ValueKind.ANY:
-            return np.ones(len(code), dtype=np.bool_)
+    if rule.kind is ValueKind.ANY:
+        return np.ones(len(code), dtype=np.bool_)
+    if rule.kind is ValueKind.SWITCH:
+        return np.equal(code, BOOL)
+    if rule.kind is ValueKind.WORD:
+        choices = [i for i, text in enumerate(texts) if text in rule.choices]
+        return np.logical_and(code == TEXT, np.isin(column.text, choices))
     is_number = (code == INT) | ((code == FLOAT) & (rule.kind is ValueKind.REAL))
     is_above = number > rule.low if rule.is_low_excluded else number >= rule.low
-    return is_number & is_above & (number <= rule.high)
+    return np.logical_and(is_number, is_above & (number <= rule.high))
