@@ -26,7 +26,7 @@ OPTIMIZERS = "is not supported; expected one of adamw, adam, sgd, adagrad, adafa
         ("full.lora_r=[8]", "full.lora_r: method full has no parameter 'lora_r' (lora and dora have it); valid: "),
         ("full.learning_rate=['fast']", f"full.learning_rate: learning_rate = 'fast' {NUMBER}"),
         ("full.learning_rate=['0.1']", f"full.learning_rate: learning_rate = '0.1' {NUMBER}"),
-        ("full.learning_rate='bool'", f"full.learning_rate: learning_rate = True {NUMBER}"),
+        ("full.learning_rate='bool'", "full.learning_rate: 'bool' draws true and false; expected a number above 0"),
         ("full.learning_rate=[1e-4, true]", f"full.learning_rate: learning_rate = True {NUMBER}"),
         ("full.learning_rate={low=0.0, high=1e-3}", f"full.learning_rate.low: learning_rate = 0.0 {NUMBER}"),
         ("full.learning_rate={low=1.0, high=5e3}", f"full.learning_rate.high: learning_rate = 5000.0 {NUMBER}"),

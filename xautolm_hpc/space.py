@@ -226,6 +226,8 @@ def _refused_lines(method: str, name: str, *, written: Any) -> list[str]:
     except SpaceError as error:
         return [str(error)]
     rule = rules_of(method).get(name, ANYTHING)
+    if isinstance(parameter, Boolean) and rule.kind not in (ValueKind.SWITCH, ValueKind.ANY):
+        return [f"{key}: {written!r} draws true and false; expected {rule.expected}"]
     if isinstance(parameter, Numeric) and rule.kind in (ValueKind.SWITCH, ValueKind.WORD):
         return [f"{key}: {written!r} is a range of numbers; expected {rule.expected}"]
     if isinstance(parameter, Numeric) and rule.kind is ValueKind.WHOLE and not parameter.integer:
@@ -239,7 +241,7 @@ def _refused_lines(method: str, name: str, *, written: Any) -> list[str]:
 def _extremes(parameter: Parameter) -> list[tuple[str, Value]]:
     """List values that are valid only if all are: those of a list, or the ends of a range with their keys."""
     if isinstance(parameter, Boolean):
-        return [("", True)]
+        return []
     if isinstance(parameter, Categorical):
         return [("", value) for value in parameter.values]
     ends = {".low": parameter.low, ".high": parameter.high}

@@ -56,10 +56,13 @@ def _accepted(column: ParamColumn, rule: ParamRule, *, texts: tuple[str, ...]) -
     if rule.kind is ValueKind.ANY:
         return np.ones(len(code), dtype=np.bool_)
     if rule.kind is ValueKind.SWITCH:
-        return np.equal(code, BOOL)
+        is_switch: Bools = code == BOOL
+        return is_switch
     if rule.kind is ValueKind.WORD:
         choices = [i for i, text in enumerate(texts) if text in rule.choices]
-        return np.logical_and(code == TEXT, np.isin(column.text, choices))
+        is_choice: Bools = (code == TEXT) & np.isin(column.text, choices)
+        return is_choice
     is_number = (code == INT) | ((code == FLOAT) & (rule.kind is ValueKind.REAL))
     is_above = number > rule.low if rule.is_low_excluded else number >= rule.low
-    return np.logical_and(is_number, is_above & (number <= rule.high))
+    is_valid: Bools = is_number & is_above & (number <= rule.high)
+    return is_valid
