@@ -8,8 +8,9 @@ from pathlib import Path
 from tests.fakes import SYSTEM, FakeClock, FakeLauncher, end_with, stub_end
 from tests.nouns import succeeded, task
 from xautolm_hpc.config import ClusterProfile, SearchFile, load_search
+from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.loop import run_search
-from xautolm_hpc.driver.setup import Inputs, Setup
+from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json, write_bytes, write_json
 from xautolm_hpc.jobdir import PROFILE, PROFILE_RESULT, End, ProfileRequest, ProfileResult
 from xautolm_hpc.launcher import Launcher

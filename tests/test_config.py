@@ -255,7 +255,7 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_space_is_built_from_preset_models_methods_and_parameters(tmp_path: Path) -> None:
     text = SEARCH + (
         '[space]\nmodels = ["minilm-l2", "roberta-base"]\nmethods = ["lora"]\n'
-        '[space.params.lora]\nlora_r = [4, 8]\nlora_dropout = { low = 0.0, high = 0.5 }\nextra = "bool"\n'
+        '[space.params.lora]\nlora_r = [4, 8]\nlora_dropout = { low = 0.0, high = 0.5 }\nuse_mixed_precision = "bool"\n'
     )
 
     space = search(tmp_path, text=text).build_space()
@@ -264,7 +264,7 @@ def test_a_space_is_built_from_preset_models_methods_and_parameters(tmp_path: Pa
     (lora,) = space.methods
     assert lora.params["lora_r"] == Categorical((4, 8))
     assert lora.params["lora_dropout"] == Numeric(0.0, 0.5)
-    assert lora.params["extra"] == Boolean()
+    assert lora.params["use_mixed_precision"] == Boolean()
 
 
 def test_a_model_of_ones_own_joins_the_space_with_its_path_beside_the_file(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_bad_model_of_ones_own_is_refused(tmp_path: Path, text: str, message: 
         ("space.models=['roberta']", "space.models: unknown model 'roberta'; near it: "),
         (
             "space.params.full.epochs={low=3, high=1}",
-            "space.params: full.epochs: low = 3 must be a number below high = 1",
+            "space.params.full.epochs: low = 3 must be a number below high = 1",
         ),
     ],
 )

@@ -174,26 +174,26 @@ def test_each_form_of_a_distribution_is_read(written: Any, parameter: Parameter)
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ([], f"space.params: lora.x: [] {NO_DISTRIBUTION}"),
-        ("boolean", f"space.params: lora.x: 'boolean' {NO_DISTRIBUTION}"),
-        (3, f"space.params: lora.x: 3 {NO_DISTRIBUTION}"),
-        ([[1]], f"space.params: lora.x: [[1]] {NO_DISTRIBUTION}"),
-        ([0.1, float("nan")], f"space.params: lora.x: [0.1, nan] {NO_DISTRIBUTION}"),
-        ({"low": 1}, f"space.params: lora.x: {{'low': 1}} {NO_DISTRIBUTION}"),
+        ([], f"space.params.lora.x: [] {NO_DISTRIBUTION}"),
+        ("boolean", f"space.params.lora.x: 'boolean' {NO_DISTRIBUTION}"),
+        (3, f"space.params.lora.x: 3 {NO_DISTRIBUTION}"),
+        ([[1]], f"space.params.lora.x: [[1]] {NO_DISTRIBUTION}"),
+        ([0.1, float("nan")], f"space.params.lora.x: [0.1, nan] {NO_DISTRIBUTION}"),
+        ({"low": 1}, f"space.params.lora.x: {{'low': 1}} {NO_DISTRIBUTION}"),
         (
             {"low": 1, "high": 2, "lgo": True},
-            f"space.params: lora.x: {{'low': 1, 'high': 2, 'lgo': True}} {NO_DISTRIBUTION}",
+            f"space.params.lora.x: {{'low': 1, 'high': 2, 'lgo': True}} {NO_DISTRIBUTION}",
         ),
-        ([1, 2, 1], "space.params: lora.x: a value stands twice in [1, 2, 1]"),
-        ({"low": 2, "high": 2}, "space.params: lora.x: low = 2 must be a number below high = 2"),
-        ({"low": True, "high": 2}, "space.params: lora.x: low = True must be a number below high = 2"),
-        ({"low": "a", "high": 2}, "space.params: lora.x: low = 'a' must be a number below high = 2"),
-        ({"low": 1, "high": float("inf")}, "space.params: lora.x: low = 1 must be a number below high = inf"),
-        ({"low": 1, "high": 2, "log": 1}, "space.params: lora.x: log and integer must be true or false"),
-        ({"low": 0, "high": 1, "log": True}, "space.params: lora.x: low = 0 must be above 0 on a log scale"),
+        ([1, 2, 1], "space.params.lora.x: a value stands twice in [1, 2, 1]"),
+        ({"low": 2, "high": 2}, "space.params.lora.x: low = 2 must be a number below high = 2"),
+        ({"low": True, "high": 2}, "space.params.lora.x: low = True must be a number below high = 2"),
+        ({"low": "a", "high": 2}, "space.params.lora.x: low = 'a' must be a number below high = 2"),
+        ({"low": 1, "high": float("inf")}, "space.params.lora.x: low = 1 must be a number below high = inf"),
+        ({"low": 1, "high": 2, "log": 1}, "space.params.lora.x: log and integer must be true or false"),
+        ({"low": 0, "high": 1, "log": True}, "space.params.lora.x: low = 0 must be above 0 on a log scale"),
         (
             {"low": 0.5, "high": 4, "integer": True},
-            "space.params: lora.x: low = 0.5 and high = 4 must be whole where integer = true",
+            "space.params.lora.x: low = 0.5 and high = 4 must be whole where integer = true",
         ),
     ],
 )
@@ -273,7 +273,7 @@ def test_a_model_of_the_search_file_comes_before_the_catalogues() -> None:
             "PlanTL-GOB-ES/roberta-base-bne, roberta-base, roberta-large, xlm-roberta-base, xlm-roberta-large. "
             "`xautolm-hpc models` lists the catalogue; a [[model]] table in the search file adds one by hub id or path",
         ),
-        ({"overrides": {"full": {"epochs": 3}}}, f"space.params: full.epochs: 3 {NO_DISTRIBUTION}"),
+        ({"overrides": {"full": {"epochs": 3}}}, f"space.params.full.epochs: 3 {NO_DISTRIBUTION}"),
     ],
 )
 def test_a_space_that_cannot_be_built_is_refused_with_what_is_valid(changes: dict[str, Any], message: str) -> None:

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from xautolm_hpc.errors import SpaceError
+from xautolm_hpc.hyperparameters import nearest_name
 from xautolm_hpc.records import from_json
 
 FAMILIES = ("encoder", "decoder", "seq2seq")
@@ -90,16 +91,22 @@ def find_models(ids: Iterable[str], own_models: Mapping[str, Model]) -> tuple[Mo
     """
     known = {**load_catalogue(), **own_models}
     found: dict[str, Model] = {}
+    problems = []
     for model_id in ids:
         if model_id not in known:
             near = [name for name in known if model_id.lower()[:5] in name.lower()] or list(known)
-            raise SpaceError(
+            nearest = nearest_name(model_id, known)
+            problems.append(
                 f"space.models: unknown model {model_id!r}; near it: {', '.join(near[:6])}. `xautolm-hpc models` "
                 "lists the catalogue; a [[model]] table in the search file adds one by hub id or path"
+                + ("" if nearest is None else f". Did you mean {nearest!r}?")
             )
-        if model_id in found:
-            raise SpaceError(f"space.models: {model_id!r} stands twice")
-        found[model_id] = known[model_id]
+        elif model_id in found:
+            problems.append(f"space.models: {model_id!r} stands twice")
+        else:
+            found[model_id] = known[model_id]
+    if problems:
+        raise SpaceError("\n".join(problems))
     return tuple(found.values())
 
 

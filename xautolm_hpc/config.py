@@ -6,7 +6,7 @@ Every error names the file, the key, the value and what is valid. Paths in a fil
 import sys
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,11 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.container import ContainerSection
-from xautolm_hpc.dataset import DataSection
-from xautolm_hpc.decoding import decode_text
-from xautolm_hpc.errors import ConfigError, InputError
+from xautolm_hpc.dataset import DataSection, decode_text
+from xautolm_hpc.errors import ConfigError, InputError, SpaceError
 from xautolm_hpc.records import OBJECTIVES, ObjectiveName, from_json, to_json
-from xautolm_hpc.space import Space, build_space
+from xautolm_hpc.space import Space, SpaceSection, build_space, find_refused
 from xautolm_hpc.task_kinds import MetricName, TaskKindName
 
 Positive = Annotated[float, Field(gt=0)]
@@ -37,15 +36,6 @@ class TaskSection(_Section):
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
     kind: TaskKindName = "text-classification"
     metric: MetricName | None = None
-
-
-class SpaceSection(_Section):
-    """``[space]``: a preset and the changes to it."""
-
-    preset: str = "default"
-    models: tuple[str, ...] | None = None
-    methods: tuple[str, ...] | None = None
-    params: dict[str, dict[str, Any]] = {}
 
 
 class SearchSection(_Section):
@@ -265,23 +255,31 @@ class ClusterProfile(_Section):
         return self.local.poll_s if self.launcher == "local" else self.slurm.poll_s
 
 
-def load_search(path: Path, settings: tuple[str, ...] = ()) -> SearchFile:
+def load_search(
+    path: Path, settings: tuple[str, ...] = (), *, has_trials: Callable[[str], bool] = lambda name: False
+) -> SearchFile:
     """Read and check a search file.
 
     Args:
         path: The file.
         settings: ``KEY=VALUE`` pairs that replace values of the file, KEY dotted, VALUE as TOML or plain text.
+        has_trials: Tells by its name whether a search has trials; if so, it goes on with what is now refused.
 
     Raises:
         ConfigError: The file is missing or is not TOML, or a key or value is not valid.
-        InputError: ``[space]`` or a ``[[model]]`` table is not valid.
+        InputError: ``[space]`` or a ``[[model]]`` table is not valid, or names what no trial can be trained with.
     """
-    search = _check(SearchFile, read_written(path, settings), path=path)
+    written = read_written(path, settings)
+    search = _check(SearchFile, written, path=path)
+    problems = [] if has_trials(search.name) else find_refused(written.get("space"))
     try:
         search.build_space()
-    except InputError as error:
+    except InputError as found:
+        problems = [*str(found).splitlines(), *problems]
+    if problems:
+        error = SpaceError("\n".join(dict.fromkeys(problems)))
         error.add_note(f"in `{path}`")
-        raise
+        raise error
 
     def resolve(key: str, written: str) -> str:
         is_set = any(f"{key}.".startswith(setting.partition("=")[0] + ".") for setting in settings)
@@ -365,7 +363,9 @@ def _check(section: type[S], data: dict[str, Any], *, path: Path) -> S:
     try:
         return TypeAdapter(section).validate_python(_tuples(data))
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(section, e, path=path) for e in error.errors())) from error
+        lines = [_explain(section, e, path=path) for e in error.errors()]
+        refused = find_refused(data.get("space")) if section is SearchFile else []
+        raise ConfigError("\n".join([*lines, *(f"`{path}`: {line}" for line in refused)])) from error
 
 
 def _tuples(value: Any) -> Any:

@@ -4,9 +4,11 @@ To add one, add it here, to ``Recipe`` in ``train/recipe.py``, and use it in ``t
 :data:`OPTIMIZERS`, and how it is built to ``train/optim.py``.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from enum import Enum, auto
 
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.records import Value
@@ -39,22 +41,115 @@ IGNORED = ("num_workers", "model_save", "fan_in_fan_out")
 """The reference's parameters that change nothing here: all data is in memory, the head is always trained and saved,
 and the layout of a weight is the layer's own business."""
 
+UNTRAINED: Mapping[str, Mapping[Value, str]] = {"init_lora_weights": {"loftq": "needs a quantised model"}}
+"""Parameter -> value -> why it is not trained: values of the preset ``xautolm`` that are drawn, as published, and
+rejected before they are submitted."""
 
-@dataclass(frozen=True, slots=True)
+OTHER_NAMES: Mapping[str, str] = {
+    "lr": "learning_rate",
+    "bs": "batch_size",
+    "train_batch_size": "batch_size",
+    "per_device_train_batch_size": "batch_size",
+    "grad_accum": "gradient_accumulation_steps",
+    "accumulation_steps": "gradient_accumulation_steps",
+    "max_len": "max_length",
+    "seq_len": "max_length",
+    "seq_length": "max_length",
+    "max_seq_length": "max_length",
+    "n_epochs": "epochs",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "warmup": "warmup_ratio",
+    "schedule": "lr_scheduler",
+    "scheduler": "lr_scheduler",
+    "lr_scheduler_type": "lr_scheduler",
+    "optim": "optimizer",
+    "optimiser": "optimizer",
+    "wd": "weight_decay",
+    "decay": "weight_decay",
+    "dropout": "dropout_rate",
+    "clip": "max_grad_norm",
+    "grad_clip": "max_grad_norm",
+    "patience": "early_stopping_patience",
+    "class_weights": "class_weighted_loss",
+    "amp": "use_mixed_precision",
+    "bf16": "use_mixed_precision",
+    "fp16": "use_mixed_precision",
+    "r": "lora_r",
+    "rank": "lora_r",
+    "lora_rank": "lora_r",
+    "alpha": "lora_alpha",
+    "bias": "lora_bias",
+    "target_modules": "lora_targets",
+    "n_layers": "n_trainable_blocks",
+    "num_layers": "n_trainable_blocks",
+}
+"""Names that other programs use -> ours; for the hint in an error, none of them is accepted."""
+
+LARGEST_WHOLE = 2**31 - 1
+LONGEST_TEXT = 200
+
+
+class ValueKind(Enum):
+    """What values a hyperparameter has."""
+
+    WHOLE = auto()
+    REAL = auto()
+    WORD = auto()
+    SWITCH = auto()
+    ANY = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ParamRule:
     """What a hyperparameter must be.
 
     Attributes:
-        accepts: Checks whether a value is valid.
-        expected: What is valid, in words.
+        kind: Kind of its values.
+        low: Least number.
+        high: Greatest number.
+        is_low_excluded: Whether it must be above ``low``.
+        choices: The valid words.
         default: What it is where nothing is said; ``None`` where that depends on the model, or it is switched off.
         is_required: Whether something must be said.
     """
 
-    accepts: Callable[[Value], bool]
-    expected: str
+    kind: ValueKind
+    low: float = -math.inf
+    high: float = math.inf
+    is_low_excluded: bool = False
+    choices: tuple[str, ...] = ()
     default: Value | None = None
     is_required: bool = False
+
+    def accepts(self, value: Value) -> bool:
+        """Check whether a value is valid; ``8.0`` is no whole number and ``True`` no number."""
+        match self.kind:
+            case ValueKind.SWITCH:
+                return isinstance(value, bool)
+            case ValueKind.WORD:
+                return isinstance(value, str) and value in self.choices
+            case ValueKind.ANY:
+                return _is_storable(value)
+            case ValueKind.WHOLE if type(value) is not int:
+                return False
+        if isinstance(value, bool | str):
+            return False
+        return self.low <= value <= self.high and not (self.is_low_excluded and value == self.low)
+
+    @property
+    def expected(self) -> str:
+        """What is valid, in words."""
+        match self.kind:
+            case ValueKind.SWITCH:
+                return "true or false"
+            case ValueKind.WORD:
+                return f"one of {', '.join(self.choices)}"
+            case ValueKind.ANY:
+                return "true, false, a finite number or a short text"
+            case ValueKind.WHOLE:
+                return f"a whole number of at least {self.low:g}"
+        return f"a number {'above' if self.is_low_excluded else 'from'} {self.low:g} to {self.high:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,40 +159,49 @@ class ParamProblem:
     Attributes:
         name: Hyperparameter; "" if the method itself is unknown.
         text: What is wrong, the value, and what is valid.
-        nearest: The valid name most like an unknown one, or ``None``.
+        nearest: The valid name or word most like an unknown one, or ``None``.
     """
 
     name: str
     text: str
     nearest: str | None = None
 
+    @property
+    def full_text(self) -> str:
+        """The text, and the nearest valid name as a question."""
+        return self.text if self.nearest is None else f"{self.text}. Did you mean {self.nearest!r}?"
+
 
 def _whole(least: int, *, default: int | None = None, is_required: bool = False) -> ParamRule:
-    def accepts(value: Value) -> bool:
-        return type(value) is int and value >= least
-
-    return ParamRule(accepts, f"a whole number of at least {least}", default, is_required)
+    return ParamRule(kind=ValueKind.WHOLE, low=least, high=LARGEST_WHOLE, default=default, is_required=is_required)
 
 
 def _real(
     low: float, high: float, *, open_low: bool = False, default: float | None = None, is_required: bool = False
 ) -> ParamRule:
-    def accepts(value: Value) -> bool:
-        if isinstance(value, bool | str):
-            return False
-        return low <= value <= high and not (open_low and value == low)
-
-    return ParamRule(accepts, f"a number {'above' if open_low else 'from'} {low:g} to {high:g}", default, is_required)
+    return ParamRule(
+        kind=ValueKind.REAL, low=low, high=high, is_low_excluded=open_low, default=default, is_required=is_required
+    )
 
 
 def _one_of(*choices: str) -> ParamRule:
     """Accept some words; the first one is the default."""
-    return ParamRule(lambda value: value in choices, f"one of {', '.join(choices)}", choices[0])
+    return ParamRule(kind=ValueKind.WORD, choices=choices, default=choices[0])
 
 
 def _switch(*, default: bool) -> ParamRule:
-    return ParamRule(lambda value: type(value) is bool, "true or false", default)
+    return ParamRule(kind=ValueKind.SWITCH, default=default)
 
+
+def _is_storable(value: Value) -> bool:
+    """Check whether a value can be kept in a record as it is."""
+    if isinstance(value, str):
+        return len(value) <= LONGEST_TEXT and value.isprintable()
+    return abs(value) <= LARGEST_WHOLE  # false for NaN and infinity
+
+
+ANYTHING = ParamRule(kind=ValueKind.ANY)
+"""ParamRule of the parameters that are ignored."""
 
 COMMON: Mapping[str, ParamRule] = {
     "learning_rate": _real(0, 1e3, open_low=True, is_required=True),
@@ -160,6 +264,48 @@ def default_of(name: str, *, method: str = "full") -> Value:
     return default
 
 
+def find_method_problem(method: str, *, valid: Iterable[str] = METHODS) -> ParamProblem | None:
+    """Find that a method is unknown; ``None`` if it is known."""
+    valid = tuple(valid)
+    if method in valid:
+        return None
+    text = f"unknown method {method!r:.80}; valid: {', '.join(valid)}"
+    return ParamProblem(name="", text=text, nearest=nearest_name(method, valid))
+
+
+def find_name_problem(method: str, name: str) -> ParamProblem | None:
+    """Find that a method lacks a hyperparameter; ``None`` if it has it.
+
+    Args:
+        method: One of :data:`METHODS`.
+        name: Name of a hyperparameter, ours or the reference's.
+    """
+    valid = (*rules_of(method), *IGNORED)
+    if name in valid:
+        return None
+    owners = [other for other, own in _OWN.items() if name in own]
+    elsewhere = f" ({' and '.join(owners)} {'has' if len(owners) == 1 else 'have'} it)" if owners else ""
+    text = f"method {method} has no parameter {name!r:.80}{elsewhere}; valid: {', '.join(valid)}"
+    return ParamProblem(name=name, text=text, nearest=None if owners else nearest_name(name, valid))
+
+
+def find_value_problem(method: str, name: str, *, value: Value) -> ParamProblem | None:
+    """Find that the value of a known hyperparameter is not valid; ``None`` if it is.
+
+    Args:
+        method: One of :data:`METHODS`.
+        name: A name of which :func:`find_name_problem` finds nothing.
+        value: The value.
+    """
+    rule = rules_of(method).get(name, ANYTHING)
+    if rule.accepts(value):
+        return None
+    limit = f" and at most {LARGEST_WHOLE}" if type(value) is int and value > LARGEST_WHOLE else ""
+    text = f"{name} = {value!r:.80} is not supported; expected {rule.expected}{limit}"
+    nearest = nearest_name(value, rule.choices) if isinstance(value, str) else None
+    return ParamProblem(name=name, text=text, nearest=nearest)
+
+
 def find_problems(method: str, params: Mapping[str, Value]) -> list[ParamProblem]:
     """Find what keeps a method from being trained with some hyperparameters.
 
@@ -170,22 +316,13 @@ def find_problems(method: str, params: Mapping[str, Value]) -> list[ParamProblem
     Returns:
         The problems: unknown names and values that are not valid in the order of ``params``, then what is missing.
     """
-    if method not in METHODS:
-        return [_problem("", f"unknown method {method!r}; valid: {', '.join(METHODS)}", word=method, valid=METHODS)]
-    rules = rules_of(method)
-    problems = []
-    for name, value in params.items():
-        if name in IGNORED:
-            continue
-        if name not in rules:
-            valid = (*rules, *IGNORED)
-            text = f"method {method} has no parameter {name!r}; valid: {', '.join(valid)}"
-            problems.append(_problem(name, text, word=name, valid=valid))
-        elif not rules[name].accepts(value):
-            text = f"{name} = {value!r} is not supported; expected {rules[name].expected}"
-            problems.append(ParamProblem(name=name, text=text))
+    unknown = find_method_problem(method)
+    if unknown is not None:
+        return [unknown]
+    found = (find_name_problem(method, name) or find_value_problem(method, name, value=v) for name, v in params.items())
+    problems = [problem for problem in found if problem is not None]
     given = {SAME_AS.get(name, name) for name in params}
-    missing = [name for name, rule in rules.items() if rule.is_required and name not in given]
+    missing = [name for name, rule in rules_of(method).items() if rule.is_required and name not in given]
     if missing:
         text = f"method {method} lacks the parameters {', '.join(missing)}"
         problems.append(ParamProblem(name=missing[0], text=text))
@@ -205,7 +342,7 @@ def check_params(method: str, params: Mapping[str, Value], *, where: str) -> Non
     """
     problems = find_problems(method, params)
     if problems:
-        raise InputError("\n".join(f"{where}: {problem.text}{_hint(problem)}" for problem in problems))
+        raise InputError("\n".join(f"{where}: {problem.full_text}" for problem in problems))
 
 
 def optimizer_state_bytes(name: str) -> int:
@@ -219,9 +356,13 @@ def optimizer_state_bytes(name: str) -> int:
     return OPTIMIZERS[name].state_bytes
 
 
-def _problem(name: str, text: str, *, word: str, valid: tuple[str, ...]) -> ParamProblem:
-    return ParamProblem(name=name, text=text, nearest=next(iter(get_close_matches(word, valid, n=1)), None))
-
-
-def _hint(problem: ParamProblem) -> str:
-    return "" if problem.nearest is None else f". Did you mean {problem.nearest!r}?"
+def nearest_name(word: str, valid: Iterable[str]) -> str | None:
+    """Find the valid name that a word most likely stands for: in another case, of another program, or misspelt."""
+    names = {name.casefold(): name for name in valid}
+    simple = word.strip().casefold()
+    for known in (simple, simple.replace("-", "_").replace(" ", "_")):
+        if known in names:
+            return names[known]
+        if OTHER_NAMES.get(known) in names:
+            return OTHER_NAMES[known]
+    return next((names[near] for near in get_close_matches(simple[:LONGEST_TEXT], names, n=1)), None)

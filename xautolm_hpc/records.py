@@ -22,6 +22,9 @@ T = typing.TypeVar("T")
 Value = bool | int | float | str
 """Value of one hyperparameter."""
 
+LARGEST_SEED = 2**63 - 1
+"""Largest training seed; the least is 0."""
+
 METRICS = ("f1", "accuracy", "exact_match", "train_loss", "dev_loss", "dev_f1", "validation_loss")
 ObjectiveName = Literal["f1", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes"]
 

@@ -8,16 +8,27 @@ Parameters keep a distribution per method. A space is written as TOML, in ``pres
     class_weighted_loss = "bool"                               # boolean
 """
 
-import math
+import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from xautolm_hpc.catalogue import Model, find_models
 from xautolm_hpc.errors import SpaceError
+from xautolm_hpc.hyperparameters import (
+    ANYTHING,
+    ParamProblem,
+    ValueKind,
+    find_name_problem,
+    find_value_problem,
+    nearest_name,
+    rules_of,
+)
 from xautolm_hpc.records import Value, from_json, to_json
 
 
@@ -110,6 +121,17 @@ def contains(parameter: Parameter, value: Value) -> bool:
     return is_drawable and parameter.low <= value <= parameter.high
 
 
+class SpaceSection(BaseModel):
+    """``[space]``: a preset and the changes to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    preset: str = "default"
+    models: tuple[str, ...] | None = None
+    methods: tuple[str, ...] | None = None
+    params: dict[str, dict[str, Any]] = {}
+
+
 @lru_cache(maxsize=1)
 def load_presets() -> Mapping[str, Any]:
     """Read ``presets.toml``: preset name -> ``models`` and ``methods`` as written there."""
@@ -140,14 +162,19 @@ def build_space(
     """
     presets = load_presets()
     if preset not in presets:
-        raise SpaceError(f"space.preset: unknown preset {preset!r}; valid: {', '.join(presets)}")
+        raise SpaceError(
+            f"space.preset: unknown preset {preset!r}; valid: {', '.join(presets)}{_hint(preset, presets)}"
+        )
     written = presets[preset]["methods"]
     names = tuple(written) if methods is None else methods
     model_ids = tuple(presets[preset]["models"]) if models is None else models
     for key, named in (("methods", names), ("params", tuple(overrides))):
         for name in named:
             if name not in written:
-                raise SpaceError(f"space.{key}: preset {preset!r} has no method {name!r}; valid: {', '.join(written)}")
+                raise SpaceError(
+                    f"space.{key}: preset {preset!r} has no method {name!r}; valid: {', '.join(written)}"
+                    f"{_hint(name, written)}"
+                )
     if len(set(names)) < len(names):
         raise SpaceError(f"space.methods: one stands twice in {list(names)!r}")
     if not names or not model_ids:
@@ -157,6 +184,72 @@ def build_space(
         models=find_models(model_ids, own_models),
         methods=tuple(_build_method(name, {**written[name], **overrides.get(name, {})}) for name in names),
     )
+
+
+def find_refused(written: Any) -> list[str]:
+    """Find what a search file says of parameters that no trial could be trained with.
+
+    A value is refused exactly where the worker would refuse it: search file and worker share one table of rules.
+
+    Args:
+        written: ``[space]`` as written in TOML; of what has the wrong type, or names no preset, nothing is found.
+
+    Returns:
+        A line for each problem: key, value, what is valid and the nearest name.
+    """
+    space = written if isinstance(written, dict) else {}
+    overrides, preset = space.get("params"), space.get("preset", SpaceSection().preset)
+    known = load_presets()[preset]["methods"] if preset in [*load_presets()] else {}
+    searched = space.get("methods", list(known))
+    lines = []
+    for method, params in overrides.items() if isinstance(overrides, dict) else ():
+        if method not in known or not isinstance(params, dict):
+            continue
+        if isinstance(searched, list) and method not in searched:
+            lines.append(
+                f"space.params.{method}: {method} is not searched, space.methods = {searched!r}; add it there or "
+                "remove the table"
+            )
+        for name, distribution in params.items():
+            lines += _refused_lines(method, name, written=distribution)
+    return lines
+
+
+def _refused_lines(method: str, name: str, *, written: Any) -> list[str]:
+    """Write a line for each thing that is wrong with one distribution."""
+    key = f"space.params.{method}.{name}"
+    unknown = find_name_problem(method, name)
+    if unknown is not None:
+        return [f"{key}: {unknown.full_text}"]
+    try:
+        parameter = parse_parameter(f"{method}.{name}", written)
+    except SpaceError as error:
+        return [str(error)]
+    rule = rules_of(method).get(name, ANYTHING)
+    if isinstance(parameter, Boolean) and rule.kind not in (ValueKind.SWITCH, ValueKind.ANY):
+        return [f"{key}: {written!r} draws true and false; expected {rule.expected}"]
+    if isinstance(parameter, Numeric) and rule.kind in (ValueKind.SWITCH, ValueKind.WORD):
+        return [f"{key}: {written!r} is a range of numbers; expected {rule.expected}"]
+    if isinstance(parameter, Numeric) and rule.kind is ValueKind.WHOLE and not parameter.integer:
+        return [f"{key}: {written!r} draws fractions; expected {rule.expected}: add integer = true"]
+    if isinstance(parameter, Categorical) and len(set(parameter.values)) < len(parameter.values):
+        return [f"{key}: a value stands twice in {written!r:.200}"]
+    problems = [(end, find_value_problem(method, name, value=value)) for end, value in _extremes(parameter)]
+    return [f"{key}{end}: {problem.full_text}" for end, problem in problems if problem is not None]
+
+
+def _extremes(parameter: Parameter) -> list[tuple[str, Value]]:
+    """List values that are valid only if all are: those of a list, or the ends of a range with their keys."""
+    if isinstance(parameter, Boolean):
+        return []
+    if isinstance(parameter, Categorical):
+        return [("", value) for value in parameter.values]
+    ends = {".low": parameter.low, ".high": parameter.high}
+    return [(end, int(value) if parameter.integer else value) for end, value in ends.items()]
+
+
+def _hint(word: str, valid: Iterable[str]) -> str:
+    return ParamProblem(name="", text="", nearest=nearest_name(word, valid)).full_text
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
@@ -193,18 +286,20 @@ def parse_parameter(name: str, written: Any) -> Parameter:
         return Boolean()
     if isinstance(written, list) and written and all(_is_value(v) for v in written):
         if len({(type(v), v) for v in written}) < len(written):
-            raise SpaceError(f"space.params: {name}: a value stands twice in {written!r}")
+            raise SpaceError(f"space.params.{name}: a value stands twice in {written!r}")
         return Categorical(tuple(written))
     if isinstance(written, dict) and {"low", "high"} <= set(written) <= {"low", "high", "log", "integer"}:
         return _parse_numeric(name, written)
+    hint = f". For this value alone write {[written]!r}" if _is_value(written) else ""
     raise SpaceError(
-        f'space.params: {name}: {written!r} is no distribution; valid: a list of values, "bool", '
-        "or { low = …, high = …, log = true|false, integer = true|false }"
+        f'space.params.{name}: {written!r:.200} is no distribution; valid: a list of values, "bool", '
+        f"or {{ low = …, high = …, log = true|false, integer = true|false }}{hint}"
     )
 
 
 def _is_value(written: object) -> bool:
-    return isinstance(written, bool | int | str) or (isinstance(written, float) and math.isfinite(written))
+    """Check whether something may be a value: a finite number that a float holds, a truth value or a text."""
+    return isinstance(written, str) or (isinstance(written, int | float) and abs(written) <= sys.float_info.max)
 
 
 def _parse_numeric(name: str, written: Mapping[str, Any]) -> Numeric:
@@ -212,14 +307,14 @@ def _parse_numeric(name: str, written: Mapping[str, Any]) -> Numeric:
     low, high = written["low"], written["high"]
     numbers = all(_is_value(v) and not isinstance(v, bool | str) for v in (low, high))
     if not numbers or not low < high:
-        raise SpaceError(f"space.params: {name}: low = {low!r} must be a number below high = {high!r}")
+        raise SpaceError(f"space.params.{name}: low = {low!r} must be a number below high = {high!r}")
     log, integer = written.get("log", False), written.get("integer", False)
     if not isinstance(log, bool) or not isinstance(integer, bool):
-        raise SpaceError(f"space.params: {name}: log and integer must be true or false")
+        raise SpaceError(f"space.params.{name}: log and integer must be true or false")
     if integer and not (float(low).is_integer() and float(high).is_integer()):
-        raise SpaceError(f"space.params: {name}: low = {low!r} and high = {high!r} must be whole where integer = true")
+        raise SpaceError(f"space.params.{name}: low = {low!r} and high = {high!r} must be whole where integer = true")
     if log and low <= 0:
-        raise SpaceError(f"space.params: {name}: low = {low!r} must be above 0 on a log scale")
+        raise SpaceError(f"space.params.{name}: low = {low!r} must be above 0 on a log scale")
     return Numeric(float(low), float(high), log=log, integer=integer)
 
 

@@ -18,6 +18,9 @@ from xautolm_hpc.records import OBJECTIVES, Experience, Pipeline, System, Task, 
 ABSENT, BOOL, INT, FLOAT, TEXT = range(5)
 """Type codes of a parameter's value."""
 
+REFERENCE_SCOPE = "xautolm: "
+"""Beginning of the time scope of records that the reference implementation made, whose trials follow its own rules."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParamColumn:

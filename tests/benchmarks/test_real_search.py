@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.real_search import main
 from tests.priors.builders import TASK, a_failure, a_success, an_experience
-from xautolm_hpc.driver.setup import Inputs
+from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.store import ExperienceStore
 
 

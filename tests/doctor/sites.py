@@ -5,7 +5,7 @@ from typing import Any
 
 from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.doctor import Site, search_of_doctor
-from xautolm_hpc.driver.setup import Inputs
+from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.slurm import Partition, Slurm
 
 GPU_NODES = Partition(

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.seed_design import N_PIPELINES, draw_pipelines
 from tests.driving import SEARCH, end_attempt, make_setup, projection
 from tests.fakes import FakeLauncher, failed_end, stub_end
 from xautolm_hpc.cli import main
+from xautolm_hpc.driver import evaluation
 from xautolm_hpc.driver.evaluation import read_list, run_evaluation
 from xautolm_hpc.durable import create_json, write_json
 from xautolm_hpc.errors import InputError, InterruptedSearchError
@@ -128,6 +130,85 @@ def test_a_bad_line_is_refused_with_its_number(tmp_path: Path, line: object, mes
         read_list(path, space, search_seed=0)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"params": {**BASE, "lr": 0.1}},
+            r"params: method head has no parameter 'lr'; .* Did you mean 'learning_rate'",
+        ),
+        ({"params": {**BASE, "learning_rate": "fast"}}, r"params: learning_rate = 'fast' .* expected a number above 0"),
+        ({"params": {**BASE, "learning_rate": float("nan")}}, r"params: learning_rate = nan is not supported"),
+        ({"params": {**BASE, "batch_size": 8.0}}, r"params: batch_size = 8.0 .* expected a whole number of at least 1"),
+        ({"params": {**BASE, "epochs": 0}}, r"params: epochs = 0 is not supported"),
+        ({"params": {**BASE, "lora_r": 8}}, r"params: method head has no parameter 'lora_r' \(lora and dora have it\)"),
+        (
+            {"params": {"learning_rate": 0.1}},
+            r"params: method head lacks the parameters batch_size, max_length, epochs",
+        ),
+        ({"params": {**BASE, "optimizer": "AdamW"}}, r"params: optimizer = 'AdamW' .* Did you mean 'adamw'"),
+        ({"model": "MiniLM-L1"}, r"model 'MiniLM-L1' is not in .* Did you mean 'minilm-l1'"),
+        ({"method": "LoRA"}, r"unknown method 'LoRA'; valid: .* Did you mean 'lora'"),
+        ({"seed": -1}, r"seed = -1: expected a whole number from 0 to 9223372036854775807"),
+        ({"seed": 2**63}, r"seed = 9223372036854775808: expected"),
+        ({"seed": 1.0}, r"seed: expected int, found 1.0"),
+        ({"seed": True}, r"seed: expected int, found True"),
+    ],
+)
+def test_what_the_worker_would_refuse_is_refused_with_its_line(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    space = make_setup(tmp_path, text=TEXT).space
+    path = _write(tmp_path / "list.jsonl", [*_lines(1), {**_lines(1)[0], **changes}])
+
+    with pytest.raises(InputError, match=rf"^`{path}` line 2: {message}"):
+        read_list(path, space, search_seed=0)
+
+
+def test_a_key_that_stands_twice_in_a_line_is_refused(tmp_path: Path) -> None:
+    space = make_setup(tmp_path, text=TEXT).space
+    (tmp_path / "list.jsonl").write_text(json.dumps(_lines(1)[0]).replace('"epochs": 1', '"epochs": 1, "epochs": 2'))
+
+    with pytest.raises(InputError, match="line 1: is no JSON: 'epochs' stands twice"):
+        read_list(tmp_path / "list.jsonl", space, search_seed=0)
+
+
+def test_all_bad_lines_are_told_at_once_and_of_many_the_first(tmp_path: Path) -> None:
+    space = make_setup(tmp_path, text=TEXT).space
+    bad = [{**line, "params": {**BASE, "batch_size": 0}} for line in _lines(12)]
+
+    with pytest.raises(InputError, match="batch_size") as refusal:
+        read_list(_write(tmp_path / "list.jsonl", bad), space, search_seed=0)
+
+    told = str(refusal.value).splitlines()
+    assert [line.split(":")[0].rpartition(" ")[2] for line in told[:-1]] == [str(n) for n in range(1, 11)]
+    assert told[-1] == "and 2 lines more"
+
+
+def test_a_pipeline_that_will_fail_is_part_of_a_design(tmp_path: Path) -> None:
+    space = make_setup(tmp_path, text=TEXT).space
+
+    listed = read_list(_write(tmp_path / "list.jsonl", draw_pipelines()), space, search_seed=0)
+
+    assert {300.0} <= {trial.pipeline.params["learning_rate"] for trial in listed}
+    assert len(listed) == N_PIPELINES
+
+
+def test_an_evaluation_begun_by_an_earlier_version_goes_on_with_what_is_now_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [*_lines(2), {**_lines(1)[0], "params": {**BASE, "lr": 0.1}}]
+    with monkeypatch.context() as earlier:
+        earlier.setattr(evaluation, "check_params", lambda *_, **__: None)
+        _evaluate(tmp_path, lines)
+
+    _evaluate(tmp_path, [*lines, _lines(4)[3]])
+
+    assert len(list(ExperienceStore(tmp_path / "store").read())) == 4
+    with pytest.raises(InputError, match="line 5: params: method head has no parameter 'lr'"):
+        _evaluate(tmp_path, [*lines, _lines(4)[3], lines[2]])
+
+
 def test_an_empty_list_is_refused(tmp_path: Path) -> None:
     space = make_setup(tmp_path, text=TEXT).space
 
@@ -208,9 +289,10 @@ def test_real_trials_share_a_worker_and_a_bad_one_takes_no_other_along(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    diverging = {**BASE, "learning_rate": 1000.0, "weight_decay": 1000.0, "epochs": 8}  # each step: weights x -10**6
     lines = [
         {"model": "minilm-l1", "method": "head", "params": BASE, "seed": 1},
-        {"model": "minilm-l1", "method": "full", "params": {**BASE, "learning_rate": 1e6}, "seed": 1},
+        {"model": "minilm-l1", "method": "full", "params": diverging, "seed": 1},
         {"model": "minilm-l2", "method": "lora", "params": {**BASE, "lora_r": 4, "lora_alpha": 8}, "seed": 2},
     ]
     path = _write(tmp_path / "list.jsonl", lines)

@@ -7,9 +7,13 @@ from importlib import resources
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from xautolm_hpc.hyperparameters import METHODS, SAME_AS, rules_of
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.hyperparameters import IGNORED, METHODS, SAME_AS, check_params, rules_of
 from xautolm_hpc.records import Value
+from xautolm_hpc.space import find_refused
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.recipe import Recipe, parse_recipe
 
@@ -107,3 +111,53 @@ def test_what_is_not_understood_is_unsupported(method: str, params: Mapping[str,
 def test_a_parameter_that_is_needed_is_named() -> None:
     with pytest.raises(TrialError, match=r"method full lacks the parameters batch_size, epochs"):
         parse_recipe("full", {"learning_rate": 1e-4, "max_length": 64})
+
+
+NAMES = sorted({name for method in METHODS for name in rules_of(method)})
+WORDS = ("adamw", "AdamW", "linear", "none", "all-linear", "pissa", "loftq", "unknown", "8", "")
+VALUES = st.one_of(
+    st.booleans(),
+    st.integers(-3, 70),
+    st.integers(),
+    st.floats(-1, 2),
+    st.floats(),
+    st.sampled_from(WORDS),
+    st.text(max_size=8),
+)
+PARAMS = st.dictionaries(st.sampled_from([*NAMES, *IGNORED, "lr", "rank"]), VALUES, max_size=4)
+
+
+def _is_trained(method: str, params: Mapping[str, Value]) -> bool:
+    try:
+        parse_recipe(method, params)
+    except TrialError:
+        return False
+    return True
+
+
+def _is_read(method: str, params: Mapping[str, Value]) -> bool:
+    try:
+        check_params(method, params, where="here")
+    except InputError:
+        return False
+    return True
+
+
+@settings(max_examples=200, deadline=None)
+@given(method=st.sampled_from([*METHODS, "prefix"]), params=PARAMS, is_whole=st.booleans())
+def test_files_are_refused_exactly_where_the_worker_would_refuse(
+    method: str, params: Mapping[str, Value], is_whole: bool
+) -> None:
+    whole = {**MINIMAL, **params} if is_whole else params
+
+    assert _is_read(method, whole) == _is_trained(method, whole)
+
+
+@settings(max_examples=200, deadline=None)
+@given(method=st.sampled_from(METHODS), name=st.sampled_from([*NAMES, *IGNORED, "lr"]), value=VALUES)
+def test_a_search_file_is_refused_exactly_where_the_worker_would_refuse_its_values(
+    method: str, name: str, value: Value
+) -> None:
+    refused = find_refused({"params": {method: {name: [value]}}})
+
+    assert (not refused) == _is_trained(method, {**MINIMAL, name: value}), refused

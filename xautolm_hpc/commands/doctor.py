@@ -9,7 +9,7 @@ from rich.console import Console
 
 from xautolm_hpc import doctor, report
 from xautolm_hpc.config import load_profile
-from xautolm_hpc.driver.setup import Inputs
+from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.records import to_json
 
 FINDINGS = 4

@@ -17,15 +17,17 @@ from xautolm_hpc import priors, report, sample
 from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.driver.batches import plan_batches
+from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.launchers import make_launcher
 from xautolm_hpc.driver.proposal import SearchProposer, read_stores
-from xautolm_hpc.driver.setup import Inputs, Setup
+from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, find_end
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.records import System, from_json, to_json
 from xautolm_hpc.run.folder import RunDir, generation_job_name, single_job_name, submission_dir_beside
+from xautolm_hpc.run.resume import has_trials
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.submit.apptainer import container_argv
 from xautolm_hpc.submit.environment import wrapper_environment
@@ -44,7 +46,12 @@ TRIAL_FILES_BYTES = 2**16
 
 def run(arguments: argparse.Namespace) -> int:
     """Profile the data in a temporary folder, draw the first generation and show what would be submitted."""
-    inputs = Inputs.load(Path(arguments.search), tuple(arguments.settings), environ=arguments.environ)
+    inputs = Inputs.load(
+        Path(arguments.search),
+        tuple(arguments.settings),
+        environ=arguments.environ,
+        has_trials=lambda name: has_trials(RunDir(Path(arguments.runs_dir) / name)),
+    )
     run_dir = RunDir((Path(arguments.runs_dir) / inputs.search.name).resolve())
     inputs = inputs.for_run(run_dir)
     inputs.check()

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from xautolm_hpc import report
 from xautolm_hpc.dataset import declare_whole
-from xautolm_hpc.driver.setup import Inputs
+from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.prefetch import RepositoryPlan, fetch_repository, plan_data, plan_models
 from xautolm_hpc.records import to_json

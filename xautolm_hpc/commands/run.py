@@ -13,13 +13,14 @@ from rich.text import Text
 
 from xautolm_hpc import doctor, report
 from xautolm_hpc.clock import SystemClock
+from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.launchers import make_launcher
 from xautolm_hpc.driver.loop import run_search
-from xautolm_hpc.driver.setup import Inputs, Setup
+from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import ConfigError, LaunchError
 from xautolm_hpc.launcher import Launcher
 from xautolm_hpc.run.folder import RunDir
-from xautolm_hpc.run.resume import began_at, open_run
+from xautolm_hpc.run.resume import began_at, has_trials, open_run
 from xautolm_hpc.view import Finding, FinishKind, RunFacts, Watcher
 
 NO_SUCCESS, STOPPED, LEFT_OUT = 3, 1, 4
@@ -38,6 +39,7 @@ def conduct(
     start: Callable[[Setup], RunFacts],
     *,
     wrap: Callable[[Launcher], Launcher] = lambda launcher: launcher,
+    check: Callable[[Inputs, RunDir], object] = lambda inputs, run_dir: None,
 ) -> int:
     """Check the input, run the search with a progress display and show its report.
 
@@ -45,19 +47,30 @@ def conduct(
         arguments: Parsed command-line arguments.
         start: Runs the search, or the evaluation of a list.
         wrap: Wraps the launcher.
+        check: Raises an error for other input that is wrong, before anything is written.
 
     Returns:
         The exit status.
     """
     console, progress = Console(), Console(stderr=True)
     search_path = Path(arguments.search)
-    inputs = Inputs.load(search_path, tuple(arguments.settings), environ=arguments.environ)
+    runs_dir = Path(arguments.runs_dir)
+    inputs = Inputs.load(
+        search_path,
+        tuple(arguments.settings),
+        environ=arguments.environ,
+        has_trials=lambda name: has_trials(RunDir(runs_dir / (arguments.fork or name))),
+    )
     if arguments.fork:
         inputs = replace(inputs, search=inputs.search.model_copy(update={"name": arguments.fork}))
-    clock, run_dir = SystemClock(), RunDir((Path(arguments.runs_dir) / inputs.search.name).resolve())
+    clock, run_dir = SystemClock(), RunDir((runs_dir / inputs.search.name).resolve())
     inputs = inputs.for_run(run_dir)
     inputs.check()
-    log = (lambda line: None) if arguments.quiet else partial(progress.print, markup=False, soft_wrap=True)
+    check(inputs, run_dir)
+    print_line = partial(progress.print, markup=False, soft_wrap=True)
+    log: Callable[[str], None] = print_line if not arguments.quiet else lambda line: None
+    for line in inputs.refused():
+        log(f"{line}. A new search would be refused; this one has trials and goes on")
     _check_site(inputs, run_dir, skips_job=arguments.skip_job_check, log=log)
     run_dir.create()
     stale_s = inputs.profile.patience.lease_stale_s

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from xautolm_hpc import report
-from xautolm_hpc.decoding import decode_text
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.dataset import decode_text
 from xautolm_hpc.distribution import FrozenPrior, uniform
 from xautolm_hpc.driver.budget import trials_left
 from xautolm_hpc.driver.loop import run_search
@@ -19,9 +20,9 @@ from xautolm_hpc.driver.proposal import NextTrials, Past, plan_trial
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import create_bytes
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.hyperparameters import METHODS
+from xautolm_hpc.hyperparameters import METHODS, ParamProblem, check_params, nearest_name
 from xautolm_hpc.jobdir import ProfileResult
-from xautolm_hpc.records import Pipeline, Value, from_json
+from xautolm_hpc.records import LARGEST_SEED, Pipeline, Value, from_json
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import KnownEnd, read_history
 from xautolm_hpc.sample import training_seed
@@ -66,49 +67,109 @@ class Listed:
     seed: int
 
 
-def read_list(path: Path, space: Space, *, search_seed: int) -> list[Listed]:
+def read_list(path: Path, space: Space, *, search_seed: int, n_drawn: int = 0) -> list[Listed]:
     """Read the pipelines to evaluate: JSON lines of ``model``, ``method``, ``params`` and perhaps ``seed``.
 
     Args:
         path: The list.
         space: The search file's space; it holds the models. Values may lie outside it.
         search_seed: Gives the seeds of lines that have none.
+        n_drawn: Lines at the beginning that are trials already: their hyperparameters and seeds are not checked again.
 
     Raises:
-        InputError: The file is missing, or a line is no JSON, malformed, or names an unknown model or method; the
-            message names file and line.
+        InputError: The file is missing, or lines are no JSON, malformed, or name an unknown model or method, or
+            hyperparameters that the worker would refuse; the message names file, line, key and value of each.
     """
     try:
         lines = decode_text(path.read_bytes()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"`{path}` cannot be read: {error}. Give a file of one pipeline a line, as JSON") from error
-    listed = [
-        _read_line(line, space, where=f"`{path}` line {number}", default_seed=training_seed(search_seed, number - 1))
-        for number, line in enumerate(lines, start=1)
-    ]
+    listed, problems = [], []
+    for number, line in enumerate(lines):
+        seed, where = training_seed(search_seed, number), f"`{path}` line {number + 1}"
+        try:
+            entry, model = _read_line(line, space, where=where)
+            if number >= n_drawn:
+                _check_entry(entry, where=where)
+            listed.append(_listed(entry, model, task_kind=space.task_kind, default_seed=seed))
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        more = [f"and {len(problems) - MOST_SHOWN} lines more"] if len(problems) > MOST_SHOWN else []
+        raise InputError("\n".join([*problems[:MOST_SHOWN], *more]))
     if not listed:
         raise InputError(f"`{path}` holds no pipelines; each line is one, for instance: {EXAMPLE}")
     return listed
 
 
-EXAMPLE = '{"model": "minilm-l2", "method": "head", "params": {"learning_rate": 0.001, "epochs": 3}, "seed": 1}'
+def read_list_of_run(path: Path, space: Space, *, run_dir: RunDir, search_seed: int) -> list[Listed]:
+    """Read the pipelines to evaluate in a run, which need not exist; lines that are trials already are not checked.
+
+    Args:
+        path: The list.
+        space: The space of the run.
+        run_dir: The run folder.
+        search_seed: Gives the seeds of lines that have none.
+
+    Raises:
+        InputError: As :func:`read_list`.
+    """
+    return read_list(path, space, search_seed=search_seed, n_drawn=len(read_history(run_dir).trials))
 
 
-def _read_line(line: str, space: Space, *, where: str, default_seed: int) -> Listed:
-    """Read one line of the list."""
+EXAMPLE = json.dumps(
+    {
+        "model": "minilm-l2",
+        "method": "head",
+        "params": {"learning_rate": 0.001, "batch_size": 16, "max_length": 64, "epochs": 3},
+        "seed": 1,
+    }
+)
+MOST_SHOWN = 10
+
+
+def _read_line(line: str, space: Space, *, where: str) -> tuple[Entry, Model]:
+    """Read one line of the list and look its model up; its method is known."""
     try:
-        data = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: is no JSON: {error.msg}; a line is for instance: {EXAMPLE}") from error
+        data = json.loads(line, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+        raise InputError(f"{where}: is no JSON: {reason}; a line is for instance: {EXAMPLE}") from error
     entry = from_json(Entry, data, where=where)
     model = space.model(entry.model)
     if model is None:
-        valid = ", ".join(known.id for known in space.models)
-        raise InputError(f"{where}: model {entry.model!r} is not in the search file's space; valid: {valid}")
+        known = [model.id for model in space.models]
+        text = f"model {entry.model!r} is not in the search file's space; valid: {', '.join(known)}"
+        problem = ParamProblem(name="model", text=text, nearest=nearest_name(entry.model, known))
+        raise InputError(f"{where}: {problem.full_text}")
     if entry.method not in METHODS:
-        raise InputError(f"{where}: unknown method {entry.method!r}; valid: {', '.join(METHODS)}")
+        check_params(entry.method, {}, where=where)
+    return entry, model
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Build an object of a line; of two equal keys JSON readers would silently take the last one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return found
+
+
+def _check_entry(entry: Entry, *, where: str) -> None:
+    """Refuse what the worker would refuse before it trains; a pipeline that fails later may be part of a design.
+
+    Raises:
+        InputError: A hyperparameter or the seed is not valid.
+    """
+    check_params(entry.method, entry.params, where=f"{where}: params")
+    if entry.seed is not None and not 0 <= entry.seed <= LARGEST_SEED:
+        raise InputError(f"{where}: seed = {entry.seed!r:.80}: expected a whole number from 0 to {LARGEST_SEED}")
+
+
+def _listed(entry: Entry, model: Model, *, task_kind: str, default_seed: int) -> Listed:
     pipeline = Pipeline(
-        task_kind=space.task_kind,
+        task_kind=task_kind,
         model_id=model.id,
         model_revision=model.revision,
         method=entry.method,
@@ -128,7 +189,7 @@ def run_evaluation(setup: Setup, path: Path) -> RunFacts:
         InputError: The list is malformed, or a line that was there before has changed.
         XAutoLMError: As in :func:`xautolm_hpc.driver.loop.run_search`.
     """
-    listed = read_list(path, setup.space, search_seed=setup.search.search.seed)
+    listed = read_list_of_run(path, setup.space, run_dir=setup.run_dir, search_seed=setup.search.search.seed)
     _check_unchanged(setup.run_dir, listed)
     create_bytes(setup.run_dir.path / LIST, path.read_bytes())
     facts = run_search(setup, partial(ListProposer, listed=listed))

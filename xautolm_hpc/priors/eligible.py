@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.failures import PIPELINE_KINDS
+from xautolm_hpc.priors.refused import refused_by_rules
 from xautolm_hpc.priors.settings import PriorSettings
 from xautolm_hpc.records import Task
 from xautolm_hpc.table import ExperienceTable
@@ -49,7 +50,8 @@ def find_eligible(table: ExperienceTable, *, task: Task, settings: PriorSettings
     """Find the successes and failures that are evidence about the current task.
 
     A success with every objective is positive, a failure caused by the pipeline negative. Of a trial only the last
-    attempt counts: a failure that a retry overcame is no evidence. Infrastructure failures never count.
+    attempt counts: a failure that a retry overcame is no evidence. Infrastructure failures never count, and neither do
+    trials that the worker refused for their hyperparameters: they were never trained.
 
     Args:
         table: All experiences.
@@ -67,6 +69,7 @@ def find_eligible(table: ExperienceTable, *, task: Task, settings: PriorSettings
             "suspect": table.suspect,
             "other_site": site_weight <= 0,
             "infrastructure": ~table.succeeded & ~((table.kind >= 0) & (table.kind < len(PIPELINE_KINDS))),
+            "refused_hyperparameters": refused_by_rules(table),
             "objective_missing": table.succeeded & ~np.isfinite(objectives).all(axis=1),
         },
     )

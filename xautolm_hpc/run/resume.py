@@ -19,7 +19,7 @@ from typing import Any
 
 from xautolm_hpc import __version__
 from xautolm_hpc.clock import Clock, utc_text
-from xautolm_hpc.decoding import decode_text
+from xautolm_hpc.dataset import decode_text
 from xautolm_hpc.distribution import FrozenPrior
 from xautolm_hpc.durable import create_bytes, create_json, read_json, write_json
 from xautolm_hpc.errors import RunFolderError
@@ -191,9 +191,14 @@ def freeze_prior(run_dir: RunDir, prior: FrozenPrior) -> None:
         write_json(run_dir.prior_path, to_json(prior))
 
 
+def has_trials(run_dir: RunDir) -> bool:
+    """Check whether a run, which need not exist, has drawn a trial."""
+    return any(line["event"] == "drawn" for line in read_ledger(run_dir.ledger_path))
+
+
 def _may_begin_anew(run_dir: RunDir) -> bool:
     """Check whether a run has no trial yet and no job that may still write the split."""
-    if any(line["event"] == "drawn" for line in read_ledger(run_dir.ledger_path)):
+    if has_trials(run_dir):
         return False
     return all(find_end(path) is not None for path in run_dir.profile_attempt_dirs())
 

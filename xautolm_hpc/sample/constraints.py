@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.errors import SpaceError
+from xautolm_hpc.hyperparameters import UNTRAINED
 from xautolm_hpc.records import Pipeline, System, Task
 from xautolm_hpc.sample.duration import seconds_needed
 from xautolm_hpc.sample.estimates import GIB, OVERHEAD_BYTES, n_optimiser_steps
@@ -65,8 +66,10 @@ class Supported:
             return f"{model.id} has no head for {pipeline.task_kind}"
         if not is_supported(model, pipeline.method):
             return f"{model.id} does not support {pipeline.method}"
-        if pipeline.params.get("init_lora_weights") == "loftq":
-            return "init_lora_weights = loftq needs a quantised model"
+        for name, reasons in UNTRAINED.items():
+            value = pipeline.params.get(name, "")
+            if value in reasons:
+                return f"{name} = {value} {reasons[value]}"
         if pipeline.params.get("lora_bias") == "lora_only" and model.family != "encoder":
             return f"lora_bias = lora_only is for encoders, {model.id} is a {model.family}"
         return None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import FAILURE_KINDS, origin_of
-from xautolm_hpc.records import Experience, System, Task, from_json, to_json
+from xautolm_hpc.records import LARGEST_SEED, Experience, System, Task, from_json, to_json
 from xautolm_hpc.store.columns import Array, Columns, Ragged, line
 from xautolm_hpc.store.layout import (
     COUNT_FIELDS,
@@ -30,7 +30,6 @@ from xautolm_hpc.store.union import union
 from xautolm_hpc.table import pipeline_digest
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LARGEST_SEED = 2**63 - 1
 LARGEST_COUNT = 2**31 - 1
 STATUSES = ("succeeded", "failed")
 

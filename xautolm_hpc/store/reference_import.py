@@ -15,9 +15,10 @@ from xautolm_hpc.failures import FailureKind, TextSource, kind_of_text
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json
 from xautolm_hpc.store.reference_files import ReferenceTrial, read_folder
 from xautolm_hpc.store.store import ExperienceStore
+from xautolm_hpc.table import REFERENCE_SCOPE
 
 SITE = "xautolm"
-TIME_SCOPE = "xautolm: load+train+validate of one split, median over splits"
+TIME_SCOPE = f"{REFERENCE_SCOPE}load+train+validate of one split, median over splits"
 UNKNOWN = "unknown"
 """Value of a parameter that was drawn but not recorded: the trial had a value, and it is unknown."""
 
