@@ -6,11 +6,11 @@ from pathlib import Path
 
 from tests.nouns import GIB, claim, end, failed, succeeded, system
 from xautolm_hpc import __version__
-from xautolm_hpc.clock import Clock
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.jobdir import OUTCOME, PIPELINE, End, claim_path
 from xautolm_hpc.launcher import JobState, JobStatus, QueueLimits, Submission
+from xautolm_hpc.node import Clock
 from xautolm_hpc.records import Outcome, to_json
 
 JOB = "fake-job.json"

@@ -6,12 +6,15 @@ GPUs are asked through NVML (nvidia-ml-py), without torch; a machine without the
 import os
 import platform
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
 from xautolm_hpc.records import System
 
@@ -171,3 +174,32 @@ def _visible(gpus: list[Gpu], visible_gpus: str | None) -> list[Gpu]:
 def peak_rss_bytes() -> int:
     """Return the highest resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB
+
+
+class Clock(Protocol):
+    """A source of time."""
+
+    def now(self) -> float:
+        """Return the time in seconds since the epoch."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for some seconds."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> float:
+        """Return the time in seconds since the epoch."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for some seconds."""
+        time.sleep(seconds)
+
+
+def utc_text(seconds: float) -> str:
+    """Write a time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -10,10 +10,10 @@ import pytest
 
 from tests.driving import SEARCH, end_attempt, ledger_of, make_setup, projection, search_in
 from tests.fakes import FakeLauncher
-from xautolm_hpc.clock import Clock
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.errors import BusyError, LaunchError, QueueFullError
 from xautolm_hpc.launcher import JobState, JobStatus, QueueLimits, Submission
+from xautolm_hpc.node import Clock
 
 TEXT = SEARCH.replace("generations = 3", "generations = 1").replace("population = 4", "population = 6")
 

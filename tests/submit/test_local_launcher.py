@@ -12,13 +12,12 @@ import pytest
 
 from tests.fakes import FakeClock
 from tests.submit.jobs import SLEEP, WRITE_OUTCOME, is_running, make_attempt, submission_of, wait_until
-from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.gather import JobTracker, gather_ends
 from xautolm_hpc.jobdir import MEMBERS, OUTCOME, Claim, Heartbeat, claim_path, heartbeat_path
 from xautolm_hpc.launcher import JobStatus, Launcher, Resources
-from xautolm_hpc.node import boot_id, node_name
+from xautolm_hpc.node import SystemClock, boot_id, node_name
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.submit.local_launcher import LocalLauncher
 
@@ -40,7 +39,7 @@ import signal, sys, time
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests were started with Ctrl-C ignored
 from tests.submit.jobs import submission_of
-from xautolm_hpc.clock import SystemClock
+from xautolm_hpc.node import SystemClock
 from xautolm_hpc.submit.local_launcher import LocalLauncher
 launcher = LocalLauncher(1, SystemClock())
 submission = submission_of(Path(sys.argv[1]), *map(Path, sys.argv[2:]))

@@ -2,9 +2,9 @@
 
 import argparse
 
-from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.commands.status import profile_of
 from xautolm_hpc.driver.launchers import make_launcher
+from xautolm_hpc.node import SystemClock
 from xautolm_hpc.run.folder import find_run
 from xautolm_hpc.run.history import read_history
 from xautolm_hpc.run.inspect import open_submissions

@@ -14,7 +14,6 @@ from typing import Any
 from rich.console import Console
 
 from xautolm_hpc import priors, report, sample
-from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.driver.batches import plan_batches
 from xautolm_hpc.driver.inputs import Inputs
@@ -25,6 +24,7 @@ from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, find_end
 from xautolm_hpc.launcher import Submission
+from xautolm_hpc.node import SystemClock
 from xautolm_hpc.records import System, from_json, to_json
 from xautolm_hpc.run.folder import RunDir, generation_job_name, single_job_name, submission_dir_beside
 from xautolm_hpc.run.resume import has_trials

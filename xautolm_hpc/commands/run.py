@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.text import Text
 
 from xautolm_hpc import doctor, report
-from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.launchers import make_launcher
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import ConfigError, LaunchError
 from xautolm_hpc.launcher import Launcher
+from xautolm_hpc.node import SystemClock
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.resume import began_at, has_trials, open_run
 from xautolm_hpc.view import Finding, FinishKind, RunFacts, Watcher

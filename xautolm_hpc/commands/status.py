@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from xautolm_hpc import report
-from xautolm_hpc.clock import Clock, SystemClock
 from xautolm_hpc.config import ClusterProfile, load_profile
 from xautolm_hpc.durable import read_json
+from xautolm_hpc.node import Clock, SystemClock
 from xautolm_hpc.run.folder import RunDir, find_run
 from xautolm_hpc.run.inspect import RunSnapshot, inspect_run
 from xautolm_hpc.run.overview import fill_view

@@ -4,10 +4,10 @@ import hashlib
 from pathlib import Path
 
 from xautolm_hpc import __version__
-from xautolm_hpc.clock import utc_text
 from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.node import utc_text
 from xautolm_hpc.records import canonical_json
 
 FILE_NAME = ".job-checks.json"

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xautolm_hpc.clock import SystemClock
 from xautolm_hpc.config import BudgetSection, ClusterProfile, SearchFile, TaskSection, TrialSection
 from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.launchers import make_launcher, slurm_launcher
 from xautolm_hpc.driver.setup import Setup, job_resources
 from xautolm_hpc.launcher import Launcher, Resources
+from xautolm_hpc.node import SystemClock
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.slurm import Partition, Slurm
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher

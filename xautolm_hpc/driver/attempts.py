@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xautolm_hpc.clock import utc_text
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.failures import INFRASTRUCTURE_KINDS, FailureKind, failure_kind
 from xautolm_hpc.jobdir import COMMAND, MEMBERS, PIPELINE, READY, TASK, WEIGHTS, Command, TrialInput
 from xautolm_hpc.launcher import Resources
+from xautolm_hpc.node import utc_text
 from xautolm_hpc.records import Experience, Outcome, Provenance, System, Task, to_json
 from xautolm_hpc.run.folder import attempt_dirs_in, submission_dirs_in
 from xautolm_hpc.run.history import Attempt, Trial

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from xautolm_hpc.catalogue import missing_weights
-from xautolm_hpc.clock import Clock
 from xautolm_hpc.config import ClusterProfile, SearchFile, load_profile, load_search, read_written, rebuild_search
 from xautolm_hpc.container import find_package, make_container
 from xautolm_hpc.dataset import missing_data
@@ -20,7 +19,7 @@ from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.image import Container, read_image
 from xautolm_hpc.launcher import Launcher
-from xautolm_hpc.node import node_name
+from xautolm_hpc.node import Clock, node_name
 from xautolm_hpc.redact import redact, secrets_in
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.resume import RunConfig, effective_config

@@ -5,11 +5,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 
-from xautolm_hpc.clock import Clock
 from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.launcher import Launcher
-from xautolm_hpc.node import list_gpus
+from xautolm_hpc.node import Clock, list_gpus
 from xautolm_hpc.submit.arrays import SlurmOptions
 from xautolm_hpc.submit.local_launcher import LocalLauncher
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher

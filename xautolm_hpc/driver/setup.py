@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xautolm_hpc.clock import Clock
 from xautolm_hpc.config import ClusterProfile, SearchFile
 from xautolm_hpc.container import with_binds
 from xautolm_hpc.dataset import find_data, repository_dir
@@ -13,6 +12,7 @@ from xautolm_hpc.driver.budget import Limits
 from xautolm_hpc.image import Container
 from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
+from xautolm_hpc.node import Clock
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.resume import RunConfig
 from xautolm_hpc.space import Space

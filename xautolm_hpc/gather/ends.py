@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xautolm_hpc.clock import Clock
 from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.gather.traces import last_exit, last_heartbeat, read_evidence, read_outcome
 from xautolm_hpc.gather.verdict import verdict
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, VERDICT, AttemptResult, End, Heartbeat
 from xautolm_hpc.launcher import JobState, JobStatus, Launcher
+from xautolm_hpc.node import Clock
 from xautolm_hpc.records import from_json, to_json
 
 REMEDIES: Mapping[str, str] = {

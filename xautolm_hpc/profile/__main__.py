@@ -11,11 +11,10 @@ from pathlib import Path
 
 import xautolm_hpc
 from xautolm_hpc import durable, jobdir
-from xautolm_hpc.clock import Clock, SystemClock
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import origin_of
 from xautolm_hpc.jobdir import Command, End, ProfileRequest
-from xautolm_hpc.node import measure_system, node_name
+from xautolm_hpc.node import Clock, SystemClock, measure_system, node_name
 from xautolm_hpc.profile.task import profile_task
 from xautolm_hpc.records import Outcome, System, from_json, to_json
 

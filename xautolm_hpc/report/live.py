@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from xautolm_hpc.clock import Clock, SystemClock
+from xautolm_hpc.node import Clock, SystemClock
 from xautolm_hpc.report.frame import STARTED, best_text, draw_frame, spent_text
 from xautolm_hpc.report.safe_text import one_line
 from xautolm_hpc.report.screen import harmless

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from xautolm_hpc.clock import Clock
+from xautolm_hpc.node import Clock
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import History
 from xautolm_hpc.run.lease import Lease

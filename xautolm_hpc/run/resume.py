@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from xautolm_hpc import __version__
-from xautolm_hpc.clock import Clock, utc_text
 from xautolm_hpc.dataset import decode_text
 from xautolm_hpc.distribution import FrozenPrior
 from xautolm_hpc.durable import create_bytes, create_json, read_json, write_json
 from xautolm_hpc.errors import RunFolderError
 from xautolm_hpc.jobdir import find_end
+from xautolm_hpc.node import Clock, utc_text
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.lease import Lease

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc import __version__
-from xautolm_hpc.clock import Clock, SystemClock
 from xautolm_hpc.errors import FormatError, NoStoreError, StoreError
+from xautolm_hpc.node import Clock, SystemClock
 from xautolm_hpc.store import files, segment
 from xautolm_hpc.store.checking import check_segments
 from xautolm_hpc.store.columns import Columns, digest

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.clock import Clock
 from xautolm_hpc.errors import InputError, NoStoreError
+from xautolm_hpc.node import Clock
 from xautolm_hpc.records import Experience
 from xautolm_hpc.store.columns import Columns, digest, line, only_marks
 from xautolm_hpc.store.counts import summarise

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from xautolm_hpc.clock import Clock
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.jobdir import MEMBERS, OUTCOME, VERDICT, Claim, Exit, claim_path, exit_path, heartbeat_path, restarts
 from xautolm_hpc.launcher import JobState, JobStatus, QueueLimits, Submission
-from xautolm_hpc.node import boot_id, node_name, process_started
+from xautolm_hpc.node import Clock, boot_id, node_name, process_started
 from xautolm_hpc.records import from_json
 from xautolm_hpc.submit import processes
 from xautolm_hpc.submit.detached import LAUNCH_LOG, start_detached
