@@ -2,26 +2,29 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.nouns import end, failed, succeeded
+from tests.nouns import end, failed, plan, succeeded
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.errors import InputError, RunFolderError
 from xautolm_hpc.jobdir import (
     MEMBERS,
     OUTCOME,
     VERDICT,
+    TrialPlan,
     claim_path,
     exit_path,
     find_end,
     heartbeat_path,
+    plan_to_json,
     read_members,
     restarts,
     write_members,
 )
-from xautolm_hpc.records import to_json
+from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.run.folder import RunDir, find_run
 
 
@@ -171,3 +174,11 @@ def test_a_run_that_is_not_there_is_refused_with_those_there_are(tmp_path: Path)
 def test_without_any_run_the_message_says_so(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="there are: none"):
         find_run("one", str(tmp_path / "runs"))
+
+
+def test_a_plan_names_the_least_steps_of_early_stopping_only_where_there_are_some() -> None:
+    old, new = plan(), replace(plan(), early_stopping_min_steps=100)
+
+    assert set(plan_to_json(old)) == {"pipeline", "model", "seed", "execution", "hf_home"}
+    assert plan_to_json(new) == {**plan_to_json(old), "early_stopping_min_steps": 100}
+    assert [from_json(TrialPlan, plan_to_json(each), where="plan") for each in (old, new)] == [old, new]

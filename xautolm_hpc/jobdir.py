@@ -15,13 +15,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.image import Container
-from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json
+from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json, to_json
 
 COMMAND, TASK, PIPELINE, WEIGHTS = "command.json", "task.json", "pipeline.json", "weights.safetensors"
 PROFILE, PROFILE_RESULT, EXPORT = "profile.json", "profile-result.json", "export.json"
@@ -158,6 +158,7 @@ class TrialPlan:
         seed: Training seed, the same in every attempt of the trial.
         execution: How its steps are computed in the memory there is.
         hf_home: Offline cache of hub models, or ``None``.
+        early_stopping_min_steps: Optimiser steps after the warm-up before early stopping counts epochs; 0 counts all.
     """
 
     pipeline: Pipeline
@@ -165,6 +166,7 @@ class TrialPlan:
     seed: int
     execution: Execution = AS_DRAWN
     hf_home: str | None = None
+    early_stopping_min_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +262,18 @@ class ProfileResult:
     from_cache: bool
     majority_f1: float | None
     notes: tuple[str, ...] = ()
+
+
+def plan_to_json(plan: TrialPlan) -> dict[str, Any]:
+    """Turn a plan into plain data, without a rule that is off: earlier versions refuse keys they do not know.
+
+    Args:
+        plan: The plan.
+    """
+    data: dict[str, Any] = to_json(plan)
+    if not plan.early_stopping_min_steps:
+        del data["early_stopping_min_steps"]
+    return data
 
 
 def claim_path(attempt_dir: Path, restart: int) -> Path:

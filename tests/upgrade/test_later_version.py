@@ -69,7 +69,7 @@ class WithOtherDefault(SearchFile):
 def add_key(patch: pytest.MonkeyPatch) -> None:
     """Add a key, with another value in runs that started before."""
     patch.setattr(config, "SearchFile", WithNewKey)
-    patch.setattr(resume, "ADDED_KEYS", {"trial.at_limit": "fail"})
+    patch.setattr(resume, "ADDED_KEYS", {**resume.ADDED_KEYS, "trial.at_limit": "fail"})
 
 
 def change_default(patch: pytest.MonkeyPatch) -> None:
@@ -167,7 +167,9 @@ def test_the_first_resumption_of_a_frozen_run_stores_its_space(tmp_path: Path) -
 
     search = load_search(tmp_path / "search.toml")
     added = {"written": config.read_written(tmp_path / "search.toml"), "space": space_to_json(search.build_space())}
-    assert read_json(path) == {**before, **added}
+    trial = {**before["search"]["trial"], "early_stopping_min_steps": 0}
+    settings = {**before["search"], "trial": trial, "constraints": {"min_steps": 0}}
+    assert read_json(path) == {**before, **added, "search": settings}
 
 
 def test_a_new_key_has_its_earlier_value_in_a_run_started_before(
