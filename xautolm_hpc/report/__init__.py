@@ -11,6 +11,7 @@ from xautolm_hpc.report.markdown import FIGURE_NAME, to_markdown
 from xautolm_hpc.report.planned import print_plan
 from xautolm_hpc.report.safe_text import escape_controls
 from xautolm_hpc.report.screen import print_findings, print_prior, print_report
+from xautolm_hpc.report.shortfall import shortfall_text
 from xautolm_hpc.report.summary import summarise
 from xautolm_hpc.view import RunFacts
 
@@ -26,6 +27,7 @@ __all__ = [
     "print_prior",
     "print_report",
     "print_view",
+    "shortfall_text",
     "summarise",
     "to_markdown",
     "write_report",
