@@ -3,11 +3,12 @@
 import dataclasses
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.nouns import end, failed, succeeded
+from tests.nouns import end, failed, plan, succeeded
 from tests.profile.profile_samples import make_request
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import InputError, RunFolderError
@@ -16,16 +17,18 @@ from xautolm_hpc.jobdir import (
     OUTCOME,
     PROFILE,
     VERDICT,
+    TrialPlan,
     claim_path,
     exit_path,
     find_end,
     heartbeat_path,
+    plan_to_json,
     read_members,
     restarts,
     write_members,
     write_profile_request,
 )
-from xautolm_hpc.records import to_json
+from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.run.folder import RunDir, find_run
 
 
@@ -185,3 +188,11 @@ def test_a_profile_request_names_a_delimiter_only_if_one_is_set_so_that_older_wo
 
     write_profile_request(tmp_path, dataclasses.replace(request, delimiter=";"))
     assert read_json(tmp_path / PROFILE) == to_json(request) | {"delimiter": ";"}
+
+
+def test_a_plan_names_the_least_steps_of_early_stopping_only_where_there_are_some() -> None:
+    old, new = plan(), replace(plan(), early_stopping_min_steps=100)
+
+    assert set(plan_to_json(old)) == {"pipeline", "model", "seed", "execution", "hf_home"}
+    assert plan_to_json(new) == {**plan_to_json(old), "early_stopping_min_steps": 100}
+    assert [from_json(TrialPlan, plan_to_json(each), where="plan") for each in (old, new)] == [old, new]

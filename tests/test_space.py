@@ -295,3 +295,14 @@ def test_bitfit_is_not_supported_where_an_architecture_has_no_biases() -> None:
     assert not is_supported(catalogue["google-t5/t5-small"], "bitfit")
     assert is_supported(catalogue["google-t5/t5-small"], "lora")
     assert is_supported(catalogue["bert-base-cased"], "bitfit")
+
+
+def test_least_steps_come_from_the_preset_and_back_from_json_and_are_none_in_a_space_of_before() -> None:
+    space = space_of()
+    written = json.loads(json.dumps(space_to_json(space)))
+    before = {key: value for key, value in written.items() if not key.endswith("min_steps")}
+
+    assert (space.min_steps, space.early_stopping_min_steps) == (16, 100)
+    assert space_from_json(written, where="run.json") == space
+    old = space_from_json(before, where="run.json")
+    assert (old.min_steps, old.early_stopping_min_steps) == (0, 0)

@@ -63,16 +63,22 @@ class TrialSection(_Section):
     """``[trial]``: limits of one trial.
 
     Attributes:
-        time_limit_min: Budget of training and evaluation, in minutes; a trial that exceeds it fails with
-            ``time_limit``.
-        max_attempts: Highest number of attempts of one trial, including those after infrastructure failures and
-            those with more memory.
+        time_limit_min: Budget of training and evaluation, in minutes; a longer trial fails with ``time_limit``.
+        max_attempts: Attempts of one trial at most, those after infrastructure failures or with more memory included.
         deterministic: Whether to avoid non-deterministic kernels.
+        early_stopping_min_steps: Steps after the warm-up before early stopping counts epochs; absent, the preset's.
     """
 
     time_limit_min: Positive = 60.0
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     deterministic: bool = False
+    early_stopping_min_steps: Annotated[int, Field(ge=0)] | None = None
+
+
+class ConstraintsSection(_Section):
+    """``[constraints]``: steps after the warm-up that a pipeline must have; the preset's when absent."""
+
+    min_steps: Annotated[int, Field(ge=0)] | None = None
 
 
 class PriorSection(_Section):
@@ -114,6 +120,7 @@ class SearchFile(_Section):
     search: SearchSection = SearchSection()
     budget: BudgetSection
     trial: TrialSection = TrialSection()
+    constraints: ConstraintsSection = ConstraintsSection()
     prior: PriorSection = PriorSection()
     store: StoreSection = StoreSection()
     model: tuple[dict[str, Any], ...] = ()
@@ -155,22 +162,14 @@ class SearchFile(_Section):
 
 
 class JobSection(_Section):
-    """``[job]``: resources of one trial.
+    """``[job]``: resources of a trial on each node; one process per GPU, or ``n_processes`` where there is none."""
 
-    Attributes:
-        n_cpus: Cores; also the worker's threads.
-        n_gpus: GPUs on each of ``n_nodes`` nodes; one process per GPU.
-        n_processes: Processes on each node, if it has no GPU.
-        memory_gb: Host memory on each node, in GB of 2**30 bytes.
-        queue_slack_min: Minutes added to the trial's time limit for loading and saving.
-    """
-
-    n_cpus: Count = 1
+    n_cpus: Count = 1  # also the worker's threads
     n_gpus: Annotated[int, Field(ge=0)] = 0
     n_nodes: Count = 1
     n_processes: Count = 1
-    memory_gb: Positive = 4.0
-    queue_slack_min: Positive = 10.0
+    memory_gb: Positive = 4.0  # of 2**30 bytes
+    queue_slack_min: Positive = 10.0  # beside the time limit, for loading and saving
 
 
 class LocalSection(_Section):

@@ -306,6 +306,17 @@ def find_value_problem(method: str, name: str, *, value: Value) -> ParamProblem 
     return ParamProblem(name=name, text=text, nearest=nearest)
 
 
+def n_warmup_steps(warmup_steps: int | None, warmup_ratio: float, *, n_steps: int) -> int:
+    """Return the optimiser steps of a warm-up: those that are given, else a share of all.
+
+    Args:
+        warmup_steps: Steps that are given, or ``None``.
+        warmup_ratio: Share of all steps, 0..1.
+        n_steps: Optimiser steps of the whole training.
+    """
+    return round(warmup_ratio * n_steps) if warmup_steps is None else warmup_steps
+
+
 def find_problems(method: str, params: Mapping[str, Value]) -> list[ParamProblem]:
     """Find what keeps a method from being trained with some hyperparameters.
 

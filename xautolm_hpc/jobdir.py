@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
@@ -158,6 +158,7 @@ class TrialPlan:
         seed: Training seed, the same in every attempt of the trial.
         execution: How its steps are computed in the memory there is.
         hf_home: Offline cache of hub models, or ``None``.
+        early_stopping_min_steps: Optimiser steps after the warm-up before early stopping counts epochs; 0 counts all.
     """
 
     pipeline: Pipeline
@@ -165,6 +166,7 @@ class TrialPlan:
     seed: int
     execution: Execution = AS_DRAWN
     hf_home: str | None = None
+    early_stopping_min_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +272,18 @@ def write_profile_request(attempt_dir: Path, request: ProfileRequest) -> None:
     if request.delimiter is None:
         del data["delimiter"]
     write_json(attempt_dir / PROFILE, data)
+
+
+def plan_to_json(plan: TrialPlan) -> dict[str, Any]:
+    """Turn a plan into plain data, without a rule that is off: earlier versions refuse keys they do not know.
+
+    Args:
+        plan: The plan.
+    """
+    data: dict[str, Any] = to_json(plan)
+    if not plan.early_stopping_min_steps:
+        del data["early_stopping_min_steps"]
+    return data
 
 
 def claim_path(attempt_dir: Path, restart: int) -> Path:

@@ -31,6 +31,9 @@ from xautolm_hpc.hyperparameters import (
 )
 from xautolm_hpc.records import Value, from_json, to_json
 
+LEAST_STEPS = ("min_steps", "early_stopping_min_steps")
+"""Fields of :class:`Space`, and keys of a preset: least numbers of optimiser steps after the warm-up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Categorical:
@@ -89,11 +92,15 @@ class Space:
         task_kind: Kind of task, as in :class:`xautolm_hpc.records.Task`.
         models: Models, in their written order.
         methods: Methods, in their written order.
+        min_steps: Optimiser steps after the warm-up of a pipeline, where the search file does not say; at least 0.
+        early_stopping_min_steps: Such steps before early stopping counts epochs, where the search file does not say.
     """
 
     task_kind: str
     models: tuple[Model, ...]
     methods: tuple[Method, ...]
+    min_steps: int = 0
+    early_stopping_min_steps: int = 0
 
     def model(self, model_id: str) -> Model | None:
         """Look a model of this space up by its id."""
@@ -183,6 +190,7 @@ def build_space(
         task_kind=task_kind,
         models=find_models(model_ids, own_models),
         methods=tuple(_build_method(name, {**written[name], **overrides.get(name, {})}) for name in names),
+        **{key: presets[preset].get(key, 0) for key in LEAST_STEPS},
     )
 
 
@@ -255,7 +263,8 @@ def _hint(word: str, valid: Iterable[str]) -> str:
 def space_to_json(space: Space) -> dict[str, Any]:
     """Turn a space into plain data, its distributions as they are written in TOML."""
     methods = {m.name: {key: _as_written(parameter) for key, parameter in m.params.items()} for m in space.methods}
-    return {"task_kind": space.task_kind, "models": to_json(space.models), "methods": methods}
+    least = {key: getattr(space, key) for key in LEAST_STEPS}
+    return {"task_kind": space.task_kind, "models": to_json(space.models), "methods": methods, **least}
 
 
 def space_from_json(data: Mapping[str, Any], *, where: str) -> Space:
@@ -273,6 +282,7 @@ def space_from_json(data: Mapping[str, Any], *, where: str) -> Space:
         task_kind=data["task_kind"],
         models=tuple(from_json(Model, entry, where=where) for entry in data["models"]),
         methods=tuple(_build_method(name, written) for name, written in data["methods"].items()),
+        **{key: data.get(key, 0) for key in LEAST_STEPS},
     )
 
 

@@ -89,6 +89,29 @@ def test_trainings_that_end_before_they_begin_are_rejected(n_train: int, warmup:
     assert rejected == reason
 
 
+@pytest.mark.parametrize(
+    ("min_steps", "params", "reason"),
+    [
+        # 100 rows in steps of 32: 4 an epoch, 20 in all; a fifth of them is the warm-up.
+        (16, {"warmup_ratio": 0.2}, None),
+        (17, {"warmup_ratio": 0.2}, "16 steps after the warm-up are fewer than constraints.min_steps = 17"),
+        (17, {"warmup_ratio": 0.2, "warmup_steps": 3}, None),
+        (20, {}, None),
+        (21, {}, "20 steps after the warm-up are fewer than constraints.min_steps = 21"),
+        (1, {"warmup_ratio": 1.0}, "0 steps after the warm-up are fewer than constraints.min_steps = 1"),
+        (0, {"warmup_ratio": 1.0}, None),
+    ],
+)
+def test_trainings_with_few_steps_after_the_warm_up_are_rejected(
+    min_steps: int, params: dict[str, Value], reason: str | None
+) -> None:
+    pipeline = a_pipeline(params={"batch_size": 32, "epochs": 5, **params})
+
+    rejected = EnoughSteps(replace(TASK, n_train=100), min_steps=min_steps).reject(pipeline, a_model())
+
+    assert rejected == reason
+
+
 def _fits(*, gpu_bytes: int | None = BIG, has_gpu: bool = True, host_bytes: int = BIG) -> FitsMemory:
     memory_budget = MemoryBudget(memory_bytes=gpu_bytes if has_gpu else host_bytes, has_gpu=has_gpu)
     return FitsMemory(TASK, memory_budget=memory_budget, host_bytes=host_bytes)

@@ -78,6 +78,30 @@ def test_training_stops_after_epochs_without_a_gain() -> None:
     assert [row[0] for row in train_state.progress.curve] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("min_steps", "warmup_steps", "n_epochs"),
+    [
+        (0, 0, 3),  # 5 steps an epoch; epochs 2 and 3 bring no gain
+        (0, 20, 3),
+        (5, 0, 3),
+        (11, 0, 4),  # epoch 3, after 15 steps, is the first that counts
+        (15, 0, 4),
+        (16, 0, 5),
+        (11, 5, 5),
+        (100, 0, 9),
+    ],
+)
+def test_early_stopping_counts_no_epoch_before_enough_steps_after_the_warm_up(
+    min_steps: int, warmup_steps: int, n_epochs: int
+) -> None:
+    train_state = tiny_train_state(learning_rate=1e-30, epochs=9, early_stopping_patience=2, warmup_steps=warmup_steps)
+    train_state.early_stopping_min_steps = min_steps
+
+    train(train_state, save=lambda: None)
+
+    assert len(train_state.progress.curve) == n_epochs
+
+
 def test_a_gain_smaller_than_delta_is_none() -> None:
     patient = _trained(epochs=6, early_stopping_patience=1, early_stopping_delta=0.0)
     strict = _trained(epochs=6, early_stopping_patience=1, early_stopping_delta=1.0)

@@ -69,7 +69,7 @@ class WithOtherDefault(SearchFile):
 def add_key(patch: pytest.MonkeyPatch) -> None:
     """Add a key, with another value in runs that started before."""
     patch.setattr(config, "SearchFile", WithNewKey)
-    patch.setattr(resume, "ADDED_KEYS", {"trial.at_limit": "fail"})
+    patch.setattr(resume, "ADDED_KEYS", {**resume.ADDED_KEYS, "trial.at_limit": "fail"})
 
 
 def change_default(patch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_the_first_resumption_of_a_frozen_run_stores_its_space(tmp_path: Path) -
     added = {"written": config.read_written(tmp_path / "search.toml"), "space": space_to_json(search.build_space())}
     for key, value in resume.ADDED_KEYS.items():
         section, name = key.split(".")
-        before["search"][section][name] = value
+        before["search"].setdefault(section, {})[name] = value
     assert read_json(path) == {**before, **added}
 
 

@@ -104,13 +104,16 @@ def _phase(run_dir: RunDir, snapshot: RunSnapshot, *, generation: int) -> Phase:
 
 
 def _finish(run_dir: RunDir) -> str | None:
-    """Read why the search ended; ``None`` if it has not ended."""
+    """Read why the search ended, and why no trial is above the baseline; ``None`` if it has not ended."""
     path = run_dir.report_dir / "report.json"
     if not path.exists():
         return None
-    run = read_json(path)["run"]
+    summary = read_json(path)
+    run, shortfall = summary["run"], summary.get("shortfall")  # older reports have none
     is_unfinished = run["finish"] == UNFINISHED.text  # older reports name no kind
-    return None if run.get("finish_kind") == FinishKind.UNFINISHED or is_unfinished else str(run["finish"])
+    if run.get("finish_kind") == FinishKind.UNFINISHED or is_unfinished:
+        return None
+    return f"{run['finish']}. {report.shortfall_text(shortfall)}" if shortfall else str(run["finish"])
 
 
 def _note(snapshot: RunSnapshot) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.failures import INFRASTRUCTURE_KINDS, FailureKind, failure_kind
-from xautolm_hpc.jobdir import COMMAND, MEMBERS, PIPELINE, READY, TASK, WEIGHTS, Command, TrialInput
+from xautolm_hpc.jobdir import COMMAND, MEMBERS, PIPELINE, READY, TASK, WEIGHTS, Command, TrialInput, plan_to_json
 from xautolm_hpc.launcher import Resources
 from xautolm_hpc.node import utc_text
 from xautolm_hpc.records import Experience, Outcome, Provenance, System, Task, to_json
@@ -77,7 +77,7 @@ class AttemptTemplate:
         command = replace(self.command, memory_bytes=self.resources_of(trial).memory_bytes)
         write_json(path / TASK, to_json(self.trial_input), flush=False)
         write_json(path / COMMAND, to_json(command), flush=False)
-        write_json(path / PIPELINE, to_json(trial.plan), flush=False)
+        write_json(path / PIPELINE, plan_to_json(trial.plan), flush=False)
 
 
 def failed_nodes(trials: Iterable[Trial]) -> Counter[str]:

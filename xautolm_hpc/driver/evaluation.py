@@ -240,10 +240,19 @@ class ListProposer:
         """Take the next pipelines of the list; a pipeline that must fail is part of a design."""
         del known
         first = len(drawn)
+        # The preset's rule is for draws; a listed pipeline is trained as it is written.
+        min_steps = self.setup.search.trial.early_stopping_min_steps or 0
         n_trials = trials_left(self.setup.limits(), first, population=SEGMENT)
         numbered = enumerate(self.listed[first : first + n_trials], start=first)
         plans = tuple(
-            plan_trial(self.setup, number, profile=self.profile, pipeline=listed.pipeline, seed=listed.seed)
+            plan_trial(
+                self.setup,
+                number,
+                profile=self.profile,
+                pipeline=listed.pipeline,
+                seed=listed.seed,
+                early_stopping_min_steps=min_steps,
+            )
             for number, listed in numbered
         )
         return NextTrials(plans=plans, refusals={}, is_exhausted=False)

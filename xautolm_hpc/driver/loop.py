@@ -21,7 +21,7 @@ from xautolm_hpc.driver.proposal import MakeProposer, Proposer, SearchProposer, 
 from xautolm_hpc.driver.results import Results, test_metrics
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import InterruptedSearchError
-from xautolm_hpc.jobdir import AttemptResult, End, ProfileResult
+from xautolm_hpc.jobdir import AttemptResult, End, ProfileResult, plan_to_json
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.history import Trial
 from xautolm_hpc.run.journal import Journal
@@ -172,7 +172,7 @@ class Search:
         self.journal.record(
             "drawn",
             generation=self.history.n_generations(),
-            plans=[to_json(plan) for plan in drawn.plans],
+            plans=[plan_to_json(plan) for plan in drawn.plans],
             refusals=dict(drawn.refusals),
             exhausted=drawn.is_exhausted,
         )

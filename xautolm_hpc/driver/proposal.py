@@ -123,8 +123,15 @@ class SearchProposer:
             seed=search.seed,
             constraints=[sample.not_drawn_before(drawn), *self.constraints],
         )
-        plans = tuple(plan_trial(self.setup, n, profile=self.profile, pipeline=p) for n, p in found.pipelines)
+        plans = tuple(self._plan(number, pipeline) for number, pipeline in found.pipelines)
         return NextTrials(plans=plans, refusals=found.rejections, is_exhausted=found.exhausted)
+
+    def _plan(self, number: int, pipeline: Pipeline) -> TrialPlan:
+        written = self.setup.search.trial.early_stopping_min_steps
+        min_steps = _written_or(written, self.setup.space.early_stopping_min_steps)
+        return plan_trial(
+            self.setup, number, profile=self.profile, pipeline=pipeline, early_stopping_min_steps=min_steps
+        )
 
     def _check_feasible(self) -> None:
         found = sample.check_feasible(self.setup.space, self.constraints, seed=self.setup.search.search.seed)
@@ -185,7 +192,13 @@ def read_stores(setup: Setup) -> ExperienceTable:
 
 
 def plan_trial(
-    setup: Setup, number: int, *, profile: ProfileResult, pipeline: Pipeline, seed: int | None = None
+    setup: Setup,
+    number: int,
+    *,
+    profile: ProfileResult,
+    pipeline: Pipeline,
+    seed: int | None = None,
+    early_stopping_min_steps: int = 0,
 ) -> TrialPlan:
     """Plan what a trial trains, and how it does so in the memory there is.
 
@@ -195,6 +208,7 @@ def plan_trial(
         profile: The task and the system.
         pipeline: What is tried.
         seed: Training seed; ``None`` takes the one that follows from the search's seed.
+        early_stopping_min_steps: Optimiser steps after the warm-up before early stopping counts epochs; 0 counts all.
 
     Raises:
         SpaceError: Its model is not in the search space.
@@ -209,6 +223,7 @@ def plan_trial(
         seed=sample.training_seed(setup.search.search.seed, number) if seed is None else seed,
         execution=sample.plan_execution(pipeline, model, task=profile.task, memory_budget=memory_budget) or AS_DRAWN,
         hf_home=setup.hf_home,
+        early_stopping_min_steps=early_stopping_min_steps,
     )
 
 
@@ -246,6 +261,7 @@ def _build_constraints(
         memory_bytes=setup.resources().memory_bytes,
         memory_budget=_memory_budget(setup, profile.system),
         time_calibration=time_calibration or 1.0,
+        min_steps=_written_or(setup.search.constraints.min_steps, setup.space.min_steps),
     )
     return sample.build_constraints(
         profile.task,
@@ -253,6 +269,10 @@ def _build_constraints(
         limits=limits,
         trainable_families=TASK_KINDS[setup.search.task.kind].families,
     )
+
+
+def _written_or(written: int | None, preset: int) -> int:
+    return preset if written is None else written
 
 
 def _whole_job(setup: Setup, system: System) -> System:

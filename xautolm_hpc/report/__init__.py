@@ -13,6 +13,7 @@ from xautolm_hpc.report.planned import print_plan
 from xautolm_hpc.report.safe_text import escape_controls
 from xautolm_hpc.report.screen import print_findings, print_prior, print_report
 from xautolm_hpc.report.sections import left_out_text
+from xautolm_hpc.report.shortfall import shortfall_text
 from xautolm_hpc.report.summary import summarise
 from xautolm_hpc.report.table_layout import print_lines, print_table
 from xautolm_hpc.view import RunFacts
@@ -33,6 +34,7 @@ __all__ = [
     "print_report",
     "print_table",
     "print_view",
+    "shortfall_text",
     "summarise",
     "to_markdown",
     "write_report",

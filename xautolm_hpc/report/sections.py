@@ -10,6 +10,7 @@ from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, counted, duration_text, value_text
 from xautolm_hpc.report.safe_text import shortened
+from xautolm_hpc.report.shortfall import shortfall_text
 
 Summary = Mapping[str, Any]
 Trial = Mapping[str, Any]
@@ -23,6 +24,9 @@ SHOWN_BESIDE = (
     "peak_gpu_memory_bytes",
 )
 """Measures shown beside the objectives if at least one trial has them."""
+
+EPOCHS = "Epochs run"
+"""Heading of the column with the epochs that a trial ran of those drawn; early stopping leaves some out."""
 
 LONGEST_EXAMPLE = 200
 """Length of a failure's example, in characters."""
@@ -76,6 +80,7 @@ def _overview(summary: Summary) -> Section:
         ("Ended because", summary["run"]["finish"]),
         ("Best trial", _best_text(summary)),
         ("Majority baseline", _majority_text(summary)),
+        *([("Why", shortfall_text(shortfall))] if (shortfall := summary.get("shortfall")) else []),
         ("Trials", _trials_text(counts)),
         ("Attempts", _attempts_text(counts)),
     )
@@ -202,7 +207,15 @@ def _trial_table(summary: Summary, trials: Sequence[Trial]) -> Table:
         for t in trials
     )
     ranked = ("Trial", *(QUANTITIES[name].heading for name in ("f1", *objectives)), "Model", "Method")
+    if any(trial.get("epochs_run") for trial in trials):
+        headings += (EPOCHS,)
+        rows = tuple((*row, _epochs_text(trial)) for row, trial in zip(rows, trials, strict=True))
     return Table(("Trial", "Model", "Method", *headings), rows, right=frozenset({"Trial", *headings}), rank=ranked)
+
+
+def _epochs_text(trial: Trial) -> str:
+    drawn, n_run = trial["params"].get("epochs"), trial.get("epochs_run")
+    return UNKNOWN if n_run is None or drawn is None else f"{n_run} of {drawn}"
 
 
 def _failures(summary: Summary) -> Section:

@@ -10,6 +10,7 @@ import numpy as np
 from xautolm_hpc.pareto import front_indices, oriented, preference
 from xautolm_hpc.records import OBJECTIVES, Experience, Task
 from xautolm_hpc.report.quantities import J_PER_KWH
+from xautolm_hpc.report.shortfall import epochs_run, find_shortfall, learning_steps
 from xautolm_hpc.view import RunFacts, Spent
 
 MEASURES = (
@@ -33,8 +34,9 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
 
     Returns:
         ``run``, ``task``, ``objectives``, ``counts``, ``best`` (by the first objective), ``majority_f1`` and
-        ``margin`` of the best above it, the trials as ``front``, ``dominated``, ``unranked`` (succeeded without all
-        objectives) and ``failed``, then ``failures``, ``refusals``, ``spent``, ``prior``.
+        ``margin`` of the best above it, ``shortfall`` (why no trial is above it), the trials as ``front``,
+        ``dominated``, ``unranked`` (succeeded without all objectives) and ``failed``, then ``failures``, ``refusals``,
+        ``spent``, ``prior``.
     """
     last = facts.last_attempts()
     n_attempts = Counter(e.provenance.trial for e in facts.experiences)
@@ -60,6 +62,7 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
         "best": None if best is None else _trial(best, n_attempts),
         "majority_f1": _finite(facts.majority_f1),
         "margin": _margin(best, facts.majority_f1),
+        "shortfall": find_shortfall(succeeded, _finite(facts.majority_f1)),
         **{name: [_trial(e, n_attempts) for e in members] for name, members in groups.items()},
         "failures": _failures(facts.experiences, last),
         "refusals": dict(sorted(facts.rejections.items(), key=lambda item: (-item[1], item[0]))),
@@ -152,6 +155,8 @@ def _trial(experience: Experience, n_attempts: Mapping[int, int]) -> dict[str, A
         "origin": outcome.origin,
         "metrics": {name: _finite(value) for name, value in outcome.metrics.items()},
         **{name: _finite(getattr(outcome, name)) for name in MEASURES},
+        "epochs_run": epochs_run(experience),
+        "learning_steps": learning_steps(experience),
         "energy_source": outcome.energy_source,
         "energy_scope": outcome.energy_scope,
         "gpu": experience.system.gpu_name,

@@ -32,7 +32,11 @@ from xautolm_hpc.run.ledger import read_ledger
 MAY_CHANGE = ("budget", "profile", "trial.max_attempts")
 """Keys of a search file that may change while its search is under way."""
 
-ADDED_KEYS: Mapping[str, Any] = {"data.delimiter": None}
+ADDED_KEYS: Mapping[str, Any] = {
+    "constraints.min_steps": 0,
+    "data.delimiter": None,
+    "trial.early_stopping_min_steps": 0,
+}
 """Dotted key added to search files -> its value in runs that started before the key existed.
 
 Every new key needs an entry here, with the value that matches the earlier behaviour.

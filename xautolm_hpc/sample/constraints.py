@@ -9,7 +9,7 @@ from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.hyperparameters import UNTRAINED
 from xautolm_hpc.records import Pipeline, System, Task
 from xautolm_hpc.sample.duration import seconds_needed
-from xautolm_hpc.sample.estimates import GIB, OVERHEAD_BYTES, n_optimiser_steps
+from xautolm_hpc.sample.estimates import GIB, OVERHEAD_BYTES, n_learning_steps, n_optimiser_steps
 from xautolm_hpc.sample.memory_plan import MemoryBudget, min_memory_bytes, plan_execution
 from xautolm_hpc.space import Space, is_supported
 
@@ -91,10 +91,16 @@ class ContextLength:
 
 @dataclass(frozen=True, slots=True)
 class EnoughSteps:
-    """Rejects trainings without an optimiser step, or that end before the warm-up does."""
+    """Rejects trainings without an optimiser step, and those with too few after the warm-up.
+
+    Attributes:
+        task: The task.
+        min_steps: Optimiser steps after the warm-up; 0 wants one after ``warmup_steps`` and looks at no ratio.
+    """
 
     name: ClassVar[str] = "steps"
     task: Task
+    min_steps: int = 0
 
     def reject(self, pipeline: Pipeline, model: Model) -> str | None:
         """Return that the training is too short."""
@@ -103,6 +109,9 @@ class EnoughSteps:
             return f"{self.task.n_train} rows give no optimiser step"
         if n_warmup >= n_steps:
             return f"{n_warmup} warm-up steps are not fewer than all {n_steps} steps"
+        n_learning = n_learning_steps(pipeline, self.task)
+        if n_learning < self.min_steps:
+            return f"{n_learning} steps after the warm-up are fewer than constraints.min_steps = {self.min_steps}"
         return None
 
 
@@ -167,19 +176,21 @@ class FitsTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialLimits:
-    """Time and memory that a trial may use.
+    """Time and memory that a trial may use, and the steps it must take.
 
     Attributes:
         time_limit_s: Budget of training and evaluation, in seconds.
         memory_bytes: Host memory of the job on each node.
         memory_budget: Memory of each process.
         time_calibration: Factor on the estimated time, measured on such nodes, above 0.
+        min_steps: Optimiser steps after the warm-up that a trial takes at least.
     """
 
     time_limit_s: float
     memory_bytes: int
     memory_budget: MemoryBudget
     time_calibration: float = 1.0
+    min_steps: int = 0
 
 
 def build_constraints(
@@ -190,13 +201,13 @@ def build_constraints(
     Args:
         task: The task.
         system: The node trials run on, with the GPUs of the whole job.
-        limits: Time and memory of a trial.
+        limits: Time, memory and least steps of a trial.
         trainable_families: Families of models the worker trains for this kind of task.
     """
     return [
         Supported(frozenset(trainable_families)),
         ContextLength(),
-        EnoughSteps(task),
+        EnoughSteps(task, min_steps=limits.min_steps),
         FitsMemory(task, memory_budget=limits.memory_budget, host_bytes=limits.memory_bytes),
         FitsTime(task, time_limit_s=limits.time_limit_s, system=system, time_calibration=limits.time_calibration),
     ]

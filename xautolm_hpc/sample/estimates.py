@@ -8,7 +8,7 @@ import math
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import AS_DRAWN, Execution
-from xautolm_hpc.hyperparameters import default_of, optimizer_state_bytes
+from xautolm_hpc.hyperparameters import default_of, n_warmup_steps, optimizer_state_bytes
 from xautolm_hpc.records import Pipeline, Task
 from xautolm_hpc.task_kinds import TASK_KINDS
 
@@ -58,6 +58,15 @@ def n_optimiser_steps(pipeline: Pipeline, task: Task) -> int:
     params = pipeline.params
     samples_per_step = int(params.get("batch_size", 1)) * int(params.get("gradient_accumulation_steps", 1))
     return int(params.get("epochs", 1)) * -(-n_train_rows(pipeline, task) // max(samples_per_step, 1))
+
+
+def n_learning_steps(pipeline: Pipeline, task: Task) -> int:
+    """Count the optimiser steps of a whole training after its warm-up."""
+    params, n_steps = pipeline.params, n_optimiser_steps(pipeline, task)
+    given = params.get("warmup_steps")
+    return n_steps - n_warmup_steps(
+        None if given is None else int(given), float(params.get("warmup_ratio", 0.0)), n_steps=n_steps
+    )
 
 
 def n_train_rows(pipeline: Pipeline, task: Task) -> int:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from xautolm_hpc.execution import AS_DRAWN, Execution
+from xautolm_hpc.hyperparameters import n_warmup_steps
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.data import MicroBatch, Tokens, collate, plan_epoch, plan_evaluation, plan_micro_batches
 from xautolm_hpc.train.exceptions import TrialError
@@ -51,7 +52,8 @@ class LoopState:
         best_f1: F1 on ``dev`` of that epoch; ``best_loss`` is its loss there, ``best_train_loss`` that on ``train``.
         best_weights: Trainable parameters after that epoch, on the CPU.
         reference_f1: F1 that a gain is measured from; ``reference_loss`` likewise.
-        epochs_without_gain: Epochs since F1 last rose, or the loss last fell, by ``early_stopping_delta``.
+        epochs_without_gain: Epochs since F1 last rose, or the loss last fell, by ``early_stopping_delta``; those that
+            end before early stopping may begin do not count.
         finished: Whether training is over and the best weights are back in the model.
     """
 
@@ -89,6 +91,7 @@ class TrainState:
         budget: Ends the trial between two steps.
         rank: This process among those of the trial.
         execution: How steps are computed.
+        early_stopping_min_steps: Optimiser steps after the warm-up before early stopping counts epochs; 0 counts all.
     """
 
     recipe: Recipe
@@ -105,6 +108,7 @@ class TrainState:
     budget: TrialBudget
     rank: Rank = ALONE
     execution: Execution = AS_DRAWN
+    early_stopping_min_steps: int = 0
 
 
 def train(train_state: TrainState, *, save: Callable[[], None]) -> None:
@@ -249,5 +253,12 @@ def _close_epoch(train_state: TrainState, dev: Scores) -> None:
         loop.reference_f1 = max(loop.reference_f1, dev.f1)
         loop.reference_loss = min(loop.reference_loss, dev.loss)
         loop.epochs_without_gain = 0
-    else:
+    elif _may_lose_patience(train_state):
         loop.epochs_without_gain += 1
+
+
+def _may_lose_patience(train_state: TrainState) -> bool:
+    """Check whether early stopping counts this epoch: with few rows a new head learns nothing for several epochs."""
+    min_steps, recipe, progress = train_state.early_stopping_min_steps, train_state.recipe, train_state.progress
+    n_warmup = n_warmup_steps(recipe.warmup_steps, recipe.warmup_ratio, n_steps=progress.n_steps)
+    return min_steps == 0 or progress.step - n_warmup >= min_steps

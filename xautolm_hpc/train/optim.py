@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers.optimization import Adafactor, get_scheduler
 
+from xautolm_hpc.hyperparameters import n_warmup_steps
 from xautolm_hpc.train.recipe import Recipe
 
 
@@ -47,6 +48,6 @@ def build_schedule(optimizer: Optimizer, recipe: Recipe, *, n_steps: int) -> LRS
         recipe: Names the schedule and its warm-up; ``constant`` warms up too.
         n_steps: Optimiser steps of the whole training, accumulation counted in.
     """
-    warmup = recipe.warmup_steps if recipe.warmup_steps is not None else round(recipe.warmup_ratio * n_steps)
+    warmup = n_warmup_steps(recipe.warmup_steps, recipe.warmup_ratio, n_steps=n_steps)
     name = "constant_with_warmup" if recipe.lr_scheduler == "constant" else recipe.lr_scheduler
     return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=n_steps)

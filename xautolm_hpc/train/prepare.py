@@ -183,6 +183,7 @@ def build_train_state(
         budget=budget,
         rank=inputs.rank,
         execution=plan.execution,
+        early_stopping_min_steps=plan.early_stopping_min_steps,
     )
 
 

@@ -1,0 +1,133 @@
+"""Why no trial of a run is above the majority baseline, told from what its trials did."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from statistics import median
+from typing import Any
+
+from xautolm_hpc.hyperparameters import n_warmup_steps
+from xautolm_hpc.records import Experience, Value
+from xautolm_hpc.report.quantities import counted, value_text
+
+FEW_STEPS = 50
+"""Optimiser steps after the warm-up below which a new head has rarely learnt anything; half of the trials are below."""
+
+LEAST_GAIN = 5e-5
+"""F1 above the baseline that counts: what the report shows as +0.0000 does not."""
+
+
+class Cause(StrEnum):
+    """What kept trials at the baseline."""
+
+    FEW_STEPS = "few-steps"
+    STOPPED_EARLY = "stopped-early"
+    NOT_LEARNT = "not-learnt"
+
+
+REMEDIES: Mapping[Cause, str] = {
+    Cause.FEW_STEPS: "Few steps: raise constraints.min_steps, or write smaller batches or more epochs in "
+    "[space.params].",
+    Cause.STOPPED_EARLY: "Early stopping: raise trial.early_stopping_min_steps, or early_stopping_patience in "
+    "[space.params].",
+    Cause.NOT_LEARNT: "The steps were many: write higher learning rates in [space.params], try other models, and check "
+    "that the labels follow from the texts.",
+}
+"""Cause -> what to do about it."""
+
+
+def epochs_run(experience: Experience) -> int | None:
+    """Return the epochs that an attempt ran to their end; ``None`` where its record has no curve."""
+    return len(experience.outcome.curve) or None
+
+
+def learning_steps(experience: Experience) -> int | None:
+    """Return the optimiser steps that an attempt took after its warm-up; ``None`` where that is unknown."""
+    n_run, n_steps, params = epochs_run(experience), experience.outcome.n_steps, experience.pipeline.params
+    epochs = _number(params, "epochs")
+    if n_run is None or n_steps is None or epochs is None:
+        return None
+    given = _number(params, "warmup_steps")
+    n_planned = round(n_steps / n_run * epochs)
+    n_warmup = n_warmup_steps(
+        None if given is None else int(given), _number(params, "warmup_ratio") or 0.0, n_steps=n_planned
+    )
+    return max(0, n_steps - n_warmup)
+
+
+def find_shortfall(succeeded: Sequence[Experience], majority_f1: float | None) -> dict[str, Any] | None:
+    """Find out why no trial is above the majority baseline.
+
+    Args:
+        succeeded: Trials that succeeded.
+        majority_f1: F1 of the baseline, or ``None``.
+
+    Returns:
+        ``None`` where one is above it, none succeeded or the baseline is unknown. Else ``trials``, their number;
+        ``stopped_early``, how many ran fewer epochs than drawn; (least, median, greatest) of ``steps`` after the
+        warm-up, ``epochs_run``, ``epochs_drawn`` and ``learning_rate``, each ``None`` where it is unknown; ``causes``.
+    """
+    scores = [f1 for e in succeeded if (f1 := e.outcome.objective("f1")) is not None]
+    if majority_f1 is None or not scores or max(scores) - majority_f1 >= LEAST_GAIN:
+        return None
+    steps = _spread([learning_steps(e) for e in succeeded])
+    drawn = [_number(e.pipeline.params, "epochs") for e in succeeded]
+    pairs = [(run, epochs) for e, epochs in zip(succeeded, drawn, strict=True) if (run := epochs_run(e)) and epochs]
+    n_stopped = sum(run < epochs for run, epochs in pairs)
+    return {
+        "trials": len(succeeded),
+        "stopped_early": n_stopped,
+        "steps": steps,
+        "epochs_run": _spread([run for run, _ in pairs]),
+        "epochs_drawn": _spread(drawn),
+        "learning_rate": _spread([_number(e.pipeline.params, "learning_rate") for e in succeeded]),
+        "causes": _causes(steps, n_stopped=n_stopped, n_trials=len(succeeded)),
+    }
+
+
+def shortfall_text(shortfall: Mapping[str, Any]) -> str:
+    """Write why no trial is above the baseline and what helps.
+
+    Args:
+        shortfall: Result of :func:`find_shortfall`.
+    """
+    parts = [f"of {counted(shortfall['trials'], 'trial')} that succeeded, {_stopped_text(shortfall)}"]
+    for key, noun in (
+        ("steps", "optimiser steps after the warm-up"),
+        ("epochs_run", "epochs run"),
+        ("epochs_drawn", "epochs drawn"),
+        ("learning_rate", "learning rates"),
+    ):
+        if shortfall[key] is not None:
+            parts.append(f"{noun}: {_spread_text(shortfall[key])}")
+    remedies = " ".join(REMEDIES[Cause(cause)] for cause in shortfall["causes"])
+    return f"No trial is above the majority baseline: {'; '.join(parts)}. {remedies}"
+
+
+def _causes(steps: Sequence[float] | None, *, n_stopped: int, n_trials: int) -> list[str]:
+    causes = []
+    if steps is not None and steps[1] < FEW_STEPS:
+        causes.append(Cause.FEW_STEPS)
+    if 4 * n_stopped >= n_trials:
+        causes.append(Cause.STOPPED_EARLY)
+    return [cause.value for cause in causes or [Cause.NOT_LEARNT]]
+
+
+def _stopped_text(shortfall: Mapping[str, Any]) -> str:
+    n_stopped = shortfall["stopped_early"]
+    return f"early stopping ended {n_stopped:,} before all epochs drawn" if n_stopped else "none was stopped early"
+
+
+def _spread(values: Sequence[float | None]) -> list[float] | None:
+    """Return the least, median and greatest of the known values."""
+    known = [value for value in values if value is not None]
+    return [min(known), median(known), max(known)] if known else None
+
+
+def _spread_text(spread: Sequence[float]) -> str:
+    least, middle, greatest = (value_text(float(f"{value:.3g}")) for value in spread)
+    return least if least == greatest else f"{least} to {greatest}, median {middle}"
+
+
+def _number(params: Mapping[str, Value], name: str) -> float | None:
+    value = params.get(name)
+    return None if value is None or isinstance(value, bool | str) else value
