@@ -15,13 +15,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.image import Container
-from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json
+from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json, to_json
 
 COMMAND, TASK, PIPELINE, WEIGHTS = "command.json", "task.json", "pipeline.json", "weights.safetensors"
 PROFILE, PROFILE_RESULT, EXPORT = "profile.json", "profile-result.json", "export.json"
@@ -121,6 +121,7 @@ class Heartbeat:
         train_s: Seconds of training so far in this restart.
         gpu_energy_j: Energy of the allocated GPUs so far, joules, or ``None``; ``cpu_energy_j`` of the CPU packages.
         dev_f1: Last F1 on ``dev``, or ``None``.
+        delay_s: Seconds by which others on the node have delayed the trial in this restart, or ``None``.
     """
 
     at: float
@@ -131,6 +132,14 @@ class Heartbeat:
     gpu_energy_j: float | None = None
     cpu_energy_j: float | None = None
     dev_f1: float | None = None
+    delay_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Turn it into plain data; an unknown delay is left out, because earlier versions refuse the key."""
+        data: dict[str, Any] = to_json(self)
+        if self.delay_s is None:
+            del data["delay_s"]
+        return data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,9 @@ from types import ModuleType
 
 from xautolm_hpc.records import System
 
+BUSY_SHARE_OF_TIME = 0.1
+"""Share of a trial's time by which others may delay it; above it that time is no evidence on the pipeline."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
@@ -55,6 +58,16 @@ def process_started(pid: int) -> int | None:
         return None
     fields = text.rpartition(")")[2].split()  # the name before ")" may hold spaces
     return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def is_node_busy(delay_s: float | None, elapsed_s: float) -> bool:
+    """Check whether others delayed a trial so much that its time says nothing about the pipeline.
+
+    Args:
+        delay_s: Seconds by which they did; ``None`` where they could not be measured: then the trial took its time.
+        elapsed_s: Seconds that it took.
+    """
+    return delay_s is not None and delay_s > BUSY_SHARE_OF_TIME * elapsed_s
 
 
 def measure_system(site: str, cluster: str, *, visible_gpus: str | None) -> System:
