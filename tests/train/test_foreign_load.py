@@ -62,9 +62,9 @@ def test_the_delay_is_the_part_of_the_time_in_which_others_ran_instead() -> None
     one_thread_for_a_gpu = meter(START, after(10, run_s=4, wait_s=2, others_s=10))
     seldom_running = meter(START, after(10, run_s=0.1, wait_s=0.3, others_s=10))
 
-    assert [(two_threads.delay_s(), two_threads.delay_s())] == [(None, pytest.approx(5.0))]
-    assert [(one_thread_for_a_gpu.delay_s(), one_thread_for_a_gpu.delay_s())] == [(None, pytest.approx(2.0))]
-    assert [(seldom_running.delay_s(), seldom_running.delay_s())] == [(None, pytest.approx(0.3))]
+    meters = (two_threads, one_thread_for_a_gpu, seldom_running)
+    assert [load.delay_s() for load in meters] == [None, None, None]
+    assert [load.delay_s() for load in meters] == pytest.approx([5.0, 2.0, 0.3])
 
 
 def test_delays_add_up_and_ended_threads_are_no_gain() -> None:
@@ -158,7 +158,7 @@ def write_proc(folder: Path, *, schedstat: str = "2000000000 3000000000 5\n") ->
 
 
 def test_real_busy_processes_delay_a_real_thread() -> None:
-    with busy_processes(2 * len(os.sched_getaffinity(0))):
+    with busy_processes():
         load = LoadMeter(read=lambda: read_counters(os.getpid()), n_allotted=1)
         load.delay_s()
         began_at, spun = time.monotonic(), threading.Thread(target=spin, args=(1.5,))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -147,7 +146,7 @@ def test_a_time_limit_beside_busy_processes_is_no_evidence_on_the_pipeline(tmp_p
     endless = {"epochs": 100_000, "early_stopping_patience": 100_000}
     attempt_dir = write_attempt(tmp_path, params=endless, limits=command(time_limit_s=2.0))
 
-    with busy_processes(2 * len(os.sched_getaffinity(0))):
+    with busy_processes():
         run_trial(_job(attempt_dir, read_cpu=read_counters), StopFlag())
 
     outcome = read_end(attempt_dir).outcome
@@ -159,9 +158,9 @@ def test_a_time_limit_beside_busy_processes_is_no_evidence_on_the_pipeline(tmp_p
 
 
 def test_the_times_of_a_success_beside_busy_processes_are_marked(tmp_path: Path) -> None:
-    attempt_dir = write_attempt(tmp_path, "full", params={"epochs": 8, "early_stopping_patience": 8})
+    attempt_dir = write_attempt(tmp_path, "full", params={"epochs": 4, "early_stopping_patience": 4})
 
-    with busy_processes(2 * len(os.sched_getaffinity(0))):
+    with busy_processes():
         run_trial(_job(attempt_dir, read_cpu=read_counters), StopFlag())
 
     outcome = read_end(attempt_dir).outcome
