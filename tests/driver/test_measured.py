@@ -126,10 +126,10 @@ def run(folder: Path, text: str, *, trial_end: Callable[[Path], End | None], n_g
     return run_search(setup), setup.watcher
 
 
-def measured(path: Path, **values: float | None) -> End | None:
-    """End a trial as the stub does, with other measurements."""
+def measured(path: Path, *, gpu_energy_j: float | None = None, cpu_energy_j: float | None = None) -> End:
+    """End a trial as the stub does, with energy."""
     end = stub_end(path)
-    return None if end is None else replace(end, outcome=replace(end.outcome, **values))
+    return replace(end, outcome=replace(end.outcome, gpu_energy_j=gpu_energy_j, cpu_energy_j=cpu_energy_j))
 
 
 def test_a_node_without_gpus_is_found_out_before_the_first_trial(tmp_path: Path) -> None:

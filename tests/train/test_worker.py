@@ -15,14 +15,12 @@ import pytest
 import torch
 
 from tests.train.attempts import command, minilm, read_end, task, write_attempt
-from tests.train.busy import busy_processes
 from xautolm_hpc import __version__
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, OUTCOME, Heartbeat, heartbeat_path
 from xautolm_hpc.records import Outcome, from_json, to_json
 from xautolm_hpc.train import finetune, worker
 from xautolm_hpc.train.energy import Counter, EnergyReader
-from xautolm_hpc.train.foreign_load import read_counters
 from xautolm_hpc.train.loop import evaluate
 from xautolm_hpc.train.loop import train as run_training
 from xautolm_hpc.train.retry import RETRY_EXIT_STATUS
@@ -140,34 +138,6 @@ def test_a_trial_that_uses_up_its_budget_keeps_what_it_reached(tmp_path: Path) -
     assert len(outcome.curve) > 1
     assert outcome.metrics["dev_f1"] == max(row[3] for row in outcome.curve)
     assert "f1" not in outcome.metrics
-
-
-def test_a_time_limit_beside_busy_processes_is_no_evidence_on_the_pipeline(tmp_path: Path) -> None:
-    endless = {"epochs": 100_000, "early_stopping_patience": 100_000}
-    attempt_dir = write_attempt(tmp_path, params=endless, limits=command(time_limit_s=2.0))
-
-    with busy_processes():
-        run_trial(_job(attempt_dir, read_cpu=read_counters), StopFlag())
-
-    outcome = read_end(attempt_dir).outcome
-    assert (outcome.kind, outcome.origin) == ("node_busy", "infrastructure"), outcome.message
-    assert outcome.time_scope == "train+eval on a busy node"
-    beat = from_json(Heartbeat, read_json(heartbeat_path(attempt_dir, 0)), where="heartbeat")
-    assert beat.delay_s is not None
-    assert beat.delay_s > 0.2
-
-
-def test_the_times_of_a_success_beside_busy_processes_are_marked(tmp_path: Path) -> None:
-    attempt_dir = write_attempt(tmp_path, "full", params={"epochs": 4, "early_stopping_patience": 4})
-
-    with busy_processes():
-        run_trial(_job(attempt_dir, read_cpu=read_counters), StopFlag())
-
-    outcome = read_end(attempt_dir).outcome
-    assert (outcome.status, outcome.time_scope) == ("succeeded", "train+eval on a busy node")
-    assert outcome.message is not None
-    assert "kept the trial from running" in outcome.message
-    assert outcome.evaluation_time_s is not None
 
 
 def test_a_trial_that_is_asked_to_stop_writes_a_checkpoint_and_resumes_from_it(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.busy import busy_processes
+from tests.train.load.busy import busy_processes
 from xautolm_hpc.node import is_node_busy
 from xautolm_hpc.train.foreign_load import CpuReading, LoadMeter, lost_cpu_s, read_counters
 
