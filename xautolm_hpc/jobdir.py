@@ -121,6 +121,7 @@ class Heartbeat:
         train_s: Seconds of training so far in this restart.
         gpu_energy_j: Energy of the allocated GPUs so far, joules, or ``None``; ``cpu_energy_j`` of the CPU packages.
         dev_f1: Last F1 on ``dev``, or ``None``.
+        delay_s: Seconds by which others on the node have delayed the trial in this restart, or ``None``.
     """
 
     at: float
@@ -131,6 +132,14 @@ class Heartbeat:
     gpu_energy_j: float | None = None
     cpu_energy_j: float | None = None
     dev_f1: float | None = None
+    delay_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Turn it into plain data; an unknown delay is left out, because earlier versions refuse the key."""
+        data: dict[str, Any] = to_json(self)
+        if self.delay_s is None:
+            del data["delay_s"]
+        return data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,10 @@ from typing import Protocol
 
 from xautolm_hpc.records import System
 
+POWERCAP_DIR = Path("/sys/class/powercap")
+BUSY_SHARE_OF_TIME = 0.1
+"""Share of a trial's time by which others may delay it; above it that time is no evidence on the pipeline."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
@@ -58,6 +62,16 @@ def process_started(pid: int) -> int | None:
         return None
     fields = text.rpartition(")")[2].split()  # the name before ")" may hold spaces
     return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def is_node_busy(delay_s: float | None, elapsed_s: float) -> bool:
+    """Check whether others delayed a trial so much that its time says nothing about the pipeline.
+
+    Args:
+        delay_s: Seconds by which they did; ``None`` where they could not be measured: then the trial took its time.
+        elapsed_s: Seconds that it took.
+    """
+    return delay_s is not None and delay_s > BUSY_SHARE_OF_TIME * elapsed_s
 
 
 def measure_system(site: str, cluster: str, *, visible_gpus: str | None) -> System:
@@ -153,6 +167,45 @@ def bytes_of_others(nvml: ModuleType, device: object) -> int | None:
     if len(others) == len(running):
         others = others[:-1]
     return sum(others) if others else None
+
+
+def reads_gpu_energy(visible_gpus: str | None) -> bool:
+    """Check whether NVML counts the energy of every GPU this process may use, and there is one.
+
+    Args:
+        visible_gpus: Value of CUDA_VISIBLE_DEVICES: indices or UUIDs; ``None`` means all, "" none.
+    """
+    gpus, _, _ = list_gpus(visible_gpus)
+    with open_nvml() as nvml:
+        if nvml is None or not gpus:
+            return False
+        try:
+            for gpu in gpus:
+                nvml.nvmlDeviceGetTotalEnergyConsumption(nvml.nvmlDeviceGetHandleByUUID(gpu.uuid))
+        except nvml.NVMLError:
+            return False
+    return True
+
+
+def rapl_zones(powercap_dir: Path = POWERCAP_DIR) -> list[Path]:
+    """List the zones of the CPU packages whose energy this process may read.
+
+    ``psys`` and zones inside a package are left out: they would count twice.
+
+    Args:
+        powercap_dir: Folder of the kernel's powercap interface.
+    """
+    zones = []
+    for zone in sorted(powercap_dir.glob("intel-rapl:*")):
+        try:
+            name = (zone / "name").read_text()
+            int((zone / "max_energy_range_uj").read_text())
+            (zone / "energy_uj").read_text()
+        except (OSError, ValueError):
+            continue  # unreadable for ordinary users since 2020, absent in most containers
+        if name.startswith("package"):
+            zones.append(zone)
+    return zones
 
 
 def _session(pid: int) -> int | None:

@@ -19,6 +19,9 @@ from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import ENDED_FROM_OUTSIDE
 
 T = typing.TypeVar("T")
+TIME_SCOPE, BUSY_TIME_SCOPE = "train+eval", "train+eval on a busy node"
+"""What ``evaluation_time_s`` covers; the second one if others delayed the trial: then it is no measure of duration."""
+
 Value = bool | int | float | str
 """Value of one hyperparameter."""
 
@@ -183,7 +186,8 @@ class Outcome:
         evaluation_time_s: ``train_s + eval_s``.
         retry_s: Seconds of tries inside the attempt that were thrown away.
         queue_s: Seconds between submission and start.
-        time_scope: What ``evaluation_time_s`` covers, ``train+eval``; scopes are never compared.
+        time_scope: What ``evaluation_time_s`` covers, for instance :data:`TIME_SCOPE`; times of two scopes are never
+            scaled together, and only those of :data:`TIME_SCOPE` measure how long a pipeline takes.
         gpu_energy_j: Energy of the allocated GPUs in the train window, joules.
         cpu_energy_j: Energy of the CPU packages in the train window, joules.
         energy_source: ``nvml-counter``, ``rapl``, ``nvml-counter+rapl`` or ``none``.
@@ -195,7 +199,8 @@ class Outcome:
         curve: Per epoch (epoch, train_loss, dev_loss, dev_f1).
         kind: Failure kind, one of :class:`xautolm_hpc.failures.FailureKind`; ``None`` on success.
         origin: ``pipeline`` or ``infrastructure``; ``None`` on success.
-        message: Failure text, redacted; of a success what its first try ended with, if it needed two; else ``None``.
+        message: Failure text, redacted; of a success what its first try ended with, if it needed two, and how long
+            others delayed it, if that was long; else ``None``.
     """
 
     status: str
@@ -206,7 +211,7 @@ class Outcome:
     evaluation_time_s: float | None = None
     retry_s: float | None = None
     queue_s: float | None = None
-    time_scope: str = "train+eval"
+    time_scope: str = TIME_SCOPE
     gpu_energy_j: float | None = None
     cpu_energy_j: float | None = None
     energy_source: str = "none"

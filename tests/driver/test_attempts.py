@@ -128,6 +128,7 @@ GETS_ANOTHER = {
     "storage": True,
     "gpu_fault": True,
     "gpu_busy": True,
+    "node_busy": True,
     "wall_limit": True,
     "data_unavailable": True,
     "lost": True,

@@ -31,6 +31,25 @@ def test_energy_of_all_nodes_and_restarts_is_added_up_and_time_counted_once(tmp_
     assert (outcome.gpu_energy_j, outcome.cpu_energy_j) == (170.0, 11.0)
 
 
+def test_delays_of_restarts_add_up_and_the_most_delayed_node_counts(tmp_path: Path) -> None:
+    beats = [
+        Heartbeat(at=5.0, phase="train", delay_s=1.0),
+        Heartbeat(at=5.0, phase="load", delay_s=4.0),
+        Heartbeat(at=9.0, phase="train", delay_s=0.5),
+        Heartbeat(at=9.0, phase="load"),
+    ]
+
+    attempt_dir = _killed(tmp_path, *zip((0, 0, 1, 1), (0, 1, 0, 1), beats, strict=True))
+
+    assert read_evidence(attempt_dir, JobStatus(state=JobState.NODE_FAIL), redact=str).delay_s == 4.5
+
+
+def test_a_delay_that_nobody_measured_is_unknown(tmp_path: Path) -> None:
+    attempt_dir = _killed(tmp_path, (0, 0, Heartbeat(at=5.0, phase="train", train_s=20.0)))
+
+    assert read_evidence(attempt_dir, JobStatus(state=JobState.NODE_FAIL), redact=str).delay_s is None
+
+
 def test_energy_no_heartbeat_tells_is_unknown(tmp_path: Path) -> None:
     attempt_dir = _killed(tmp_path, (0, 0, Heartbeat(at=5.0, phase="train", train_s=20.0)))
 

@@ -23,6 +23,7 @@ def evidence(state: str = "COMPLETED", **fields: object) -> Evidence:
 
 BEAT = Heartbeat(at=150.0, phase="train", step=40, n_steps=100, train_s=30.0, gpu_energy_j=900.0)
 
+ENDED_LATE = ended(-15, "time_limit")  # after 60 s
 USED_UP = {"heartbeats": (BEAT, BEAT), "time_limit_s": 60.0}
 NODE_SAYS = "slurmstepd-n1: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-02T03:04:05"
 
@@ -30,6 +31,17 @@ ROWS = [
     # the wrapper's word
     ("the wrapper met a memory limit", evidence(exit=ended(-9, "host_oom")), "host_oom"),
     ("the wrapper met the time limit", evidence(exit=ended(-15, "time_limit")), "time_limit"),
+    (
+        "the wrapper met the time limit while others had the cores",
+        evidence(exit=ENDED_LATE, exits=(ENDED_LATE,), delay_s=6.1),
+        "node_busy",
+    ),
+    (
+        "the wrapper met the time limit, little delayed",
+        evidence(exit=ENDED_LATE, exits=(ENDED_LATE,), delay_s=5.9),
+        "time_limit",
+    ),
+    ("others had the cores, memory ran out", evidence(exit=ended(-9, "host_oom"), delay_s=50.0), "host_oom"),
     ("the wrapper met the wall limit", evidence(exit=ended(-15, "wall_limit")), "wall_limit"),
     ("the wrapper was told to cancel", evidence(exit=ended(-15, "cancelled")), "cancelled"),
     ("the worker could not be started", evidence(exit=ended(None, "launch_failure")), "launch_failure"),
@@ -41,6 +53,7 @@ ROWS = [
     ("Slurm: time, budget not used", evidence("TIMEOUT", heartbeats=(BEAT,), time_limit_s=60.0), "wall_limit"),
     ("Slurm: time, budget unknown", evidence("TIMEOUT"), "wall_limit"),
     ("Slurm: time, budget used up", evidence("TIMEOUT", heartbeats=(BEAT, BEAT), time_limit_s=60.0), "time_limit"),
+    ("Slurm: time, used up by others", evidence("TIMEOUT", **USED_UP, delay_s=20.0), "node_busy"),
     ("Slurm: deadline", evidence("DEADLINE"), "wall_limit"),
     ("Slurm: cancelled", evidence("CANCELLED"), "cancelled"),
     ("Slurm: cancelled before it started", evidence("CANCELLED", claims=()), "cancelled"),

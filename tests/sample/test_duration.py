@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.priors.builders import SPACE, SYSTEM, TASK, a_model, a_pipeline, a_success, an_experience
-from xautolm_hpc.records import Experience, Value
+from xautolm_hpc.records import BUSY_TIME_SCOPE, Experience, Value
 from xautolm_hpc.sample.duration import measure_time_calibration, seconds_needed, throughput_flops_per_s
 from xautolm_hpc.table import build_table
 
@@ -83,4 +83,5 @@ def test_past_trials_on_such_a_node_calibrate_its_time() -> None:
 
 def test_few_trials_or_times_of_another_scope_do_not_calibrate() -> None:
     assert measure_time_calibration(build_table(_took([3] * 7)), SPACE, system=ON_CPU) is None
-    assert measure_time_calibration(build_table(_took([3] * 9, time_scope="whole")), SPACE, system=ON_CPU) is None
+    for scope in ("whole", BUSY_TIME_SCOPE):
+        assert measure_time_calibration(build_table(_took([3] * 9, time_scope=scope)), SPACE, system=ON_CPU) is None

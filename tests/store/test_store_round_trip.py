@@ -174,6 +174,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"outcome": {"status": "done"}}, r"status is 'done'; expected succeeded or failed"),
     ({"outcome": {"kind": "gpu_oom"}}, r"kind is 'gpu_oom'; expected one for a failure"),
     ({"outcome": {"status": "failed", "kind": "bored"}}, r"kind is 'bored'; expected one of gpu_oom, "),
+    ({"outcome": {"status": "failed", "kind": "node_busy"}}, r"kind is 'node_busy'; expected one of gpu_oom, "),
     ({"outcome": {"status": "failed", "kind": "lost", "origin": "pipeline"}}, r"expected infrastructure"),
     ({"provenance": {"trial": -1}}, r"trial is -1; expected int from 0 to 2147483647"),
     ({"provenance": {"seed": 2**63}}, r"seed is 9223372036854775808"),

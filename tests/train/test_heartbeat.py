@@ -34,6 +34,7 @@ def test_a_phase_is_on_disk_as_soon_as_it_begins(tmp_path: Path) -> None:
     assert (beat.phase, beat.step, beat.n_steps, beat.dev_f1, beat.train_s) == ("eval", 4, 9, 0.5, 0.0)
     assert (beat.gpu_energy_j, beat.cpu_energy_j) == (3.0, None)
     assert [path.name for path in tmp_path.iterdir()] == ["beat.json"]
+    assert "delay_s" not in read_json(tmp_path / "beat.json")  # earlier versions refuse the key
 
 
 def test_heartbeats_go_on_during_a_phase_with_time_running(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def _job(attempt_dir: Path, **changes: object) -> Job:
         user="ada",
         host="node7",
         home="/home/ada",
+        read_cpu=lambda pid: None,  # whatever else runs on this machine
     )
     return dataclasses.replace(job, **changes)  # type: ignore[arg-type]
 

@@ -18,6 +18,7 @@ from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.driver.batches import plan_batches
 from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.launchers import make_launcher
+from xautolm_hpc.driver.measured import check_measured, unmeasured_by_profile, unmeasured_on
 from xautolm_hpc.driver.proposal import SearchProposer, read_stores
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json, write_json
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     inputs = inputs.for_run(run_dir)
     inputs.check()
     exists = run_dir.run_path.exists()
+    unmeasured = unmeasured_by_profile(inputs.profile, environ=arguments.environ)
+    warnings = [] if exists else check_measured(inputs.search, unmeasured)
     clock = SystemClock()
     setup = inputs.setup(
         run_dir,
@@ -67,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with tempfile.TemporaryDirectory(prefix="xautolm-plan-") as folder:
         plan = {"run_exists": exists, **_make_plan(setup, inputs, folder=Path(folder))}
+        plan["notes"] += warnings
     if arguments.json:
         print(json.dumps(plan, indent=1))
     else:
@@ -79,6 +83,7 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
     """Do the steps before the first trial in a temporary folder."""
     profile = _profile_here(setup, folder)
     data_bytes = sum(path.stat().st_size for path in (folder / "data").iterdir())
+    warnings = [] if setup.run_dir.run_path.exists() else check_measured(setup.search, unmeasured_on(profile.system))
     proposer = SearchProposer(setup, profile, past=read_stores(setup))
     drawn = proposer.propose([], [])
     return {
@@ -86,7 +91,7 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
         "run_dir": str(setup.run_dir.path),
         "task": to_json(profile.task),
         "system": to_json(profile.system),
-        "notes": [*profile.notes, *_notes(setup.profile)],
+        "notes": [*profile.notes, *_notes(setup.profile), *warnings],
         "prior": priors.shown(to_json(proposer.prior)),
         "trials": [{"trial": n, **plan_to_json(plan)} for n, plan in enumerate(drawn.plans)],
         "refusals": dict(drawn.refusals),

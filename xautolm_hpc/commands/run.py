@@ -15,6 +15,7 @@ from xautolm_hpc import doctor, report
 from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.launchers import make_launcher
 from xautolm_hpc.driver.loop import run_search
+from xautolm_hpc.driver.measured import check_measured, unmeasured_by_profile
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import ConfigError, LaunchError
 from xautolm_hpc.launcher import Launcher
@@ -94,7 +95,7 @@ def _check_site(inputs: Inputs, run_dir: RunDir, *, skips_job: bool, log: Callab
     A search that has started is resumed without the first check.
 
     Raises:
-        ConfigError: The profile does not fit the cluster.
+        ConfigError: The profile does not fit the cluster, or nothing can measure an objective or the budget.
         LaunchError: The short job failed.
     """
     runs_dir, key = run_dir.path.parent, doctor.job_check_key(inputs.profile)
@@ -102,6 +103,9 @@ def _check_site(inputs: Inputs, run_dir: RunDir, *, skips_job: bool, log: Callab
     sends_job = inputs.profile.launcher == "slurm" and not skips_job and not doctor.recall_job_check(runs_dir, key)
     if not is_new and not sends_job:
         return
+    if is_new:
+        for line in check_measured(inputs.search, unmeasured_by_profile(inputs.profile, environ=inputs.environ)):
+            log(line)
     with doctor.runs_folder(runs_dir):
         site = doctor.Site.look(inputs, runs_dir)
         if is_new:

@@ -223,6 +223,8 @@ class ListProposer:
         listed: The pipelines, in order.
     """
 
+    is_search = False
+
     def __init__(self, setup: Setup, profile: ProfileResult, *, past: Past, listed: Sequence[Listed]) -> None:
         self.setup = setup
         self.profile = profile

@@ -16,6 +16,7 @@ from xautolm_hpc.driver.budget import equal_failures, spent_limit
 from xautolm_hpc.driver.display import Display
 from xautolm_hpc.driver.final_evaluation import kept_trials, test_trials
 from xautolm_hpc.driver.jobs import Jobs, Pace
+from xautolm_hpc.driver.measured import check_measured, end_of_unmeasured, unmeasured_on
 from xautolm_hpc.driver.profile_job import profile_task
 from xautolm_hpc.driver.proposal import MakeProposer, Proposer, SearchProposer, read_past
 from xautolm_hpc.driver.results import Results, test_metrics
@@ -27,7 +28,7 @@ from xautolm_hpc.run.history import Trial
 from xautolm_hpc.run.journal import Journal
 from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.overview import ended_line
-from xautolm_hpc.run.resume import freeze_prior, store_config
+from xautolm_hpc.run.resume import freeze_prior, stops_unmeasured, store_config
 from xautolm_hpc.view import UNFINISHED, Finish, FinishKind, Phase, RunFacts
 
 
@@ -69,6 +70,9 @@ def _begin(setup: Setup, lease: Lease, *, make_proposer: MakeProposer) -> "Searc
     profile = profile_task(setup, jobs)
     for note in profile.notes:
         setup.watcher.log(f"data: {note}")
+    if not journal.history.trials:
+        for line in check_measured(setup.search, unmeasured_on(profile.system)):
+            setup.watcher.log(line)
     display.enter(Phase.PRIORS)
     proposer = make_proposer(setup, profile, past=past)
     freeze_prior(setup.run_dir, proposer.prior)
@@ -131,6 +135,7 @@ class Search:
         self.proposer = proposer
         self.template = setup.template(profile)
         self.results = Results(setup, journal, profile=profile)
+        self._warned: set[str] = set()
 
     def run(self) -> RunFacts:
         """Run generations until the search ends, then evaluate the best on ``test`` and report."""
@@ -164,7 +169,20 @@ class Search:
             text = "space exhausted: no pipeline is left that the constraints allow"
             return Finish(FinishKind.SPACE_EXHAUSTED, text)
         spent = spent_limit(self.setup.limits(), self.journal.spent())
-        return spent or self.proposer.finish(len(self.history.trials))
+        return spent or self._unmeasured() or self.proposer.finish(len(self.history.trials))
+
+    def _unmeasured(self) -> Finish | None:
+        """Return why the search ends where trials do not measure what it compares them by, or what limits it."""
+        outcomes = [end.outcome for end in self.history.known_ends()]
+        finish, lines = end_of_unmeasured(self.setup.search, outcomes, spent=self.journal.spent())
+        if finish is not None and not (self.proposer.is_search and stops_unmeasured(self.setup.run_dir)):
+            lines = [*lines, f"it goes on all the same, but {finish.text.removeprefix('stopped: ')}"]
+            finish = None
+        for line in lines:
+            if line not in self._warned:
+                self._warned.add(line)
+                self.setup.watcher.log(line)
+        return finish
 
     def _draw(self) -> Finish | None:
         """Draw a generation from the ends known by now; return why the search ends if nothing is left to draw."""

@@ -55,6 +55,11 @@ class Proposer(Protocol):
         """The content of ``priors.json``."""
         ...
 
+    @property
+    def is_search(self) -> bool:
+        """Whether it compares trials by the objectives, and has always something to try."""
+        ...
+
     def finish(self, n_drawn: int) -> Finish | None:
         """Return why nothing is left to propose after so many trials; ``None`` while something is."""
         ...
@@ -88,6 +93,8 @@ class SearchProposer:
     Raises:
         InputError: A setting names something unknown, or the frozen prior belongs to another search space.
     """
+
+    is_search = True
 
     def __init__(self, setup: Setup, profile: ProfileResult, *, past: Past) -> None:
         self.setup = setup

@@ -1,7 +1,7 @@
 """What an attempt that left no outcome has left behind: claims, exit files, heartbeats, logs."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -45,6 +45,7 @@ class Evidence:
         launch_log: Last lines of the launcher's own programs, redacted; Slurm's node writes there why it ended a job.
         time_limit_s: The trial's own budget, or ``None`` if unknown.
         container: The image it ran in, or ``None``.
+        delay_s: Seconds by which others on a node delayed the trial, over all restarts; ``None`` if that is unknown.
         damaged: Why ``outcome.json`` cannot be read, or ``None`` if there is none.
     """
 
@@ -57,12 +58,18 @@ class Evidence:
     launch_log: str = ""
     time_limit_s: float | None = None
     container: Container | None = None
+    delay_s: float | None = None
     damaged: str | None = None
 
     @property
     def train_s(self) -> float | None:
         """Seconds of training over all restarts, or ``None`` without a heartbeat."""
         return sum(beat.train_s for beat in self.heartbeats) if self.heartbeats else None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that the worker ran or trained over all restarts, whichever is more; 0 if nothing tells."""
+        return max(sum(ended.ended_at - ended.started_at for ended in self.exits), self.train_s or 0.0)
 
 
 def read_outcome(attempt_dir: Path) -> tuple[End | None, str | None]:
@@ -95,18 +102,19 @@ def read_evidence(attempt_dir: Path, state: JobStatus, *, redact: Callable[[str]
     claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
     claims = [_read(Claim, claim_path(attempt_dir, r)) for r in claimed]
     exits = {r: ended for r in claimed if (ended := _read(Exit, exit_path(attempt_dir, r))) is not None}
-    beats = [_read(Heartbeat, path) for r in claimed for path in _heartbeat_paths(attempt_dir, r)]
+    by_restart = [[_read(Heartbeat, path) for path in _heartbeat_paths(attempt_dir, r)] for r in claimed]
     command = _read(Command, attempt_dir / COMMAND)
     return Evidence(
         state=state,
         claims=tuple(claim for claim in claims if claim is not None),
         exit=exits.get(claimed[-1]) if claimed else None,
         exits=tuple(exits.values()),
-        heartbeats=tuple(beat for beat in beats if beat is not None),
+        heartbeats=tuple(beat for beats in by_restart for beat in beats if beat is not None),
         log_tail=redact(read_tail(attempt_dir / "stderr")),
         launch_log=redact("\n".join(filter(None, map(read_tail, state.log_paths)))),
         time_limit_s=None if command is None else command.time_limit_s,
         container=None if command is None else command.container,
+        delay_s=_total_delay_s(by_restart),
         damaged=read_outcome(attempt_dir)[1],
     )
 
@@ -146,6 +154,12 @@ def _check_words(outcome: Outcome, path: Path) -> None:
 def _heartbeat_paths(attempt_dir: Path, restart: int) -> list[Path]:
     """List the heartbeats of a restart: that of its first node, then those of the others."""
     return [heartbeat_path(attempt_dir, restart), *sorted(attempt_dir.glob(f"heartbeat-{restart}-*.json"))]
+
+
+def _total_delay_s(by_restart: Iterable[Iterable[Heartbeat | None]]) -> float | None:
+    """Add up the delays of all restarts; of several nodes the most delayed one holds up the others."""
+    known = [[beat.delay_s for beat in beats if beat is not None and beat.delay_s is not None] for beats in by_restart]
+    return sum(max(delays) for delays in known if delays) if any(known) else None
 
 
 def _read(record_type: type[T], path: Path) -> T | None:

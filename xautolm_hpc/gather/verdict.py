@@ -12,6 +12,7 @@ from xautolm_hpc.failures import NAMED_BY_WRAPPER, FailureKind, TextSource, last
 from xautolm_hpc.gather.traces import Evidence
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, End
 from xautolm_hpc.launcher import JobState
+from xautolm_hpc.node import is_node_busy
 from xautolm_hpc.records import Outcome
 
 Judgement = tuple[FailureKind, str]
@@ -21,11 +22,18 @@ CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)
 
 
 def judge(evidence: Evidence) -> Judgement:
-    """Return which kind of failure it was and why.
+    """Return which kind of failure it was and why; a time limit of a trial that others delayed is ``node_busy``.
 
     Returns:
         Failure kind, and the reason as a text.
     """
+    kind, reason = _first_judgement(evidence)
+    if kind is FailureKind.TIME_LIMIT and is_node_busy(evidence.delay_s, evidence.elapsed_s):
+        return FailureKind.NODE_BUSY, f"{reason}; other processes of the node delayed it by {evidence.delay_s:.1f} s"
+    return kind, reason
+
+
+def _first_judgement(evidence: Evidence) -> Judgement:
     for rule in RULES:
         judgement = rule(evidence)
         if judgement is not None:

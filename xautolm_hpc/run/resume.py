@@ -29,6 +29,11 @@ from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.ledger import read_ledger
 
+STOPS_UNMEASURED = "stops_unmeasured"
+"""Key of ``run.json``: whether a run ends when its trials show that its objectives or budget cannot be measured.
+
+Runs that began before it existed only warn."""
+
 MAY_CHANGE = ("budget", "profile", "trial.max_attempts")
 """Keys of a search file that may change while its search is under way."""
 
@@ -102,6 +107,7 @@ def open_run(
         "run_id": run_id,
         "created_at": utc_text(clock.now()),
         "package_version": __version__,
+        STOPS_UNMEASURED: True,
         **to_json(config),
     }
     create_bytes(run_dir.path / "search.toml", source.read_bytes())
@@ -125,6 +131,11 @@ def open_run(
 def began_at(run_dir: RunDir) -> float:
     """Read when a run began, in seconds since the epoch."""
     return datetime.fromisoformat(read_json(run_dir.run_path)["created_at"]).timestamp()
+
+
+def stops_unmeasured(run_dir: RunDir) -> bool:
+    """Return whether a run ends when its trials show that its objectives or budget cannot be measured."""
+    return bool(read_json(run_dir.run_path).get(STOPS_UNMEASURED, False))
 
 
 def store_config(run_dir: RunDir, config: RunConfig) -> None:

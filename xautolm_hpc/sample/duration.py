@@ -6,7 +6,7 @@ import numpy as np
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.hyperparameters import default_of
-from xautolm_hpc.records import Pipeline, System, Task, Value
+from xautolm_hpc.records import TIME_SCOPE, Pipeline, System, Task, Value
 from xautolm_hpc.sample.estimates import block_width, n_train_rows, n_trained_blocks, tokens_per_sample
 from xautolm_hpc.space import Space
 from xautolm_hpc.table import BOOL, INT, TEXT, ExperienceTable
@@ -27,8 +27,6 @@ BLOCK_LAUNCH_S = 1e-4
 
 MIN_RATIOS, MAX_RATIOS, LOW_QUANTILE = 8, 2_000, 0.25
 """Past trials that a calibration needs, those it takes at most, and the quantile of their ratios."""
-
-TIME_SCOPE = "train+eval"
 
 
 def seconds_needed(pipeline: Pipeline, model: Model, *, task: Task, system: System, may_stop: bool = True) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.failures import FAILURE_KINDS, origin_of
+from xautolm_hpc.failures import FAILURE_KINDS, STORED_KINDS, FailureKind, origin_of
 from xautolm_hpc.records import LARGEST_SEED, Experience, System, Task, from_json, to_json
 from xautolm_hpc.store.columns import Array, Columns, Ragged, line
 from xautolm_hpc.store.layout import (
@@ -142,14 +142,28 @@ def _code_columns(rows: Sequence[Experience], codes: dict[str, dict[bytes, int]]
     return columns
 
 
+def storable(experience: Experience) -> Experience:
+    """Return an experience as this format can hold it: a failure kind without a word in it becomes ``lost``.
+
+    Its message then begins with the kind.
+    """
+    outcome = experience.outcome
+    if outcome.kind is None or outcome.kind in STORED_KINDS or outcome.kind not in FAILURE_KINDS:
+        return experience
+    message = f"{outcome.kind}: {outcome.message or ''}"
+    return dataclasses.replace(
+        experience, outcome=dataclasses.replace(outcome, kind=FailureKind.LOST.value, message=message)
+    )
+
+
 def _check_outcome(e: Experience) -> None:
     outcome = e.outcome
     if outcome.status not in STATUSES:
         raise _refusal(e, "status", value=outcome.status, expected=" or ".join(STATUSES))
     if (outcome.kind is None) is not (outcome.status == "succeeded"):
         raise _refusal(e, "kind", value=outcome.kind, expected="one for a failure and none for a success")
-    if outcome.kind is not None and outcome.kind not in FAILURE_KINDS:
-        raise _refusal(e, "kind", value=outcome.kind, expected=f"one of {', '.join(FAILURE_KINDS)}")
+    if outcome.kind is not None and outcome.kind not in STORED_KINDS:
+        raise _refusal(e, "kind", value=outcome.kind, expected=f"one of {', '.join(STORED_KINDS)}")
     if outcome.kind is not None and outcome.origin != origin_of(outcome.kind):
         raise _refusal(e, "origin", value=outcome.origin, expected=origin_of(outcome.kind))
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from xautolm_hpc.errors import FormatError, StoreError
-from xautolm_hpc.failures import FAILURE_KINDS
+from xautolm_hpc.failures import STORED_KINDS
 from xautolm_hpc.store.columns import Array, Columns, Ragged, digest, line, only_marks
 from xautolm_hpc.store.encode import STATUSES
 from xautolm_hpc.store.files import write_checked
@@ -298,7 +298,7 @@ def _check_codes(columns: Columns) -> None:
             _check_range(columns.groups["codes"].get(name), n_entries, name=name)
     for name, column in columns.groups["params"].items():
         _check_range(column, len(columns.dictionaries["values"]), name=name)
-    for name, known in (("status", STATUSES), ("kind", FAILURE_KINDS)):
+    for name, known in (("status", STATUSES), ("kind", STORED_KINDS)):
         if name in columns.groups["codes"]:
             _check_texts(columns, name, known={line(text) for text in known})
 

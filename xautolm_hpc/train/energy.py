@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from xautolm_hpc.node import bytes_of_others, list_gpus, open_nvml
+from xautolm_hpc.node import POWERCAP_DIR, bytes_of_others, list_gpus, open_nvml, rapl_zones
 
-POWERCAP_DIR = Path("/sys/class/powercap")
 SAMPLE_INTERVAL_S = 5.0
 """A RAPL counter of 65 kJ wraps around after two minutes at 500 W; sampled this often no wrap is missed."""
 
@@ -195,18 +194,15 @@ def open_energy_reader(
 
 
 def rapl_counters(powercap_dir: Path) -> list[Counter]:
-    """List the counters of the CPU packages, without ``psys`` and zones inside a package, which would count twice."""
-    counters = []
-    for zone in sorted(powercap_dir.glob("intel-rapl:*")):
-        try:
-            name = (zone / "name").read_text().strip()
-            wraps_at_j = int((zone / "max_energy_range_uj").read_text()) / 1e6
-            (zone / "energy_uj").read_text()
-        except (OSError, ValueError):
-            continue  # unreadable for ordinary users since 2020, absent in most containers
-        if name.startswith("package"):
-            counters.append(Counter(device="cpu", read_j=_rapl_reading(zone / "energy_uj"), wraps_at_j=wraps_at_j))
-    return counters
+    """List the counters of the CPU packages."""
+    return [
+        Counter(
+            device="cpu",
+            read_j=_rapl_reading(zone / "energy_uj"),
+            wraps_at_j=int((zone / "max_energy_range_uj").read_text()) / 1e6,
+        )
+        for zone in rapl_zones(powercap_dir)
+    ]
 
 
 def _rapl_reading(path: Path) -> Callable[[], float | None]:

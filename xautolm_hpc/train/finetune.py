@@ -60,6 +60,7 @@ def finetune(
 
     try:
         energy.begin()
+        budget.begin()
         heartbeat_writer.enter("train")
         with progress.train:
             train(train_state, save=save)

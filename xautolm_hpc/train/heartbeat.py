@@ -7,15 +7,23 @@ import time
 from pathlib import Path
 
 from xautolm_hpc.jobdir import Heartbeat
-from xautolm_hpc.records import to_json
 from xautolm_hpc.train.energy import EnergyReader
+from xautolm_hpc.train.foreign_load import LoadMeter, no_load_meter
 from xautolm_hpc.train.trial_budget import Progress
 
 
 class HeartbeatWriter:
     """Writes heartbeats from a thread while its ``with`` block is open."""
 
-    def __init__(self, path: Path | None, progress: Progress, *, energy: EnergyReader, interval_s: float) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        progress: Progress,
+        *,
+        energy: EnergyReader,
+        interval_s: float,
+        load: LoadMeter | None = None,
+    ) -> None:
         """Prepare to write heartbeats.
 
         Args:
@@ -23,11 +31,13 @@ class HeartbeatWriter:
             progress: What the trial has done so far.
             energy: What it has used so far.
             interval_s: Seconds between two heartbeats.
+            load: Measures how long others have delayed it; ``None`` leaves that unknown.
         """
         self._path = path
         self._progress = progress
         self._energy = energy
         self._interval_s = interval_s
+        self._load = load or no_load_meter()
         self._ended = threading.Event()
         self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
@@ -39,6 +49,7 @@ class HeartbeatWriter:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        self.beat()  # the last one counts where the job is killed before it writes its outcome
 
     def enter(self, phase: str) -> None:
         """Begin a phase and write a heartbeat at once."""
@@ -63,10 +74,11 @@ class HeartbeatWriter:
             gpu_energy_j=self._energy.energy_j("gpu"),
             cpu_energy_j=self._energy.energy_j("cpu"),
             dev_f1=progress.dev_f1,
+            delay_s=self._load.delay_s(),
         )
         aside = self._path.with_name(f".{self._path.name}.tmp")
         with self._writing, contextlib.suppress(OSError):
-            aside.write_text(json.dumps(to_json(heartbeat)))
+            aside.write_text(json.dumps(heartbeat.to_json()))
             aside.replace(self._path)
 
     def _beat_on(self) -> None:

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from xautolm_hpc.failures import FailureKind
+from xautolm_hpc.node import is_node_busy
 from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.foreign_load import LoadMeter, no_load_meter
 from xautolm_hpc.train.stop import StopFlag, StopRequestedError
 
 
@@ -71,6 +74,7 @@ class Progress:
         rss_elsewhere_bytes: Resident memory of the trial's other processes, 0 before they are asked; likewise
             ``gpu_memory_elsewhere_bytes``.
         peak_gpu_memory_bytes: Highest GPU memory of earlier restarts and this one, or ``None``.
+        delay_s: Seconds by which others delayed training and evaluation, or ``None``.
     """
 
     phase: str = "load"
@@ -90,6 +94,7 @@ class Progress:
     rss_elsewhere_bytes: int = 0
     gpu_memory_elsewhere_bytes: int = 0
     peak_gpu_memory_bytes: int | None = None
+    delay_s: float | None = None
 
     @property
     def all_gpu_memory_bytes(self) -> int | None:
@@ -140,25 +145,49 @@ class TrialBudget:
         agree: Returns the highest decision of all ranks of the trial; with one process its own.
     """
 
-    def __init__(self, progress: Progress, stop: StopFlag, *, time_limit_s: float) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        stop: StopFlag,
+        *,
+        time_limit_s: float,
+        load: LoadMeter | None = None,
+        delay_before_s: float = 0.0,
+    ) -> None:
         """Keep what a decision depends on.
 
         Args:
             progress: What the trial has done so far.
             stop: Set by a signal.
             time_limit_s: Budget of training and evaluation together, in seconds.
+            load: Measures how long others have delayed the trial; ``None`` leaves that unknown.
+            delay_before_s: Seconds by which they delayed it in earlier restarts.
         """
         self._progress = progress
         self._stop = stop
         self._time_limit_s = time_limit_s
+        self._load = load or no_load_meter()
+        self._delay_before_s = delay_before_s
+        self._loading_delay_s = 0.0
         self.agree: Callable[[int], int] = lambda decision: decision
+
+    def begin(self) -> None:
+        """Begin to count the delay: that of loading is not part of the budget."""
+        self._loading_delay_s = self._load.delay_s() or 0.0
+
+    def delay_s(self) -> float | None:
+        """Return by how many seconds others have delayed training and evaluation, ``None`` if that is unknown."""
+        here_s = self._load.delay_s()
+        if here_s is None:
+            return None
+        return here_s - self._loading_delay_s + min(self._delay_before_s, self._progress.train.before_s)
 
     def check(self) -> None:
         """Return if the trial may go on; all its ranks decide the same.
 
         Raises:
             StopRequestedError: A signal asked to stop; the trial can be resumed.
-            TrialError: The budget is used up, kind ``time_limit``.
+            TrialError: The budget is used up, kind ``time_limit``; ``node_busy`` if others took much of it.
         """
         used_s = self._progress.evaluation_time_s or 0.0
         own = Decision.CONTINUE
@@ -170,9 +199,22 @@ class TrialBudget:
         if decision == Decision.STOP:
             raise StopRequestedError
         if decision == Decision.END:
-            progress = self._progress
-            raise TrialError(
-                "time_limit",
-                f"the budget of {self._time_limit_s:g} s for training and evaluation was used up after step "
-                f"{progress.step} of {progress.n_steps}, in phase {progress.phase}",
-            )
+            raise self._used_up(used_s)
+
+    def _used_up(self, used_s: float) -> TrialError:
+        """Describe a budget that is used up; if one of the ranks was delayed, all were."""
+        progress, delay_s = self._progress, self.delay_s()
+        is_busy = self.agree(int(is_node_busy(delay_s, used_s)))
+        text = (
+            f"the budget of {self._time_limit_s:g} s for training and evaluation was used up after step "
+            f"{progress.step} of {progress.n_steps}, in phase {progress.phase}"
+        )
+        if is_busy:
+            text += f"; {describe_delay(delay_s, used_s)}"
+        return TrialError(FailureKind.NODE_BUSY if is_busy else FailureKind.TIME_LIMIT, text)
+
+
+def describe_delay(delay_s: float | None, elapsed_s: float) -> str:
+    """Describe how long others delayed a trial."""
+    share = "on another node" if delay_s is None else f"by {delay_s:.1f} of {elapsed_s:.1f} s"
+    return f"other processes of the node kept the trial from running {share}"

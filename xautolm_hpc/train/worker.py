@@ -5,9 +5,11 @@ This file imports nothing heavy at its top, so that a node on which torch cannot
 
 import dataclasses
 import math
+import os
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,16 +32,17 @@ from xautolm_hpc.jobdir import (
     claim_path,
     heartbeat_path,
 )
-from xautolm_hpc.node import list_gpus, measure_system, node_name, peak_rss_bytes
-from xautolm_hpc.records import Outcome, System, from_json, to_json
+from xautolm_hpc.node import is_node_busy, list_gpus, measure_system, node_name, peak_rss_bytes
+from xautolm_hpc.records import BUSY_TIME_SCOPE, TIME_SCOPE, Outcome, System, from_json, to_json
 from xautolm_hpc.redact import redact
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
 from xautolm_hpc.train.exceptions import classify, describe, is_lost_process
+from xautolm_hpc.train.foreign_load import CpuReading, LoadMeter, read_counters
 from xautolm_hpc.train.heartbeat import HeartbeatWriter
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.retry import RETRY_EXIT_STATUS, ask_for_retry, read_retry
 from xautolm_hpc.train.stop import StopFlag, StopRequestedError
-from xautolm_hpc.train.trial_budget import Progress, TrialBudget
+from xautolm_hpc.train.trial_budget import Progress, TrialBudget, describe_delay
 
 FIRST_FAILURE_TIMEOUT_S = 20.0
 """Seconds that a rank waits after it lost its connection to another one: that rank's failure is the cause."""
@@ -60,6 +63,7 @@ class Job:
         secrets: Values to keep out of messages.
         user: Login name, to keep out of messages; likewise ``host`` and ``home``.
         rank: This process among those of the trial.
+        read_cpu: Reads what a process and its descendants got of the node's cores.
     """
 
     attempt_dir: Path
@@ -71,6 +75,7 @@ class Job:
     host: str
     home: str
     rank: Rank = ALONE
+    read_cpu: Callable[[int], CpuReading | None] = read_counters
 
 
 def run_trial(job: Job, stop: StopFlag) -> int:
@@ -160,8 +165,12 @@ def _attempt(job: Job, progress: Progress, *, stop: StopFlag, energy: EnergyRead
     if retry is not None:
         plan = dataclasses.replace(plan, execution=retry.execution)
         progress.retried_gpu_j, progress.retried_cpu_j = retry.gpu_energy_j, retry.cpu_energy_j
-    budget = TrialBudget(progress, stop, time_limit_s=command.time_limit_s)
-    with _heartbeat_writer(job, progress, energy=energy, interval_s=command.heartbeat_s) as heartbeat_writer:
+    load = LoadMeter(read=lambda: job.read_cpu(_root_pid(job.rank)), n_allotted=command.n_threads)
+    budget = TrialBudget(
+        progress, stop, time_limit_s=command.time_limit_s, load=load, delay_before_s=_earlier_delay_s(job)
+    )
+    heartbeat_writer = _heartbeat_writer(job, progress, energy=energy, load=load, interval_s=command.heartbeat_s)
+    with load, heartbeat_writer:
         heartbeat_writer.enter("load")
         with progress.load:
             from xautolm_hpc.train.finetune import finetune
@@ -175,15 +184,25 @@ def _attempt(job: Job, progress: Progress, *, stop: StopFlag, energy: EnergyRead
             expects_gpu=_shows_gpu(job.visible_gpus),
             rank=job.rank,
         )
-        finetune(inputs, progress, budget=budget, heartbeat_writer=heartbeat_writer, energy=energy)
+        try:
+            finetune(inputs, progress, budget=budget, heartbeat_writer=heartbeat_writer, energy=energy)
+        finally:
+            progress.delay_s = budget.delay_s()
         heartbeat_writer.enter("done")
 
 
-def _heartbeat_writer(job: Job, progress: Progress, *, energy: EnergyReader, interval_s: float) -> HeartbeatWriter:
+def _root_pid(rank: Rank) -> int:
+    """Return the process that all the trial's processes on this node descend from: the leader, if there is one."""
+    return os.getppid() if rank.n_local > 1 else os.getpid()
+
+
+def _heartbeat_writer(
+    job: Job, progress: Progress, *, energy: EnergyReader, load: LoadMeter, interval_s: float
+) -> HeartbeatWriter:
     """Build the heartbeat writer: rank 0 writes progress and energy, the first rank of another node only energy."""
     path = heartbeat_path(job.attempt_dir, job.restart, node=job.rank.node) if job.rank.reads_energy else None
     written = progress if job.rank.is_first else Progress()
-    return HeartbeatWriter(path, written, energy=energy, interval_s=interval_s)
+    return HeartbeatWriter(path, written, energy=energy, load=load, interval_s=interval_s)
 
 
 def _shows_gpu(visible_gpus: str | None) -> bool:
@@ -201,6 +220,9 @@ def _failed(error: Exception, progress: Progress, *, energy: EnergyReader, job: 
 
 def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job) -> Outcome:
     """Build the outcome from what was measured; a metric that is not finite is left out."""
+    took_s = progress.evaluation_time_s
+    is_busy = took_s is not None and is_node_busy(progress.delay_s, took_s)
+    delayed = [describe_delay(progress.delay_s, took_s)] if took_s is not None and is_busy else []
     return Outcome(
         status=status,
         metrics={name: value for name, value in progress.metrics.items() if math.isfinite(value)},
@@ -209,6 +231,7 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
         eval_s=progress.eval.measured_s,
         evaluation_time_s=progress.evaluation_time_s,
         retry_s=_discarded_s(job, progress),
+        time_scope=BUSY_TIME_SCOPE if is_busy else TIME_SCOPE,
         gpu_energy_j=progress.energy_j(energy, "gpu"),
         cpu_energy_j=progress.energy_j(energy, "cpu"),
         energy_source=energy.source,
@@ -218,7 +241,7 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
         n_steps=progress.step,
         n_samples=progress.n_samples,
         curve=tuple(progress.curve),
-        message="\n".join(_first_try(job)) or None,
+        message="\n".join([*_first_try(job), *delayed]) or None,
     )
 
 
@@ -234,13 +257,21 @@ def _discarded_s(job: Job, progress: Progress) -> float:
     """Compute the training time of earlier tries and restarts that is in no checkpoint."""
     retry = read_retry(job.attempt_dir)
     done_s = 0.0 if retry is None else retry.seconds
-    for restart in range(job.restart):
-        try:
-            path = heartbeat_path(job.attempt_dir, restart)
-            done_s += from_json(Heartbeat, read_json(path), where=path.name).train_s
-        except (FileNotFoundError, InputError):
-            continue  # killed before its first heartbeat
+    done_s += sum(beat.train_s for beat in _earlier_heartbeats(job))
     return max(0.0, done_s - progress.train.before_s)
+
+
+def _earlier_delay_s(job: Job) -> float:
+    """Add up by how many seconds others delayed earlier restarts, as far as their heartbeats tell."""
+    return sum(beat.delay_s or 0.0 for beat in _earlier_heartbeats(job))
+
+
+def _earlier_heartbeats(job: Job) -> Iterator[Heartbeat]:
+    """Read the last heartbeat of each earlier restart; one that was killed before its first has none."""
+    for restart in range(job.restart):
+        path = heartbeat_path(job.attempt_dir, restart)
+        with suppress(FileNotFoundError, InputError):
+            yield from_json(Heartbeat, read_json(path), where=path.name)
 
 
 def attempt_result(job: Job, outcome: Outcome, *, started_at: float) -> End:
