@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from xautolm_hpc.decoding import decode_text
 from xautolm_hpc.distribution import FrozenPrior, uniform
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.proposal import NextTrials, Past, plan_trial
 from xautolm_hpc.driver.setup import Setup
-from xautolm_hpc.durable import create_bytes
+from xautolm_hpc.durable import create_bytes, decode_text
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.hyperparameters import METHODS
 from xautolm_hpc.jobdir import ProfileResult

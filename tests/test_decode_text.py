@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from xautolm_hpc.config import load_search
-from xautolm_hpc.decoding import decode_text
+from xautolm_hpc.durable import decode_text
 from xautolm_hpc.errors import ConfigError
 
 SEARCH = """name = "one"
