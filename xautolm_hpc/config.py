@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.container import ContainerSection
-from xautolm_hpc.dataset import DataSection, decode_text
+from xautolm_hpc.dataset import DataSection
+from xautolm_hpc.durable import decode_text
 from xautolm_hpc.errors import ConfigError, InputError, SpaceError
 from xautolm_hpc.records import OBJECTIVES, ObjectiveName, from_json, to_json
 from xautolm_hpc.space import Space, SpaceSection, build_space, find_refused

@@ -1,6 +1,5 @@
 """The user's data: what ``[data]`` says of it, which files are which split, and whether the offline cache has them."""
 
-import codecs
 import fnmatch
 import hashlib
 import re
@@ -290,38 +289,3 @@ def _listing_path(hf_home: Path, data: DataSection) -> Path:
     """Name the list of what was verified; each choice of files has its own."""
     chosen = hashlib.sha256(canonical_json(dict(data.files)).encode()).hexdigest()[:12]
     return repository_dir(hf_home, data.hub or "") / f"verified-{data.revision}-{chosen}.json"
-
-
-MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-"""Byte order mark at the start of a file -> its encoding, which takes the mark off."""
-
-
-def encoding_of(content: bytes) -> str:
-    """Find the encoding of a text: by its byte order mark, else by where its first character has a zero byte.
-
-    Args:
-        content: The bytes of the file. Without a mark its first character is taken to be ASCII, as it is in CSV with
-            such column names, in JSON and in TOML.
-    """
-    for mark, encoding in MARKS:
-        if content.startswith(mark):
-            return encoding
-    zeros = [byte == 0 for byte in content[:2]]
-    if zeros == [False, True]:
-        return "utf-16-le"
-    return "utf-16-be" if zeros == [True, False] else "utf-8"
-
-
-def decode_text(content: bytes) -> str:
-    """Decode the bytes of a text file; a byte order mark is taken off.
-
-    Raises:
-        UnicodeDecodeError: The bytes are no text in the encoding that :func:`encoding_of` finds.
-    """
-    return content.decode(encoding_of(content))

@@ -2,8 +2,11 @@
 
 A reader sees the whole file or none. On file systems without hard links an exclusive creation falls back to
 ``O_EXCL``, where a reader can meet a file still being written; it then finds no valid JSON and asks again.
+
+Text files that people write are decoded here too, as Windows programs save them.
 """
 
+import codecs
 import errno
 import json
 import os
@@ -14,6 +17,15 @@ from typing import Any
 from xautolm_hpc.errors import InputError
 
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""Byte order mark at the start of a file -> its encoding, which takes the mark off."""
 
 
 def fsync_dir(folder: Path) -> None:
@@ -126,3 +138,28 @@ def _fill(path: Path, descriptor: int, *, content: bytes, flush: bool = True) ->
         path.unlink(missing_ok=True)
         error.filename = error.filename or str(path)  # a full disk names none
         raise
+
+
+def encoding_of(content: bytes) -> str:
+    """Find the encoding of a text: by its byte order mark, else by where its first character has a zero byte.
+
+    Args:
+        content: The bytes of the file. Without a mark its first character is taken to be ASCII, as it is in CSV with
+            such column names, in JSON and in TOML.
+    """
+    for mark, encoding in MARKS:
+        if content.startswith(mark):
+            return encoding
+    zeros = [byte == 0 for byte in content[:2]]
+    if zeros == [False, True]:
+        return "utf-16-le"
+    return "utf-16-be" if zeros == [True, False] else "utf-8"
+
+
+def decode_text(content: bytes) -> str:
+    """Decode the bytes of a text file; a byte order mark is taken off.
+
+    Raises:
+        UnicodeDecodeError: The bytes are no text in the encoding that :func:`encoding_of` finds.
+    """
+    return content.decode(encoding_of(content))

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from xautolm_hpc import report
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.dataset import decode_text
 from xautolm_hpc.distribution import FrozenPrior, uniform
 from xautolm_hpc.driver.budget import trials_left
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.proposal import NextTrials, Past, plan_trial
 from xautolm_hpc.driver.setup import Setup
-from xautolm_hpc.durable import create_bytes
+from xautolm_hpc.durable import create_bytes, decode_text
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.hyperparameters import METHODS, ParamProblem, check_params, nearest_name
 from xautolm_hpc.jobdir import ProfileResult

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from xautolm_hpc.dataset import decode_text, encoding_of, extension_of
+from xautolm_hpc.dataset import extension_of
+from xautolm_hpc.durable import decode_text, encoding_of
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.profile.delimited import name_delimiter, parse_delimited
 

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from xautolm_hpc import __version__
-from xautolm_hpc.dataset import decode_text
 from xautolm_hpc.distribution import FrozenPrior
-from xautolm_hpc.durable import create_bytes, create_json, read_json, write_json
+from xautolm_hpc.durable import create_bytes, create_json, decode_text, read_json, write_json
 from xautolm_hpc.errors import RunFolderError
 from xautolm_hpc.jobdir import find_end
 from xautolm_hpc.node import Clock, utc_text
@@ -156,6 +155,8 @@ def _read_config(run_dir: RunDir, current: RunConfig) -> RunConfig:
     stored = read_json(run_dir.run_path)
     search = deepcopy(stored["search"])
     for key, value in ADDED_KEYS.items():
+        if value is None:
+            continue  # which is what an absent key has
         *sections, last = key.split(".")
         section = search
         for name in sections:
