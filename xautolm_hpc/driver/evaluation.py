@@ -5,7 +5,7 @@ the store gets a segment every ten trials, and a killed evaluation goes on where
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -165,9 +165,11 @@ class ListProposer:
             return None
         return Finish(FinishKind.LIST_EVALUATED, f"evaluated all {len(self.listed)} pipelines of the list")
 
-    def propose(self, drawn: Sequence[Pipeline], known: Sequence[KnownEnd]) -> NextTrials:
+    def propose(
+        self, drawn: Sequence[Pipeline], known: Sequence[KnownEnd], *, unfit: Collection[str] = ()
+    ) -> NextTrials:
         """Take the next pipelines of the list; a pipeline that must fail is part of a design."""
-        del known
+        del known, unfit
         first = len(drawn)
         numbered = enumerate(self.listed[first : first + SEGMENT], start=first)
         plans = tuple(

@@ -22,6 +22,7 @@ from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.image import Container, read_image
 from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
+from xautolm_hpc.model_check import ModelCheckRequest, request_check
 from xautolm_hpc.node import node_name
 from xautolm_hpc.redact import redact, secrets_in
 from xautolm_hpc.run.folder import RunDir
@@ -165,6 +166,10 @@ class Setup:
             answers_column=data.answers,
             metric=task.metric,
         )
+
+    def model_check_request(self) -> ModelCheckRequest:
+        """Return which models the profile job checks: those of the space that can learn the task."""
+        return request_check(self.search.task.kind, self.space.models, hf_home=self.hf_home)
 
     def template(self, profile: ProfileResult) -> AttemptTemplate:
         """Build what all attempts of the run have in common."""

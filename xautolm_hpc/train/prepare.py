@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import nn
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import Execution
@@ -21,6 +22,15 @@ from xautolm_hpc.task_kinds import TASK_KINDS
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.anatomy import find_blocks
 from xautolm_hpc.train.data import n_epoch_steps, read_rows, take_share
+from xautolm_hpc.train.embeddings import (
+    EmbeddingLimits,
+    check_positions,
+    drop_token_types,
+    grow_embeddings,
+    has_ids_from,
+    measure_limits,
+    train_new_rows,
+)
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.kinds.classification import build_classification
 from xautolm_hpc.train.kinds.extraction import build_extraction
@@ -139,6 +149,7 @@ def build_train_state(
     source = find_source(plan.model, plan.hf_home)
     tokenizer = load_tokenizer(source, plan.model)
     config = load_config(source, plan.model, dropout_rate=recipe.dropout_rate, tokenizer=tokenizer)
+    limits = fit_tokenizer(tokenizer, config, model_id=plan.model.id)
     rows = {name: _read(inputs.trial, name) for name in splits}
     rows["train"] = take_share(rows["train"], recipe.train_share)
     task = build_task(
@@ -148,17 +159,28 @@ def build_train_state(
             tokenizer=tokenizer,
             config=config,
             family=plan.model.family,
-            # A longer text would index positions that the model does not have.
-            max_length=min(recipe.max_length, plan.model.context_length, tokenizer.model_max_length),
+            max_length=_text_length(recipe, plan.model, tokenizer=tokenizer, limits=limits, progress=progress),
             train_rows=rows["train"],
+            n_positions=limits.n_positions,
         )
     )
     tokens = {name: task.tokenise(rows[name]) for name in splits}
-    deterministic = inputs.command.deterministic
-    loaded = load_model(source, plan.model, auto_class=task.auto_class, config=config, deterministic=deterministic)
+    loaded, notes = load_model(
+        source,
+        plan.model,
+        auto_class=task.auto_class,
+        config=config,
+        has_new_head=task.has_new_head,
+        deterministic=inputs.command.deterministic,
+    )
+    progress.notes += notes
+    n_rows = grow_embeddings(loaded, tokenizer, model_id=plan.model.id)
+    set_own_decoding(loaded, task, tokenizer=tokenizer, family=plan.model.family)
     if plan.execution.gradient_checkpointing:
         checkpoint_activations(loaded)
     model = apply_method(loaded, plan.pipeline.method, recipe=recipe, has_new_head=task.has_new_head)
+    if n_rows is not None and any(has_ids_from(split, n_rows) for split in tokens.values()):
+        train_new_rows(loaded, n_rows)
     n_steps = recipe.epochs * n_epoch_steps(
         len(tokens["train"]), batch_size=recipe.batch_size, accumulation=recipe.gradient_accumulation_steps
     )
@@ -213,6 +235,39 @@ def checkpoint_activations(model: nn.Module) -> None:
     """Turn gradient checkpointing on where the architecture supports it: activations are recomputed, not kept."""
     if getattr(model, "supports_gradient_checkpointing", False):
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+
+
+def fit_tokenizer(tokenizer: Any, config: PretrainedConfig, *, model_id: str) -> EmbeddingLimits:
+    """Make a tokeniser return only what a model can index beside its vocabulary, and return the model's limits.
+
+    Raises:
+        TrialError: The model has next to no positions; kind ``unsupported``.
+    """
+    limits = measure_limits(config)
+    check_positions(limits.n_positions, model_id=model_id)
+    if not limits.takes_token_types:
+        drop_token_types(tokenizer)
+    return limits
+
+
+def set_own_decoding(model: PreTrainedModel, task: LearningTask, *, tokenizer: Any, family: str) -> None:
+    """Replace what the model's last task left of padding and decoding: unset values would be taken from there."""
+    if family == "decoder" or model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id  # by which a decoder finds the last token of a text
+    if getattr(model, "generation_config", None) is not None:
+        decoding = getattr(task, "decoding", GenerationConfig)
+        model.generation_config = decoding()
+
+
+def _text_length(recipe: Recipe, model: Model, *, tokenizer: Any, limits: EmbeddingLimits, progress: Progress) -> int:
+    """Compute the tokens of a text at most: a longer one would index positions that the model does not have."""
+    length = min(recipe.max_length, model.context_length, tokenizer.model_max_length)
+    if limits.n_positions is None or length <= limits.n_positions:
+        return length
+    progress.notes.append(
+        f"max_length = {length}: texts are cut to the {limits.n_positions} positions that model {model.id} has"
+    )
+    return limits.n_positions
 
 
 def _read(trial: TrialInput, name: str) -> list[dict[str, Any]]:

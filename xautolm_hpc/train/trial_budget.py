@@ -71,6 +71,7 @@ class Progress:
         rss_elsewhere_bytes: Resident memory of the trial's other processes, 0 before they are asked; likewise
             ``gpu_memory_elsewhere_bytes``.
         peak_gpu_memory_bytes: Highest GPU memory of earlier restarts and this one, or ``None``.
+        notes: What was done otherwise than a person may expect, for the outcome's message.
     """
 
     phase: str = "load"
@@ -90,6 +91,7 @@ class Progress:
     rss_elsewhere_bytes: int = 0
     gpu_memory_elsewhere_bytes: int = 0
     peak_gpu_memory_bytes: int | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def all_gpu_memory_bytes(self) -> int | None:

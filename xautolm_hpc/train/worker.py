@@ -34,7 +34,7 @@ from xautolm_hpc.node import list_gpus, measure_system, node_name, peak_rss_byte
 from xautolm_hpc.records import Outcome, System, from_json, to_json
 from xautolm_hpc.redact import redact
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
-from xautolm_hpc.train.exceptions import classify, describe, is_lost_process
+from xautolm_hpc.train.exceptions import UnfitModelError, classify, describe, is_lost_process
 from xautolm_hpc.train.heartbeat import HeartbeatWriter
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.retry import RETRY_EXIT_STATUS, ask_for_retry, read_retry
@@ -92,7 +92,7 @@ def run_trial(job: Job, stop: StopFlag) -> int:
     """
     if (job.attempt_dir / OUTCOME).exists():
         return 0  # a requeued job whose earlier run had finished after all
-    started_at = time.time()
+    started_at, is_unfit = time.time(), False
     progress = Progress()
     is_busy = gpu_is_busy(job.visible_gpus)
     reads = (
@@ -108,6 +108,7 @@ def run_trial(job: Job, stop: StopFlag) -> int:
         except Exception as error:  # noqa: BLE001 - the one blind except: a crash of the pipeline is its outcome
             is_oom = classify(error, gpu_was_busy=False) is FailureKind.GPU_OOM
             was_busy = is_busy or (is_oom and others_hold_gpu(job.visible_gpus))  # checked first: they may leave
+            is_unfit = isinstance(error, UnfitModelError)
             energy.end()
             _wait_for_first_failure(error, job)
             outcome = _failed(error, progress, energy=energy, job=job, gpu_was_busy=was_busy)
@@ -117,7 +118,8 @@ def run_trial(job: Job, stop: StopFlag) -> int:
             if not job.rank.is_first:
                 return 0
             outcome = _measured("succeeded", progress, energy=energy, job=job)
-    create_json(job.attempt_dir / OUTCOME, to_json(attempt_result(job, outcome, started_at=started_at)))
+    end = attempt_result(job, outcome, started_at=started_at, is_model_unfit=is_unfit)
+    create_json(job.attempt_dir / OUTCOME, to_json(end))
     return 1 if outcome.status == "failed" and job.rank.n_ranks > 1 else 0
 
 
@@ -218,7 +220,7 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
         n_steps=progress.step,
         n_samples=progress.n_samples,
         curve=tuple(progress.curve),
-        message="\n".join(_first_try(job)) or None,
+        message="\n".join([*_first_try(job), *progress.notes]) or None,
     )
 
 
@@ -243,7 +245,7 @@ def _discarded_s(job: Job, progress: Progress) -> float:
     return max(0.0, done_s - progress.train.before_s)
 
 
-def attempt_result(job: Job, outcome: Outcome, *, started_at: float) -> End:
+def attempt_result(job: Job, outcome: Outcome, *, started_at: float, is_model_unfit: bool = False) -> End:
     """Build the attempt result: an outcome, and what is known of the node and the software."""
     return End(
         outcome=outcome,
@@ -255,6 +257,7 @@ def attempt_result(job: Job, outcome: Outcome, *, started_at: float) -> End:
         lock_hash=_lock_hash(),
         image_digest=job.image_digest,
         package_version=__version__,
+        is_model_unfit=is_model_unfit,
     )
 
 
