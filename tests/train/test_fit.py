@@ -126,12 +126,13 @@ def test_a_decoder_answers_questions_with_the_weights_of_the_file(tmp_path: Path
     model = write_model(tmp_path, "llama")
     config = load_config(find_source(model, None), model, dropout_rate=None, tokenizer=None)
 
-    loaded, _ = load_model(
+    loaded, notes = load_model(
         find_source(model, None), model, auto_class="AutoModelForQuestionAnswering", config=config, has_new_head=True
     )
 
     saved = _read(tmp_path)["model.layers.1.mlp.up_proj.weight"]
     assert torch.equal(loaded.get_parameter("transformer.layers.1.mlp.up_proj.weight"), saved)
+    assert notes == ()
 
 
 UNFIT: dict[str, tuple[str, Damage, str]] = {

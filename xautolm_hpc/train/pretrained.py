@@ -203,7 +203,7 @@ def load_model(
         gaps = find_gaps(loaded, info, has_new_head=has_new_head)
     if chosen is None or gaps:
         raise UnfitModelError(gaps.message(model.id, source.place))
-    return loaded, (_left_out_note(model, chosen.left_out),)
+    return loaded, _notes(model, config, left_out=chosen.left_out)
 
 
 def check_model(
@@ -232,7 +232,7 @@ def check_model(
     chosen = architecture.choose_names(shapes)
     if chosen is None:
         raise UnfitModelError(gaps.message(model.id, source.place))
-    return built, (_left_out_note(model, chosen.left_out),)
+    return built, _notes(model, config, left_out=chosen.left_out)
 
 
 def reset_task_settings(config: PretrainedConfig) -> None:
@@ -345,8 +345,12 @@ def _explained_head(model: Model, config: PretrainedConfig, *, auto_class: str) 
         raise TrialError("unsupported", text) from error
 
 
-def _left_out_note(model: Model, left_out: str) -> str:
-    return f"model {model.id}: the names of its weights were read without the prefix {left_out}"
+def _notes(model: Model, config: PretrainedConfig, *, left_out: str) -> tuple[str, ...]:
+    """Write that a prefix was left out, unless the class that wrote the file has it: then only classes differ."""
+    written_by = getattr(transformers, next(iter(config.architectures or ()), ""), None)
+    if left_out == f"{getattr(written_by, 'base_model_prefix', None)}.":
+        return ()
+    return (f"model {model.id}: the names of its weights were read without the prefix {left_out}",)
 
 
 def _missing(source: Source, model: Model, *, error: Exception) -> str:
