@@ -80,7 +80,8 @@ def _export(
 def test_a_classifier_answers_with_one_class_whatever_its_base_was(tmp_path: Path, base: dict[str, Any]) -> None:
     target = _export(tmp_path, "bert", kind="text-classification", base=base)
 
-    (scores,) = pipeline("text-classification", model=str(target))(["ada lives in Oslo"], top_k=None)
+    answers: Any = pipeline("text-classification", model=str(target))(["ada lives in Oslo"], top_k=None)
+    (scores,) = answers
     config: Any = AutoConfig.from_pretrained(target)
     loaded = pipeline("text-classification", model=str(target)).model
     ids = AutoTokenizer.from_pretrained(target)("ada lives in Oslo", return_tensors="pt")
@@ -99,7 +100,7 @@ def test_a_classifier_answers_with_one_class_whatever_its_base_was(tmp_path: Pat
 def test_the_rows_of_added_tokens_are_exported(tmp_path: Path, architecture: str) -> None:
     target = _export(tmp_path, architecture, kind="text-classification", method="lora")
 
-    classify = pipeline("text-classification", model=str(target))
+    classify: Any = pipeline("text-classification", model=str(target))
 
     assert len(AutoTokenizer.from_pretrained(target)) > VOCAB
     assert classify.model.get_input_embeddings().num_embeddings == len(classify.tokenizer)

@@ -84,7 +84,7 @@ def _run_embed(folder: Path, *, n_threads: int) -> int:
 
 def _check_models(folder: Path) -> int:
     _prepare_environment()
-    from xautolm_hpc.train.check_models import check_models
+    from xautolm_hpc.train.fit.check_models import check_models
 
     return check_models(folder)
 

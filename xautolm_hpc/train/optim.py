@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers.optimization import Adafactor, get_scheduler
 
-from xautolm_hpc.train.embeddings import IS_GROWN
+from xautolm_hpc.train.fit.embeddings import IS_GROWN
 from xautolm_hpc.train.recipe import Recipe
 
 

@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.train.exceptions import TrialError, UnfitModelError
-from xautolm_hpc.train.fit import (
+from xautolm_hpc.train.fit.weights import (
     Architecture,
     check_kept_layers,
     find_gaps,
@@ -212,7 +212,7 @@ def check_model(
     """Check that the weights fit a model with the head of a task, by the headers of the files alone.
 
     Args:
-        source: As for :func:`load_model`, likewise the other arguments and what is raised.
+        source: Where its files lie.
         model: The model, as in the catalogue.
         auto_class: Class of transformers that knows the head.
         config: Its configuration.
@@ -220,6 +220,10 @@ def check_model(
 
     Returns:
         The model on the meta device, and how its weights will be read otherwise than by their names.
+
+    Raises:
+        UnfitModelError: As for :func:`load_model`.
+        TrialError: As for :func:`load_model`.
     """
     _silence()
     with _explained_head(model, config, auto_class=auto_class), torch.device("meta"):
@@ -327,7 +331,7 @@ def _set_padding(config: PretrainedConfig, tokenizer: Any) -> None:
 
 
 def _silence() -> None:
-    """Turn off what transformers prints of a loading; :func:`xautolm_hpc.train.fit.find_gaps` reads it instead."""
+    """Turn off what transformers prints of a loading; ``find_gaps`` reads it instead."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 

@@ -15,8 +15,8 @@ from tests.train.families import run_attempt, write_family_attempt, write_model
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import PIPELINE
-from xautolm_hpc.train.check_models import find_fault
 from xautolm_hpc.train.exceptions import UnfitModelError
+from xautolm_hpc.train.fit.check_models import find_fault
 from xautolm_hpc.train.pretrained import find_source, load_config, load_model
 
 PARAMS: dict[str, Any] = {"learning_rate": 1e-2, "batch_size": 8, "max_length": 24, "epochs": 3}

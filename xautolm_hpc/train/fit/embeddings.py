@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train.data import Tokens
 from xautolm_hpc.train.exceptions import TrialError, UnfitModelError
-from xautolm_hpc.train.fit import headless_model
+from xautolm_hpc.train.fit.weights import headless_model
 
 POSITION_EMBEDDINGS = ("position_embeddings", "wpe", "embed_positions")
 """Names of learned or fixed tables of positions."""
@@ -141,7 +141,7 @@ def check_vocabulary(tokenizer: Any, n_rows: int, *, model_id: str) -> None:
 
 
 def has_ids_from(tokens: Tokens, first: int) -> bool:
-    """Tell whether a split holds token ids from ``first`` on."""
+    """Return whether a split holds token ids from ``first`` on."""
     columns = [tokens.columns[name] for name in ("input_ids", "decoder_input_ids", "labels") if name in tokens.columns]
     return any(max(row, default=0) >= first for column in columns for row in column)
 

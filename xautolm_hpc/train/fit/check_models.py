@@ -12,11 +12,11 @@ from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.model_check import MODELS, ModelCheckRequest, ModelFinding
 from xautolm_hpc.records import from_json, to_json
-from xautolm_hpc.train.classification import Classification
-from xautolm_hpc.train.embeddings import check_vocabulary, count_rows
 from xautolm_hpc.train.exceptions import TrialError, classify, describe
-from xautolm_hpc.train.extraction import Extraction
-from xautolm_hpc.train.generation import writing_class
+from xautolm_hpc.train.fit.embeddings import check_vocabulary, count_rows
+from xautolm_hpc.train.kinds.classification import Classification
+from xautolm_hpc.train.kinds.extraction import Extraction
+from xautolm_hpc.train.kinds.generation import writing_class
 from xautolm_hpc.train.prepare import fit_tokenizer
 from xautolm_hpc.train.pretrained import check_model, find_source, load_config, load_tokenizer
 

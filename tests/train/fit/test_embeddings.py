@@ -14,8 +14,8 @@ from tests.train.tiny import CONFIGS, VOCAB
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import PIPELINE, WEIGHTS, TrialPlan
 from xautolm_hpc.records import from_json
-from xautolm_hpc.train.check_models import find_fault
-from xautolm_hpc.train.embeddings import measure_limits
+from xautolm_hpc.train.fit.check_models import find_fault
+from xautolm_hpc.train.fit.embeddings import measure_limits
 
 PARAMS: dict[str, Any] = {"learning_rate": 1e-2, "batch_size": 4, "max_length": 40, "epochs": 2, "weight_decay": 0.5}
 LONG = " lives in Oslo" * 30
@@ -156,9 +156,8 @@ def test_a_tokeniser_of_another_model_is_unsupported_and_found_before_the_first_
     )
     backend = Tokenizer(models.WordLevel({f"word{n}": n for n in range(90)} | {"[UNK]": 90}, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="word0").save_pretrained(
-        tmp_path / "model"
-    )
+    make: Any = PreTrainedTokenizerFast
+    make(tokenizer_object=backend, unk_token="[UNK]", pad_token="word0").save_pretrained(tmp_path / "model")
     model = from_json(TrialPlan, read_json(attempt_dir / PIPELINE), where=PIPELINE).model
 
     outcome = run_attempt(attempt_dir)
