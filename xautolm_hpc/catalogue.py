@@ -68,6 +68,8 @@ class Model:
         for name in ("n_parameters", "n_layers", "hidden_size", "vocab_size", "context_length"):
             if getattr(self, name) < 1:
                 raise SpaceError(f"model {self.id!r}: {name} = {getattr(self, name)}: expected 1 or more")
+        if self.keep_layers is not None and self.keep_layers < 1:
+            raise SpaceError(f"model {self.id!r}: keep_layers = {self.keep_layers}: expected 1 or more")
 
     @property
     def hub_repo(self) -> str | None:

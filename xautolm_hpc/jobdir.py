@@ -191,6 +191,7 @@ class End:
         lock_hash: Digest of the lock parts of the worker's environment, or ``None``.
         image_digest: sha256 of the worker's image, or ``None``.
         package_version: Version of this package that ran.
+        is_model_unfit: Whether the files of the model do not fit together, so that no trial of it can succeed.
     """
 
     outcome: Outcome
@@ -202,6 +203,7 @@ class End:
     lock_hash: str | None
     image_digest: str | None
     package_version: str
+    is_model_unfit: bool = False
 
 
 class AttemptResult(NamedTuple):

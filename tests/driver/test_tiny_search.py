@@ -30,6 +30,11 @@ def test_the_tiny_example_runs_whole_and_leaks_no_secret(tmp_path: Path) -> None
         for name in ("report", "status", "priors")
     }
 
+    best_trial = views["report"]["best"]["trial"]
+    exported = run_command(tmp_path, "export-model", "tiny", str(best_trial), "--to", "exported")
+
+    assert exported.returncode == 0, exported.stderr
+    assert len({path.stat().st_mode for path in (tmp_path / "exported").iterdir()}) == 1
     assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
     assert projection(tmp_path) == stored
     experiences = ExperienceStore(tmp_path / "store").read()

@@ -32,7 +32,7 @@ def _load(model: Model, hf_home: str | None = None, dropout_rate: float | None =
     config = load_config(source, model, dropout_rate=dropout_rate, tokenizer=None)
     name_labels(config, LABELS)
     auto_class = "AutoModelForSequenceClassification"
-    return load_model(source, model, auto_class=auto_class, config=config, deterministic=False)
+    return load_model(source, model, auto_class=auto_class, config=config, has_new_head=True)[0]
 
 
 @pytest.mark.parametrize(("model_id", "n_blocks"), [("minilm-l1", 1), ("minilm-l3", 3)])

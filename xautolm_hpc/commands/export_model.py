@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         if done.returncode:
             raise LaunchError(f"the export of trial {arguments.trial} failed with status {done.returncode}; see above")
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(written, target, dirs_exist_ok=True)
+        # Contents alone: some writers make files that only their owner may read.
+        shutil.copytree(written, target, dirs_exist_ok=True, copy_function=shutil.copyfile)
     print(f"`{target}` holds trial {arguments.trial}: weights, tokeniser and model card (README.md)")
     return 0
 

@@ -2,6 +2,9 @@
 
 import argparse
 import json
+import sys
+import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,16 +15,19 @@ from rich.text import Text
 from xautolm_hpc import report
 from xautolm_hpc.dataset import declare_whole
 from xautolm_hpc.driver.inputs import Inputs
+from xautolm_hpc.durable import write_json
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.model_check import MODELS, NotCheckedError, ask_worker, refuse_unfit, request_check
 from xautolm_hpc.prefetch import RepositoryPlan, fetch_repository, plan_data, plan_models
 from xautolm_hpc.records import to_json
+from xautolm_hpc.submit.environment import worker_environment
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show the size of models and data, then download and verify them.
+    """Show the size of models and data, then download and verify them, and check that each model fits together.
 
     Raises:
-        InputError: ``HF_HUB_OFFLINE`` is set.
+        InputError: ``HF_HUB_OFFLINE`` is set, or the files of a model do not fit together.
     """
     environ = arguments.environ
     if environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
@@ -43,7 +49,34 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"hf_home": str(inputs.hf_home), **found}, indent=1))
     elif not arguments.dry_run:
         report.print_lines([Text(f"{len(plans)} repositories verified in {inputs.hf_home}")], console)
+    if not arguments.dry_run and models:
+        _check_models(inputs, log=partial(Console(stderr=True).print, markup=False, highlight=False))
     return 0
+
+
+def _check_models(inputs: Inputs, *, log: Callable[[str], None]) -> None:
+    """Check the fetched models with the worker's interpreter, if it starts here; else the run's first job does so.
+
+    Raises:
+        InputError: The files of a model do not fit together.
+    """
+    profile = inputs.profile
+    hub_models = [model for model in inputs.space.models if model.hub_repo is not None]
+    request = request_check(inputs.search.task.kind, hub_models, hf_home=str(inputs.hf_home))
+    if profile.container is not None:
+        log("the models were not checked here, the worker is in an image: the run's first job checks them")
+        return
+    environ = worker_environment(n_threads=1, hf_home=str(inputs.hf_home), environ=inputs.environ)
+    with tempfile.TemporaryDirectory(prefix="xautolm-models-") as folder:
+        write_json(Path(folder) / MODELS, to_json(request))
+        try:
+            findings = ask_worker([profile.worker_python or sys.executable], Path(folder), environ=environ)
+        except NotCheckedError as error:
+            log(f"{error}; the run's first job checks them")
+            return
+    refuse_unfit(findings)
+    for note in [note for finding in findings for note in finding.notes]:
+        log(note)
 
 
 def _fetch(plans: list[RepositoryPlan], hf_home: Path, *, endpoint: str | None, token: str | None) -> None:

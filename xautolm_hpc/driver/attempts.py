@@ -86,7 +86,8 @@ def failed_nodes(trials: Iterable[Trial]) -> Counter[str]:
     return Counter(
         end.node
         for end in ends
-        if end.node and end.outcome.kind is not None and not failure_kind(end.outcome.kind).traits.spares_node
+        if end.node and not end.is_model_unfit
+        if end.outcome.kind is not None and not failure_kind(end.outcome.kind).traits.spares_node
     )
 
 
@@ -104,10 +105,11 @@ def needs_attempt(trial: Trial, max_attempts: int) -> bool:
     """Check whether a trial whose last attempt ended gets another one.
 
     Infrastructure failures are retried on another node, ``host_oom`` with more memory. Cancelled attempts are
-    retried too and do not count: somebody cancelled the job, not the trial.
+    retried too and do not count: somebody cancelled the job, not the trial. Files of a model that do not fit together
+    are the same everywhere, so there is no other attempt.
     """
     end = trial.last.end
-    if end is None:
+    if end is None or end.is_model_unfit:
         return False
     kinds = [attempt.end.outcome.kind for attempt in trial.attempts if attempt.end is not None]
     n_cancelled = kinds.count(FailureKind.CANCELLED)

@@ -5,7 +5,7 @@ the store gets a segment every ten trials, and a killed evaluation goes on where
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -237,9 +237,11 @@ class ListProposer:
             return None
         return Finish(FinishKind.LIST_EVALUATED, f"evaluated all {len(self.listed)} pipelines of the list")
 
-    def propose(self, drawn: Sequence[Pipeline], known: Sequence[KnownEnd]) -> NextTrials:
+    def propose(
+        self, drawn: Sequence[Pipeline], known: Sequence[KnownEnd], *, unfit: Collection[str] = ()
+    ) -> NextTrials:
         """Take the next pipelines of the list; a pipeline that must fail is part of a design."""
-        del known
+        del known, unfit
         first = len(drawn)
         # The preset's rule is for draws; a listed pipeline is trained as it is written.
         min_steps = self.setup.search.trial.early_stopping_min_steps or 0

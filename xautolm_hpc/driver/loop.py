@@ -186,7 +186,10 @@ class Search:
 
     def _draw(self) -> Finish | None:
         """Draw a generation from the ends known by now; return why the search ends if nothing is left to draw."""
-        drawn = self.proposer.propose(self.history.pipelines(), self.history.known_ends())
+        self._leave_out_unfit_models()
+        drawn = self.proposer.propose(
+            self.history.pipelines(), self.history.known_ends(), unfit=self.history.models_out.keys()
+        )
         self.journal.record(
             "drawn",
             generation=self.history.n_generations(),
@@ -195,6 +198,12 @@ class Search:
             exhausted=drawn.is_exhausted,
         )
         return None if drawn.plans else self._reason_to_stop()
+
+    def _leave_out_unfit_models(self) -> None:
+        """Record which models are not drawn any more because their files do not fit together."""
+        for model, reason in self.history.newly_unfit_models().items():
+            self.journal.record("model_out", model=model, reason=reason, from_trial=len(self.history.trials))
+            self.setup.watcher.log(f"{reason}; it is not drawn from trial {len(self.history.trials)} on")
 
     def _on_end(self, trial: Trial, end: End) -> None:
         """Log an end, and stop the search when trial after trial fails alike."""

@@ -4,7 +4,7 @@ The driver and ``plan`` both ask here, so that what is planned is what a run the
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import groupby
@@ -64,12 +64,15 @@ class Proposer(Protocol):
         """Return why nothing is left to propose after so many trials; ``None`` while something is."""
         ...
 
-    def propose(self, drawn: Sequence[Pipeline], known: Sequence[KnownEnd]) -> NextTrials:
+    def propose(
+        self, drawn: Sequence[Pipeline], known: Sequence[KnownEnd], *, unfit: Collection[str] = ()
+    ) -> NextTrials:
         """Propose the next generation.
 
         Args:
             drawn: Pipelines of all earlier trials, by trial.
             known: The ends that are known, by trial; nothing else is learnt from.
+            unfit: Models whose files do not fit together.
         """
         ...
 
@@ -109,12 +112,15 @@ class SearchProposer:
         del n_drawn
         return None
 
-    def propose(self, drawn: Sequence[Pipeline], known: Sequence[KnownEnd]) -> NextTrials:
+    def propose(
+        self, drawn: Sequence[Pipeline], known: Sequence[KnownEnd], *, unfit: Collection[str] = ()
+    ) -> NextTrials:
         """Draw the next generation.
 
         Args:
             drawn: Pipelines of all earlier trials, by trial.
             known: The ends that are known, by trial.
+            unfit: Models whose files do not fit together; they are not drawn.
 
         Raises:
             SpaceError: Next to nothing in the space can run; found out before the first generation.
@@ -128,7 +134,7 @@ class SearchProposer:
             self.setup.space,
             trials=range(first, first + n_trials),
             seed=search.seed,
-            constraints=[sample.not_drawn_before(drawn), *self.constraints],
+            constraints=[sample.ModelFits(frozenset(unfit)), sample.not_drawn_before(drawn), *self.constraints],
         )
         plans = tuple(self._plan(number, pipeline) for number, pipeline in found.pipelines)
         return NextTrials(plans=plans, refusals=found.rejections, is_exhausted=found.exhausted)

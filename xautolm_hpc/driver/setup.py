@@ -12,6 +12,7 @@ from xautolm_hpc.driver.budget import Limits
 from xautolm_hpc.image import Container
 from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
+from xautolm_hpc.model_check import ModelCheckRequest, request_check
 from xautolm_hpc.node import Clock
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.resume import RunConfig
@@ -153,6 +154,10 @@ class Setup:
             metric=task.metric,
             delimiter=data.delimiter,
         )
+
+    def model_check_request(self) -> ModelCheckRequest:
+        """Return which models the profile job checks: those of the space that can learn the task."""
+        return request_check(self.search.task.kind, self.space.models, hf_home=self.hf_home)
 
     def template(self, profile: ProfileResult) -> AttemptTemplate:
         """Build what all attempts of the run have in common."""

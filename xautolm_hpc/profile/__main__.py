@@ -7,6 +7,7 @@ status 0, or 2 if the data is at fault. A crash writes no outcome; gather then r
 import os
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import xautolm_hpc
@@ -14,6 +15,7 @@ from xautolm_hpc import durable, jobdir
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import origin_of
 from xautolm_hpc.jobdir import Command, End, ProfileRequest
+from xautolm_hpc.model_check import MODELS, NotCheckedError, ask_worker, refuse_unfit
 from xautolm_hpc.node import Clock, SystemClock, measure_system, node_name
 from xautolm_hpc.profile.task import profile_task
 from xautolm_hpc.records import Outcome, System, from_json, to_json
@@ -34,6 +36,7 @@ def main(arguments: list[str], *, clock: Clock) -> int:
         command = from_json(Command, command_data, where=jobdir.COMMAND)
         system = measure_system(command.site, command.cluster, visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"))
         result = profile_task(request, system=system, log=_log)
+        result = replace(result, notes=(*result.notes, *_check_models(attempt_dir)))
     except InputError as error:
         _log(str(error))
         _write_end(attempt_dir, _failure(error), system=system, started_at=started_at, ended_at=clock.now())
@@ -43,6 +46,26 @@ def main(arguments: list[str], *, clock: Clock) -> int:
     outcome = _success(ended_at - started_at)
     _write_end(attempt_dir, outcome, system=system, started_at=started_at, ended_at=ended_at)
     return 0
+
+
+def _check_models(attempt_dir: Path) -> list[str]:
+    """Check the models of the search with this very interpreter; return notes for the user.
+
+    Raises:
+        InputError: The files of a model do not fit together.
+    """
+    if not (attempt_dir / MODELS).exists():  # as of a driver that does not ask for it
+        return []
+    try:
+        findings = ask_worker([sys.executable], attempt_dir)
+    except NotCheckedError as error:
+        _log(str(error))
+        return [str(error)]
+    refuse_unfit(findings)
+    notes = [note for finding in findings for note in finding.notes]
+    for note in notes:
+        _log(note)
+    return notes
 
 
 def _success(load_s: float) -> Outcome:

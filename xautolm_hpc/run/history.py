@@ -94,6 +94,7 @@ class History:
         exhausted: Whether the last draw found nothing feasible any more.
         stopped: Why the driver stopped the search itself, or ``None``.
         suspects: Trials that are no evidence, because they all ended alike.
+        models_out: Model whose files do not fit together -> number of the first trial that it is not drawn for.
     """
 
     run_dir: RunDir
@@ -105,6 +106,7 @@ class History:
     exhausted: bool = False
     stopped: str | None = None
     suspects: set[int] = field(default_factory=set)
+    models_out: dict[str, int] = field(default_factory=dict)
     _sessions: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def apply(self, line: Line) -> None:
@@ -117,15 +119,15 @@ class History:
             case "intent":
                 self._apply_intent(line)
             case "submitted":
-                for key, job_id in line["jobs"].items():
-                    attempt = self.attempt(*map(int, key.split("/")))
-                    attempt.job_id, attempt.submitted_at = job_id, line["at"]
+                self._apply_submitted(line)
             case "end" | "late":
                 self._apply_end(line)
             case "commit":
                 self.committed.append(line["generation"])
             case "stop":
                 self.stopped, self.suspects = line["reason"], set(line["suspects"])
+            case "model_out":
+                self.models_out[line["model"]] = line["from_trial"]
 
     def attempt(self, trial: int, number: int) -> Attempt:
         """Look an attempt up, adding it if it is the trial's next one."""
@@ -182,6 +184,12 @@ class History:
             if trial.last.end is not None
         ]
 
+    def newly_unfit_models(self) -> dict[str, str]:
+        """Find the models whose files do not fit together, by the ends, and that are still drawn: model -> reason."""
+        ends = [(trial.plan.model.id, trial.last.end) for trial in self.trials.values()]
+        found = {model: end.outcome.reason or "" for model, end in ends if end is not None and end.is_model_unfit}
+        return {model: reason for model, reason in found.items() if model not in self.models_out}
+
     def n_generations(self) -> int:
         """Count the generations that were drawn."""
         return 1 + max((trial.generation for trial in self.trials.values()), default=-1)
@@ -220,6 +228,11 @@ class History:
         self.submissions[line["name"]] = line
         for trial, number in line["attempts"]:
             self.attempt(trial, number).submission = line["name"]
+
+    def _apply_submitted(self, line: Line) -> None:
+        for key, job_id in line["jobs"].items():
+            attempt = self.attempt(*map(int, key.split("/")))
+            attempt.job_id, attempt.submitted_at = job_id, line["at"]
 
     def _apply_end(self, line: Line) -> None:
         attempt = self.attempt(line["trial"], line["attempt"])

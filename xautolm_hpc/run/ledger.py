@@ -1,7 +1,7 @@
 """The ledger: what the driver did, one JSON line each, on disk before the deed where it must not happen twice.
 
-Events: ``changed``, ``drawn``, ``intent``, ``submitted``, ``end``, ``commit``, ``late``, ``stop``. A torn last line is
-dropped; a line of a driver whose lease had already passed to another is ignored.
+Events: ``changed``, ``drawn``, ``intent``, ``submitted``, ``end``, ``commit``, ``late``, ``stop``, ``model_out``. A
+torn last line is dropped; a line of a driver whose lease had already passed to another is ignored.
 """
 
 import json

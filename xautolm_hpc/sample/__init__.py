@@ -10,7 +10,7 @@ feasibility   whether enough of a space can run
 update        the update of the distribution towards the fittest trials
 """
 
-from xautolm_hpc.sample.constraints import Constraint, TrialLimits, build_constraints, first_rejection
+from xautolm_hpc.sample.constraints import Constraint, ModelFits, TrialLimits, build_constraints, first_rejection
 from xautolm_hpc.sample.draw import draw_pipeline, training_seed
 from xautolm_hpc.sample.duration import measure_time_calibration
 from xautolm_hpc.sample.estimates import checkpoint_bytes
@@ -25,6 +25,7 @@ __all__ = [
     "Evolution",
     "FeasibilityReport",
     "MemoryBudget",
+    "ModelFits",
     "Proposal",
     "TrialLimits",
     "build_constraints",

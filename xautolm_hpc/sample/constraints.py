@@ -76,6 +76,23 @@ class Supported:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFits:
+    """Rejects models whose files were found not to fit together while the search runs.
+
+    Attributes:
+        unfit: Ids of those models.
+    """
+
+    name: ClassVar[str] = "model_out"
+    unfit: Set[str]
+
+    def reject(self, pipeline: Pipeline, model: Model) -> str | None:
+        """Return that the model is out."""
+        del pipeline
+        return f"the files of {model.id} do not fit together" if model.id in self.unfit else None
+
+
+@dataclass(frozen=True, slots=True)
 class ContextLength:
     """Rejects texts longer than the model reads."""
 

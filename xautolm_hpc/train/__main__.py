@@ -25,6 +25,7 @@ COMMANDS = {
     "final STEP_DIR": "evaluate the trained pipelines of members.json on test; writes test.json beside each",
     "export STEP_DIR": "write a trained pipeline as a folder that transformers loads; reads export.json",
     "embed FOLDER N": "embed the texts of texts.json with N threads; writes vectors.npy",
+    "check-model FOLDER": "check that the files of each model of models.json fit together; prints findings as JSON",
     "test ATTEMPT_DIR": "test whether trials can run here; writes check.json",
 }
 USAGE_EXIT_STATUS = 2
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str]) -> int:
             return _run_step(step, Path(path).resolve())
         case ["embed", path, n] if Path(path).is_dir() and n.isdecimal() and int(n) > 0:
             return _run_embed(Path(path).resolve(), n_threads=int(n))
+        case ["check-model", path] if Path(path).is_dir():
+            return _check_models(Path(path).resolve())
         case ["test", path] if Path(path).is_dir():
             return _run_test(Path(path).resolve())
     sys.stderr.write(_usage(arguments))
@@ -77,6 +80,13 @@ def _run_embed(folder: Path, *, n_threads: int) -> int:
     from xautolm_hpc.train.embed import embed_folder
 
     return embed_folder(folder, n_threads=n_threads)
+
+
+def _check_models(folder: Path) -> int:
+    _prepare_environment()
+    from xautolm_hpc.train.fit.check_models import check_models
+
+    return check_models(folder)
 
 
 def _run_series(folder: Path) -> int:

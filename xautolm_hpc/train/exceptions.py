@@ -24,6 +24,13 @@ class TrialError(XAutoLMError):
         self.kind = FailureKind(kind)
 
 
+class UnfitModelError(TrialError):
+    """The files of a model do not fit together: no attempt and no other hyperparameters can change that."""
+
+    def __init__(self, message: str, *, kind: FailureKind = FailureKind.DATA_UNAVAILABLE) -> None:
+        super().__init__(kind, message)
+
+
 def classify(error: BaseException, *, gpu_was_busy: bool) -> FailureKind:
     """Return the kind of failure that an exception is.
 

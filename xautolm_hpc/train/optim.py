@@ -10,15 +10,21 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers.optimization import Adafactor, get_scheduler
 
 from xautolm_hpc.hyperparameters import n_warmup_steps
+from xautolm_hpc.train.fit.embeddings import IS_GROWN
 from xautolm_hpc.train.recipe import Recipe
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
-    """Split parameters into those that decay and those that do not: biases and norms, all of one dimension."""
+    """Divide parameters into those that decay and those that do not.
+
+    Biases and norms do not, all of one dimension; neither do embeddings of which only the rows of added tokens are
+    trained, because a decay would change the other rows, too.
+    """
     trained = list(parameters)
+    decays = [p.ndim > 1 and not getattr(p, IS_GROWN, False) for p in trained]
     return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p, does in zip(trained, decays, strict=True) if does], "weight_decay": weight_decay},
+        {"params": [p for p, does in zip(trained, decays, strict=True) if not does], "weight_decay": 0.0},
     ]
 
 

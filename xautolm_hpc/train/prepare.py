@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import nn
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import Execution
@@ -20,8 +21,17 @@ from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
 from xautolm_hpc.task_kinds import TASK_KINDS
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.anatomy import find_blocks
-from xautolm_hpc.train.data import n_epoch_steps, read_rows, take_share
+from xautolm_hpc.train.data import Tokens, n_epoch_steps, read_rows, take_share
 from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.fit.embeddings import (
+    EmbeddingLimits,
+    check_positions,
+    drop_token_types,
+    grow_embeddings,
+    has_ids_from,
+    measure_limits,
+    train_new_rows,
+)
 from xautolm_hpc.train.kinds.classification import build_classification
 from xautolm_hpc.train.kinds.extraction import build_extraction
 from xautolm_hpc.train.kinds.generation import build_generation
@@ -29,7 +39,7 @@ from xautolm_hpc.train.kinds.tasks import LearningTask, TaskContext
 from xautolm_hpc.train.loop import LoopState, TrainState
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
-from xautolm_hpc.train.pretrained import find_source, load_config, load_model, load_tokenizer
+from xautolm_hpc.train.pretrained import Source, find_source, load_config, load_model, load_tokenizer
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import shard_model
@@ -136,29 +146,9 @@ def build_train_state(
         TrialError: The pipeline is not supported, or something that it needs is missing.
     """
     plan = inputs.plan
-    source = find_source(plan.model, plan.hf_home)
-    tokenizer = load_tokenizer(source, plan.model)
-    config = load_config(source, plan.model, dropout_rate=recipe.dropout_rate, tokenizer=tokenizer)
-    rows = {name: _read(inputs.trial, name) for name in splits}
-    rows["train"] = take_share(rows["train"], recipe.train_share)
-    task = build_task(
-        TaskContext(
-            task=inputs.trial.task,
-            recipe=recipe,
-            tokenizer=tokenizer,
-            config=config,
-            family=plan.model.family,
-            # A longer text would index positions that the model does not have.
-            max_length=min(recipe.max_length, plan.model.context_length, tokenizer.model_max_length),
-            train_rows=rows["train"],
-        )
-    )
-    tokens = {name: task.tokenise(rows[name]) for name in splits}
-    deterministic = inputs.command.deterministic
-    loaded = load_model(source, plan.model, auto_class=task.auto_class, config=config, deterministic=deterministic)
-    if plan.execution.gradient_checkpointing:
-        checkpoint_activations(loaded)
-    model = apply_method(loaded, plan.pipeline.method, recipe=recipe, has_new_head=task.has_new_head)
+    tokenised = _tokenise_task(inputs, recipe, progress=progress, splits=splits)
+    task, tokens = tokenised.task, tokenised.tokens
+    model = _load_with_method(inputs, recipe, tokenised=tokenised, progress=progress)
     n_steps = recipe.epochs * n_epoch_steps(
         len(tokens["train"]), batch_size=recipe.batch_size, accumulation=recipe.gradient_accumulation_steps
     )
@@ -185,6 +175,76 @@ def build_train_state(
         execution=plan.execution,
         early_stopping_min_steps=plan.early_stopping_min_steps,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TokenisedTask:
+    """What is learnt, as the model reads it.
+
+    Attributes:
+        source: Where the model's files lie.
+        config: Its configuration, the labels set.
+        tokenizer: Its tokeniser.
+        task: What is learnt.
+        tokens: Split name -> its tokens.
+    """
+
+    source: Source
+    config: PretrainedConfig
+    tokenizer: Any
+    task: LearningTask
+    tokens: Mapping[str, Tokens]
+
+
+def _tokenise_task(
+    inputs: AttemptInputs, recipe: Recipe, *, progress: Progress, splits: Sequence[str]
+) -> _TokenisedTask:
+    """Read the data with the model's tokeniser."""
+    model = inputs.plan.model
+    source = find_source(model, inputs.plan.hf_home)
+    tokenizer = load_tokenizer(source, model)
+    config = load_config(source, model, dropout_rate=recipe.dropout_rate, tokenizer=tokenizer)
+    limits = fit_tokenizer(tokenizer, config, model_id=model.id)
+    rows = {name: _read(inputs.trial, name) for name in splits}
+    rows["train"] = take_share(rows["train"], recipe.train_share)
+    task = build_task(
+        TaskContext(
+            task=inputs.trial.task,
+            recipe=recipe,
+            tokenizer=tokenizer,
+            config=config,
+            family=model.family,
+            max_length=_text_length(recipe, model, tokenizer=tokenizer, limits=limits, progress=progress),
+            train_rows=rows["train"],
+            n_positions=limits.n_positions,
+        )
+    )
+    tokens = {name: task.tokenise(rows[name]) for name in splits}
+    return _TokenisedTask(source=source, config=config, tokenizer=tokenizer, task=task, tokens=tokens)
+
+
+def _load_with_method(
+    inputs: AttemptInputs, recipe: Recipe, *, tokenised: _TokenisedTask, progress: Progress
+) -> nn.Module:
+    """Load the model, on the CPU, and freeze or wrap what the method does not train."""
+    plan, task = inputs.plan, tokenised.task
+    loaded, notes = load_model(
+        tokenised.source,
+        plan.model,
+        auto_class=task.auto_class,
+        config=tokenised.config,
+        has_new_head=task.has_new_head,
+        deterministic=inputs.command.deterministic,
+    )
+    progress.notes += notes
+    n_rows = grow_embeddings(loaded, tokenised.tokenizer, model_id=plan.model.id)
+    set_own_decoding(loaded, task, tokenizer=tokenised.tokenizer, family=plan.model.family)
+    if plan.execution.gradient_checkpointing:
+        checkpoint_activations(loaded)
+    model = apply_method(loaded, plan.pipeline.method, recipe=recipe, has_new_head=task.has_new_head)
+    if n_rows is not None and any(has_ids_from(split, n_rows) for split in tokenised.tokens.values()):
+        train_new_rows(loaded, n_rows)
+    return model
 
 
 def build_task(task_context: TaskContext) -> LearningTask:
@@ -214,6 +274,39 @@ def checkpoint_activations(model: nn.Module) -> None:
     """Turn gradient checkpointing on where the architecture supports it: activations are recomputed, not kept."""
     if getattr(model, "supports_gradient_checkpointing", False):
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+
+
+def fit_tokenizer(tokenizer: Any, config: PretrainedConfig, *, model_id: str) -> EmbeddingLimits:
+    """Make a tokeniser return only what a model can index beside its vocabulary, and return the model's limits.
+
+    Raises:
+        TrialError: The model has next to no positions; kind ``unsupported``.
+    """
+    limits = measure_limits(config)
+    check_positions(limits.n_positions, model_id=model_id)
+    if not limits.takes_token_types:
+        drop_token_types(tokenizer)
+    return limits
+
+
+def set_own_decoding(model: PreTrainedModel, task: LearningTask, *, tokenizer: Any, family: str) -> None:
+    """Replace what the model's last task left of padding and decoding: unset values would be taken from there."""
+    if family == "decoder" or model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id  # by which a decoder finds the last token of a text
+    if getattr(model, "generation_config", None) is not None:
+        decoding = getattr(task, "decoding", GenerationConfig)
+        model.generation_config = decoding()
+
+
+def _text_length(recipe: Recipe, model: Model, *, tokenizer: Any, limits: EmbeddingLimits, progress: Progress) -> int:
+    """Compute the tokens of a text at most: a longer one would index positions that the model does not have."""
+    length = min(recipe.max_length, model.context_length, tokenizer.model_max_length)
+    if limits.n_positions is None or length <= limits.n_positions:
+        return length
+    progress.notes.append(
+        f"max_length = {length}: texts are cut to the {limits.n_positions} positions that model {model.id} has"
+    )
+    return limits.n_positions
 
 
 def _read(trial: TrialInput, name: str) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@ import errno
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,15 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from transformers.utils import logging as transformers_logging
 
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.exceptions import TrialError, UnfitModelError
+from xautolm_hpc.train.fit.weights import (
+    Architecture,
+    check_kept_layers,
+    find_gaps,
+    find_weight_files,
+    read_shapes,
+    read_tensors,
+)
 
 T = TypeVar("T")
 
@@ -38,6 +47,18 @@ DROPOUT_FIELDS = (
     "cls_dropout",
 )
 """Names of dropout settings in the configurations of architectures; the last ones belong to the classification head."""
+
+TASK_FIELDS = (
+    "problem_type",
+    "function_to_apply",
+    "task_specific_params",
+    "finetuning_task",
+    "custom_pipelines",
+    "prefix",
+)
+"""Settings of an earlier task in a configuration, which change the loss or what a pipeline makes of the answers."""
+
+UNCONVERTED = r"automatic conversion of the weights|Error\(s\) in loading state_dict"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +131,15 @@ def load_config(source: Source, model: Model, *, dropout_rate: float | None, tok
         tokenizer: Its tokeniser, whose padding token the model must know.
 
     Raises:
+        UnfitModelError: The model has fewer blocks than are to be kept.
         TrialError: Files are missing, kind ``data_unavailable``, or there is no dropout to set, kind
             ``unsupported``.
     """
     config = _load(AutoConfig.from_pretrained, source, model=model)
-    if getattr(config, "pad_token_id", 0) is None:
-        config.pad_token_id = tokenizer.pad_token_id
+    reset_task_settings(config)
+    _set_padding(config, tokenizer)
     if model.keep_layers is not None:
+        check_kept_layers(config, model.keep_layers, model_id=model.id)
         config.num_hidden_layers = model.keep_layers
     if dropout_rate is not None:
         apply_dropout(config, dropout_rate)
@@ -124,8 +147,14 @@ def load_config(source: Source, model: Model, *, dropout_rate: float | None, tok
 
 
 def load_model(
-    source: Source, model: Model, *, auto_class: str, config: PretrainedConfig, deterministic: bool
-) -> PreTrainedModel:
+    source: Source,
+    model: Model,
+    *,
+    auto_class: str,
+    config: PretrainedConfig,
+    has_new_head: bool,
+    deterministic: bool = False,
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Load a model with the head of a task, in single precision on the CPU.
 
     Args:
@@ -133,37 +162,105 @@ def load_model(
         model: The model, as in the catalogue.
         auto_class: Class of transformers that knows the head.
         config: Its configuration, the labels set.
+        has_new_head: Whether the head, and a pooler that the file has not, may have new weights.
         deterministic: Whether attention avoids fused kernels, whose gradients vary from run to run.
 
+    Returns:
+        The model, and how its weights were read otherwise than by their names, for a person.
+
     Raises:
+        UnfitModelError: A parameter outside the new head is not in the file, or has another shape there.
         TrialError: Files are missing, kind ``data_unavailable``, or the architecture has no such head, kind
             ``unsupported``.
     """
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    # It would warn of a new head and unused blocks, which are intended.
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    _silence()
     options = {
-        "config": config,
         "dtype": torch.float32,
-        "use_safetensors": None if model.allow_pickle else True,
-        "ignore_mismatched_sizes": True,  # a checkpoint may carry the head of another task
+        "ignore_mismatched_sizes": True,  # a file may hold the head of another task; find_gaps looks at all others
+        "output_loading_info": True,
         **({"attn_implementation": "eager"} if deterministic else {}),
     }
-    try:
-        return _load(getattr(transformers, auto_class).from_pretrained, source, model=model, **options)
-    except ValueError as error:
-        if "Unrecognized configuration class" not in str(error):
-            raise
-        head = " ".join(re.findall("[A-Z][a-z0-9]*", auto_class.removeprefix("AutoModelFor"))).lower()
-        text = f"model {model.id}: architecture {config.model_type!r} has no head for {head}"
-        raise TrialError("unsupported", text) from error
+    generator = torch.get_rng_state()
+    with _explained_head(model, config, auto_class=auto_class):
+        loaded, info = _load(
+            getattr(transformers, auto_class).from_pretrained,
+            source,
+            model=model,
+            config=config,
+            use_safetensors=None if model.allow_pickle else True,
+            **options,
+        )
+    gaps = find_gaps(loaded, info, has_new_head=has_new_head)
+    if not gaps:
+        return loaded, ()
+    paths = _weight_files(source, model)
+    architecture = Architecture(model_class=type(loaded), config=config, has_new_head=has_new_head)
+    chosen = architecture.choose_names(read_shapes(paths))
+    if chosen is not None:
+        tensors = {chosen.names[name]: tensor for name, tensor in read_tensors(paths).items()}
+        torch.set_rng_state(generator)  # a new head is the same, whatever the names in the file
+        loaded, info = type(loaded).from_pretrained(None, config=config, state_dict=tensors, **options)
+        gaps = find_gaps(loaded, info, has_new_head=has_new_head)
+    if chosen is None or gaps:
+        raise UnfitModelError(gaps.message(model.id, source.place))
+    return loaded, _notes(model, config, left_out=chosen.left_out)
+
+
+def check_model(
+    source: Source, model: Model, *, auto_class: str, config: PretrainedConfig, has_new_head: bool
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """Check that the weights fit a model with the head of a task, by the headers of the files alone.
+
+    Args:
+        source: Where its files lie.
+        model: The model, as in the catalogue.
+        auto_class: Class of transformers that knows the head.
+        config: Its configuration.
+        has_new_head: Whether the head may have new weights.
+
+    Returns:
+        The model on the meta device, and how its weights will be read otherwise than by their names.
+
+    Raises:
+        UnfitModelError: As for :func:`load_model`.
+        TrialError: As for :func:`load_model`.
+    """
+    _silence()
+    with _explained_head(model, config, auto_class=auto_class), torch.device("meta"):
+        built = getattr(transformers, auto_class).from_config(config, trust_remote_code=model.trust_remote_code)
+    shapes = read_shapes(_weight_files(source, model))
+    architecture = Architecture(model_class=type(built), config=config, has_new_head=has_new_head)
+    gaps = architecture.match(shapes)
+    if not gaps:
+        return built, ()
+    chosen = architecture.choose_names(shapes)
+    if chosen is None:
+        raise UnfitModelError(gaps.message(model.id, source.place))
+    return built, _notes(model, config, left_out=chosen.left_out)
+
+
+def reset_task_settings(config: PretrainedConfig) -> None:
+    """Take out of a configuration what its last task left there: labels, loss, post-processing, kinds of output.
+
+    Args:
+        config: Configuration to change; a task sets its own labels afterwards.
+    """
+    for name in TASK_FIELDS:
+        if getattr(config, name, None) is not None:
+            setattr(config, name, None)
+    name_labels(config, ("LABEL_0", "LABEL_1"))
+    config.problem_type = None
+    config.return_dict = True
+    config.output_hidden_states = False
+    config.output_attentions = False
 
 
 def name_labels(config: PretrainedConfig, labels: Sequence[str]) -> None:
-    """Set the names of the classes in a configuration, so that an exported model answers with them."""
+    """Set the names of the classes in a configuration, so that an exported model answers with one of them."""
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
+    config.problem_type = "single_label_classification" if len(labels) > 1 else None
 
 
 def apply_dropout(config: PretrainedConfig, rate: float) -> None:
@@ -206,6 +303,58 @@ def _load(loader: Callable[..., T], source: Source, *, model: Model, **options: 
         if not isinstance(error, json.JSONDecodeError) and "Unrecognized model in" not in str(error):
             raise
         raise TrialError("data_unavailable", _missing(source, model, error=error)) from error
+    except RuntimeError as error:
+        # transformers could not make its own tensors of those in the file.
+        if not re.search(UNCONVERTED, str(error)):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise UnfitModelError(f"model {model.id}: its weights in `{source.place}` do not fit: {reason}") from error
+
+
+def _weight_files(source: Source, model: Model) -> list[Path]:
+    def find(place: str, **options: Any) -> list[Path]:
+        return find_weight_files(place, options, allow_pickle=model.allow_pickle)
+
+    return _load(find, source, model=model)
+
+
+def _set_padding(config: PretrainedConfig, tokenizer: Any) -> None:
+    """Name the padding token, unless it has no row yet: then it is named once the embeddings have grown."""
+    n_rows = getattr(config, "vocab_size", None)
+    pad_id = getattr(config, "pad_token_id", 0)
+    if pad_id is None and tokenizer is not None:
+        pad_id = tokenizer.pad_token_id
+    if isinstance(n_rows, int) and isinstance(pad_id, int) and pad_id >= n_rows:
+        pad_id = None
+    if hasattr(config, "pad_token_id"):
+        config.pad_token_id = pad_id
+
+
+def _silence() -> None:
+    """Turn off what transformers prints of a loading; ``find_gaps`` reads it instead."""
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _explained_head(model: Model, config: PretrainedConfig, *, auto_class: str) -> Iterator[None]:
+    """Convert the exception for an architecture without a head to ``unsupported``."""
+    try:
+        yield
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise
+        head = " ".join(re.findall("[A-Z][a-z0-9]*", auto_class.removeprefix("AutoModelFor"))).lower()
+        text = f"model {model.id}: architecture {config.model_type!r} has no head for {head}"
+        raise TrialError("unsupported", text) from error
+
+
+def _notes(model: Model, config: PretrainedConfig, *, left_out: str) -> tuple[str, ...]:
+    """Write that a prefix was left out, unless the class that wrote the file has it: then only classes differ."""
+    written_by = getattr(transformers, next(iter(config.architectures or ()), ""), None)
+    if left_out == f"{getattr(written_by, 'base_model_prefix', None)}.":
+        return ()
+    return (f"model {model.id}: the names of its weights were read without the prefix {left_out}",)
 
 
 def _missing(source: Source, model: Model, *, error: Exception) -> str:

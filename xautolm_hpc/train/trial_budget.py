@@ -75,6 +75,7 @@ class Progress:
             ``gpu_memory_elsewhere_bytes``.
         peak_gpu_memory_bytes: Highest GPU memory of earlier restarts and this one, or ``None``.
         delay_s: Seconds by which others delayed training and evaluation, or ``None``.
+        notes: What was done otherwise than a person may expect, for the outcome's message.
     """
 
     phase: str = "load"
@@ -95,6 +96,7 @@ class Progress:
     gpu_memory_elsewhere_bytes: int = 0
     peak_gpu_memory_bytes: int | None = None
     delay_s: float | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def all_gpu_memory_bytes(self) -> int | None:

@@ -36,7 +36,7 @@ from xautolm_hpc.node import is_node_busy, list_gpus, measure_system, node_name,
 from xautolm_hpc.records import BUSY_TIME_SCOPE, TIME_SCOPE, Outcome, System, from_json, to_json
 from xautolm_hpc.redact import redact
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
-from xautolm_hpc.train.exceptions import classify, describe, is_lost_process
+from xautolm_hpc.train.exceptions import UnfitModelError, classify, describe, is_lost_process
 from xautolm_hpc.train.foreign_load import CpuReading, LoadMeter, read_counters
 from xautolm_hpc.train.heartbeat import HeartbeatWriter
 from xautolm_hpc.train.process_group import ALONE, Rank
@@ -97,7 +97,7 @@ def run_trial(job: Job, stop: StopFlag) -> int:
     """
     if (job.attempt_dir / OUTCOME).exists():
         return 0  # a requeued job whose earlier run had finished after all
-    started_at = time.time()
+    started_at, is_unfit = time.time(), False
     progress = Progress()
     is_busy = gpu_is_busy(job.visible_gpus)
     reads = (
@@ -113,6 +113,7 @@ def run_trial(job: Job, stop: StopFlag) -> int:
         except Exception as error:  # noqa: BLE001 - the one blind except: a crash of the pipeline is its outcome
             is_oom = classify(error, gpu_was_busy=False) is FailureKind.GPU_OOM
             was_busy = is_busy or (is_oom and others_hold_gpu(job.visible_gpus))  # checked first: they may leave
+            is_unfit = isinstance(error, UnfitModelError)
             energy.end()
             _wait_for_first_failure(error, job)
             outcome = _failed(error, progress, energy=energy, job=job, gpu_was_busy=was_busy)
@@ -122,7 +123,8 @@ def run_trial(job: Job, stop: StopFlag) -> int:
             if not job.rank.is_first:
                 return 0
             outcome = _measured("succeeded", progress, energy=energy, job=job)
-    create_json(job.attempt_dir / OUTCOME, to_json(attempt_result(job, outcome, started_at=started_at)))
+    end = attempt_result(job, outcome, started_at=started_at, is_model_unfit=is_unfit)
+    create_json(job.attempt_dir / OUTCOME, to_json(end))
     return 1 if outcome.status == "failed" and job.rank.n_ranks > 1 else 0
 
 
@@ -241,7 +243,7 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
         n_steps=progress.step,
         n_samples=progress.n_samples,
         curve=tuple(progress.curve),
-        message="\n".join([*_first_try(job), *delayed]) or None,
+        message="\n".join([*_first_try(job), *delayed, *progress.notes]) or None,
     )
 
 
@@ -274,7 +276,7 @@ def _earlier_heartbeats(job: Job) -> Iterator[Heartbeat]:
             yield from_json(Heartbeat, read_json(path), where=path.name)
 
 
-def attempt_result(job: Job, outcome: Outcome, *, started_at: float) -> End:
+def attempt_result(job: Job, outcome: Outcome, *, started_at: float, is_model_unfit: bool = False) -> End:
     """Build the attempt result: an outcome, and what is known of the node and the software."""
     return End(
         outcome=outcome,
@@ -286,6 +288,7 @@ def attempt_result(job: Job, outcome: Outcome, *, started_at: float) -> End:
         lock_hash=_lock_hash(),
         image_digest=job.image_digest,
         package_version=__version__,
+        is_model_unfit=is_model_unfit,
     )
 
 

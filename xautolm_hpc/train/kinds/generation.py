@@ -82,7 +82,7 @@ class Generation:
     @property
     def auto_class(self) -> str:
         """Name the class of transformers that builds the model."""
-        return "AutoModelForCausalLM" if self.family == "decoder" else "AutoModelForSeq2SeqLM"
+        return writing_class(self.family)
 
     def tokenise(self, rows: Sequence[dict[str, Any]]) -> Tokens:
         """Convert rows to the token ids of prompts and target answers."""
@@ -128,7 +128,15 @@ class Generation:
         on_left = self.start_id is None
         ids = pad(prompts, value=self.tokenizer.pad_token_id, on_left=on_left).to(device)
         mask = pad([[1] * len(prompt) for prompt in prompts], value=0, on_left=on_left).to(device)
-        settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        writer: Any = model
+        written = writer.generate(input_ids=ids, attention_mask=mask, generation_config=self.decoding())
+        answers = written[:, ids.shape[1] :] if on_left else written[:, 1:]
+        texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True)
+        return [WrittenAnswer(text.strip(), loss) for text, loss in zip(texts, losses.tolist(), strict=True)]
+
+    def decoding(self) -> GenerationConfig:
+        """Build the settings of greedy decoding; an exported model has them, too."""
+        return GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=self.max_answer,
             do_sample=False,
             num_beams=1,
@@ -136,11 +144,6 @@ class Generation:
             pad_token_id=self.tokenizer.pad_token_id,
             decoder_start_token_id=self.start_id,
         )
-        writer: Any = model
-        written = writer.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-        answers = written[:, ids.shape[1] :] if on_left else written[:, 1:]
-        texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True)
-        return [WrittenAnswer(text.strip(), loss) for text, loss in zip(texts, losses.tolist(), strict=True)]
 
     def score(self, tokens: Tokens, answers: Sequence[Any]) -> Scores:
         """Score the answers; the loss is the mean over the tokens of the first references."""
@@ -195,7 +198,7 @@ def build_generation(task_context: TaskContext) -> Generation:
         raise TrialError("unsupported", "the model's tokeniser has no token that ends a text")
     texts = [f" {target_text(row)}" for row in task_context.train_rows]
     longest = max(len(ids) for ids in tokenizer(texts, split_special_tokens=True)["input_ids"]) + 1
-    max_answer = min(longest, LONGEST_ANSWER)
+    max_answer = min(longest, LONGEST_ANSWER, task_context.n_positions or LONGEST_ANSWER)
     max_prompt = task_context.max_length - (max_answer if is_decoder else 0)
     if max_prompt < LEAST_PROMPT:
         raise TrialError(
@@ -213,6 +216,11 @@ def build_generation(task_context: TaskContext) -> Generation:
         max_answer=max_answer,
         metric=task_context.task.metric,
     )
+
+
+def writing_class(family: str) -> str:
+    """Name the class of transformers that builds a model of a family to write answers."""
+    return "AutoModelForCausalLM" if family == "decoder" else "AutoModelForSeq2SeqLM"
 
 
 def prompt_text(question: str, context: str) -> str:

@@ -61,6 +61,7 @@ class TaskContext:
         family: ``encoder``, ``decoder`` or ``seq2seq``.
         max_length: Tokens of a sample at most: that of the recipe, or the model's own limit if it is lower.
         train_rows: Rows of ``train``.
+        n_positions: Tokens that the model's table of positions has room for; ``None`` without such a table.
     """
 
     task: Task
@@ -70,6 +71,7 @@ class TaskContext:
     family: str
     max_length: int
     train_rows: Sequence[dict[str, Any]]
+    n_positions: int | None = None
 
 
 def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> dict[str, list[list[int]]]:

@@ -1,0 +1,149 @@
+"""The model card of an exported pipeline: what it is, how it is used, what it scores."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from xautolm_hpc.jobdir import TrialPlan
+from xautolm_hpc.records import Task
+from xautolm_hpc.task_kinds import TASK_KINDS
+
+SPLITS = ("train", "dev", "validation", "test")
+HUB_METRICS = ("f1", "accuracy", "exact_match")
+"""Metrics that hubs know by these names."""
+
+F1_NAMES: Mapping[str, str] = {"macro-f1": "f1 macro", "squad-f1": "f1 (SQuAD)", "drop-f1": "f1 (DROP)"}
+
+PROMPT = "Context: Ada lives in Oslo. Question: Where does Ada live? Answer:"
+
+USAGE: Mapping[tuple[str, str], str] = {
+    ("text-classification", ""): """\
+from transformers import pipeline
+
+classify = pipeline("text-classification", model=".")
+print(classify("A text to classify.", truncation=True))""",
+    ("question-answering", ""): """\
+import torch
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForQuestionAnswering.from_pretrained(".")
+inputs = tokenizer("Where does Ada live?", "Ada lives in Oslo.", truncation="only_second", return_tensors="pt")
+with torch.no_grad():
+    output = model(**inputs)
+start, end = int(output.start_logits.argmax()), int(output.end_logits.argmax())
+print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))""",
+    ("text-generation", "decoder"): f"""\
+from transformers import pipeline
+
+answer = pipeline("text-generation", model=".")
+print(answer("{PROMPT}", return_full_text=False))""",
+    ("text-generation", ""): f"""\
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForSeq2SeqLM.from_pretrained(".")
+inputs = tokenizer("{PROMPT}", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))""",
+}
+"""Kind of task and family, or "" for any other -> lines that use an exported model, run in its folder."""
+
+
+def model_card(plan: TrialPlan, task: Task, *, facts: Mapping[str, Any]) -> str:
+    """Write a model card: what was trained on what, what it scores, what it cost, under which licence.
+
+    Args:
+        plan: Pipeline and base model.
+        task: The task.
+        facts: ``metrics``, ``test``, ``time_s``, ``energy_j``, ``run`` and ``trial``; ``None`` where unknown.
+    """
+    kind = TASK_KINDS[task.kind]
+    header: dict[str, Any] = {
+        **({"base_model": plan.model.hub_repo} if plan.model.hub_repo else {}),  # hubs take it for a repository
+        "pipeline_tag": kind.hub_tags.get(plan.model.family, kind.hub_tag),
+        "library_name": "transformers",
+        "license": plan.model.licence.lower(),
+        "metrics": [name for name in HUB_METRICS if name in facts["metrics"]],
+    }
+    params = "\n".join(f"- {name}: {value}" for name, value in plan.pipeline.params.items())
+    return "\n".join(
+        [
+            "---",
+            *(f"{name}: {json.dumps(value)}" for name, value in header.items()),
+            "---",
+            "",
+            f"# {plan.model.id} fine-tuned for {task.name}",
+            "",
+            f"Trial {facts['trial']} of the search `{facts['run']}`, made with xautolm-hpc.",
+            "",
+            "## Usage",
+            "",
+            "In this folder; elsewhere give its path, or the name of its repository, instead of `.`:",
+            "",
+            "```python",
+            _usage(task.kind, plan.model.family),
+            "```",
+            "",
+            "## Data",
+            "",
+            f"- dataset id: `{task.dataset_id}`",
+            f"- fingerprint of rows, split and metric: `{task.fingerprint}`",
+            f"- rows: {task.n_train} train, {task.n_dev} dev, {task.n_validation} validation, {task.n_test} test",
+            "",
+            "## Pipeline",
+            "",
+            f"- base model: {_base_model(plan)}",
+            f"- method: {plan.pipeline.method}",
+            f"- seed: {plan.seed}",
+            params,
+            "",
+            "## Metrics",
+            "",
+            *_table("validation", facts["metrics"], metric=task.metric),
+            *_table("test", facts["test"], metric=task.metric),
+            "",
+            "## Cost",
+            "",
+            f"- training and evaluation: {_number(facts['time_s'], 's')}",
+            f"- GPU energy: {_number(facts['energy_j'], 'J')}",
+            "",
+            "## Licence",
+            "",
+            f"The base model is published under {plan.model.licence}; its terms hold for these weights too. The data's "
+            "own terms may add to them.",
+            "",
+        ]
+    )
+
+
+def _base_model(plan: TrialPlan) -> str:
+    """Name the base model and where it is from."""
+    model = plan.model
+    if model.hub_repo is not None:
+        return f"{model.hub_repo}, revision {model.revision or 'as cached'}"
+    kept = "" if model.keep_layers is None else f", its first {model.keep_layers} blocks"
+    where = f"the Python package {model.package}" if model.package else "a local folder"
+    return f"{model.id}, from {where}, not a repository of a hub{kept}"
+
+
+def _usage(kind: str, family: str) -> str:
+    """Return lines of Python that use the model."""
+    return USAGE.get((kind, family)) or USAGE[kind, ""]
+
+
+def _table(split: str, metrics: Mapping[str, float] | None, *, metric: str) -> list[str]:
+    if not metrics:
+        return [f"- {split}: not evaluated"]
+    return [f"- {_metric_name(split, name, metric=metric)}: {value:.4f}" for name, value in metrics.items()]
+
+
+def _metric_name(split: str, name: str, *, metric: str) -> str:
+    """Name a metric as the field does, with its split; some carry their split in their name."""
+    own, _, rest = name.partition("_")
+    if own in SPLITS and rest:
+        split, name = own, rest
+    return f"{split} {F1_NAMES[metric] if name == 'f1' else name}"
+
+
+def _number(value: float | None, unit: str) -> str:
+    return "unknown" if value is None else f"{value:.1f} {unit}"

@@ -1,0 +1,74 @@
+"""Checks models before the first trial: whether weights, configuration and tokeniser of each fit together.
+
+Reads ``models.json`` in a folder; prints a finding for each model as JSON. Weights are not read, only their headers.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from xautolm_hpc.catalogue import Model
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.model_check import MODELS, ModelCheckRequest, ModelFinding
+from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.train.exceptions import TrialError, classify, describe
+from xautolm_hpc.train.fit.embeddings import check_vocabulary, count_rows
+from xautolm_hpc.train.kinds.classification import Classification
+from xautolm_hpc.train.kinds.extraction import Extraction
+from xautolm_hpc.train.kinds.generation import writing_class
+from xautolm_hpc.train.prepare import fit_tokenizer
+from xautolm_hpc.train.pretrained import check_model, find_source, load_config, load_tokenizer
+
+HEADS: Mapping[str, str] = {
+    "text-classification": Classification.auto_class,
+    "question-answering": Extraction.auto_class,
+}
+"""Kind of task -> class of transformers that puts a new head on a model; other kinds use the model's own head."""
+
+
+def check_models(folder: Path) -> int:
+    """Check the models that ``models.json`` in a folder lists, and print the findings.
+
+    Returns:
+        Exit status 0, whatever was found.
+
+    Raises:
+        InputError: ``models.json`` is damaged.
+        FileNotFoundError: There is none.
+    """
+    path = folder / MODELS
+    request = from_json(ModelCheckRequest, read_json(path), where=str(path))
+    findings = [find_fault(model, request.task_kind, hf_home=request.hf_home) for model in request.models]
+    sys.stdout.write(json.dumps([to_json(finding) for finding in findings], indent=1) + "\n")
+    return 0
+
+
+def find_fault(model: Model, task_kind: str, *, hf_home: str | None) -> ModelFinding:
+    """Check one model for a kind of task.
+
+    Args:
+        model: The model, as in the catalogue.
+        task_kind: Kind of task.
+        hf_home: Offline cache of hub models.
+    """
+    try:
+        return ModelFinding(model=model.id, notes=_check(model, task_kind, hf_home=hf_home))
+    except TrialError as error:
+        return ModelFinding(model=model.id, kind=error.kind, reason=str(error))
+    except (RuntimeError, ValueError, KeyError, AssertionError, TypeError) as error:  # building the architecture
+        kind = classify(error, gpu_was_busy=False)
+        reason = f"model {model.id}: it cannot be built from its files: {describe(error).splitlines()[-1]}"
+        return ModelFinding(model=model.id, kind=kind, reason=reason)
+
+
+def _check(model: Model, task_kind: str, *, hf_home: str | None) -> tuple[str, ...]:
+    """Load what is small of a model, compare the rest; return notes."""
+    source = find_source(model, hf_home)
+    tokenizer = load_tokenizer(source, model)
+    config = load_config(source, model, dropout_rate=None, tokenizer=tokenizer)
+    fit_tokenizer(tokenizer, config, model_id=model.id)
+    auto_class = HEADS.get(task_kind) or writing_class(model.family)
+    built, notes = check_model(source, model, auto_class=auto_class, config=config, has_new_head=task_kind in HEADS)
+    check_vocabulary(tokenizer, count_rows(built), model_id=model.id)
+    return notes
