@@ -83,7 +83,7 @@ def test_settings_do_not_change_what_is_loaded_next(tmp_path: Path) -> None:
     ("setting", "message"),
     [
         ("colour=1", "unknown key `colour`; valid here: name, profile, task, data, space, search, budget, trial, "
-         "prior, store, model"),
+         "constraints, prior, store, model"),
         ("search.size=1", "unknown key `search.size`; valid here: objectives, population, selection, learning_factor, "
          "epsilon, seed"),
         ("budget.hours=1", "unknown key `budget.hours`; valid here: generations, trials, wall_h, gpu_h, energy_kwh"),
@@ -128,7 +128,8 @@ def test_two_bad_values_are_two_lines(tmp_path: Path) -> None:
 
     with pytest.raises(
         ConfigError, match=whole(f"`{path}`: `search.seed` = -1: expected greater than or equal to 0\n"
-        f"`{path}`: unknown key `trial.x`; valid here: time_limit_min, max_attempts, deterministic"),
+        f"`{path}`: unknown key `trial.x`; valid here: time_limit_min, max_attempts, deterministic, "
+            "early_stopping_min_steps"),
     ):  # fmt: skip
         search(tmp_path, "search.seed=-1", "trial.x=1")
 

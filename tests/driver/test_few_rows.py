@@ -82,6 +82,7 @@ def _count_above(setup: Setup, profile: ProfileResult, *, until: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a minute of one core; on a machine that others use it takes longer
 def test_at_least_half_of_eight_default_trials_on_300_rows_end_above_the_majority(tmp_path: Path) -> None:
     _write_rows(tmp_path)
     setup = make_setup(tmp_path, text=SEARCH)
