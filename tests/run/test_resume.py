@@ -73,6 +73,7 @@ def test_a_new_run_keeps_its_settings_and_the_file_as_written(tmp_path: Path) ->
         "run_id": run_id,
         "created_at": "1970-01-01T00:00:00.000+00:00",
         "package_version": __version__,
+        "stops_unmeasured": True,
         "search": SEARCH,
         "written": SEARCH,
         "space": {"models": ["m"]},

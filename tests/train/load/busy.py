@@ -1,6 +1,7 @@
 """Keeps cores of this machine busy, as other users of a node do."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,15 @@ def busy_processes() -> Iterator[None]:
         os.sched_setaffinity(0, sorted(cores)[:N_CORES])
         stack.callback(os.sched_setaffinity, 0, cores)
         for _ in range(N_PROCESSES):
-            process = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
+            stack.callback(os.kill, _start_orphan("while True: pass"), signal.SIGKILL)
         yield
+
+
+def _start_orphan(code: str) -> int:
+    """Start a process that is no child of this one, in a session of its own, and return its number."""
+    starter = (
+        "import subprocess as s, sys\n"
+        "print(s.Popen(sys.argv[1:], start_new_session=True, stdout=s.DEVNULL, stderr=s.DEVNULL).pid)"
+    )
+    command = [sys.executable, "-c", starter, sys.executable, "-c", code]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

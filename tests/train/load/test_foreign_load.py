@@ -1,7 +1,6 @@
 """How long others kept a trial from running; what it does to itself, and its own quota, is no load of others."""
 
 import os
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -157,13 +156,12 @@ def write_proc(folder: Path, *, schedstat: str = "2000000000 3000000000 5\n") ->
     (folder / "stat").write_text("cpu  1 2 3\n" + "".join(lines) + "intr 1\n")
 
 
-def test_real_busy_processes_delay_a_real_thread() -> None:
+def test_real_busy_processes_delay_a_real_process() -> None:
     with busy_processes():
         load = LoadMeter(read=lambda: read_counters(os.getpid()), n_allotted=1)
         load.delay_s()
-        began_at, spun = time.monotonic(), threading.Thread(target=spin, args=(1.5,))
-        spun.start()
-        spun.join()
+        began_at = time.monotonic()
+        spin(1.5)
         delay_s, elapsed_s = load.delay_s(), time.monotonic() - began_at
 
     assert delay_s is not None
