@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -33,8 +34,8 @@ def _launcher() -> FakeLauncher:
 
 
 def _models(folder: Path) -> list[str]:
-    drawn = [line for line in ledger_of(folder) if line["event"] == "drawn"]
-    return [plan["pipeline"]["model_id"] for line in drawn for plan in line["plans"]]  # type: ignore[attr-defined]
+    drawn: list[Any] = [line for line in ledger_of(folder) if line["event"] == "drawn"]
+    return [plan["pipeline"]["model_id"] for line in drawn for plan in line["plans"]]
 
 
 def test_a_model_that_does_not_fit_gets_no_second_attempt_and_is_not_drawn_again(tmp_path: Path) -> None:

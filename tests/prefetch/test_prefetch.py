@@ -230,3 +230,29 @@ def test_only_a_token_that_the_person_gives_reaches_the_hub(hub: Hub, search_pat
     command("prefetch", str(search_path), hf_home=tmp_path, environ=environ)
 
     assert hub.tokens == {"Bearer hf_planted"}
+
+
+def test_a_fetched_model_whose_weights_do_not_fit_is_refused_by_name(
+    hub: Hub, search_path: Path, tmp_path: Path
+) -> None:
+    config = hub.folder / REPO / "config.json"
+    config.write_text(config.read_text().replace('"num_hidden_layers": 1', '"num_hidden_layers": 2'))
+
+    fetched = prefetch(search_path, hub, hf_home=tmp_path / "cache")
+
+    assert fetched.returncode == 2, fetched.stderr
+    said = " ".join(fetched.stderr.split())
+    assert "model someone/tiny: its weights in `someone/tiny` do not fit its architecture" in said
+    assert "bert.encoder.layer.1.attention.self.query.weight is missing" in said
+
+
+def test_a_worker_that_does_not_start_here_leaves_the_check_to_the_first_job(
+    hub: Hub, search_path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "site.toml").write_text('worker_python = "/nowhere/python"\n')
+    search_path.write_text('profile = "site.toml"\n' + SEARCH)
+
+    fetched = prefetch(search_path, hub, hf_home=tmp_path / "cache")
+
+    assert fetched.returncode == 0, fetched.stderr
+    assert "`/nowhere/python` did not check the models" in " ".join(fetched.stderr.split())
