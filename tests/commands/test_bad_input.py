@@ -238,7 +238,7 @@ def test_a_model_that_is_not_in_the_offline_cache(
 
 
 def test_a_space_with_nothing_feasible_names_what_rejects(run_search: RunCommand) -> None:
-    status, text = run_search("trial.time_limit_min=0.000001")
+    status, text = run_search("trial.time_limit_min=0.000001", "constraints.min_steps=0")
 
     assert status == 2
     assert text.startswith("xautolm-hpc: space: 0 of 10000 pipelines drawn can run (0.00%); at least 1% must\n")

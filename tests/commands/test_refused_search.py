@@ -61,7 +61,7 @@ def test_a_run_that_has_trials_goes_on_and_says_what_is_refused(
     capsys.readouterr()
 
     status = cli.main(["run", str(path), "--set", "budget.generations=2"])
-    told = " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().err.split())
 
     assert status == 0
     assert "space.params.full.lr: method full has no parameter 'lr'" in told
