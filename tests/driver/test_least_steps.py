@@ -1,16 +1,21 @@
 """Which least numbers of steps a search, an evaluation and a run begun before go by."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.driving import SEARCH, end_attempt, ledger_of, make_setup, search_in
+from tests.driving import SEARCH, TASK, end_attempt, ledger_of, make_setup, search_in
 from tests.fakes import FakeLauncher
+from tests.nouns import SYSTEM
 from xautolm_hpc.driver.evaluation import run_evaluation
+from xautolm_hpc.driver.proposal import SearchProposer, read_stores
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import RunFolderError
+from xautolm_hpc.jobdir import ProfileResult
+from xautolm_hpc.sample import EnoughSteps
 
 LINE = {
     "model": "minilm-l1",
@@ -81,3 +86,21 @@ def test_a_run_begun_before_goes_on_with_the_old_rules(tmp_path: Path) -> None:
     assert [plan.get("early_stopping_min_steps") for plan in _drawn(tmp_path)[n_first:]] == [None] * n_first
     with pytest.raises(RunFolderError, match=r"constraints\.min_steps = 0; the search file now says 16"):
         make_setup(tmp_path, text=f"{TEXT}\n[constraints]\nmin_steps = 16\n")
+
+
+def test_the_presets_least_steps_are_one_where_the_data_has_too_few_rows_for_them(tmp_path: Path) -> None:
+    setup = make_setup(tmp_path, text=TEXT)
+    few, many = (_profile(n_train=n) for n in (8, 4_000))
+
+    least = [_least_steps(SearchProposer(setup, profile, past=read_stores(setup))) for profile in (few, many)]
+
+    assert least == [1, 16]
+
+
+def _profile(*, n_train: int) -> ProfileResult:
+    task = replace(TASK, n_train=n_train)
+    return ProfileResult(task=task, system=SYSTEM, sha256={}, from_cache=False, majority_f1=None)
+
+
+def _least_steps(proposer: SearchProposer) -> int:
+    return next(c.min_steps for c in proposer.constraints if isinstance(c, EnoughSteps))

@@ -20,7 +20,7 @@ from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.execution import AS_DRAWN
 from xautolm_hpc.jobdir import ProfileResult, TrialPlan
-from xautolm_hpc.records import Pipeline, System, from_json, to_json
+from xautolm_hpc.records import Pipeline, System, Task, from_json, to_json
 from xautolm_hpc.run.history import KnownEnd
 from xautolm_hpc.run.resume import read_prior
 from xautolm_hpc.store import CheckLimits, ExperienceStore
@@ -30,6 +30,10 @@ from xautolm_hpc.view import Finish
 
 Past = ExperienceTable | FrozenPrior
 """What a search begins with: past experiences, or the prior that it froze when it began."""
+
+
+LEAST_SHARE, N_STEP_DRAWS = 0.2, 500
+"""Share of draws that a preset's least steps must leave, else one step is enough; draws that are looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +278,7 @@ def _build_constraints(
         memory_bytes=setup.resources().memory_bytes,
         memory_budget=_memory_budget(setup, profile.system),
         time_calibration=time_calibration or 1.0,
-        min_steps=_written_or(setup.search.constraints.min_steps, setup.space.min_steps),
+        min_steps=_min_steps(setup, profile.task),
     )
     return sample.build_constraints(
         profile.task,
@@ -282,6 +286,16 @@ def _build_constraints(
         limits=limits,
         trainable_families=TASK_KINDS[setup.search.task.kind].families,
     )
+
+
+def _min_steps(setup: Setup, task: Task) -> int:
+    """Return the least steps of a trial: what the file says, else the preset's where the data has rows enough."""
+    written, preset = setup.search.constraints.min_steps, setup.space.min_steps
+    if written is not None or preset == 0:
+        return preset if written is None else written
+    constraint = sample.EnoughSteps(task, min_steps=preset)
+    left = sample.check_feasible(setup.space, [constraint], seed=0, n_draws=N_STEP_DRAWS)
+    return preset if left.share >= LEAST_SHARE else 1
 
 
 def _written_or(written: int | None, preset: int) -> int:

@@ -10,7 +10,14 @@ feasibility   whether enough of a space can run
 update        the update of the distribution towards the fittest trials
 """
 
-from xautolm_hpc.sample.constraints import Constraint, ModelFits, TrialLimits, build_constraints, first_rejection
+from xautolm_hpc.sample.constraints import (
+    Constraint,
+    EnoughSteps,
+    ModelFits,
+    TrialLimits,
+    build_constraints,
+    first_rejection,
+)
 from xautolm_hpc.sample.draw import draw_pipeline, training_seed
 from xautolm_hpc.sample.duration import measure_time_calibration
 from xautolm_hpc.sample.estimates import checkpoint_bytes
@@ -22,6 +29,7 @@ from xautolm_hpc.sample.update import Evolution, update
 __all__ = [
     "Constraint",
     "Drawn",
+    "EnoughSteps",
     "Evolution",
     "FeasibilityReport",
     "MemoryBudget",
