@@ -22,6 +22,9 @@ POWERCAP_DIR = Path("/sys/class/powercap")
 BUSY_SHARE_OF_TIME = 0.1
 """Share of a trial's time by which others may delay it; above it that time is no evidence on the pipeline."""
 
+LEAST_DELAY_S = 1.0
+"""A shorter delay is within what every machine does now and then."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
@@ -71,7 +74,7 @@ def is_node_busy(delay_s: float | None, elapsed_s: float) -> bool:
         delay_s: Seconds by which they did; ``None`` where they could not be measured: then the trial took its time.
         elapsed_s: Seconds that it took.
     """
-    return delay_s is not None and delay_s > BUSY_SHARE_OF_TIME * elapsed_s
+    return delay_s is not None and delay_s > max(LEAST_DELAY_S, BUSY_SHARE_OF_TIME * elapsed_s)
 
 
 def measure_system(site: str, cluster: str, *, visible_gpus: str | None) -> System:

@@ -42,7 +42,7 @@ from xautolm_hpc.train.heartbeat import HeartbeatWriter
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.retry import RETRY_EXIT_STATUS, ask_for_retry, read_retry
 from xautolm_hpc.train.stop import StopFlag, StopRequestedError
-from xautolm_hpc.train.trial_budget import Progress, TrialBudget, describe_delay
+from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 FIRST_FAILURE_TIMEOUT_S = 20.0
 """Seconds that a rank waits after it lost its connection to another one: that rank's failure is the cause."""
@@ -224,7 +224,6 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
     """Build the outcome from what was measured; a metric that is not finite is left out."""
     took_s = progress.evaluation_time_s
     is_busy = took_s is not None and is_node_busy(progress.delay_s, took_s)
-    delayed = [describe_delay(progress.delay_s, took_s)] if took_s is not None and is_busy else []
     return Outcome(
         status=status,
         metrics={name: value for name, value in progress.metrics.items() if math.isfinite(value)},
@@ -243,7 +242,7 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
         n_steps=progress.step,
         n_samples=progress.n_samples,
         curve=tuple(progress.curve),
-        message="\n".join([*_first_try(job), *delayed, *progress.notes]) or None,
+        message="\n".join([*_first_try(job), *progress.notes]) or None,
     )
 
 

@@ -63,7 +63,10 @@ def test_texts_are_cut_to_the_positions_that_are_left(tmp_path: Path, architectu
     outcome = run_attempt(attempt_dir)
 
     assert outcome.status == "succeeded", outcome.message
-    assert outcome.message == (f"max_length = 40: texts are cut to the 38 positions that model {architecture} has")
+    assert (
+        f"max_length = 40: texts are cut to the 38 positions that model {architecture} has"
+        in (outcome.message or "").splitlines()
+    )
 
 
 def test_an_encoder_decoder_writes_no_answer_beyond_its_positions(tmp_path: Path) -> None:
