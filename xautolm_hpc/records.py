@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
 from typing import Any, Literal
 
@@ -320,14 +321,14 @@ def canonical_json(value: Any) -> str:
 
 
 def to_json(record: Any) -> Any:
-    """Turn a record into plain data for :func:`json.dumps`; tuples become lists."""
+    """Turn a record into plain data for :func:`json.dumps`; tuples become lists, members of an enum their values."""
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         return {f.name: to_json(getattr(record, f.name)) for f in dataclasses.fields(record)}
     if isinstance(record, Mapping):
         return {key: to_json(value) for key, value in record.items()}
     if isinstance(record, tuple | list):
         return [to_json(value) for value in record]
-    return record
+    return record.value if isinstance(record, Enum) else record
 
 
 def from_json(record_type: type[T], data: object, *, where: str) -> T:
