@@ -21,13 +21,13 @@ per_document = pytest.mark.parametrize("path", markdown_files(), ids=lambda path
 
 @pytest.fixture(scope="module")
 def tree() -> set[str]:
-    """Give the paths that the README's tree names, folders without their slash."""
+    """Return the paths that the README's tree names, folders without their slash."""
     return {branch.path.rstrip("/") for branch in readme_tree()}
 
 
 @pytest.fixture(scope="module")
 def make_targets() -> set[str]:
-    """Give the targets of the Makefile that a user may call."""
+    """Return the targets of the Makefile that a user may call."""
     return set(re.findall(r"^([a-z][a-z-]*):", (ROOT_DIR / "Makefile").read_text(), flags=re.MULTILINE))
 
 
@@ -116,7 +116,7 @@ def changes() -> dict[str, list[str]]:
 
 
 def _untrue(branch: Branch, imported: set[str]) -> str:
-    """Say in which way a line of the tree is not true; empty where it is."""
+    """Return in which way a line of the tree is not true; empty where it is."""
     if branch.packages == imported:
         return ""
     return f"{branch.path}: says {sorted(branch.packages)}, imports {sorted(imported)}"

@@ -43,7 +43,7 @@ def test_the_check_finds_a_file_of_the_repository() -> None:
 
 
 def _is_ours(word: str) -> bool:
-    """Tell whether a word is the path of something in the repository that is not in the package."""
+    """Check whether a word is the path of something in the repository that is not in the package."""
     return (ROOT_DIR / word).exists() and not (PACKAGE_DIR / word).exists() and not word.startswith("xautolm_hpc/")
 
 

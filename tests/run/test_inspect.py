@@ -23,7 +23,7 @@ from xautolm_hpc.run.inspect import inspect_run, open_submissions
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> RunDir:
-    """Give a run of 4 trials whose driver left while all of them waited."""
+    """Return a run of 4 trials whose driver left while all of them waited."""
     return leave_run(tmp_path)
 
 

@@ -21,7 +21,7 @@ STORES = {"past": 28, "store": 23, "chosen-store": 23}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Give the folder of the searches with the frozen runs in it."""
+    """Return the folder of the searches with the frozen runs in it."""
     unpack(tmp_path)
     return tmp_path
 

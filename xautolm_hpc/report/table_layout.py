@@ -149,7 +149,7 @@ def _least_width(table: Table, column: str, *, is_live: bool) -> int:
 
 
 def _grown(least: Mapping[str, int], full: Mapping[str, int], *, room: int) -> dict[str, int]:
-    """Give the room that is left to the columns, those that lack least first."""
+    """Return the room that is left to the columns, those that lack least first."""
     widths = dict(least)
     for column in sorted(widths, key=lambda name: full[name] - least[name]):
         widths[column] += max(0, min(full[column] - least[column], room - _total(widths)))

@@ -55,7 +55,7 @@ class Gaps:
     n_parameters: int
 
     def __bool__(self) -> bool:
-        """Tell whether there are any."""
+        """Check whether there are any."""
         return bool(self.missing or self.mismatched)
 
     def message(self, model_id: str, place: str) -> str:
