@@ -49,19 +49,18 @@ def test_a_trial_that_ran_out_of_memory_gets_twice_as_much(
     accounting_cluster: DevCluster, local_search: StubSearch, tmp_path: Path
 ) -> None:
     search = StubSearch(
-        tmp_path,
-        population=1,
-        generations=1,
-        prelude=TAKES_1300_MIB,
-        earlier=local_search,
-        profile="[job]\nmemory_gb = 1",
+        tmp_path, generations=1, prelude=TAKES_1300_MIB, earlier=local_search, profile="[job]\nmemory_gb = 1"
     )
 
     search.run(accounting_cluster.environ)
 
-    assert [(row[2], row[5]) for row in search.projection()] == [(0, "host_oom"), (1, None)]
-    asked = [line["resources"]["memory_bytes"] for line in intents(search)]  # type: ignore[index]
-    assert asked == [2**30, 2**31]
+    rows = search.projection()
+    assert [row[:3] for row in rows] == [(0, trial, attempt) for trial in range(4) for attempt in (0, 1)]
+    assert {row[5] for row in rows if row[2] == 0} == {"host_oom"}
+    assert "host_oom" not in {row[5] for row in rows if row[2] == 1}
+    assert [row[3] for row in rows if row[2] == 0] == [row[3] for row in rows if row[2] == 1]
+    first, *again = [line["resources"]["memory_bytes"] for line in intents(search)]  # type: ignore[index]
+    assert (first, {*again}) == (2**30, {2**31})
 
 
 @pytest.mark.parametrize("requeue", [False, True])
