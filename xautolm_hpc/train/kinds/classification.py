@@ -72,7 +72,7 @@ class Classification:
         return score_classes(np.stack(answers), tokens.targets)
 
 
-def build_classification(task_context: TaskContext) -> Classification:
+def build(task_context: TaskContext) -> Classification:
     """Build text classification.
 
     Raises:
