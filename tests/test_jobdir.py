@@ -22,6 +22,8 @@ from xautolm_hpc.jobdir import (
     exit_path,
     find_end,
     heartbeat_path,
+    heartbeat_paths,
+    is_heartbeat,
     plan_to_json,
     read_members,
     restarts,
@@ -66,6 +68,15 @@ def test_restarts_are_those_that_were_claimed_ascending(tmp_path: Path) -> None:
 
 def test_an_attempt_no_job_started_has_no_restarts(tmp_path: Path) -> None:
     assert restarts(tmp_path) == []
+
+
+def test_heartbeats_are_found_by_restart_and_node_and_told_from_other_files(tmp_path: Path) -> None:
+    paths = [heartbeat_path(tmp_path, 0), heartbeat_path(tmp_path, 0, node=1), heartbeat_path(tmp_path, 1)]
+    for path in (*paths, claim_path(tmp_path, 0)):
+        write_json(path, {})
+
+    assert heartbeat_paths(tmp_path, 0) == paths[:2]
+    assert {path for path in tmp_path.iterdir() if is_heartbeat(path)} == set(paths)
 
 
 def test_the_outcome_counts_before_the_verdict(tmp_path: Path) -> None:

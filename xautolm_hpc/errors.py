@@ -22,6 +22,11 @@ A pipeline that fails is no exception, it is a stored outcome.
     └── InterruptedSearchError  the person pressed Ctrl-C         exit status 130
 """
 
+import errno
+
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+"""``errno`` of an OSError where the disk, or what the user may have of it, is full."""
+
 
 class XAutoLMError(Exception):
     """Base of all errors of this package; the message says what, where, what was expected and what to do."""

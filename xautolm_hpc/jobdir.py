@@ -26,6 +26,9 @@ from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json, to_j
 COMMAND, TASK, PIPELINE, WEIGHTS = "command.json", "task.json", "pipeline.json", "weights.safetensors"
 PROFILE, PROFILE_RESULT, EXPORT = "profile.json", "profile-result.json", "export.json"
 OUTCOME, VERDICT, MEMBERS, TEST = "outcome.json", "verdict.json", "members.json", "test.json"
+SPLITS = ("train", "dev", "validation", "test")
+"""Splits of the normalised data."""
+
 READY = "ready"
 """Empty file by which a worker shows that signals reach it now; on other nodes than the first ``ready-<node>``."""
 
@@ -297,6 +300,11 @@ def plan_to_json(plan: TrialPlan) -> dict[str, Any]:
     return data
 
 
+def split_path(data_dir: Path, split: str) -> Path:
+    """Name the file of a split of the normalised data."""
+    return data_dir / f"{split}.jsonl.gz"
+
+
 def claim_path(attempt_dir: Path, restart: int) -> Path:
     """Name the claim of one restart."""
     return attempt_dir / f"claim-{restart}.json"
@@ -310,6 +318,16 @@ def exit_path(attempt_dir: Path, restart: int, *, node: int = 0) -> Path:
 def heartbeat_path(attempt_dir: Path, restart: int, *, node: int = 0) -> Path:
     """Name the heartbeat of one restart on one of its nodes; node 0 has the progress, the others energy alone."""
     return attempt_dir / (f"heartbeat-{restart}-{node}.json" if node else f"heartbeat-{restart}.json")
+
+
+def heartbeat_paths(attempt_dir: Path, restart: int) -> list[Path]:
+    """List the heartbeats of a restart: that of its first node, then those of the others."""
+    return [heartbeat_path(attempt_dir, restart), *sorted(attempt_dir.glob(f"heartbeat-{restart}-*.json"))]
+
+
+def is_heartbeat(path: Path) -> bool:
+    """Check whether a file of an attempt folder is a heartbeat, of whatever restart and node."""
+    return path.name.startswith("heartbeat-")
 
 
 def find_end(attempt_dir: Path) -> End | None:

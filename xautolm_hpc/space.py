@@ -157,7 +157,7 @@ def build_space(
     """Put a search space together from a preset and what a search file says beside it.
 
     Args:
-        preset: ``xautolm`` (the peer's value lists) or ``default`` (ours).
+        preset: ``xautolm`` (the reference's value lists) or ``default`` (ours).
         task_kind: Kind of task.
         models: Model ids, or ``None`` for the preset's.
         methods: Method names, or ``None`` for the preset's.

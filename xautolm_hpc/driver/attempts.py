@@ -8,7 +8,18 @@ from pathlib import Path
 
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.failures import INFRASTRUCTURE_KINDS, FailureKind, failure_kind
-from xautolm_hpc.jobdir import COMMAND, MEMBERS, PIPELINE, READY, TASK, WEIGHTS, Command, TrialInput, plan_to_json
+from xautolm_hpc.jobdir import (
+    COMMAND,
+    MEMBERS,
+    PIPELINE,
+    READY,
+    TASK,
+    WEIGHTS,
+    Command,
+    TrialInput,
+    is_heartbeat,
+    plan_to_json,
+)
 from xautolm_hpc.launcher import Resources
 from xautolm_hpc.node import utc_text
 from xautolm_hpc.records import Experience, Outcome, Provenance, System, Task, to_json
@@ -201,7 +212,7 @@ def clean_up(generation_dir: Path, kept: Collection[Path] = ()) -> None:
         shutil.rmtree(attempt_dir / "checkpoint", ignore_errors=True)
         for path in attempt_dir.iterdir():
             is_spare = path.name in (TASK, READY) or (path.name == WEIGHTS and attempt_dir not in kept)
-            if is_spare or path.name.startswith(("heartbeat-", f"{READY}-")) or _is_empty(path):
+            if is_spare or is_heartbeat(path) or path.name.startswith(f"{READY}-") or _is_empty(path):
                 path.unlink(missing_ok=True)
 
 

@@ -174,15 +174,15 @@ class Search:
     def _unmeasured(self) -> Finish | None:
         """Return why the search ends where trials do not measure what it compares them by, or what limits it."""
         outcomes = [end.outcome for end in self.history.known_ends()]
-        finish, lines = end_of_unmeasured(self.setup.search, outcomes, spent=self.journal.spent())
-        if finish is not None and not (self.proposer.is_search and stops_unmeasured(self.setup.run_dir)):
-            lines = [*lines, f"it goes on all the same, but {finish.text.removeprefix('stopped: ')}"]
-            finish = None
+        reason, lines = end_of_unmeasured(self.setup.search, outcomes, spent=self.journal.spent())
+        if reason is not None and not (self.proposer.is_search and stops_unmeasured(self.setup.run_dir)):
+            lines = [*lines, f"it goes on all the same, but {reason}"]
+            reason = None
         for line in lines:
             if line not in self._warned:
                 self._warned.add(line)
                 self.setup.watcher.log(line)
-        return finish
+        return None if reason is None else Finish(FinishKind.STOPPED, f"stopped: {reason}")
 
     def _draw(self) -> Finish | None:
         """Draw a generation from the ends known by now; return why the search ends if nothing is left to draw."""
