@@ -15,8 +15,9 @@ import numpy as np
 
 from benchmarks.goals import Goal, run
 from xautolm_hpc.catalogue import load_catalogue
+from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.priors import PriorSettings, prior_content
-from xautolm_hpc.records import OBJECTIVES, System, Task
+from xautolm_hpc.records import System, Task
 from xautolm_hpc.space import Boolean, Categorical, Numeric, Space, build_space
 from xautolm_hpc.table import ABSENT, BOOL, FLOAT, INT, TEXT, ExperienceTable, ParamColumn
 

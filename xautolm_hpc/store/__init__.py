@@ -1,6 +1,5 @@
 """Reads and writes stores: a store is a set of experiences in immutable HDF5 segments; stores merge by set union."""
 
-from xautolm_hpc.store.encode import storable
 from xautolm_hpc.store.flat import WRITERS, read_jsonl, to_frame
 from xautolm_hpc.store.merging import Merged, merge
 from xautolm_hpc.store.redacted import copy_store, redacted
@@ -21,6 +20,5 @@ __all__ = [
     "merge",
     "read_jsonl",
     "redacted",
-    "storable",
     "to_frame",
 ]
