@@ -101,6 +101,8 @@ def table(n: int) -> ExperienceTable:
         attempt=zeros,
         restart=zeros,
         succeeded=~failed,
+        stopped=np.zeros(n, dtype=np.bool_),
+        truncated=np.zeros(n, dtype=np.bool_),
         kind=np.where(failed, rng.integers(6, size=n), -1).astype(np.int16),
         suspect=np.zeros(n, dtype=np.bool_),
         pipeline=np.frombuffer(rng.permutation(digests).tobytes().hex().encode(), dtype="S32"),
