@@ -26,7 +26,9 @@ class Results:
 
     def __init__(self, setup: Setup, journal: Journal, *, profile: ProfileResult) -> None:
         store = setup.search.store
-        self.store = ExperienceStore(Path(store.path), limits=CheckLimits.of(store.check), group=store.group)
+        self.store = ExperienceStore(
+            Path(store.path), limits=CheckLimits.of(store.check), group=store.group, log=setup.watcher.log
+        )
         self.watcher = setup.watcher
         self.journal = journal
         self.history = journal.history

@@ -104,6 +104,17 @@ def recorded_digest(path: Path) -> str:
         return str(file.attrs["digest"])
 
 
+def recorded_format(path: Path) -> int:
+    """Read the format of a segment.
+
+    Raises:
+        FileNotFoundError: The file does not exist, or no longer.
+        StoreError: The file is damaged or not a segment.
+    """
+    with open_bytes(path) as raw, open_hdf5(raw, path) as file:
+        return int(file.attrs["format_version"])
+
+
 def open_bytes(path: Path) -> io.FileIO:
     """Open a file such that HDF5 reads it through Python: then it takes no lock, whatever the environment says.
 
