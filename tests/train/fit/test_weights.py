@@ -195,15 +195,9 @@ def _replace_by_a_pointer(folder: Path) -> None:
     (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n")
 
 
-def _name_a_width_as_text(folder: Path) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "hidden_size": "32"}))
-
-
 UNREADABLE: dict[str, tuple[Damage, str]] = {
     "weights cut short": (_cut, "SafetensorError: Error while deserializing header"),
     "a pointer of Git LFS": (_replace_by_a_pointer, "SafetensorError: Error while deserializing header"),
-    "text for a number": (_name_a_width_as_text, "Field 'hidden_size' expected int, got str (value: '32')"),
     "no heads": (_set(num_attention_heads=0), "ZeroDivisionError"),
 }
 

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from xautolm_hpc.catalogue import Model
@@ -30,8 +29,8 @@ HEADS: Mapping[str, str] = {
 }
 """Kind of task -> class of transformers that puts a new head on a model; other kinds use the model's own head."""
 
-UNREADABLE = (SafetensorError, pickle.UnpicklingError, EOFError, StrictDataclassError)
-"""What the libraries raise for weights that are not whole, and for settings of a wrong type in a configuration."""
+UNREADABLE = (SafetensorError, pickle.UnpicklingError, EOFError)
+"""What the libraries raise for weights that are not whole."""
 
 UNBUILDABLE = (RuntimeError, ValueError, KeyError, AssertionError, TypeError, AttributeError, ZeroDivisionError)
 """What they raise when no architecture can be built from a configuration."""
