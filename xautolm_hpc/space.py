@@ -24,6 +24,7 @@ from xautolm_hpc.hyperparameters import (
     ANYTHING,
     ParamProblem,
     ValueKind,
+    find_doubles,
     find_name_problem,
     find_value_problem,
     nearest_name,
@@ -220,6 +221,8 @@ def find_refused(written: Any) -> list[str]:
             )
         for name, distribution in params.items():
             lines += _refused_lines(method, name, written=distribution)
+        doubles = find_doubles([*known[method], *params])
+        lines += [f"space.params.{method}: {double.text}, by the name that the preset has" for double in doubles]
     return lines
 
 

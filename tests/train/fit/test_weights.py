@@ -185,6 +185,35 @@ def test_the_check_finds_by_the_headers_what_a_trial_would_end_with(
     assert message in (finding.reason or "")
 
 
+def _cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _replace_by_a_pointer(folder: Path) -> None:
+    """Leave what a clone without its large files holds."""
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n")
+
+
+UNREADABLE: dict[str, tuple[Damage, str]] = {
+    "weights cut short": (_cut, "SafetensorError: Error while deserializing header"),
+    "a pointer of Git LFS": (_replace_by_a_pointer, "SafetensorError: Error while deserializing header"),
+    "no heads": (_set(num_attention_heads=0), "ZeroDivisionError"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), UNREADABLE.values(), ids=UNREADABLE)
+def test_the_check_says_which_model_cannot_be_read(tmp_path: Path, damage: Damage, message: str) -> None:
+    model = write_model(tmp_path, "bert")
+    damage(tmp_path)
+
+    finding = find_fault(model, "text-classification", hf_home=None)
+
+    assert finding.reason is not None
+    assert finding.reason.startswith("model bert: it cannot be built from its files: ")
+    assert message in finding.reason
+
+
 def test_more_blocks_kept_than_there_are_is_refused_with_both_numbers(tmp_path: Path) -> None:
     attempt_dir = write_family_attempt(tmp_path, "bert", kind="text-classification", method="full", params=PARAMS)
     plan = read_json(attempt_dir / PIPELINE)
