@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 
 from xautolm_hpc.errors import FormatError, StoreError
 from xautolm_hpc.store import segment, structure
+from xautolm_hpc.store.column_check import identity_problems, range_problems
 from xautolm_hpc.store.columns import Columns, digest
 from xautolm_hpc.store.layout import EVERYTHING
-from xautolm_hpc.store.ranges import identity_problems, range_problems
 from xautolm_hpc.store.structure import GB, MB, CheckLimits
 
 Problem = tuple[str, str]

@@ -12,13 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from xautolm_hpc.errors import InputError
+from xautolm_hpc.errors import InputError, quoted
 from xautolm_hpc.records import Experience, from_json, to_json
+from xautolm_hpc.store.ranges import check_experiences
 
 Row = Mapping[str, Any]
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 LARGEST_LINE_CHARS = 16 * 1024**2
+MOST_CONTAINERS = 50_000
+"""Lists and objects in one record as JSON; a curve of 10,000 points has that many lists."""
+
+JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
 def flatten(e: Experience) -> dict[str, Any]:
@@ -102,15 +107,30 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
 
 
 def _parsed(text: str, *, where: str) -> Experience:
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: no JSON") from error
+    data = parse_foreign(text, where=where)
     named = data.pop("id", None) if isinstance(data, dict) else None
     found = from_json(Experience, data, where=where)
+    check_experiences([found], where=where)
     if named is not None and named != found.id:
-        raise InputError(f"{where}: it says its id is {named!r:.80}; its content has {found.id}")
+        raise InputError(f"{where}: it says its id is {quoted(named)}; its content has {found.id}")
     return found
+
+
+def parse_foreign(text: str, *, where: str) -> Any:
+    """Parse JSON from elsewhere.
+
+    Raises:
+        InputError: It is no JSON, or holds so many lists and objects that they would take all memory.
+    """
+    if text.count("[") + text.count("{") > MOST_CONTAINERS:  # those inside texts do not count
+        bare = JSON_TEXT.sub("", text)
+        n = bare.count("[") + bare.count("{")
+        if n > MOST_CONTAINERS:
+            raise InputError(f"{where}: it holds {n:,} lists and objects; expected at most {MOST_CONTAINERS:,}")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: no JSON ({error})") from error
 
 
 def write_csv(experiences: Sequence[Experience], path: Path) -> None:

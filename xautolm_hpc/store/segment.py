@@ -12,7 +12,6 @@ import numpy as np
 from xautolm_hpc.errors import FormatError, StoreError
 from xautolm_hpc.failures import STORED_KINDS
 from xautolm_hpc.store.columns import Array, Columns, Ragged, digest, line, only_marks
-from xautolm_hpc.store.encode import STATUSES
 from xautolm_hpc.store.files import write_checked
 from xautolm_hpc.store.layout import (
     COLUMNS,
@@ -30,6 +29,7 @@ from xautolm_hpc.store.layout import (
     Wanted,
 )
 from xautolm_hpc.store.marks import read_marks
+from xautolm_hpc.store.ranges import STATUSES
 from xautolm_hpc.store.trust import Identity, identity_of
 
 LIBVER = ("v110", "v110")  # read by every HDF5 since 2016, and half the size of the default for small segments
