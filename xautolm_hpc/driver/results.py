@@ -26,7 +26,9 @@ class Results:
 
     def __init__(self, setup: Setup, journal: Journal, *, profile: ProfileResult) -> None:
         store = setup.search.store
-        self.store = ExperienceStore(Path(store.path), limits=CheckLimits.of(store.check), group=store.group)
+        self.store = ExperienceStore(
+            Path(store.path), limits=CheckLimits.of(store.check), group=store.group, log=setup.watcher.log
+        )
         self.watcher = setup.watcher
         self.journal = journal
         self.history = journal.history
@@ -39,17 +41,13 @@ class Results:
         )
 
     def experiences(self, trials: Sequence[Trial]) -> list[Experience]:
-        """Build an experience of every ended attempt of some trials."""
+        """Build an experience of every ended attempt of some trials, as the store can hold it."""
         return [
-            self.origin.experience(trial, attempt, is_suspect=trial.number in self.history.suspects)
+            storable(self.origin.experience(trial, attempt, is_suspect=trial.number in self.history.suspects))
             for trial in trials
             for attempt in trial.attempts
             if attempt.end is not None
         ]
-
-    def _storable(self, trials: Sequence[Trial]) -> list[Experience]:
-        """Build the experiences of some trials as the store can hold them."""
-        return [storable(experience) for experience in self.experiences(trials)]
 
     def commit(self, generation: int) -> int:
         """Append a generation's experiences to the store and record it.
@@ -57,7 +55,7 @@ class Results:
         Returns:
             How many experiences it has.
         """
-        experiences = self._storable(self.history.generation(generation))
+        experiences = self.experiences(self.history.generation(generation))
         self.journal.lease.check()
         self.store.append(experiences)
         self._mark_committed_suspects()
@@ -67,7 +65,7 @@ class Results:
     def _mark_committed_suspects(self) -> None:
         """Mark trials suspect that were committed before the search stopped itself."""
         early = [t for t in self.history.trials.values() if t.generation in self.history.committed]
-        self.store.amend(self._storable([t for t in early if t.number in self.history.suspects]))
+        self.store.amend(self.experiences([t for t in early if t.number in self.history.suspects]))
 
     def take_late_outcomes(self) -> None:
         """Replace a committed ``lost`` by the outcome that arrived after all."""
@@ -84,7 +82,7 @@ class Results:
         lost = self.origin.experience(trial, attempt, is_suspect=is_suspect)
         found = self.origin.experience(trial, replace(attempt, end=late), is_suspect=is_suspect)
         self.journal.lease.check()
-        self.store.forget([storable(lost).id], site=self.origin.site)
+        self.store.forget([lost.id], site=self.origin.site)
         self.store.append([storable(found)])
         self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome")
         self.watcher.log(f"trial {trial.number}: its outcome arrived late and was taken in")

@@ -1,6 +1,7 @@
 """Checks the range of every value of a segment, over whole columns: a million experiences take seconds."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,21 +11,33 @@ from xautolm_hpc.errors import InputError, StoreError, quoted
 from xautolm_hpc.records import Outcome, Pipeline, Provenance, System, Task, canonical_json, from_json, to_json
 from xautolm_hpc.store.columns import Columns, digest, parse
 from xautolm_hpc.store.decode import identities, models, values
-from xautolm_hpc.store.layout import COUNTS, DICTIONARIES, NO_CODE, NO_INTEGER, TEXT_FIELDS, TIME_FIELDS
+from xautolm_hpc.store.layout import (
+    COUNTS,
+    DICTIONARIES,
+    FLAG_FIELDS,
+    KINDS_OF,
+    NO_CODE,
+    NO_INTEGER,
+    STATUSES_OF,
+    TEXT_FIELDS,
+    TIME_FIELDS,
+)
 from xautolm_hpc.store.range_kinds import EARLIEST_US, LATEST_US, Named, Number, Range
 from xautolm_hpc.store.ranges import RANGES, check_record, outcome_problem
 from xautolm_hpc.store.union import union
 
 CHECKED_ROWS = 20_000
 RECORDS: dict[str, type[Any]] = {"pipeline": Pipeline, "outcome": Outcome, "provenance": Provenance}
+FLAG = Number(greatest=1, is_whole=True)
 MICROSECONDS = Number(least=EARLIEST_US, greatest=LATEST_US, is_whole=True)
 
 
 def range_problems(columns: Columns) -> list[str]:
-    """List the values that the table of ranges does not allow, in columns that were read whole; empty if none."""
+    """List the values in columns that were read whole which their format does not allow; empty if there are none."""
     checks: tuple[Callable[[Columns], Iterator[str]], ...] = (
         _dictionary_problems,
         _code_problems,
+        _outcome_problems,
         _number_problems,
         _named_problems,
         _variable_problems,
@@ -49,8 +62,8 @@ def identity_problems(columns: Columns) -> list[str]:
             return ["it has ids that are not those of its experiences"]
         if b"".join(map(bytes.fromhex, pipelines)) != stored["pipeline"].tobytes():
             return ["it has digests that are not those of its pipelines"]
-    if len(columns) and digest(union([columns])) != digest(columns):
-        return ["its rows or dictionaries are not in the order of format 1, or not used"]
+    if len(columns) and digest(replace(union([columns]), format_version=columns.format_version)) != digest(columns):
+        return ["its rows or dictionaries are not in the order of the format, or not used"]
     return []
 
 
@@ -84,7 +97,7 @@ def quoted_name(name: str) -> str:
 
 
 def _code_problems(columns: Columns) -> Iterator[str]:
-    """Check every text field, and that kinds and origins agree."""
+    """Check every text field."""
     codes, known = columns.groups["codes"], values(columns)
     texts: list[Any] = [*known, None]  # the null code -1 takes the last one
     for name in DICTIONARIES["tasks"] + DICTIONARIES["systems"] + DICTIONARIES["models"]:
@@ -94,24 +107,34 @@ def _code_problems(columns: Columns) -> Iterator[str]:
         for name in names:
             found = [texts[code] for code in np.unique(codes[name]).tolist()]
             yield from _faults(name, found, allowed=RANGES[RECORDS[record]][name])
-    triples = np.unique(np.stack([codes[name] for name in ("status", "kind", "origin")]), axis=1).T.tolist()
-    for status, kind, origin in ([texts[code] for code in triple] for triple in triples):
-        problem = outcome_problem(status, kind=kind, origin=origin)
+
+
+def _outcome_problems(columns: Columns) -> Iterator[str]:
+    """Check that status, kind and origin are words of the format and agree."""
+    codes, texts = columns.groups["codes"], [*values(columns), None]
+    statuses, kinds = STATUSES_OF[columns.format_version], KINDS_OF[columns.format_version]
+    truncated = (columns.groups["numbers"]["truncated"] == 1).astype(np.int32)
+    found = np.unique(np.stack([*(codes[name] for name in ("status", "kind", "origin")), truncated]), axis=1).T.tolist()
+    for *three, is_truncated in found:
+        status, kind, origin = (texts[code] for code in three)
+        problem = outcome_problem(status, kind=kind, origin=origin, is_truncated=bool(is_truncated))
         if problem is not None:
             yield f"an outcome is wrong: {problem}"
+        if status not in statuses or kind not in (None, *kinds):
+            yield f"an outcome is {quoted(status)} with kind {quoted(kind)}; no words of its format"
 
 
 def _number_problems(columns: Columns) -> Iterator[str]:
     """Check every number whose field is known."""
     groups, outcome, provenance = columns.groups, RANGES[Outcome], RANGES[Provenance]
-    checked = [(name, column, outcome[name]) for name, column in groups["numbers"].items()]
+    checked = [(name, column, outcome[name]) for name, column in groups["numbers"].items() if name not in FLAG_FIELDS]
+    checked += [(name, groups["numbers"][name], FLAG) for name in FLAG_FIELDS]
     checked += [(name, groups["counts"][name], provenance[name]) for name in COUNTS if name != "suspect"]
-    checked += [("suspect", groups["counts"]["suspect"], Number(greatest=1, is_whole=True))]
-    checked += [("seed", groups["integers"]["seed"], provenance["seed"])]
-    for column_name, name in TIME_FIELDS.items():
-        column = groups["integers"][column_name]
-        is_known = column != NO_INTEGER if provenance[name].is_nullable else np.ones(len(column), np.bool_)
-        checked.append((column_name, column[is_known], MICROSECONDS))
+    checked += [("suspect", groups["counts"]["suspect"], FLAG)]
+    for name, column in groups["integers"].items():
+        field = TIME_FIELDS.get(name, name)
+        is_known = column != NO_INTEGER if provenance[field].is_nullable else np.ones(len(column), np.bool_)
+        checked.append((name, column[is_known], MICROSECONDS if name in TIME_FIELDS else provenance[field]))
     for name, column, allowed in checked:
         yield from _outside(name, column, allowed=allowed)
 

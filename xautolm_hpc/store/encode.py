@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.errors import InputError, quoted
-from xautolm_hpc.failures import FAILURE_KINDS, STORED_KINDS, FailureKind
 from xautolm_hpc.records import Experience, Outcome, System, Task, from_json, to_json
 from xautolm_hpc.redact import cut_message
 from xautolm_hpc.store.columns import Array, Columns, Ragged, line
@@ -19,7 +18,9 @@ from xautolm_hpc.store.layout import (
     COUNTS,
     DICTIONARIES,
     DIGEST_BYTES,
+    FLAG_FIELDS,
     FLOAT_FIELDS,
+    JOB_FIELDS,
     NO_CODE,
     NO_INTEGER,
     TEXT_FIELDS,
@@ -53,7 +54,7 @@ def encode(experiences: Sequence[Experience]) -> Columns:
         "codes": _code_columns(rows, codes),
         "counts": {name: _count_column(rows, name) for name in COUNTS},
         "integers": _integer_columns(rows),
-        "numbers": {name: _number_column(rows, name) for name in (*FLOAT_FIELDS, *COUNT_FIELDS)},
+        "numbers": {name: _number_column(rows, name) for name in (*FLOAT_FIELDS, *COUNT_FIELDS, *FLAG_FIELDS)},
         "metrics": {name: _metric_column(rows, name) for name in _names(rows, record="outcome", field="metrics")},
         "params": {name: _param_codes(rows, name, values=codes["values"]) for name in names},
         "param_floats": {name: _param_floats(rows, name) for name in names},
@@ -129,27 +130,19 @@ def _code_columns(rows: Sequence[Experience], codes: dict[str, dict[bytes, int]]
 
 
 def storable(experience: Experience) -> Experience:
-    """Return an experience as this format can hold it, so that no trial of this site is refused.
+    """Return an experience of this site's own trial as the table of ranges allows it, so that no trial is refused.
 
-    A failure kind without a word in it becomes ``lost``, and the message then begins with the kind. A long message is
-    cut, a long curve thinned out, and a measured number out of range unknown.
+    A long message is cut, a long curve thinned out, and a measured number out of range is unknown: a clock that was set
+    back gives a negative time.
     """
-    outcome = _without_extremes(_with_short_message(experience).outcome)
-    if outcome.kind in FAILURE_KINDS and outcome.kind not in STORED_KINDS:
-        message = cut_message(f"{outcome.kind}: {outcome.message or ''}")
-        outcome = dataclasses.replace(outcome, kind=FailureKind.LOST.value, message=message)
-    return dataclasses.replace(experience, outcome=outcome)
-
-
-def _without_extremes(outcome: Outcome) -> Outcome:
-    """Make measured numbers that are out of range unknown: a clock that was set back gives a negative time."""
+    outcome = _with_short_message(experience).outcome
     unknown: dict[str, Any] = {
         name: None
         for name in (*FLOAT_FIELDS, *COUNT_FIELDS)
         if RANGES[Outcome][name].fault(getattr(outcome, name)) is not None
     }
     step = -(-len(outcome.curve) // MOST_CURVE_POINTS) or 1
-    return dataclasses.replace(outcome, curve=outcome.curve[::step], **unknown)
+    return dataclasses.replace(experience, outcome=dataclasses.replace(outcome, curve=outcome.curve[::step], **unknown))
 
 
 def _record_lines(rows: Sequence[Experience], name: str, *, record_type: type[Task] | type[System]) -> list[bytes]:
@@ -189,8 +182,13 @@ def _count_column(rows: Sequence[Experience], name: str) -> Array:
 
 def _integer_columns(rows: Sequence[Experience]) -> dict[str, Array]:
     times = {column: [_time(e, name) for e in rows] for column, name in TIME_FIELDS.items()}
-    columns = {"seed": [e.provenance.seed for e in rows], **times}
+    jobs = {name: [_or_no_integer(getattr(e.provenance, name)) for e in rows] for name in JOB_FIELDS}
+    columns = {"seed": [e.provenance.seed for e in rows], **times, **jobs}
     return {name: np.array(values, np.int64) for name, values in columns.items()}
+
+
+def _or_no_integer(value: int | None) -> int:
+    return NO_INTEGER if value is None else value
 
 
 def _time(e: Experience, name: str) -> int:

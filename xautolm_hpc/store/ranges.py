@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xautolm_hpc.errors import InputError, quoted
-from xautolm_hpc.failures import STORED_KINDS, origin_of
+from xautolm_hpc.failures import FAILURE_KINDS, origin_of
 from xautolm_hpc.records import (
     LARGEST_SEED,
+    STATUSES,
+    STEPS,
     Experience,
     Outcome,
     Pipeline,
@@ -27,7 +29,6 @@ from xautolm_hpc.store.range_kinds import Flag, Items, Moment, Named, Number, Ra
 
 LARGEST_COUNT = 2**31 - 1
 LARGEST_FLOAT = 1.7e308
-STATUSES = ("succeeded", "failed")
 
 LONGEST_MESSAGE = 262_144
 """Characters of the longest message that is read; :func:`xautolm_hpc.redact.cut_message` writes far shorter ones."""
@@ -52,6 +53,7 @@ COORDINATE = Number(least=-1e30, greatest=1e30)
 SECONDS = Number(greatest=1e12, is_nullable=True)
 JOULES = Number(greatest=1e18, is_nullable=True)
 SHARE = Number(greatest=1)
+NULLABLE_SHARE = Number(greatest=1, is_nullable=True)
 SCORE = Number(least=-LARGEST_FLOAT, greatest=LARGEST_FLOAT)
 PARAM = Scalar(
     whole=Number(least=-LARGEST_EXACT, greatest=LARGEST_EXACT, is_whole=True),
@@ -113,8 +115,15 @@ RANGES: Mapping[type[Any], Mapping[str, Range]] = {
         "peak_rss_bytes": NULLABLE_NUMBER_OF,
         "n_steps": NULLABLE_NUMBER_OF,
         "n_samples": NULLABLE_NUMBER_OF,
+        "truncated": Flag(is_nullable=True),
+        "epochs_done": Number(greatest=1e12, is_nullable=True),
+        "epochs": NULLABLE_NUMBER_OF,
+        "schedule_share": NULLABLE_SHARE,
+        "step": Text(choices=STEPS, is_nullable=True),
+        "step_reason": NULLABLE_TEXT,
+        "cpu_share": NULLABLE_SHARE,
         "curve": Items(Items(SCORE, most=16), most=MOST_CURVE_POINTS),
-        "kind": Text(choices=STORED_KINDS, is_nullable=True),
+        "kind": Text(choices=FAILURE_KINDS, is_nullable=True),
         "origin": NULLABLE_TEXT,
         "message": Text(longest=LONGEST_MESSAGE, is_nullable=True),
     },
@@ -134,6 +143,8 @@ RANGES: Mapping[type[Any], Mapping[str, Range]] = {
         "lock_hash": NULLABLE_TEXT,
         "node": NULLABLE_TEXT,
         "suspect": Flag(),
+        "job": NULLABLE_COUNT,
+        "job_position": NULLABLE_COUNT,
     },
 }
 """Record -> field -> its range. Whoever adds a field to a record adds it here."""
@@ -157,7 +168,8 @@ def check_record(record: Task | System | Pipeline | Outcome | Provenance, *, whe
     if isinstance(record, Task):
         _check_length(record, where=where)
     if isinstance(record, Outcome):
-        problem = outcome_problem(record.status, kind=record.kind, origin=record.origin)
+        is_truncated = bool(record.truncated)
+        problem = outcome_problem(record.status, kind=record.kind, origin=record.origin, is_truncated=is_truncated)
         if problem is not None:
             raise InputError(f"{where}: {problem}")
 
@@ -183,13 +195,15 @@ def check_experiences(experiences: Iterable[Experience], *, where: str = "experi
             check_record(record, where=place)
 
 
-def outcome_problem(status: str, *, kind: str | None, origin: str | None) -> str | None:
-    """Find what does not fit together in status, failure kind and origin; ``None`` if they do."""
-    if (kind is None) is not (status == "succeeded"):
-        return f"kind is {quoted(kind)} and status {quoted(status)}; expected one for a failure and none for a success"
+def outcome_problem(status: str, *, kind: str | None, origin: str | None, is_truncated: bool) -> str | None:
+    """Find what does not fit together in an outcome; ``None`` if it does."""
+    if (kind is not None) is not (status == "failed"):
+        return f"kind is {quoted(kind)} and status {quoted(status)}; expected one for a failure, and none else"
     expected = None if kind is None else str(origin_of(kind))
     if origin != expected:
         return f"origin is {quoted(origin)} and kind {quoted(kind)}; expected {expected}"
+    if is_truncated and status != "succeeded":
+        return f"truncated is True and status {quoted(status)}; expected true for a success alone"
     return None
 
 
