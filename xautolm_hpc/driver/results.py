@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from xautolm_hpc import gather
-from xautolm_hpc.driver.attempts import Origin
+from xautolm_hpc.driver.attempts import Origin, job_positions
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import TEST, End, ProfileResult
 from xautolm_hpc.records import Experience
 from xautolm_hpc.run.history import Attempt, Trial
 from xautolm_hpc.run.journal import Journal
-from xautolm_hpc.store import CheckLimits, ExperienceStore, storable
+from xautolm_hpc.store import CheckLimits, ExperienceStore, as_format_1, storable
 
 
 class Results:
@@ -42,8 +42,16 @@ class Results:
 
     def experiences(self, trials: Sequence[Trial]) -> list[Experience]:
         """Build an experience of every ended attempt of some trials, as the store can hold it."""
+        positions = job_positions(self.history.trials.values())
         return [
-            storable(self.origin.experience(trial, attempt, is_suspect=trial.number in self.history.suspects))
+            storable(
+                self.origin.experience(
+                    trial,
+                    attempt,
+                    is_suspect=trial.number in self.history.suspects,
+                    job_position=positions.get(attempt.path),
+                )
+            )
             for trial in trials
             for attempt in trial.attempts
             if attempt.end is not None
@@ -57,10 +65,15 @@ class Results:
         """
         experiences = self.experiences(self.history.generation(generation))
         self.journal.lease.check()
-        self.store.append(experiences)
+        self.store.append([e for e in experiences if not self._is_stored_as_lost(e)])
         self._mark_committed_suspects()
         self.journal.record("commit", generation=generation, n=len(experiences))
         return len(experiences)
+
+    def _is_stored_as_lost(self, experience: Experience) -> bool:
+        """Check whether an earlier version stored an attempt already, as ``lost``: format 1 has fewer failure kinds."""
+        earlier = as_format_1(experience).id
+        return earlier != experience.id and earlier in self.store.ids()
 
     def _mark_committed_suspects(self) -> None:
         """Mark trials suspect that were committed before the search stopped itself."""
@@ -82,7 +95,8 @@ class Results:
         lost = self.origin.experience(trial, attempt, is_suspect=is_suspect)
         found = self.origin.experience(trial, replace(attempt, end=late), is_suspect=is_suspect)
         self.journal.lease.check()
-        self.store.forget([lost.id], site=self.origin.site)
+        is_earlier = self._is_stored_as_lost(lost)
+        self.store.forget([as_format_1(lost).id if is_earlier else lost.id], site=self.origin.site)
         self.store.append([storable(found)])
         self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome")
         self.watcher.log(f"trial {trial.number}: its outcome arrived late and was taken in")
