@@ -328,9 +328,9 @@ CHANGES: dict[Change | str, str] = {
     "empty": "is damaged or no segment",
     "text": "is damaged or no segment",
     "truncated": "is damaged or no segment",
-    "folder": "cannot be opened: .*Is a directory",
-    "pipe": "is no regular file",
-    "device": "is no regular file",
+    "folder": "it is a folder, and no regular file",
+    "pipe": "it is a pipe, and no regular file",
+    "device": "it is a device, and no regular file",
     "renamed": "says its digest is 0+61; its content has",
 }
 """What is changed -> the reason that must be given."""

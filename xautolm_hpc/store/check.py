@@ -7,7 +7,6 @@ the parent goes on: :mod:`xautolm_hpc.store.checking`.
 import json
 import os
 import resource
-import stat
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -58,8 +57,6 @@ def _refusal(path: Path, limits: CheckLimits) -> str | None:
     """Find a reason to refuse a file before its data is read; ``None`` if there is none."""
     with segment.open_bytes(path) as raw:
         status = os.fstat(raw.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            return "it is no regular file"
         if status.st_size > limits.file_mb * MB:
             return f"it has {status.st_size:,} bytes; the limit is {limits.file_mb:g} MB"
         with segment.open_hdf5(raw, path) as file:

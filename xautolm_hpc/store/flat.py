@@ -107,7 +107,11 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
 
 
 def _parsed(text: str, *, where: str) -> Experience:
-    data = parse_foreign(text, where=where)
+    check_containers(text, where=where)
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: no JSON ({error})") from error
     named = data.pop("id", None) if isinstance(data, dict) else None
     found = from_json(Experience, data, where=where)
     check_experiences([found], where=where)
@@ -116,21 +120,18 @@ def _parsed(text: str, *, where: str) -> Experience:
     return found
 
 
-def parse_foreign(text: str, *, where: str) -> Any:
-    """Parse JSON from elsewhere.
+def check_containers(text: str, *, where: str) -> None:
+    """Check that JSON from elsewhere holds no more lists and objects than a record does: parsed, they take much memory.
 
     Raises:
-        InputError: It is no JSON, or holds so many lists and objects that they would take all memory.
+        InputError: It holds more.
     """
-    if text.count("[") + text.count("{") > MOST_CONTAINERS:  # those inside texts do not count
-        bare = JSON_TEXT.sub("", text)
-        n = bare.count("[") + bare.count("{")
-        if n > MOST_CONTAINERS:
-            raise InputError(f"{where}: it holds {n:,} lists and objects; expected at most {MOST_CONTAINERS:,}")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: no JSON ({error})") from error
+    if text.count("[") + text.count("{") <= MOST_CONTAINERS:
+        return
+    bare = JSON_TEXT.sub("", text)  # those inside texts do not count
+    n = bare.count("[") + bare.count("{")
+    if n > MOST_CONTAINERS:
+        raise InputError(f"{where}: it holds {n:,} lists and objects; expected at most {MOST_CONTAINERS:,}")
 
 
 def write_csv(experiences: Sequence[Experience], path: Path) -> None:
