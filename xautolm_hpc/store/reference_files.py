@@ -130,7 +130,7 @@ def _read_record(path: Path, *, alias: str | None) -> ReferenceTrial:
     method_class, model_key, params = _read_pipeline(data)
     features, semantic = _read_features(data)
     metrics = _read_metrics(data)
-    error = data.get("error")
+    message = data.get("error")
     failed = "f1" not in metrics
     return ReferenceTrial(
         alias=_encodable(alias or _text(data.get("alias"), name="alias"), name="alias"),
@@ -142,7 +142,7 @@ def _read_record(path: Path, *, alias: str | None) -> ReferenceTrial:
         semantic=semantic,
         system_features=_numbers(data.get("system_features"), name="system_features", n=5),
         metrics={} if failed else metrics,
-        error=_text(error, name="error") if failed and error is not None else None,
+        error=_text(message, name="error") if failed and message is not None else None,
     )
 
 
@@ -197,7 +197,7 @@ def _read_pipeline(data: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
     method_class, settings = next(iter(algorithms[0].items()))
     try:
         values = {name: setting["value"] for name, setting in settings.items()}
-        (model_key,) = _listed(values.pop("inner_model"))
+        (model_key,) = _names_in(values.pop("inner_model"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError("the algorithm's parameters are not {name: {'value': ...}} with one `inner_model`") from error
     _text(model_key, name="inner_model")
@@ -215,10 +215,10 @@ def _encodable(text: str, *, name: str) -> str:
     return text
 
 
-def _listed(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError("no list")
-    return value
+def _names_in(value: Any) -> list[Any]:
+    if not isinstance(value, list | dict):
+        raise TypeError("no object")
+    return list(value)
 
 
 def _read_features(data: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
@@ -261,7 +261,7 @@ def _read_metrics(data: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in known.items()}
 
 
-def _is_endless(value: float) -> bool:
+def _is_endless(value: Any) -> bool:
     """Check for an infinity or NaN; a whole number of any length is neither."""
     return isinstance(value, float) and not math.isfinite(value)
 
