@@ -12,7 +12,7 @@ from xautolm_hpc.jobdir import TEST, End, ProfileResult
 from xautolm_hpc.records import Experience
 from xautolm_hpc.run.history import Attempt, Trial
 from xautolm_hpc.run.journal import Journal
-from xautolm_hpc.store import CheckLimits, ExperienceStore, as_format_1
+from xautolm_hpc.store import CheckLimits, ExperienceStore, as_format_1, storable
 
 
 class Results:
@@ -41,14 +41,16 @@ class Results:
         )
 
     def experiences(self, trials: Sequence[Trial]) -> list[Experience]:
-        """Build an experience of every ended attempt of some trials."""
+        """Build an experience of every ended attempt of some trials, as the store can hold it."""
         positions = job_positions(self.history.trials.values())
         return [
-            self.origin.experience(
-                trial,
-                attempt,
-                is_suspect=trial.number in self.history.suspects,
-                job_position=positions.get(attempt.path),
+            storable(
+                self.origin.experience(
+                    trial,
+                    attempt,
+                    is_suspect=trial.number in self.history.suspects,
+                    job_position=positions.get(attempt.path),
+                )
             )
             for trial in trials
             for attempt in trial.attempts
@@ -96,7 +98,7 @@ class Results:
         self.journal.lease.check()
         stored = lost if self._without_stored_as_lost([lost]) else as_format_1(lost)
         self.store.forget([stored.id], site=self.origin.site)
-        self.store.append([found])
+        self.store.append([storable(found)])
         self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome")
         self.watcher.log(f"trial {trial.number}: its outcome arrived late and was taken in")
 

@@ -11,7 +11,6 @@ import numpy as np
 from xautolm_hpc.errors import StoreError
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json
 from xautolm_hpc.store.columns import Array, Columns, parse
-from xautolm_hpc.store.encode import EPOCH
 from xautolm_hpc.store.layout import (
     COUNT_FIELDS,
     COUNTS,
@@ -23,6 +22,7 @@ from xautolm_hpc.store.layout import (
     TEXT_FIELDS,
     TIME_FIELDS,
 )
+from xautolm_hpc.store.range_kinds import EPOCH
 
 R = TypeVar("R")
 

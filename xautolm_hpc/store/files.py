@@ -77,8 +77,9 @@ def share(folder: Path, group: str) -> None:
     if (status.st_gid, stat.S_IMODE(status.st_mode)) == (gid, SHARED_FOLDER_MODE):
         return
     for path in folder.glob("seg-*.h5"):
-        os.chown(path, -1, gid)
-        path.chmod(GROUP_MODE)
+        if path.is_file() and not path.is_symlink():
+            os.chown(path, -1, gid)
+            path.chmod(GROUP_MODE)
     os.chown(folder, -1, gid)
     folder.chmod(SHARED_FOLDER_MODE)  # last: a call that was interrupted before does everything again
 

@@ -22,8 +22,9 @@ from xautolm_hpc.store.columns import Columns, digest
 from xautolm_hpc.store.files import ASIDE_SUFFIX
 from xautolm_hpc.store.format_note import FormatNote
 from xautolm_hpc.store.layout import EVERYTHING, IDS, Wanted
+from xautolm_hpc.store.listing import regular_files, unchanged
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
-from xautolm_hpc.store.trust import CheckedSegments, Identity, identity_of
+from xautolm_hpc.store.trust import CheckedSegments, Identity
 from xautolm_hpc.store.union import raw_ids
 from xautolm_hpc.store.visible import stored_form
 
@@ -68,7 +69,9 @@ PAUSES_S = (0.0, 0.05, 0.1, 0.2, *[0.4] * 150)
 RECORD_PAUSES_S = (0.01, 0.04, 0.15)
 """Pauses before a new segment is checked: another process of this site may be about to record it as its own."""
 
+COPY_ANEW = "; copy it anew from where it came from, or remove it"
 LEFT_OVER_S = 86_400
+NO_IDENTITY: Identity = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +155,7 @@ class SegmentFolder:
             Segment -> columns, and what is wrong with the segments left out.
 
         Raises:
-            FormatError: A segment has a newer format.
+            FormatError: The store is one file of a newer format.
             StoreError: The store is one file, and damaged; or segments keep vanishing.
         """
         read: dict[tuple[Path, Identity], Columns] = {}
@@ -175,9 +178,11 @@ class SegmentFolder:
         """Check every segment whole, also those that were checked before.
 
         Raises:
-            StoreError: The path is not a store, or the check could not be started.
+            StoreError: The path is not a store, or the check could not be started; or segments keep vanishing.
         """
-        return check_segments(self.paths(), self._limits, are_named=not self.is_file)
+        found, odd = self._again_when_gone(lambda: regular_files(self.paths()))
+        checked = check_segments(list(found), self._limits, are_named=not self.is_file)
+        return dict(sorted({**checked, **{path: [finding] for path, finding in odd.items()}}.items()))
 
     def add(self, columns: Columns) -> str:
         """Commit columns in stored form as a new segment, merged with others if a tier is full.
@@ -212,7 +217,8 @@ class SegmentFolder:
         Raises:
             StoreError: The path is not a store, or segments keep vanishing.
         """
-        return self._again_when_gone(lambda: [path.stat().st_size for path in self.paths()])
+        found, _ = self._again_when_gone(lambda: regular_files(self.paths()))
+        return [size for _, size, *_ in found.values()]
 
     def left_overs(self) -> list[Path]:
         """List unfinished files of writers; a recent one may belong to a writer that is still running."""
@@ -254,13 +260,14 @@ class SegmentFolder:
                 if (path, identity) not in read:
                     read[path, identity] = segment.read(path, wanted, identity=identity)
                 parts[path] = read[path, identity]
-            except FormatError:
-                raise
             except StoreError as error:
                 if self.is_file:
                     raise
                 problem = wrong[0].problem if wrong else "damaged"
-                message = f"{error}. It was left out; copy it anew from where it came from, or remove it"
+                remedy = (
+                    "" if isinstance(error, FormatError) else "; copy it anew from where it came from, or remove it"
+                )
+                message = f"{error}. It was left out{remedy}"
                 findings.append(StoreFinding(problem=problem, where=path.name, message=message))
         return parts, findings
 
@@ -270,7 +277,7 @@ class SegmentFolder:
 
     def _checked_listing(self) -> dict[Path, tuple[Identity, Sequence[StoreFinding]]]:
         """List the segments with the problems of each; new ones are checked by a child process."""
-        found = {path: identity_of(path.stat()) for path in self.paths()}
+        found, odd = regular_files(self.paths())
         known, new = self._recorded(found)
         for pause_s in RECORD_PAUSES_S if new else ():  # a writer of this site may be about to record what it wrote
             self._clock.sleep(pause_s)
@@ -279,14 +286,15 @@ class SegmentFolder:
                 break
         if new:
             known |= self._check(new, found)
-        return {path: (found[path], findings or ()) for path, findings in known.items()}
+        listed = {path: (found[path], findings or ()) for path, findings in known.items()}
+        return dict(sorted({**listed, **{path: (NO_IDENTITY, (finding,)) for path, finding in odd.items()}}.items()))
 
     def _check(self, new: Sequence[Path], found: Mapping[Path, Identity]) -> Mapping[Path, tuple[StoreFinding, ...]]:
         """Check segments and record the result; raises ``FileNotFoundError`` if one vanishes or changes meanwhile."""
-        if len(_unchanged(new, found)) < len(new):
+        if len(unchanged(new, found)) < len(new):
             raise FileNotFoundError("a segment vanished before it was checked")
         checked = check_segments(new, self._limits, are_named=not self.is_file)
-        sure = {path: tuple(checked[path]) for path in _unchanged(new, found) if path in checked}
+        sure = {path: tuple(checked[path]) for path in unchanged(new, found) if path in checked}
         self.checked.record((path, found[path], findings) for path, findings in sure.items())
         if len(sure) < len(new):
             raise FileNotFoundError("a segment vanished while it was checked")
@@ -383,16 +391,6 @@ class SegmentFolder:
         """Remove unfinished files that are a day older than a file just written, by the clock of the file server."""
         now_s = newest.stat().st_mtime
         for path in self.left_overs():
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # gone already, or no file at all
                 if now_s - path.stat().st_mtime > LEFT_OVER_S:
                     path.unlink()
-
-
-def _unchanged(paths: Sequence[Path], found: Mapping[Path, Identity]) -> list[Path]:
-    """List the files that have not changed since they were listed."""
-    unchanged = []
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            if identity_of(path.stat()) == found[path]:
-                unchanged.append(path)
-    return unchanged

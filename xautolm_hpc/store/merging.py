@@ -24,7 +24,7 @@ class Merged:
     Attributes:
         n_new: Experiences the target did not have.
         segment: Name of the one segment the target now is, ``None`` when all stores were empty.
-        findings: Segments that were left out because they are damaged.
+        findings: Segments that were left out, with the reason.
     """
 
     n_new: int
@@ -52,7 +52,7 @@ def merge(
     Raises:
         InputError: A source does not exist.
         NoStoreError: The target, or a folder it lies in, is a file.
-        FormatError: A segment has a newer format; nothing was changed.
+        FormatError: A store is one file of a newer format; nothing was changed.
         StoreError: It could not be written, and the target is as before; or a store is one file, and damaged.
     """
     target = SegmentFolder(into, limits=limits, group=group)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from xautolm_hpc.store.layout import (
     Wanted,
     columns_of,
 )
+from xautolm_hpc.store.listing import not_regular
 from xautolm_hpc.store.marks import read_marks
 from xautolm_hpc.store.trust import Identity, identity_of
 
@@ -112,7 +114,7 @@ def recorded_format(path: Path) -> int:
         StoreError: The file is damaged or not a segment.
     """
     with open_bytes(path) as raw, open_hdf5(raw, path) as file:
-        return int(file.attrs["format_version"])
+        return _format_of(file)
 
 
 def open_bytes(path: Path) -> io.FileIO:
@@ -123,12 +125,18 @@ def open_bytes(path: Path) -> io.FileIO:
         StoreError: The file cannot be opened.
     """
     try:
-        # Opening a pipe in place of a segment must not block; reading it then fails.
-        return io.FileIO(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):  # a device must not even be opened, and opening a pipe meanwhile must not block
+            raw = io.FileIO(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY))
+            mode = os.fstat(raw.fileno()).st_mode
+            if stat.S_ISREG(mode):
+                return raw
+            raw.close()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise StoreError(f"`{shown(path)}` cannot be opened: {error}") from error
+    raise StoreError(f"`{shown(path)}` is refused: {not_regular(mode)}")
 
 
 @contextlib.contextmanager
@@ -229,7 +237,9 @@ def _create(file: h5py.File, dataset: str, *, values: Array, chunk: tuple[int, .
 
 
 def _check_format(file: h5py.File, path: Path) -> None:
-    found = int(file.attrs["format_version"])
+    found = _format_of(file)
+    if found < READABLE[0]:
+        raise ValueError(f"format_version is {found}; expected one of {', '.join(map(str, READABLE))}")
     if found not in READABLE:
         reads = ", ".join(map(str, READABLE))
         raise FormatError(
@@ -237,6 +247,14 @@ def _check_format(file: h5py.File, path: Path) -> None:
             "Upgrade xautolm-hpc, or ask its site for a copy in a format that this version reads: "
             f"`xautolm-hpc store export STORE --to COPY --format {FORMAT}`"
         )
+
+
+def _format_of(file: h5py.File) -> int:
+    """Read the format of a segment; a float or text would do for Python, but is none."""
+    attribute = file.attrs.get_id("format_version")
+    if not isinstance(attribute.get_type(), h5py.h5t.TypeIntegerID) or attribute.shape != ():
+        raise ValueError("format_version is no single whole number")
+    return int(file.attrs["format_version"])
 
 
 def _read(file: h5py.File, wanted: Wanted) -> Columns:

@@ -129,7 +129,7 @@ class ExperienceStore:
 
         Raises:
             InputError: A time is not valid.
-            FormatError: A segment has a newer format.
+            FormatError: The store is one file of a newer format.
             StoreError: The store is one file, and damaged; or segments keep vanishing.
         """
         columns = self._view(EVERYTHING).visible()
@@ -149,7 +149,7 @@ class ExperienceStore:
         """Read the table that priors are computed from, directly from columns; variable parts are not read.
 
         Raises:
-            FormatError: A segment has a newer format.
+            FormatError: The store is one file of a newer format.
             StoreError: The store is one file, and damaged; or segments keep vanishing.
         """
         return to_table(self._view(TABLE).visible())
@@ -169,7 +169,7 @@ class ExperienceStore:
             on_finding: Called for every segment that is left out.
 
         Raises:
-            FormatError: A segment has a newer format.
+            FormatError: The store is one file of a newer format.
             StoreError: A store is one file, and damaged; or segments keep vanishing.
         """
         parts: list[Columns] = []
@@ -197,7 +197,7 @@ class ExperienceStore:
             ``last_end`` (UTC); ``n_segments``, ``n_bytes`` on disk and ``bytes_each``.
 
         Raises:
-            FormatError: A segment has a newer format.
+            FormatError: The store is one file of a newer format.
             StoreError: The store is one file, and damaged; or segments keep vanishing.
         """
         return summarise(self._view(SUMMARY), sizes_bytes=self._segments.sizes_bytes())
@@ -286,7 +286,7 @@ class ExperienceStore:
             Name of the one segment, ``None`` for an empty store.
 
         Raises:
-            FormatError: A segment has a newer format.
+            FormatError: The store is one file of a newer format.
             StoreError: It could not be written; the store is as before.
         """
         parts = self._load(EVERYTHING)
