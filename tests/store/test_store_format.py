@@ -94,7 +94,7 @@ def test_every_dataset_has_only_the_filters_that_are_allowed(tmp_path: Path) -> 
 def test_the_numbers_in_the_text_are_those_of_the_code() -> None:
     assert f"# Format {layout.FORMAT} of" in TEXT
     assert f"segments of {folder.SMALLEST} · {folder.RATIO}^*t*" in TEXT
-    assert f"A tier that would hold {folder.MAX_PER_TIER} is merged" in TEXT
+    assert f"A tier that would hold {tiers.MAX_PER_TIER} is merged" in TEXT
     assert layout.LARGEST_EXACT == 2**53
     assert layout.NO_INTEGER == -(2**63)
     assert re.findall(r"^\| `\[\"(\w+)\"", TEXT, flags=re.MULTILINE) == list(marks.SHAPES)

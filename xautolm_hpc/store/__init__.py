@@ -1,5 +1,6 @@
 """Reads and writes stores: a store is a set of experiences in immutable HDF5 segments; stores merge by set union."""
 
+from xautolm_hpc.store.deciding import MarkGroup
 from xautolm_hpc.store.encode import storable
 from xautolm_hpc.store.flat import WRITERS, read_jsonl, to_frame
 from xautolm_hpc.store.merging import Merged, merge
@@ -13,6 +14,7 @@ __all__ = [
     "Appended",
     "CheckLimits",
     "ExperienceStore",
+    "MarkGroup",
     "Merged",
     "ReferenceImport",
     "StoreFinding",

@@ -5,7 +5,7 @@ reader starts again.
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,48 +17,17 @@ from xautolm_hpc import __version__
 from xautolm_hpc.errors import FormatError, NoStoreError, StoreError
 from xautolm_hpc.node import Clock, SystemClock
 from xautolm_hpc.store import files, segment
+from xautolm_hpc.store.authority import Authority
 from xautolm_hpc.store.checking import check_segments
-from xautolm_hpc.store.columns import Columns, digest
+from xautolm_hpc.store.columns import Columns, digest, only_marks, with_marks
 from xautolm_hpc.store.files import ASIDE_SUFFIX
 from xautolm_hpc.store.layout import EVERYTHING, IDS, Wanted
+from xautolm_hpc.store.marks import by_author
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
+from xautolm_hpc.store.tiers import tier_mates
 from xautolm_hpc.store.trust import CheckedSegments, Identity, identity_of
 from xautolm_hpc.store.union import raw_ids
 from xautolm_hpc.store.visible import stored_form
-
-K = TypeVar("K")
-RATIO = 8
-SMALLEST = 32
-MAX_PER_TIER = 8
-
-
-def tier(n_experiences: int) -> int:
-    """Compute the tier of a segment: tier t begins at 32 * 8^t experiences, tier 0 holds smaller segments too."""
-    found, limit = 0, SMALLEST * RATIO
-    while n_experiences >= limit:
-        found, limit = found + 1, limit * RATIO
-    return found
-
-
-def tier_mates(sizes: Mapping[K, int], n_new: int) -> list[K]:
-    """Choose the segments to merge with a new one, so that no tier is full afterwards.
-
-    Args:
-        sizes: Segment -> number of its experiences.
-        n_new: Experiences of the new segment.
-
-    Returns:
-        The segments to merge into the new one and then remove; often none.
-    """
-    chosen: list[K] = []
-    n = n_new
-    while True:
-        alike = [name for name in sizes if name not in chosen and tier(sizes[name]) == tier(n)]
-        if len(alike) < MAX_PER_TIER - 1:
-            return chosen
-        chosen += alike
-        n += sum(sizes[name] for name in alike)
-
 
 T = TypeVar("T")
 PAUSES_S = (0.0, 0.05, 0.1, 0.2, *[0.4] * 150)
@@ -77,6 +46,35 @@ class _Keys:
     identity: Identity
     ids: NDArray[np.bytes_]
     marks: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What was read of a store.
+
+    Attributes:
+        parts: Segment -> its columns, with those of its marks that are in force.
+        pending: Segment -> those of its marks that wait to be accepted; only segments that have some.
+        waiting_only: Segments that hold nothing but marks that wait.
+        findings: What is wrong with the segments left out, and with the key of the marks.
+    """
+
+    parts: Mapping[Path, Columns]
+    pending: Mapping[Path, tuple[bytes, ...]]
+    waiting_only: frozenset[Path]
+    findings: tuple[StoreFinding, ...]
+
+    def columns(self) -> list[Columns]:
+        """List the columns of the segments; those of an empty store have no experiences."""
+        return [*self.parts.values()] or [only_marks(())]
+
+    def waiting(self) -> frozenset[bytes]:
+        """Collect the marks that wait to be accepted."""
+        return frozenset(mark for marks in self.pending.values() for mark in marks)
+
+    def all_marks(self) -> frozenset[bytes]:
+        """Collect the marks that are in force and those that wait."""
+        return self.waiting().union(*(part.marks for part in self.parts.values()))
 
 
 class SegmentFolder:
@@ -108,6 +106,7 @@ class SegmentFolder:
         self._limits = limits or CheckLimits()
         self._group = group
         self._keys: dict[str, _Keys] = {}
+        self.authority = Authority(path, is_file=self.is_file, is_source=checked is not None, clock=self._clock)
 
     def paths(self) -> list[Path]:
         """List the segments, sorted; empty if there is no store.
@@ -140,21 +139,32 @@ class SegmentFolder:
             return NoStoreError(f"`{path}` is no store; {expected}")
         return NoStoreError(f"`{self.path}` is no store and cannot be made, because `{path}` is a file; {expected}")
 
-    def load(self, wanted: Wanted) -> tuple[dict[Path, Columns], list[StoreFinding]]:
-        """Read the wanted columns of every segment that can be read.
+    def load(self, wanted: Wanted) -> Loaded:
+        """Read the wanted columns of every segment that can be read, and of the marks those that are in force.
 
         If a segment vanishes meanwhile the folder is listed again. Segments that were read are not read again, so that
         a reader comes to an end however busy the writers are.
-
-        Returns:
-            Segment -> columns, and what is wrong with the segments left out.
 
         Raises:
             FormatError: A segment has a newer format.
             StoreError: The store is one file, and damaged; or segments keep vanishing.
         """
         read: dict[tuple[Path, Identity], Columns] = {}
-        return self._again_when_gone(lambda: self._load_once(wanted, read))
+        return self.judged(*self._again_when_gone(lambda: self._load_once(wanted, read)))
+
+    def judged(self, parts: Mapping[Path, Columns], findings: Iterable[StoreFinding] = ()) -> Loaded:
+        """Part the marks of segments that were read into those in force and those that wait."""
+        if parts:
+            self.authority.open(mark for part in parts.values() for mark in part.marks)
+        found = {path: self.authority.sort(part.marks) for path, part in parts.items() if part.marks}
+        in_force = {path: with_marks(parts[path], marks.in_force) for path, marks in found.items()}
+        pending = {path: marks.pending for path, marks in found.items() if marks.pending}
+        return Loaded(
+            parts={**parts, **in_force},
+            pending=pending,
+            waiting_only=frozenset(p for p, marks in pending.items() if not len(parts[p]) and parts[p].marks == marks),
+            findings=(*findings, *self.authority.findings()),
+        )
 
     def known(self, ids: NDArray[np.bytes_]) -> NDArray[np.bool_]:
         """Find which ids some segment holds already, forgotten or not, (n,) bool."""
@@ -164,8 +174,8 @@ class SegmentFolder:
             is_known |= np.append(keys.ids, b"")[position] == ids
         return is_known
 
-    def marks(self) -> frozenset[bytes]:
-        """Collect the marks of all segments."""
+    def all_marks(self) -> frozenset[bytes]:
+        """Collect the marks of all segments, whether they are in force or not."""
         found = self._again_when_gone(self._keys_of_segments).values()
         return frozenset(mark for keys in found for mark in keys.marks)
 
@@ -189,8 +199,24 @@ class SegmentFolder:
         self._make_folder()
         return self._again_when_gone(lambda: self._add_once(columns))
 
-    def replace(self, old: Collection[Path], whole: Columns) -> str:
+    def make(self) -> None:
+        """Make the store's folder if it does not exist, and note how its marks stand.
+
+        Raises:
+            StoreError: It could not be made.
+        """
+        self._make_folder()
+        self.authority.open(self.all_marks(), is_written=True)
+
+    def replace(self, old: Loaded, whole: Columns, *, waiting: Collection[bytes] = ()) -> str:
         """Write columns in stored form as a segment, then remove the segments that they contain.
+
+        Marks that wait to be accepted stay in segments of their own, one for each author.
+
+        Args:
+            old: What was read of the store.
+            whole: Its experiences, and its marks that are in force.
+            waiting: Further marks that wait.
 
         Returns:
             Name of the segment.
@@ -199,9 +225,14 @@ class SegmentFolder:
             StoreError: It could not be written; the store is as before.
         """
         self._make_folder()
-        name = self._write(whole, old)
-        if not self.is_file:
-            self._remove_left_overs(self.path / name)
+        self.authority.open((), is_written=True)
+        all_waiting = old.waiting() | frozenset(waiting)
+        if self.is_file:
+            return self._write(with_marks(whole, (*whole.marks, *all_waiting)), old.parts)
+        for marks in by_author(all_waiting.difference(*(old.pending[path] for path in old.waiting_only))).values():
+            self._write(only_marks(marks), ())
+        name = self._write(whole, [path for path in old.parts if path not in old.waiting_only])
+        self._remove_left_overs(self.path / name)
         return name
 
     def sizes_bytes(self) -> list[int]:
@@ -314,22 +345,28 @@ class SegmentFolder:
             if path.name in self._keys:
                 found[path] = self._keys[path.name]
         self._keys = {path.name: keys for path, keys in found.items()}
+        self.authority.open(mark for keys in found.values() for mark in keys.marks)
         return found
 
     def _add_once(self, columns: Columns) -> str:
-        old = self._whole_file() if self.is_file else self._read_tier_mates(len(columns))
+        if self.is_file:
+            return self._add_to_file(columns)
+        old = self._read_tier_mates(len(columns))
         return self._write(stored_form([columns, *old.values()]) if old else columns, old)
 
-    def _whole_file(self) -> dict[Path, Columns]:
-        """Read the one file; a file that cannot be read must not be replaced."""
+    def _add_to_file(self, columns: Columns) -> str:
+        """Write the one file anew; a file that cannot be read must not be replaced."""
         found = {}
         for path, (identity, wrong) in self._checked_listing().items():
             self._raise_for(wrong)
             found[path] = segment.read(path, EVERYTHING, identity=identity)
-        return found
+        old = self.judged(found)
+        self.authority.open((), is_written=True)
+        whole = stored_form([columns, *old.parts.values()]) if found else columns
+        return self._write(with_marks(whole, (*whole.marks, *old.waiting())), found)
 
     def _read_tier_mates(self, n_new: int) -> dict[Path, Columns]:
-        """Read the segments that a new one is merged with; a damaged one stays as it is.
+        """Read the segments that a new one is merged with; a damaged one stays, and one with marks not in force.
 
         A segment that vanishes was merged into another already. A commit does not wait for busy writers; the next
         commit merges instead.
@@ -337,10 +374,14 @@ class SegmentFolder:
         found: dict[Path, Columns] = {}
         with contextlib.suppress(FileNotFoundError):
             keys = self._keys_of_segments()
-            for path in tier_mates({path: len(known.ids) for path, known in keys.items()}, n_new):
+            sizes = {path: len(known.ids) for path, known in keys.items() if self._are_in_force(known.marks)}
+            for path in tier_mates(sizes, n_new):
                 with contextlib.suppress(StoreError, FileNotFoundError):
                     found[path] = segment.read(path, EVERYTHING, identity=keys[path].identity)
         return found
+
+    def _are_in_force(self, marks: tuple[bytes, ...]) -> bool:
+        return not marks or len(self.authority.sort(marks).in_force) == len(marks)
 
     def _write(self, whole: Columns, old: Collection[Path]) -> str:
         """Write columns in stored form, then remove the segments they contain."""

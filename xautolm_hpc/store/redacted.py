@@ -7,9 +7,10 @@ import numpy as np
 
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.records import Experience
-from xautolm_hpc.store.columns import Columns, Ragged, only_marks
+from xautolm_hpc.store.columns import Columns, Ragged
+from xautolm_hpc.store.decisions import Decision
 from xautolm_hpc.store.folder import SegmentFolder
-from xautolm_hpc.store.layout import EVERYTHING, NO_CODE
+from xautolm_hpc.store.layout import EVERYTHING, KEYS, NO_CODE
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.union import union
 from xautolm_hpc.store.visible import stored_form
@@ -25,7 +26,8 @@ def copy_store(
 ) -> tuple[int, list[StoreFinding]]:
     """Write a store as one segment: marks and conflicts too, but not what was forgotten.
 
-    The copy is the same set of experiences: merging it into the original changes nothing.
+    The copy is the same set of experiences: merging it into the original changes nothing. The key of the store is not
+    copied; the copy notes which marks are in force, so that it shows what the store shows.
 
     Args:
         source: The store.
@@ -43,10 +45,12 @@ def copy_store(
     if to.exists() and (to.is_file() or any(to.iterdir())):
         raise InputError(f"`{to}` exists; expected a new store. `store merge` grows one that is there")
     target = SegmentFolder(to, limits=limits)
-    parts, findings = SegmentFolder(source, limits=limits, checked=target.checked).load(EVERYTHING)
-    whole = stored_form([*parts.values()] or [only_marks(())])
-    target.replace((), redacted_columns(whole) if is_redacted else whole)
-    return len(whole), findings
+    loaded = SegmentFolder(source, limits=limits, checked=target.checked).load(EVERYTHING)
+    whole = stored_form(loaded.columns())
+    target.make()
+    target.authority.decide(Decision.ACCEPTED, whole.marks)
+    target.replace(target.load(KEYS), redacted_columns(whole) if is_redacted else whole, waiting=loaded.waiting())
+    return len(whole), list(loaded.findings)
 
 
 def redacted_columns(columns: Columns) -> Columns:

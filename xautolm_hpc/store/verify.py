@@ -6,6 +6,7 @@ from pathlib import Path
 
 from xautolm_hpc.store import segment
 from xautolm_hpc.store.columns import Columns
+from xautolm_hpc.store.deciding import mark_findings
 from xautolm_hpc.store.decode import values
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import KEYS
@@ -22,14 +23,16 @@ def verify(segments: SegmentFolder) -> list[StoreFinding]:
         Problems of segments in the order of their names, then of the set; empty if there are none.
     """
     findings: list[StoreFinding] = []
-    sound: list[Columns] = []
+    sound: dict[Path, Columns] = {}
     for path, found in segments.check_all().items():
         findings += found
         if not found:
             with contextlib.suppress(FileNotFoundError):  # merged into another segment meanwhile
-                sound.append(segment.read(path, KEYS))
-    if sound:
-        findings += _of_set(sound)
+                sound[path] = segment.read(path, KEYS)
+    judged = segments.judged(sound)
+    findings += judged.findings
+    findings += _of_set(judged.columns())
+    findings += mark_findings(segments, {mark for part in sound.values() for mark in part.marks})
     findings += [_left_over(path) for path in segments.left_overs()]
     return findings
 
