@@ -12,7 +12,7 @@ from xautolm_hpc.jobdir import TEST, End, ProfileResult
 from xautolm_hpc.records import Experience
 from xautolm_hpc.run.history import Attempt, Trial
 from xautolm_hpc.run.journal import Journal
-from xautolm_hpc.store import CheckLimits, ExperienceStore, storable
+from xautolm_hpc.store import CheckLimits, ExperienceStore
 
 
 class Results:
@@ -26,7 +26,9 @@ class Results:
 
     def __init__(self, setup: Setup, journal: Journal, *, profile: ProfileResult) -> None:
         store = setup.search.store
-        self.store = ExperienceStore(Path(store.path), limits=CheckLimits.of(store.check), group=store.group)
+        self.store = ExperienceStore(
+            Path(store.path), limits=CheckLimits.of(store.check), group=store.group, log=setup.watcher.log
+        )
         self.watcher = setup.watcher
         self.journal = journal
         self.history = journal.history
@@ -47,17 +49,13 @@ class Results:
             if attempt.end is not None
         ]
 
-    def _storable(self, trials: Sequence[Trial]) -> list[Experience]:
-        """Build the experiences of some trials as the store can hold them."""
-        return [storable(experience) for experience in self.experiences(trials)]
-
     def commit(self, generation: int) -> int:
         """Append a generation's experiences to the store and record it.
 
         Returns:
             How many experiences it has.
         """
-        experiences = self._storable(self.history.generation(generation))
+        experiences = self.experiences(self.history.generation(generation))
         self.journal.lease.check()
         self.store.append(experiences)
         self._mark_committed_suspects()
@@ -67,7 +65,7 @@ class Results:
     def _mark_committed_suspects(self) -> None:
         """Mark trials suspect that were committed before the search stopped itself."""
         early = [t for t in self.history.trials.values() if t.generation in self.history.committed]
-        self.store.amend(self._storable([t for t in early if t.number in self.history.suspects]))
+        self.store.amend(self.experiences([t for t in early if t.number in self.history.suspects]))
 
     def take_late_outcomes(self) -> None:
         """Replace a committed ``lost`` by the outcome that arrived after all."""
@@ -84,8 +82,8 @@ class Results:
         lost = self.origin.experience(trial, attempt, is_suspect=is_suspect)
         found = self.origin.experience(trial, replace(attempt, end=late), is_suspect=is_suspect)
         self.journal.lease.check()
-        self.store.forget([storable(lost).id], site=self.origin.site)
-        self.store.append([storable(found)])
+        self.store.forget([lost.id], site=self.origin.site)
+        self.store.append([found])
         self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome")
         self.watcher.log(f"trial {trial.number}: its outcome arrived late and was taken in")
 

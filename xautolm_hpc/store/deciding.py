@@ -159,8 +159,8 @@ def _pending(group: MarkGroup, *, own: str | None, path: Path) -> StoreFinding:
     who = f"author {group.author}" if group.author != FORMAT_1 else "an unknown author (format 1)"
     claim = ", which claims to be this store but is not signed with its key," if group.author == own else ""
     message = (
-        f"{_what(group)} by {who}{claim} have no effect here. `{_command('accept-marks', group, path=path)}` puts them in "
-        f"force; `{_command('refuse-marks', group, path=path)}` drops them"
+        f"{_what(group)} by {who}{claim} have no effect here. `{_command('accept-marks', group, path=path)}` puts "
+        f"them in force; `{_command('refuse-marks', group, path=path)}` drops them"
     )
     return StoreFinding(problem="pending-mark", where=group.author, message=message)
 

@@ -5,7 +5,7 @@ reader starts again.
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +21,9 @@ from xautolm_hpc.store.authority import Authority
 from xautolm_hpc.store.checking import check_segments
 from xautolm_hpc.store.columns import Columns, digest, only_marks, with_marks
 from xautolm_hpc.store.files import ASIDE_SUFFIX
+from xautolm_hpc.store.format_note import FormatNote
 from xautolm_hpc.store.layout import EVERYTHING, IDS, Wanted
+from xautolm_hpc.store.loaded import Loaded, judged
 from xautolm_hpc.store.marks import by_author
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.tiers import tier_mates
@@ -46,35 +48,6 @@ class _Keys:
     identity: Identity
     ids: NDArray[np.bytes_]
     marks: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """What was read of a store.
-
-    Attributes:
-        parts: Segment -> its columns, with those of its marks that are in force.
-        pending: Segment -> those of its marks that wait to be accepted; only segments that have some.
-        waiting_only: Segments that hold nothing but marks that wait.
-        findings: What is wrong with the segments left out, and with the key of the marks.
-    """
-
-    parts: Mapping[Path, Columns]
-    pending: Mapping[Path, tuple[bytes, ...]]
-    waiting_only: frozenset[Path]
-    findings: tuple[StoreFinding, ...]
-
-    def columns(self) -> list[Columns]:
-        """List the columns of the segments; those of an empty store have no experiences."""
-        return [*self.parts.values()] or [only_marks(())]
-
-    def waiting(self) -> frozenset[bytes]:
-        """Collect the marks that wait to be accepted."""
-        return frozenset(mark for marks in self.pending.values() for mark in marks)
-
-    def all_marks(self) -> frozenset[bytes]:
-        """Collect the marks that are in force and those that wait."""
-        return self.waiting().union(*(part.marks for part in self.parts.values()))
 
 
 class SegmentFolder:
@@ -105,6 +78,7 @@ class SegmentFolder:
         self._clock = clock or SystemClock()
         self._limits = limits or CheckLimits()
         self._group = group
+        self.format_note = FormatNote()
         self._keys: dict[str, _Keys] = {}
         self.authority = Authority(path, is_file=self.is_file, is_source=checked is not None, clock=self._clock)
 
@@ -150,21 +124,8 @@ class SegmentFolder:
             StoreError: The store is one file, and damaged; or segments keep vanishing.
         """
         read: dict[tuple[Path, Identity], Columns] = {}
-        return self.judged(*self._again_when_gone(lambda: self._load_once(wanted, read)))
-
-    def judged(self, parts: Mapping[Path, Columns], findings: Iterable[StoreFinding] = ()) -> Loaded:
-        """Part the marks of segments that were read into those in force and those that wait."""
-        if parts:
-            self.authority.open(mark for part in parts.values() for mark in part.marks)
-        found = {path: self.authority.sort(part.marks) for path, part in parts.items() if part.marks}
-        in_force = {path: with_marks(parts[path], marks.in_force) for path, marks in found.items()}
-        pending = {path: marks.pending for path, marks in found.items() if marks.pending}
-        return Loaded(
-            parts={**parts, **in_force},
-            pending=pending,
-            waiting_only=frozenset(p for p, marks in pending.items() if not len(parts[p]) and parts[p].marks == marks),
-            findings=(*findings, *self.authority.findings()),
-        )
+        parts, findings = self._again_when_gone(lambda: self._load_once(wanted, read))
+        return judged(parts, self.authority, findings=findings)
 
     def known(self, ids: NDArray[np.bytes_]) -> NDArray[np.bool_]:
         """Find which ids some segment holds already, forgotten or not, (n,) bool."""
@@ -360,7 +321,7 @@ class SegmentFolder:
         for path, (identity, wrong) in self._checked_listing().items():
             self._raise_for(wrong)
             found[path] = segment.read(path, EVERYTHING, identity=identity)
-        old = self.judged(found)
+        old = judged(found, self.authority, findings=())
         self.authority.open((), is_written=True)
         whole = stored_form([columns, *old.parts.values()]) if found else columns
         return self._write(with_marks(whole, (*whole.marks, *old.waiting())), found)
@@ -388,6 +349,8 @@ class SegmentFolder:
         content_digest = digest(whole)
         path = self.path if self.is_file else self.path / segment.segment_name(content_digest)
         if self.is_file or path not in old:
+            present = [self.path] if self.is_file else self._listing()
+            self.format_note.before_write(self.path, present, format_version=whole.format_version)
             segment.write(
                 whole,
                 path,

@@ -167,6 +167,31 @@ def read_marks(encoded: Iterable[bytes]) -> Marks:
     )
 
 
+def as_format_1(encoded: Iterable[bytes]) -> list[bytes]:
+    """Say marks in format 1; what makes single records evidence is left out, because format 1 accepts whole runs."""
+    said = []
+    for one in encoded:
+        mark = decode_mark(one)
+        if mark.author is None:
+            said.append(one)
+        elif mark.key is not None:
+            said.append(resolve_mark(mark.key, mark.ids[0], round_number=mark.round_number))
+        elif mark.action == FORGET:
+            said += [tombstone(experience_id, str(mark.site)) for experience_id in mark.ids]
+    return said
+
+
+def check_marks(encoded: Iterable[bytes], *, format_version: int) -> None:
+    """Check that a segment of a format may hold some marks.
+
+    Raises:
+        ValueError: This version does not know one of them, or the format does not have it.
+    """
+    for one in encoded:
+        if decode_mark(one).author is not None and format_version == 1:
+            raise ValueError(f"mark {one!r:.120} has an author, which format 1 does not have")
+
+
 def by_author(encoded: Iterable[bytes]) -> dict[str | None, list[bytes]]:
     """Group marks by the id of their author's key; those of format 1 have ``None``."""
     groups: dict[str | None, list[bytes]] = defaultdict(list)

@@ -10,8 +10,9 @@ import numpy as np
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.store.columns import Columns, only_marks
 from xautolm_hpc.store.decisions import Decision
-from xautolm_hpc.store.folder import Loaded, SegmentFolder
+from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING, KEYS
+from xautolm_hpc.store.loaded import Loaded
 from xautolm_hpc.store.marks import FORGET, decode_mark, forget_body
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.union import raw_ids, rows_with_ids

@@ -16,8 +16,9 @@ from xautolm_hpc.store.deciding import MarkGroup, accept_bodies, decide, forget_
 from xautolm_hpc.store.decisions import Decision
 from xautolm_hpc.store.decode import decode
 from xautolm_hpc.store.encode import encode, microseconds
-from xautolm_hpc.store.folder import Loaded, SegmentFolder
+from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING, KEYS, SUMMARY, TABLE, Wanted
+from xautolm_hpc.store.loaded import Loaded
 from xautolm_hpc.store.marks import read_marks
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.tableview import to_table
@@ -49,11 +50,19 @@ class ExperienceStore:
     """
 
     def __init__(
-        self, path: Path, *, clock: Clock | None = None, limits: CheckLimits | None = None, group: str | None = None
+        self,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        limits: CheckLimits | None = None,
+        group: str | None = None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         self.path = path
         self.findings: tuple[StoreFinding, ...] = ()
         self._segments = SegmentFolder(path, clock=clock, limits=limits, group=group)
+        if log is not None:
+            self._segments.format_note.log = log
 
     def check_place(self, *, setting: str | None = None) -> None:
         """Check that a store is here or can be made here, before anything is read or trained for it.

@@ -10,6 +10,7 @@ from xautolm_hpc.store.deciding import mark_findings
 from xautolm_hpc.store.decode import values
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import KEYS
+from xautolm_hpc.store.loaded import judged
 from xautolm_hpc.store.marks import read_marks
 from xautolm_hpc.store.structure import StoreFinding
 from xautolm_hpc.store.union import rows_with_ids, union
@@ -29,9 +30,9 @@ def verify(segments: SegmentFolder) -> list[StoreFinding]:
         if not found:
             with contextlib.suppress(FileNotFoundError):  # merged into another segment meanwhile
                 sound[path] = segment.read(path, KEYS)
-    judged = segments.judged(sound)
-    findings += judged.findings
-    findings += _of_set(judged.columns())
+    loaded = judged(sound, segments.authority, findings=())
+    findings += loaded.findings
+    findings += _of_set(loaded.columns())
     findings += mark_findings(segments, {mark for part in sound.values() for mark in part.marks})
     findings += [_left_over(path) for path in segments.left_overs()]
     return findings

@@ -41,7 +41,7 @@ def view(parts: list[Columns]) -> View:
             in force.
     """
     marks = read_marks(mark for part in parts for mark in part.marks)
-    accepted = [_with_accepted(part, marks) for part in parts]
+    accepted = [with_accepted(part, marks) for part in parts]
     columns = assemble(accepted, by_site=False, forgotten=marks.forgotten)
     counts = np.ones(len(columns), np.bool_)
     conflicts = {}
@@ -66,7 +66,7 @@ def settled(parts: list[Columns]) -> list[Columns]:
     marks = read_marks(mark for part in parts for mark in part.marks)
     if not any(part.marks for part in parts):
         return parts
-    rows = assemble([_with_accepted(part, marks) for part in parts], by_site=True, forgotten=marks.forgotten)
+    rows = assemble([with_accepted(part, marks) for part in parts], by_site=True, forgotten=marks.forgotten)
     seen = view(parts)
     in_conflict = [one for ids in seen.conflicts.values() for one in ids]
     kept = seen.counts.copy()
@@ -86,6 +86,19 @@ def stored_form(parts: list[Columns]) -> Columns:
     """Merge segments into one, without experiences that their own site forgot; what counts does not change."""
     marks = read_marks(mark for part in parts for mark in part.marks)
     return union(parts, forgotten=marks.forgotten)
+
+
+def with_accepted(columns: Columns, marks: Marks) -> Columns:
+    """Clear ``suspect`` for the records, and in format 1 for the runs, that a person accepted."""
+    if not (marks.accepted or marks.accepted_runs) or "suspect" not in columns.groups["counts"]:
+        return columns
+    codes = [i for i, value in enumerate(values(columns)) if value in marks.accepted_runs]
+    is_accepted = np.isin(columns.groups["codes"]["run_id"], codes)
+    for row in rows_with_ids(columns.groups["digests"]["id"], [*marks.accepted]).tolist():
+        is_accepted[row] |= _site(columns, row) in marks.accepted[experience_id(columns, row)]
+    suspect = np.where(is_accepted, np.int32(0), columns.groups["counts"]["suspect"])
+    counts = {**columns.groups["counts"], "suspect": suspect}
+    return replace(columns, groups={**columns.groups, "counts": counts})
 
 
 def experience_id(columns: Columns, row: int) -> str:
@@ -140,19 +153,6 @@ def _sites_of(ids: Sequence[str], parts: Sequence[Columns], *, forgotten: Sites)
 
 def _site(columns: Columns, row: int) -> str:
     return str(parse(columns.dictionaries["values"][columns.groups["codes"]["site"][row]]))
-
-
-def _with_accepted(columns: Columns, marks: Marks) -> Columns:
-    """Clear ``suspect`` for the records, and in format 1 for the runs, that a person accepted."""
-    if not (marks.accepted or marks.accepted_runs) or "suspect" not in columns.groups["counts"]:
-        return columns
-    codes = [i for i, value in enumerate(values(columns)) if value in marks.accepted_runs]
-    is_accepted = np.isin(columns.groups["codes"]["run_id"], codes)
-    for row in rows_with_ids(columns.groups["digests"]["id"], [*marks.accepted]).tolist():
-        is_accepted[row] |= _site(columns, row) in marks.accepted[experience_id(columns, row)]
-    suspect = np.where(is_accepted, np.int32(0), columns.groups["counts"]["suspect"])
-    counts = {**columns.groups["counts"], "suspect": suspect}
-    return replace(columns, groups={**columns.groups, "counts": counts})
 
 
 def _shared_keys(columns: Columns) -> dict[str, list[int]]:
