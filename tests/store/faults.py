@@ -144,7 +144,9 @@ def _three_sites(base: Path) -> None:
 
 def _visited(base: Path) -> None:
     _commits(base / "store", 3)
-    _commits(base / "b", 3).forget([experience(1).id], "site-a")
+    visitor = ExperienceStore(base / "b")
+    visitor.append([experience(1, site="site-b")])
+    visitor.forget([experience(1).id], "site-b")
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -160,7 +162,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "compact": Operation(prepare=_forgetful, do=lambda base: ExperienceStore(base / "store").compact()),
     "accept marks": Operation(
         prepare=_visited,
-        do=lambda base: merge([base / "b"], base / "store", accept_forget=["site-a"]),
+        do=lambda base: merge([base / "b"], base / "store", accept_forget=["site-b"]),
     ),
     "forget": Operation(
         prepare=lambda base: _commits(base / "store", 3),

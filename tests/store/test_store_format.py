@@ -105,8 +105,8 @@ def test_the_numbers_in_the_text_are_those_of_the_code() -> None:
     assert f"A tier that would hold {tiers.MAX_PER_TIER} is merged" in TEXT
     assert layout.LARGEST_EXACT == 2**53
     assert layout.NO_INTEGER == -(2**63)
-    shapes = [json.loads(row) for row in re.findall(r"^\| `(\[\"\w+\".*?\])` \|", TEXT, flags=re.MULTILINE)]
-    assert [(name, *map(type, fields)) for name, *fields in shapes] == [*marks.SHAPES]
+    written_marks = [json.loads(row) for row in re.findall(r"^\| `(\[\"\w+\".*?\])` \|", TEXT, flags=re.MULTILINE)]
+    assert [(name, *map(type, fields)) for name, *fields in written_marks] == [*marks.SHAPES]
 
 
 def test_every_field_of_a_record_has_a_place() -> None:
