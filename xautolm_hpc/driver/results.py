@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from xautolm_hpc import gather
-from xautolm_hpc.driver.attempts import Origin
+from xautolm_hpc.driver.attempts import Origin, job_positions
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import TEST, End, ProfileResult
 from xautolm_hpc.records import Experience
 from xautolm_hpc.run.history import Attempt, Trial
 from xautolm_hpc.run.journal import Journal
-from xautolm_hpc.store import CheckLimits, ExperienceStore
+from xautolm_hpc.store import CheckLimits, ExperienceStore, as_format_1
 
 
 class Results:
@@ -42,8 +42,14 @@ class Results:
 
     def experiences(self, trials: Sequence[Trial]) -> list[Experience]:
         """Build an experience of every ended attempt of some trials."""
+        positions = job_positions(self.history.trials.values())
         return [
-            self.origin.experience(trial, attempt, is_suspect=trial.number in self.history.suspects)
+            self.origin.experience(
+                trial,
+                attempt,
+                is_suspect=trial.number in self.history.suspects,
+                job_position=positions.get(attempt.path),
+            )
             for trial in trials
             for attempt in trial.attempts
             if attempt.end is not None
@@ -57,10 +63,16 @@ class Results:
         """
         experiences = self.experiences(self.history.generation(generation))
         self.journal.lease.check()
-        self.store.append(experiences)
+        self.store.append(self._without_stored_as_lost(experiences))
         self._mark_committed_suspects()
         self.journal.record("commit", generation=generation, n=len(experiences))
         return len(experiences)
+
+    def _without_stored_as_lost(self, experiences: Sequence[Experience]) -> list[Experience]:
+        """Leave out what an earlier version stored already, as ``lost``: format 1 has no word for some failure kinds."""
+        earlier = {e.id: id_1 for e in experiences if (id_1 := as_format_1(e).id) != e.id}
+        known = set(self.store.ids()) if earlier else set()
+        return [e for e in experiences if earlier.get(e.id) not in known]
 
     def _mark_committed_suspects(self) -> None:
         """Mark trials suspect that were committed before the search stopped itself."""
@@ -82,7 +94,8 @@ class Results:
         lost = self.origin.experience(trial, attempt, is_suspect=is_suspect)
         found = self.origin.experience(trial, replace(attempt, end=late), is_suspect=is_suspect)
         self.journal.lease.check()
-        self.store.forget([lost.id], site=self.origin.site)
+        stored = lost if self._without_stored_as_lost([lost]) else as_format_1(lost)
+        self.store.forget([stored.id], site=self.origin.site)
         self.store.append([found])
         self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome")
         self.watcher.log(f"trial {trial.number}: its outcome arrived late and was taken in")

@@ -64,7 +64,9 @@ def in_format(columns: Columns, format_version: int) -> tuple[Columns, Losses]:
             as_lost[str(e.outcome.kind)] += 1
         n_shortened += _is_shortened(e)
     whole = replace(encode(kept), marks=columns.marks, format_version=format_version)
-    return whole, Losses(left_out=dict(left_out), as_lost=dict(as_lost), n_shortened=n_shortened)
+    return whole, Losses(
+        left_out=dict(sorted(left_out.items())), as_lost=dict(sorted(as_lost.items())), n_shortened=n_shortened
+    )
 
 
 def as_format_1(e: Experience) -> Experience:
