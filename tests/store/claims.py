@@ -13,7 +13,7 @@ import pytest
 from tests.store.faults import check_here
 from tests.store.samples import RUN, experience, experiences
 from xautolm_hpc.store import ExperienceStore, merge, segment
-from xautolm_hpc.store.author_key import AuthorKey
+from xautolm_hpc.store.authors.key import AuthorKey
 from xautolm_hpc.store.columns import digest, line, only_marks
 from xautolm_hpc.store.marks import accept_mark, forget_body, resolve_mark, tombstone
 

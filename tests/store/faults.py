@@ -27,12 +27,12 @@ from xautolm_hpc.store import (
     ExperienceStore,
     StoreFinding,
     check,
-    decisions,
     files,
     folder,
     merge,
     trust,
 )
+from xautolm_hpc.store.authors import decisions
 from xautolm_hpc.store.columns import digest, line, parse, with_marks
 from xautolm_hpc.store.layout import EVERYTHING
 from xautolm_hpc.store.marks import decode_mark

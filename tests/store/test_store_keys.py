@@ -82,7 +82,7 @@ MAKE = """
 import sys, time
 from pathlib import Path
 from xautolm_hpc.node import SystemClock
-from xautolm_hpc.store.author_key import KeyFile
+from xautolm_hpc.store.authors.key import KeyFile
 while not Path(sys.argv[2]).exists():
     pass
 print(KeyFile(Path(sys.argv[1]), clock=SystemClock()).made().id)

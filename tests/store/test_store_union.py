@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.store.samples import as_text, by_id, experience, experiences, system, task
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.store import ExperienceStore, merge
-from xautolm_hpc.store.author_key import AuthorKey
+from xautolm_hpc.store.authors.key import AuthorKey
 from xautolm_hpc.store.columns import Columns, digest, only_marks
 from xautolm_hpc.store.decode import decode
 from xautolm_hpc.store.earlier import in_format

@@ -17,13 +17,13 @@ from xautolm_hpc import __version__
 from xautolm_hpc.errors import FormatError, NoStoreError, StoreError
 from xautolm_hpc.node import Clock, SystemClock
 from xautolm_hpc.store import files, segment
-from xautolm_hpc.store.authority import Authority
+from xautolm_hpc.store.authors.authority import Authority
+from xautolm_hpc.store.authors.loaded import Loaded, judged
 from xautolm_hpc.store.checking import check_segments
 from xautolm_hpc.store.columns import Columns, digest, only_marks, with_marks
 from xautolm_hpc.store.files import ASIDE_SUFFIX
 from xautolm_hpc.store.format_note import FormatNote
 from xautolm_hpc.store.layout import EVERYTHING, IDS, Wanted
-from xautolm_hpc.store.loaded import Loaded, judged
 from xautolm_hpc.store.marks import by_author
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.tiers import tier_mates

@@ -8,7 +8,7 @@ A mark of format 2 names its site, the ids it is about, and its author; it affec
   decides.
 
 Those of format 1 have no author: ``["forget", id, site]``, ``["accept", run_id]``, ``["resolve", key, id, round]``.
-Which marks are in force is decided in :mod:`~xautolm_hpc.store.authority`.
+Which marks are in force is decided in :mod:`~xautolm_hpc.store.authors.authority`.
 """
 
 import re
@@ -38,7 +38,7 @@ Sites = Mapping[str, set[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class StoredMark:
     """One mark.
 
     Attributes:
@@ -122,7 +122,7 @@ def resolve_body(site: str, experience_id: str, *, key: str, round_number: int) 
     return [RESOLVE, site, [experience_id], key, round_number]
 
 
-def decode_mark(encoded: bytes) -> Mark:
+def decode_mark(encoded: bytes) -> StoredMark:
     """Decode a mark.
 
     Raises:
@@ -168,7 +168,7 @@ def read_marks(encoded: Iterable[bytes]) -> Marks:
 
 
 def as_format_1(encoded: Iterable[bytes]) -> list[bytes]:
-    """Say marks in format 1; what makes single records evidence is left out, because format 1 accepts whole runs."""
+    """Encode marks in format 1; what makes single records evidence is left out, because format 1 accepts whole runs."""
     said = []
     for one in encoded:
         mark = decode_mark(one)
@@ -200,23 +200,23 @@ def by_author(encoded: Iterable[bytes]) -> dict[str | None, list[bytes]]:
     return dict(groups)
 
 
-def _of_format_1(found: Sequence[Any]) -> Mark:
+def _of_format_1(found: Sequence[Any]) -> StoredMark:
     action, subject, *rest = found
     if action == FORGET:
-        return Mark(action=action, site=rest[0], ids=(subject,))
+        return StoredMark(action=action, site=rest[0], ids=(subject,))
     if action == ACCEPT:
-        return Mark(action=action, run_id=subject)
-    return Mark(action=action, key=subject, ids=(rest[0],), round_number=rest[1])
+        return StoredMark(action=action, run_id=subject)
+    return StoredMark(action=action, key=subject, ids=(rest[0],), round_number=rest[1])
 
 
-def _of_format_2(found: Sequence[Any]) -> Mark:
+def _of_format_2(found: Sequence[Any]) -> StoredMark:
     action, site, ids, *rest, author, hmac = found
     named = tuple(one if isinstance(one, str) else "" for one in ids)
     key, round_number = rest or (None, 0)
-    return Mark(action=action, site=site, ids=named, key=key, round_number=round_number, author=author, hmac=hmac)
+    return StoredMark(action=action, site=site, ids=named, key=key, round_number=round_number, author=author, hmac=hmac)
 
 
-def _check_signed(mark: Mark, encoded: bytes, *, found: Sequence[Any]) -> None:
+def _check_signed(mark: StoredMark, encoded: bytes, *, found: Sequence[Any]) -> None:
     """Check the fields of a mark of format 2, and that it is written in the one way it can be.
 
     Raises:

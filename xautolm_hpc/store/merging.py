@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.store.authors.decisions import MarkDecision
+from xautolm_hpc.store.authors.loaded import Loaded
 from xautolm_hpc.store.columns import Columns, only_marks
-from xautolm_hpc.store.decisions import Decision
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING, KEYS
-from xautolm_hpc.store.loaded import Loaded
 from xautolm_hpc.store.marks import FORGET, decode_mark, forget_body
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.union import raw_ids, rows_with_ids
@@ -109,7 +109,7 @@ def _accept_forget(target: SegmentFolder, sources: Sequence[Loaded], *, sites: S
     target.make()
     every = target.all_marks().union(*(one.all_marks() for one in sources))
     accepted = [mark for mark in every if decode_mark(mark).action == FORGET and decode_mark(mark).site in sites]
-    target.authority.decide(Decision.ACCEPTED, accepted)
+    target.authority.decide(MarkDecision.ACCEPTED, accepted)
     named = sorted({one for mark in accepted for one in decode_mark(mark).ids})
     owned: dict[str, set[str]] = defaultdict(set)
     for part in (*target.load(KEYS).parts.values(), *(part for one in sources for part in one.parts.values())):

@@ -7,8 +7,8 @@ import numpy as np
 
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.records import Experience
+from xautolm_hpc.store.authors.decisions import MarkDecision
 from xautolm_hpc.store.columns import Columns, Ragged, with_marks
-from xautolm_hpc.store.decisions import Decision
 from xautolm_hpc.store.earlier import Losses, in_format
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING, FORMAT, KEYS, NO_CODE
@@ -67,7 +67,7 @@ def copy_store(
         whole = with_marks(with_accepted(whole, read_marks(whole.marks)), as_format_1(whole.marks))
     written, losses = in_format(redacted_columns(whole) if is_redacted else whole, format_version)
     target.make()
-    target.authority.decide(Decision.ACCEPTED, written.marks)
+    target.authority.decide(MarkDecision.ACCEPTED, written.marks)
     target.replace(target.load(KEYS), written)
     return Copied(n_experiences=len(written), losses=losses, findings=loaded.findings)
 

@@ -10,15 +10,15 @@ import numpy as np
 from xautolm_hpc.errors import InputError, NoStoreError
 from xautolm_hpc.node import Clock
 from xautolm_hpc.records import Experience
+from xautolm_hpc.store.authors.deciding import MarkGroup, accept_bodies, decide, forget_bodies, resolve_bodies
+from xautolm_hpc.store.authors.decisions import MarkDecision
+from xautolm_hpc.store.authors.loaded import Loaded
 from xautolm_hpc.store.columns import Columns, digest, only_marks, with_marks
 from xautolm_hpc.store.counts import summarise
-from xautolm_hpc.store.deciding import MarkGroup, accept_bodies, decide, forget_bodies, resolve_bodies
-from xautolm_hpc.store.decisions import Decision
 from xautolm_hpc.store.decode import decode
 from xautolm_hpc.store.encode import encode, microseconds
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING, KEYS, SUMMARY, TABLE, Wanted
-from xautolm_hpc.store.loaded import Loaded
 from xautolm_hpc.store.marks import read_marks
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.tableview import to_table
@@ -281,11 +281,11 @@ class ExperienceStore:
             InputError: The store has no such marks.
             StoreError: That could not be written.
         """
-        return decide(self._segments, Decision.ACCEPTED, author=author, site=site)
+        return decide(self._segments, MarkDecision.ACCEPTED, author=author, site=site)
 
     def refuse_marks(self, author: str, *, site: str | None = None) -> list[MarkGroup]:
         """Refuse marks of other authors for ever; arguments and results are those of :meth:`accept_marks`."""
-        return decide(self._segments, Decision.REFUSED, author=author, site=site)
+        return decide(self._segments, MarkDecision.REFUSED, author=author, site=site)
 
     def compact(self) -> str | None:
         """Merge all segments that can be read into one, without forgotten experiences.

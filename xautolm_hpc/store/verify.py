@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xautolm_hpc.store import segment
+from xautolm_hpc.store.authors.deciding import mark_findings
+from xautolm_hpc.store.authors.loaded import judged
 from xautolm_hpc.store.columns import Columns
-from xautolm_hpc.store.deciding import mark_findings
 from xautolm_hpc.store.decode import values
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import KEYS
-from xautolm_hpc.store.loaded import judged
 from xautolm_hpc.store.marks import read_marks
 from xautolm_hpc.store.structure import StoreFinding
 from xautolm_hpc.store.union import rows_with_ids, union

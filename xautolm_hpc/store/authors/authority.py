@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from xautolm_hpc.errors import StoreError
 from xautolm_hpc.node import Clock
-from xautolm_hpc.store.author_key import AuthorKey, KeyFile
+from xautolm_hpc.store.authors.decisions import MarkDecision, Decisions, mark_digest
+from xautolm_hpc.store.authors.key import AuthorKey, KeyFile
 from xautolm_hpc.store.columns import parse
-from xautolm_hpc.store.decisions import Decision, Decisions, mark_digest
 from xautolm_hpc.store.marks import decode_mark
 from xautolm_hpc.store.structure import StoreFinding
 
@@ -35,13 +35,13 @@ class Standing(StrEnum):
     REFUSED = "refused"
 
 
-_NOTHING: Mapping[str, Decision] = {}
+_NOTHING: Mapping[str, MarkDecision] = {}
 IN_FORCE = (Standing.OWN, Standing.ACCEPTED, Standing.FOUND)
 BY_DECISION = {
-    Decision.SIGNED: Standing.OWN,
-    Decision.FOUND: Standing.FOUND,
-    Decision.ACCEPTED: Standing.ACCEPTED,
-    Decision.REFUSED: Standing.REFUSED,
+    MarkDecision.SIGNED: Standing.OWN,
+    MarkDecision.FOUND: Standing.FOUND,
+    MarkDecision.ACCEPTED: Standing.ACCEPTED,
+    MarkDecision.REFUSED: Standing.REFUSED,
 }
 
 
@@ -111,8 +111,8 @@ class Authority:
         key, decided = self._key(), _or(_NOTHING, self._decisions.read)
         return {mark: self._standing(mark, key, decision=decided.get(mark_digest(mark))) for mark in given}
 
-    def _standing(self, mark: bytes, key: AuthorKey | None, *, decision: Decision | None) -> Standing:
-        if decision is Decision.REFUSED:
+    def _standing(self, mark: bytes, key: AuthorKey | None, *, decision: MarkDecision | None) -> Standing:
+        if decision is MarkDecision.REFUSED:
             return Standing.REFUSED
         if key is not None and key.has_signed(decode_mark(mark), found=parse(mark)):
             return Standing.OWN
@@ -141,10 +141,10 @@ class Authority:
             return []
         key = self._key_file.made()
         marks = [key.sign(body) for body in bodies]
-        self._decisions.record(Decision.SIGNED, marks)
+        self._decisions.record(MarkDecision.SIGNED, marks)
         return marks
 
-    def decide(self, decision: Decision, marks: Iterable[bytes]) -> None:
+    def decide(self, decision: MarkDecision, marks: Iterable[bytes]) -> None:
         """Accept or refuse marks.
 
         Raises:

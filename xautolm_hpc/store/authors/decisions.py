@@ -21,7 +21,7 @@ MOST_BYTES = 256 * 1024**2
 SHARED_MODE = 0o660
 
 
-class Decision(StrEnum):
+class MarkDecision(StrEnum):
     """What was decided about a mark."""
 
     SIGNED = "signed"
@@ -48,14 +48,14 @@ class Decisions:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._known: dict[str, Decision] = {}
+        self._known: dict[str, MarkDecision] = {}
         self._state: tuple[int, int, int] | None = None
 
     def exist(self) -> bool:
         """Check whether the store was opened before."""
         return self.path.exists()
 
-    def read(self) -> Mapping[str, Decision]:
+    def read(self) -> Mapping[str, MarkDecision]:
         """Read the decisions: digest of a mark -> decision; empty if there are none.
 
         Raises:
@@ -83,10 +83,10 @@ class Decisions:
         Raises:
             OSError: It could not be created.
         """
-        lines = [HEADER, *(_line(Decision.FOUND, mark) for mark in found)]
+        lines = [HEADER, *(_line(MarkDecision.FOUND, mark) for mark in found)]
         durable.create_bytes(self.path, b"\n".join(lines) + b"\n", mode=self._mode())
 
-    def record(self, decision: Decision, marks: Iterable[bytes]) -> None:
+    def record(self, decision: MarkDecision, marks: Iterable[bytes]) -> None:
         """Append a decision about some marks, and flush it.
 
         Raises:
@@ -112,7 +112,7 @@ class Decisions:
                 "space of the store, then run again"
             ) from error
 
-    def _parsed(self, content: bytes) -> dict[str, Decision]:
+    def _parsed(self, content: bytes) -> dict[str, MarkDecision]:
         """Parse the file; a line that was never finished counts for nothing.
 
         Raises:
@@ -131,13 +131,13 @@ class Decisions:
         return GROUP_MODE if folder & stat.S_IRGRP else OWN_MODE
 
 
-def _line(decision: Decision, mark: bytes) -> bytes:
+def _line(decision: MarkDecision, mark: bytes) -> bytes:
     return json.dumps([decision.value, mark_digest(mark)], separators=(",", ":")).encode()
 
 
-def _parsed_line(content: bytes) -> tuple[str, Decision] | None:
+def _parsed_line(content: bytes) -> tuple[str, MarkDecision] | None:
     """Parse one line; ``None`` if it is empty or was never finished."""
     with suppress(ValueError, TypeError):
         name, digest = json.loads(content)
-        return str(digest), Decision(name)
+        return str(digest), MarkDecision(name)
     return None

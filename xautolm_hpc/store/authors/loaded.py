@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from xautolm_hpc.store.authority import Authority
+from xautolm_hpc.store.authors.authority import Authority
 from xautolm_hpc.store.columns import Columns, only_marks, with_marks
 from xautolm_hpc.store.structure import StoreFinding
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.store.authority import Standing
+from xautolm_hpc.store.authors.authority import Standing
+from xautolm_hpc.store.authors.decisions import MarkDecision
 from xautolm_hpc.store.columns import Columns
-from xautolm_hpc.store.decisions import Decision
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.marks import ID, accept_body, decode_mark, forget_body, read_marks, resolve_body
 from xautolm_hpc.store.structure import StoreFinding
@@ -104,7 +104,7 @@ def accept_bodies(parts: list[Columns], run_id: str, *, path: Path) -> tuple[int
     return len(ids), [accept_body(site, by_site[site]) for site in sorted(by_site)]
 
 
-def decide(segments: SegmentFolder, decision: Decision, *, author: str, site: str | None) -> list[MarkGroup]:
+def decide(segments: SegmentFolder, decision: MarkDecision, *, author: str, site: str | None) -> list[MarkGroup]:
     """Accept or refuse the marks of an author that the store itself did not sign.
 
     Raises:
@@ -186,6 +186,11 @@ def _command(verb: str, group: MarkGroup, *, path: Path) -> str:
 
 
 def _check_forgettable(one: str, *, site: str, rows: Columns, path: Path) -> None:
+    """Check that a site has a record of an id.
+
+    Raises:
+        InputError: It has none.
+    """
     found = rows_with_ids(rows.groups["digests"]["id"], [one]) if ID.fullmatch(one) else ()
     known = sites_of(rows)
     sites = sorted({known[row] for row in found})

@@ -29,7 +29,11 @@ PAUSES_S = (0.0, 0.05, 0.2)
 
 @dataclass(frozen=True, slots=True)
 class AuthorKey:
-    """A key that marks are signed with."""
+    """A key that marks are signed with.
+
+    Attributes:
+        secret: The key, 32 bytes.
+    """
 
     secret: bytes
 
@@ -43,7 +47,7 @@ class AuthorKey:
         signed = [*body, self.id]
         return line([*signed, self._hmac(signed)])
 
-    def has_signed(self, mark: Mark, *, found: Sequence[Any]) -> bool:
+    def has_signed(self, mark: StoredMark, *, found: Sequence[Any]) -> bool:
         """Check whether a mark, given decoded and as plain JSON, was signed with this key."""
         return mark.author == self.id and hmac.compare_digest(mark.hmac or "", self._hmac(found[:-1]))
 
