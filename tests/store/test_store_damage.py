@@ -285,10 +285,10 @@ def test_a_reader_that_misses_a_segment_lists_again(store: ExperienceStore) -> N
     folder = StaleFolder(store.path, clock=clock, n_stale=3)
     store.compact()
 
-    parts, findings = folder.load(KEYS)
+    loaded = folder.load(KEYS)
 
-    assert [len(part) for part in parts.values()] == [12]
-    assert findings == []
+    assert [len(part) for part in loaded.parts.values()] == [12]
+    assert loaded.findings == ()
     assert clock.slept_s == list(PAUSES_S[:3])
 
 
@@ -304,9 +304,9 @@ class TornFolder(SegmentFolder):
 
 
 def test_a_listing_counts_only_when_the_next_one_is_the_same(store: ExperienceStore) -> None:
-    parts, _ = TornFolder(store.path).load(KEYS)
+    loaded = TornFolder(store.path).load(KEYS)
 
-    assert sum(len(part) for part in parts.values()) == 12
+    assert sum(len(part) for part in loaded.parts.values()) == 12
 
 
 def test_a_reader_gives_up_when_segments_keep_vanishing(store: ExperienceStore) -> None:

@@ -344,6 +344,7 @@ def test_info_counts(store: ExperienceStore) -> None:
         "n_segments": 1,
         "n_bytes": size,
         "bytes_each": size / 10,
+        "n_pending_marks": 0,
     }
 
 

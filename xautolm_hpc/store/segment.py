@@ -33,7 +33,7 @@ from xautolm_hpc.store.layout import (
     columns_of,
 )
 from xautolm_hpc.store.listing import not_regular
-from xautolm_hpc.store.marks import read_marks
+from xautolm_hpc.store.marks import check_marks
 from xautolm_hpc.store.trust import Identity, identity_of
 
 LIBVER = ("v110", "v110")  # read by every HDF5 since 2016, and half the size of the default for small segments
@@ -261,7 +261,7 @@ def _read(file: h5py.File, wanted: Wanted) -> Columns:
     """Read the wanted columns and check that they agree with one another."""
     n, found_format = int(file.attrs["n_experiences"]), int(file.attrs["format_version"])
     marks = _read_lines(file, MARKS)
-    read_marks(marks)
+    check_marks(marks, format_version=found_format)
     if n == 0:
         return replace(only_marks(marks), format_version=found_format)
     groups = {group: _read_group(file, group, wanted=wanted, n=n) if group in wanted else {} for group in GROUPS}
