@@ -76,6 +76,14 @@ def save_checkpoint(folder: Path, train_state: TrainState, *, energy: EnergyRead
     fsync_dir(folder)
 
 
+def _read_content(path: Path) -> dict[str, Any]:
+    """Read a checkpoint file onto the CPU; what it holds must be a table of names."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}")
+    return content
+
+
 def load_checkpoint(folder: Path, train_state: TrainState) -> bool:
     """Load the checkpoint of an attempt into its train state, if there is one.
 
@@ -96,9 +104,7 @@ def load_checkpoint(folder: Path, train_state: TrainState) -> bool:
     if not path.exists():
         return False
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(content, dict):
-            raise ValueError(f"it holds a {type(content).__name__}")
+        content = _read_content(path)
         if difference := _difference(content):
             _set_aside(path, train_state, why=difference)
             return False
