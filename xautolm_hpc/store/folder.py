@@ -328,7 +328,10 @@ class SegmentFolder:
 
     def _add_once(self, columns: Columns) -> str:
         old = self._whole_file() if self.is_file else self._read_tier_mates(len(columns))
-        return self._write(stored_form([columns, *old.values()]) if old else columns, old)
+        whole = stored_form([columns, *old.values()]) if old else columns
+        if not self.is_file and not segment.fits(whole):  # together they have too many names: they stay apart
+            return self._write(columns, ())
+        return self._write(whole, old)
 
     def _whole_file(self) -> dict[Path, Columns]:
         """Read the one file; a file that cannot be read must not be replaced."""
