@@ -100,16 +100,22 @@ def create_json(path: Path, value: Any) -> bool:
     return create_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, largest_bytes: int | None = None) -> Any:
     """Read a JSON file.
+
+    Args:
+        path: The file.
+        largest_bytes: Size above which it is not read; ``None`` reads any.
 
     Raises:
         FileNotFoundError: There is none.
-        InputError: It is not JSON.
+        InputError: It is not JSON, or too large.
     """
+    if largest_bytes is not None and (n_bytes := path.stat().st_size) > largest_bytes:
+        raise InputError(f"`{path}` has {n_bytes:,} bytes; expected at most {largest_bytes:,}")
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"`{path}` is not valid JSON: {error}") from error
 
 

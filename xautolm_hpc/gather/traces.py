@@ -30,6 +30,8 @@ from xautolm_hpc.records import Outcome, from_json
 T = TypeVar("T")
 N_TAIL_LINES = 50
 TAIL_BYTES = 64 * 1024
+LARGEST_OUTCOME_BYTES = 16 * 1024**2
+"""Size of ``outcome.json`` above which it is not read; a worker cuts its message and writes far less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ def read_outcome(attempt_dir: Path) -> tuple[End | None, str | None]:
     try:
         if OUTCOME not in os.listdir(attempt_dir):  # noqa: PTH208 - opens the folder now, all at once
             return None, None
-        end = from_json(End, read_json(path), where=str(path))
+        end = from_json(End, read_json(path, largest_bytes=LARGEST_OUTCOME_BYTES), where=str(path))
         _check_words(end.outcome, path)
     except FileNotFoundError:
         return None, None

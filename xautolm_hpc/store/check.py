@@ -60,7 +60,7 @@ def _refusal(path: Path, limits: CheckLimits) -> str | None:
         if status.st_size > limits.file_mb * MB:
             return f"it has {status.st_size:,} bytes; the limit is {limits.file_mb:g} MB"
         with segment.open_hdf5(raw, path) as file:
-            return next(structure.refusals(file, limits), None)
+            return next(structure.refusals(file, limits), None) or next(structure.piece_refusals(file), None)
 
 
 def _content_problems(path: Path, columns: Columns, *, is_named: bool) -> list[Problem]:

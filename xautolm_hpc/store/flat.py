@@ -99,9 +99,13 @@ def read_jsonl(path: Path) -> list[Experience]:
 
 
 def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    number = 0
     while text := file.readline(LARGEST_LINE_CHARS):
+        number += 1
         if len(text) == LARGEST_LINE_CHARS:
-            raise InputError(f"`{path}` has a line of more than {LARGEST_LINE_CHARS:,} characters")
+            raise InputError(
+                f"`{path}`, line {number}: it has {LARGEST_LINE_CHARS:,} characters or more, which no experience has"
+            )
         if text.strip():
             yield text
 

@@ -321,7 +321,10 @@ class SegmentFolder:
         if self.is_file:
             return self._add_to_file(columns)
         old = self._read_tier_mates(len(columns))
-        return self._write(stored_form([columns, *old.values()]) if old else columns, old)
+        whole = stored_form([columns, *old.values()]) if old else columns
+        if not segment.fits(whole):  # together they have too many names: they stay apart
+            return self._write(columns, ())
+        return self._write(whole, old)
 
     def _add_to_file(self, columns: Columns) -> str:
         """Write the one file anew; a file that cannot be read must not be replaced."""

@@ -34,6 +34,7 @@ from xautolm_hpc.store.layout import (
 )
 from xautolm_hpc.store.listing import not_regular
 from xautolm_hpc.store.marks import check_marks
+from xautolm_hpc.store.structure import LARGEST_NAMES_BYTES
 from xautolm_hpc.store.trust import Identity, identity_of
 
 LIBVER = ("v110", "v110")  # read by every HDF5 since 2016, and half the size of the default for small segments
@@ -66,6 +67,11 @@ def write(columns: Columns, path: Path, *, content_digest: str, remember: Callab
     def check(aside: Path) -> None:
         _check_digest(aside, content_digest)
 
+    if not fits(columns):
+        raise StoreError(
+            f"`{path}` was not written: the parameters or metrics of its experiences have too many names, of more than "
+            f"{LARGEST_NAMES_BYTES:,} bytes in all. Store experiences of other programs elsewhere"
+        )
     try:
         write_checked(path, _image(columns, content_digest), check=check, remember=remember)
     except OSError as error:
@@ -73,6 +79,12 @@ def write(columns: Columns, path: Path, *, content_digest: str, remember: Callab
             f"`{path}` could not be written: {error}. The store is as before; see to the file system (space, quota, "
             "permissions), then run again"
         ) from error
+
+
+def fits(columns: Columns) -> bool:
+    """Check whether one segment can hold the names of parameters and metrics: each takes as much as the longest."""
+    found = [[len(name.encode()) for name in group] for group in columns.groups.values() if group]
+    return all(len(lengths) * max(lengths) <= LARGEST_NAMES_BYTES for lengths in found)
 
 
 def read(path: Path, wanted: Wanted, *, identity: Identity | None = None) -> Columns:

@@ -36,7 +36,7 @@ from xautolm_hpc.jobdir import (
 )
 from xautolm_hpc.node import is_node_busy, list_gpus, measure_system, node_name, peak_rss_bytes
 from xautolm_hpc.records import BUSY_TIME_SCOPE, TIME_SCOPE, Outcome, System, from_json
-from xautolm_hpc.redact import redact
+from xautolm_hpc.redact import LONGEST_MESSAGE, cut_message, redact
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
 from xautolm_hpc.train.exceptions import UnfitModelError, classify, describe, is_lost_process
 from xautolm_hpc.train.foreign_load import CpuReading, LoadMeter, read_counters
@@ -219,7 +219,8 @@ def _failed(error: Exception, progress: Progress, *, energy: EnergyReader, job: 
     """Build the outcome of a failure; it keeps what was measured until then."""
     kind = classify(error, gpu_was_busy=gpu_was_busy)
     text = "\n".join([*_first_try(job), describe(error)])
-    message = redact(text, job.secrets, user=job.user, host=job.host, home=job.home)
+    short = cut_message(text, longest=64 * LONGEST_MESSAGE)  # a secret that this cuts in two is in what is cut below
+    message = cut_message(redact(short, job.secrets, user=job.user, host=job.host, home=job.home))
     measured = _measured("failed", progress, energy=energy, job=job)
     return dataclasses.replace(measured, kind=kind, origin=origin_of(kind), message=message)
 
@@ -252,7 +253,7 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
         step="eager" if progress.step else None,
         cpu_share=progress.cpu_share,
         curve=tuple(progress.curve),
-        message="\n".join([*_first_try(job), *progress.notes]) or None,
+        message=cut_message("\n".join([*_first_try(job), *progress.notes])) or None,
     )
 
 
