@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from xautolm_hpc.errors import StoreError
 from xautolm_hpc.node import Clock
-from xautolm_hpc.store.authors.decisions import MarkDecision, Decisions, mark_digest
+from xautolm_hpc.store.authors.decisions import Decisions, MarkDecision, mark_digest
 from xautolm_hpc.store.authors.key import AuthorKey, KeyFile
 from xautolm_hpc.store.columns import parse
 from xautolm_hpc.store.marks import decode_mark

@@ -18,7 +18,7 @@ from xautolm_hpc.errors import StoreError
 from xautolm_hpc.node import Clock
 from xautolm_hpc.store.columns import line
 from xautolm_hpc.store.files import GROUP_MODE, OWN_MODE, follow_folder, read_small
-from xautolm_hpc.store.marks import Mark
+from xautolm_hpc.store.marks import StoredMark
 
 KEY_BYTES = 32
 CONTENT = re.compile(rb"[0-9a-f]{64}\n")
