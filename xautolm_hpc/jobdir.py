@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
-from xautolm_hpc.execution import AS_DRAWN, Execution
+from xautolm_hpc.execution import AS_DRAWN, Execution, StepMode
 from xautolm_hpc.image import Container
 from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json, to_json
 
@@ -168,6 +168,7 @@ class TrialPlan:
         execution: How its steps are computed in the memory there is.
         hf_home: Offline cache of hub models, or ``None``.
         early_stopping_min_steps: Optimiser steps after the warm-up before early stopping counts epochs; 0 counts all.
+        step: How steps are computed where it can be chosen: one of :class:`xautolm_hpc.execution.StepMode`.
     """
 
     pipeline: Pipeline
@@ -176,6 +177,7 @@ class TrialPlan:
     execution: Execution = AS_DRAWN
     hf_home: str | None = None
     early_stopping_min_steps: int = 0
+    step: str = StepMode.EAGER.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +296,8 @@ def plan_to_json(plan: TrialPlan) -> dict[str, Any]:
     data: dict[str, Any] = to_json(plan)
     if not plan.early_stopping_min_steps:
         del data["early_stopping_min_steps"]
+    if plan.step == StepMode.EAGER:
+        del data["step"]
     return data
 
 
