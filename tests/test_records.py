@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tests.nouns import GIB, SYSTEM, TASK, experience, failed, pipeline, succeeded
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import FAILURE_KINDS, INFRASTRUCTURE_KINDS, PIPELINE_KINDS, origin_of
+from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.records import (
-    OBJECTIVES,
     Experience,
     Outcome,
     Pipeline,

@@ -17,7 +17,7 @@ from xautolm_hpc.container import ContainerSection
 from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.durable import decode_text
 from xautolm_hpc.errors import ConfigError, InputError, SpaceError
-from xautolm_hpc.records import OBJECTIVES, ObjectiveName, from_json, to_json
+from xautolm_hpc.records import ObjectiveName, from_json, to_json
 from xautolm_hpc.space import Space, SpaceSection, build_space, find_refused
 from xautolm_hpc.task_kinds import MetricName, TaskKindName
 
@@ -139,9 +139,9 @@ class SearchFile(_Section):
                 f"budget.wall_h = {budget.wall_h} ({budget.wall_h * 60:g} min) is shorter than one trial, "
                 f"trial.time_limit_min = {self.trial.time_limit_min}: no trial could use its time"
             )
-        names = self.search.objectives
+        names, valid = self.search.objectives, ", ".join(typing.get_args(ObjectiveName))
         if not 1 <= len(set(names)) == len(names) <= 3:
-            raise ValueError(f"search.objectives = {[*names]}: expected 1 to 3, each once, of {', '.join(OBJECTIVES)}")
+            raise ValueError(f"search.objectives = {[*names]}: expected 1 to 3, each once, of {valid}")
         return self
 
     def build_space(self) -> Space:

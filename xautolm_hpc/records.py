@@ -13,7 +13,6 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import partial
 from typing import Any, Literal
 
 from xautolm_hpc.errors import InputError
@@ -26,48 +25,15 @@ TIME_SCOPE, BUSY_TIME_SCOPE = "train+eval", "train+eval on a busy node"
 Value = bool | int | float | str
 """Value of one hyperparameter."""
 
+STATUSES = ("succeeded", "failed", "stopped")
+STEPS = ("graph", "eager")
+"""Ways to compute a training step: captured once and replayed, or operation by operation."""
+
 LARGEST_SEED = 2**63 - 1
 """Largest training seed; the least is 0."""
 
 METRICS = ("f1", "accuracy", "exact_match", "train_loss", "dev_loss", "dev_f1", "validation_loss")
 ObjectiveName = Literal["f1", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Objective:
-    """What trials are compared by.
-
-    Attributes:
-        is_maximised: Whether more is better.
-        is_metric: Whether it is one of :attr:`Outcome.metrics`; else it is a field of :class:`Outcome`.
-        title: Name shown, without the unit.
-        unit: Unit shown, or "" for a pure number.
-        divisor: Stored value / divisor = value in ``unit``; above 0.
-        digits: Digits shown after the decimal point.
-    """
-
-    is_maximised: bool
-    is_metric: bool
-    title: str
-    unit: str
-    divisor: float
-    digits: int
-
-    @property
-    def better(self) -> str:
-        """Which values are better: ``higher`` or ``lower``."""
-        return "higher" if self.is_maximised else "lower"
-
-
-_COST = partial(Objective, is_maximised=False, is_metric=False)
-
-OBJECTIVES: Mapping[str, Objective] = {
-    "f1": Objective(is_maximised=True, is_metric=True, title="F1", unit="", divisor=1.0, digits=4),
-    "evaluation_time_s": _COST(title="Train + eval time", unit="s", divisor=1.0, digits=1),
-    "gpu_energy_j": _COST(title="GPU energy", unit="kJ", divisor=1e3, digits=2),
-    "peak_gpu_memory_bytes": _COST(title="Peak GPU memory", unit="GiB", divisor=1024.0**3, digits=2),
-}
-"""Name of an objective -> the objective. To add one, add its name and its entry here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +145,8 @@ class Outcome:
     """What an attempt gave and what it cost; a failed one keeps the time and energy it burnt.
 
     Attributes:
-        status: ``succeeded`` or ``failed``.
+        status: One of :data:`STATUSES`. ``stopped`` is left before its end because others were ahead: neither a failure
+            nor a result.
         metrics: Metric name -> value; every F1 in 0..1.
         load_s: Seconds to load model and data.
         train_s: Seconds of training, dev evaluations included, summed over restarts.
@@ -197,7 +164,14 @@ class Outcome:
         peak_rss_bytes: Highest resident memory of the trial's processes.
         n_steps: Optimiser steps done.
         n_samples: Training samples seen.
-        curve: Per epoch (epoch, train_loss, dev_loss, dev_f1).
+        truncated: Whether a success was evaluated before its training had ended, because its time was used up.
+        epochs_done: Passes over the training data done, from 0; a part of one counts as such.
+        epochs: Passes the pipeline asks for.
+        schedule_share: Share of the planned optimiser steps done, 0..1.
+        step: How a training step was computed, one of :data:`STEPS`; times and memory of two are never compared.
+        step_reason: Why it was computed so, where another way was asked for.
+        cpu_share: Share of its cores that the trial really got while it trained and was evaluated, 0..1.
+        curve: Per epoch (epoch, train_loss, dev_loss, dev_f1, seconds so far); the seconds may be missing.
         kind: Failure kind, one of :class:`xautolm_hpc.failures.FailureKind`; ``None`` on success.
         origin: ``pipeline`` or ``infrastructure``; ``None`` on success.
         message: Failure text, redacted; of a success what its first try ended with, if it needed two, and how long
@@ -221,14 +195,23 @@ class Outcome:
     peak_rss_bytes: int | None = None
     n_steps: int | None = None
     n_samples: int | None = None
+    truncated: bool | None = None
+    epochs_done: float | None = None
+    epochs: int | None = None
+    schedule_share: float | None = None
+    step: str | None = None
+    step_reason: str | None = None
+    cpu_share: float | None = None
     curve: tuple[tuple[float, ...], ...] = ()
     kind: str | None = None
     origin: str | None = None
     message: str | None = None
 
     def objective(self, name: str) -> float | None:
-        """Return the value of one of :data:`OBJECTIVES`; ``None`` when it is unknown or not finite."""
-        value = self.metrics.get(name) if OBJECTIVES[name].is_metric else getattr(self, name)
+        """Return the value of an objective; ``None`` when it is unknown or not finite."""
+        if name not in typing.get_args(ObjectiveName):
+            raise KeyError(name)
+        value = self.metrics.get(name) if name in METRICS else getattr(self, name)
         return None if value is None or not math.isfinite(value) else float(value)
 
     @property
@@ -262,6 +245,8 @@ class Provenance:
         lock_hash: sha256 of the lock parts the worker's environment was installed from, or ``None``.
         node: Name of the node, or ``None``.
         suspect: Whether the trial belongs to a run of equal failures that stopped the search.
+        job: Number of the job in its run, from 0: attempts with one number shared a job; ``None`` if unknown.
+        job_position: Attempts that the job had begun before this one, from 0; ``None`` if unknown.
     """
 
     run_id: str
@@ -279,6 +264,8 @@ class Provenance:
     lock_hash: str | None = None
     node: str | None = None
     suspect: bool = False
+    job: int | None = None
+    job_position: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

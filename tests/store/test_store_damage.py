@@ -229,8 +229,9 @@ def test_a_newer_format_is_refused_with_the_remedy(store: ExperienceStore, tmp_p
     path = victim(store)
     newer(path)
     expected = (
-        f"`site-b/{path.name}` is format 3; this version reads 1. "
-        "Upgrade xautolm-hpc or ask its site to export format 1."
+        f"`site-b/{path.name}` is format 3; this version reads 1, 2. "
+        "Upgrade xautolm-hpc, or ask its site for a copy in a format that this version reads: "
+        "`xautolm-hpc store export STORE --to COPY --format 2`"
     )
 
     for read in (store.read_table, store.read, store.ids, store.info, store.compact):

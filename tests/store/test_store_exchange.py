@@ -190,9 +190,9 @@ def test_a_copy_keeps_marks_and_conflicts_but_not_what_was_forgotten(store: Expe
     store.forget([experience(1).id], "site-a")
     store.append([experience(0, outcome={"metrics": {"f1": 0.5}})])
 
-    n, findings = copy_store(store.path, tmp_path / "copy", is_redacted=True)
+    copied = copy_store(store.path, tmp_path / "copy", is_redacted=True)
 
-    assert (n, findings) == (13, [])
+    assert (copied.n_experiences, copied.findings) == (13, ())
     assert ExperienceStore(tmp_path / "copy").ids() == store.ids()
     assert [f.problem for f in ExperienceStore(tmp_path / "copy").verify()] == ["conflict"]
     merge([tmp_path / "copy"], store.path)

@@ -25,12 +25,13 @@ EXCHANGE = {
     "import": "read exported experiences from JSON lines",
     "import-xautolm": "read the experiences that XAutoLM's authors released",
 }
-FORMATS = ("store", "jsonl", "csv", "parquet")
+STORE_FORMATS = ("1", "2")
+FORMATS = ("store", *STORE_FORMATS, "jsonl", "csv", "parquet")
 FILTERS = {
     "task_kind": "only this task kind",
     "run_id": "only this run",
     "site": "only this site",
-    "status": "only succeeded, or only failed",
+    "status": "only succeeded, failed or stopped",
     "since": "only experiences that ended then or later (ISO 8601 with time zone)",
     "until": "only experiences that ended before (ISO 8601 with time zone)",
 }
@@ -100,7 +101,10 @@ def _export(verb: argparse.ArgumentParser) -> None:
     _store(verb)
     verb.add_argument("--to", required=True, metavar="PATH", help="file to write, or folder of the new store")
     verb.add_argument(
-        "--format", choices=FORMATS, help="default: by the ending of the path (.jsonl, .csv, .parquet), else a store"
+        "--format",
+        choices=FORMATS,
+        help="default: by the ending of the path (.jsonl, .csv, .parquet), else a store in the newest format; "
+        "1: a store for versions that read no format 2",
     )
     verb.add_argument("--redact", action="store_true", help="leave out messages and node names")
     for name, text in FILTERS.items():

@@ -136,8 +136,16 @@ class Origin:
     task: Task
     system: System
 
-    def experience(self, trial: Trial, attempt: Attempt, *, is_suspect: bool) -> Experience:
+    def experience(
+        self, trial: Trial, attempt: Attempt, *, is_suspect: bool, job_position: int | None = None
+    ) -> Experience:
         """Turn an ended attempt into an experience.
+
+        Args:
+            trial: The trial.
+            attempt: One of its attempts.
+            is_suspect: Whether it is no evidence until a person accepts it.
+            job_position: Attempts that its job had begun before; ``None`` if unknown.
 
         Raises:
             ValueError: The attempt has not ended.
@@ -166,8 +174,24 @@ class Origin:
                 lock_hash=end.lock_hash,
                 node=end.node,
                 suspect=is_suspect,
+                job=attempt.job,
+                job_position=job_position,
             ),
         )
+
+
+def job_positions(trials: Iterable[Trial]) -> dict[Path, int]:
+    """Count how many attempts each job had begun before each of its attempts; those that began at no known time lack.
+
+    Returns:
+        Folder of an attempt -> number of earlier attempts in its job.
+    """
+    of_job: dict[int, list[tuple[float, int, Path]]] = {}
+    for trial in trials:
+        for attempt in trial.attempts:
+            if attempt.job is not None and attempt.end is not None and attempt.end.started_at is not None:
+                of_job.setdefault(attempt.job, []).append((attempt.end.started_at, trial.number, attempt.path))
+    return {path: i for begun in of_job.values() for i, (_, _, path) in enumerate(sorted(begun))}
 
 
 def _with_queue_time(outcome: Outcome, attempt: Attempt, *, started_at: float | None) -> Outcome:

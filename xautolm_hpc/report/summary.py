@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from xautolm_hpc.pareto import front_indices, oriented, preference
-from xautolm_hpc.records import OBJECTIVES, Experience, Task
+from xautolm_hpc.pareto import OBJECTIVES, front_indices, oriented, preference
+from xautolm_hpc.records import Experience, Task
 from xautolm_hpc.report.quantities import J_PER_KWH
 from xautolm_hpc.report.shortfall import epochs_run, find_shortfall, learning_steps
 from xautolm_hpc.view import RunFacts, Spent
@@ -88,7 +88,7 @@ def split_front(
 
     Args:
         experiences: Last attempts; those without all objectives are left out.
-        objectives: One to three names of :data:`xautolm_hpc.records.OBJECTIVES`.
+        objectives: One to three names of :data:`xautolm_hpc.pareto.OBJECTIVES`.
 
     Returns:
         The Pareto set and the dominated trials, both best first by the first objective, then by the others, then by

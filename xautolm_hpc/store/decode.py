@@ -15,7 +15,9 @@ from xautolm_hpc.store.encode import EPOCH
 from xautolm_hpc.store.layout import (
     COUNT_FIELDS,
     COUNTS,
+    FLAG_FIELDS,
     FLOAT_FIELDS,
+    JOB_FIELDS,
     LARGEST_EXACT,
     NO_INTEGER,
     TEXT_FIELDS,
@@ -159,6 +161,8 @@ def _outcomes(columns: Columns) -> list[Outcome]:
         fields[name] = [None if math.isnan(v) else v for v in numbers[name].tolist()]
     for name in COUNT_FIELDS:
         fields[name] = [None if math.isnan(v) else int(v) for v in numbers[name].tolist()]
+    for name in FLAG_FIELDS:
+        fields[name] = [None if math.isnan(v) else bool(v) for v in numbers[name].tolist()]
     fields["metrics"] = _metrics(columns)
     fields["curve"] = [
         tuple(tuple(point) for point in parse(piece)) if piece else () for piece in columns.variable["curve"].pieces()
@@ -178,6 +182,7 @@ def _provenances(columns: Columns) -> list[Provenance]:
     fields: dict[str, Any] = dict(_fields(columns, "provenance"))
     fields |= {name: columns.groups["counts"][name].tolist() for name in COUNTS}
     fields["seed"] = integers["seed"].tolist()
+    fields |= {name: [None if v == NO_INTEGER else v for v in integers[name].tolist()] for name in JOB_FIELDS}
     fields["suspect"] = [bool(value) for value in fields["suspect"]]
     for column, name in TIME_FIELDS.items():
         times = integers[column].tolist()

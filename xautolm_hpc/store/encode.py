@@ -9,19 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.failures import FAILURE_KINDS, STORED_KINDS, FailureKind, origin_of
-from xautolm_hpc.records import LARGEST_SEED, Experience, System, Task, from_json, to_json
+from xautolm_hpc.failures import FAILURE_KINDS, origin_of
+from xautolm_hpc.records import LARGEST_SEED, STATUSES, STEPS, Experience, System, Task, from_json, to_json
 from xautolm_hpc.store.columns import Array, Columns, Ragged, line
 from xautolm_hpc.store.layout import (
     COUNT_FIELDS,
     COUNTS,
     DICTIONARIES,
     DIGEST_BYTES,
+    FLAG_FIELDS,
     FLOAT_FIELDS,
+    JOB_FIELDS,
     LARGEST_EXACT,
     NO_CODE,
     NO_INTEGER,
     NULLABLE_TEXTS,
+    SHARE_FIELDS,
     SHARES,
     TEXT_FIELDS,
     TIME_FIELDS,
@@ -31,7 +34,6 @@ from xautolm_hpc.table import pipeline_digest
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LARGEST_COUNT = 2**31 - 1
-STATUSES = ("succeeded", "failed")
 
 
 def encode(experiences: Sequence[Experience]) -> Columns:
@@ -51,9 +53,7 @@ def encode(experiences: Sequence[Experience]) -> Columns:
         "codes": _code_columns(rows, codes),
         "counts": {name: _count_column(rows, name) for name in COUNTS},
         "integers": _integer_columns(rows),
-        "numbers": {
-            name: _number_column(rows, name, is_count=name in COUNT_FIELDS) for name in (*FLOAT_FIELDS, *COUNT_FIELDS)
-        },
+        "numbers": {name: _number_column(rows, name) for name in (*FLOAT_FIELDS, *COUNT_FIELDS, *FLAG_FIELDS)},
         "metrics": {name: _metric_column(rows, name) for name in _names(rows, record="outcome", field="metrics")},
         "params": {name: _param_codes(rows, name, values=codes["values"]) for name in names},
         "param_floats": {name: _param_floats(rows, name) for name in names},
@@ -142,30 +142,20 @@ def _code_columns(rows: Sequence[Experience], codes: dict[str, dict[bytes, int]]
     return columns
 
 
-def storable(experience: Experience) -> Experience:
-    """Return an experience as this format can hold it: a failure kind without a word in it becomes ``lost``.
-
-    Its message then begins with the kind.
-    """
-    outcome = experience.outcome
-    if outcome.kind is None or outcome.kind in STORED_KINDS or outcome.kind not in FAILURE_KINDS:
-        return experience
-    message = f"{outcome.kind}: {outcome.message or ''}"
-    return dataclasses.replace(
-        experience, outcome=dataclasses.replace(outcome, kind=FailureKind.LOST.value, message=message)
-    )
-
-
 def _check_outcome(e: Experience) -> None:
     outcome = e.outcome
     if outcome.status not in STATUSES:
         raise _refusal(e, "status", value=outcome.status, expected=" or ".join(STATUSES))
-    if (outcome.kind is None) is not (outcome.status == "succeeded"):
-        raise _refusal(e, "kind", value=outcome.kind, expected="one for a failure and none for a success")
-    if outcome.kind is not None and outcome.kind not in STORED_KINDS:
-        raise _refusal(e, "kind", value=outcome.kind, expected=f"one of {', '.join(STORED_KINDS)}")
+    if (outcome.kind is None) is (outcome.status == "failed"):
+        raise _refusal(e, "kind", value=outcome.kind, expected="one for a failure, and none else")
+    if outcome.kind is not None and outcome.kind not in FAILURE_KINDS:
+        raise _refusal(e, "kind", value=outcome.kind, expected=f"one of {', '.join(FAILURE_KINDS)}")
     if outcome.kind is not None and outcome.origin != origin_of(outcome.kind):
         raise _refusal(e, "origin", value=outcome.origin, expected=origin_of(outcome.kind))
+    if outcome.truncated and outcome.status != "succeeded":
+        raise _refusal(e, "truncated", value=True, expected="true for a success alone")
+    if outcome.step not in (None, *STEPS):
+        raise _refusal(e, "step", value=outcome.step, expected=f"null or one of {', '.join(STEPS)}")
 
 
 def _record_lines(rows: Sequence[Experience], name: str, *, record_type: type[Task] | type[System]) -> list[bytes]:
@@ -223,13 +213,23 @@ def _number(e: Experience, value: object, *, field: str) -> float:
     raise _refusal(e, field, value=value, expected="a finite number (a whole one of at most 2^53) or null")
 
 
-def _number_column(rows: Sequence[Experience], name: str, *, is_count: bool) -> Array:
+def _number_column(rows: Sequence[Experience], name: str) -> Array:
     values = [getattr(e.outcome, name) for e in rows]
-    for e, value in zip(rows, values, strict=True):
-        if is_count and value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-            raise _refusal(e, name, value=value, expected="a whole number, or null where it is unknown")
-    known = [math.nan if v is None else _number(e, v, field=name) for e, v in zip(rows, values, strict=True)]
+    known = [math.nan if v is None else _outcome_number(e, v, field=name) for e, v in zip(rows, values, strict=True)]
     return np.array(known, np.float64) + 0.0  # makes -0.0 a plain 0
+
+
+def _outcome_number(e: Experience, value: object, *, field: str) -> float:
+    if field in FLAG_FIELDS and isinstance(value, bool):
+        return float(value)
+    if field in FLAG_FIELDS:
+        raise _refusal(e, field, value=value, expected="true or false, or null where it is unknown")
+    if field in COUNT_FIELDS and (not isinstance(value, int) or isinstance(value, bool)):
+        raise _refusal(e, field, value=value, expected="a whole number, or null where it is unknown")
+    number = _number(e, value, field=field)
+    if field in SHARE_FIELDS and not 0 <= number <= 1:
+        raise _refusal(e, field, value=value, expected="a number from 0 to 1, or null where it is unknown")
+    return number
 
 
 def _metric_column(rows: Sequence[Experience], name: str) -> Array:
@@ -256,7 +256,13 @@ def _whole(e: Experience, name: str, *, largest: int, expected: type) -> int:
 def _integer_columns(rows: Sequence[Experience]) -> dict[str, Array]:
     seeds = [_whole(e, "seed", largest=LARGEST_SEED, expected=int) for e in rows]
     times = {column: [_time(e, name) for e in rows] for column, name in TIME_FIELDS.items()}
-    return {name: np.array(values, np.int64) for name, values in (("seed", seeds), *times.items())}
+    jobs = {name: [_job_number(e, name) for e in rows] for name in JOB_FIELDS}
+    return {name: np.array(values, np.int64) for name, values in (("seed", seeds), *times.items(), *jobs.items())}
+
+
+def _job_number(e: Experience, name: str) -> int:
+    is_unknown = getattr(e.provenance, name) is None
+    return NO_INTEGER if is_unknown else _whole(e, name, largest=LARGEST_COUNT, expected=int)
 
 
 def _time(e: Experience, name: str) -> int:

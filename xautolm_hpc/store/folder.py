@@ -20,6 +20,7 @@ from xautolm_hpc.store import files, segment
 from xautolm_hpc.store.checking import check_segments
 from xautolm_hpc.store.columns import Columns, digest
 from xautolm_hpc.store.files import ASIDE_SUFFIX
+from xautolm_hpc.store.format_note import FormatNote
 from xautolm_hpc.store.layout import EVERYTHING, IDS, Wanted
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.trust import CheckedSegments, Identity, identity_of
@@ -107,6 +108,7 @@ class SegmentFolder:
         self._clock = clock or SystemClock()
         self._limits = limits or CheckLimits()
         self._group = group
+        self.format_note = FormatNote()
         self._keys: dict[str, _Keys] = {}
 
     def paths(self) -> list[Path]:
@@ -347,6 +349,8 @@ class SegmentFolder:
         content_digest = digest(whole)
         path = self.path if self.is_file else self.path / segment.segment_name(content_digest)
         if self.is_file or path not in old:
+            present = [self.path] if self.is_file else self._listing()
+            self.format_note.before_write(self.path, present, format_version=whole.format_version)
             segment.write(
                 whole,
                 path,

@@ -2,40 +2,50 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
 from xautolm_hpc.errors import InputError, StoreError
-from xautolm_hpc.failures import STORED_KINDS, origin_of
-from xautolm_hpc.records import System, Task, canonical_json, from_json, to_json
+from xautolm_hpc.failures import origin_of
+from xautolm_hpc.records import LARGEST_SEED, STEPS, System, Task, canonical_json, from_json, to_json
 from xautolm_hpc.store.columns import Array, Columns, digest, parse
 from xautolm_hpc.store.decode import identities, models, values
-from xautolm_hpc.store.encode import EPOCH
+from xautolm_hpc.store.encode import EPOCH, LARGEST_COUNT
 from xautolm_hpc.store.layout import (
     COUNT_FIELDS,
     DICTIONARIES,
+    FLAG_FIELDS,
+    JOB_FIELDS,
+    KINDS_OF,
     LARGEST_EXACT,
     NO_CODE,
     NO_INTEGER,
     NULLABLE_TEXTS,
+    SHARE_FIELDS,
     SHARES,
+    STATUSES_OF,
     TIME_FIELDS,
 )
 from xautolm_hpc.store.union import union
 
 CHECKED_ROWS = 20_000
 US = timedelta(microseconds=1)
+LARGEST = {"seed": LARGEST_SEED, **dict.fromkeys(JOB_FIELDS, LARGEST_COUNT)}
+"""Whole number -> its largest value; the least is 0."""
+
 EARLIEST_US = (datetime.min.replace(tzinfo=UTC) - EPOCH) // US
 LATEST_US = (datetime.max.replace(tzinfo=UTC) - EPOCH) // US
 
 
 def range_problems(columns: Columns) -> list[str]:
-    """List the values that format 1 does not allow, in columns that were read whole; empty if there are none."""
+    """List the values in columns that were read whole which their format does not allow; empty if there are none."""
     checks: tuple[Callable[[Columns], Iterator[str]], ...] = (
         _dictionary_problems,
         _code_problems,
+        _outcome_problems,
         _number_problems,
         _variable_problems,
     )
@@ -59,8 +69,8 @@ def identity_problems(columns: Columns) -> list[str]:
             return ["it has ids that are not those of its experiences"]
         if b"".join(map(bytes.fromhex, pipelines)) != stored["pipeline"].tobytes():
             return ["it has digests that are not those of its pipelines"]
-    if len(columns) and digest(union([columns])) != digest(columns):
-        return ["its rows or dictionaries are not in the order of format 1, or not used"]
+    if len(columns) and digest(replace(union([columns]), format_version=columns.format_version)) != digest(columns):
+        return ["its rows or dictionaries are not in the order of the format, or not used"]
     return []
 
 
@@ -78,7 +88,7 @@ def _dictionary_problems(columns: Columns) -> Iterator[str]:
 
 
 def _code_problems(columns: Columns) -> Iterator[str]:
-    """Check which indices are null, that texts are texts, and that kinds and origins agree."""
+    """Check which indices are null, and that texts are texts."""
     codes, known = columns.groups["codes"], values(columns)
     is_text = np.array([*(isinstance(value, str) for value in known), True])
     for name in codes:
@@ -86,16 +96,27 @@ def _code_problems(columns: Columns) -> Iterator[str]:
             yield f"{name} is null somewhere"
         if name in DICTIONARIES["values"] and not is_text[codes[name]].all():
             yield f"{name} is no text somewhere"
-    texts: list[Any] = [*known, None]
-    pairs = np.unique(np.stack([codes[name] for name in ("status", "kind", "origin")]), axis=1).T.tolist()
-    for status, kind, origin in ([texts[code] for code in triple] for triple in pairs):
-        is_right = (kind is None and origin is None) if status == "succeeded" else kind in STORED_KINDS
-        if not is_right or (kind is not None and origin != origin_of(kind)):
-            yield f"an outcome is {status!r:.80} with kind {kind!r:.80} and origin {origin!r:.80}"
     for name in columns.groups["params"]:
         floats = columns.groups["param_floats"].get(name)
         if floats is not None and bool(((columns.groups["params"][name] != NO_CODE) & ~np.isnan(floats)).any()):
             yield f"parameter {name!r:.80} has two values at once"
+
+
+def _outcome_problems(columns: Columns) -> Iterator[str]:
+    """Check that status, kind and origin agree, that nothing but a success is truncated, and the way of a step."""
+    codes, texts = columns.groups["codes"], [*values(columns), None]
+    statuses, kinds = STATUSES_OF[columns.format_version], KINDS_OF[columns.format_version]
+    truncated = (columns.groups["numbers"]["truncated"] == 1).astype(np.int32)
+    found = np.unique(np.stack([*(codes[name] for name in ("status", "kind", "origin")), truncated]), axis=1).T.tolist()
+    for *three, is_truncated in found:
+        status, kind, origin = (texts[code] for code in three)
+        is_right = kind in kinds if status == "failed" else status in statuses and kind is None and origin is None
+        if not is_right or (kind is not None and origin != origin_of(kind)):
+            yield f"an outcome is {status!r:.80} with kind {kind!r:.80} and origin {origin!r:.80}"
+        if is_truncated and status != "succeeded":
+            yield f"truncated is 1 for an outcome that is {status!r:.80}"
+    for step in {texts[code] for code in np.unique(codes["step"]).tolist()} - {None, *STEPS}:
+        yield f"step is {step!r:.80}; expected null or one of {', '.join(STEPS)}"
 
 
 def _number_problems(columns: Columns) -> Iterator[str]:
@@ -110,7 +131,19 @@ def _number_problems(columns: Columns) -> Iterator[str]:
         known = groups["numbers"][name][~np.isnan(groups["numbers"][name])]
         if bool(((known != np.floor(known)) | (np.abs(known) > LARGEST_EXACT)).any()):
             yield f"{name} is no whole number somewhere"
+    yield from _flag_problems(columns)
     yield from _score_problems(groups["metrics"])
+
+
+def _flag_problems(columns: Columns) -> Iterator[str]:
+    """Check the numbers that are bools or shares."""
+    numbers = columns.groups["numbers"]
+    for name in FLAG_FIELDS:
+        if not bool(np.isin(numbers[name][~np.isnan(numbers[name])], (0, 1)).all()):
+            yield f"{name} is neither 0 nor 1 somewhere"
+    for name in SHARE_FIELDS:
+        if bool(((numbers[name] < 0) | (numbers[name] > 1)).any()):
+            yield f"{name} is outside 0 to 1 somewhere"
 
 
 def _integer_problems(counts: Mapping[str, Array], integers: Mapping[str, Array]) -> Iterator[str]:
@@ -118,8 +151,8 @@ def _integer_problems(counts: Mapping[str, Array], integers: Mapping[str, Array]
         if bool((column < 0).any()) or (name == "suspect" and bool((column > 1).any())):
             yield f"{name} is out of range"
     for name, column in integers.items():
-        known = column[column != NO_INTEGER] if name == "started_at_us" else column
-        low, high = (EARLIEST_US, LATEST_US) if name in TIME_FIELDS else (0, 2**63 - 1)
+        known = column[column != NO_INTEGER] if name in ("started_at_us", *JOB_FIELDS) else column
+        low, high = (EARLIEST_US, LATEST_US) if name in TIME_FIELDS else (0, LARGEST[name])
         if known.size and (known.min() < low or known.max() > high):
             yield f"{name} is out of range"
 

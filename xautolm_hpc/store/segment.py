@@ -1,18 +1,17 @@
-"""Reads and writes one segment: a file of format 1 that is written whole and never changed."""
+"""Reads and writes one segment: a file that is written whole and never changed."""
 
 import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from xautolm_hpc.errors import FormatError, StoreError
-from xautolm_hpc.failures import STORED_KINDS
 from xautolm_hpc.store.columns import Array, Columns, Ragged, digest, line, only_marks
-from xautolm_hpc.store.encode import STATUSES
 from xautolm_hpc.store.files import write_checked
 from xautolm_hpc.store.layout import (
     COLUMNS,
@@ -22,12 +21,15 @@ from xautolm_hpc.store.layout import (
     EVERYTHING,
     FORMAT,
     GROUPS,
+    KINDS_OF,
     MARKS,
     NO_CODE,
     READABLE,
+    STATUSES_OF,
     VARIABLE,
     VARIABLE_ENDS,
     Wanted,
+    columns_of,
 )
 from xautolm_hpc.store.marks import read_marks
 from xautolm_hpc.store.trust import Identity, identity_of
@@ -102,6 +104,17 @@ def recorded_digest(path: Path) -> str:
         return str(file.attrs["digest"])
 
 
+def recorded_format(path: Path) -> int:
+    """Read the format of a segment.
+
+    Raises:
+        FileNotFoundError: The file does not exist, or no longer.
+        StoreError: The file is damaged or not a segment.
+    """
+    with open_bytes(path) as raw, open_hdf5(raw, path) as file:
+        return int(file.attrs["format_version"])
+
+
 def open_bytes(path: Path) -> io.FileIO:
     """Open a file such that HDF5 reads it through Python: then it takes no lock, whatever the environment says.
 
@@ -157,12 +170,12 @@ def _image(columns: Columns, content_digest: str) -> bytes:
     """Build the file in memory: if HDF5 wrote to disk itself, a kill would leave half a file."""
     n = len(columns)
     with h5py.File("segment", "w", driver="core", backing_store=False, libver=LIBVER) as file:
-        file.attrs["format_version"] = FORMAT
+        file.attrs["format_version"] = columns.format_version
         file.attrs["digest"] = content_digest
         file.attrs["n_experiences"] = n
         if n:
-            for group, found in columns.groups.items():
-                _write_matrix(file, group, columns=found)
+            for group in columns.groups:
+                _write_matrix(file, group, columns=columns.stored(group))
             ends = {name: part.ends for name, part in columns.variable.items()}
             _write_matrix(file, VARIABLE_ENDS, columns=ends)
             for name, part in columns.variable.items():
@@ -221,26 +234,40 @@ def _check_format(file: h5py.File, path: Path) -> None:
         reads = ", ".join(map(str, READABLE))
         raise FormatError(
             f"`{shown(path)}` is format {found}; this version reads {reads}. "
-            f"Upgrade xautolm-hpc or ask its site to export format {FORMAT}."
+            "Upgrade xautolm-hpc, or ask its site for a copy in a format that this version reads: "
+            f"`xautolm-hpc store export STORE --to COPY --format {FORMAT}`"
         )
 
 
 def _read(file: h5py.File, wanted: Wanted) -> Columns:
     """Read the wanted columns and check that they agree with one another."""
-    n = int(file.attrs["n_experiences"])
+    n, found_format = int(file.attrs["n_experiences"]), int(file.attrs["format_version"])
     marks = _read_lines(file, MARKS)
     read_marks(marks)
     if n == 0:
-        return only_marks(marks)
-    groups = {group: _read_matrix(file, group, wanted=wanted) if group in wanted else {} for group in GROUPS}
+        return replace(only_marks(marks), format_version=found_format)
+    groups = {group: _read_group(file, group, wanted=wanted, n=n) if group in wanted else {} for group in GROUPS}
     codes = groups["codes"]
     needed = {name for name, columns in DICTIONARIES.items() if any(column in codes for column in columns)}
     dictionaries = {name: _read_lines(file, name) if name in needed else () for name in DICTIONARIES}
     variable = _read_variable(file, wanted) if VARIABLE_ENDS in wanted else {}
-    columns = Columns(groups=groups, variable=variable, dictionaries=dictionaries, marks=marks)
+    columns = Columns(
+        groups=groups, variable=variable, dictionaries=dictionaries, marks=marks, format_version=found_format
+    )
     _check_lengths(columns, n)
     _check_codes(columns)
     return columns
+
+
+def _read_group(file: h5py.File, group: str, *, wanted: Wanted, n: int) -> dict[str, Array]:
+    """Read the wanted columns of a group; those that the segment's format lacks are null."""
+    found = _read_matrix(file, group, wanted=wanted)
+    if group not in COLUMNS or int(file.attrs["format_version"]) == FORMAT:
+        return found
+    dtype, null = GROUPS[group]
+    chosen = wanted[group]
+    names = COLUMNS[group] if chosen is None else chosen
+    return {name: found[name] if name in found else np.full(n, null, dtype) for name in names}
 
 
 def _read_matrix(file: h5py.File, dataset: str, *, wanted: Wanted) -> dict[str, Array]:
@@ -252,8 +279,10 @@ def _read_matrix(file: h5py.File, dataset: str, *, wanted: Wanted) -> dict[str, 
     if found.dtype != np.dtype(dtype):
         raise ValueError(f"{dataset} has type {found.dtype}, expected {dtype}")
     names = [name.decode() if isinstance(name, bytes) else str(name) for name in found.attrs["names"]]
-    if dataset in COLUMNS and tuple(names) != COLUMNS[dataset]:
-        raise ValueError(f"{dataset} has columns {names}, expected {list(COLUMNS[dataset])}")
+    if dataset in COLUMNS:
+        expected = columns_of(dataset, int(file.attrs["format_version"]))
+        if tuple(names) != expected:
+            raise ValueError(f"{dataset} has columns {names}, expected {list(expected)}")
     chosen = wanted[dataset]
     if chosen is None or found.shape[1] <= SMALL_ROWS:
         columns = dict(zip(names, found[...], strict=True))
@@ -298,7 +327,8 @@ def _check_codes(columns: Columns) -> None:
             _check_range(columns.groups["codes"].get(name), n_entries, name=name)
     for name, column in columns.groups["params"].items():
         _check_range(column, len(columns.dictionaries["values"]), name=name)
-    for name, known in (("status", STATUSES), ("kind", STORED_KINDS)):
+    known_texts = {"status": STATUSES_OF[columns.format_version], "kind": KINDS_OF[columns.format_version]}
+    for name, known in known_texts.items():
         if name in columns.groups["codes"]:
             _check_texts(columns, name, known={line(text) for text in known})
 

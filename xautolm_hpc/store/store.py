@@ -48,11 +48,19 @@ class ExperienceStore:
     """
 
     def __init__(
-        self, path: Path, *, clock: Clock | None = None, limits: CheckLimits | None = None, group: str | None = None
+        self,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        limits: CheckLimits | None = None,
+        group: str | None = None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         self.path = path
         self.findings: tuple[StoreFinding, ...] = ()
         self._segments = SegmentFolder(path, clock=clock, limits=limits, group=group)
+        if log is not None:
+            self._segments.format_note.log = log
 
     def check_place(self, *, setting: str | None = None) -> None:
         """Check that a store is here or can be made here, before anything is read or trained for it.

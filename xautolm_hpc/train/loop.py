@@ -231,7 +231,7 @@ def _close_epoch(train_state: TrainState, dev: Scores) -> None:
     loop, progress = train_state.loop, train_state.progress
     train_loss = loop.loss_sum / max(loop.loss_samples, 1)
     loop.epoch, loop.epoch_step, loop.loss_sum, loop.loss_samples = loop.epoch + 1, 0, 0.0, 0
-    progress.curve.append((float(loop.epoch), train_loss, dev.loss, dev.f1))
+    progress.curve.append((float(loop.epoch), train_loss, dev.loss, dev.f1, progress.train.total_s))
     progress.dev_f1 = dev.f1
     if (dev.f1, -dev.loss) > (loop.best_f1, -loop.best_loss):
         loop.best_epoch, loop.best_f1, loop.best_loss = loop.epoch, dev.f1, dev.loss

@@ -165,7 +165,7 @@ def build_train_state(
     n_steps = recipe.epochs * n_epoch_steps(
         len(tokens["train"]), batch_size=recipe.batch_size, accumulation=recipe.gradient_accumulation_steps
     )
-    progress.n_steps = n_steps
+    progress.n_steps, progress.epochs = n_steps, recipe.epochs
     trained = _place_on_devices(model, plan.execution, accelerator=accelerator)
     optimizer = build_optimizer(model, recipe, step_mode=step_plan.mode)
     scheduler = build_schedule(optimizer, recipe, n_steps=n_steps)

@@ -241,6 +241,12 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
         peak_rss_bytes=peak_rss_bytes() + progress.rss_elsewhere_bytes,
         n_steps=progress.step,
         n_samples=progress.n_samples,
+        truncated=False if status == "succeeded" else None,
+        epochs_done=progress.epochs_done,
+        epochs=progress.epochs or None,
+        schedule_share=progress.schedule_share,
+        step="eager" if progress.step else None,
+        cpu_share=progress.cpu_share,
         curve=tuple(progress.curve),
         message="\n".join([*_first_try(job), *progress.notes]) or None,
     )

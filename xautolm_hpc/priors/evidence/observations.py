@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import FAILURE_KINDS
+from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.priors.eligible import EligibleExperiences, fingerprints, group_rows, scopes
 from xautolm_hpc.priors.evidence.encoding import Configurations, encode
 from xautolm_hpc.priors.evidence.surrogate import FAILURE_CLASSES, Observations
 from xautolm_hpc.priors.xautolm.alpha import experience_weights
-from xautolm_hpc.records import OBJECTIVES, Outcome
+from xautolm_hpc.records import Outcome
 from xautolm_hpc.table import ExperienceTable
 
 Floats = NDArray[np.float64]
