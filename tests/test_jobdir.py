@@ -196,3 +196,10 @@ def test_a_plan_names_the_least_steps_of_early_stopping_only_where_there_are_som
     assert set(plan_to_json(old)) == {"pipeline", "model", "seed", "execution", "hf_home"}
     assert plan_to_json(new) == {**plan_to_json(old), "early_stopping_min_steps": 100}
     assert [from_json(TrialPlan, plan_to_json(each), where="plan") for each in (old, new)] == [old, new]
+
+
+def test_eager_steps_stay_out_of_the_file_which_an_older_worker_reads() -> None:
+    eager, captured = plan(), replace(plan(), step="graph")
+
+    assert "step" not in plan_to_json(eager)
+    assert plan_to_json(captured) == {**plan_to_json(eager), "step": "graph"}

@@ -83,12 +83,13 @@ class CpuRecorder:
         self.n_recovered += 1
 
 
-class Tape(TorchDispatchMode):
+class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The kernels of some work, with the tensors that they read and write."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._calls: list[tuple[Any, Any, Any, Any]] = []
+        self._on_host: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and remember it.
@@ -96,11 +97,16 @@ class Tape(TorchDispatchMode):
         Raises:
             RuntimeError: It would wait for the device.
         """
+        read = [id(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
+        # A tensor made of a number of the host stays there on a GPU too, and so does what is computed of it alone.
+        is_on_host = func is aten.lift_fresh.default or (bool(read) and self._on_host.issuperset(read))
         by_mask = func is aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1])
-        if func in WAITING or by_mask:
+        if not is_on_host and (func in WAITING or by_mask):
             raise RuntimeError(f"operation not permitted when stream is capturing: {func}")
         given = func(*args, **(kwargs or {}))
         self._calls.append((func, args, kwargs or {}, given))
+        if is_on_host:
+            self._on_host |= {id(tensor) for tensor in tree_leaves(given)}
         return given
 
     @torch.no_grad()

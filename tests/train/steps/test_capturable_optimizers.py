@@ -13,8 +13,8 @@ from xautolm_hpc.execution import StepMode
 from xautolm_hpc.hyperparameters import OPTIMIZERS
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
 from xautolm_hpc.train.recipe import Recipe, parse_recipe
+from xautolm_hpc.train.steps.device_update import LossScale, Update, learning_rates
 from xautolm_hpc.train.steps.optimizers import CAPTURABLE
-from xautolm_hpc.train.steps.update import LossScale, Update, learning_rates
 
 N_STEPS = 50
 SCHEDULES = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant")

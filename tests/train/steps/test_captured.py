@@ -70,7 +70,7 @@ def test_every_method_trains_as_it_does_eagerly(method: str) -> None:
     [("question-answering", "bert"), ("text-generation", "llama"), ("text-generation", "t5")],
 )
 def test_every_kind_of_task_trains_as_it_does_eagerly(tmp_path: Path, kind: str, architecture: str) -> None:
-    params = {
+    params: dict[str, Any] = {
         "learning_rate": 0.1, "batch_size": 3, "max_length": 36, "epochs": 2, "dropout_rate": 0.0, "optimizer": "sgd"
     }  # fmt: skip
     rows = question_rows()[:13]

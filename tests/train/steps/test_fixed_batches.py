@@ -11,7 +11,7 @@ from tests.train.families import family_train_state, labelled_rows, question_row
 from tests.train.tiny import tiny_tokens
 from xautolm_hpc.train.data import collate
 from xautolm_hpc.train.loop import TrainState
-from xautolm_hpc.train.steps.batches import BatchLayout, measure_lengths, stage
+from xautolm_hpc.train.steps.fixed_batches import BatchLayout, measure_lengths, stage
 
 PARAMS: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 4, "max_length": 36, "epochs": 1, "dropout_rate": 0.0}
 CASES = [

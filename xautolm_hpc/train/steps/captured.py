@@ -21,10 +21,10 @@ from xautolm_hpc.train.data import plan_micro_batches
 from xautolm_hpc.train.kinds.classification import Classification
 from xautolm_hpc.train.kinds.tasks import LearningTask
 from xautolm_hpc.train.loop import EVALUATION_BATCH, TrainState, epoch_steps
-from xautolm_hpc.train.steps.batches import BatchLayout, measure_lengths, stage
+from xautolm_hpc.train.steps.captured_forward import CapturedForward, describe_failure, plan_evaluation_edges
 from xautolm_hpc.train.steps.device_state import DeviceState
 from xautolm_hpc.train.steps.eager import EagerRunner
-from xautolm_hpc.train.steps.evaluation import CapturedForward, describe_failure, plan_evaluation_edges
+from xautolm_hpc.train.steps.fixed_batches import BatchLayout, measure_lengths, stage
 from xautolm_hpc.train.steps.lead import StartedStep, StepQueue
 from xautolm_hpc.train.steps.recorder import Recorder, Work, host_copy
 from xautolm_hpc.train.steps.runner import Edges, StepResult, step_seed

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import torch
 
 from xautolm_hpc.train.loop import TrainState
-from xautolm_hpc.train.steps.batches import BatchLayout
-from xautolm_hpc.train.steps.update import Update, find_loss_scale, learning_rates
+from xautolm_hpc.train.steps.device_update import Update, find_loss_scale, learning_rates
+from xautolm_hpc.train.steps.fixed_batches import BatchLayout
 
 
 class DeviceState:

@@ -36,8 +36,8 @@ class LossScale:
     """The scale of the loss in half precision of small range (fp16), as torch's gradient scaler adapts it.
 
     Attributes:
-        scale: The scale, (1,); the scaler's own tensor, so that its checkpoint knows it.
-        growth_tracker: Steps since it last changed, (1,), likewise.
+        scale: The scale, one number; the scaler's own tensor, so that its checkpoint knows it.
+        growth_tracker: Steps since it last changed, likewise.
         growth_factor: What it is multiplied by after ``growth_interval`` steps without an overflow.
         backoff_factor: What it is multiplied by after an overflow.
         growth_interval: Steps.

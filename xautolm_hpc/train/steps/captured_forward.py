@@ -1,14 +1,15 @@
 """Forward passes of an evaluation, captured for each padded length."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
 
 from xautolm_hpc.train.data import Tokens, plan_evaluation
-from xautolm_hpc.train.steps.batches import LABELS, measure_lengths
 from xautolm_hpc.train.steps.buckets import choose_edges, padded_length
+from xautolm_hpc.train.steps.fixed_batches import LABELS, measure_lengths
 from xautolm_hpc.train.steps.recorder import Recorder, Work
 
 FORWARD_CAPTURE_STEPS = 8.0
@@ -16,6 +17,9 @@ FORWARD_CAPTURE_STEPS = 8.0
 
 LEAST_PASSES = 6
 """Passes of all evaluations together below which nothing is captured for them."""
+
+MAX_REASON = 200
+"""Characters of a reason."""
 
 OUTPUTS = ("logits", "start_logits", "end_logits")
 OF_TOKENS = ("start_logits", "end_logits")
@@ -142,6 +146,6 @@ class _Pass:
 
 
 def describe_failure(error: Exception) -> str:
-    """Return the first line of an error, with its class where it says nothing."""
+    """Return the first line of an error, shortened, or its class where it says nothing."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return shorten(lines[0], width=MAX_REASON, placeholder=" ...") if lines else type(error).__name__
