@@ -60,9 +60,9 @@ class CudaRecorder:
         Args:
             device: The GPU.
         """
-        self._device = device
+        self._device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         self._pool: Any = torch.cuda.graph_pool_handle()
-        self._stream = _new_stream(device)
+        self._stream = _new_stream(self._device)
         self._is_warm = False
 
     def record(self, work: Work) -> Work:
@@ -113,7 +113,7 @@ class CudaRecorder:
         fails. One that ends well sets it right.
         """
         torch.cuda.synchronize(self._device)
-        self._pool = None
+        self._pool = torch.cuda.graph_pool_handle()
         number = torch.zeros((), device=self._device)
         with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=_new_stream(self._device)):
             number.add_(1)
