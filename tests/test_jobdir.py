@@ -207,3 +207,10 @@ def test_a_plan_names_the_least_steps_of_early_stopping_only_where_there_are_som
     assert set(to_wire(old)) == {"pipeline", "model", "seed", "execution", "hf_home"}
     assert to_wire(new) == {**to_wire(old), "early_stopping_min_steps": 100}
     assert [from_json(TrialPlan, to_wire(each), where="plan") for each in (old, new)] == [old, new]
+
+
+def test_eager_steps_stay_out_of_the_file_which_an_older_worker_reads() -> None:
+    eager, captured = plan(), replace(plan(), step="graph")
+
+    assert "step" not in to_wire(eager)
+    assert to_wire(captured) == {**to_wire(eager), "step": "graph"}

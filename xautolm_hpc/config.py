@@ -68,12 +68,14 @@ class TrialSection(_Section):
         max_attempts: Attempts of one trial at most, those after infrastructure failures or with more memory included.
         deterministic: Whether to avoid non-deterministic kernels.
         early_stopping_min_steps: Steps after the warm-up before early stopping counts epochs; absent, the preset's.
+        step: Whether a GPU runs steps kernel by kernel (``eager``) or replays captured ones (``graph``).
     """
 
     time_limit_min: Positive = 60.0
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     deterministic: bool = False
     early_stopping_min_steps: Annotated[int, Field(ge=0)] | None = None
+    step: Literal["eager", "graph"] = "eager"
 
 
 class ConstraintsSection(_Section):
@@ -385,10 +387,8 @@ def _explain(section: type[BaseModel], error: Any, *, path: Path) -> str:
     if error["type"] == "extra_forbidden":
         valid = ", ".join(_section_at(section, error["loc"][:-1]).model_fields)
         return f"`{path}`: unknown key `{key}`; valid here: {valid}"
-    if error["type"] == "missing":
-        return f"`{path}`: `{key}` is missing"
-    if error["type"] == "value_error":
-        return f"`{path}`: {error['ctx']['error']}"
+    if error["type"] in ("missing", "value_error"):
+        return f"`{path}`: " + (f"`{key}` is missing" if error["type"] == "missing" else str(error["ctx"]["error"]))
     expected = error["msg"].removeprefix("Input should be ").replace("String should", "text that should")
     return f"`{path}`: `{key}` = {to_json(error['input'])!r}: expected {EXPECTED.get(error['type'], expected)}"
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
-from xautolm_hpc.execution import AS_DRAWN, Execution
+from xautolm_hpc.execution import AS_DRAWN, Execution, StepMode
 from xautolm_hpc.image import Container
 from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json, to_json
 
@@ -174,6 +174,7 @@ class TrialPlan:
         execution: How its steps are computed in the memory there is.
         hf_home: Offline cache of hub models, or ``None``.
         early_stopping_min_steps: Optimiser steps after the warm-up before early stopping counts epochs; 0 counts all.
+        step: How steps are computed where it can be chosen: one of :class:`xautolm_hpc.execution.StepMode`.
     """
 
     pipeline: Pipeline
@@ -182,6 +183,7 @@ class TrialPlan:
     execution: Execution = AS_DRAWN
     hf_home: str | None = None
     early_stopping_min_steps: int = 0
+    step: str = StepMode.EAGER.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +290,7 @@ class ProfileResult:
 ADDED: Mapping[type, Mapping[str, int]] = {
     ProfileRequest: {"delimiter": 2},
     ProfileResult: {"protocol": 2},
-    TrialPlan: {"early_stopping_min_steps": 2},
+    TrialPlan: {"early_stopping_min_steps": 2, "step": 2},
     Heartbeat: {"delay_s": 2},
     End: {"is_model_unfit": 2},
     Outcome: dict.fromkeys(

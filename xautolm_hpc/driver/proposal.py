@@ -241,6 +241,7 @@ def plan_trial(
         execution=sample.plan_execution(pipeline, model, task=profile.task, memory_budget=memory_budget) or AS_DRAWN,
         hf_home=setup.hf_home,
         early_stopping_min_steps=early_stopping_min_steps,
+        step=setup.search.trial.step,
     )
 
 

@@ -63,6 +63,7 @@ def save_checkpoint(folder: Path, train_state: TrainState, *, energy: EnergyRead
         "rng": collectives.all_gather(_generators()),
         "state": {field.name: getattr(train_state.loop, field.name) for field in dataclasses.fields(LoopState)},
         "progress": _progress_so_far(train_state.progress, energy),
+        "edges": train_state.runner.edges(),
     }
     if not train_state.rank.is_first:
         return
@@ -149,6 +150,8 @@ def _restore(train_state: TrainState, content: dict[str, Any]) -> None:
     for name, value in content["state"].items():
         setattr(train_state.loop, name, value)
     _restore_progress(train_state.progress, content["progress"])
+    if content.get("edges") is not None:  # of captured steps; earlier versions wrote none
+        train_state.runner.use_edges(content["edges"])
 
 
 def _generators() -> dict[str, Any]:

@@ -74,6 +74,7 @@ def finetune(
     finally:
         energy.end()
         measure_gpu_memory(progress)
+        progress.step_mode, progress.step_reason = train_state.runner.mode, train_state.runner.reason
     exchange_costs(progress, energy)
     collectives.leave()
     progress.metrics |= scores.as_metrics()

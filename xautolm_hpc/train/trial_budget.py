@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from xautolm_hpc.execution import StepMode
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.node import is_node_busy
 from xautolm_hpc.train.energy import EnergyReader
@@ -77,6 +78,8 @@ class Progress:
         peak_gpu_memory_bytes: Highest GPU memory of earlier restarts and this one, or ``None``.
         delay_s: Seconds by which others delayed training and evaluation, or ``None``.
         notes: What was done otherwise than a person may expect, for the outcome's message.
+        step_mode: How optimiser steps were computed, ``None`` before training.
+        step_reason: Why they were not captured although that was asked for, or ``None``.
     """
 
     phase: str = "load"
@@ -99,6 +102,8 @@ class Progress:
     peak_gpu_memory_bytes: int | None = None
     delay_s: float | None = None
     notes: list[str] = field(default_factory=list)
+    step_mode: StepMode | None = None
+    step_reason: str | None = None
 
     @property
     def all_gpu_memory_bytes(self) -> int | None:

@@ -219,10 +219,15 @@ def _failed(error: Exception, progress: Progress, *, energy: EnergyReader, job: 
     """Build the outcome of a failure; it keeps what was measured until then."""
     kind = classify(error, gpu_was_busy=gpu_was_busy)
     text = "\n".join([*_first_try(job), describe(error)])
-    short = cut_message(text, longest=64 * LONGEST_MESSAGE)  # a secret that this cuts in two is in what is cut below
-    message = cut_message(redact(short, job.secrets, user=job.user, host=job.host, home=job.home))
+    message = _redacted(text, job)
     measured = _measured("failed", progress, energy=energy, job=job)
     return dataclasses.replace(measured, kind=kind, origin=origin_of(kind), message=message)
+
+
+def _redacted(text: str, job: Job) -> str:
+    """Hide secrets, then cut the text to what a store holds."""
+    short = cut_message(text, longest=64 * LONGEST_MESSAGE)  # a secret that this cuts in two is in what is cut below
+    return cut_message(redact(short, job.secrets, user=job.user, host=job.host, home=job.home))
 
 
 def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job) -> Outcome:
@@ -250,7 +255,8 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
         epochs_done=progress.epochs_done,
         epochs=progress.epochs or None,
         schedule_share=progress.schedule_share,
-        step="eager" if progress.step else None,
+        step=progress.step_mode.value if progress.step and progress.step_mode else None,
+        step_reason=_redacted(progress.step_reason, job) if progress.step and progress.step_reason else None,
         cpu_share=progress.cpu_share,
         curve=tuple(progress.curve),
         message=cut_message("\n".join([*_first_try(job), *progress.notes])) or None,
