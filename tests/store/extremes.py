@@ -38,7 +38,8 @@ def edges(allowed: Range) -> list[Any]:
 
 def outside(allowed: Range) -> Iterator[Any]:
     """List values that a range must not allow."""
-    yield from STRANGE
+    is_nested = isinstance(allowed, Items) and isinstance(allowed.item, Items)
+    yield from STRANGE[: 3 if isinstance(allowed, Named) else 4 if is_nested else 5]
     if not allowed.is_nullable:
         yield None
     match allowed:

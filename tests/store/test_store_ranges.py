@@ -17,7 +17,7 @@ from tests.store import hostile
 from tests.store.extremes import HUGE, edges, outside
 from tests.store.samples import as_text, by_id, experience, experiences
 from xautolm_hpc.cli import main
-from xautolm_hpc.errors import InputError
+from xautolm_hpc.errors import InputError, StoreError
 from xautolm_hpc.priors import PriorSettings, distance_table, prior_content, task_distances
 from xautolm_hpc.priors.settings import PRIOR_KINDS, UTILITIES
 from xautolm_hpc.records import Experience, from_json, to_json
@@ -77,6 +77,8 @@ def test_what_lies_outside_is_refused_with_field_and_place_when_it_is_read_and_w
 
         with pytest.raises(InputError, match=rf"line 1: (.*: )?{name}") as read:
             read_jsonl(path)
+        if name == "message" and isinstance(value, str):  # it is cut when it is written
+            continue
         with pytest.raises(InputError, match=rf"{name}.* is .*expected .*nothing was stored"):
             ExperienceStore(tmp_path / "store").append([made])
         assert len(str(read.value)) < 1_000
@@ -181,16 +183,15 @@ FOREIGN: list[tuple[hostile.Change, str]] = [
     (of_system("gpu_capability", -9e300), "gpu_capability is -9e+300; expected a number from 0 to 1000, or null"),
     (of_system("gpu_memory_bytes", -(2**70)), "gpu_memory_bytes is -1180591620717411303424"),
     (of_system("n_gpus", 2**31), "n_gpus is 2147483648"),
-    (of_task("length_tokens", [1.0]), "length_tokens is [1.0]; expected a list of 3 items"),
-    (of_task("length_tokens", []), "length_tokens is []; expected a list of 3 items"),
+    (of_task("length_tokens", [1.0]), "length_tokens is (1.0,); expected a list of 3 items"),
+    (of_task("length_tokens", []), "length_tokens is (); expected a list of 3 items"),
     (of_task("length_tokens", [1.0, 2.0, HUGE]), "length_tokens: expected float, found a whole number of about 401"),
     (of_task("n_train", HUGE), "n_train is a whole number of about 401 digits"),
     (of_task("n_train", -400), "n_train is -400"),
-    (of_task("features", [0.0] * 5_000), "features is [0.0, 0.0, "),
+    (of_task("features", [0.0] * 5_000), "features is (0.0, 0.0, "),
     (of_task("features", [1e300, None, 0.0]), "features[0] is 1e+300; expected a number from -1e+30 to 1e+30, or null"),
-    (of_task("semantic", []), "semantic is []; expected a list of 1 to 65,536 items"),
+    (of_task("semantic", []), "semantic is (); expected a list of 1 to 65,536 items"),
     (of_task("labels", ["x" * 5_000]), "labels[0] is 'xxx"),
-    (of_task("labels", ["x" * 4_000] * 600), "takes 2,"),
     (of_task("fingerprint", "\ud800"), "fingerprint is '\\ud800'"),
     (hostile.cell("numbers", "train_s", -1.0), "train_s is -1.0 somewhere; expected a number from 0 to 1e+12, or null"),
     (hostile.cell("numbers", "gpu_energy_j", 1e300), "gpu_energy_j is 1e+300 somewhere"),
@@ -236,10 +237,12 @@ def test_what_a_search_of_this_site_measured_can_always_be_stored(tmp_path: Path
 
 def test_segments_whose_names_do_not_fit_into_one_stay_apart(tmp_path: Path) -> None:
     store = ExperienceStore(tmp_path)
-    for number in range(30):
-        params = {f"{'x' * 180}-{number}-{i}": i for i in range(250)}
+    for number in range(9):
+        params = {f"{'漢' * 190}-{number}-{i}": i for i in range(250)}
         pipeline = dataclasses.replace(experience(number).pipeline, params=params)
         assert store.append([experience(number, pipeline=pipeline)]).n_new == 1
 
-    assert len(ExperienceStore(tmp_path).read()) == 30
+    assert len(ExperienceStore(tmp_path).read()) == 9
     assert store.verify() == []
+    with pytest.raises(StoreError, match=r"parameters or metrics of its experiences have too many names"):
+        store.compact()
