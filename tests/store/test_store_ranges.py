@@ -37,6 +37,9 @@ FIELDS: list[tuple[str, str, Range]] = [
 TIED = ("status", "kind", "origin", "truncated")
 """Fields that must agree with one another."""
 
+KEPT = ("run_id", "trial", "attempt", "restart", "fingerprint", "model_id", "method", "task_kind", "feature_schema")
+"""Fields that say what is compared with what: other values would only hide experiences from the priors."""
+
 
 @pytest.mark.parametrize("record_type", list(RANGES), ids=[record_type.__name__ for record_type in RANGES])
 def test_every_field_of_every_record_has_a_range_and_null_where_its_type_has(record_type: type[Any]) -> None:
@@ -105,7 +108,7 @@ def with_edges(e: Experience, draw: st.DrawFn) -> Experience:
     """Change some fields of an experience to values at the edges of their ranges."""
     plain = to_json(e)
     for record, name, allowed in FIELDS:
-        if name in (*TIED, "fingerprint", "run_id", "model_id", "method", "task_kind", "feature_schema"):
+        if name in (*TIED, *KEPT):
             continue
         if draw(st.integers(0, 9)) > 1:
             continue
@@ -125,26 +128,24 @@ def with_edges(e: Experience, draw: st.DrawFn) -> Experience:
 @st.composite
 def stores(draw: st.DrawFn) -> list[Experience]:
     """Draw experiences of a few tasks that are within every range, many at an edge."""
-    return [with_edges(e, draw) for e in random_experiences(24, seed=draw(st.integers(0, 3)))]
+    return [with_edges(e, draw) for e in random_experiences(16, seed=draw(st.integers(0, 3)))]
 
 
 def check_priors(records: Sequence[Experience], store: ExperienceStore) -> None:
     """Compute every prior as a search on the first experience's task and node would."""
     table = store.read_table()
-    for now in (records[0], records[-1]):
-        for kind, utility in zip(PRIOR_KINDS, (*UTILITIES, UTILITIES[0]), strict=True):
-            chosen = PriorSettings(kind=kind, utility=utility, objectives=("f1", "evaluation_time_s"))
-            content = prior_content(
-                table, SPACE, task=now.task, system=now.system, settings=chosen, models={m.id: m for m in SPACE.models}
-            )
-            json.dumps(to_json(content), allow_nan=False)
-        calibration = measure_time_calibration(table, SPACE, system=now.system)
-        assert calibration is None or np.isfinite(calibration)
+    now, models = records[0], {model.id: model for model in SPACE.models}
+    for kind, utility in zip(PRIOR_KINDS, (*UTILITIES, UTILITIES[0]), strict=True):
+        chosen = PriorSettings(kind=kind, utility=utility, objectives=("f1", "evaluation_time_s"))
+        content = prior_content(table, SPACE, task=now.task, system=now.system, settings=chosen, models=models)
+        json.dumps(to_json(content), allow_nan=False)
+    calibration = measure_time_calibration(table, SPACE, system=now.system)
+    assert calibration is None or np.isfinite(calibration)
     for metric in ("euclidean", "cosine"):
         distance_table(*task_distances(records, metric=metric))
 
 
-@settings(max_examples=5, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(records=stores())
 def test_whatever_is_within_the_ranges_every_command_and_prior_works_on(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], records: list[Experience]
@@ -164,7 +165,6 @@ def test_whatever_is_within_the_ranges_every_command_and_prior_works_on(
     others = [["import", str(folder / "copy.jsonl"), "--into", str(folder / "again")], ["compact", str(path)]]
     for verb in (*shown, *exports, *others):
         assert main(["store", *verb]) == 0, (verb, capsys.readouterr().err)
-        assert main(["store", *verb, "--json"]) == 0 or verb[0] == "export"
     assert as_text(by_id(ExperienceStore(folder / "again").read())) == as_text(by_id(found))
     assert check(next(path.glob("seg-*.h5")), CheckLimits(), is_named=True) == []
 
