@@ -143,6 +143,7 @@ def _code_columns(rows: Sequence[Experience], codes: dict[str, dict[bytes, int]]
 
 
 def _check_outcome(e: Experience) -> None:
+    """Check that status, kind and origin agree, and the words that only some values may have."""
     outcome = e.outcome
     if outcome.status not in STATUSES:
         raise _refusal(e, "status", value=outcome.status, expected=" or ".join(STATUSES))
@@ -220,6 +221,7 @@ def _number_column(rows: Sequence[Experience], name: str) -> Array:
 
 
 def _outcome_number(e: Experience, value: object, *, field: str) -> float:
+    """Check a known number, whole number, share or bool of an outcome, and return it as a float."""
     if field in FLAG_FIELDS and isinstance(value, bool):
         return float(value)
     if field in FLAG_FIELDS:

@@ -98,7 +98,7 @@ def load_checkpoint(folder: Path, train_state: TrainState) -> bool:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
-            raise ValueError(f"it holds a {type(content).__name__}")
+            raise TrialError("storage", f"checkpoint `{path}` cannot be read: it holds a {type(content).__name__}")
         if difference := _difference(content):
             _set_aside(path, train_state, why=difference)
             return False
