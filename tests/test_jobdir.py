@@ -22,9 +22,9 @@ from xautolm_hpc.jobdir import (
     exit_path,
     find_end,
     heartbeat_path,
-    plan_to_json,
     read_members,
     restarts,
+    to_wire,
     write_members,
     write_profile_request,
 )
@@ -193,6 +193,6 @@ def test_a_profile_request_names_a_delimiter_only_if_one_is_set_so_that_older_wo
 def test_a_plan_names_the_least_steps_of_early_stopping_only_where_there_are_some() -> None:
     old, new = plan(), replace(plan(), early_stopping_min_steps=100)
 
-    assert set(plan_to_json(old)) == {"pipeline", "model", "seed", "execution", "hf_home"}
-    assert plan_to_json(new) == {**plan_to_json(old), "early_stopping_min_steps": 100}
-    assert [from_json(TrialPlan, plan_to_json(each), where="plan") for each in (old, new)] == [old, new]
+    assert set(to_wire(old)) == {"pipeline", "model", "seed", "execution", "hf_home"}
+    assert to_wire(new) == {**to_wire(old), "early_stopping_min_steps": 100}
+    assert [from_json(TrialPlan, to_wire(each), where="plan") for each in (old, new)] == [old, new]

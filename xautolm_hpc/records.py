@@ -208,7 +208,11 @@ class Outcome:
     message: str | None = None
 
     def objective(self, name: str) -> float | None:
-        """Return the value of an objective; ``None`` when it is unknown or not finite."""
+        """Return the value of an objective; ``None`` when it is unknown or not finite.
+
+        Raises:
+            KeyError: The name is that of no objective.
+        """
         if name not in typing.get_args(ObjectiveName):
             raise KeyError(name)
         value = self.metrics.get(name) if name in METRICS else getattr(self, name)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.failures import INFRASTRUCTURE_KINDS, FailureKind, failure_kind
-from xautolm_hpc.jobdir import COMMAND, MEMBERS, PIPELINE, READY, TASK, WEIGHTS, Command, TrialInput, plan_to_json
+from xautolm_hpc.jobdir import COMMAND, MEMBERS, PIPELINE, READY, TASK, WEIGHTS, Command, TrialInput, to_wire
 from xautolm_hpc.launcher import Resources
 from xautolm_hpc.node import utc_text
-from xautolm_hpc.records import Experience, Outcome, Provenance, System, Task, to_json
+from xautolm_hpc.records import Experience, Outcome, Provenance, System, Task
 from xautolm_hpc.run.folder import attempt_dirs_in, submission_dirs_in
 from xautolm_hpc.run.history import Attempt, Trial
 
@@ -75,9 +75,9 @@ class AttemptTemplate:
         path = trial.last.path
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = replace(self.command, memory_bytes=self.resources_of(trial).memory_bytes)
-        write_json(path / TASK, to_json(self.trial_input), flush=False)
-        write_json(path / COMMAND, to_json(command), flush=False)
-        write_json(path / PIPELINE, plan_to_json(trial.plan), flush=False)
+        write_json(path / TASK, to_wire(self.trial_input), flush=False)
+        write_json(path / COMMAND, to_wire(command), flush=False)
+        write_json(path / PIPELINE, to_wire(trial.plan), flush=False)
 
 
 def failed_nodes(trials: Iterable[Trial]) -> Counter[str]:

@@ -178,6 +178,7 @@ def _metrics(columns: Columns) -> list[dict[str, float]]:
 
 
 def _provenances(columns: Columns) -> list[Provenance]:
+    """Build the provenances; times become texts again."""
     integers = columns.groups["integers"]
     fields: dict[str, Any] = dict(_fields(columns, "provenance"))
     fields |= {name: columns.groups["counts"][name].tolist() for name in COUNTS}

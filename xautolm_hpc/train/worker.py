@@ -22,6 +22,7 @@ from xautolm_hpc.jobdir import (
     COMMAND,
     OUTCOME,
     PIPELINE,
+    PROTOCOL,
     TASK,
     Claim,
     Command,
@@ -31,9 +32,10 @@ from xautolm_hpc.jobdir import (
     TrialPlan,
     claim_path,
     heartbeat_path,
+    to_wire,
 )
 from xautolm_hpc.node import is_node_busy, list_gpus, measure_system, node_name, peak_rss_bytes
-from xautolm_hpc.records import BUSY_TIME_SCOPE, TIME_SCOPE, Outcome, System, from_json, to_json
+from xautolm_hpc.records import BUSY_TIME_SCOPE, TIME_SCOPE, Outcome, System, from_json
 from xautolm_hpc.redact import LONGEST_MESSAGE, cut_message, redact
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
 from xautolm_hpc.train.exceptions import UnfitModelError, classify, describe, is_lost_process
@@ -63,6 +65,7 @@ class Job:
         secrets: Values to keep out of messages.
         user: Login name, to keep out of messages; likewise ``host`` and ``home``.
         rank: This process among those of the trial.
+        driver_protocol: :data:`~xautolm_hpc.jobdir.PROTOCOL` of the driver that reads the outcome.
         read_cpu: Reads what a process and its descendants got of the node's cores.
     """
 
@@ -75,6 +78,7 @@ class Job:
     host: str
     home: str
     rank: Rank = ALONE
+    driver_protocol: int = PROTOCOL
     read_cpu: Callable[[int], CpuReading | None] = read_counters
 
 
@@ -124,7 +128,7 @@ def run_trial(job: Job, stop: StopFlag) -> int:
                 return 0
             outcome = _measured("succeeded", progress, energy=energy, job=job)
     end = attempt_result(job, outcome, started_at=started_at, is_model_unfit=is_unfit)
-    create_json(job.attempt_dir / OUTCOME, to_json(end))
+    create_json(job.attempt_dir / OUTCOME, to_wire(end, reader=job.driver_protocol))
     return 1 if outcome.status == "failed" and job.rank.n_ranks > 1 else 0
 
 
