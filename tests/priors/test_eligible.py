@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.nouns import succeeded
+from tests.nouns import stopped, succeeded
 from tests.priors.builders import SYSTEM, TASK, a_failure, a_pipeline, a_success, an_experience
 from xautolm_hpc.failures import INFRASTRUCTURE_KINDS, PIPELINE_KINDS
 from xautolm_hpc.priors.eligible import MIX, EligibleExperiences, find_eligible, group_rows, truncated_as_failures
@@ -78,9 +78,9 @@ def test_another_kind_of_task_and_other_features_are_no_evidence() -> None:
 
 
 def test_a_trial_that_was_stopped_is_no_evidence() -> None:
-    stopped = replace(a_success(), status="stopped")
+    left = stopped(metrics={"f1": 0.5, "dev_f1": 0.75}, evaluation_time_s=1.0, gpu_energy_j=1.0)
 
-    eligible = _find([an_experience(stopped)])
+    eligible = _find([an_experience(left)])
 
     assert _skipped(eligible) == {"stopped": 1}
 

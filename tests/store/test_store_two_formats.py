@@ -163,7 +163,7 @@ def test_a_copy_in_format_1_counts_what_it_cannot_say(tmp_path: Path, capsys: py
         "1 left out: format 1 has no word for 'stopped'",
         "1 left out: format 1 has no word for 'truncated'",
         "1 written as 'lost': format 1 has no word for 'node_busy'; their messages begin with it",
-        "2 written without the fields that format 1 lacks; store/FORMAT.md lists them",
+        "2 written without the fields that format 1 lacks",
     ]
 
 
