@@ -1,5 +1,6 @@
 """Segments of two formats in one store, and what an earlier format cannot say."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from tests.store.samples import as_text, by_id, experience, experiences
 from xautolm_hpc.cli import main
 from xautolm_hpc.records import Experience
 from xautolm_hpc.store import ExperienceStore, as_format_1, copy_store, merge, segment
-from xautolm_hpc.store.columns import digest
+from xautolm_hpc.store.columns import Columns, digest
 from xautolm_hpc.store.encode import encode
 from xautolm_hpc.store.layout import EVERYTHING
 from xautolm_hpc.store.union import union
@@ -192,6 +193,57 @@ def test_what_a_copy_cannot_say_is_counted_in_json(tmp_path: Path, capsys: pytes
         "findings": [],
     }
     assert ExperienceStore(tmp_path / "2").digest() == store.digest()
+
+
+def broken(group: str, name: str, value: float, *, status: int | None = None) -> Columns:
+    """Change one value of a segment of format 2; a status is given as the row whose status it takes."""
+    columns = encode([whole(0), whole(1), whole(5, **STOPPED)])
+    groups: dict[str, Any] = {key: dict(found) for key, found in columns.groups.items()}
+    row = 0 if status is None else status
+    groups[group][name] = groups[group][name].copy()
+    groups[group][name][row] = value
+    return dataclasses.replace(columns, groups=groups)
+
+
+def test_values_that_format_2_does_not_allow_are_named(tmp_path: Path) -> None:
+    tmp_path.joinpath("store").mkdir()
+    first = encode([whole(0), whole(1), whole(5, **STOPPED)])
+    not_succeeded = next(i for i, e in enumerate(by_id([whole(0), whole(1), whole(5, **STOPPED)])) if e != whole(0))
+    codes = {**first.groups["codes"], "step": first.groups["codes"]["step_reason"]}
+    with_step = {**first.groups, "codes": codes}
+    wrong = {
+        "truncated is neither 0 nor 1": broken("numbers", "truncated", 2.0),
+        "cpu_share is outside 0 to 1": broken("numbers", "cpu_share", 1.5),
+        "epochs is no whole number": broken("numbers", "epochs", 1.5),
+        "job is out of range": broken("integers", "job", -1),
+        "truncated is 1 for an outcome that is": broken("numbers", "truncated", 1.0, status=not_succeeded),
+        "step is 'asked for'; expected null or one of": dataclasses.replace(first, groups=with_step),
+        "status has the unknown value": dataclasses.replace(first, format_version=1),
+    }
+    for columns in wrong.values():
+        name = digest(columns)
+        path = tmp_path / "store" / f"seg-{name}.h5"
+        segment_write(path, columns, name)
+
+    found = {finding.where: finding.message for finding in ExperienceStore(tmp_path / "store").verify()}
+
+    for words, columns in wrong.items():
+        assert words in found[f"seg-{digest(columns)}.h5"]
+
+
+def segment_write(path: Path, columns: Columns, name: str) -> None:
+    """Write a segment without the check that reads it back, as another program would."""
+    path.write_bytes(segment._image(columns, name))
+
+
+def test_a_stopped_and_a_truncated_trial_are_counted(tmp_path: Path) -> None:
+    store = ExperienceStore(tmp_path / "new")
+
+    store.append([whole(0, truncated=True), whole(1, **STOPPED), whole(2)])
+
+    info = store.info()
+    assert (info["by_status"], info["n_truncated"]) == ({"succeeded": 2, "stopped": 1}, 1)
+    assert [e.id for e in store.read(status="stopped")] == [whole(1, **STOPPED).id]
 
 
 def test_ids_are_the_same_in_both_formats() -> None:

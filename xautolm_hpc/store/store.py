@@ -198,9 +198,9 @@ class ExperienceStore:
 
         Returns:
             ``n_experiences`` and their counts ``by_task``, ``by_status``, ``by_failure_kind``, ``by_site``,
-            ``by_model``, ``by_method``; ``n_suspect``; ``n_conflicts`` (attempt keys); ``first_start`` and
-            ``last_end`` (UTC); ``n_segments``, ``n_bytes`` on disk and ``bytes_each``;
-            ``n_pending_marks``, which wait to be accepted.
+            ``by_model``, ``by_method``; ``n_suspect``; ``n_truncated``; ``n_conflicts`` (attempt keys); ``first_start``
+            and ``last_end`` (UTC); ``n_segments``, ``n_bytes`` on disk and ``bytes_each``; ``n_pending_marks``, which
+            wait to be accepted.
 
         Raises:
             FormatError: The store is one file of a newer format.
