@@ -140,8 +140,8 @@ def test_a_worker_that_does_not_know_a_setting_is_refused_before_a_trial_is_draw
 
     assert str(caught.value) == (
         "the worker `python` has an earlier version of xautolm-hpc, which does not know "
-        "trial.early_stopping_min_steps = 60: every trial would fail. Install this version there (`doctor` checks it), "
-        "or take the setting out: trial.early_stopping_min_steps = 0"
+        "trial.early_stopping_min_steps = 60: every trial would fail. Install this version there, or "
+        "take the setting out: trial.early_stopping_min_steps = 0"
     )
     assert caught.value.exit_status == 2
     assert len(inner.submissions) == 1  # the profile job

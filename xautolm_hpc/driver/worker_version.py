@@ -27,7 +27,7 @@ def check_worker_version(setup: Setup, profile: ProfileResult) -> None:
         if value and since > profile.protocol:
             raise InputError(
                 f"the worker `{python}` has an earlier version of xautolm-hpc, which does not know {key} = {value}: "
-                "every trial would fail. Install this version there (`doctor` checks it), or take the setting out: "
+                "every trial would fail. Install this version there, or take the setting out: "
                 f"{key} = 0"
             )
     setup.watcher.log(
