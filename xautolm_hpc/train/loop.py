@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from xautolm_hpc.execution import AS_DRAWN, Execution
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.hyperparameters import n_warmup_steps
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.data import MicroBatch, Tokens, collate, plan_epoch, plan_evaluation, plan_micro_batches
@@ -169,7 +170,9 @@ def evaluate(train_state: TrainState, split: str) -> Scores:
         answers[row] = answer
     scores = train_state.task.score(tokens, answers)
     if not math.isfinite(scores.loss):
-        raise TrialError("diverged", f"answers on {split} are not finite after step {train_state.progress.step}")
+        raise TrialError(
+            FailureKind.DIVERGED, f"answers on {split} are not finite after step {train_state.progress.step}"
+        )
     return scores
 
 
@@ -212,7 +215,9 @@ def _train_step(train_state: TrainState, batches: Sequence[NDArray[np.int64]]) -
             loss += _backward(train_state, micro_batch, step_weight=weight)
     (step_loss,) = collectives.total([float(loss.item())])
     if not math.isfinite(step_loss):
-        raise TrialError("diverged", f"the training loss is {step_loss} in step {train_state.progress.step + 1}")
+        raise TrialError(
+            FailureKind.DIVERGED, f"the training loss is {step_loss} in step {train_state.progress.step + 1}"
+        )
     if train_state.recipe.max_grad_norm is not None:
         train_state.accelerator.clip_grad_norm_(train_state.model.parameters(), train_state.recipe.max_grad_norm)
     train_state.optimizer.step()
