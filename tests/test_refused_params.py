@@ -102,6 +102,35 @@ def test_a_line_that_gives_one_parameter_by_two_names_is_refused(tmp_path: Path)
         read_list(path, space, search_seed=1)
 
 
+def test_a_share_of_warm_up_beside_its_steps_is_refused_unless_it_is_0(tmp_path: Path) -> None:
+    message = "space.params.full: warmup_steps counts, and warmup_ratio beside it would be ignored; give one, or set"
+
+    with pytest.raises(SpaceError, match=re.escape(message)):
+        search(tmp_path, "space.params.full.warmup_steps=[10]")
+    with pytest.raises(SpaceError, match=re.escape(message)):
+        search(tmp_path, "space.params.full.warmup_steps=[10]", "space.params.full.warmup_ratio=[0.0, 0.1]")
+    read = search(tmp_path, "space.params.full.warmup_steps=[10]", "space.params.full.warmup_ratio=[0.0]")
+
+    assert read.build_space().methods
+
+
+@pytest.mark.parametrize("warmup_ratio", [0.0, 0.1])
+def test_a_line_of_a_list_with_both_kinds_of_warm_up_is_refused_unless_the_share_is_0(
+    tmp_path: Path, warmup_ratio: float
+) -> None:
+    space = search(tmp_path).build_space()
+    params = {"learning_rate": 1e-3, "batch_size": 8, "max_length": 16, "epochs": 1, "warmup_steps": 2}
+    line = {"model": space.models[0].id, "method": "full", "params": {**params, "warmup_ratio": warmup_ratio}}
+    path = tmp_path / "list.jsonl"
+    path.write_text(json.dumps(line))
+
+    if warmup_ratio:
+        with pytest.raises(InputError, match="warmup_steps counts, and warmup_ratio beside it would be ignored"):
+            read_list(path, space, search_seed=1)
+    else:
+        assert len(read_list(path, space, search_seed=1)) == 1
+
+
 def test_a_table_of_a_method_that_is_not_searched_is_refused(tmp_path: Path) -> None:
     message = "space.params.lora: lora is not searched, space.methods = ['full']; add it there or remove the table"
 

@@ -17,6 +17,7 @@ from xautolm_hpc.commands.store_shared import (
 )
 from xautolm_hpc.commands.store_verbs import FILTERS, FORMATS, STORE_FORMATS
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.priors.refused import find_refusal
 from xautolm_hpc.store import (
     FORMAT,
     NO_LOSSES,
@@ -117,10 +118,14 @@ def _import(arguments: argparse.Namespace) -> int:
     with working(f"reading {len(arguments.files)} files"):
         records = [e for name in arguments.files for e in read_jsonl(Path(name))]
         n_new = into.append(records).n_new
+    refused = {e.id: reason for e in records if (reason := find_refusal(e)) is not None}
     if arguments.json:
-        print_json({"n_experiences": len(records), "n_new": n_new})
-    else:
-        print(f"{len(records)} experiences, {n_new} new in {arguments.into}")
+        print_json({"n_experiences": len(records), "n_new": n_new, "refused_hyperparameters": refused})
+        return DONE
+    print(f"{len(records)} experiences, {n_new} new in {arguments.into}")
+    if refused:
+        print(f"{len(refused)} of them are no evidence, because the rules refuse their hyperparameters:")
+        print_plain(refused)
     return DONE
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.pareto import OBJECTIVES, front_indices, oriented, preference
 from xautolm_hpc.records import Experience, Task
 from xautolm_hpc.report.quantities import J_PER_KWH
@@ -112,10 +113,12 @@ def _task(task: Task) -> dict[str, Any]:
 
 def _counts(last: Sequence[Experience], attempts: Sequence[Experience]) -> dict[str, int]:
     """Count trials by result, and attempts."""
-    origins = Counter(e.outcome.origin for e in last if e.outcome.status != "succeeded")
+    failed = [e.outcome for e in last if e.outcome.status != "succeeded"]
+    origins = Counter(outcome.origin for outcome in failed if outcome.kind != FailureKind.CANCELLED)
     return {
         "trials": len(last),
-        "succeeded": len(last) - origins.total(),
+        "succeeded": len(last) - len(failed),
+        "cancelled": len(failed) - origins.total(),
         "failed": origins.total(),
         "failed_pipeline": origins["pipeline"],
         "failed_infrastructure": origins["infrastructure"],

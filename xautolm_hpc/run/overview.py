@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import End
-from xautolm_hpc.launcher import JobStatus
+from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.pareto import preference
 from xautolm_hpc.run.history import History, Trial
 from xautolm_hpc.run.progress import read_end, read_progress
@@ -31,7 +32,9 @@ def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobStatu
             for trial in history.generation(view.generation)
         ),
         n_succeeded=sum(end.outcome.status == "succeeded" for end in ends.values()),
-        n_failed=sum(end.outcome.status == "failed" for end in ends.values()),
+        n_failed=sum(
+            end.outcome.status == "failed" and end.outcome.kind != FailureKind.CANCELLED for end in ends.values()
+        ),
         best=best_trial(history, view.objectives),
     )
 
@@ -58,8 +61,8 @@ def view_trial(trial: Trial, state: JobStatus | None, *, history: History, now: 
     if end is not None:
         return replace(
             view,
-            state=end.outcome.status.upper(),
-            reason=end.outcome.kind or "",
+            state=JobState.CANCELLED if end.outcome.kind == FailureKind.CANCELLED else end.outcome.status.upper(),
+            reason="" if end.outcome.kind == FailureKind.CANCELLED else end.outcome.kind or "",
             node=end.node,
             elapsed_s=None if end.started_at is None else end.ended_at - end.started_at,
             f1=end.outcome.metrics.get("f1"),

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from xautolm_hpc.durable import fsync_dir
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.exceptions import TrialError
@@ -111,7 +112,7 @@ def load_checkpoint(folder: Path, train_state: TrainState) -> bool:
             return False
         _restore(train_state, content)
     except (RuntimeError, ValueError, KeyError, EOFError, TypeError, pickle.UnpicklingError) as error:
-        raise TrialError("storage", f"checkpoint `{path}` cannot be read: {error}") from error
+        raise TrialError(FailureKind.STORAGE, f"checkpoint `{path}` cannot be read: {error}") from error
     return True
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from xautolm_hpc.execution import AS_DRAWN, Execution
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.hyperparameters import n_warmup_steps
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.data import Tokens, plan_epoch, plan_evaluation
@@ -169,7 +170,9 @@ def evaluate(train_state: TrainState, split: str) -> Scores:
         answers[row] = answer
     scores = train_state.task.score(tokens, answers)
     if not math.isfinite(scores.loss):
-        raise TrialError("diverged", f"answers on {split} are not finite after step {train_state.progress.step}")
+        raise TrialError(
+            FailureKind.DIVERGED, f"answers on {split} are not finite after step {train_state.progress.step}"
+        )
     return scores
 
 
@@ -218,7 +221,7 @@ def _record(train_state: TrainState, results: Sequence[StepResult]) -> None:
     loop, progress = train_state.loop, train_state.progress
     for result in results:
         if not math.isfinite(result.loss):
-            raise TrialError("diverged", f"the training loss is {result.loss} in step {progress.step + 1}")
+            raise TrialError(FailureKind.DIVERGED, f"the training loss is {result.loss} in step {progress.step + 1}")
         loop.epoch_step += 1
         loop.loss_sum += result.loss * result.n_samples
         loop.loss_samples += result.n_samples

@@ -18,6 +18,7 @@ from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import Execution, StepMode
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
 from xautolm_hpc.task_kinds import TASK_KINDS
 from xautolm_hpc.train import collectives
@@ -77,11 +78,14 @@ def reject_unsupported(kind: str, model: Model) -> None:
         TrialError: The kind is not known, or the model's family cannot be trained for it; kind ``unsupported``.
     """
     if kind not in TASK_KINDS:
-        raise TrialError("unsupported", f"tasks of kind {kind!r} are not known; valid: {', '.join(TASK_KINDS)}")
+        raise TrialError(
+            FailureKind.UNSUPPORTED, f"tasks of kind {kind!r} are not known; valid: {', '.join(TASK_KINDS)}"
+        )
     if model.family not in TASK_KINDS[kind].families:
         valid = ", ".join(TASK_KINDS[kind].families)
         raise TrialError(
-            "unsupported", f"model {model.id} is of the family {model.family}; {kind} is trained with: {valid}"
+            FailureKind.UNSUPPORTED,
+            f"model {model.id} is of the family {model.family}; {kind} is trained with: {valid}",
         )
 
 
@@ -98,7 +102,7 @@ def start_torch(inputs: AttemptInputs, recipe: Recipe) -> Accelerator:
     has_gpu = torch.cuda.is_available()
     if inputs.expects_gpu and not has_gpu:
         raise TrialError(
-            "environment",
+            FailureKind.ENVIRONMENT,
             f"this node shows a GPU, but torch {torch.__version__} cannot use it; install a torch built for its "
             "driver, pass the GPU into the container (--nv), or set CUDA_VISIBLE_DEVICES to nothing",
         )
@@ -247,10 +251,20 @@ def _load_with_method(
     set_own_decoding(loaded, task, tokenizer=tokenised.tokenizer, family=plan.model.family)
     if plan.execution.gradient_checkpointing:
         checkpoint_activations(loaded)
+    if plan.pipeline.method == "partial":
+        _note_blocks(len(find_blocks(loaded)), recipe.n_trainable_blocks, progress=progress)
     model = apply_method(loaded, plan.pipeline.method, recipe=recipe, has_new_head=task.has_new_head)
     if n_rows is not None and any(has_ids_from(split, n_rows) for split in tokenised.tokens.values()):
         train_new_rows(loaded, n_rows)
     return model
+
+
+def _note_blocks(n_blocks: int, n_wanted: int, *, progress: Progress) -> None:
+    """Note that all blocks are trained where a pipeline asks for more than there are."""
+    if n_blocks < n_wanted:
+        progress.notes.append(
+            f"n_trainable_blocks = {n_wanted}, but the model has {n_blocks}: all of them were trained"
+        )
 
 
 def build_task(task_context: TaskContext) -> LearningTask:

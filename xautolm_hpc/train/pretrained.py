@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from transformers.utils import logging as transformers_logging
 
 from xautolm_hpc.catalogue import Model
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train.exceptions import TrialError, UnfitModelError
 from xautolm_hpc.train.fit.settings import (
     ExplainedFile,
@@ -73,7 +74,7 @@ def find_source(model: Model, hf_home: str | None) -> Source:
     folder = _package_dir(model) / (model.path or "") if model.package else Path(model.path or "")
     if not folder.is_dir():
         raise TrialError(
-            "data_unavailable", f"model {model.id}: folder `{folder}` is missing; is it visible on this node?"
+            FailureKind.DATA_UNAVAILABLE, f"model {model.id}: folder `{folder}` is missing; is it visible on this node?"
         )
     return Source(place=str(folder), options=options, remedy=f"look into `{folder}`")
 
@@ -90,13 +91,15 @@ def load_tokenizer(source: Source, model: Model) -> Any:
         tokenizer = _load(AutoTokenizer.from_pretrained, source, model=model)
     if tokenizer.vocab_size <= len(tokenizer.all_special_ids):  # as some classes do whose files are missing
         missing = FileNotFoundError("its tokeniser has no vocabulary")
-        raise TrialError("data_unavailable", _missing(source, model, error=missing))
+        raise TrialError(FailureKind.DATA_UNAVAILABLE, _missing(source, model, error=missing))
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token  # the attention mask, not this token, marks padding
     if tokenizer.pad_token_id is None:
-        raise TrialError("unsupported", f"the tokeniser of model {model.id} has no token to pad with")
+        raise TrialError(FailureKind.UNSUPPORTED, f"the tokeniser of model {model.id} has no token to pad with")
     if not tokenizer.is_fast:
-        raise TrialError("unsupported", f"the tokeniser of model {model.id} has no fast version, tokenizer.json")
+        raise TrialError(
+            FailureKind.UNSUPPORTED, f"the tokeniser of model {model.id} has no fast version, tokenizer.json"
+        )
     return tokenizer
 
 
@@ -238,7 +241,7 @@ def _package_dir(model: Model) -> Path:
     spec = importlib.util.find_spec(model.package or "")
     if spec is None or not spec.submodule_search_locations:
         raise TrialError(
-            "data_unavailable",
+            FailureKind.DATA_UNAVAILABLE,
             f"model {model.id}: the package {model.package} is not installed in the worker's environment",
         )
     return Path(spec.submodule_search_locations[0])
@@ -251,12 +254,12 @@ def _load(loader: Callable[..., T], source: Source, *, model: Model, **options: 
     except OSError as error:
         if error.errno not in (None, errno.ENOENT):
             raise  # the disk's own error, not a missing file
-        raise TrialError("data_unavailable", _missing(source, model, error=error)) from error
+        raise TrialError(FailureKind.DATA_UNAVAILABLE, _missing(source, model, error=error)) from error
     except ValueError as error:
         # No config.json, no architecture in it, or a JSON file that is not whole.
         if not isinstance(error, json.JSONDecodeError) and "Unrecognized model in" not in str(error):
             raise
-        raise TrialError("data_unavailable", _missing(source, model, error=error)) from error
+        raise TrialError(FailureKind.DATA_UNAVAILABLE, _missing(source, model, error=error)) from error
     except RuntimeError as error:
         # transformers could not make its own tensors of those in the file.
         if not re.search(UNCONVERTED, str(error)):
@@ -306,7 +309,7 @@ def _explained_head(model: Model, config: PretrainedConfig, *, auto_class: str) 
             raise
         head = " ".join(re.findall("[A-Z][a-z0-9]*", auto_class.removeprefix("AutoModelFor"))).lower()
         text = f"model {model.id}: architecture {config.model_type!r} has no head for {head}"
-        raise TrialError("unsupported", text) from error
+        raise TrialError(FailureKind.UNSUPPORTED, text) from error
 
 
 def _notes(model: Model, config: PretrainedConfig, *, left_out: str) -> tuple[str, ...]:
