@@ -1,6 +1,7 @@
 """How steps are computed: written to the plan of each trial, and unknown to runs begun before."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ from xautolm_hpc.errors import RunFolderError
 
 
 def _planned(folder: Path) -> set[str]:
-    plans = [plan for line in ledger_of(folder) if line["event"] == "drawn" for plan in line["plans"]]
-    return {plan.get("step", "eager") for plan in plans}
+    plans: list[Any] = [line["plans"] for line in ledger_of(folder) if line["event"] == "drawn"]
+    return {plan.get("step", "eager") for generation in plans for plan in generation}
 
 
 @pytest.mark.parametrize("step", ["eager", "graph"])

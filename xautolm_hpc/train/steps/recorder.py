@@ -60,7 +60,8 @@ class CudaRecorder:
         Args:
             device: The GPU.
         """
-        self._device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+        with torch.cuda.device(device):
+            self._device = torch.device("cuda", torch.cuda.current_device())  # with its number
         self._pool: Any = torch.cuda.graph_pool_handle()
         self._stream = _new_stream(self._device)
         self._is_warm = False
