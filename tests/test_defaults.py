@@ -27,7 +27,8 @@ from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.priors import PriorSettings
 from xautolm_hpc.priors.settings import DISTANCES, PRIOR_KINDS, UTILITIES
 from xautolm_hpc.records import ObjectiveName
-from xautolm_hpc.store import CheckLimits
+from xautolm_hpc.report import safe_text
+from xautolm_hpc.store import CheckLimits, flat
 from xautolm_hpc.store.reference_import import SITE
 from xautolm_hpc.submit.arrays import SlurmOptions
 
@@ -123,3 +124,7 @@ def test_columns_of_the_data() -> None:
 
     for name in ("question", "context", "answers"):
         assert data[name] == request[f"{name}_column"]
+
+
+def test_characters_that_hide_text() -> None:
+    assert flat.INVISIBLE == safe_text.INVISIBLE

@@ -22,9 +22,11 @@ from xautolm_hpc.jobdir import (
     exit_path,
     find_end,
     heartbeat_path,
-    plan_to_json,
+    heartbeat_paths,
+    is_heartbeat,
     read_members,
     restarts,
+    to_wire,
     write_members,
     write_profile_request,
 )
@@ -66,6 +68,15 @@ def test_restarts_are_those_that_were_claimed_ascending(tmp_path: Path) -> None:
 
 def test_an_attempt_no_job_started_has_no_restarts(tmp_path: Path) -> None:
     assert restarts(tmp_path) == []
+
+
+def test_heartbeats_are_found_by_restart_and_node_and_told_from_other_files(tmp_path: Path) -> None:
+    paths = [heartbeat_path(tmp_path, 0), heartbeat_path(tmp_path, 0, node=1), heartbeat_path(tmp_path, 1)]
+    for path in (*paths, claim_path(tmp_path, 0)):
+        write_json(path, {})
+
+    assert heartbeat_paths(tmp_path, 0) == paths[:2]
+    assert {path for path in tmp_path.iterdir() if is_heartbeat(path)} == set(paths)
 
 
 def test_the_outcome_counts_before_the_verdict(tmp_path: Path) -> None:
@@ -193,13 +204,13 @@ def test_a_profile_request_names_a_delimiter_only_if_one_is_set_so_that_older_wo
 def test_a_plan_names_the_least_steps_of_early_stopping_only_where_there_are_some() -> None:
     old, new = plan(), replace(plan(), early_stopping_min_steps=100)
 
-    assert set(plan_to_json(old)) == {"pipeline", "model", "seed", "execution", "hf_home"}
-    assert plan_to_json(new) == {**plan_to_json(old), "early_stopping_min_steps": 100}
-    assert [from_json(TrialPlan, plan_to_json(each), where="plan") for each in (old, new)] == [old, new]
+    assert set(to_wire(old)) == {"pipeline", "model", "seed", "execution", "hf_home"}
+    assert to_wire(new) == {**to_wire(old), "early_stopping_min_steps": 100}
+    assert [from_json(TrialPlan, to_wire(each), where="plan") for each in (old, new)] == [old, new]
 
 
 def test_eager_steps_stay_out_of_the_file_which_an_older_worker_reads() -> None:
     eager, captured = plan(), replace(plan(), step="graph")
 
-    assert "step" not in plan_to_json(eager)
-    assert plan_to_json(captured) == {**plan_to_json(eager), "step": "graph"}
+    assert "step" not in to_wire(eager)
+    assert to_wire(captured) == {**to_wire(eager), "step": "graph"}

@@ -5,7 +5,6 @@ success; 4 done, with findings to look at; 130 interrupted.
 """
 
 import argparse
-import errno
 import importlib
 import os
 import sys
@@ -13,10 +12,9 @@ from collections.abc import Callable, Sequence
 
 from xautolm_hpc import __version__
 from xautolm_hpc.commands.store_verbs import add_store
-from xautolm_hpc.errors import XAutoLMError
+from xautolm_hpc.errors import DISK_FULL_ERRNOS, XAutoLMError
 
 INTERRUPTED = 130
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 RUN_HELP = "the run's folder, or its name below --runs-dir"
 
 
@@ -53,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _explain_os_error(error: OSError) -> str:
     """Write which file the system call failed on, why, and what to do."""
     where = f"`{os.fsdecode(error.filename)}`: " if isinstance(error.filename, str | bytes) else ""
-    if error.errno in NO_ROOM:
+    if error.errno in DISK_FULL_ERRNOS:
         return f"{where}{error.strerror}. Free some space, then run the same command again"
     return f"{where}{error.strerror or error}. Check the file and its permissions, then run the same command again"
 

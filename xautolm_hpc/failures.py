@@ -11,7 +11,7 @@ from enum import Flag, StrEnum, auto
 from functools import partial
 from typing import Self
 
-from xautolm_hpc.errors import InputError
+from xautolm_hpc.errors import DISK_FULL_ERRNOS, InputError
 
 
 class FailureOrigin(StrEnum):
@@ -201,7 +201,7 @@ RULES = (
     Rule(kind=_KIND.ENVIRONMENT, text=r"No module named|CUDA driver|no CUDA-capable device", sources=_REFERENCE),
     Rule(kind=_KIND.ENVIRONMENT, text=r"gated repo|Couldn't connect", sources=_REFERENCE),
     # Shared disks. torch.save tells of a full one as a RuntimeError.
-    Rule(kind=_KIND.STORAGE, errnos=(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)),
+    Rule(kind=_KIND.STORAGE, errnos=(*DISK_FULL_ERRNOS, errno.EIO, errno.ESTALE)),
     Rule(
         kind=_KIND.STORAGE,
         text=r"No space left on device|Disk quota exceeded",

@@ -306,6 +306,20 @@ def find_value_problem(method: str, name: str, *, value: Value) -> ParamProblem 
     return ParamProblem(name=name, text=text, nearest=nearest)
 
 
+def find_doubles(names: Iterable[str]) -> list[ParamProblem]:
+    """Find hyperparameters that are given under our name and the reference's, of which one would be ignored.
+
+    Args:
+        names: Names of hyperparameters that one trial has.
+    """
+    given = {*names}
+    return [
+        ParamProblem(name=theirs, text=f"{theirs} and {ours} are two names of one parameter; give it once")
+        for theirs, ours in SAME_AS.items()
+        if {theirs, ours} <= given
+    ]
+
+
 def n_warmup_steps(warmup_steps: int | None, warmup_ratio: float, *, n_steps: int) -> int:
     """Return the optimiser steps of a warm-up: those that are given, else a share of all.
 
@@ -351,7 +365,7 @@ def check_params(method: str, params: Mapping[str, Value], *, where: str) -> Non
     Raises:
         InputError: A name or a value is not valid, or one that is needed is missing; the message lists them all.
     """
-    problems = find_problems(method, params)
+    problems = find_problems(method, params) + find_doubles(params)
     if problems:
         raise InputError("\n".join(f"{where}: {problem.full_text}" for problem in problems))
 

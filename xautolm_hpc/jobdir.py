@@ -11,6 +11,7 @@
 ``<r>`` is the restart count: a requeued job runs again in the same folder and overwrites nothing.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,20 @@ from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json, to_j
 COMMAND, TASK, PIPELINE, WEIGHTS = "command.json", "task.json", "pipeline.json", "weights.safetensors"
 PROFILE, PROFILE_RESULT, EXPORT = "profile.json", "profile-result.json", "export.json"
 OUTCOME, VERDICT, MEMBERS, TEST = "outcome.json", "verdict.json", "members.json", "test.json"
+SPLITS = ("train", "dev", "validation", "test")
+"""Splits of the normalised data."""
+
 READY = "ready"
 """Empty file by which a worker shows that signals reach it now; on other nodes than the first ``ready-<node>``."""
+
+PROTOCOL = 2
+"""Version of the files that driver and worker write for each other; it rises with every key added to them.
+
+A version refuses a file with a key that it does not know, so each side leaves out what the other's protocol lacks:
+see :func:`to_wire`. Protocol 1 is that of every version before the number was written."""
+
+PROTOCOL_VARIABLE = "XAUTOLM_PROTOCOL"
+"""Variable by which the driver tells a worker its protocol: an earlier worker reads over it."""
 
 CHECKPOINT_EXIT_STATUS = 85
 """Exit status of a worker that checkpointed because a signal asked for it."""
@@ -133,13 +146,6 @@ class Heartbeat:
     cpu_energy_j: float | None = None
     dev_f1: float | None = None
     delay_s: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Turn it into plain data; an unknown delay is left out, because earlier versions refuse the key."""
-        data: dict[str, Any] = to_json(self)
-        if self.delay_s is None:
-            del data["delay_s"]
-        return data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +275,7 @@ class ProfileResult:
         from_cache: Whether the features came from the cache.
         majority_f1: F1 on ``validation``, 0..1, of always answering train's most frequent label, or of no answer.
         notes: What was left out of the data, for the user: rows whose text is in another split, and the like.
+        protocol: :data:`PROTOCOL` of the worker that wrote it.
     """
 
     task: Task
@@ -277,28 +284,57 @@ class ProfileResult:
     from_cache: bool
     majority_f1: float | None
     notes: tuple[str, ...] = ()
+    protocol: int = 1
+
+
+ADDED: Mapping[type, Mapping[str, int]] = {
+    ProfileRequest: {"delimiter": 2},
+    ProfileResult: {"protocol": 2},
+    TrialPlan: {"early_stopping_min_steps": 2, "step": 2},
+    Heartbeat: {"delay_s": 2},
+    End: {"is_model_unfit": 2},
+    Outcome: dict.fromkeys(
+        ("truncated", "epochs_done", "epochs", "schedule_share", "step", "step_reason", "cpu_share"), 2
+    ),
+}
+"""Record -> its fields that protocol 1 lacks, and the protocol that brought each; every new one needs an entry."""
+
+
+def to_wire(record: Any, *, reader: int = PROTOCOL) -> dict[str, Any]:
+    """Turn a record into plain data for the other side, which may be of an earlier version.
+
+    An added field at its default is left out. One that is set is left out too if the reader does not know it: what a
+    worker measured is then unknown to an earlier driver. A driver checks first that the worker knows what it asks for.
+
+    Args:
+        record: A dataclass of this module, or one in it.
+        reader: Protocol of the version that reads it.
+    """
+    data: dict[str, Any] = to_json(record)
+    added = ADDED.get(type(record), {})
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if field.name in added and (value == field.default or added[field.name] > reader):
+            del data[field.name]
+        elif dataclasses.is_dataclass(value):
+            data[field.name] = to_wire(value, reader=reader)
+    return data
+
+
+def protocol_of_driver(environ: Mapping[str, str]) -> int:
+    """Return the protocol of the driver that wrote a job, from the job's environment variables."""
+    written = environ.get(PROTOCOL_VARIABLE, "")
+    return int(written) if written.isdecimal() else 1
 
 
 def write_profile_request(attempt_dir: Path, request: ProfileRequest) -> None:
-    """Write ``profile.json``; what is not set and an older worker does not know is left out."""
-    data = to_json(request)
-    if request.delimiter is None:
-        del data["delimiter"]
-    write_json(attempt_dir / PROFILE, data)
+    """Write ``profile.json``."""
+    write_json(attempt_dir / PROFILE, to_wire(request))
 
 
-def plan_to_json(plan: TrialPlan) -> dict[str, Any]:
-    """Turn a plan into plain data, without a rule that is off: earlier versions refuse keys they do not know.
-
-    Args:
-        plan: The plan.
-    """
-    data: dict[str, Any] = to_json(plan)
-    if not plan.early_stopping_min_steps:
-        del data["early_stopping_min_steps"]
-    if plan.step == StepMode.EAGER:
-        del data["step"]
-    return data
+def split_path(data_dir: Path, split: str) -> Path:
+    """Name the file of a split of the normalised data."""
+    return data_dir / f"{split}.jsonl.gz"
 
 
 def claim_path(attempt_dir: Path, restart: int) -> Path:
@@ -314,6 +350,16 @@ def exit_path(attempt_dir: Path, restart: int, *, node: int = 0) -> Path:
 def heartbeat_path(attempt_dir: Path, restart: int, *, node: int = 0) -> Path:
     """Name the heartbeat of one restart on one of its nodes; node 0 has the progress, the others energy alone."""
     return attempt_dir / (f"heartbeat-{restart}-{node}.json" if node else f"heartbeat-{restart}.json")
+
+
+def heartbeat_paths(attempt_dir: Path, restart: int) -> list[Path]:
+    """List the heartbeats of a restart: that of its first node, then those of the others."""
+    return [heartbeat_path(attempt_dir, restart), *sorted(attempt_dir.glob(f"heartbeat-{restart}-*.json"))]
+
+
+def is_heartbeat(path: Path) -> bool:
+    """Check whether a file of an attempt folder is a heartbeat, of whatever restart and node."""
+    return path.name.startswith("heartbeat-")
 
 
 def find_end(attempt_dir: Path) -> End | None:

@@ -154,6 +154,10 @@ class Resources:
     exclude: tuple[str, ...] = ()
 
 
+POOL = "pool"
+"""Source of a state: the job waits in the local pool of a driver, and nowhere else."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
     """What a launcher knows of one attempt's job.
@@ -182,6 +186,15 @@ class JobStatus:
     def is_alive(self) -> bool:
         """Whether the job may still write an outcome."""
         return self.state.is_alive
+
+
+def reason_head(reason: str) -> str:
+    """Return the reason of a job without the details that Slurm adds after a comma or in parentheses.
+
+    Args:
+        reason: The reason in a row of squeue or sacct.
+    """
+    return reason.strip("()").partition(",")[0].partition("(")[0].strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

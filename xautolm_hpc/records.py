@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
 
-from xautolm_hpc.errors import InputError
+from xautolm_hpc.errors import InputError, quoted
 from xautolm_hpc.failures import ENDED_FROM_OUTSIDE
 
 T = typing.TypeVar("T")
@@ -208,7 +208,11 @@ class Outcome:
     message: str | None = None
 
     def objective(self, name: str) -> float | None:
-        """Return the value of an objective; ``None`` when it is unknown or not finite."""
+        """Return the value of an objective; ``None`` when it is unknown or not finite.
+
+        Raises:
+            KeyError: There is no objective of that name.
+        """
         if name not in typing.get_args(ObjectiveName):
             raise KeyError(name)
         value = self.metrics.get(name) if name in METRICS else getattr(self, name)
@@ -287,14 +291,8 @@ class Experience:
     @property
     def id(self) -> str:
         """Digest of key, pipeline, task fingerprint, status, kind and metrics (32 hex digits)."""
-        content = [
-            self.key,
-            to_json(self.pipeline),
-            self.task.fingerprint,
-            self.outcome.status,
-            self.outcome.kind,
-            dict(self.outcome.metrics),
-        ]
+        o = self.outcome
+        content = [self.key, to_json(self.pipeline), self.task.fingerprint, o.status, o.kind, dict(o.metrics)]
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32]
 
 
@@ -344,13 +342,18 @@ def _decode(expected: Any, data: object, *, where: str) -> Any:
     if origin is tuple and isinstance(data, list):
         return tuple(_decode(arguments[0], item, where=where) for item in data)
     if origin is Mapping and isinstance(data, dict):
-        return {key: _decode(arguments[1], item, where=f"{where}: {key}") for key, item in data.items()}
-    if expected is float and isinstance(data, int | float) and not isinstance(data, bool):
+        return {key: _decode(arguments[1], item, where=f"{where}: {key:.80}") for key, item in data.items()}
+    if expected is float and _fits_float(data):
         return float(data)
     if expected in (int, bool, str) and type(data) is expected:
         return data
     name = getattr(expected, "__name__", str(expected))
-    raise InputError(f"{where}: expected {name}, found {data!r:.80}")
+    raise InputError(f"{where}: expected {name}, found {quoted(data)}")
+
+
+def _fits_float(data: object) -> typing.TypeGuard[float]:
+    """Check for a number that a float can hold; a bool is none, and a whole number may be too large."""
+    return isinstance(data, float) or (type(data) is int and data.bit_length() < 1024)
 
 
 def _decode_union(choices: tuple[Any, ...], data: object, *, where: str) -> Any:
@@ -362,17 +365,19 @@ def _decode_union(choices: tuple[Any, ...], data: object, *, where: str) -> Any:
     if len(remaining) == 1:
         return _decode(remaining[0], data, where=where)
     names = ", ".join(choice.__name__ for choice in remaining)
-    raise InputError(f"{where}: expected one of {names}, found {data!r:.80}")
+    raise InputError(f"{where}: expected one of {names}, found {quoted(data)}")
 
 
 def _decode_record(record_type: Any, data: object, *, where: str) -> Any:
     """Rebuild a record; what has a default may be missing, nothing may be unknown."""
     if not isinstance(data, dict):
-        raise InputError(f"{where}: expected a {record_type.__name__} object, found {data!r:.80}")
+        raise InputError(f"{where}: expected a {record_type.__name__} object, found {quoted(data)}")
     fields = {f.name: f for f in dataclasses.fields(record_type)}
     unknown = sorted(set(data) - set(fields))
     if unknown:
-        raise InputError(f"{where}: unknown key {unknown[0]!r} in {record_type.__name__}; valid: {', '.join(fields)}")
+        raise InputError(
+            f"{where}: unknown key {quoted(unknown[0])} in {record_type.__name__}; valid: {', '.join(fields)}"
+        )
     hints = typing.get_type_hints(record_type)
     values = {name: _decode(hints[name], value, where=f"{where}: {name}") for name, value in data.items()}
     required = [

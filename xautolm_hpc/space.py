@@ -24,6 +24,7 @@ from xautolm_hpc.hyperparameters import (
     ANYTHING,
     ParamProblem,
     ValueKind,
+    find_doubles,
     find_name_problem,
     find_value_problem,
     nearest_name,
@@ -157,7 +158,7 @@ def build_space(
     """Put a search space together from a preset and what a search file says beside it.
 
     Args:
-        preset: ``xautolm`` (the peer's value lists) or ``default`` (ours).
+        preset: ``xautolm`` (the reference's value lists) or ``default`` (ours).
         task_kind: Kind of task.
         models: Model ids, or ``None`` for the preset's.
         methods: Method names, or ``None`` for the preset's.
@@ -220,6 +221,8 @@ def find_refused(written: Any) -> list[str]:
             )
         for name, distribution in params.items():
             lines += _refused_lines(method, name, written=distribution)
+        doubles = find_doubles([*known[method], *params])
+        lines += [f"space.params.{method}: {double.text}, by the name that the preset has" for double in doubles]
     return lines
 
 

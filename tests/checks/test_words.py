@@ -4,7 +4,8 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tests.checks.source import Function, listing, places, python_files
+from tests.checks.documents import markdown_files
+from tests.checks.source import ROOT_DIR, Function, listing, places, python_files
 
 FOLDERS = ("xautolm_hpc", "benchmarks")
 
@@ -37,6 +38,14 @@ RETIRED = {
 }
 """Word of our own making -> the field's term."""
 
+PRIVATE = {
+    "allowance", "caution", "lesson", "lessons", "merit", "peer", "peers", "pulse", "scene", "seat", "seats",
+    "slowness", "survival", "taste", "thrift", "tidy",
+}  # fmt: skip
+"""Retired words that have no everyday sense in these texts either."""
+QUOTED = re.compile(r'`[^`]*`|"(lessons|slowness|merit)(: |")|peer-records|by peer|\.slowness|\b(lessons|slowness)[:=]')
+"""What names a thing on disk, or repeats another program's words."""
+
 STAYS = {
     ("xautolm_hpc/distribution.py", "lessons"): "a key of priors.json",
     ("xautolm_hpc/distribution.py", "slowness"): "a key of priors.json",
@@ -66,6 +75,25 @@ def test_identifiers_keep_to_the_fields_terms() -> None:
     stray += [f"{path}" for path in python_files(*FOLDERS) if any(map(retired_words, path.with_suffix("").parts[-2:]))]
 
     assert not stray, listing(stray, "this word was retired; take the term after the colon")
+
+
+def test_texts_and_comments_keep_to_the_fields_terms() -> None:
+    texts = [*python_files(*FOLDERS), *(ROOT_DIR / FOLDERS[0]).rglob("*.toml"), *markdown_files()]
+
+    stray = [
+        f"{path.relative_to(ROOT_DIR)}:{number} {word}: {RETIRED[word]}"
+        for path in texts
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        for word in private_words(line)
+    ]
+
+    assert not stray, listing(stray, "this word was retired; take the term after the colon")
+
+
+def test_a_private_word_is_found_in_a_text_but_not_where_it_names_a_thing_on_disk() -> None:
+    line = 'The peer\'s lists (a `lesson`, "merit: f1", ../peer-records) show Slowness.'
+
+    assert private_words(line) == ["peer", "slowness"]
 
 
 def test_every_identifier_that_stays_is_there() -> None:
@@ -111,3 +139,8 @@ def retired_words(name: str) -> list[str]:
     """List the retired words in an identifier."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().split("_")
     return [word for word in words if word in RETIRED]
+
+
+def private_words(line: str) -> list[str]:
+    """List the private words in a line of text, in lower case; quotations are left out."""
+    return [word for word in re.findall(r"[a-z]+", QUOTED.sub("", line).lower()) if word in PRIVATE]

@@ -66,7 +66,7 @@ def test_a_worker_that_breaks_is_told_with_its_last_words(tmp_path: Path) -> Non
         (83, "driver_python", "cannot be run on node n3"),
         (84, "worker_python", "`python3` cannot be run on node n3"),
         (85, "hf_home", "`/models` is not there on node n3"),
-        (1, "job check", "the job ended as FAILED NonZeroExitCode: it left no word"),
+        (1, "job check", "the job ended as FAILED NonZeroExitCode: its log is empty"),
     ],
 )
 def test_what_the_script_missed_on_the_node_is_told_by_its_exit_status(

@@ -13,8 +13,9 @@ from xautolm_hpc.errors import RunFolderError
 
 
 def _planned(folder: Path) -> set[str]:
-    plans: list[Any] = [line["plans"] for line in ledger_of(folder) if line["event"] == "drawn"]
-    return {plan.get("step", "eager") for generation in plans for plan in generation}
+    drawn: list[Any] = [line["plans"] for line in ledger_of(folder) if line["event"] == "drawn"]
+    plans = [plan for of_generation in drawn for plan in of_generation]
+    return {plan.get("step", "eager") for plan in plans}
 
 
 @pytest.mark.parametrize("step", ["eager", "graph"])

@@ -78,7 +78,7 @@ def test_another_kind_of_task_and_other_features_are_no_evidence() -> None:
 
 
 def test_a_trial_that_was_stopped_is_no_evidence() -> None:
-    stopped = Outcome(status="stopped", metrics={"f1": 0.5, "dev_f1": 0.75}, evaluation_time_s=1.0, gpu_energy_j=1.0)
+    stopped = replace(a_success(), status="stopped")
 
     eligible = _find([an_experience(stopped)])
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tests.profile.profile_samples import sample_rows
 from xautolm_hpc.errors import DataError
+from xautolm_hpc.jobdir import SPLITS
 from xautolm_hpc.profile.rows import Row
-from xautolm_hpc.profile.split import SPLITS, Split, cut_fifth, draw_stratified, split_rows
+from xautolm_hpc.profile.split import Split, cut_fifth, draw_stratified, split_rows
 
 MANY = sample_rows(400, labels=("a", "a", "a", "b"))
 

@@ -232,6 +232,10 @@ def test_rsync_of_segments_is_a_merge(store: ExperienceStore, tmp_path: Path) ->
     sync(other.path, store.path)
 
     expected = ExperienceStore(tmp_path / "merged")
+    assert experience(30).id in store.ids()
+    author = store.verify()[0].where
+    for one in (store, expected):
+        one.accept_marks(author, site="site-b")
     assert store.digest() == other.digest() == expected.digest()
     assert as_text(store.read()) == as_text(expected.read())
     assert store.verify() == []

@@ -23,7 +23,7 @@ from xautolm_hpc.driver.proposal import SearchProposer, read_stores
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError
-from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, find_end, plan_to_json
+from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, find_end, to_wire
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.node import SystemClock
 from xautolm_hpc.records import System, from_json, to_json
@@ -93,7 +93,7 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
         "system": to_json(profile.system),
         "notes": [*profile.notes, *_notes(setup.profile), *warnings],
         "prior": priors.shown(to_json(proposer.prior)),
-        "trials": [{"trial": n, **plan_to_json(plan)} for n, plan in enumerate(drawn.plans)],
+        "trials": [{"trial": n, **to_wire(plan)} for n, plan in enumerate(drawn.plans)],
         "refusals": dict(drawn.refusals),
         "resources": to_json(setup.resources()),
         "n_parallel": _n_parallel(setup),

@@ -83,7 +83,7 @@ def _print_export(copied: Copied, to: Path, *, written_as: str) -> None:
     for kind, n in losses.as_lost.items():
         print(f"{n} written as 'lost': {written_as} has no word for {kind!r}; their messages begin with it")
     if losses.n_shortened:
-        print(f"{losses.n_shortened} written without the fields that {written_as} lacks; store/FORMAT.md lists them")
+        print(f"{losses.n_shortened} written without the fields that {written_as} lacks: they are unknown there")
 
 
 def _format_of(to: Path) -> str:

@@ -19,6 +19,8 @@ CHANGE = {
     "forget": "hide experiences of your own site permanently",
     "resolve": "choose which record of an attempt counts",
     "accept": "count the suspect trials of a run as evidence",
+    "accept-marks": "put marks that other sites set in force",
+    "refuse-marks": "drop marks that other sites set, or those of format 1",
 }
 EXCHANGE = {
     "export": "write experiences to a file for other programs, or copy the store for other sites",
@@ -92,7 +94,7 @@ def _merge(verb: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SITE",
-        help="a site that may also forget experiences of other sites; may be repeated",
+        help="a site whose forgetting is accepted, also of other sites' experiences; may be repeated",
     )
 
 
@@ -137,6 +139,14 @@ def _accept(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("run_id", metavar="run", help="id of the run (a UUID)")
 
 
+def _marks(verb: argparse.ArgumentParser) -> None:
+    _store(verb)
+    verb.add_argument(
+        "author", help="id of the author's key as `store verify` lists it; `format-1` for marks without one"
+    )
+    verb.add_argument("--site", help="only marks about this site")
+
+
 def _import_xautolm(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("folder", help="their experience store: ALIAS/DATE/TIME-UUID.json")
     _into(verb)
@@ -153,6 +163,8 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], Any]] = {
     "forget": _forget,
     "resolve": _resolve,
     "accept": _accept,
+    "accept-marks": _marks,
+    "refuse-marks": _marks,
     "export": _export,
     "import": _import,
     "import-xautolm": _import_xautolm,

@@ -20,7 +20,7 @@ from xautolm_hpc.errors import InputError, LaunchError
 from xautolm_hpc.gather.ends import REMEDIES
 from xautolm_hpc.gather.traces import read_tail
 from xautolm_hpc.jobdir import COMMAND, Exit, claim_path, exit_path, restarts, write_members
-from xautolm_hpc.launcher import JobState, JobStatus, Launcher, Submission
+from xautolm_hpc.launcher import JobState, JobStatus, Launcher, Submission, reason_head
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.view import Finding, failure, ok
 
@@ -232,10 +232,9 @@ def _worker_failure(attempt_dir: Path, *, restart: int) -> Finding | None:
 def _unexplained(submission: Submission, state: JobStatus) -> Finding:
     logs = sorted(submission.folder.glob("*.err"))
     lines: Sequence[str] = [line for path in logs for line in read_tail(path).splitlines()][-3:]
-    found = f"the job ended as {state.state} {state.reason}".strip() + f": {' / '.join(lines) or 'it left no word'}"
+    found = f"the job ended as {state.state} {state.reason}".strip() + f": {' / '.join(lines) or 'its log is empty'}"
     return failure(JOB, found, remedy="the node could not start the job: look at driver_python and at the job's node")
 
 
 def _remedy(state: JobStatus) -> str | None:
-    head = state.reason.strip("()").partition(",")[0].partition("(")[0].strip()
-    return REMEDIES.get(head) if state.state is JobState.PENDING else None
+    return REMEDIES.get(reason_head(state.reason)) if state.state is JobState.PENDING else None

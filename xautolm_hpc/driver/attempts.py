@@ -8,10 +8,21 @@ from pathlib import Path
 
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.failures import INFRASTRUCTURE_KINDS, FailureKind, failure_kind
-from xautolm_hpc.jobdir import COMMAND, MEMBERS, PIPELINE, READY, TASK, WEIGHTS, Command, TrialInput, plan_to_json
+from xautolm_hpc.jobdir import (
+    COMMAND,
+    MEMBERS,
+    PIPELINE,
+    READY,
+    TASK,
+    WEIGHTS,
+    Command,
+    TrialInput,
+    is_heartbeat,
+    to_wire,
+)
 from xautolm_hpc.launcher import Resources
 from xautolm_hpc.node import utc_text
-from xautolm_hpc.records import Experience, Outcome, Provenance, System, Task, to_json
+from xautolm_hpc.records import Experience, Outcome, Provenance, System, Task
 from xautolm_hpc.run.folder import attempt_dirs_in, submission_dirs_in
 from xautolm_hpc.run.history import Attempt, Trial
 
@@ -75,9 +86,9 @@ class AttemptTemplate:
         path = trial.last.path
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = replace(self.command, memory_bytes=self.resources_of(trial).memory_bytes)
-        write_json(path / TASK, to_json(self.trial_input), flush=False)
-        write_json(path / COMMAND, to_json(command), flush=False)
-        write_json(path / PIPELINE, plan_to_json(trial.plan), flush=False)
+        write_json(path / TASK, to_wire(self.trial_input), flush=False)
+        write_json(path / COMMAND, to_wire(command), flush=False)
+        write_json(path / PIPELINE, to_wire(trial.plan), flush=False)
 
 
 def failed_nodes(trials: Iterable[Trial]) -> Counter[str]:
@@ -225,7 +236,7 @@ def clean_up(generation_dir: Path, kept: Collection[Path] = ()) -> None:
         shutil.rmtree(attempt_dir / "checkpoint", ignore_errors=True)
         for path in attempt_dir.iterdir():
             is_spare = path.name in (TASK, READY) or (path.name == WEIGHTS and attempt_dir not in kept)
-            if is_spare or path.name.startswith(("heartbeat-", f"{READY}-")) or _is_empty(path):
+            if is_spare or is_heartbeat(path) or path.name.startswith(f"{READY}-") or _is_empty(path):
                 path.unlink(missing_ok=True)
 
 

@@ -21,8 +21,9 @@ from xautolm_hpc.driver.profile_job import profile_task
 from xautolm_hpc.driver.proposal import MakeProposer, Proposer, SearchProposer, read_past
 from xautolm_hpc.driver.results import Results, test_metrics
 from xautolm_hpc.driver.setup import Setup
+from xautolm_hpc.driver.worker_version import check_worker_version
 from xautolm_hpc.errors import InterruptedSearchError
-from xautolm_hpc.jobdir import AttemptResult, End, ProfileResult, plan_to_json
+from xautolm_hpc.jobdir import AttemptResult, End, ProfileResult, to_wire
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.history import Trial
 from xautolm_hpc.run.journal import Journal
@@ -45,6 +46,7 @@ def run_search(setup: Setup, make_proposer: MakeProposer = SearchProposer) -> Ru
     Raises:
         RunFolderError: Another driver works on the run.
         DataError: The data cannot be learnt from.
+        InputError: The worker is of a version that does not know a setting.
         SpaceError: Nothing in the space can run.
         InterruptedSearchError: The person interrupted it; jobs may run on.
         LeaseLostError: Another driver took over.
@@ -71,6 +73,7 @@ def _begin(setup: Setup, lease: Lease, *, make_proposer: MakeProposer) -> "Searc
     for note in profile.notes:
         setup.watcher.log(f"data: {note}")
     if not journal.history.trials:
+        check_worker_version(setup, profile)
         for line in check_measured(setup.search, unmeasured_on(profile.system)):
             setup.watcher.log(line)
     display.enter(Phase.PRIORS)
@@ -174,15 +177,15 @@ class Search:
     def _unmeasured(self) -> Finish | None:
         """Return why the search ends where trials do not measure what it compares them by, or what limits it."""
         outcomes = [end.outcome for end in self.history.known_ends()]
-        finish, lines = end_of_unmeasured(self.setup.search, outcomes, spent=self.journal.spent())
-        if finish is not None and not (self.proposer.is_search and stops_unmeasured(self.setup.run_dir)):
-            lines = [*lines, f"it goes on all the same, but {finish.text.removeprefix('stopped: ')}"]
-            finish = None
+        reason, lines = end_of_unmeasured(self.setup.search, outcomes, spent=self.journal.spent())
+        if reason is not None and not (self.proposer.is_search and stops_unmeasured(self.setup.run_dir)):
+            lines = [*lines, f"it goes on all the same, but {reason}"]
+            reason = None
         for line in lines:
             if line not in self._warned:
                 self._warned.add(line)
                 self.setup.watcher.log(line)
-        return finish
+        return None if reason is None else Finish(FinishKind.STOPPED, f"stopped: {reason}")
 
     def _draw(self) -> Finish | None:
         """Draw a generation from the ends known by now; return why the search ends if nothing is left to draw."""
@@ -193,7 +196,7 @@ class Search:
         self.journal.record(
             "drawn",
             generation=self.history.n_generations(),
-            plans=[plan_to_json(plan) for plan in drawn.plans],
+            plans=[to_wire(plan) for plan in drawn.plans],
             refusals=dict(drawn.refusals),
             exhausted=drawn.is_exhausted,
         )

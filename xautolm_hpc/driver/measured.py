@@ -13,7 +13,7 @@ from xautolm_hpc.errors import ConfigError
 from xautolm_hpc.node import rapl_zones, reads_gpu_energy
 from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.records import Outcome, System
-from xautolm_hpc.view import Finish, FinishKind, Spent
+from xautolm_hpc.view import Spent
 
 SET_GPUS = "set job.n_gpus in the cluster profile"
 
@@ -90,9 +90,7 @@ def check_measured(search: SearchFile, unmeasured: Unmeasured) -> list[str]:
     return lines
 
 
-def end_of_unmeasured(
-    search: SearchFile, outcomes: Sequence[Outcome], *, spent: Spent
-) -> tuple[Finish | None, list[str]]:
+def end_of_unmeasured(search: SearchFile, outcomes: Sequence[Outcome], *, spent: Spent) -> tuple[str | None, list[str]]:
     """Decide, from what trials came to, whether a search goes on that lacks what it was to measure.
 
     Args:
@@ -109,7 +107,7 @@ def end_of_unmeasured(
     text = _incomparable(outcomes, search.search.objectives)
     if text is None and lines and not _others(search.budget, never):
         text = f"{'; '.join(lines)}. Set another limit ({', '.join(_measurable(shown))}); the same command then goes on"
-    return None if text is None else Finish(FinishKind.STOPPED, f"stopped: {text}"), lines
+    return text, lines
 
 
 def _incomparable(outcomes: Sequence[Outcome], names: Sequence[str]) -> str | None:

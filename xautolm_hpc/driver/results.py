@@ -12,7 +12,7 @@ from xautolm_hpc.jobdir import TEST, End, ProfileResult
 from xautolm_hpc.records import Experience
 from xautolm_hpc.run.history import Attempt, Trial
 from xautolm_hpc.run.journal import Journal
-from xautolm_hpc.store import CheckLimits, ExperienceStore, as_format_1
+from xautolm_hpc.store import CheckLimits, ExperienceStore, as_format_1, storable
 
 
 class Results:
@@ -41,14 +41,16 @@ class Results:
         )
 
     def experiences(self, trials: Sequence[Trial]) -> list[Experience]:
-        """Build an experience of every ended attempt of some trials."""
+        """Build an experience of every ended attempt of some trials, as the store can hold it."""
         positions = job_positions(self.history.trials.values())
         return [
-            self.origin.experience(
-                trial,
-                attempt,
-                is_suspect=trial.number in self.history.suspects,
-                job_position=positions.get(attempt.path),
+            storable(
+                self.origin.experience(
+                    trial,
+                    attempt,
+                    is_suspect=trial.number in self.history.suspects,
+                    job_position=positions.get(attempt.path),
+                )
             )
             for trial in trials
             for attempt in trial.attempts
@@ -63,15 +65,16 @@ class Results:
         """
         experiences = self.experiences(self.history.generation(generation))
         self.journal.lease.check()
-        self.store.append([e for e in experiences if not self._is_stored_as_lost(e)])
+        self.store.append(self._without_stored_as_lost(experiences))
         self._mark_committed_suspects()
         self.journal.record("commit", generation=generation, n=len(experiences))
         return len(experiences)
 
-    def _is_stored_as_lost(self, experience: Experience) -> bool:
-        """Check whether an earlier version stored an attempt already, as ``lost``: format 1 has fewer failure kinds."""
-        earlier = as_format_1(experience).id
-        return earlier != experience.id and earlier in self.store.ids()
+    def _without_stored_as_lost(self, experiences: Sequence[Experience]) -> list[Experience]:
+        """Leave out what an earlier version stored as ``lost``, because format 1 has no word for its failure kind."""
+        earlier = {e.id: id_1 for e in experiences if (id_1 := as_format_1(e).id) != e.id}
+        known = set(self.store.ids()) if earlier else set()
+        return [e for e in experiences if earlier.get(e.id) not in known]
 
     def _mark_committed_suspects(self) -> None:
         """Mark trials suspect that were committed before the search stopped itself."""
@@ -93,9 +96,9 @@ class Results:
         lost = self.origin.experience(trial, attempt, is_suspect=is_suspect)
         found = self.origin.experience(trial, replace(attempt, end=late), is_suspect=is_suspect)
         self.journal.lease.check()
-        is_earlier = self._is_stored_as_lost(lost)
-        self.store.forget([as_format_1(lost).id if is_earlier else lost.id], site=self.origin.site)
-        self.store.append([found])
+        stored = lost if self._without_stored_as_lost([lost]) else as_format_1(lost)
+        self.store.forget([stored.id], site=self.origin.site)
+        self.store.append([storable(found)])
         self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome")
         self.watcher.log(f"trial {trial.number}: its outcome arrived late and was taken in")
 

@@ -8,7 +8,7 @@ from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.gather.traces import last_exit, last_heartbeat, read_evidence, read_outcome
 from xautolm_hpc.gather.verdict import verdict
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, VERDICT, AttemptResult, End, Heartbeat
-from xautolm_hpc.launcher import JobState, JobStatus, Launcher
+from xautolm_hpc.launcher import JobState, JobStatus, Launcher, reason_head
 from xautolm_hpc.node import Clock
 from xautolm_hpc.records import from_json, to_json
 
@@ -195,6 +195,5 @@ def _write_verdict(attempt_dir: Path, tracker: JobTracker, *, state: JobStatus, 
 
 
 def _remedy(reason: str) -> str | None:
-    """Look up what to do about a reason; Slurm adds details after a comma or in parentheses."""
-    head = reason.strip("()").partition(",")[0].partition("(")[0].strip()
-    return REMEDIES.get(head)
+    """Look up what to do about a reason."""
+    return REMEDIES.get(reason_head(reason))

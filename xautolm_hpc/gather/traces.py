@@ -21,6 +21,7 @@ from xautolm_hpc.jobdir import (
     claim_path,
     exit_path,
     heartbeat_path,
+    heartbeat_paths,
     restarts,
 )
 from xautolm_hpc.launcher import JobStatus
@@ -29,6 +30,8 @@ from xautolm_hpc.records import Outcome, from_json
 T = TypeVar("T")
 N_TAIL_LINES = 50
 TAIL_BYTES = 64 * 1024
+LARGEST_OUTCOME_BYTES = 16 * 1024**2
+"""Size of ``outcome.json`` above which it is not read; a worker cuts its message and writes far less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,7 @@ def read_outcome(attempt_dir: Path) -> tuple[End | None, str | None]:
     try:
         if OUTCOME not in os.listdir(attempt_dir):  # noqa: PTH208 - opens the folder now, all at once
             return None, None
-        end = from_json(End, read_json(path), where=str(path))
+        end = from_json(End, read_json(path, largest_bytes=LARGEST_OUTCOME_BYTES), where=str(path))
         _check_words(end.outcome, path)
     except FileNotFoundError:
         return None, None
@@ -102,7 +105,7 @@ def read_evidence(attempt_dir: Path, state: JobStatus, *, redact: Callable[[str]
     claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
     claims = [_read(Claim, claim_path(attempt_dir, r)) for r in claimed]
     exits = {r: ended for r in claimed if (ended := _read(Exit, exit_path(attempt_dir, r))) is not None}
-    by_restart = [[_read(Heartbeat, path) for path in _heartbeat_paths(attempt_dir, r)] for r in claimed]
+    by_restart = [[_read(Heartbeat, path) for path in heartbeat_paths(attempt_dir, r)] for r in claimed]
     command = _read(Command, attempt_dir / COMMAND)
     return Evidence(
         state=state,
@@ -149,11 +152,6 @@ def _check_words(outcome: Outcome, path: Path) -> None:
         raise InputError(f"`{path}`: unknown status {outcome.status!r}; valid: succeeded, failed")
     if outcome.status == "failed":
         origin_of(outcome.kind or "")
-
-
-def _heartbeat_paths(attempt_dir: Path, restart: int) -> list[Path]:
-    """List the heartbeats of a restart: that of its first node, then those of the others."""
-    return [heartbeat_path(attempt_dir, restart), *sorted(attempt_dir.glob(f"heartbeat-{restart}-*.json"))]
 
 
 def _total_delay_s(by_restart: Iterable[Iterable[Heartbeat | None]]) -> float | None:

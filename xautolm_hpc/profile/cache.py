@@ -8,8 +8,7 @@ from pathlib import Path
 import xautolm_hpc
 from xautolm_hpc import durable, jobdir
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.jobdir import ProfileRequest, ProfileResult
-from xautolm_hpc.profile.split import SPLITS
+from xautolm_hpc.jobdir import SPLITS, ProfileRequest, ProfileResult, split_path
 from xautolm_hpc.records import canonical_json, from_json, to_json
 from xautolm_hpc.task_kinds import TASK_KINDS
 
@@ -31,11 +30,6 @@ class Profile:
     files: Mapping[str, bytes]
 
 
-def file_name(split: str) -> str:
-    """Name the file of a split."""
-    return f"{split}.jsonl.gz"
-
-
 def cache_key(request: ProfileRequest, paths: Mapping[str, Sequence[Path]], *, contents: Mapping[Path, bytes]) -> str:
     """Digest everything a profile depends on: the input's bytes, the request, and the versions of what reads them."""
     asked = {name: value for name, value in to_json(request).items() if name not in NOT_IN_KEY}
@@ -53,7 +47,7 @@ def load_profile(entry_dir: Path) -> Profile | None:
     try:
         data = durable.read_json(entry_dir / jobdir.PROFILE_RESULT)
         result = from_json(ProfileResult, data, where=str(entry_dir))
-        files = {split: (entry_dir / file_name(split)).read_bytes() for split in SPLITS}
+        files = {split: split_path(entry_dir, split).read_bytes() for split in SPLITS}
     except (OSError, InputError):
         return None
     digests = {split: hashlib.sha256(content).hexdigest() for split, content in files.items()}
@@ -68,7 +62,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for split, content in files.items():
-        durable.write_bytes(folder / file_name(split), content)
+        durable.write_bytes(split_path(folder, split), content)
 
 
 def save_profile(entry_dir: Path, profile: Profile) -> None:

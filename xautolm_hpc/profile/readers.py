@@ -1,4 +1,4 @@
-"""How each kind of task is read: its columns, its rows, its features."""
+"""How each form of rows is read: its columns, its rows, its features."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from xautolm_hpc.profile import features, question_features
 from xautolm_hpc.profile.classes import has_unlabelled_test, is_unlabelled, order_labels
 from xautolm_hpc.profile.questions import has_unanswered_test, normalise_questions
 from xautolm_hpc.profile.rows import Note, Sample, normalise_rows
-from xautolm_hpc.task_kinds import TASK_KINDS
+from xautolm_hpc.task_kinds import TASK_KINDS, RowForm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskReader:
-    """How a kind of task is read and described; its functions take rows of this kind only.
+    """How rows of one form are read and described; its functions take rows of this form only.
 
     Attributes:
         columns: Returns the columns to read: setting of the search file -> column.
@@ -86,8 +86,8 @@ def _no_labels(rows: Sequence[Sample], class_names: Sequence[str]) -> tuple[str,
     return ()
 
 
-READERS: Mapping[str, TaskReader] = {
-    "text-classification": TaskReader(
+READERS: Mapping[RowForm, TaskReader] = {
+    "labelled-text": TaskReader(
         columns=_text_columns,
         normalise=_labelled,
         lacks_target=is_unlabelled,
@@ -97,7 +97,7 @@ READERS: Mapping[str, TaskReader] = {
         baseline=_majority,
         labels=_labels,
     ),
-    "question-answering": TaskReader(
+    "question-with-spans": TaskReader(
         columns=_question_columns,
         normalise=_extractive,
         lacks_target=_is_null,
@@ -107,7 +107,7 @@ READERS: Mapping[str, TaskReader] = {
         baseline=question_features.empty_answer_f1,
         labels=_no_labels,
     ),
-    "text-generation": TaskReader(
+    "question-with-texts": TaskReader(
         columns=_question_columns,
         normalise=_generative,
         lacks_target=_is_null,
@@ -118,7 +118,7 @@ READERS: Mapping[str, TaskReader] = {
         labels=_no_labels,
     ),
 }
-"""Kind of task -> its reader."""
+"""Form of rows -> its reader."""
 
 
 def reader_for(request: ProfileRequest) -> TaskReader:
@@ -127,11 +127,10 @@ def reader_for(request: ProfileRequest) -> TaskReader:
     Raises:
         DataError: The kind of task cannot be profiled, or does not have the metric.
     """
-    if request.task_kind not in READERS:
-        raise DataError(f"task kind '{request.task_kind}' cannot be profiled; valid: {', '.join(READERS)}")
-    reader = READERS[request.task_kind]
+    if request.task_kind not in TASK_KINDS:
+        raise DataError(f"task kind '{request.task_kind}' cannot be profiled; valid: {', '.join(TASK_KINDS)}")
     metrics = TASK_KINDS[request.task_kind].metrics
     if request.metric is not None and request.metric not in metrics:
         valid = ", ".join(metrics)
         raise DataError(f"task.metric = '{request.metric}' is no metric of {request.task_kind}; valid: {valid}")
-    return reader
+    return READERS[TASK_KINDS[request.task_kind].rows]

@@ -11,10 +11,10 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from xautolm_hpc.errors import DataError
+from xautolm_hpc.jobdir import SPLITS
 from xautolm_hpc.profile.rows import Sample
 
 S = TypeVar("S", bound=Sample)
-SPLITS = ("train", "dev", "validation", "test")
 MIN_TRAIN_ROWS = 2
 """Rows of each class that train must have."""
 

@@ -12,6 +12,9 @@ Member = Mapping[str, Any]
 N_MEMBERS, N_EXPLAINED, N_EXPERIENCES = 20, 3, 3
 """Rows of a table of probabilities; members of each group whose prior is explained; experiences for each."""
 
+SHOWN_AS = {"merit": "utility"}
+"""Forecast quantity in ``priors.json`` -> its name where it is another one."""
+
 UNCHANGED = 5e-5
 """A smaller difference of probabilities is 0 in the digits shown."""
 
@@ -86,9 +89,16 @@ def _forecast(prior: Prior, *, group: str, heading: str) -> Section | None:
         return None
     columns = list(dict.fromkeys(column for name in names for column in forecasts[name]))
     rows = tuple((name, *(f"{forecasts[name].get(column, 0.0):.2f}" for column in columns)) for name in names)
-    shown = (heading, *(column[0].upper() + column[1:] for column in columns))
+    shown = (heading, *map(_forecast_heading, columns))
     lines = ("Probability of failing by each cause, of succeeding, and the quality of a success: 0 worst, 1 best.",)
     return Section(title=f"Forecast: {group}", lines=lines, table=Table(shown, rows, frozenset(shown[1:])))
+
+
+def _forecast_heading(key: str) -> str:
+    """Name a forecast quantity, such as ``risk: memory``, as it is shown."""
+    quantity, colon, of = key.partition(": ")
+    shown = SHOWN_AS.get(quantity, quantity)
+    return f"{shown[0].upper()}{shown[1:]}{colon}{of}"
 
 
 def _moved(prior: Prior) -> Section | None:

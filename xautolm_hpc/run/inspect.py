@@ -7,14 +7,14 @@ from pathlib import Path
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import Claim, claim_path, restarts
-from xautolm_hpc.launcher import JobState, JobStatus
+from xautolm_hpc.launcher import POOL, JobState, JobStatus
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import from_json
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import Attempt, History
 from xautolm_hpc.run.lease import Holder, live_holder
 from xautolm_hpc.run.ledger import read_ledger
-from xautolm_hpc.run.progress import POOL, read_end
+from xautolm_hpc.run.progress import read_end
 from xautolm_hpc.run.resume import began_at
 from xautolm_hpc.slurm import JobRow, Slurm
 

@@ -31,11 +31,8 @@ from xautolm_hpc.jobdir import (
     heartbeat_path,
     restarts,
 )
-from xautolm_hpc.launcher import JobState, JobStatus
+from xautolm_hpc.launcher import POOL, JobState, JobStatus
 from xautolm_hpc.records import T, from_json
-
-POOL = "pool"
-"""Source of a state: the job waits in the local pool of a driver, and nowhere else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

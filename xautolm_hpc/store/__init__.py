@@ -1,6 +1,8 @@
 """Reads and writes stores: a store is a set of experiences in immutable HDF5 segments; stores merge by set union."""
 
+from xautolm_hpc.store.authors.deciding import MarkGroup
 from xautolm_hpc.store.earlier import NO_LOSSES, as_format_1
+from xautolm_hpc.store.encode import storable
 from xautolm_hpc.store.flat import WRITERS, read_jsonl, to_frame
 from xautolm_hpc.store.layout import FORMAT
 from xautolm_hpc.store.merging import Merged, merge
@@ -17,6 +19,7 @@ __all__ = [
     "CheckLimits",
     "Copied",
     "ExperienceStore",
+    "MarkGroup",
     "Merged",
     "ReferenceImport",
     "StoreFinding",
@@ -26,5 +29,6 @@ __all__ = [
     "merge",
     "read_jsonl",
     "redacted",
+    "storable",
     "to_frame",
 ]

@@ -120,6 +120,11 @@ def only_marks(marks: Iterable[bytes]) -> Columns:
     )
 
 
+def with_marks(columns: Columns, marks: Iterable[bytes]) -> Columns:
+    """Replace the marks of columns."""
+    return replace(columns, marks=tuple(sorted(set(marks))))
+
+
 def digest(columns: Columns) -> str:
     """Digest the logical content of columns in stored form: 32 hex digits that do not depend on HDF5."""
     content = hashlib.sha256(f"format {columns.format_version}\n".encode())

@@ -11,7 +11,6 @@ import numpy as np
 from xautolm_hpc.errors import StoreError
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json
 from xautolm_hpc.store.columns import Array, Columns, parse
-from xautolm_hpc.store.encode import EPOCH
 from xautolm_hpc.store.layout import (
     COUNT_FIELDS,
     COUNTS,
@@ -23,6 +22,7 @@ from xautolm_hpc.store.layout import (
     TEXT_FIELDS,
     TIME_FIELDS,
 )
+from xautolm_hpc.store.range_kinds import EPOCH
 
 R = TypeVar("R")
 
@@ -178,6 +178,7 @@ def _metrics(columns: Columns) -> list[dict[str, float]]:
 
 
 def _provenances(columns: Columns) -> list[Provenance]:
+    """Build the provenance of every row."""
     integers = columns.groups["integers"]
     fields: dict[str, Any] = dict(_fields(columns, "provenance"))
     fields |= {name: columns.groups["counts"][name].tolist() for name in COUNTS}

@@ -1,185 +1,216 @@
-"""Checks the range of every value of a segment, over whole columns: a million experiences take seconds."""
+"""The range of every field of a stored record, in one table.
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+Whatever lies within can be written and read, and every command and prior works on it: numbers are so small that their
+squares and sums stay finite, texts and lists so short that a process holds them. The table serves records that are
+imported, the writer, the importer of the reference records, and the check of foreign segments
+(:mod:`~xautolm_hpc.store.column_check`, over whole columns).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
-from xautolm_hpc.errors import InputError, StoreError
-from xautolm_hpc.failures import origin_of
-from xautolm_hpc.records import LARGEST_SEED, STEPS, System, Task, canonical_json, from_json, to_json
-from xautolm_hpc.store.columns import Array, Columns, digest, parse
-from xautolm_hpc.store.decode import identities, models, values
-from xautolm_hpc.store.encode import EPOCH, LARGEST_COUNT
-from xautolm_hpc.store.layout import (
-    COUNT_FIELDS,
-    DICTIONARIES,
-    FLAG_FIELDS,
-    JOB_FIELDS,
-    KINDS_OF,
-    LARGEST_EXACT,
-    NO_CODE,
-    NO_INTEGER,
-    NULLABLE_TEXTS,
-    SHARE_FIELDS,
-    SHARES,
-    STATUSES_OF,
-    TIME_FIELDS,
+from xautolm_hpc.errors import InputError, quoted
+from xautolm_hpc.failures import FAILURE_KINDS, origin_of
+from xautolm_hpc.records import (
+    LARGEST_SEED,
+    STATUSES,
+    STEPS,
+    Experience,
+    Outcome,
+    Pipeline,
+    Provenance,
+    System,
+    Task,
+    to_json,
 )
-from xautolm_hpc.store.union import union
+from xautolm_hpc.store.layout import LARGEST_EXACT, SHARES
+from xautolm_hpc.store.range_kinds import Flag, Items, Moment, Named, Number, Range, Scalar, Text
 
-CHECKED_ROWS = 20_000
-US = timedelta(microseconds=1)
-LARGEST = {"seed": LARGEST_SEED, **dict.fromkeys(JOB_FIELDS, LARGEST_COUNT)}
-"""Whole number -> its largest value; the least is 0."""
+LARGEST_COUNT = 2**31 - 1
+LARGEST_FLOAT = 1.7e308
 
-EARLIEST_US = (datetime.min.replace(tzinfo=UTC) - EPOCH) // US
-LATEST_US = (datetime.max.replace(tzinfo=UTC) - EPOCH) // US
+LONGEST_MESSAGE = 262_144
+"""Characters of the longest message that is read; :func:`xautolm_hpc.redact.cut_message` writes far shorter ones."""
 
+LONGEST_TASK = 2 * 1024**2
+"""Characters of a task as JSON in ASCII."""
 
-def range_problems(columns: Columns) -> list[str]:
-    """List the values in columns that were read whole which their format does not allow; empty if there are none."""
-    checks: tuple[Callable[[Columns], Iterator[str]], ...] = (
-        _dictionary_problems,
-        _code_problems,
-        _outcome_problems,
-        _number_problems,
-        _variable_problems,
-    )
-    for check in checks:  # later checks rely on earlier ones
-        try:
-            found = list(check(columns))
-        except (InputError, StoreError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            found = [str(error)]
-        if found:
-            return found
-    return []
+MOST_CURVE_POINTS = 10_000
+MOST_NAMES = 256
 
+TEXT = Text(longest=4_096)
+NULLABLE_TEXT = Text(longest=4_096, is_nullable=True)
+ID_TEXT = Text(longest=4_096, is_encodable=True)
+NAME = Text(longest=200, shortest=1, is_encodable=True, is_name=True)
 
-def identity_problems(columns: Columns) -> list[str]:
-    """Check that ids are those of their experiences and rows are in stored form; ranges must be checked before."""
-    for start in range(0, len(columns), CHECKED_ROWS):
-        part = columns.take(np.arange(start, min(start + CHECKED_ROWS, len(columns))))
-        ids, pipelines = identities(part)
-        stored = part.groups["digests"]
-        if b"".join(map(bytes.fromhex, ids)) != stored["id"].tobytes():
-            return ["it has ids that are not those of its experiences"]
-        if b"".join(map(bytes.fromhex, pipelines)) != stored["pipeline"].tobytes():
-            return ["it has digests that are not those of its pipelines"]
-    if len(columns) and digest(replace(union([columns]), format_version=columns.format_version)) != digest(columns):
-        return ["its rows or dictionaries are not in the order of the format, or not used"]
-    return []
+NUMBER_OF = Number(greatest=LARGEST_EXACT, is_whole=True)
+COUNT = Number(greatest=LARGEST_COUNT, is_whole=True)
+NULLABLE_COUNT = Number(greatest=LARGEST_COUNT, is_whole=True, is_nullable=True)
+NULLABLE_NUMBER_OF = Number(greatest=LARGEST_EXACT, is_whole=True, is_nullable=True)
+FEATURE = Number(least=-1e30, greatest=1e30, is_nullable=True)
+COORDINATE = Number(least=-1e30, greatest=1e30)
+SECONDS = Number(greatest=1e12, is_nullable=True)
+JOULES = Number(greatest=1e18, is_nullable=True)
+SHARE = Number(greatest=1)
+NULLABLE_SHARE = Number(greatest=1, is_nullable=True)
+SCORE = Number(least=-LARGEST_FLOAT, greatest=LARGEST_FLOAT)
+PARAM = Scalar(
+    whole=Number(least=-LARGEST_EXACT, greatest=LARGEST_EXACT, is_whole=True),
+    real=Number(least=-1e30, greatest=1e30),
+    text=Text(longest=1_024, is_encodable=True),
+)
 
-
-def _dictionary_problems(columns: Columns) -> Iterator[str]:
-    """Check every entry as any record that is read is checked."""
-    kinds: dict[str, Any] = {"tasks": Task, "systems": System}
-    for name, record_type in kinds.items():
-        for entry in columns.dictionaries[name]:
-            whole = to_json(from_json(record_type, parse(entry), where=f"an entry of {name}"))
-            canonical_json(whole)
-    values(columns)
-    for model in models(columns):
-        if type(model[0]) is not str or type(model[1]) not in (str, type(None)):
-            yield f"models hold {model!r:.80}; expected an id and a revision or null"
-
-
-def _code_problems(columns: Columns) -> Iterator[str]:
-    """Check which indices are null, and that texts are texts."""
-    codes, known = columns.groups["codes"], values(columns)
-    is_text = np.array([*(isinstance(value, str) for value in known), True])
-    for name in codes:
-        if name not in NULLABLE_TEXTS and bool((codes[name] == NO_CODE).any()):
-            yield f"{name} is null somewhere"
-        if name in DICTIONARIES["values"] and not is_text[codes[name]].all():
-            yield f"{name} is no text somewhere"
-    for name in columns.groups["params"]:
-        floats = columns.groups["param_floats"].get(name)
-        if floats is not None and bool(((columns.groups["params"][name] != NO_CODE) & ~np.isnan(floats)).any()):
-            yield f"parameter {name!r:.80} has two values at once"
-
-
-def _outcome_problems(columns: Columns) -> Iterator[str]:
-    """Check that status, kind and origin agree, that nothing but a success is truncated, and the way of a step."""
-    codes, texts = columns.groups["codes"], [*values(columns), None]
-    statuses, kinds = STATUSES_OF[columns.format_version], KINDS_OF[columns.format_version]
-    truncated = (columns.groups["numbers"]["truncated"] == 1).astype(np.int32)
-    found = np.unique(np.stack([*(codes[name] for name in ("status", "kind", "origin")), truncated]), axis=1).T.tolist()
-    for *three, is_truncated in found:
-        status, kind, origin = (texts[code] for code in three)
-        is_right = kind in kinds if status == "failed" else status in statuses and kind is None and origin is None
-        if not is_right or (kind is not None and origin != origin_of(kind)):
-            yield f"an outcome is {status!r:.80} with kind {kind!r:.80} and origin {origin!r:.80}"
-        if is_truncated and status != "succeeded":
-            yield f"truncated is 1 for an outcome that is {status!r:.80}"
-    for step in {texts[code] for code in np.unique(codes["step"]).tolist()} - {None, *STEPS}:
-        yield f"step is {step!r:.80}; expected null or one of {', '.join(STEPS)}"
-
-
-def _number_problems(columns: Columns) -> Iterator[str]:
-    """Check every number's range."""
-    groups = columns.groups
-    yield from _integer_problems(groups["counts"], groups["integers"])
-    for group in ("numbers", "metrics", "param_floats"):
-        for name, column in groups[group].items():
-            if bool(np.isinf(column).any()):
-                yield f"{name!r:.80} is infinite somewhere"
-    for name in COUNT_FIELDS:
-        known = groups["numbers"][name][~np.isnan(groups["numbers"][name])]
-        if bool(((known != np.floor(known)) | (np.abs(known) > LARGEST_EXACT)).any()):
-            yield f"{name} is no whole number somewhere"
-    yield from _flag_problems(columns)
-    yield from _score_problems(groups["metrics"])
-
-
-def _flag_problems(columns: Columns) -> Iterator[str]:
-    """Check the numbers that are bools or shares."""
-    numbers = columns.groups["numbers"]
-    for name in FLAG_FIELDS:
-        if not bool(np.isin(numbers[name][~np.isnan(numbers[name])], (0, 1)).all()):
-            yield f"{name} is neither 0 nor 1 somewhere"
-    for name in SHARE_FIELDS:
-        if bool(((numbers[name] < 0) | (numbers[name] > 1)).any()):
-            yield f"{name} is outside 0 to 1 somewhere"
-
-
-def _integer_problems(counts: Mapping[str, Array], integers: Mapping[str, Array]) -> Iterator[str]:
-    for name, column in counts.items():
-        if bool((column < 0).any()) or (name == "suspect" and bool((column > 1).any())):
-            yield f"{name} is out of range"
-    for name, column in integers.items():
-        known = column[column != NO_INTEGER] if name in ("started_at_us", *JOB_FIELDS) else column
-        low, high = (EARLIEST_US, LATEST_US) if name in TIME_FIELDS else (0, LARGEST[name])
-        if known.size and (known.min() < low or known.max() > high):
-            yield f"{name} is out of range"
+RANGES: Mapping[type[Any], Mapping[str, Range]] = {
+    Task: {
+        "name": TEXT,
+        "kind": TEXT,
+        "dataset_id": TEXT,
+        "fingerprint": ID_TEXT,
+        "metric": TEXT,
+        "n_train": NUMBER_OF,
+        "n_dev": NUMBER_OF,
+        "n_validation": NUMBER_OF,
+        "n_test": NUMBER_OF,
+        "labels": Items(TEXT, most=LONGEST_TASK),
+        "feature_schema": TEXT,
+        "features": Items(FEATURE, most=4_096),
+        "semantic": Items(COORDINATE, fewest=1, most=65_536, is_nullable=True),
+        "length_tokens": Items(Number(greatest=1e12), fewest=3, most=3, is_nullable=True),
+    },
+    System: {
+        "site": TEXT,
+        "cluster": TEXT,
+        "n_cpu_cores": NULLABLE_COUNT,
+        "ram_bytes": NULLABLE_NUMBER_OF,
+        "n_gpus": NULLABLE_COUNT,
+        "gpu_name": NULLABLE_TEXT,
+        "gpu_memory_bytes": NULLABLE_NUMBER_OF,
+        "gpu_capability": Number(greatest=1_000, is_nullable=True),
+        "driver_version": NULLABLE_TEXT,
+        "cuda_version": NULLABLE_TEXT,
+    },
+    Pipeline: {
+        "task_kind": ID_TEXT,
+        "model_id": ID_TEXT,
+        "model_revision": Text(longest=4_096, is_encodable=True, is_nullable=True),
+        "method": ID_TEXT,
+        "params": Named(NAME, PARAM, most=MOST_NAMES),
+    },
+    Outcome: {
+        "status": Text(choices=STATUSES),
+        "metrics": Named(NAME, SCORE, most=MOST_NAMES, by_name=dict.fromkeys(SHARES, SHARE)),
+        "load_s": SECONDS,
+        "train_s": SECONDS,
+        "eval_s": SECONDS,
+        "evaluation_time_s": SECONDS,
+        "retry_s": SECONDS,
+        "queue_s": SECONDS,
+        "time_scope": TEXT,
+        "gpu_energy_j": JOULES,
+        "cpu_energy_j": JOULES,
+        "energy_source": TEXT,
+        "energy_scope": TEXT,
+        "peak_gpu_memory_bytes": NULLABLE_NUMBER_OF,
+        "peak_rss_bytes": NULLABLE_NUMBER_OF,
+        "n_steps": NULLABLE_NUMBER_OF,
+        "n_samples": NULLABLE_NUMBER_OF,
+        "truncated": Flag(is_nullable=True),
+        "epochs_done": Number(greatest=1e12, is_nullable=True),
+        "epochs": NULLABLE_NUMBER_OF,
+        "schedule_share": NULLABLE_SHARE,
+        "step": Text(choices=STEPS, is_nullable=True),
+        "step_reason": NULLABLE_TEXT,
+        "cpu_share": NULLABLE_SHARE,
+        "curve": Items(Items(SCORE, most=16), most=MOST_CURVE_POINTS),
+        "kind": Text(choices=FAILURE_KINDS, is_nullable=True),
+        "origin": NULLABLE_TEXT,
+        "message": Text(longest=LONGEST_MESSAGE, is_nullable=True),
+    },
+    Provenance: {
+        "run_id": ID_TEXT,
+        "trial": COUNT,
+        "attempt": COUNT,
+        "restart": COUNT,
+        "generation": COUNT,
+        "seed": Number(greatest=LARGEST_SEED, is_whole=True),
+        "site": TEXT,
+        "started_at": Moment(is_nullable=True),
+        "ended_at": Moment(),
+        "prior_kind": TEXT,
+        "package_version": TEXT,
+        "image_digest": NULLABLE_TEXT,
+        "lock_hash": NULLABLE_TEXT,
+        "node": NULLABLE_TEXT,
+        "suspect": Flag(),
+        "job": NULLABLE_COUNT,
+        "job_position": NULLABLE_COUNT,
+    },
+}
+"""Record -> field -> its range. Whoever adds a field to a record adds it here."""
 
 
-def _score_problems(metrics: Mapping[str, Array]) -> Iterator[str]:
-    for name in SHARES:
-        if name not in metrics:
-            continue
-        column = metrics[name]
-        if bool(((column < 0) | (column > 1)).any()):
-            yield f"{name} is outside 0 to 1 somewhere"
+def check_record(record: Task | System | Pipeline | Outcome | Provenance, *, where: str) -> None:
+    """Check every field of a record.
+
+    Args:
+        record: The record.
+        where: What it belongs to, for the message.
+
+    Raises:
+        InputError: A field is outside its range; the message has its name, the value and what is valid.
+    """
+    for name, allowed in RANGES[type(record)].items():
+        fault = allowed.fault(getattr(record, name))
+        if fault is not None:
+            inner, value, expected = fault
+            raise InputError(f"{where}: {name}{inner} is {quoted(value)}; expected {expected}")
+    if isinstance(record, Task):
+        _check_length(record, where=where)
+    if isinstance(record, Outcome):
+        is_truncated = bool(record.truncated)
+        problem = outcome_problem(record.status, kind=record.kind, origin=record.origin, is_truncated=is_truncated)
+        if problem is not None:
+            raise InputError(f"{where}: {problem}")
 
 
-def _variable_problems(columns: Columns) -> Iterator[str]:
-    """Parse every curve and message."""
-    for piece in set(columns.variable["message"].pieces()):
-        if piece and type(parse(piece)) is not str:
-            yield f"a message is {piece!r:.80}; expected a text"
-            return
-    for piece in columns.variable["curve"].pieces():
-        if piece and not _is_curve(parse(piece)):
-            yield f"a curve is {piece!r:.80}; expected lists of finite numbers"
-            return
+def check_experiences(experiences: Iterable[Experience], *, where: str = "experience {key}") -> None:
+    """Check every field of experiences; a task or system that many share is checked once.
+
+    Args:
+        experiences: The experiences.
+        where: Where they come from, for the message; ``{key}`` stands for the attempt.
+
+    Raises:
+        InputError: A field is outside its range.
+    """
+    checked: dict[int, Task | System] = {}  # keeps what it has checked, so that no number is used again
+    for e in experiences:
+        place = where.replace("{key}", f"{e.key:.200}")
+        for name, shared in (("task", e.task), ("system", e.system)):
+            if id(shared) not in checked:
+                check_record(shared, where=f"{place}: {name}")
+                checked[id(shared)] = shared
+        for record in (e.pipeline, e.outcome, e.provenance):
+            check_record(record, where=place)
 
 
-def _is_curve(points: Any) -> bool:
-    return isinstance(points, list) and all(
-        isinstance(point, list) and all(type(value) is float and math.isfinite(value) for value in point)
-        for point in points
-    )
+def outcome_problem(status: str, *, kind: str | None, origin: str | None, is_truncated: bool) -> str | None:
+    """Find what does not fit together in an outcome; ``None`` if it does."""
+    if (kind is not None) is not (status == "failed"):
+        return f"kind is {quoted(kind)} and status {quoted(status)}; expected one for a failure, and none else"
+    expected = None if kind is None else str(origin_of(kind))
+    if origin != expected:
+        return f"origin is {quoted(origin)} and kind {quoted(kind)}; expected {expected}"
+    if is_truncated and status != "succeeded":
+        return f"truncated is True and status {quoted(status)}; expected true for a success alone"
+    return None
+
+
+def _check_length(task: Task, *, where: str) -> None:
+    """Check that a task is short enough as a whole; its labels may be many or long, not both."""
+    n_chars = len(json.dumps(to_json(task)))
+    if n_chars > LONGEST_TASK:
+        raise InputError(
+            f"{where} takes {n_chars:,} characters as JSON; expected at most {LONGEST_TASK:,}: fewer labels"
+        )

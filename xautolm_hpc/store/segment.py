@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,9 @@ from xautolm_hpc.store.layout import (
     Wanted,
     columns_of,
 )
-from xautolm_hpc.store.marks import read_marks
+from xautolm_hpc.store.listing import not_regular
+from xautolm_hpc.store.marks import check_marks
+from xautolm_hpc.store.structure import LARGEST_NAMES_BYTES
 from xautolm_hpc.store.trust import Identity, identity_of
 
 LIBVER = ("v110", "v110")  # read by every HDF5 since 2016, and half the size of the default for small segments
@@ -64,6 +67,11 @@ def write(columns: Columns, path: Path, *, content_digest: str, remember: Callab
     def check(aside: Path) -> None:
         _check_digest(aside, content_digest)
 
+    if not fits(columns):
+        raise StoreError(
+            f"`{path}` was not written: the parameters or metrics of its experiences have too many names, of more than "
+            f"{LARGEST_NAMES_BYTES:,} bytes in all. Store experiences of other programs elsewhere"
+        )
     try:
         write_checked(path, _image(columns, content_digest), check=check, remember=remember)
     except OSError as error:
@@ -71,6 +79,12 @@ def write(columns: Columns, path: Path, *, content_digest: str, remember: Callab
             f"`{path}` could not be written: {error}. The store is as before; see to the file system (space, quota, "
             "permissions), then run again"
         ) from error
+
+
+def fits(columns: Columns) -> bool:
+    """Check whether one segment can hold the names of parameters and metrics: each takes as much as the longest."""
+    found = [[len(name.encode()) for name in group] for group in columns.groups.values() if group]
+    return all(len(lengths) * max(lengths) <= LARGEST_NAMES_BYTES for lengths in found)
 
 
 def read(path: Path, wanted: Wanted, *, identity: Identity | None = None) -> Columns:
@@ -112,7 +126,7 @@ def recorded_format(path: Path) -> int:
         StoreError: The file is damaged or not a segment.
     """
     with open_bytes(path) as raw, open_hdf5(raw, path) as file:
-        return int(file.attrs["format_version"])
+        return _format_of(file)
 
 
 def open_bytes(path: Path) -> io.FileIO:
@@ -123,12 +137,18 @@ def open_bytes(path: Path) -> io.FileIO:
         StoreError: The file cannot be opened.
     """
     try:
-        # Opening a pipe in place of a segment must not block; reading it then fails.
-        return io.FileIO(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):  # a device must not even be opened, and opening a pipe meanwhile must not block
+            raw = io.FileIO(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY))
+            mode = os.fstat(raw.fileno()).st_mode
+            if stat.S_ISREG(mode):
+                return raw
+            raw.close()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise StoreError(f"`{shown(path)}` cannot be opened: {error}") from error
+    raise StoreError(f"`{shown(path)}` is refused: {not_regular(mode)}")
 
 
 @contextlib.contextmanager
@@ -229,7 +249,10 @@ def _create(file: h5py.File, dataset: str, *, values: Array, chunk: tuple[int, .
 
 
 def _check_format(file: h5py.File, path: Path) -> None:
-    found = int(file.attrs["format_version"])
+    """Check that this version reads the format of a segment."""
+    found = _format_of(file)
+    if found < READABLE[0]:
+        raise ValueError(f"format_version is {found}; expected one of {', '.join(map(str, READABLE))}")
     if found not in READABLE:
         reads = ", ".join(map(str, READABLE))
         raise FormatError(
@@ -239,11 +262,19 @@ def _check_format(file: h5py.File, path: Path) -> None:
         )
 
 
+def _format_of(file: h5py.File) -> int:
+    """Read the format of a segment; a float or text would do for Python, but is none."""
+    attribute = file.attrs.get_id("format_version")
+    if not isinstance(attribute.get_type(), h5py.h5t.TypeIntegerID) or attribute.shape != ():
+        raise ValueError("format_version is no single whole number")
+    return int(file.attrs["format_version"])
+
+
 def _read(file: h5py.File, wanted: Wanted) -> Columns:
     """Read the wanted columns and check that they agree with one another."""
     n, found_format = int(file.attrs["n_experiences"]), int(file.attrs["format_version"])
     marks = _read_lines(file, MARKS)
-    read_marks(marks)
+    check_marks(marks, format_version=found_format)
     if n == 0:
         return replace(only_marks(marks), format_version=found_format)
     groups = {group: _read_group(file, group, wanted=wanted, n=n) if group in wanted else {} for group in GROUPS}

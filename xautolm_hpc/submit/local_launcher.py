@@ -19,7 +19,7 @@ from pathlib import Path
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.jobdir import MEMBERS, OUTCOME, VERDICT, Claim, Exit, claim_path, exit_path, heartbeat_path, restarts
-from xautolm_hpc.launcher import JobState, JobStatus, QueueLimits, Submission
+from xautolm_hpc.launcher import POOL, JobState, JobStatus, QueueLimits, Submission
 from xautolm_hpc.node import Clock, boot_id, node_name, process_started
 from xautolm_hpc.records import from_json
 from xautolm_hpc.submit import processes
@@ -145,7 +145,7 @@ class LocalLauncher:
         if job.state is not None:
             return job.state
         if job.is_queued:
-            return JobStatus(state=JobState.PENDING, reason="waits for a free slot", source="pool")
+            return JobStatus(state=JobState.PENDING, reason="waits for a free slot", source=POOL)
         return JobStatus(state=JobState.RUNNING, node=self._here[0], source="process")
 
     # what runs
@@ -172,7 +172,7 @@ class LocalLauncher:
 
     def _look_at_queued(self, job: _Job) -> None:
         if job.is_cancelled:
-            job.is_queued, job.state = False, JobStatus(state=JobState.CANCELLED, reason="never started", source="pool")
+            job.is_queued, job.state = False, JobStatus(state=JobState.CANCELLED, reason="never started", source=POOL)
         elif _has_begun(job.attempt_dir):  # a start by a driver that died since
             job.is_queued = False
             self._look_at(job)
@@ -262,7 +262,7 @@ class LocalLauncher:
             )
         except OSError as error:
             reason = f"`{self._python}` could not be started: {error}"
-            job.state = JobStatus(state=JobState.FAILED, reason=reason, source="pool")
+            job.state = JobStatus(state=JobState.FAILED, reason=reason, source=POOL)
             return
         job.occupies = True
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import BusyError, InputError, LaunchError
 from xautolm_hpc.jobdir import MEMBERS, Claim, claim_path, restarts
-from xautolm_hpc.launcher import JobState, JobStatus, QueueLimits, Submission
+from xautolm_hpc.launcher import POOL, JobState, JobStatus, QueueLimits, Submission
 from xautolm_hpc.records import from_json
 from xautolm_hpc.slurm import JobRow, Slurm
 from xautolm_hpc.submit.arrays import CALL, SCRIPT, ArrayExecutor, SlurmOptions, sbatch_parameters
@@ -203,7 +203,7 @@ class SlurmLauncher:
     def _remember(self, submission: Submission, job_ids: Mapping[Path, str]) -> dict[Path, str]:
         for path, job_id in job_ids.items():
             self._job_ids[path], self._submissions[path] = job_id, submission
-            self._states.setdefault(path, JobStatus(state=JobState.PENDING, source="pool"))
+            self._states.setdefault(path, JobStatus(state=JobState.PENDING, source=POOL))
         return dict(job_ids)
 
     def _states_in(self, rows: list[JobRow] | None, paths: Iterable[Path]) -> dict[Path, JobStatus]:

@@ -4,7 +4,6 @@ submitit calls :func:`run_member`, the same function for every element of an arr
 attempt, so a job that was submitted or started twice runs once.
 """
 
-import errno
 import os
 import subprocess
 import time
@@ -14,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from xautolm_hpc.durable import create_json, read_json
-from xautolm_hpc.errors import InputError
+from xautolm_hpc.errors import DISK_FULL_ERRNOS, InputError
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import (
     CHECKPOINT_EXIT_STATUS,
@@ -51,7 +50,6 @@ CHECKPOINT_LEAD_S = 120.0
 ASK_TIMEOUT_S = 10.0
 """Seconds that Slurm has to answer when the job's time is over; the worker is not watched meanwhile."""
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LOG_TAIL_BYTES = 16 * 1024
 JOIN_TIMEOUT_S, JOIN_TICK_S = 120.0, 0.2
 """Seconds that a job's other nodes wait for the first one's claim; seconds between two looks."""
@@ -194,7 +192,9 @@ def _not_started(error: Exception, started_at: float) -> Exit:
     """Describe why there was no worker."""
     return Exit(
         returncode=None,
-        ended_by=FailureKind.STORAGE if getattr(error, "errno", None) in NO_ROOM else FailureKind.LAUNCH_FAILURE,
+        ended_by=FailureKind.STORAGE
+        if getattr(error, "errno", None) in DISK_FULL_ERRNOS
+        else FailureKind.LAUNCH_FAILURE,
         started_at=started_at,
         ended_at=time.time(),
         message=f"the worker could not be started: {error}",
@@ -242,7 +242,9 @@ def _refused_by_container(returncode: int, command: Command, *, attempt_dir: Pat
     """Return why Apptainer did not start a worker that never began; ``None`` if it did start it."""
     if command.container is None or returncode != REFUSED_STATUS:
         return None
-    log = (attempt_dir / "stderr").read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
+    with (attempt_dir / "stderr").open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+        log = file.read().decode(errors="replace")
     reason = [line for line in log.splitlines() if "FATAL" in line][-1:] or log.splitlines()[-1:]
     return f"the worker could not be started in `{command.container.image}`: {''.join(reason)}"
 

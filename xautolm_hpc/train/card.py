@@ -4,11 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from xautolm_hpc.jobdir import TrialPlan
+from xautolm_hpc.jobdir import SPLITS, TrialPlan
 from xautolm_hpc.records import Task
 from xautolm_hpc.task_kinds import TASK_KINDS
 
-SPLITS = ("train", "dev", "validation", "test")
 HUB_METRICS = ("f1", "accuracy", "exact_match")
 """Metrics that hubs know by these names."""
 

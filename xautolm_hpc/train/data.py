@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from xautolm_hpc.jobdir import split_path
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.process_group import Rank
 
@@ -72,7 +73,7 @@ def read_rows(data_dir: Path, name: str, *, sha256: str | None) -> list[dict[str
     Raises:
         TrialError: The file is missing, is not the one profiled, or is empty; kind ``data_unavailable``.
     """
-    path = data_dir / f"{name}.jsonl.gz"
+    path = split_path(data_dir, name)
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:

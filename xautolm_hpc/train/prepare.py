@@ -1,11 +1,12 @@
 """Prepares a trial for training: device, data, task, model, method, optimiser.
 
-The kinds of task stand in one table, :data:`BUILDERS`.
+Each kind of task of :data:`xautolm_hpc.task_kinds.TASK_KINDS` names the module of ``kinds/`` that trains it.
 """
 
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,6 @@ from xautolm_hpc.train.fit.embeddings import (
     measure_limits,
     train_new_rows,
 )
-from xautolm_hpc.train.kinds.classification import build_classification
-from xautolm_hpc.train.kinds.extraction import build_extraction
-from xautolm_hpc.train.kinds.generation import build_generation
 from xautolm_hpc.train.kinds.tasks import LearningTask, TaskContext
 from xautolm_hpc.train.loop import LoopState, TrainState
 from xautolm_hpc.train.methods import apply_method
@@ -49,13 +47,6 @@ from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 SPLITS = ("train", "dev", "validation")
 """Splits that a trial reads; ``test`` is for the final step."""
-
-BUILDERS: Mapping[str, Callable[[TaskContext], LearningTask]] = {
-    "text-classification": build_classification,
-    "question-answering": build_extraction,
-    "text-generation": build_generation,
-}
-"""Kind of task -> function that builds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +76,8 @@ def reject_unsupported(kind: str, model: Model) -> None:
     Raises:
         TrialError: The kind is not known, or the model's family cannot be trained for it; kind ``unsupported``.
     """
-    if kind not in BUILDERS:
-        raise TrialError("unsupported", f"tasks of kind {kind!r} are not known; valid: {', '.join(BUILDERS)}")
+    if kind not in TASK_KINDS:
+        raise TrialError("unsupported", f"tasks of kind {kind!r} are not known; valid: {', '.join(TASK_KINDS)}")
     if model.family not in TASK_KINDS[kind].families:
         valid = ", ".join(TASK_KINDS[kind].families)
         raise TrialError(
@@ -268,7 +259,9 @@ def build_task(task_context: TaskContext) -> LearningTask:
     Raises:
         TrialError: The task cannot be learnt with this pipeline, or its data does not agree with it.
     """
-    return BUILDERS[task_context.task.kind](task_context)
+    module = import_module(f"xautolm_hpc.train.kinds.{TASK_KINDS[task_context.task.kind].trained_by}")
+    build: Callable[[TaskContext], LearningTask] = module.build
+    return build(task_context)
 
 
 def _precision(recipe: Recipe, *, has_gpu: bool) -> str:

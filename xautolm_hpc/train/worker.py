@@ -22,6 +22,7 @@ from xautolm_hpc.jobdir import (
     COMMAND,
     OUTCOME,
     PIPELINE,
+    PROTOCOL,
     TASK,
     Claim,
     Command,
@@ -31,10 +32,11 @@ from xautolm_hpc.jobdir import (
     TrialPlan,
     claim_path,
     heartbeat_path,
+    to_wire,
 )
 from xautolm_hpc.node import is_node_busy, list_gpus, measure_system, node_name, peak_rss_bytes
-from xautolm_hpc.records import BUSY_TIME_SCOPE, TIME_SCOPE, Outcome, System, from_json, to_json
-from xautolm_hpc.redact import redact
+from xautolm_hpc.records import BUSY_TIME_SCOPE, TIME_SCOPE, Outcome, System, from_json
+from xautolm_hpc.redact import LONGEST_MESSAGE, cut_message, redact
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
 from xautolm_hpc.train.exceptions import UnfitModelError, classify, describe, is_lost_process
 from xautolm_hpc.train.foreign_load import CpuReading, LoadMeter, read_counters
@@ -63,6 +65,7 @@ class Job:
         secrets: Values to keep out of messages.
         user: Login name, to keep out of messages; likewise ``host`` and ``home``.
         rank: This process among those of the trial.
+        driver_protocol: :data:`~xautolm_hpc.jobdir.PROTOCOL` of the driver that reads the outcome.
         read_cpu: Reads what a process and its descendants got of the node's cores.
     """
 
@@ -75,6 +78,7 @@ class Job:
     host: str
     home: str
     rank: Rank = ALONE
+    driver_protocol: int = PROTOCOL
     read_cpu: Callable[[int], CpuReading | None] = read_counters
 
 
@@ -124,7 +128,7 @@ def run_trial(job: Job, stop: StopFlag) -> int:
                 return 0
             outcome = _measured("succeeded", progress, energy=energy, job=job)
     end = attempt_result(job, outcome, started_at=started_at, is_model_unfit=is_unfit)
-    create_json(job.attempt_dir / OUTCOME, to_json(end))
+    create_json(job.attempt_dir / OUTCOME, to_wire(end, reader=job.driver_protocol))
     return 1 if outcome.status == "failed" and job.rank.n_ranks > 1 else 0
 
 
@@ -221,7 +225,9 @@ def _failed(error: Exception, progress: Progress, *, energy: EnergyReader, job: 
 
 
 def _redacted(text: str, job: Job) -> str:
-    return redact(text, job.secrets, user=job.user, host=job.host, home=job.home)
+    """Hide secrets, then cut the text to what a store holds."""
+    short = cut_message(text, longest=64 * LONGEST_MESSAGE)  # a secret that this cuts in two is in what is cut below
+    return cut_message(redact(short, job.secrets, user=job.user, host=job.host, home=job.home))
 
 
 def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job) -> Outcome:
@@ -253,7 +259,7 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
         step_reason=_redacted(progress.step_reason, job) if progress.step and progress.step_reason else None,
         cpu_share=progress.cpu_share,
         curve=tuple(progress.curve),
-        message="\n".join([*_first_try(job), *progress.notes]) or None,
+        message=cut_message("\n".join([*_first_try(job), *progress.notes])) or None,
     )
 
 

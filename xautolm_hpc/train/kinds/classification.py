@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 
 from xautolm_hpc.train.data import Tokens, collate
 from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.fit.settings import name_labels
 from xautolm_hpc.train.kinds.metrics import Scores, score_classes
 from xautolm_hpc.train.kinds.tasks import TaskContext, encode, padding_of
-from xautolm_hpc.train.pretrained import name_labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Classification:
         return score_classes(np.stack(answers), tokens.targets)
 
 
-def build_classification(task_context: TaskContext) -> Classification:
+def build(task_context: TaskContext) -> Classification:
     """Build text classification.
 
     Raises:

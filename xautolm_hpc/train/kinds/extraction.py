@@ -173,7 +173,7 @@ class Extraction:
         return Scores(f1=f1, exact_match=exact, loss=float(np.mean([answer.loss for answer in answers])))
 
 
-def build_extraction(task_context: TaskContext) -> Extraction:
+def build(task_context: TaskContext) -> Extraction:
     """Build extractive question answering."""
     answers = [answer["text"] for row in task_context.train_rows for answer in row["answers"]]
     encoded = task_context.tokenizer(answers, add_special_tokens=False)["input_ids"] if answers else []

@@ -186,7 +186,7 @@ class Generation:
         return [[*answer[: self.max_answer - 1], self.end_id] for answer in bare]
 
 
-def build_generation(task_context: TaskContext) -> Generation:
+def build(task_context: TaskContext) -> Generation:
     """Build generative question answering; the longest training answer limits the length of answers.
 
     Raises:

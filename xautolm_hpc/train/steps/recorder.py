@@ -60,8 +60,7 @@ class CudaRecorder:
         Args:
             device: The GPU.
         """
-        with torch.cuda.device(device):
-            self._device = torch.device("cuda", torch.cuda.current_device())  # with its number
+        self._device = device if str(device) != "cuda" else torch.device("cuda", torch.cuda.current_device())
         self._pool: Any = torch.cuda.graph_pool_handle()
         self._stream = _new_stream(self._device)
         self._is_warm = False
@@ -84,16 +83,17 @@ class CudaRecorder:
 
     def _capture(self, graph: torch.cuda.CUDAGraph, work: Work) -> None:
         """Capture some work; if it fails, raise its own error and not that of the capture that it broke."""
-        before, inside = torch.cuda.current_stream(self._device), _Noted()
+        before, failed = torch.cuda.current_stream(self._device), None
         try:
             # Other threads, as that of heartbeats, may use CUDA meanwhile: only this thread's calls are checked.
-            with (
-                torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
-                inside,
-            ):
-                work()
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                try:
+                    work()
+                except Exception as error:
+                    failed = error
+                    raise
         except RuntimeError as broken:
-            raise (inside.error or broken) from None
+            raise (failed or broken) from None
         finally:
             torch.cuda.set_stream(before)  # which a broken capture leaves at its own
 
@@ -107,7 +107,7 @@ class CudaRecorder:
         return CudaMarker()
 
     def recover(self) -> None:
-        """Restore memory and generator after a broken capture.
+        """Give the memory of a broken capture back, and free the generator of it.
 
         A capture that ends with an error leaves the generator as if it were still under way, and then every dropout
         fails. One that ends well sets it right.
@@ -119,18 +119,6 @@ class CudaRecorder:
             number.add_(1)
         torch.cuda.synchronize(self._device)
         torch.cuda.empty_cache()
-
-
-class _Noted:
-    """Notes the error that leaves a ``with`` block: the end of a broken capture raises one of its own in its place."""
-
-    error: BaseException | None = None
-
-    def __enter__(self) -> None:
-        self.error = None
-
-    def __exit__(self, *raised: Any) -> None:
-        self.error = raised[1]
 
 
 class CudaMarker:
@@ -149,11 +137,7 @@ class CudaMarker:
         return bool(self._event.query())
 
     def seconds_since(self, earlier: Marker) -> float:
-        """Return the time between two events, in seconds.
-
-        Raises:
-            TypeError: The other point is no event.
-        """
+        """Return the time between two events, in seconds."""
         if not isinstance(earlier, CudaMarker):
             raise TypeError(f"an event is measured from another one, not from {type(earlier).__name__}")
         milliseconds = float(earlier._event.elapsed_time(self._event))
