@@ -149,7 +149,8 @@ def test_a_resumed_training_is_the_uninterrupted_one(
 
     assert 0 < stopped.progress.step < whole.progress.step
     assert whole.runner.reason is resumed.runner.reason is None
-    assert resumed.progress.curve == pytest.approx(whole.progress.curve, rel=1e-5)
+    for now, before in zip(resumed.progress.curve, whole.progress.curve, strict=True):
+        assert now == pytest.approx(before, rel=1e-5, abs=1e-5)
     expected = trainable(whole.model)
     for name, values in trainable(resumed.model).items():
         torch.testing.assert_close(values, expected[name], atol=1e-4, rtol=1e-3)
@@ -248,5 +249,5 @@ def test_a_deterministic_trial_is_the_same_twice(tmp_path: Path, bert: Model) ->
         write_json(attempt_dir / PIPELINE, {**read_json(attempt_dir / PIPELINE), "step": "graph"})
         ends.append(run(attempt_dir).outcome)
 
-    assert ends[0].curve == ends[1].curve
+    assert [row[:4] for row in ends[0].curve] == [row[:4] for row in ends[1].curve]  # the fifth is the time
     assert ends[0].step == "graph" or ends[0].step_reason

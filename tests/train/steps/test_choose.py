@@ -50,6 +50,7 @@ def test_a_trial_records_how_its_steps_were_computed(tmp_path: Path, asked: str 
 
     assert outcome.status == "succeeded", outcome.message
     assert (outcome.step, outcome.step_reason) == ("eager", reason)
+    assert outcome.message == (None if reason is None else f"steps were not captured: {reason}")
     assert read_end(attempt_dir).outcome == outcome
 
 

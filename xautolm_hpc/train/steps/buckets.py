@@ -43,15 +43,15 @@ def choose_edges(
     longest = max(lengths)
     counts = Counter(min(-(-length // GRID) * GRID, longest) for length in lengths)
     rounded = sorted(counts)
-    n_passes = [0]
+    n_batches = [0]
     for length in rounded:
-        n_passes.append(n_passes[-1] + counts[length] * n_repeats)
+        n_batches.append(n_batches[-1] + counts[length] * n_repeats)
     best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
     for end, length in enumerate(rounded, start=1):
         pass_cost = 1 + length * n_rows / FLOOR_TOKENS
         best.append(
             min(
-                (cost + capture_steps * n_parallel + (n_passes[end] - n_passes[begin]) * pass_cost, (*edges, length))
+                (cost + capture_steps * n_parallel + (n_batches[end] - n_batches[begin]) * pass_cost, (*edges, length))
                 for begin, (cost, edges) in enumerate(best)
             )
         )

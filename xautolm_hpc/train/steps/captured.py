@@ -52,11 +52,11 @@ class CapturedRunner:
         tokens = train_state.tokens["train"]
         self._lengths = measure_lengths(tokens.columns)
         planned = [self._micro_batches(batches) for batches in epoch_steps(train_state, 0)]
-        passes = [rows for step in planned for rows in step]
-        self._n_rows = max(map(len, passes))
+        micro_batches = [rows for step in planned for rows in step]
+        self._n_rows = max(map(len, micro_batches))
         self._is_split = any(len(step) > 1 for step in planned)
         self._train_edges: Sequence[Sequence[int]] = self._lengths.choose_edges(
-            passes, n_rows=self._n_rows, n_repeats=train_state.recipe.epochs
+            micro_batches, n_rows=self._n_rows, n_repeats=train_state.recipe.epochs
         )
         self._evaluation_edges: Sequence[Sequence[int]] = plan_evaluation_edges(
             train_state.tokens, batch_size=self._evaluation_batch, n_epochs=train_state.recipe.epochs
@@ -91,14 +91,14 @@ class CapturedRunner:
         if self._eager is not None:
             return self._eager.start(batches)
         done = self._queue.make_room()
-        passes = self._micro_batches(batches)
-        layouts = [self._layout(rows) for rows in passes]
+        micro_batches = self._micro_batches(batches)
+        layouts = [self._layout(rows) for rows in micro_batches]
         try:
-            self._capture_missing(dict(zip(layouts, passes, strict=True)))
+            self._capture_missing(dict(zip(layouts, micro_batches, strict=True)))
         except CAPTURE_ERRORS as error:
             done += self._queue.empty()
             return [*done, *self._give_up(error).start(batches)]
-        self._replay(batches, passes, layouts=layouts)
+        self._replay(batches, micro_batches, layouts=layouts)
         return done
 
     def finish(self) -> Sequence[StepResult]:
@@ -106,7 +106,7 @@ class CapturedRunner:
         return self._queue.empty()
 
     def evaluator(self) -> Any:
-        """Return captured forward passes; the model itself where they are not worth it."""
+        """Return captured forward computations; the model itself where they are not worth it."""
         train_state = self._train_state
         if self._eager is not None or not self._evaluation_edges:
             return train_state.model
@@ -125,7 +125,7 @@ class CapturedRunner:
         return self._train_state.execution.evaluation_batch or EVALUATION_BATCH
 
     def _micro_batches(self, batches: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """Divide the batches of a step into the rows of its passes."""
+        """Divide the batches of a step into the rows of its micro-batches."""
         train_state = self._train_state
         planned = plan_micro_batches(batches, rank=train_state.rank, max_rows=train_state.execution.micro_batch)
         return [micro_batch.rows for micro_batch in planned]
@@ -185,7 +185,7 @@ class CapturedRunner:
     def _replay(
         self,
         batches: Sequence[NDArray[np.int64]],
-        passes: Sequence[NDArray[np.int64]],
+        micro_batches: Sequence[NDArray[np.int64]],
         *,
         layouts: Sequence[BatchLayout],
     ) -> None:
@@ -196,7 +196,7 @@ class CapturedRunner:
         begun = recorder.mark()
         recorder.seed(step_seed(train_state.seed, self._n_started))
         staged = []
-        for rows, layout in zip(passes, layouts, strict=True):
+        for rows, layout in zip(micro_batches, layouts, strict=True):
             staged.append(self._write(layout, state.static, rows=rows, step_weight=step_weight))
             self._graphs[layout]()
         if self._is_split:

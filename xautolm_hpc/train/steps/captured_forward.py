@@ -15,7 +15,7 @@ from xautolm_hpc.train.steps.recorder import Recorder, Work
 FORWARD_CAPTURE_STEPS = 8.0
 """What the capture of a forward pass costs, in replays without tokens."""
 
-LEAST_PASSES = 6
+LEAST_FORWARDS = 6
 """Passes of all evaluations together below which nothing is captured for them."""
 
 MAX_REASON = 200
@@ -47,7 +47,7 @@ def plan_evaluation_edges(
         for rows in plan_evaluation(split.lengths, batch_size) * (n_epochs if name == "dev" else 1)
     ]
     is_written = any(LABELS in split.columns for split in evaluated.values())
-    if is_written or len(longest) < LEAST_PASSES:
+    if is_written or len(longest) < LEAST_FORWARDS:
         return ()
     if any(len(measure_lengths(split.columns).distinct) > 1 for split in evaluated.values()):
         return ()
@@ -78,7 +78,7 @@ class CapturedForward:
         self._edges = edges
         self._n_rows = n_rows
         self._padding = padding
-        self._passes: dict[int, _Pass] = {}
+        self._captured: dict[int, _Forward] = {}
         self.reason: str | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -91,25 +91,25 @@ class CapturedForward:
             return self._model(**inputs)
         n_rows, longest = next(iter(inputs.values())).shape
         length = padded_length(longest, self._edges)
-        if length not in self._passes:
+        if length not in self._captured:
             try:
-                self._passes[length] = self._record(inputs, length)
+                self._captured[length] = self._record(inputs, length)
             except (RuntimeError, ValueError, TypeError, AttributeError) as error:
                 self.reason = describe_failure(error)
-                self._passes.clear()
+                self._captured.clear()
                 self._recorder.recover()
                 return self._model(**inputs)
-        return self._passes[length].run(inputs, n_rows=n_rows, length=longest)
+        return self._captured[length].run(inputs, n_rows=n_rows, length=longest)
 
-    def _record(self, inputs: Mapping[str, Tensor], length: int) -> "_Pass":
+    def _record(self, inputs: Mapping[str, Tensor], length: int) -> "_Forward":
         static = {name: given.new_empty((self._n_rows, length)) for name, given in inputs.items()}
-        captured = _Pass(self._model, static, padding=self._padding)
+        captured = _Forward(self._model, static, padding=self._padding)
         captured.write(inputs)
         captured.replay = self._recorder.record(captured.work)
         return captured
 
 
-class _Pass:
+class _Forward:
     """A forward pass over a batch of fixed shape."""
 
     replay: Work

@@ -38,16 +38,16 @@ class LossScale:
     Attributes:
         scale: The scale, one number; the scaler's own tensor, so that its checkpoint knows it.
         growth_tracker: Steps since it last changed, likewise.
-        growth_factor: What it is multiplied by after ``growth_interval`` steps without an overflow.
+        growth_factor: What it is multiplied by after ``n_growth_steps`` steps without an overflow.
         backoff_factor: What it is multiplied by after an overflow.
-        growth_interval: Steps.
+        n_growth_steps: Steps.
     """
 
     scale: Tensor
     growth_tracker: Tensor
     growth_factor: float
     backoff_factor: float
-    growth_interval: int
+    n_growth_steps: int
 
     def unscale(self, gradients: Sequence[Tensor]) -> Tensor:
         """Divide gradients by the scale in place; return 1 if one of them is not finite, else 0, ()."""
@@ -60,7 +60,7 @@ class LossScale:
         """Adapt the scale to whether the step overflowed, unless the step is held."""
         scale, tracker = self.scale.clone(), self.growth_tracker.clone()
         torch._amp_update_scale_(
-            scale, tracker, overflows, self.growth_factor, self.backoff_factor, self.growth_interval
+            scale, tracker, overflows, self.growth_factor, self.backoff_factor, self.n_growth_steps
         )
         self.scale.copy_(torch.where(is_held, self.scale, scale))
         self.growth_tracker.copy_(torch.where(is_held, self.growth_tracker, tracker))

@@ -109,19 +109,19 @@ class InputLengths:
         return tuple(int(lengths[rows].max()) for lengths in self.distinct)
 
     def choose_edges(
-        self, passes: Sequence[NDArray[np.int64]], *, n_rows: int, n_repeats: int
+        self, micro_batches: Sequence[NDArray[np.int64]], *, n_rows: int, n_repeats: int
     ) -> tuple[tuple[int, ...], ...]:
-        """Choose the padded lengths for the passes of a plan, in the order of ``distinct``.
+        """Choose the padded lengths for the micro-batches of a plan, in the order of ``distinct``.
 
         Args:
-            passes: Rows of each pass.
+            micro_batches: Rows of each.
             n_rows: Rows of a pass at most.
             n_repeats: How often the plan is carried out.
         """
         edges: list[tuple[int, ...]] = []
         n_graphs = 1
         for lengths in self.distinct:
-            longest = [int(lengths[rows].max()) for rows in passes]
+            longest = [int(lengths[rows].max()) for rows in micro_batches]
             chosen = choose_edges(longest, n_rows=n_rows, n_repeats=n_repeats, n_parallel=n_graphs)
             edges.append(chosen)
             n_graphs *= len(chosen)

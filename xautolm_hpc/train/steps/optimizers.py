@@ -77,6 +77,7 @@ class CapturableAdagrad(_Capturable):
         super().__init__(params, defaults)
 
     def _update_group(self, group: dict[str, Any], trained: list[Tensor]) -> None:
+        """Divide gradients by the root of the sum of their squares so far."""
         skips = self._skips(trained[0])
         self._count(trained, skips)
         is_skipped = skips != 0
@@ -133,6 +134,7 @@ class CapturableAdafactor(_Capturable):
         super().__init__(params, defaults)
 
     def _update_group(self, group: dict[str, Any], trained: list[Tensor]) -> None:
+        """Divide gradients by the root of a factored mean of their squares, and limit the size of the update."""
         skips = self._skips(trained[0])
         steps = self._count(trained, skips)
         is_skipped = skips != 0

@@ -60,7 +60,8 @@ class CudaRecorder:
         Args:
             device: The GPU.
         """
-        self._device = device if str(device) != "cuda" else torch.device("cuda", torch.cuda.current_device())
+        with torch.cuda.device(device):
+            self._device = torch.device("cuda", torch.cuda.current_device())  # with its number
         self._pool: Any = torch.cuda.graph_pool_handle()
         self._stream = _new_stream(self._device)
         self._is_warm = False
@@ -83,17 +84,16 @@ class CudaRecorder:
 
     def _capture(self, graph: torch.cuda.CUDAGraph, work: Work) -> None:
         """Capture some work; if it fails, raise its own error and not that of the capture that it broke."""
-        before, failed = torch.cuda.current_stream(self._device), None
+        before, inside = torch.cuda.current_stream(self._device), _Noted()
         try:
             # Other threads, as that of heartbeats, may use CUDA meanwhile: only this thread's calls are checked.
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-                try:
-                    work()
-                except Exception as error:
-                    failed = error
-                    raise
+            with (
+                torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+                inside,
+            ):
+                work()
         except RuntimeError as broken:
-            raise (failed or broken) from None
+            raise (inside.error or broken) from None
         finally:
             torch.cuda.set_stream(before)  # which a broken capture leaves at its own
 
@@ -107,7 +107,7 @@ class CudaRecorder:
         return CudaMarker()
 
     def recover(self) -> None:
-        """Give the memory of a broken capture back, and free the generator of it.
+        """Restore memory and generator after a broken capture.
 
         A capture that ends with an error leaves the generator as if it were still under way, and then every dropout
         fails. One that ends well sets it right.
@@ -119,6 +119,18 @@ class CudaRecorder:
             number.add_(1)
         torch.cuda.synchronize(self._device)
         torch.cuda.empty_cache()
+
+
+class _Noted:
+    """Notes the error that leaves a ``with`` block: the end of a broken capture raises one of its own in its place."""
+
+    error: BaseException | None = None
+
+    def __enter__(self) -> None:
+        self.error = None
+
+    def __exit__(self, *raised: Any) -> None:
+        self.error = raised[1]
 
 
 class CudaMarker:
@@ -137,7 +149,11 @@ class CudaMarker:
         return bool(self._event.query())
 
     def seconds_since(self, earlier: Marker) -> float:
-        """Return the time between two events, in seconds."""
+        """Return the time between two events, in seconds.
+
+        Raises:
+            TypeError: The other point is no event.
+        """
         if not isinstance(earlier, CudaMarker):
             raise TypeError(f"an event is measured from another one, not from {type(earlier).__name__}")
         milliseconds = float(earlier._event.elapsed_time(self._event))
