@@ -111,6 +111,7 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
 
 
 def _parsed(text: str, *, where: str) -> Experience:
+    """Parse one line and check the experience in it."""
     check_containers(text, where=where)
     try:
         data = json.loads(text)
