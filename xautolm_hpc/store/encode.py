@@ -147,13 +147,17 @@ def storable(experience: Experience) -> Experience:
 
 def _record_lines(rows: Sequence[Experience], name: str, *, record_type: type[Task] | type[System]) -> list[bytes]:
     """Encode a record that many experiences share; each distinct record is encoded once."""
+    encoded: dict[bytes, bytes] = {}
     by_object: dict[int, bytes] = {}
     lines = []
     for e in rows:
         record = getattr(e, name)
         if id(record) not in by_object:
-            whole = from_json(record_type, to_json(record), where=f"experience {e.key}: {name}")
-            by_object[id(record)] = line(to_json(whole))
+            raw = line(to_json(record))
+            if raw not in encoded:
+                whole = from_json(record_type, to_json(record), where=f"experience {e.key}: {name}")
+                encoded[raw] = line(to_json(whole))
+            by_object[id(record)] = encoded[raw]
         lines.append(by_object[id(record)])
     return lines
 

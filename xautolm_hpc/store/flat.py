@@ -111,7 +111,7 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
 
 
 def _parsed(text: str, *, where: str) -> Experience:
-    """Parse a line of JSON from elsewhere and check every field of the record in it."""
+    """Parse one line and check the experience in it."""
     check_containers(text, where=where)
     try:
         data = json.loads(text)

@@ -211,7 +211,7 @@ class Named(Range):
         return self.by_name.get(name, self.item)
 
     def _fault(self, value: Any) -> Fault | None:
-        """Find the first name or value that is out of range."""
+        """Find what is wrong with the names, then with the value of each."""
         if not isinstance(value, Mapping) or len(value) > self.most:
             return "", value, self.expected
         for name, item in value.items():

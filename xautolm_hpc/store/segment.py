@@ -249,7 +249,7 @@ def _create(file: h5py.File, dataset: str, *, values: Array, chunk: tuple[int, .
 
 
 def _check_format(file: h5py.File, path: Path) -> None:
-    """Check that this version reads the format of a segment."""
+    """Refuse a segment of a format that this version does not read."""
     found = _format_of(file)
     if found < READABLE[0]:
         raise ValueError(f"format_version is {found}; expected one of {', '.join(map(str, READABLE))}")
