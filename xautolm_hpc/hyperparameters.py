@@ -356,8 +356,9 @@ def find_problems(method: str, params: Mapping[str, Value]) -> list[ParamProblem
     given = {SAME_AS.get(name, name) for name in params}
     missing = [name for name, rule in rules_of(method).items() if rule.is_required and name not in given]
     if missing:
-        text = f"method {method} lacks the parameters {', '.join(missing)}"
-        problems.append(ParamProblem(name=missing[0], text=text))
+        problems.append(
+            ParamProblem(name=missing[0], text=f"method {method} lacks the parameters {', '.join(missing)}")
+        )
     return problems
 
 
