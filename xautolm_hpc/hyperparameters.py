@@ -321,17 +321,10 @@ def find_doubles(names: Iterable[str]) -> list[ParamProblem]:
 
 
 def find_ignored_warmup(names: Iterable[str], *, ratios: Iterable[Value] | None) -> list[ParamProblem]:
-    """Find that a share of the steps is given for the warm-up beside the steps themselves, which alone count.
-
-    Args:
-        names: Names of hyperparameters that one trial has.
-        ratios: Values that ``warmup_ratio`` may have; ``None`` for a range.
-    """
-    is_both = {"warmup_ratio", "warmup_steps"} <= {*names}
-    if not is_both or (ratios is not None and not any(ratios)):
-        return []
+    """Find ``warmup_ratio`` beside ``warmup_steps``, which alone count; ``ratios`` are its values, None for a range."""
+    is_ignored = {"warmup_ratio", "warmup_steps"} <= {*names} and (ratios is None or any(ratios))
     text = "warmup_steps counts, and warmup_ratio beside it would be ignored; give one, or set warmup_ratio to 0"
-    return [ParamProblem(name="warmup_ratio", text=text)]
+    return [ParamProblem(name="warmup_ratio", text=text)] if is_ignored else []
 
 
 def n_warmup_steps(warmup_steps: int | None, warmup_ratio: float, *, n_steps: int) -> int:
@@ -363,8 +356,9 @@ def find_problems(method: str, params: Mapping[str, Value]) -> list[ParamProblem
     given = {SAME_AS.get(name, name) for name in params}
     missing = [name for name, rule in rules_of(method).items() if rule.is_required and name not in given]
     if missing:
-        text = f"method {method} lacks the parameters {', '.join(missing)}"
-        problems.append(ParamProblem(name=missing[0], text=text))
+        problems.append(
+            ParamProblem(name=missing[0], text=f"method {method} lacks the parameters {', '.join(missing)}")
+        )
     return problems
 
 

@@ -123,10 +123,8 @@ def test_a_near_start_prefers_whole_words_to_parts_of_words() -> None:
 @pytest.mark.parametrize("convert", [_in_bytes, _in_utf16])
 def test_one_start_that_fits_another_unit_goes_before_a_nearer_mention(convert: object) -> None:
     assert callable(convert)
-    right: list[tuple[str, object]] = [
-        (CONTEXT, [{"text": "Łódź", "answer_start": place}]) for place in PLACES for _ in range(5)
-    ]
-    rows: list[tuple[str, object]] = [*right, (CONTEXT, [{"text": "Łódź", "answer_start": convert(PLACES[-1])}])]
+    starts = [*PLACES * 5, convert(PLACES[-1])]
+    rows: list[tuple[str, object]] = [(CONTEXT, [{"text": "Łódź", "answer_start": start}]) for start in starts]
 
     read, notes = _read(rows)
 

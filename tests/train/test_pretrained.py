@@ -12,7 +12,7 @@ from tests.train.attempts import LABELS, minilm
 from tests.train.tiny import CONFIGS, tiny_model
 from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.train.exceptions import TrialError
-from xautolm_hpc.train.fit.settings import apply_dropout, name_labels
+from xautolm_hpc.train.fit.base_config import apply_dropout, name_labels
 from xautolm_hpc.train.pretrained import find_source, load_config, load_model, load_tokenizer
 
 

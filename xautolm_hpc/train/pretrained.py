@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train.exceptions import TrialError, UnfitModelError
-from xautolm_hpc.train.fit.settings import (
+from xautolm_hpc.train.fit.base_config import (
     ExplainedFile,
     apply_dropout,
     check_architecture,

@@ -104,6 +104,7 @@ class Gaps:
         )
 
     def _reason(self) -> str:
+        """Write what is wrong, the worst first."""
         if self.is_random:
             n_random = len(self.missing) + len(self.mismatched)
             first = [f"{name} is missing" for name in self.missing[:N_NAMED]]

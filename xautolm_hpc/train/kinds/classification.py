@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train.data import Tokens, collate
 from xautolm_hpc.train.exceptions import TrialError
-from xautolm_hpc.train.fit.settings import name_labels
+from xautolm_hpc.train.fit.base_config import name_labels
 from xautolm_hpc.train.kinds.metrics import Scores, score_classes
 from xautolm_hpc.train.kinds.tasks import TaskContext, encode, padding_of
 

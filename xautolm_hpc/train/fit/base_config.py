@@ -130,11 +130,7 @@ def check_architecture(config: PretrainedConfig, *, model_id: str, place: str) -
             kind=FailureKind.UNSUPPORTED,
         )
     with ExplainedFile(model_id=model_id, place=place, config=config):
-        for name in POSITIVE_FIELDS:
-            value = getattr(config, name, None)
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"{name} = {value}; expected at least 1")
-        _check_groups(config)
+        _check_sizes(config)
         headless_model(config)
 
 
@@ -209,8 +205,12 @@ def check_kept_layers(config: PretrainedConfig, keep_layers: int, *, model_id: s
         )
 
 
-def _check_groups(config: PretrainedConfig) -> None:
-    """Check that heads divide among those that share keys, which no architecture looks at before it runs."""
+def _check_sizes(config: PretrainedConfig) -> None:
+    """Check what no architecture looks at before it runs: sizes above 0, heads that divide among shared keys."""
+    for name in POSITIVE_FIELDS:
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{name} = {value}; expected at least 1")
     n_heads, n_shared = (getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads"))
     if isinstance(n_heads, int) and isinstance(n_shared, int) and n_heads % n_shared:
         raise ValueError(f"num_attention_heads = {n_heads} is no multiple of num_key_value_heads = {n_shared}")

@@ -12,8 +12,8 @@ from transformers import AutoModel, BertConfig
 from tests.train.attempts import read_end
 from tests.train.families import run_attempt, write_family_attempt, write_model
 from xautolm_hpc.train.exceptions import UnfitModelError
+from xautolm_hpc.train.fit.base_config import reset_task_settings
 from xautolm_hpc.train.fit.check_models import find_fault
-from xautolm_hpc.train.fit.settings import reset_task_settings
 from xautolm_hpc.train.pretrained import find_source, load_config
 
 PARAMS: dict[str, Any] = {"learning_rate": 1e-2, "batch_size": 8, "max_length": 24, "epochs": 3}
@@ -142,3 +142,13 @@ def test_quantised_weights_are_refused_with_what_to_give(tmp_path: Path) -> None
 
     assert finding.kind == "unsupported"
     assert "are quantised (gptq); fine-tuning needs them as floating-point numbers" in (finding.reason or "")
+
+
+def test_more_blocks_to_train_than_there_are_are_noted_in_the_outcome(tmp_path: Path) -> None:
+    params = {**PARAMS, "epochs": 1, "n_trainable_blocks": 4}
+    attempt_dir = write_family_attempt(tmp_path, "bert", kind="text-classification", method="partial", params=params)
+
+    outcome = run_attempt(attempt_dir)
+
+    assert outcome.status == "succeeded"
+    assert outcome.message == "n_trainable_blocks = 4, but the model has 2: all of them were trained"
