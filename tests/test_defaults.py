@@ -28,8 +28,9 @@ from xautolm_hpc.priors import PriorSettings
 from xautolm_hpc.priors.settings import DISTANCES, PRIOR_KINDS, UTILITIES
 from xautolm_hpc.records import ObjectiveName
 from xautolm_hpc.report import safe_text
-from xautolm_hpc.store import CheckLimits, flat
-from xautolm_hpc.store.reference_import import SITE
+from xautolm_hpc.store import CheckLimits
+from xautolm_hpc.store.exchange import flat
+from xautolm_hpc.store.exchange.reference_import import SITE
 from xautolm_hpc.submit.arrays import SlurmOptions
 
 

@@ -15,7 +15,13 @@ from xautolm_hpc.errors import InputError
 from xautolm_hpc.records import Experience
 from xautolm_hpc.space import build_space
 from xautolm_hpc.store import ExperienceStore
-from xautolm_hpc.store.reference_import import ReferenceImport, import_xautolm, kind_of_error, model_id, task_name
+from xautolm_hpc.store.exchange.reference_import import (
+    ReferenceImport,
+    import_xautolm,
+    kind_of_error,
+    model_id,
+    task_name,
+)
 
 FEATURES = [11524.0, 6.0, 2.5, 0.08, 0.2, 0.4, 106.9, 58.4, 0.55, 0.22]
 QA_FEATURES = [87599.0, 841.9, 320.2, 0.01, 20.1, 21.6, 0.2, 0.03, 0.01, 0.33, 0.05]

@@ -19,7 +19,7 @@ from tests.store.samples import as_text, by_id, experience, experiences
 from xautolm_hpc.cli import main
 from xautolm_hpc.errors import InputError, StoreError
 from xautolm_hpc.store import ExperienceStore, copy_store, merge, read_jsonl, to_frame
-from xautolm_hpc.store.flat import columns_of, safe_cell, write_csv, write_jsonl, write_parquet
+from xautolm_hpc.store.exchange.flat import columns_of, safe_cell, write_csv, write_jsonl, write_parquet
 
 HOSTILE = "=cmd|' /C calc'!A0 \x1b[31m <script>alert(1)</script>\u202e\nline two"
 

@@ -15,9 +15,9 @@ from xautolm_hpc.store.columns import Columns, digest, only_marks
 from xautolm_hpc.store.decode import decode
 from xautolm_hpc.store.earlier import in_format
 from xautolm_hpc.store.encode import encode
+from xautolm_hpc.store.exchange.redacted import redacted, redacted_columns
 from xautolm_hpc.store.layout import READABLE
 from xautolm_hpc.store.marks import accept_body, accept_mark, forget_body, resolve_body, resolve_mark, tombstone
-from xautolm_hpc.store.redacted import redacted, redacted_columns
 from xautolm_hpc.store.union import union
 from xautolm_hpc.store.visible import stored_form, view
 

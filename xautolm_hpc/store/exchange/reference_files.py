@@ -18,7 +18,7 @@ from typing import Any
 
 from xautolm_hpc.errors import InputError, quoted
 from xautolm_hpc.records import canonical_json
-from xautolm_hpc.store.flat import check_containers
+from xautolm_hpc.store.exchange.flat import check_containers
 from xautolm_hpc.store.listing import not_regular
 
 LARGEST_FILE_BYTES = 4 * 1024**2

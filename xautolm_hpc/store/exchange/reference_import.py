@@ -15,8 +15,8 @@ from xautolm_hpc.errors import InputError, quoted
 from xautolm_hpc.failures import FailureKind, TextSource, kind_of_text
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json
 from xautolm_hpc.redact import cut_message
+from xautolm_hpc.store.exchange.reference_files import ReferenceTrial, read_folder
 from xautolm_hpc.store.ranges import check_experiences
-from xautolm_hpc.store.reference_files import ReferenceTrial, read_folder
 from xautolm_hpc.store.store import ExperienceStore
 from xautolm_hpc.table import REFERENCE_SCOPE
 
