@@ -348,17 +348,15 @@ def find_problems(method: str, params: Mapping[str, Value]) -> list[ParamProblem
     Returns:
         The problems: unknown names and values that are not valid in the order of ``params``, then what is missing.
     """
-    unknown = find_method_problem(method)
-    if unknown is not None:
+    if (unknown := find_method_problem(method)) is not None:
         return [unknown]
     found = (find_name_problem(method, name) or find_value_problem(method, name, value=v) for name, v in params.items())
     problems = [problem for problem in found if problem is not None]
     given = {SAME_AS.get(name, name) for name in params}
     missing = [name for name, rule in rules_of(method).items() if rule.is_required and name not in given]
     if missing:
-        problems.append(
-            ParamProblem(name=missing[0], text=f"method {method} lacks the parameters {', '.join(missing)}")
-        )
+        text = f"method {method} lacks the parameters {', '.join(missing)}"
+        problems.append(ParamProblem(name=missing[0], text=text))
     return problems
 
 
