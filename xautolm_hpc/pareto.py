@@ -38,7 +38,7 @@ def preference(outcome: Outcome, trial: int, *, objectives: Sequence[str]) -> tu
         The key, or ``None`` if the trial did not succeed or its first objective is unknown: it has no rank.
     """
     values = [outcome.objective(name) for name in objectives]
-    if outcome.status != "succeeded" or values[0] is None:
+    if not outcome.succeeded or values[0] is None:
         return None
     signs = oriented(np.ones((1, len(objectives))), objectives)[0].tolist()
     return (*(math.inf if v is None else s * v for s, v in zip(signs, values, strict=True)), trial)

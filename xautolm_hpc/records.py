@@ -12,12 +12,12 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from functools import partial
 from typing import Any, Literal
 
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.failures import ENDED_FROM_OUTSIDE
+from xautolm_hpc.failures import ENDED_FROM_OUTSIDE, FailureOrigin, OutcomeStatus
 
 T = typing.TypeVar("T")
 TIME_SCOPE, BUSY_TIME_SCOPE = "train+eval", "train+eval on a busy node"
@@ -29,8 +29,15 @@ Value = bool | int | float | str
 LARGEST_SEED = 2**63 - 1
 """Largest training seed; the least is 0."""
 
-METRICS = ("f1", "accuracy", "exact_match", "train_loss", "dev_loss", "dev_f1", "validation_loss")
 ObjectiveName = Literal["f1", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes"]
+
+
+class Need(StrEnum):
+    """What a node must have for an objective to be measured there."""
+
+    GPU = "gpu"
+    GPU_ENERGY = "gpu_energy"
+    """A GPU whose energy is counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +51,7 @@ class Objective:
         unit: Unit shown, or "" for a pure number.
         divisor: Stored value / divisor = value in ``unit``; above 0.
         digits: Digits shown after the decimal point.
+        needs: What a node must have to measure it; ``None`` if any node can.
     """
 
     is_maximised: bool
@@ -52,6 +60,7 @@ class Objective:
     unit: str
     divisor: float
     digits: int
+    needs: Need | None = None
 
     @property
     def better(self) -> str:
@@ -64,8 +73,8 @@ _COST = partial(Objective, is_maximised=False, is_metric=False)
 OBJECTIVES: Mapping[str, Objective] = {
     "f1": Objective(is_maximised=True, is_metric=True, title="F1", unit="", divisor=1.0, digits=4),
     "evaluation_time_s": _COST(title="Train + eval time", unit="s", divisor=1.0, digits=1),
-    "gpu_energy_j": _COST(title="GPU energy", unit="kJ", divisor=1e3, digits=2),
-    "peak_gpu_memory_bytes": _COST(title="Peak GPU memory", unit="GiB", divisor=1024.0**3, digits=2),
+    "gpu_energy_j": _COST(title="GPU energy", unit="kJ", divisor=1e3, digits=2, needs=Need.GPU_ENERGY),
+    "peak_gpu_memory_bytes": _COST(title="Peak GPU memory", unit="GiB", divisor=1024.0**3, digits=2, needs=Need.GPU),
 }
 """Name of an objective -> the objective. To add one, add its name and its entry here."""
 
@@ -104,9 +113,6 @@ class Task:
     length_tokens: tuple[float, ...] | None = None
 
 
-SYSTEM_FEATURES = ("n_cpu_cores", "ram_gib", "n_gpus", "gpu_memory_gib", "gpu_capability")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
     """The node an attempt really ran on.
@@ -134,21 +140,6 @@ class System:
     gpu_capability: float | None = None
     driver_version: str | None = None
     cuda_version: str | None = None
-
-    def features(self) -> tuple[float | None, ...]:
-        """List the numbers systems are compared by, in the order of :data:`SYSTEM_FEATURES`.
-
-        A node known to have no GPU has GPU memory and capability 0; an unknown value is ``None``.
-        """
-        gib = 1024**3
-        no_gpu = 0.0 if self.n_gpus == 0 else None
-        return (
-            None if self.n_cpu_cores is None else float(self.n_cpu_cores),
-            None if self.ram_bytes is None else self.ram_bytes / gib,
-            None if self.n_gpus is None else float(self.n_gpus),
-            no_gpu if self.gpu_memory_bytes is None else self.gpu_memory_bytes / gib,
-            no_gpu if self.gpu_capability is None else self.gpu_capability,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +170,7 @@ class Outcome:
     """What an attempt gave and what it cost; a failed one keeps the time and energy it burnt.
 
     Attributes:
-        status: ``succeeded`` or ``failed``.
+        status: Whether it succeeded or failed.
         metrics: Metric name -> value; every F1 in 0..1.
         load_s: Seconds to load model and data.
         train_s: Seconds of training, dev evaluations included, summed over restarts.
@@ -199,12 +190,12 @@ class Outcome:
         n_samples: Training samples seen.
         curve: Per epoch (epoch, train_loss, dev_loss, dev_f1).
         kind: Failure kind, one of :class:`xautolm_hpc.failures.FailureKind`; ``None`` on success.
-        origin: ``pipeline`` or ``infrastructure``; ``None`` on success.
+        origin: What the failure speaks about; ``None`` on success.
         message: Failure text, redacted; of a success what its first try ended with, if it needed two, and how long
             others delayed it, if that was long; else ``None``.
     """
 
-    status: str
+    status: OutcomeStatus
     metrics: Mapping[str, float] = field(default_factory=dict)
     load_s: float | None = None
     train_s: float | None = None
@@ -223,8 +214,13 @@ class Outcome:
     n_samples: int | None = None
     curve: tuple[tuple[float, ...], ...] = ()
     kind: str | None = None
-    origin: str | None = None
+    origin: FailureOrigin | None = None
     message: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the attempt succeeded."""
+        return self.status == OutcomeStatus.SUCCEEDED
 
     def objective(self, name: str) -> float | None:
         """Return the value of one of :data:`OBJECTIVES`; ``None`` when it is unknown or not finite."""
@@ -347,7 +343,7 @@ def from_json(record_type: type[T], data: object, *, where: str) -> T:
 
 def _decode(expected: Any, data: object, *, where: str) -> Any:
     """Rebuild a value of the expected type; only an int where a float is expected changes its type."""
-    if expected is typing.Any:
+    if expected is typing.Any or (expected in (int, bool, str) and type(data) is expected):
         return data
     if dataclasses.is_dataclass(expected):
         return _decode_record(expected, data, where=where)
@@ -360,10 +356,18 @@ def _decode(expected: Any, data: object, *, where: str) -> Any:
         return {key: _decode(arguments[1], item, where=f"{where}: {key}") for key, item in data.items()}
     if expected is float and isinstance(data, int | float) and not isinstance(data, bool):
         return float(data)
-    if expected in (int, bool, str) and type(data) is expected:
-        return data
+    if isinstance(expected, type) and issubclass(expected, Enum):
+        return _decode_member(expected, data, where=where)
     name = getattr(expected, "__name__", str(expected))
     raise InputError(f"{where}: expected {name}, found {data!r:.80}")
+
+
+def _decode_member(expected: type[Enum], data: object, *, where: str) -> Enum:
+    try:
+        return expected(data)
+    except ValueError:
+        valid = ", ".join(str(member.value) for member in expected)
+        raise InputError(f"{where}: unknown word {data!r:.80}; valid: {valid}") from None
 
 
 def _decode_union(choices: tuple[Any, ...], data: object, *, where: str) -> Any:
@@ -388,10 +392,8 @@ def _decode_record(record_type: Any, data: object, *, where: str) -> Any:
         raise InputError(f"{where}: unknown key {unknown[0]!r} in {record_type.__name__}; valid: {', '.join(fields)}")
     hints = typing.get_type_hints(record_type)
     values = {name: _decode(hints[name], value, where=f"{where}: {name}") for name, value in data.items()}
-    required = [
-        f.name for f in fields.values() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    missing = sorted(set(required) - set(values))
+    required = {name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
+    missing = sorted(required - set(values))
     if missing:
         raise InputError(f"{where}: {record_type.__name__} lacks {missing[0]!r}")
     return record_type(**values)

@@ -121,7 +121,7 @@ def build_table(experiences: Sequence[Experience]) -> ExperienceTable:
         trial=np.array([e.provenance.trial for e in rows], dtype=np.int32),
         attempt=np.array([e.provenance.attempt for e in rows], dtype=np.int32),
         restart=np.array([e.provenance.restart for e in rows], dtype=np.int32),
-        succeeded=np.array([e.outcome.status == "succeeded" for e in rows], dtype=np.bool_),
+        succeeded=np.array([e.outcome.succeeded for e in rows], dtype=np.bool_),
         kind=np.array(kinds, dtype=np.int16),
         suspect=np.array([e.provenance.suspect for e in rows], dtype=np.bool_),
         pipeline=np.array([pipeline_digest(e.pipeline).encode() for e in rows], dtype="S32"),

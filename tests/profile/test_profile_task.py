@@ -10,10 +10,9 @@ import pytest
 
 from tests.profile.profile_samples import NODE, make_request, read_split, sample_rows, write_jsonl
 from xautolm_hpc.errors import DataError
-from xautolm_hpc.jobdir import ProfileRequest
+from xautolm_hpc.jobdir import SPLITS, ProfileRequest
 from xautolm_hpc.profile import profile_task
 from xautolm_hpc.profile.rows import Row
-from xautolm_hpc.profile.split import SPLITS
 
 ROWS = sample_rows(200)
 

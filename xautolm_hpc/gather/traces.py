@@ -25,7 +25,7 @@ from xautolm_hpc.jobdir import (
     restarts,
 )
 from xautolm_hpc.launcher import JobStatus
-from xautolm_hpc.records import Outcome, from_json
+from xautolm_hpc.records import from_json
 
 T = TypeVar("T")
 N_TAIL_LINES = 50
@@ -84,7 +84,8 @@ def read_outcome(attempt_dir: Path) -> tuple[End | None, str | None]:
         if OUTCOME not in os.listdir(attempt_dir):  # noqa: PTH208 - opens the folder now, all at once
             return None, None
         end = from_json(End, read_json(path), where=str(path))
-        _check_words(end.outcome, path)
+        if not end.outcome.succeeded:
+            origin_of(end.outcome.kind)
     except FileNotFoundError:
         return None, None
     except (InputError, OSError) as error:
@@ -143,13 +144,6 @@ def last_exit(attempt_dir: Path) -> Exit | None:
     """Read how the last restart of an attempt ended, or ``None``."""
     claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
     return _read(Exit, exit_path(attempt_dir, claimed[-1])) if claimed else None
-
-
-def _check_words(outcome: Outcome, path: Path) -> None:
-    if outcome.status not in ("succeeded", "failed"):
-        raise InputError(f"`{path}`: unknown status {outcome.status!r}; valid: succeeded, failed")
-    if outcome.status == "failed":
-        origin_of(outcome.kind or "")
 
 
 def _total_delay_s(by_restart: Iterable[Iterable[Heartbeat | None]]) -> float | None:

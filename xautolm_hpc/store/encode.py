@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.failures import FAILURE_KINDS, STORED_KINDS, FailureKind, origin_of
+from xautolm_hpc.failures import FAILURE_KINDS, STORED_KINDS, FailureKind, OutcomeStatus, origin_of
 from xautolm_hpc.records import LARGEST_SEED, Experience, System, Task, from_json, to_json
 from xautolm_hpc.store.columns import Array, Columns, Ragged, line
 from xautolm_hpc.store.layout import (
@@ -31,7 +31,7 @@ from xautolm_hpc.table import pipeline_digest
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LARGEST_COUNT = 2**31 - 1
-STATUSES = ("succeeded", "failed")
+STATUSES = tuple(OutcomeStatus)
 
 
 def encode(experiences: Sequence[Experience]) -> Columns:
@@ -160,7 +160,7 @@ def _check_outcome(e: Experience) -> None:
     outcome = e.outcome
     if outcome.status not in STATUSES:
         raise _refusal(e, "status", value=outcome.status, expected=" or ".join(STATUSES))
-    if (outcome.kind is None) is not (outcome.status == "succeeded"):
+    if (outcome.kind is None) is not (outcome.succeeded):
         raise _refusal(e, "kind", value=outcome.kind, expected="one for a failure and none for a success")
     if outcome.kind is not None and outcome.kind not in STORED_KINDS:
         raise _refusal(e, "kind", value=outcome.kind, expected=f"one of {', '.join(STORED_KINDS)}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xautolm_hpc.errors import InputError, StoreError
-from xautolm_hpc.failures import STORED_KINDS, origin_of
+from xautolm_hpc.failures import STORED_KINDS, OutcomeStatus, origin_of
 from xautolm_hpc.records import System, Task, canonical_json, from_json, to_json
 from xautolm_hpc.store.columns import Array, Columns, digest, parse
 from xautolm_hpc.store.decode import identities, models, values
@@ -89,7 +89,7 @@ def _code_problems(columns: Columns) -> Iterator[str]:
     texts: list[Any] = [*known, None]
     pairs = np.unique(np.stack([codes[name] for name in ("status", "kind", "origin")]), axis=1).T.tolist()
     for status, kind, origin in ([texts[code] for code in triple] for triple in pairs):
-        is_right = (kind is None and origin is None) if status == "succeeded" else kind in STORED_KINDS
+        is_right = (kind is None and origin is None) if status == OutcomeStatus.SUCCEEDED else kind in STORED_KINDS
         if not is_right or (kind is not None and origin != origin_of(kind)):
             yield f"an outcome is {status!r:.80} with kind {kind!r:.80} and origin {origin!r:.80}"
     for name in columns.groups["params"]:

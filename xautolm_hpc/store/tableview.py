@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.failures import FAILURE_KINDS
+from xautolm_hpc.failures import FAILURE_KINDS, OutcomeStatus
 from xautolm_hpc.records import OBJECTIVES, System, Task
 from xautolm_hpc.store.columns import Array, Columns
 from xautolm_hpc.store.decode import models, shared_records, values
@@ -55,7 +55,7 @@ def to_table(columns: Columns) -> ExperienceTable:
         trial=counts["trial"],
         attempt=counts["attempt"],
         restart=counts["restart"],
-        succeeded=np.array([value == "succeeded" for value in (*known, None)])[codes["status"]],
+        succeeded=np.array([value == OutcomeStatus.SUCCEEDED for value in (*known, None)])[codes["status"]],
         kind=kind_of[codes["kind"]],
         suspect=counts["suspect"].astype(np.bool_),
         pipeline=hex_digits(columns.groups["digests"]["pipeline"]),

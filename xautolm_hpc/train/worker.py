@@ -16,7 +16,7 @@ from pathlib import Path
 from xautolm_hpc import __version__
 from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.failures import FailureKind, origin_of
+from xautolm_hpc.failures import FailureKind, OutcomeStatus, origin_of
 from xautolm_hpc.jobdir import (
     CHECKPOINT_EXIT_STATUS,
     COMMAND,
@@ -122,10 +122,10 @@ def run_trial(job: Job, stop: StopFlag) -> int:
         else:
             if not job.rank.is_first:
                 return 0
-            outcome = _measured("succeeded", progress, energy=energy, job=job)
+            outcome = _measured(OutcomeStatus.SUCCEEDED, progress, energy=energy, job=job)
     end = attempt_result(job, outcome, started_at=started_at, is_model_unfit=is_unfit)
     create_json(job.attempt_dir / OUTCOME, to_json(end))
-    return 1 if outcome.status == "failed" and job.rank.n_ranks > 1 else 0
+    return 1 if not outcome.succeeded and job.rank.n_ranks > 1 else 0
 
 
 def _wait_for_first_failure(error: Exception, job: Job) -> None:
@@ -216,11 +216,11 @@ def _failed(error: Exception, progress: Progress, *, energy: EnergyReader, job: 
     kind = classify(error, gpu_was_busy=gpu_was_busy)
     text = "\n".join([*_first_try(job), describe(error)])
     message = redact(text, job.secrets, user=job.user, host=job.host, home=job.home)
-    measured = _measured("failed", progress, energy=energy, job=job)
+    measured = _measured(OutcomeStatus.FAILED, progress, energy=energy, job=job)
     return dataclasses.replace(measured, kind=kind, origin=origin_of(kind), message=message)
 
 
-def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job) -> Outcome:
+def _measured(status: OutcomeStatus, progress: Progress, *, energy: EnergyReader, job: Job) -> Outcome:
     """Build the outcome from what was measured; a metric that is not finite is left out."""
     took_s = progress.evaluation_time_s
     is_busy = took_s is not None and is_node_busy(progress.delay_s, took_s)
