@@ -197,7 +197,7 @@ def _epoch_steps(train_state: TrainState) -> list[list[NDArray[np.int64]]]:
 
 
 def _train_step(train_state: TrainState, batches: Sequence[NDArray[np.int64]]) -> None:
-    """Do one optimiser step over one or several batches.
+    """Run one optimiser step over one or several batches.
 
     The losses of all micro-batches are summed and divided by the weight of the whole step: the gradient is that of one
     large batch, however its samples are divided among micro-batches and processes.

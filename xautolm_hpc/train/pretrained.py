@@ -240,7 +240,7 @@ def check_model(
 
 
 def reset_task_settings(config: PretrainedConfig) -> None:
-    """Take out of a configuration what its last task left there: labels, loss, post-processing, kinds of output.
+    """Remove from a configuration what its last task left there: labels, loss, post-processing, kinds of output.
 
     Args:
         config: Configuration to change; a task sets its own labels afterwards.
