@@ -15,8 +15,9 @@ import numpy as np
 
 from benchmarks.goals import Goal, run
 from xautolm_hpc.catalogue import load_catalogue
+from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.priors import PriorSettings, prior_content
-from xautolm_hpc.records import OBJECTIVES, System, Task
+from xautolm_hpc.records import System, Task
 from xautolm_hpc.space import Boolean, Categorical, Numeric, Space, build_space
 from xautolm_hpc.table import ABSENT, BOOL, FLOAT, INT, TEXT, ExperienceTable, ParamColumn
 
@@ -100,6 +101,8 @@ def table(n: int) -> ExperienceTable:
         attempt=zeros,
         restart=zeros,
         succeeded=~failed,
+        stopped=np.zeros(n, dtype=np.bool_),
+        truncated=np.zeros(n, dtype=np.bool_),
         kind=np.where(failed, rng.integers(6, size=n), -1).astype(np.int16),
         suspect=np.zeros(n, dtype=np.bool_),
         pipeline=np.frombuffer(rng.permutation(digests).tobytes().hex().encode(), dtype="S32"),

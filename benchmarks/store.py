@@ -131,6 +131,12 @@ def outcome(rng: np.random.Generator) -> Outcome:
         peak_rss_bytes=int(rng.integers(2**18, 2**22)) * 4096,
         n_steps=int(rng.integers(10, 5000)),
         n_samples=int(rng.integers(100, 50000)),
+        truncated=None if kind else bool(rng.random() < 0.1),
+        epochs_done=float(rng.random() * 10),
+        epochs=int(rng.integers(1, 11)),
+        schedule_share=float(rng.random()),
+        step="graph" if rng.random() < 0.8 else "eager",
+        cpu_share=float(1 - rng.random() / 10),
         kind=kind,
         origin=origin_of(kind) if kind else None,
     )
@@ -172,6 +178,8 @@ def experiences(n: int, *, seed: int) -> Iterator[Experience]:
                 image_digest="sha256:" + "0" * 64,
                 lock_hash="1" * 64,
                 node=f"node{rng.integers(16)}",
+                job=i % TRIALS_PER_RUN // 4,
+                job_position=i % 4,
             ),
         )
 

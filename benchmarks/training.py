@@ -5,7 +5,8 @@ Same model, rows, batch, learning rate, threads and epochs, one way after the ot
 - *reference*: XAutoLM's recipe, every text padded to ``max_length`` and tokenised when it is drawn, single precision.
 - *trainer*: transformers' Trainer on tokenised texts, each batch padded to its longest; precision as ours.
 
-On a GPU it also prints tokens a second, the share of the GPU's peak, energy, and ours in single precision.
+On a GPU it also prints tokens a second, the share of the GPU's peak, energy, ours in single precision, and ours with
+its steps captured in CUDA graphs, captures counted in.
 ``--model bert-base`` trains a BERT of that size with random weights, which needs no hub.
 """
 
@@ -38,6 +39,7 @@ from benchmarks.training_ways import (
     train_with_trainer,
 )
 from xautolm_hpc.catalogue import Model, load_catalogue
+from xautolm_hpc.execution import StepMode
 from xautolm_hpc.node import list_gpus
 from xautolm_hpc.train.pretrained import find_source
 
@@ -47,6 +49,9 @@ DEV_SHARE = 8
 
 LEAST_RATIOS = {("sst2", 128): 3.0, ("squad", 384): 2.0}
 """Task and length -> least ratio of our samples a second to the reference's."""
+
+CAPTURED = "ours, graph"
+"""Name of our way with captured steps."""
 
 HALF_PEAK_TFLOPS: Mapping[float, float] = {7.0: 125, 7.5: 65, 8.0: 312, 8.6: 150, 8.9: 181, 9.0: 990, 10.0: 2250}
 """Compute capability -> dense half-precision teraflop/s of the data-centre card that has it."""
@@ -59,6 +64,9 @@ def measure(cases: Sequence[TrainingCase], *, name: str, least_ratio: float | No
     }  # fmt: skip
     if DEVICE.type == "cuda":
         ways["ours, fp32"] = lambda case: train_ours(case, half=False)
+        ways[CAPTURED] = lambda case: train_ours(case, step=StepMode.GRAPH)
+    else:
+        print(f"{name}: {CAPTURED}: not run, this machine has no GPU that torch can use")
     runs: dict[str, list[TrainingCost]] = {way: [] for way in ways}
     for case in cases:
         for way, train in ways.items():
@@ -80,6 +88,11 @@ def measure(cases: Sequence[TrainingCase], *, name: str, least_ratio: float | No
         Goal(f"{name}: CPU time, trainer / ours", cpu_s["trainer"] / cpu_s["ours"], None, "times"),
         Goal(f"{name}: F1 of the reference above ours", f1["reference"] - f1["ours"], max(spread, 0.02), ""),
     ]
+    if CAPTURED in rate:
+        goals += [
+            Goal(f"{name}: {CAPTURED} / {way}", rate[CAPTURED] / rate[way], None, "times")
+            for way in ("ours", "reference", "trainer")
+        ]
     return goals + (on_gpu(cases[0], runs, name=name) if DEVICE.type == "cuda" else [])
 
 
@@ -173,6 +186,7 @@ def main() -> int:
     arguments = parser.parse_args()
     goals: list[Goal] = []
     benchmarked = [("sst2", length) for length in arguments.lengths] + [("squad", n) for n in arguments.squad_lengths]
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         for task, max_length in benchmarked:
             cases = list(_cases(arguments, Path(folder), task=task, max_length=max_length))

@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.training_kinds import Rows, TrainedTask, load
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.execution import AS_DRAWN
+from xautolm_hpc.execution import AS_DRAWN, StepMode
 from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
 from xautolm_hpc.records import Pipeline, Task
 from xautolm_hpc.sample.memory_plan import MemoryBudget, plan_execution
@@ -84,18 +85,20 @@ class TrainingCost:
     gpu_energy_j: float | None = None
 
 
-def train_ours(case: TrainingCase, *, half: bool = True) -> TrainingCost:
-    """Train as a trial does."""
+def train_ours(case: TrainingCase, *, half: bool = True, step: StepMode = StepMode.EAGER) -> TrainingCost:
+    """Train as a trial does, its steps computed eagerly or captured."""
     AcceleratorState._reset_state(reset_partial_state=True)  # of the run before: a trial has a process of its own
     cpu = CpuStopwatch()
     progress = Progress(train=cpu)
     with tempfile.TemporaryDirectory() as folder:
-        inputs = _inputs(case, Path(folder), half=half)
+        inputs = _inputs(case, Path(folder), half=half, step=step)
         with open_energy_reader(os.environ.get("CUDA_VISIBLE_DEVICES"), shared=False) as energy:
             budget = TrialBudget(progress, StopFlag(), time_limit_s=math.inf)
             heartbeat_writer = HeartbeatWriter(None, progress, energy=energy, interval_s=3600)
             finetune(inputs, progress, budget=budget, heartbeat_writer=heartbeat_writer, energy=energy)
             joules = energy.energy_j("gpu")
+    if progress.step_mode is not step:
+        sys.stderr.write(f"steps were not captured: {progress.step_reason}\n")
     return TrainingCost(progress.train.here_s, cpu.seconds, progress.metrics["f1"], joules)
 
 
@@ -203,7 +206,7 @@ def _load(case: TrainingCase) -> tuple[Any, Any]:
     return model.to(DEVICE), tokenizer
 
 
-def _inputs(case: TrainingCase, folder: Path, *, half: bool) -> AttemptInputs:
+def _inputs(case: TrainingCase, folder: Path, *, half: bool, step: StepMode) -> AttemptInputs:
     """Write the data of a trial and describe it."""
     digests = {}
     for name, rows in case.rows.items():
@@ -231,6 +234,6 @@ def _inputs(case: TrainingCase, folder: Path, *, half: bool) -> AttemptInputs:
         attempt_dir=folder,
         command=command,
         trial=TrialInput(task=task, data_dir=str(folder), sha256=digests),
-        plan=TrialPlan(pipeline=pipeline, model=case.model, seed=case.seed, execution=execution),
+        plan=TrialPlan(pipeline=pipeline, model=case.model, seed=case.seed, execution=execution, step=step.value),
         expects_gpu=DEVICE.type == "cuda",
     )

@@ -12,7 +12,7 @@ from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json, write_bytes, write_json
-from xautolm_hpc.jobdir import PROFILE, PROFILE_RESULT, End, ProfileRequest, ProfileResult
+from xautolm_hpc.jobdir import PROFILE, PROFILE_RESULT, PROTOCOL, End, ProfileRequest, ProfileResult
 from xautolm_hpc.launcher import Launcher
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.run.folder import RunDir
@@ -74,7 +74,7 @@ def end_attempt(attempt_dir: Path, *, trial_end: Callable[[Path], End | None] = 
     data_dir.mkdir(exist_ok=True)
     for split in ("train", "dev", "validation", "test"):
         (data_dir / f"{split}.jsonl.gz").write_bytes(gzip.compress(b"{}\n", mtime=0))
-    result = ProfileResult(task=TASK, system=SYSTEM, sha256={}, from_cache=False, majority_f1=0.33)
+    result = ProfileResult(task=TASK, system=SYSTEM, sha256={}, from_cache=False, majority_f1=0.33, protocol=PROTOCOL)
     write_json(attempt_dir / PROFILE_RESULT, to_json(result))
     return end_with(succeeded(None))
 

@@ -80,6 +80,11 @@ def failed(kind: str, message: str | None = None, **fields: Any) -> Outcome:
     return Outcome(status=OutcomeStatus.FAILED, kind=kind, origin=origin_of(kind), message=message, **fields)
 
 
+def stopped(**fields: Any) -> Outcome:
+    """Build an outcome of a trial that was left before its end because others were ahead."""
+    return Outcome(status=OutcomeStatus.STOPPED, **fields)
+
+
 def end(outcome: Outcome, **fields: Any) -> End:
     """Build the end of an attempt that ran from second 1000 to second 1060 on node-1."""
     given: dict[str, Any] = {

@@ -23,9 +23,10 @@ from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.driver.budget import Limits
 from xautolm_hpc.driver.jobs import Pace
 from xautolm_hpc.jobdir import ProfileRequest
+from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.priors import PriorSettings
 from xautolm_hpc.priors.settings import DISTANCES, PRIOR_KINDS, UTILITIES
-from xautolm_hpc.records import OBJECTIVES, ObjectiveName
+from xautolm_hpc.records import ObjectiveName
 from xautolm_hpc.report import safe_text
 from xautolm_hpc.store import CheckLimits, flat
 from xautolm_hpc.store.reference_import import SITE

@@ -24,9 +24,9 @@ from xautolm_hpc.jobdir import (
     heartbeat_path,
     heartbeat_paths,
     is_heartbeat,
-    plan_to_json,
     read_members,
     restarts,
+    to_wire,
     write_members,
     write_profile_request,
 )
@@ -204,6 +204,13 @@ def test_a_profile_request_names_a_delimiter_only_if_one_is_set_so_that_older_wo
 def test_a_plan_names_the_least_steps_of_early_stopping_only_where_there_are_some() -> None:
     old, new = plan(), replace(plan(), early_stopping_min_steps=100)
 
-    assert set(plan_to_json(old)) == {"pipeline", "model", "seed", "execution", "hf_home"}
-    assert plan_to_json(new) == {**plan_to_json(old), "early_stopping_min_steps": 100}
-    assert [from_json(TrialPlan, plan_to_json(each), where="plan") for each in (old, new)] == [old, new]
+    assert set(to_wire(old)) == {"pipeline", "model", "seed", "execution", "hf_home"}
+    assert to_wire(new) == {**to_wire(old), "early_stopping_min_steps": 100}
+    assert [from_json(TrialPlan, to_wire(each), where="plan") for each in (old, new)] == [old, new]
+
+
+def test_eager_steps_stay_out_of_the_file_which_an_older_worker_reads() -> None:
+    eager, captured = plan(), replace(plan(), step="graph")
+
+    assert "step" not in to_wire(eager)
+    assert to_wire(captured) == {**to_wire(eager), "step": "graph"}

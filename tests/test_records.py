@@ -23,8 +23,8 @@ from xautolm_hpc.failures import (
     OutcomeStatus,
     origin_of,
 )
+from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.records import (
-    OBJECTIVES,
     Experience,
     Outcome,
     Pipeline,
@@ -117,7 +117,9 @@ def test_a_wrong_field_deep_inside_is_refused_with_its_whole_path() -> None:
         from_json(Experience, data, where="t")
 
 
-@pytest.mark.parametrize(("field", "valid"), [("status", "succeeded, failed"), ("origin", "pipeline, infrastructure")])
+@pytest.mark.parametrize(
+    ("field", "valid"), [("status", "succeeded, failed, stopped"), ("origin", "pipeline, infrastructure")]
+)
 def test_an_unknown_word_is_refused_with_the_valid_ones(field: str, valid: str) -> None:
     data = to_json(failed("gpu_oom"))
     data[field] = "perhaps"

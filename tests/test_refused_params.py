@@ -1,5 +1,6 @@
 """Search files that name what no trial can be trained with: file, key, value, what is valid and the nearest name."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from tests.test_config import SEARCH, search
 from xautolm_hpc.config import load_search
 from xautolm_hpc.driver.evaluation import read_list
-from xautolm_hpc.errors import ConfigError, SpaceError
+from xautolm_hpc.errors import ConfigError, InputError, SpaceError
 
 ROOT_DIR = Path(__file__).resolve().parents[1]
 
@@ -54,6 +55,10 @@ OPTIMIZERS = "is not supported; expected one of adamw, adam, sgd, adagrad, adafa
         ),
         ("full.train_share=[0.0]", "full.train_share: train_share = 0.0 is not supported; expected a number above 0"),
         ("full.warmup_steps=[-1]", "full.warmup_steps: warmup_steps = -1 is not supported; expected a whole number"),
+        (
+            "full.gradient_clipping_max_norm=[0.5]",
+            "full: gradient_clipping_max_norm and max_grad_norm are two names of one parameter; give it once, by the",
+        ),
         ("lora.init_lora_weights=['loftq']", "lora.init_lora_weights: init_lora_weights = 'loftq' is not supported"),
     ],
 )
@@ -84,6 +89,46 @@ def test_lists_that_we_ship_are_read(name: str) -> None:
     space = load_search(folder / "liar.toml").build_space()
 
     assert len(read_list(folder / name, space, search_seed=0)) == 200
+
+
+def test_a_line_that_gives_one_parameter_by_two_names_is_refused(tmp_path: Path) -> None:
+    space = search(tmp_path).build_space()
+    params = {"learning_rate": 1e-3, "batch_size": 8, "max_length": 16, "epochs": 1, "n_trainable_blocks": 1}
+    line = {"model": space.models[0].id, "method": "partial", "params": {**params, "num_trainable_layers": 2}}
+    path = tmp_path / "list.jsonl"
+    path.write_text(json.dumps(line))
+
+    with pytest.raises(InputError, match="num_trainable_layers and n_trainable_blocks are two names of one parameter"):
+        read_list(path, space, search_seed=1)
+
+
+def test_a_share_of_warm_up_beside_its_steps_is_refused_unless_it_is_0(tmp_path: Path) -> None:
+    message = "space.params.full: warmup_steps counts, and warmup_ratio beside it would be ignored; give one, or set"
+
+    with pytest.raises(SpaceError, match=re.escape(message)):
+        search(tmp_path, "space.params.full.warmup_steps=[10]")
+    with pytest.raises(SpaceError, match=re.escape(message)):
+        search(tmp_path, "space.params.full.warmup_steps=[10]", "space.params.full.warmup_ratio=[0.0, 0.1]")
+    read = search(tmp_path, "space.params.full.warmup_steps=[10]", "space.params.full.warmup_ratio=[0.0]")
+
+    assert read.build_space().methods
+
+
+@pytest.mark.parametrize("warmup_ratio", [0.0, 0.1])
+def test_a_line_of_a_list_with_both_kinds_of_warm_up_is_refused_unless_the_share_is_0(
+    tmp_path: Path, warmup_ratio: float
+) -> None:
+    space = search(tmp_path).build_space()
+    params = {"learning_rate": 1e-3, "batch_size": 8, "max_length": 16, "epochs": 1, "warmup_steps": 2}
+    line = {"model": space.models[0].id, "method": "full", "params": {**params, "warmup_ratio": warmup_ratio}}
+    path = tmp_path / "list.jsonl"
+    path.write_text(json.dumps(line))
+
+    if warmup_ratio:
+        with pytest.raises(InputError, match="warmup_steps counts, and warmup_ratio beside it would be ignored"):
+            read_list(path, space, search_seed=1)
+    else:
+        assert len(read_list(path, space, search_seed=1)) == 1
 
 
 def test_a_table_of_a_method_that_is_not_searched_is_refused(tmp_path: Path) -> None:

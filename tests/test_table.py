@@ -9,7 +9,8 @@ import pytest
 
 from tests.nouns import SYSTEM, TASK, experience, failed, pipeline, succeeded, system
 from xautolm_hpc.failures import FAILURE_KINDS
-from xautolm_hpc.records import OBJECTIVES, Experience, Value
+from xautolm_hpc.pareto import OBJECTIVES
+from xautolm_hpc.records import Experience, Value
 from xautolm_hpc.table import ABSENT, BOOL, FLOAT, INT, TEXT, ExperienceTable, ParamColumn, build_table, pipeline_digest
 
 OTHER_TASK = replace(TASK, name="other", fingerprint="0" * 32)

@@ -17,7 +17,7 @@ from xautolm_hpc.container import ContainerSection
 from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.durable import decode_text
 from xautolm_hpc.errors import ConfigError, InputError, SpaceError
-from xautolm_hpc.records import OBJECTIVES, ObjectiveName, from_json, to_json
+from xautolm_hpc.records import ObjectiveName, from_json, to_json
 from xautolm_hpc.space import Space, SpaceSection, build_space, find_refused
 from xautolm_hpc.task_kinds import MetricName, TaskKindName
 
@@ -68,12 +68,14 @@ class TrialSection(_Section):
         max_attempts: Attempts of one trial at most, those after infrastructure failures or with more memory included.
         deterministic: Whether to avoid non-deterministic kernels.
         early_stopping_min_steps: Steps after the warm-up before early stopping counts epochs; absent, the preset's.
+        step: Whether a GPU runs steps kernel by kernel (``eager``) or replays captured ones (``graph``).
     """
 
     time_limit_min: Positive = 60.0
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     deterministic: bool = False
     early_stopping_min_steps: Annotated[int, Field(ge=0)] | None = None
+    step: Literal["eager", "graph"] = "eager"
 
 
 class ConstraintsSection(_Section):
@@ -137,9 +139,9 @@ class SearchFile(_Section):
                 f"budget.wall_h = {budget.wall_h} ({budget.wall_h * 60:g} min) is shorter than one trial, "
                 f"trial.time_limit_min = {self.trial.time_limit_min}: no trial could use its time"
             )
-        names = self.search.objectives
+        names, valid = self.search.objectives, ", ".join(typing.get_args(ObjectiveName))
         if not 1 <= len(set(names)) == len(names) <= 3:
-            raise ValueError(f"search.objectives = {[*names]}: expected 1 to 3, each once, of {', '.join(OBJECTIVES)}")
+            raise ValueError(f"search.objectives = {[*names]}: expected 1 to 3, each once, of {valid}")
         return self
 
     def build_space(self) -> Space:
@@ -385,10 +387,8 @@ def _explain(section: type[BaseModel], error: Any, *, path: Path) -> str:
     if error["type"] == "extra_forbidden":
         valid = ", ".join(_section_at(section, error["loc"][:-1]).model_fields)
         return f"`{path}`: unknown key `{key}`; valid here: {valid}"
-    if error["type"] == "missing":
-        return f"`{path}`: `{key}` is missing"
-    if error["type"] == "value_error":
-        return f"`{path}`: {error['ctx']['error']}"
+    if error["type"] in ("missing", "value_error"):
+        return f"`{path}`: " + (f"`{key}` is missing" if error["type"] == "missing" else str(error["ctx"]["error"]))
     expected = error["msg"].removeprefix("Input should be ").replace("String should", "text that should")
     return f"`{path}`: `{key}` = {to_json(error['input'])!r}: expected {EXPECTED.get(error['type'], expected)}"
 

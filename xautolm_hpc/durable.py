@@ -16,6 +16,7 @@ from typing import Any
 
 from xautolm_hpc.errors import InputError
 
+OWN_MODE = 0o600
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 MARKS = (
@@ -63,8 +64,13 @@ def write_json(path: Path, value: Any, *, flush: bool = True) -> None:
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), flush=flush)
 
 
-def create_bytes(path: Path, content: bytes) -> bool:
+def create_bytes(path: Path, content: bytes, *, mode: int = OWN_MODE) -> bool:
     """Create a file with its whole content, unless it exists already.
+
+    Args:
+        path: The file.
+        content: Its content.
+        mode: Its permissions, whatever the umask.
 
     Returns:
         Whether this call created it; ``False`` means that another one was first and nothing was changed.
@@ -72,7 +78,7 @@ def create_bytes(path: Path, content: bytes) -> bool:
     Raises:
         OSError: The file system refused for another reason.
     """
-    aside = _write_aside(path, content)
+    aside = _write_aside(path, content, mode=mode)
     try:
         os.link(aside, path)
     except FileExistsError:
@@ -82,7 +88,7 @@ def create_bytes(path: Path, content: bytes) -> bool:
     except OSError as error:
         if error.errno not in NO_HARD_LINKS:
             raise
-        return _create_exclusively(path, content)
+        return _create_exclusively(path, content, mode=mode)
     finally:
         aside.unlink(missing_ok=True)
     fsync_dir(path.parent)
@@ -94,33 +100,43 @@ def create_json(path: Path, value: Any) -> bool:
     return create_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, largest_bytes: int | None = None) -> Any:
     """Read a JSON file.
+
+    Args:
+        path: The file.
+        largest_bytes: Size above which it is not read; ``None`` reads any.
 
     Raises:
         FileNotFoundError: There is none.
-        InputError: It is not JSON.
+        InputError: It is not JSON, or too large.
     """
+    if largest_bytes is not None and (n_bytes := path.stat().st_size) > largest_bytes:
+        raise InputError(f"`{path}` has {n_bytes:,} bytes; expected at most {largest_bytes:,}")
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"`{path}` is not valid JSON: {error}") from error
 
 
-def _write_aside(path: Path, content: bytes, *, flush: bool = True) -> Path:
+def _write_aside(path: Path, content: bytes, *, flush: bool = True, mode: int = OWN_MODE) -> Path:
     """Write a file beside the path; a write that fails leaves nothing."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN_MODE)
+    if mode != OWN_MODE:
+        os.fchmod(descriptor, mode)
     _fill(aside, descriptor, content=content, flush=flush)
     return aside
 
 
-def _create_exclusively(path: Path, content: bytes) -> bool:
+def _create_exclusively(path: Path, content: bytes, *, mode: int) -> bool:
     """Create a file without a hard link; one that could not be filled does not stay."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN_MODE)
     except FileExistsError:
         return False
+    if mode != OWN_MODE:
+        os.fchmod(descriptor, mode)
     _fill(path, descriptor, content=content)
     fsync_dir(path.parent)
     return True

@@ -23,9 +23,12 @@ A pipeline that fails is no exception, it is a stored outcome.
 """
 
 import errno
+import reprlib
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 """``errno`` of an OSError where the disk, or what the user may have of it, is full."""
+
+SHOWN_CHARS = 80
 
 
 class XAutoLMError(Exception):
@@ -100,3 +103,25 @@ class InterruptedSearchError(XAutoLMError):
     """The person interrupted the search; the same command goes on."""
 
     exit_status = 130
+
+
+class _Shortener(reprlib.Repr):
+    """Writes the beginning of a value, however long or deep it is, without writing the whole of it first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = SHOWN_CHARS // 3
+
+    def repr_str(self, x: str, level: int) -> str:
+        """Write the beginning of a text."""
+        return repr(x[:SHOWN_CHARS])
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Write a whole number; Python itself refuses to write one of more than 4,300 digits."""
+        n_digits = int(x.bit_length() * 0.30103) + 1
+        return f"a whole number of about {n_digits:,} digits" if n_digits > SHOWN_CHARS else str(x)
+
+
+def quoted(value: object) -> str:
+    """Return a value as messages quote it: the first 80 characters of what Python shows of it."""
+    return _Shortener().repr(value)[:SHOWN_CHARS]

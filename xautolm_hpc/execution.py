@@ -1,6 +1,16 @@
 """How a node carries a pipeline out: what may differ from the pipeline as drawn without changing what is learnt."""
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class StepMode(StrEnum):
+    """How optimiser steps are computed."""
+
+    EAGER = "eager"
+    """Kernel by kernel, each started by the host."""
+    GRAPH = "graph"
+    """Captured once in a CUDA graph for each padded length, then replayed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,11 @@ class OutcomeStatus(StrEnum):
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    STOPPED = "stopped"
+    """Left before its end because others were ahead: neither a failure nor a result."""
+
+
+STATUSES = tuple(OutcomeStatus)
 
 
 class FailureOrigin(StrEnum):
@@ -42,7 +47,7 @@ class Traits:
             and the worker's log follows.
         is_named_by_wrapper: Whether the wrapper around the worker may name it in its exit file.
         spares_node: Whether it says nothing about the node, so that the next attempt may run on the same one.
-        is_stored: Whether format 1 of the store has a word for it; else it is stored as :attr:`FailureKind.LOST`.
+        is_in_format_1: Whether format 1 of the store has a word for it; else it is :attr:`FailureKind.LOST` there.
     """
 
     origin: FailureOrigin
@@ -50,7 +55,7 @@ class Traits:
     is_from_outside: bool = False
     is_named_by_wrapper: bool = False
     spares_node: bool = False
-    is_stored: bool = True
+    is_in_format_1: bool = True
 
 
 _PIPELINE = partial(Traits, origin=FailureOrigin.PIPELINE, spares_node=True)
@@ -89,7 +94,7 @@ class FailureKind(StrEnum):
     STORAGE = "storage", _INFRASTRUCTURE(is_named_by_wrapper=True)  # a disk is full or does not answer
     GPU_FAULT = "gpu_fault", _INFRASTRUCTURE()  # a GPU, or the link between GPUs, failed
     GPU_BUSY = "gpu_busy", _INFRASTRUCTURE()  # another process holds the GPU
-    NODE_BUSY = "node_busy", _INFRASTRUCTURE(is_stored=False)  # others used the cores, so the time limit is no evidence
+    NODE_BUSY = "node_busy", _INFRASTRUCTURE(is_in_format_1=False)  # others used the cores: a time limit is no evidence
     WALL_LIMIT = "wall_limit", _INFRASTRUCTURE(is_from_outside=True, is_named_by_wrapper=True, spares_node=True)
     DATA_UNAVAILABLE = "data_unavailable", _INFRASTRUCTURE()  # data or weights are missing or damaged
     LOST = "lost", _INFRASTRUCTURE(is_from_outside=True)  # nothing tells how the attempt ended
@@ -103,7 +108,7 @@ class FailureKind(StrEnum):
 FAILURE_KINDS = tuple(FailureKind)
 PIPELINE_KINDS = tuple(kind for kind in FailureKind if kind.origin is FailureOrigin.PIPELINE)
 INFRASTRUCTURE_KINDS = tuple(kind for kind in FailureKind if kind.origin is FailureOrigin.INFRASTRUCTURE)
-STORED_KINDS = tuple(kind for kind in FailureKind if kind.traits.is_stored)
+FORMAT_1_KINDS = tuple(kind for kind in FailureKind if kind.traits.is_in_format_1)
 NAMED_BY_WRAPPER = tuple(kind for kind in FailureKind if kind.traits.is_named_by_wrapper)
 ENDED_FROM_OUTSIDE = tuple(kind for kind in FailureKind if kind.traits.is_from_outside)
 

@@ -306,6 +306,34 @@ def find_value_problem(method: str, name: str, *, value: Value) -> ParamProblem 
     return ParamProblem(name=name, text=text, nearest=nearest)
 
 
+def find_doubles(names: Iterable[str]) -> list[ParamProblem]:
+    """Find hyperparameters that are given under our name and the reference's, of which one would be ignored.
+
+    Args:
+        names: Names of hyperparameters that one trial has.
+    """
+    given = {*names}
+    return [
+        ParamProblem(name=theirs, text=f"{theirs} and {ours} are two names of one parameter; give it once")
+        for theirs, ours in SAME_AS.items()
+        if {theirs, ours} <= given
+    ]
+
+
+def find_ignored_warmup(names: Iterable[str], *, ratios: Iterable[Value] | None) -> list[ParamProblem]:
+    """Find that a share of the steps is given for the warm-up beside the steps themselves, which alone count.
+
+    Args:
+        names: Names of hyperparameters that one trial has.
+        ratios: Values that ``warmup_ratio`` may have; ``None`` for a range.
+    """
+    is_both = {"warmup_ratio", "warmup_steps"} <= {*names}
+    if not is_both or (ratios is not None and not any(ratios)):
+        return []
+    text = "warmup_steps counts, and warmup_ratio beside it would be ignored; give one, or set warmup_ratio to 0"
+    return [ParamProblem(name="warmup_ratio", text=text)]
+
+
 def n_warmup_steps(warmup_steps: int | None, warmup_ratio: float, *, n_steps: int) -> int:
     """Return the optimiser steps of a warm-up: those that are given, else a share of all.
 
@@ -351,7 +379,8 @@ def check_params(method: str, params: Mapping[str, Value], *, where: str) -> Non
     Raises:
         InputError: A name or a value is not valid, or one that is needed is missing; the message lists them all.
     """
-    problems = find_problems(method, params)
+    problems = find_problems(method, params) + find_doubles(params)
+    problems += find_ignored_warmup(params, ratios=[params.get("warmup_ratio", 0)])
     if problems:
         raise InputError("\n".join(f"{where}: {problem.full_text}" for problem in problems))
 

@@ -11,6 +11,7 @@
 ``<r>`` is the restart count: a requeued job runs again in the same folder and overwrites nothing.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
-from xautolm_hpc.execution import AS_DRAWN, Execution
+from xautolm_hpc.execution import AS_DRAWN, Execution, StepMode
 from xautolm_hpc.image import Container
 from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json, to_json
 
@@ -31,6 +32,15 @@ SPLITS = ("train", "dev", "validation", "test")
 
 READY = "ready"
 """Empty file by which a worker shows that signals reach it now; on other nodes than the first ``ready-<node>``."""
+
+PROTOCOL = 2
+"""Version of the files that driver and worker write for each other; it rises with every key added to them.
+
+A version refuses a file with a key that it does not know, so each side leaves out what the other's protocol lacks:
+see :func:`to_wire`. Protocol 1 is that of every version before the number was written."""
+
+PROTOCOL_VARIABLE = "XAUTOLM_PROTOCOL"
+"""Variable by which the driver tells a worker its protocol: an earlier worker reads over it."""
 
 CHECKPOINT_EXIT_STATUS = 85
 """Exit status of a worker that checkpointed because a signal asked for it."""
@@ -137,13 +147,6 @@ class Heartbeat:
     dev_f1: float | None = None
     delay_s: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Turn it into plain data; an unknown delay is left out, because earlier versions refuse the key."""
-        data: dict[str, Any] = to_json(self)
-        if self.delay_s is None:
-            del data["delay_s"]
-        return data
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialInput:
@@ -171,6 +174,7 @@ class TrialPlan:
         execution: How its steps are computed in the memory there is.
         hf_home: Offline cache of hub models, or ``None``.
         early_stopping_min_steps: Optimiser steps after the warm-up before early stopping counts epochs; 0 counts all.
+        step: How steps are computed where it can be chosen: one of :class:`xautolm_hpc.execution.StepMode`.
     """
 
     pipeline: Pipeline
@@ -179,6 +183,7 @@ class TrialPlan:
     execution: Execution = AS_DRAWN
     hf_home: str | None = None
     early_stopping_min_steps: int = 0
+    step: str = StepMode.EAGER.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +275,7 @@ class ProfileResult:
         from_cache: Whether the features came from the cache.
         majority_f1: F1 on ``validation``, 0..1, of always answering train's most frequent label, or of no answer.
         notes: What was left out of the data, for the user: rows whose text is in another split, and the like.
+        protocol: :data:`PROTOCOL` of the worker that wrote it.
     """
 
     task: Task
@@ -278,26 +284,52 @@ class ProfileResult:
     from_cache: bool
     majority_f1: float | None
     notes: tuple[str, ...] = ()
+    protocol: int = 1
+
+
+ADDED: Mapping[type, Mapping[str, int]] = {
+    ProfileRequest: {"delimiter": 2},
+    ProfileResult: {"protocol": 2},
+    TrialPlan: {"early_stopping_min_steps": 2, "step": 2},
+    Heartbeat: {"delay_s": 2},
+    End: {"is_model_unfit": 2},
+    Outcome: dict.fromkeys(
+        ("truncated", "epochs_done", "epochs", "schedule_share", "step", "step_reason", "cpu_share"), 2
+    ),
+}
+"""Record -> its fields that protocol 1 lacks, and the protocol that brought each; every new one needs an entry."""
+
+
+def to_wire(record: Any, *, reader: int = PROTOCOL) -> dict[str, Any]:
+    """Turn a record into plain data for the other side, which may be of an earlier version.
+
+    An added field at its default is left out. One that is set is left out too if the reader does not know it: what a
+    worker measured is then unknown to an earlier driver. A driver checks first that the worker knows what it asks for.
+
+    Args:
+        record: A dataclass of this module, or one in it.
+        reader: Protocol of the version that reads it.
+    """
+    data: dict[str, Any] = to_json(record)
+    added = ADDED.get(type(record), {})
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if field.name in added and (value == field.default or added[field.name] > reader):
+            del data[field.name]
+        elif dataclasses.is_dataclass(value):
+            data[field.name] = to_wire(value, reader=reader)
+    return data
+
+
+def protocol_of_driver(environ: Mapping[str, str]) -> int:
+    """Return the protocol of the driver that wrote a job, from the job's environment variables."""
+    written = environ.get(PROTOCOL_VARIABLE, "")
+    return int(written) if written.isdecimal() else 1
 
 
 def write_profile_request(attempt_dir: Path, request: ProfileRequest) -> None:
-    """Write ``profile.json``; what is not set and an older worker does not know is left out."""
-    data = to_json(request)
-    if request.delimiter is None:
-        del data["delimiter"]
-    write_json(attempt_dir / PROFILE, data)
-
-
-def plan_to_json(plan: TrialPlan) -> dict[str, Any]:
-    """Turn a plan into plain data, without a rule that is off: earlier versions refuse keys they do not know.
-
-    Args:
-        plan: The plan.
-    """
-    data: dict[str, Any] = to_json(plan)
-    if not plan.early_stopping_min_steps:
-        del data["early_stopping_min_steps"]
-    return data
+    """Write ``profile.json``."""
+    write_json(attempt_dir / PROFILE, to_wire(request))
 
 
 def split_path(data_dir: Path, split: str) -> Path:

@@ -5,12 +5,62 @@ Points are rows of an array whose columns are all to be minimised; :func:`orient
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.records import OBJECTIVES, Outcome
+from xautolm_hpc.records import Outcome
+
+
+class Need(StrEnum):
+    """What a node must have for an objective to be measured there."""
+
+    GPU = "gpu"
+    GPU_ENERGY = "gpu_energy"
+    """A GPU whose energy is counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What trials are compared by.
+
+    Attributes:
+        is_maximised: Whether more is better.
+        is_metric: Whether it is one of :attr:`Outcome.metrics`; else it is a field of :class:`Outcome`.
+        title: Name shown, without the unit.
+        unit: Unit shown, or "" for a pure number.
+        divisor: Stored value / divisor = value in ``unit``; above 0.
+        digits: Digits shown after the decimal point.
+        needs: What a node must have to measure it; ``None`` if any node can.
+    """
+
+    is_maximised: bool
+    is_metric: bool
+    title: str
+    unit: str
+    divisor: float
+    digits: int
+    needs: Need | None = None
+
+    @property
+    def better(self) -> str:
+        """Which values are better: ``higher`` or ``lower``."""
+        return "higher" if self.is_maximised else "lower"
+
+
+_COST = partial(Objective, is_maximised=False, is_metric=False)
+
+OBJECTIVES: Mapping[str, Objective] = {
+    "f1": Objective(is_maximised=True, is_metric=True, title="F1", unit="", divisor=1.0, digits=4),
+    "evaluation_time_s": _COST(title="Train + eval time", unit="s", divisor=1.0, digits=1),
+    "gpu_energy_j": _COST(title="GPU energy", unit="kJ", divisor=1e3, digits=2, needs=Need.GPU_ENERGY),
+    "peak_gpu_memory_bytes": _COST(title="Peak GPU memory", unit="GiB", divisor=1024.0**3, digits=2, needs=Need.GPU),
+}
+"""Name of an objective -> the objective. To add one, add its name and its entry here."""
 
 
 def oriented(values: NDArray[np.float64], objectives: Sequence[str]) -> NDArray[np.float64]:
@@ -18,7 +68,7 @@ def oriented(values: NDArray[np.float64], objectives: Sequence[str]) -> NDArray[
 
     Args:
         values: Values of the objectives, shape (n, n_objectives).
-        objectives: Names of :data:`xautolm_hpc.records.OBJECTIVES`, in the order of the columns.
+        objectives: Names of :data:`OBJECTIVES`, in the order of the columns.
     """
     signs: NDArray[np.float64] = np.array([-1.0 if OBJECTIVES[name].is_maximised else 1.0 for name in objectives])
     return values * signs
@@ -32,7 +82,7 @@ def preference(outcome: Outcome, trial: int, *, objectives: Sequence[str]) -> tu
     Args:
         outcome: What came of the trial.
         trial: Its number.
-        objectives: Names of :data:`xautolm_hpc.records.OBJECTIVES`, the first one first.
+        objectives: Names of :data:`OBJECTIVES`, the first one first.
 
     Returns:
         The key, or ``None`` if the trial did not succeed or its first objective is unknown: it has no rank.

@@ -12,11 +12,10 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
-from functools import partial
+from enum import Enum
 from typing import Any, Literal
 
-from xautolm_hpc.errors import InputError
+from xautolm_hpc.errors import InputError, quoted
 from xautolm_hpc.failures import ENDED_FROM_OUTSIDE, FailureOrigin, OutcomeStatus
 
 T = typing.TypeVar("T")
@@ -26,57 +25,14 @@ TIME_SCOPE, BUSY_TIME_SCOPE = "train+eval", "train+eval on a busy node"
 Value = bool | int | float | str
 """Value of one hyperparameter."""
 
+STEPS = ("graph", "eager")
+"""Ways to compute a training step: captured once and replayed, or operation by operation."""
+
 LARGEST_SEED = 2**63 - 1
 """Largest training seed; the least is 0."""
 
+METRICS = ("f1", "accuracy", "exact_match", "train_loss", "dev_loss", "dev_f1", "validation_loss")
 ObjectiveName = Literal["f1", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes"]
-
-
-class Need(StrEnum):
-    """What a node must have for an objective to be measured there."""
-
-    GPU = "gpu"
-    GPU_ENERGY = "gpu_energy"
-    """A GPU whose energy is counted."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Objective:
-    """What trials are compared by.
-
-    Attributes:
-        is_maximised: Whether more is better.
-        is_metric: Whether it is one of :attr:`Outcome.metrics`; else it is a field of :class:`Outcome`.
-        title: Name shown, without the unit.
-        unit: Unit shown, or "" for a pure number.
-        divisor: Stored value / divisor = value in ``unit``; above 0.
-        digits: Digits shown after the decimal point.
-        needs: What a node must have to measure it; ``None`` if any node can.
-    """
-
-    is_maximised: bool
-    is_metric: bool
-    title: str
-    unit: str
-    divisor: float
-    digits: int
-    needs: Need | None = None
-
-    @property
-    def better(self) -> str:
-        """Which values are better: ``higher`` or ``lower``."""
-        return "higher" if self.is_maximised else "lower"
-
-
-_COST = partial(Objective, is_maximised=False, is_metric=False)
-
-OBJECTIVES: Mapping[str, Objective] = {
-    "f1": Objective(is_maximised=True, is_metric=True, title="F1", unit="", divisor=1.0, digits=4),
-    "evaluation_time_s": _COST(title="Train + eval time", unit="s", divisor=1.0, digits=1),
-    "gpu_energy_j": _COST(title="GPU energy", unit="kJ", divisor=1e3, digits=2, needs=Need.GPU_ENERGY),
-    "peak_gpu_memory_bytes": _COST(title="Peak GPU memory", unit="GiB", divisor=1024.0**3, digits=2, needs=Need.GPU),
-}
-"""Name of an objective -> the objective. To add one, add its name and its entry here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +126,7 @@ class Outcome:
     """What an attempt gave and what it cost; a failed one keeps the time and energy it burnt.
 
     Attributes:
-        status: Whether it succeeded or failed.
+        status: How it ended.
         metrics: Metric name -> value; every F1 in 0..1.
         load_s: Seconds to load model and data.
         train_s: Seconds of training, dev evaluations included, summed over restarts.
@@ -188,7 +144,14 @@ class Outcome:
         peak_rss_bytes: Highest resident memory of the trial's processes.
         n_steps: Optimiser steps done.
         n_samples: Training samples seen.
-        curve: Per epoch (epoch, train_loss, dev_loss, dev_f1).
+        truncated: Whether a success was evaluated before its training had ended, because its time was used up.
+        epochs_done: Passes over the training data done, from 0; a part of one counts as such.
+        epochs: Passes the pipeline asks for.
+        schedule_share: Share of the planned optimiser steps done, 0..1.
+        step: How a training step was computed, one of :data:`STEPS`; times and memory of two are never compared.
+        step_reason: Why it was computed so, where another way was asked for.
+        cpu_share: Share of its cores that the trial really got while it trained and was evaluated, 0..1.
+        curve: Per epoch (epoch, train_loss, dev_loss, dev_f1, seconds so far); the seconds may be missing.
         kind: Failure kind, one of :class:`xautolm_hpc.failures.FailureKind`; ``None`` on success.
         origin: What the failure speaks about; ``None`` on success.
         message: Failure text, redacted; of a success what its first try ended with, if it needed two, and how long
@@ -212,6 +175,13 @@ class Outcome:
     peak_rss_bytes: int | None = None
     n_steps: int | None = None
     n_samples: int | None = None
+    truncated: bool | None = None
+    epochs_done: float | None = None
+    epochs: int | None = None
+    schedule_share: float | None = None
+    step: str | None = None
+    step_reason: str | None = None
+    cpu_share: float | None = None
     curve: tuple[tuple[float, ...], ...] = ()
     kind: str | None = None
     origin: FailureOrigin | None = None
@@ -223,8 +193,14 @@ class Outcome:
         return self.status == OutcomeStatus.SUCCEEDED
 
     def objective(self, name: str) -> float | None:
-        """Return the value of one of :data:`OBJECTIVES`; ``None`` when it is unknown or not finite."""
-        value = self.metrics.get(name) if OBJECTIVES[name].is_metric else getattr(self, name)
+        """Return the value of an objective; ``None`` when it is unknown or not finite.
+
+        Raises:
+            KeyError: There is no objective of that name.
+        """
+        if name not in typing.get_args(ObjectiveName):
+            raise KeyError(name)
+        value = self.metrics.get(name) if name in METRICS else getattr(self, name)
         return None if value is None or not math.isfinite(value) else float(value)
 
     @property
@@ -258,6 +234,8 @@ class Provenance:
         lock_hash: sha256 of the lock parts the worker's environment was installed from, or ``None``.
         node: Name of the node, or ``None``.
         suspect: Whether the trial belongs to a run of equal failures that stopped the search.
+        job: Number of the job in its run, from 0: attempts with one number shared a job; ``None`` if unknown.
+        job_position: Attempts that the job had begun before this one, from 0; ``None`` if unknown.
     """
 
     run_id: str
@@ -275,6 +253,8 @@ class Provenance:
     lock_hash: str | None = None
     node: str | None = None
     suspect: bool = False
+    job: int | None = None
+    job_position: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,14 +276,8 @@ class Experience:
     @property
     def id(self) -> str:
         """Digest of key, pipeline, task fingerprint, status, kind and metrics (32 hex digits)."""
-        content = [
-            self.key,
-            to_json(self.pipeline),
-            self.task.fingerprint,
-            self.outcome.status,
-            self.outcome.kind,
-            dict(self.outcome.metrics),
-        ]
+        o = self.outcome
+        content = [self.key, to_json(self.pipeline), self.task.fingerprint, o.status, o.kind, dict(o.metrics)]
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32]
 
 
@@ -353,13 +327,18 @@ def _decode(expected: Any, data: object, *, where: str) -> Any:
     if origin is tuple and isinstance(data, list):
         return tuple(_decode(arguments[0], item, where=where) for item in data)
     if origin is Mapping and isinstance(data, dict):
-        return {key: _decode(arguments[1], item, where=f"{where}: {key}") for key, item in data.items()}
-    if expected is float and isinstance(data, int | float) and not isinstance(data, bool):
+        return {key: _decode(arguments[1], item, where=f"{where}: {key:.80}") for key, item in data.items()}
+    if expected is float and _fits_float(data):
         return float(data)
     if isinstance(expected, type) and issubclass(expected, Enum):
         return _decode_member(expected, data, where=where)
     name = getattr(expected, "__name__", str(expected))
-    raise InputError(f"{where}: expected {name}, found {data!r:.80}")
+    raise InputError(f"{where}: expected {name}, found {quoted(data)}")
+
+
+def _fits_float(data: object) -> typing.TypeGuard[float]:
+    """Check for a number that a float can hold; a bool is none, and a whole number may be too large."""
+    return isinstance(data, float) or (type(data) is int and data.bit_length() < 1024)
 
 
 def _decode_member(expected: type[Enum], data: object, *, where: str) -> Enum:
@@ -367,7 +346,7 @@ def _decode_member(expected: type[Enum], data: object, *, where: str) -> Enum:
         return expected(data)
     except ValueError:
         valid = ", ".join(str(member.value) for member in expected)
-        raise InputError(f"{where}: unknown word {data!r:.80}; valid: {valid}") from None
+        raise InputError(f"{where}: unknown word {quoted(data)}; valid: {valid}") from None
 
 
 def _decode_union(choices: tuple[Any, ...], data: object, *, where: str) -> Any:
@@ -379,17 +358,19 @@ def _decode_union(choices: tuple[Any, ...], data: object, *, where: str) -> Any:
     if len(remaining) == 1:
         return _decode(remaining[0], data, where=where)
     names = ", ".join(choice.__name__ for choice in remaining)
-    raise InputError(f"{where}: expected one of {names}, found {data!r:.80}")
+    raise InputError(f"{where}: expected one of {names}, found {quoted(data)}")
 
 
 def _decode_record(record_type: Any, data: object, *, where: str) -> Any:
     """Rebuild a record; what has a default may be missing, nothing may be unknown."""
     if not isinstance(data, dict):
-        raise InputError(f"{where}: expected a {record_type.__name__} object, found {data!r:.80}")
+        raise InputError(f"{where}: expected a {record_type.__name__} object, found {quoted(data)}")
     fields = {f.name: f for f in dataclasses.fields(record_type)}
     unknown = sorted(set(data) - set(fields))
     if unknown:
-        raise InputError(f"{where}: unknown key {unknown[0]!r} in {record_type.__name__}; valid: {', '.join(fields)}")
+        raise InputError(
+            f"{where}: unknown key {quoted(unknown[0])} in {record_type.__name__}; valid: {', '.join(fields)}"
+        )
     hints = typing.get_type_hints(record_type)
     values = {name: _decode(hints[name], value, where=f"{where}: {name}") for name, value in data.items()}
     required = {name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}

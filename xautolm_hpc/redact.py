@@ -10,6 +10,9 @@ NOT_SECRET = ("TOKENIZERS_PARALLELISM",)
 SECRET_SHAPES = re.compile(r"\bhf_[A-Za-z0-9]{30,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+")
 """Secrets that are known by their shape, whatever holds them: tokens of the Hugging Face Hub and JSON Web Tokens."""
 
+LONGEST_MESSAGE = 16_384
+"""Most characters of a message that is written: beginning and end of a longer one, and how much was left out."""
+
 MIN_SECRET_LENGTH = 6
 """Shorter values are words such as ``true``; replacing them would damage the text and protect nothing."""
 
@@ -58,3 +61,19 @@ def redact(text: str, secrets: Sequence[str], *, user: str, host: str, home: str
         if name:
             text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", label, text)
     return text
+
+
+def cut_message(text: str, *, longest: int = LONGEST_MESSAGE) -> str:
+    """Cut a long message in the middle: what ended a trial stands at its beginning or at its end.
+
+    Args:
+        text: The message.
+        longest: Most characters to keep, at least 100.
+
+    Returns:
+        The message, or its beginning and end with a line between them that counts the characters left out.
+    """
+    if len(text) <= longest:
+        return text
+    kept = (longest - 100) // 2
+    return f"{text[:kept]}\n... {len(text) - 2 * kept:,} characters left out ...\n{text[-kept:]}"

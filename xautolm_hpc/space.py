@@ -24,6 +24,8 @@ from xautolm_hpc.hyperparameters import (
     ANYTHING,
     ParamProblem,
     ValueKind,
+    find_doubles,
+    find_ignored_warmup,
     find_name_problem,
     find_value_problem,
     nearest_name,
@@ -218,8 +220,15 @@ def find_refused(written: Any) -> list[str]:
                 f"space.params.{method}: {method} is not searched, space.methods = {searched!r}; add it there or "
                 "remove the table"
             )
-        for name, distribution in params.items():
-            lines += _refused_lines(method, name, written=distribution)
+        refused = [line for name, written in params.items() for line in _refused_lines(method, name, written=written)]
+        lines += refused
+        doubles = find_doubles([*known[method], *params])
+        lines += [f"space.params.{method}: {double.text}, by the name that the preset has" for double in doubles]
+        if refused:
+            continue
+        ratios = {**known[method], **params}.get("warmup_ratio")
+        ignored = find_ignored_warmup([*known[method], *params], ratios=ratios if isinstance(ratios, list) else None)
+        lines += [f"space.params.{method}: {problem.text}: [0.0]" for problem in ignored]
     return lines
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.failures import FAILURE_KINDS
-from xautolm_hpc.records import OBJECTIVES, Experience, Pipeline, System, Task, Value
+from xautolm_hpc.failures import FAILURE_KINDS, OutcomeStatus
+from xautolm_hpc.pareto import OBJECTIVES
+from xautolm_hpc.records import Experience, Pipeline, System, Task, Value
 
 ABSENT, BOOL, INT, FLOAT, TEXT = range(5)
 """Type codes of a parameter's value."""
@@ -48,10 +49,12 @@ class ExperienceTable:
         task: Index into ``tasks``, (n,) int32; likewise ``system``, ``model``, ``method``, ``run``, ``site``.
         trial: Trial number in its run, (n,) int32; likewise ``attempt``, ``restart``.
         succeeded: Whether the attempt succeeded, (n,) bool.
-        kind: Index into :data:`xautolm_hpc.failures.FAILURE_KINDS`, -1 for a success, (n,) int16.
+        kind: Index into :data:`xautolm_hpc.failures.FAILURE_KINDS`, -1 for what is no failure, (n,) int16.
+        stopped: Whether it was left before its end because others were ahead, (n,) bool.
+        truncated: Whether it is a success that is known to be truncated, (n,) bool.
         suspect: Whether the trial is no evidence until a person accepts it, (n,) bool.
         pipeline: Digest of the canonical pipeline, 32 hex digits, (n,) S32.
-        objectives: Name of each of :data:`xautolm_hpc.records.OBJECTIVES` -> values, NaN where unknown, (n,) float64.
+        objectives: Name of each of :data:`xautolm_hpc.pareto.OBJECTIVES` -> values, NaN where unknown, (n,) float64.
         time_scope: Index into ``texts`` of what the evaluation time covers, (n,) int32.
         params: Parameter name -> column.
     """
@@ -75,6 +78,8 @@ class ExperienceTable:
     restart: NDArray[np.int32]
     succeeded: NDArray[np.bool_]
     kind: NDArray[np.int16]
+    stopped: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
     suspect: NDArray[np.bool_]
     pipeline: NDArray[np.bytes_]
     objectives: Mapping[str, NDArray[np.float64]]
@@ -123,6 +128,8 @@ def build_table(experiences: Sequence[Experience]) -> ExperienceTable:
         restart=np.array([e.provenance.restart for e in rows], dtype=np.int32),
         succeeded=np.array([e.outcome.succeeded for e in rows], dtype=np.bool_),
         kind=np.array(kinds, dtype=np.int16),
+        stopped=np.array([e.outcome.status == OutcomeStatus.STOPPED for e in rows], dtype=np.bool_),
+        truncated=np.array([e.outcome.truncated is True for e in rows], dtype=np.bool_),
         suspect=np.array([e.provenance.suspect for e in rows], dtype=np.bool_),
         pipeline=np.array([pipeline_digest(e.pipeline).encode() for e in rows], dtype="S32"),
         objectives={name: _objective_column(rows, name) for name in OBJECTIVES},

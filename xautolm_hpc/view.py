@@ -76,6 +76,7 @@ class TrialEnd(StrEnum):
 
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
+    STOPPED = "STOPPED"
     NOT_RUN = "NOT RUN"
     """The search stopped before it."""
 
@@ -83,6 +84,7 @@ class TrialEnd(StrEnum):
 TRIAL_ENDS: Mapping[OutcomeStatus, TrialEnd] = {
     OutcomeStatus.SUCCEEDED: TrialEnd.SUCCEEDED,
     OutcomeStatus.FAILED: TrialEnd.FAILED,
+    OutcomeStatus.STOPPED: TrialEnd.STOPPED,
 }
 
 

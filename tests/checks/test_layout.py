@@ -41,6 +41,7 @@ NAMED_TWICE = {
     ("driver/loop", "train/loop"): "of generations; of optimiser steps",
     ("run/folder", "store/folder"): "of a run; of a store's segments",
     ("priors/xautolm/replay", "benchmarks/replay"): "of experiences into a distribution; of whole searches",
+    ("priors/xautolm/steps", "train/steps"): "of computing the prior; of an optimiser",
     ("profile/features", "benchmarks/features"): "the meta-features, and their benchmark",
     ("sample/estimates", "benchmarks/estimates"): "the estimates, and their benchmark",
 }

@@ -1,6 +1,7 @@
 """``plan`` shows what ``run`` would do, and leaves nothing behind."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,30 @@ def test_data_that_cannot_be_learnt_from_is_reported_before_anything_runs(
     assert status == 2
     assert "holds one class only, 'yes'" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_worker_that_lacks_packages_is_named_with_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = str(write_stub_search(tmp_path))
+    (tmp_path / "worker").write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+
+    status = cli.main(["plan", search, "--runs-dir", str(tmp_path / "runs")])
+
+    error = capsys.readouterr().err
+    assert status == 2
+    assert f"`{tmp_path}/worker` lacks " in error
+    assert "pip install 'xautolm-hpc[worker]'" in error
+
+
+def test_a_store_to_be_read_that_does_not_exist_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = str(write_stub_search(tmp_path))
+    setting = f"store.also_read=['{tmp_path}/nope']"
+
+    cli.main(["plan", search, "--runs-dir", str(tmp_path / "runs"), "--json", "--set", setting])
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    cli.main(["run", search, "--runs-dir", str(tmp_path / "runs"), "--set", setting])
+
+    line = f"store.also_read: `{tmp_path}/nope` does not exist, so the prior learns nothing from it"
+    assert any(note.startswith(line) for note in notes)
+    assert line in capsys.readouterr().err.replace("\n", " ")

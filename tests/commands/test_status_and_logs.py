@@ -63,6 +63,21 @@ def test_status_counts_what_no_driver_has_gathered(command: Command, run_dir: Ru
     assert [trial["state"] for trial in view["trials"]] == ["FAILED", "SUCCEEDED", "PENDING", "PENDING"]
 
 
+def test_attempts_that_cancel_ended_are_cancelled_and_not_failed(command: Command, run_dir: RunDir) -> None:
+    for trial in (0, 1):
+        create_json(attempt_dir(run_dir, trial) / OUTCOME, to_json(failed_end("cancelled")))
+    run_dir.cancel_path.touch()
+
+    view = json.loads(command("status", "--json")[1])
+    status, _, error = command("logs", "0")
+
+    assert (view["n_succeeded"], view["n_failed"]) == (0, 0)
+    assert [trial["state"] for trial in view["trials"]] == ["CANCELLED"] * 4
+    assert status == 0
+    assert "ended: cancelled" in error
+    assert "failed" not in error
+
+
 def test_status_of_a_cancelled_run_calls_its_trials_so_and_no_time_runs(command: Command, run_dir: RunDir) -> None:
     begun = claim(node=node_name(), boot_id=boot_id(), claimed_at=1000.0)
     ended = Exit(returncode=-15, ended_by="cancelled", started_at=1000.0, ended_at=1060.0)

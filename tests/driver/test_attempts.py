@@ -12,6 +12,7 @@ from xautolm_hpc.driver.attempts import (
     Origin,
     bad_nodes,
     clean_up,
+    job_positions,
     needs_attempt,
     objectives_of,
 )
@@ -232,6 +233,19 @@ def test_queue_time_is_never_negative_never_made_up_and_never_overwritten(
     ended.last.submitted_at = submitted_at
 
     assert ORIGIN.experience(ended, ended.last, is_suspect=False).outcome.queue_s == queue_s
+
+
+def test_attempts_of_one_job_are_counted_in_the_order_in_which_they_began(tmp_path: Path) -> None:
+    trials = [trial(tmp_path, succeeded(), number=number) for number in range(5)]
+    begun = [(0, 1030.0), (0, 1000.0), (0, None), (1, 1010.0), (None, 1020.0)]
+    for one, (job, started_at) in zip(trials, begun, strict=True):
+        one.last.job, one.last.end = job, end(succeeded(), started_at=started_at)
+
+    positions = job_positions(trials)
+
+    assert [positions.get(one.last.path) for one in trials] == [1, 0, None, 0, None]
+    experience = ORIGIN.experience(trials[0], trials[0].last, is_suspect=False, job_position=1)
+    assert (experience.provenance.job, experience.provenance.job_position) == (0, 1)
 
 
 def test_an_attempt_that_has_not_ended_is_no_experience(tmp_path: Path) -> None:

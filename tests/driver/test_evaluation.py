@@ -246,7 +246,9 @@ def test_attempts_of_a_group_share_one_job(tmp_path: Path) -> None:
     assert sizes == [1, 3, 1]  # profile; ten trials as 4 + 4 + 2; two trials as 2
     group = inner.submissions[1].attempt_dirs[0]
     command = json.loads((tmp_path / "runs" / "fake" / "gen-000" / "trial-000" / "attempt-0" / COMMAND).read_text())
-    assert len(list(ExperienceStore(tmp_path / "store").read())) == 12
+    stored = sorted(ExperienceStore(tmp_path / "store").read(), key=lambda e: e.provenance.trial)
+    assert [e.provenance.job for e in stored] == [0] * 4 + [1] * 4 + [2] * 2 + [3] * 2
+    assert [e.provenance.job_position for e in stored] == [0, 1, 2, 3] * 2 + [0, 1] * 2
     assert inner.submissions[1].resources.time_limit_s == 4 * inner.submissions[0].resources.time_limit_s
     assert command["argv"][-1] == "trial"
     assert group.name == "group-0"
@@ -311,3 +313,5 @@ def test_real_trials_share_a_worker_and_a_bad_one_takes_no_other_along(
     ]
     assert len({c["job_id"] for c in claims}) == 1
     assert len({c["pid"] for c in claims}) == 3
+    assert len({e.provenance.job for e in experiences}) == 1
+    assert [e.provenance.job_position for e in experiences] == [0, 1, 2]

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.nouns import succeeded
+from tests.nouns import stopped, succeeded
 from tests.priors.builders import SYSTEM, TASK, a_failure, a_pipeline, a_success, an_experience
 from xautolm_hpc.failures import INFRASTRUCTURE_KINDS, PIPELINE_KINDS
-from xautolm_hpc.priors.eligible import MIX, EligibleExperiences, find_eligible, group_rows
+from xautolm_hpc.priors.eligible import MIX, EligibleExperiences, find_eligible, group_rows, truncated_as_failures
 from xautolm_hpc.priors.settings import PriorSettings
 from xautolm_hpc.records import Experience, Outcome
 from xautolm_hpc.table import build_table
@@ -75,6 +75,35 @@ def test_another_kind_of_task_and_other_features_are_no_evidence() -> None:
     ]
 
     assert _skipped(_find(experiences)) == {"other_task_kind": 1, "other_feature_schema": 2}
+
+
+def test_a_trial_that_was_stopped_is_no_evidence() -> None:
+    left = stopped(metrics={"f1": 0.5, "dev_f1": 0.75}, evaluation_time_s=1.0, gpu_energy_j=1.0)
+
+    eligible = _find([an_experience(left)])
+
+    assert _skipped(eligible) == {"stopped": 1}
+
+
+def test_a_truncated_success_is_no_evidence_unless_it_is_read_as_a_time_limit() -> None:
+    experiences = [an_experience(replace(a_success(), truncated=True)), an_experience(a_success(0.9), 1)]
+    table = truncated_as_failures(build_table(experiences))
+    same = build_table([an_experience(a_failure("time_limit")), an_experience(a_success(0.9), 1)])
+
+    left_out, read = _find(experiences), find_eligible(table, task=TASK, settings=SETTINGS)
+
+    assert (_skipped(left_out), left_out.objectives.tolist()) == ({"truncated": 1}, [[0.9, 900.0]])
+    assert sorted(read.positive.tolist()) == [False, True]
+    assert _skipped(read) == {}
+    assert sorted(table.kind.tolist()) == sorted(same.kind.tolist())
+    assert not (table.succeeded & table.truncated).any()
+
+
+def test_a_success_that_is_not_known_to_be_truncated_counts() -> None:
+    table = build_table([an_experience(a_success(), 0), an_experience(replace(a_success(), truncated=False), 1)])
+
+    assert truncated_as_failures(table) is table
+    assert len(find_eligible(table, task=TASK, settings=replace(SETTINGS, deduplicate=False))) == 2
 
 
 def test_a_suspect_trial_is_no_evidence() -> None:

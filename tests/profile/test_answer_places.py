@@ -43,7 +43,7 @@ def test_starts_that_count_another_unit_are_converted_and_told(convert: object, 
     assert notes == [f"`q.jsonl`: answer_start counts {unit}, not characters: 4 were converted"]
 
 
-@pytest.mark.parametrize("shift", [-3, -1, 1, 3])
+@pytest.mark.parametrize("shift", [-3, -1, 2, 3])
 def test_a_start_that_is_off_moves_to_the_nearest_mention_not_the_first(shift: int) -> None:
     rows: list[tuple[str, object]] = [(CONTEXT, [{"text": "Łódź", "answer_start": PLACES[-1] + shift}])]
 
@@ -105,3 +105,45 @@ def test_questions_without_an_answer_stay_and_are_no_note() -> None:
 def test_starts_of_plain_text_count_characters() -> None:
     assert find_unit([Mention("a b", "b", 2), Mention("a b", "b", 0), Mention("a b", "b", None)]) is Unit.CHARACTER
     assert find_unit([]) is Unit.CHARACTER
+
+
+def test_a_near_start_prefers_whole_words_to_parts_of_words() -> None:
+    context = "cats chase a cat that is no catfish"
+    rows: list[tuple[str, object]] = [
+        (context, [{"text": "cat", "answer_start": 26}]),
+        (context, [{"text": "cat"}]),
+        (context, [{"text": "cat", "answer_start": 28}]),
+    ]
+
+    read, _ = _read(rows)
+
+    assert _starts(read) == [13, 13, 28]  # the last one stands where it says
+
+
+@pytest.mark.parametrize("convert", [_in_bytes, _in_utf16])
+def test_one_start_that_fits_another_unit_goes_before_a_nearer_mention(convert: object) -> None:
+    assert callable(convert)
+    right: list[tuple[str, object]] = [
+        (CONTEXT, [{"text": "Łódź", "answer_start": place}]) for place in PLACES for _ in range(5)
+    ]
+    rows: list[tuple[str, object]] = [*right, (CONTEXT, [{"text": "Łódź", "answer_start": convert(PLACES[-1])}])]
+
+    read, notes = _read(rows)
+
+    assert _starts(read) == PLACES * 5 + [PLACES[-1]]
+    assert notes == [
+        "`q.jsonl`: 1 of 21 answers stand where answer_start says only if it counts UTF-8 bytes or UTF-16 code units: "
+        "these were converted"
+    ]
+
+
+@pytest.mark.parametrize(("start", "expected"), [(-1, PLACES[0]), (float(PLACES[2]), PLACES[2]), (None, PLACES[0])])
+def test_a_start_below_0_is_none_and_a_float_that_is_whole_counts(start: object, expected: int) -> None:
+    read, _ = _read([(CONTEXT, [{"text": "Łódź", "answer_start": start}])])
+
+    assert _starts(read) == [expected]
+
+
+def test_a_start_that_is_a_fraction_is_refused() -> None:
+    with pytest.raises(DataError, match="holds an answer_start that is no whole number"):
+        _read([(CONTEXT, [{"text": "Łódź", "answer_start": 2.5}])])

@@ -137,3 +137,23 @@ def test_a_delimiter_for_no_file_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"data\.delimiter = ';', but no file of .* is one of \.csv, "):
         profile_task(request, system=NODE)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,label\n'a','spam'\n'b','ham'\n", "every cell of column 'text' is in single quotes"),
+        ("text,label\na,'spam'\nb,'ham'\n", "every cell of column 'label' is in single quotes"),
+        ("text;label\na; 'spam'\nb;'it''s'\n", "every cell of column 'label' is in single quotes"),
+        ("'text','label'\n'a','spam'\n", "its column names are in single quotes"),
+        ('"text,label"\n"a,spam"\n', "quotes stand around whole lines: the header is one field, 'text,label'"),
+        ('"text;label"\n"a;spam"\n', "quotes stand around whole lines"),
+    ],
+)
+def test_quotes_that_would_become_part_of_the_data_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
+        read(tmp_path / "x.csv", content)
+
+
+def test_a_text_in_single_quotes_among_others_is_left_as_it_is(tmp_path: Path) -> None:
+    assert read(tmp_path / "x.csv", "text,label\n'a',spam\nb,ham\n") == [("'a'", "spam"), ("b", "ham")]

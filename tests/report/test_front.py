@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.report.facts import failure, success
-from xautolm_hpc.records import OBJECTIVES, Experience
+from xautolm_hpc.pareto import OBJECTIVES
+from xautolm_hpc.records import Experience
 from xautolm_hpc.report.summary import split_front
 
 NAMES = tuple(OBJECTIVES)

@@ -51,6 +51,14 @@ def test_of_equally_good_trials_the_best_is_the_cheaper_one() -> None:
     assert summarise(facts(trials))["best"]["trial"] == 1
 
 
+def test_a_trial_that_was_cancelled_is_not_counted_as_failed() -> None:
+    summary = summarise(facts([success(0, f1=0.7), failure(1, "cancelled"), failure(2, "host_oom")]))
+
+    counts = summary["counts"]
+    assert (counts["succeeded"], counts["failed"], counts["cancelled"]) == (1, 1, 1)
+    assert (counts["failed_pipeline"], counts["failed_infrastructure"]) == (1, 0)
+
+
 def test_a_retried_trial_counts_once_by_its_last_attempt() -> None:
     attempts = [
         failure(0, "node_failure", message="node n1 is gone"),
@@ -65,6 +73,7 @@ def test_a_retried_trial_counts_once_by_its_last_attempt() -> None:
     assert summary["counts"] == {
         "trials": 3,
         "succeeded": 1,
+        "cancelled": 0,
         "failed": 2,
         "failed_pipeline": 1,
         "failed_infrastructure": 1,

@@ -22,8 +22,22 @@ from typing import Any
 from tests.store.samples import as_text, experience, experiences
 from xautolm_hpc import __version__, durable
 from xautolm_hpc.errors import StoreError
-from xautolm_hpc.store import CheckLimits, ExperienceStore, StoreFinding, check, files, folder, merge, trust
+from xautolm_hpc.store import (
+    CheckLimits,
+    ExperienceStore,
+    StoreFinding,
+    check,
+    files,
+    folder,
+    merge,
+    trust,
+)
+from xautolm_hpc.store.authors import decisions
+from xautolm_hpc.store.columns import digest, line, parse, with_marks
+from xautolm_hpc.store.layout import EVERYTHING
+from xautolm_hpc.store.marks import decode_mark
 from xautolm_hpc.store.trust import CheckedSegments, identity_of
+from xautolm_hpc.store.visible import stored_form
 
 STEPS = ("open", "write", "fsync", "close", "rename", "unlink")
 PIECE_BYTES = 4096
@@ -75,7 +89,7 @@ class FaultyOs:
 @contextmanager
 def faulty(system: FaultyOs) -> Iterator[None]:
     """Make the writer use this operating system."""
-    modules: Sequence[ModuleType] = (files, durable, trust)
+    modules: Sequence[ModuleType] = (files, durable, trust, decisions)
     for module in modules:
         module.os = system  # type: ignore[attr-defined]
     try:
@@ -128,6 +142,13 @@ def _three_sites(base: Path) -> None:
     _commits(base / "c", 2, start=6).forget([experience(6).id], "site-a")
 
 
+def _visited(base: Path) -> None:
+    _commits(base / "store", 3)
+    visitor = ExperienceStore(base / "b")
+    visitor.append([experience(1, site="site-b")])
+    visitor.forget([experience(1).id], "site-b")
+
+
 OPERATIONS: Mapping[str, Operation] = {
     "append": Operation(
         prepare=lambda base: _commits(base / "store", 3),
@@ -139,6 +160,10 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "merge": Operation(prepare=_three_sites, do=lambda base: merge([base / "b", base / "c"], base / "store")),
     "compact": Operation(prepare=_forgetful, do=lambda base: ExperienceStore(base / "store").compact()),
+    "accept marks": Operation(
+        prepare=_visited,
+        do=lambda base: merge([base / "b"], base / "store", accept_forget=["site-b"]),
+    ),
     "forget": Operation(
         prepare=lambda base: _commits(base / "store", 3),
         do=lambda base: ExperienceStore(base / "store").forget([experience(1).id], "site-a"),
@@ -148,10 +173,17 @@ OPERATIONS: Mapping[str, Operation] = {
 
 @dataclass(frozen=True)
 class State:
-    """What a store says."""
+    """What a store says.
+
+    Attributes:
+        records: Its experiences.
+        digest: Digest of its records and of its marks that are in force, whoever signed them.
+        waiting: Its marks that wait to be accepted; they are written before what they came with.
+    """
 
     records: tuple[str, ...]
     digest: str
+    waiting: frozenset[bytes]
 
     @classmethod
     def of(cls, path: Path) -> "State":
@@ -160,7 +192,15 @@ class State:
         records = tuple(as_text(store.read()))
         if store.findings:
             raise StoreError(f"left out: {store.findings[0].message}")
-        return cls(records, store.digest())
+        loaded = folder.SegmentFolder(path).load(EVERYTHING)
+        whole = stored_form(loaded.columns())
+        said = [line(parse(mark)[:-2] if decode_mark(mark).author else parse(mark)) for mark in whole.marks]
+        return cls(records, digest(with_marks(whole, said)), loaded.waiting())
+
+    def is_between(self, before: "State", after: "State") -> bool:
+        """Check that the store is as before or as after, but for marks that wait."""
+        is_whole = (self.records, self.digest) in {(one.records, one.digest) for one in (before, after)}
+        return is_whole and before.waiting <= self.waiting <= after.waiting
 
 
 class PreparedOperation:
@@ -226,7 +266,7 @@ class PreparedOperation:
         path = copy / "store"
         try:
             found = State.of(path)
-            if found not in ((self._after,) if succeeded else (self._before, self._after)):
+            if not (found == self._after if succeeded else found.is_between(self._before, self._after)):
                 return "the store is neither as before nor as after"
             problems = [
                 f.message for found in check_here([*path.glob("seg-*")], LIMITS, are_named=True).values() for f in found

@@ -1,7 +1,9 @@
 """What XAutoLM's authors released becomes experiences: each trial once, under our names, however often it is read."""
 
 import json
+import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +227,10 @@ def test_aliases_are_names_of_tasks(alias: str, name: str) -> None:
     assert task_name(alias) == name
 
 
+def with_params(params: dict[str, Any]) -> str:
+    return json.dumps(record(**params))
+
+
 REFUSED: list[tuple[str, str]] = [
     ("{", "no JSON"),
     ("[]", "no JSON object"),
@@ -240,7 +246,25 @@ REFUSED: list[tuple[str, str]] = [
     (json.dumps(record(metrics={"f1": 101.0})), "metric `f1` is out of range"),
     (json.dumps(record(layout="new", changes={"metrics": [1]})), "`metrics` is no list of"),
     (json.dumps({k: v for k, v in record().items() if k not in ("f1", "metrics")}), "no `f1` at the top"),
-    ("[" * 100_000, "RecursionError"),
+    ("[" * 10_000, "no JSON"),
+    ("[" * 100_000, "no record: it holds 100,000 lists and objects; expected at most 50,000"),
+    (json.dumps(record(metrics={"f1": 10**400})), "metric `f1` is out of range"),
+    (json.dumps(record(metrics={"f1": 0.5, "time_train_mean_seconds": 10**400})), "is out of range"),
+    (json.dumps(record(metrics={"f1": 0.5, "time_train_mean_seconds": 1e13})), "train_s is 10000000000000.0; expected"),
+    ('{"f1": ' + "9" * 5000 + "}", "no JSON"),
+    (json.dumps(record(changes={"dataset_features": [10**400] * 10})), "no list of 10 finite numbers"),
+    (json.dumps(record(changes={"dataset_features": [-5.0] * 10})), "task: n_train is -4; expected a whole number"),
+    (json.dumps(record(changes={"system_features": [-1, 2, 3, 4, 0]})), "system: n_cpu_cores is -1; expected"),
+    (json.dumps(record(changes={"system_features": [1, 2, 3, 2**50, 0]})), "system: ram_bytes is"),
+    (json.dumps(record(inner_model=[["a", "b"]])), "`inner_model` is no text"),
+    (json.dumps(record(inner_model={"a": 1, "b": 1})), "with one `inner_model`"),
+    (json.dumps(record(batch_size="\ud800")), "params.batch_size is '\\ud800'; expected"),
+    (with_params({"\ud800": 1}), "params: a name is '\\ud800'; expected"),
+    (json.dumps(record(inner_model=["\ud800"])), "model_id is '\\ud800'; expected"),
+    (with_params({"x" * 3_000_000: 1}), "params: a name is 'xxx"),
+    (json.dumps(record(batch_size="x" * 3_000_000)), "params.batch_size is 'xxx"),
+    (with_params({f"p{i}": 1 for i in range(300)}), "expected at most 256 names"),
+    ("\xff", "no JSON: not in UTF-8"),
 ]
 
 
@@ -249,12 +273,56 @@ def test_what_is_no_record_is_refused_with_its_reason_and_the_rest_is_read(
     tmp_path: Path, content: str, why: str
 ) -> None:
     folder = write(tmp_path / "reference", record(metrics={"f1": 0.5}))
-    (folder / "liar" / "bad.json").write_text(content)
+    (folder / "liar" / "bad.json").write_text(content, encoding="latin-1")
 
     done, found = imported(folder, tmp_path / "store")
 
     assert len(found) == 1
     assert [(why in reason, files) for reason, files in done.refused.items()] == [(True, ["liar/bad.json"])]
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (os.mkfifo, "it is a pipe, and no regular file"),
+        (Path.mkdir, "it is a folder, and no regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device, and no regular file"),
+        (lambda path: path.symlink_to("gone"), "it cannot be read: No such file or directory"),
+        (lambda path: path.write_bytes(b" " * 5 * 1024**2), "larger than 4 MiB, which no record is"),
+    ],
+)
+def test_what_is_no_file_of_a_record_is_refused_and_the_rest_is_read(
+    tmp_path: Path, make: Callable[[Path], Any], why: str
+) -> None:
+    folder = write(tmp_path / "reference", record(metrics={"f1": 0.5}))
+    make(folder / "liar" / "bad.json")
+
+    done, found = imported(folder, tmp_path / "store")
+
+    assert len(found) == 1
+    assert done.refused == {why: ["liar/bad.json"]}
+
+
+def test_an_alias_that_no_digest_can_be_made_of_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "reference", record(metrics={"f1": 0.5}))
+    (folder / "bad.json").write_text(json.dumps(record(changes={"alias": "\ud800"})))
+
+    done, found = imported(folder, tmp_path / "store")
+
+    assert len(found) == 1
+    assert done.refused == {"`alias` is no text that UTF-8 can encode": ["bad.json"]}
+
+
+def test_an_error_text_of_any_length_and_content_is_kept_cut(tmp_path: Path) -> None:
+    text = "has a total capacity of 1.2.3 GiB " + "has a total capacity of " + "9" * 400 + " GiB " + "x" * 2_000_000
+    failure = record(metrics={"f1": float("-inf")}, changes={"error": text})
+
+    done, found = imported(write(tmp_path / "reference", failure), tmp_path / "store")
+
+    assert done.refused == {}
+    assert len(found[0].outcome.message or "") < 16_385
+    assert "characters left out" in (found[0].outcome.message or "")
+    assert ExperienceStore(tmp_path / "store").verify() == []
 
 
 def test_a_class_that_fine_tunes_nothing_is_refused(tmp_path: Path) -> None:

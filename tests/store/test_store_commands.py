@@ -9,7 +9,7 @@ from tests.store.samples import RUN, experience, experiences
 from xautolm_hpc.cli import main
 from xautolm_hpc.config import load_search
 from xautolm_hpc.errors import ConfigError
-from xautolm_hpc.store import CheckLimits, ExperienceStore
+from xautolm_hpc.store import CheckLimits, ExperienceStore, merge
 
 
 @pytest.fixture
@@ -170,3 +170,56 @@ def test_the_search_file_names_group_and_limits(tmp_path: Path) -> None:
         ConfigError, match=r"'memory_gb', 'cpu_s', 'wall_s', 'file_mb', 'content_mb' or 'n_experiences'"
     ):
         load_search(path)
+
+
+@pytest.mark.parametrize(("verb", "word", "n_left"), [("accept-marks", "accepted", 4), ("refuse-marks", "refused", 5)])
+def test_marks_of_another_store_are_counted_listed_and_decided_on(
+    store: ExperienceStore, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, word: str, n_left: int
+) -> None:
+    theirs = ExperienceStore(tmp_path / "theirs")
+    merge([store.path], theirs.path)
+    theirs.forget([experience(1).id], "site-a")
+    path = str(store.path)
+
+    merged = main(["store", "merge", str(theirs.path), "--into", path, "--json"])
+    counted = json.loads(capsys.readouterr().out)
+    found = main(["store", "verify", path, "--json"])
+    listed = json.loads(capsys.readouterr().out)
+    decided = main(["store", verb, path, listed[0]["where"], "--site", "site-a", "--json"])
+    groups = json.loads(capsys.readouterr().out)[word]
+
+    assert (merged, found, decided) == (0, 4, 0)
+    assert (counted["n_pending_marks"], counted["findings"]) == (1, [])
+    assert [finding["problem"] for finding in listed] == ["pending-mark"]
+    assert f"store {verb} {path} {listed[0]['where']} --site site-a" in listed[0]["message"]
+    assert groups == [
+        {"author": listed[0]["where"], "site": "site-a", "action": "forget", "n_marks": 1, "n_ids": 1},
+    ]
+    assert (len(store.ids()), store.verify()) == (n_left, [])
+
+
+def test_a_merge_tells_that_marks_wait_and_accepts_them_by_site(
+    store: ExperienceStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = ExperienceStore(tmp_path / "theirs")
+    theirs.append([experience(7, site="site-b")])
+    merge([theirs.path], store.path)
+    theirs.forget([experience(7).id], "site-b")
+    command = ["store", "merge", str(theirs.path), "--into", str(store.path)]
+
+    main(command)
+    told, before = capsys.readouterr().out, len(store.ids())
+    main([*command, "--accept-forget", "site-b"])
+
+    assert f"1 marks of other authors have no effect; `store verify {store.path}` lists them" in told
+    assert "have no effect" not in capsys.readouterr().out
+    assert (before, len(store.ids()), store.verify()) == (6, 5, [])
+
+
+def test_a_decision_on_marks_that_are_not_there_is_bad_input(
+    store: ExperienceStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main(["store", "accept-marks", str(store.path), "0123456789abcdef"])
+
+    assert status == 2
+    assert "has no marks of author '0123456789abcdef' to decide on; valid: none" in capsys.readouterr().err

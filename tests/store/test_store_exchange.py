@@ -1,6 +1,7 @@
 """Experiences for other programs and sites: Parquet, CSV, JSON lines, DataFrame, redacted copies, rsync, groups."""
 
 import csv
+import dataclasses
 import grp
 import importlib
 import json
@@ -42,6 +43,26 @@ def test_json_lines_come_back_as_they_were(store: ExperienceStore, tmp_path: Pat
     assert as_text(read_jsonl(path)) == as_text(store.read())
     assert ExperienceStore(tmp_path / "again").digest() == store.digest()
     assert ExperienceStore(tmp_path / "again").append(store.read()).n_new == 0
+
+
+def test_import_names_records_that_the_rules_of_hyperparameters_refuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = {"status": "failed", "kind": "error", "origin": "pipeline", "metrics": {}}
+    refused, kept = experience(2, outcome=outcome), experience(4, outcome=outcome)
+    params = {**refused.pipeline.params, "learning_rate": 5000.0}
+    refused = dataclasses.replace(refused, pipeline=dataclasses.replace(refused.pipeline, params=params))
+    path = tmp_path / "all.jsonl"
+    write_jsonl([refused, kept], path)
+
+    status = main(["store", "import", str(path), "--into", str(tmp_path / "store")])
+    printed = capsys.readouterr().out
+    main(["store", "import", str(path), "--into", str(tmp_path / "again"), "--json"])
+
+    assert status == 0
+    assert "1 of them are no evidence, because the rules refuse their hyperparameters:" in printed
+    assert f"{refused.id}: learning_rate = 5000.0 is not supported; expected a number above 0 to 1000" in printed
+    assert list(json.loads(capsys.readouterr().out)["refused_hyperparameters"]) == [refused.id]
 
 
 @pytest.mark.parametrize(
@@ -190,9 +211,9 @@ def test_a_copy_keeps_marks_and_conflicts_but_not_what_was_forgotten(store: Expe
     store.forget([experience(1).id], "site-a")
     store.append([experience(0, outcome={"metrics": {"f1": 0.5}})])
 
-    n, findings = copy_store(store.path, tmp_path / "copy", is_redacted=True)
+    copied = copy_store(store.path, tmp_path / "copy", is_redacted=True)
 
-    assert (n, findings) == (13, [])
+    assert (copied.n_experiences, copied.findings) == (13, ())
     assert ExperienceStore(tmp_path / "copy").ids() == store.ids()
     assert [f.problem for f in ExperienceStore(tmp_path / "copy").verify()] == ["conflict"]
     merge([tmp_path / "copy"], store.path)
@@ -232,6 +253,10 @@ def test_rsync_of_segments_is_a_merge(store: ExperienceStore, tmp_path: Path) ->
     sync(other.path, store.path)
 
     expected = ExperienceStore(tmp_path / "merged")
+    assert experience(30).id in store.ids()
+    author = store.verify()[0].where
+    for one in (store, expected):
+        one.accept_marks(author, site="site-b")
     assert store.digest() == other.digest() == expected.digest()
     assert as_text(store.read()) == as_text(expected.read())
     assert store.verify() == []

@@ -155,7 +155,7 @@ def test_a_segment_that_takes_too_long_is_refused_and_the_next_is_checked(tmp_pa
     for path in slow:
         path.write_bytes(sound.read_bytes())
         with h5py.File(path, "r+") as file:
-            hostile.claim(file, "codes", (18, 2_000_000), (1, 1))
+            hostile.claim(file, "codes", (len(file["codes"]), 2_000_000), (1, 1))
     (tmp_path / "store" / sound.name).write_bytes(sound.read_bytes())
     refused = {}
 
@@ -176,7 +176,7 @@ def test_a_segment_whose_check_crashes_is_refused_and_the_next_is_checked(tmp_pa
     crashing = tmp_path / "store" / file_name(0)
     crashing.write_bytes(sound.read_bytes())
     with h5py.File(crashing, "r+") as file:
-        hostile.claim(file, "codes", (18, 2_000_000), (1, 1))
+        hostile.claim(file, "codes", (len(file["codes"]), 2_000_000), (1, 1))
     (tmp_path / "store" / sound.name).write_bytes(sound.read_bytes())
     store = ExperienceStore(tmp_path / "store")
 

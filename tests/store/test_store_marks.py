@@ -20,6 +20,12 @@ def rivals() -> tuple[Experience, Experience]:
     return experience(0), experience(0, outcome={"metrics": {"f1": 0.5}})
 
 
+def pending_author(store: ExperienceStore) -> str:
+    """Find the author of the one group of marks that waits in a store."""
+    (found,) = {finding.where for finding in store.verify() if finding.problem == "pending-mark"}
+    return found
+
+
 def trials(store: ExperienceStore) -> list[int]:
     return sorted(e.provenance.trial for e in store.read())
 
@@ -62,10 +68,12 @@ def test_two_sites_that_resolve_differently_leave_a_conflict(tmp_path: Path) -> 
         store.resolve(first.key, choice.id)
 
     merge([there.path], here.path)
+    ours = here.read()
+    here.accept_marks(pending_author(here))
     undecided = here.read()
     here.resolve(first.key, first.id)
 
-    assert (undecided, here.read()) == ([], [first])
+    assert (ours, undecided, here.read()) == ([first], [], [first])
 
 
 def test_resolve_takes_only_records_of_the_attempt(store: ExperienceStore) -> None:
@@ -143,9 +151,23 @@ def test_another_sites_forgetting_has_no_effect_unless_the_merge_accepts_it(tmp_
     merge([there.path], here.path, accept_forget=["site-b"])
 
     assert before == [0, 1]
-    assert [(f.problem, f.where) for f in findings] == [("foreign-forget", contested.id)]
-    assert "--accept-forget site-b" in findings[0].message
-    assert trials(here) == [0]
+    assert [f.problem for f in findings] == ["pending-mark"]
+    assert "1 marks `forget` about 1 records of site 'site-b'" in findings[0].message
+    assert (trials(here), here.verify()) == ([0], [])
+
+
+def test_a_mark_of_another_site_that_was_accepted_still_affects_only_its_own(tmp_path: Path) -> None:
+    here, there = ExperienceStore(tmp_path / "here"), ExperienceStore(tmp_path / "there")
+    here.append([experience(0), experience(1)])
+    there.append([experience(1, site="site-b")])
+    there.forget([experience(1).id], "site-b")
+
+    merge([there.path], here.path)
+    here.accept_marks(pending_author(here))
+
+    assert trials(here) == [0, 1]
+    assert [(f.problem, f.where) for f in here.verify()] == [("foreign-forget", experience(1).id)]
+    assert "--accept-forget site-b" in here.verify()[0].message
 
 
 def test_a_suspect_run_counts_once_it_is_accepted(store: ExperienceStore) -> None:

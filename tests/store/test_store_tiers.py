@@ -8,7 +8,7 @@ import pytest
 
 from tests.store.samples import as_text, by_id, experiences
 from xautolm_hpc.store import ExperienceStore, trust
-from xautolm_hpc.store.folder import MAX_PER_TIER, tier, tier_mates
+from xautolm_hpc.store.tiers import MAX_PER_TIER, tier, tier_mates
 from xautolm_hpc.store.trust import CheckedSegments
 
 

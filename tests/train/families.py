@@ -14,6 +14,7 @@ from tests.train.attempts import command, read_end, write_attempt, write_split
 from tests.train.tiny import CONFIGS
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.execution import StepMode
 from xautolm_hpc.jobdir import COMMAND, PIPELINE, TASK, Command, TrialInput, TrialPlan
 from xautolm_hpc.records import Outcome, Task, Value, from_json, to_json
 from xautolm_hpc.train.loop import TrainState
@@ -189,16 +190,30 @@ def family_train_state(
 ) -> TrainState:
     """Build the train state of a tiny model as a trial does; arguments as above."""
     attempt_dir = write_family_attempt(folder, architecture, kind=kind, method=method, params=params, rows=rows)
-    plan = from_json(TrialPlan, read_json(attempt_dir / PIPELINE), where=PIPELINE)
+    return load_train_state(attempt_dir)
+
+
+def load_train_state(
+    attempt_dir: Path,
+    *,
+    step: StepMode = StepMode.EAGER,
+    deterministic: bool = True,
+    stop: StopFlag | None = None,
+    time_limit_s: float = 600.0,
+) -> TrainState:
+    """Build the train state of an attempt as a trial does, its steps computed in one of the two ways."""
+    written = from_json(TrialPlan, read_json(attempt_dir / PIPELINE), where=PIPELINE)
+    plan = dataclasses.replace(written, step=step.value)
+    limits = from_json(Command, read_json(attempt_dir / COMMAND), where=COMMAND)
     inputs = AttemptInputs(
         attempt_dir=attempt_dir,
-        command=from_json(Command, read_json(attempt_dir / COMMAND), where=COMMAND),
+        command=dataclasses.replace(limits, deterministic=deterministic),
         trial=from_json(TrialInput, read_json(attempt_dir / TASK), where=TASK),
         plan=plan,
         expects_gpu=False,
     )
-    recipe, progress = parse_recipe(method, plan.pipeline.params), Progress()
-    budget = TrialBudget(progress, StopFlag(), time_limit_s=600.0)
+    recipe, progress = parse_recipe(plan.pipeline.method, plan.pipeline.params), Progress()
+    budget = TrialBudget(progress, stop or StopFlag(), time_limit_s=time_limit_s)
     return build_train_state(inputs, recipe, accelerator=start_torch(inputs, recipe), progress=progress, budget=budget)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train.exceptions import TrialError, classify, describe
 
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
@@ -23,8 +24,8 @@ CASES = [
     ("gpu_oom", RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")),
     ("host_oom", MemoryError()),
     ("host_oom", _os_error(errno.ENOMEM)),
-    ("diverged", TrialError("diverged", "the training loss is nan in step 3")),
-    ("unsupported", TrialError("unsupported", "no such method")),
+    ("diverged", TrialError(FailureKind("diverged"), "the training loss is nan in step 3")),
+    ("unsupported", TrialError(FailureKind("unsupported"), "no such method")),
     ("storage", NO_SPACE),
     ("storage", _os_error(errno.EDQUOT)),
     ("storage", _os_error(errno.EIO)),
@@ -41,7 +42,7 @@ CASES = [
     ("environment", RuntimeError("CUDA error: CUDA driver version is insufficient for CUDA runtime version")),
     ("environment", RuntimeError("No CUDA GPUs are available: no CUDA-capable device is detected")),
     ("environment", RuntimeError("CUDA error: no kernel image is available for execution on the device")),
-    ("data_unavailable", TrialError("data_unavailable", "train.jsonl.gz is missing")),
+    ("data_unavailable", TrialError(FailureKind("data_unavailable"), "train.jsonl.gz is missing")),
     ("error", ValueError("something new")),
     ("error", RuntimeError("CUDA error: device-side assert triggered")),
     ("error", _os_error(errno.EACCES)),
@@ -79,7 +80,7 @@ def test_running_out_of_a_gpu_that_others_use_is_no_evidence() -> None:
 
 
 def test_a_busy_gpu_excuses_nothing_but_its_memory() -> None:
-    assert classify(TrialError("diverged", "nan"), gpu_was_busy=True) == "diverged"
+    assert classify(TrialError(FailureKind("diverged"), "nan"), gpu_was_busy=True) == "diverged"
 
 
 def test_the_last_line_holds_class_and_message_however_many_lines_it_had() -> None:
@@ -110,4 +111,4 @@ def test_a_deep_traceback_keeps_its_end() -> None:
 
 
 def test_a_foreseen_end_needs_no_traceback() -> None:
-    assert describe(TrialError("time_limit", "the budget was used up")) == "the budget was used up"
+    assert describe(TrialError(FailureKind("time_limit"), "the budget was used up")) == "the budget was used up"

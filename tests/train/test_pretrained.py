@@ -12,14 +12,8 @@ from tests.train.attempts import LABELS, minilm
 from tests.train.tiny import CONFIGS, tiny_model
 from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.train.exceptions import TrialError
-from xautolm_hpc.train.pretrained import (
-    apply_dropout,
-    find_source,
-    load_config,
-    load_model,
-    load_tokenizer,
-    name_labels,
-)
+from xautolm_hpc.train.fit.settings import apply_dropout, name_labels
+from xautolm_hpc.train.pretrained import find_source, load_config, load_model, load_tokenizer
 
 
 def _local(path: Path, **changes: object) -> Model:

@@ -38,6 +38,7 @@ from xautolm_hpc.train.loop import LoopState, TrainState
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
 from xautolm_hpc.train.recipe import parse_recipe
+from xautolm_hpc.train.steps.eager import EagerRunner
 from xautolm_hpc.train.stop import StopFlag
 from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
@@ -157,7 +158,7 @@ def tiny_train_state(
         class_weights=weights if recipe.class_weighted_loss else None,
     )
     prepared = accelerator.prepare(wrapped, optimizer)
-    return TrainState(
+    train_state = TrainState(
         recipe=recipe,
         seed=11,
         accelerator=accelerator,
@@ -171,6 +172,8 @@ def tiny_train_state(
         progress=progress,
         budget=TrialBudget(progress, stop or StopFlag(), time_limit_s=time_limit_s),
     )
+    train_state.runner = EagerRunner(train_state)
+    return train_state
 
 
 def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:

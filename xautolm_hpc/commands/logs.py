@@ -9,6 +9,7 @@ from pathlib import Path
 from xautolm_hpc.commands.status import profile_of, take_snapshot
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import MEMBERS, VERDICT, Claim, claim_path, read_members, restarts
 from xautolm_hpc.launcher import JobStatus
 from xautolm_hpc.records import Outcome, from_json
@@ -56,8 +57,10 @@ def _explain(outcome: Outcome, *, has_output: bool) -> None:
     if not has_output:
         sys.stdout.writelines(f"{escape_controls(line)}\n" for line in lines if line != outcome.reason)
         sys.stdout.flush()
-    kind = f", {outcome.kind} ({outcome.origin})" if outcome.kind else ""
-    _log(f"ended: {outcome.status}{kind}{f': {outcome.reason}' if outcome.reason else ''}")
+    is_cancelled = outcome.kind == FailureKind.CANCELLED
+    kind = f", {outcome.kind} ({outcome.origin})" if outcome.kind and not is_cancelled else ""
+    why = f": {outcome.reason}" if outcome.reason else ""
+    _log(f"ended: {FailureKind.CANCELLED if is_cancelled else outcome.status}{kind}{why}")
 
 
 def _follow(attempt_dir: Path, positions: dict[str, int], *, state: Callable[[], JobStatus | None]) -> dict[str, int]:

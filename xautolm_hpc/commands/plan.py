@@ -15,15 +15,17 @@ from rich.console import Console
 
 from xautolm_hpc import priors, report, sample
 from xautolm_hpc.config import ClusterProfile
+from xautolm_hpc.doctor import Site
+from xautolm_hpc.doctor.packages import check_worker_packages
 from xautolm_hpc.driver.batches import plan_batches
 from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.launchers import make_launcher
 from xautolm_hpc.driver.measured import check_measured, unmeasured_by_profile, unmeasured_on
-from xautolm_hpc.driver.proposal import SearchProposer, read_stores
+from xautolm_hpc.driver.proposal import SearchProposer, missing_stores, read_stores
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError
-from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, find_end, plan_to_json
+from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, find_end, to_wire
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.node import SystemClock
 from xautolm_hpc.records import System, from_json, to_json
@@ -81,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
     """Run the steps before the first trial in a temporary folder."""
-    profile = _profile_here(setup, folder)
+    profile = _profile_here(setup, inputs, folder=folder)
     data_bytes = sum(path.stat().st_size for path in (folder / "data").iterdir())
     warnings = [] if setup.run_dir.run_path.exists() else check_measured(setup.search, unmeasured_on(profile.system))
     proposer = SearchProposer(setup, profile, past=read_stores(setup))
@@ -91,9 +93,9 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
         "run_dir": str(setup.run_dir.path),
         "task": to_json(profile.task),
         "system": to_json(profile.system),
-        "notes": [*profile.notes, *_notes(setup.profile), *warnings],
+        "notes": [*profile.notes, *_notes(setup.profile), *missing_stores(setup.search.store.also_read), *warnings],
         "prior": priors.shown(to_json(proposer.prior)),
-        "trials": [{"trial": n, **plan_to_json(plan)} for n, plan in enumerate(drawn.plans)],
+        "trials": [{"trial": n, **to_wire(plan)} for n, plan in enumerate(drawn.plans)],
         "refusals": dict(drawn.rejections),
         "resources": to_json(setup.resources()),
         "n_parallel": _n_parallel(setup),
@@ -103,7 +105,7 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
     }
 
 
-def _profile_here(setup: Setup, folder: Path) -> ProfileResult:
+def _profile_here(setup: Setup, inputs: Inputs, *, folder: Path) -> ProfileResult:
     """Profile the data in a child process on this machine; the system is taken from the cluster profile.
 
     Raises:
@@ -129,7 +131,8 @@ def _profile_here(setup: Setup, folder: Path) -> ProfileResult:
         )
     end = find_end(attempt_dir)
     if end is None:
-        raise DataError(_without_outcome(ended.returncode, log_path.read_text(errors="replace")))
+        ended_so = _without_outcome(ended.returncode, log_path.read_text(errors="replace"))
+        raise DataError("\n".join([ended_so, *_lacking_packages(inputs, folder)]))
     if not end.outcome.succeeded:
         raise DataError(end.outcome.message or "the data cannot be profiled")
     where = attempt_dir / PROFILE_RESULT
@@ -143,6 +146,13 @@ def _without_outcome(status: int, log: str) -> str:
     return "\n".join(
         [f"profiling the data ended with status {status}:", *(f"  {line}" for line in last or ["no output"])]
     )
+
+
+def _lacking_packages(inputs: Inputs, folder: Path) -> list[str]:
+    """Write which packages the worker's Python lacks, and what to do, as ``doctor`` does; none if it has them all."""
+    site = Site(inputs=inputs, runs_dir=folder, slurm=Slurm(inputs.environ), settings=None, partitions=None)
+    findings = check_worker_packages(site)
+    return [f"{finding.found}: {finding.remedy}" for finding in findings if finding.remedy]
 
 
 def _planned_system(profile: ClusterProfile, here: System) -> System:

@@ -1,6 +1,8 @@
-"""``store merge|compact|forget|resolve|accept``: change an experience store."""
+"""``store merge|compact|forget|resolve|accept|accept-marks|refuse-marks``: change an experience store."""
 
 import argparse
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from xautolm_hpc.commands.store_shared import (
@@ -13,7 +15,8 @@ from xautolm_hpc.commands.store_shared import (
     report_findings,
     working,
 )
-from xautolm_hpc.store import merge
+from xautolm_hpc.report import escape_controls
+from xautolm_hpc.store import MarkGroup, merge
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,7 +26,15 @@ def run(arguments: argparse.Namespace) -> int:
         InputError: A store, id, attempt key or run does not exist.
         StoreError: The store could not be written.
     """
-    verbs = {"merge": _merge, "compact": _compact, "forget": _forget, "resolve": _resolve, "accept": _accept}
+    verbs = {
+        "merge": _merge,
+        "compact": _compact,
+        "forget": _forget,
+        "resolve": _resolve,
+        "accept": _accept,
+        "accept-marks": _accept_marks,
+        "refuse-marks": _refuse_marks,
+    }
     return verbs[arguments.store_verb](arguments)
 
 
@@ -34,11 +45,13 @@ def _merge(arguments: argparse.Namespace) -> int:
         merged = merge(
             map(Path, arguments.sources), into, accept_forget=arguments.accept_forget, limits=limits_of(arguments)
         )
-    result = {"n_new": merged.n_new, "segment": merged.segment}
+    result = {"n_new": merged.n_new, "segment": merged.segment, "n_pending_marks": merged.n_pending_marks}
     if arguments.json:
         print_json({**result, "findings": as_json(merged.findings)})
     else:
         print(f"{merged.n_new} new experiences in {into}")
+        if merged.n_pending_marks:
+            print(f"{merged.n_pending_marks} marks of other authors have no effect; `store verify {into}` lists them")
     return report_findings(merged.findings)
 
 
@@ -71,6 +84,29 @@ def _resolve(arguments: argparse.Namespace) -> int:
 def _accept(arguments: argparse.Namespace) -> int:
     n_accepted = open_store(arguments).accept(arguments.run_id)
     _print_result({"n_accepted": n_accepted}, is_json=arguments.json)
+    return DONE
+
+
+def _accept_marks(arguments: argparse.Namespace) -> int:
+    groups = open_store(arguments).accept_marks(arguments.author, site=arguments.site)
+    return _print_decided(groups, is_json=arguments.json, word="accepted")
+
+
+def _refuse_marks(arguments: argparse.Namespace) -> int:
+    groups = open_store(arguments).refuse_marks(arguments.author, site=arguments.site)
+    return _print_decided(groups, is_json=arguments.json, word="refused")
+
+
+def _print_decided(groups: Sequence[MarkGroup], *, is_json: bool, word: str) -> int:
+    """Print the marks that were decided on."""
+    if is_json:
+        print_json({word: [dataclasses.asdict(group) for group in groups]})
+    else:
+        for group in groups:
+            site = "any site" if group.site is None else group.site
+            print(
+                escape_controls(f"{word}: {group.n_marks} marks `{group.action}` of site {site}, {group.n_ids} records")
+            )
     return DONE
 
 

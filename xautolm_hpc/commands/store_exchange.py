@@ -15,10 +15,14 @@ from xautolm_hpc.commands.store_shared import (
     report_findings,
     working,
 )
-from xautolm_hpc.commands.store_verbs import FILTERS, FORMATS
+from xautolm_hpc.commands.store_verbs import FILTERS, FORMATS, STORE_FORMATS
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.priors.refused import find_refusal
 from xautolm_hpc.store import (
+    FORMAT,
+    NO_LOSSES,
     WRITERS,
+    Copied,
     ExperienceStore,
     ReferenceImport,
     copy_store,
@@ -44,23 +48,43 @@ def _export(arguments: argparse.Namespace) -> int:
     to = Path(arguments.to)
     found = arguments.format or _format_of(to)
     filters = {name: getattr(arguments, name) for name in FILTERS if getattr(arguments, name) is not None}
-    if found == "store" and filters:
+    is_store = found in ("store", *STORE_FORMATS)
+    if is_store and filters:
         raise InputError(
             f"--{next(iter(filters)).replace('_', '-')}: a store is exported whole; valid for the other formats"
         )
     store = open_store(arguments)
     with working(f"writing {to}"):
-        if found == "store":
-            n, findings = copy_store(store.path, to, is_redacted=arguments.redact, limits=limits_of(arguments))
+        if is_store:
+            copied = copy_store(
+                store.path,
+                to,
+                is_redacted=arguments.redact,
+                format_version=FORMAT if found == "store" else int(found),
+                limits=limits_of(arguments),
+            )
         else:
             records = store.read(**filters)
             WRITERS[found]([redacted(e) for e in records] if arguments.redact else records, to)
-            n, findings = len(records), list(store.findings)
+            copied = Copied(n_experiences=len(records), losses=NO_LOSSES, findings=store.findings)
     if arguments.json:
-        print_json({"n_experiences": n, "format": found, "findings": as_json(findings)})
+        plain = dataclasses.asdict(copied.losses) | {"findings": as_json(copied.findings)}
+        print_json({"n_experiences": copied.n_experiences, "format": found, **plain})
     else:
-        print(f"{n} experiences in {to} ({found})")
-    return report_findings(findings)
+        _print_export(copied, to, written_as=f"format {found}" if found in STORE_FORMATS else found)
+    return report_findings(copied.findings)
+
+
+def _print_export(copied: Copied, to: Path, *, written_as: str) -> None:
+    """Print what was written, and what the format of the copy cannot say."""
+    losses = copied.losses
+    print(f"{copied.n_experiences} experiences in {to} ({written_as})")
+    for why, n in losses.left_out.items():
+        print(f"{n} left out: {written_as} has no word for {why!r}")
+    for kind, n in losses.as_lost.items():
+        print(f"{n} written as 'lost': {written_as} has no word for {kind!r}; their messages begin with it")
+    if losses.n_shortened:
+        print(f"{losses.n_shortened} written without the fields that {written_as} lacks: they are unknown there")
 
 
 def _format_of(to: Path) -> str:
@@ -94,10 +118,14 @@ def _import(arguments: argparse.Namespace) -> int:
     with working(f"reading {len(arguments.files)} files"):
         records = [e for name in arguments.files for e in read_jsonl(Path(name))]
         n_new = into.append(records).n_new
+    refused = {e.id: reason for e in records if (reason := find_refusal(e)) is not None}
     if arguments.json:
-        print_json({"n_experiences": len(records), "n_new": n_new})
-    else:
-        print(f"{len(records)} experiences, {n_new} new in {arguments.into}")
+        print_json({"n_experiences": len(records), "n_new": n_new, "refused_hyperparameters": refused})
+        return DONE
+    print(f"{len(records)} experiences, {n_new} new in {arguments.into}")
+    if refused:
+        print(f"{len(refused)} of them are no evidence, because the rules refuse their hyperparameters:")
+        print_plain(refused)
     return DONE
 
 

@@ -19,18 +19,21 @@ CHANGE = {
     "forget": "hide experiences of your own site permanently",
     "resolve": "choose which record of an attempt counts",
     "accept": "count the suspect trials of a run as evidence",
+    "accept-marks": "put marks that other sites set in force",
+    "refuse-marks": "drop marks that other sites set, or those of format 1",
 }
 EXCHANGE = {
     "export": "write experiences to a file for other programs, or copy the store for other sites",
     "import": "read exported experiences from JSON lines",
     "import-xautolm": "read the experiences that XAutoLM's authors released",
 }
-FORMATS = ("store", "jsonl", "csv", "parquet")
+STORE_FORMATS = ("1", "2")
+FORMATS = ("store", *STORE_FORMATS, "jsonl", "csv", "parquet")
 FILTERS = {
     "task_kind": "only this task kind",
     "run_id": "only this run",
     "site": "only this site",
-    "status": "only succeeded, or only failed",
+    "status": "only succeeded, failed or stopped",
     "since": "only experiences that ended then or later (ISO 8601 with time zone)",
     "until": "only experiences that ended before (ISO 8601 with time zone)",
 }
@@ -91,7 +94,7 @@ def _merge(verb: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SITE",
-        help="a site that may also forget experiences of other sites; may be repeated",
+        help="a site whose forgetting is accepted, also of other sites' experiences; may be repeated",
     )
 
 
@@ -100,7 +103,10 @@ def _export(verb: argparse.ArgumentParser) -> None:
     _store(verb)
     verb.add_argument("--to", required=True, metavar="PATH", help="file to write, or folder of the new store")
     verb.add_argument(
-        "--format", choices=FORMATS, help="default: by the ending of the path (.jsonl, .csv, .parquet), else a store"
+        "--format",
+        choices=FORMATS,
+        help="default: by the ending of the path (.jsonl, .csv, .parquet), else a store in the newest format; "
+        "1: a store for versions that read no format 2",
     )
     verb.add_argument("--redact", action="store_true", help="leave out messages and node names")
     for name, text in FILTERS.items():
@@ -133,6 +139,14 @@ def _accept(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("run_id", metavar="run", help="id of the run (a UUID)")
 
 
+def _marks(verb: argparse.ArgumentParser) -> None:
+    _store(verb)
+    verb.add_argument(
+        "author", help="id of the author's key as `store verify` lists it; `format-1` for marks without one"
+    )
+    verb.add_argument("--site", help="only marks about this site")
+
+
 def _import_xautolm(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("folder", help="their experience store: ALIAS/DATE/TIME-UUID.json")
     _into(verb)
@@ -149,6 +163,8 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], Any]] = {
     "forget": _forget,
     "resolve": _resolve,
     "accept": _accept,
+    "accept-marks": _marks,
+    "refuse-marks": _marks,
     "export": _export,
     "import": _import,
     "import-xautolm": _import_xautolm,

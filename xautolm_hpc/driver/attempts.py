@@ -18,11 +18,11 @@ from xautolm_hpc.jobdir import (
     Command,
     TrialInput,
     is_heartbeat,
-    plan_to_json,
+    to_wire,
 )
 from xautolm_hpc.launcher import Resources
 from xautolm_hpc.node import utc_text
-from xautolm_hpc.records import Experience, Outcome, Provenance, System, Task, to_json
+from xautolm_hpc.records import Experience, Outcome, Provenance, System, Task
 from xautolm_hpc.run.folder import attempt_dirs_in, submission_dirs_in
 from xautolm_hpc.run.history import Attempt, Trial
 
@@ -86,9 +86,9 @@ class AttemptTemplate:
         path = trial.last.path
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = replace(self.command, memory_bytes=self.resources_of(trial).memory_bytes)
-        write_json(path / TASK, to_json(self.trial_input), flush=False)
-        write_json(path / COMMAND, to_json(command), flush=False)
-        write_json(path / PIPELINE, plan_to_json(trial.plan), flush=False)
+        write_json(path / TASK, to_wire(self.trial_input), flush=False)
+        write_json(path / COMMAND, to_wire(command), flush=False)
+        write_json(path / PIPELINE, to_wire(trial.plan), flush=False)
 
 
 def failed_nodes(trials: Iterable[Trial]) -> Counter[str]:
@@ -147,8 +147,16 @@ class Origin:
     task: Task
     system: System
 
-    def experience(self, trial: Trial, attempt: Attempt, *, is_suspect: bool) -> Experience:
+    def experience(
+        self, trial: Trial, attempt: Attempt, *, is_suspect: bool, job_position: int | None = None
+    ) -> Experience:
         """Turn an ended attempt into an experience.
+
+        Args:
+            trial: The trial.
+            attempt: One of its attempts.
+            is_suspect: Whether it is no evidence until a person accepts it.
+            job_position: Attempts that its job had begun before; ``None`` if unknown.
 
         Raises:
             ValueError: The attempt has not ended.
@@ -177,8 +185,24 @@ class Origin:
                 lock_hash=end.lock_hash,
                 node=end.node,
                 suspect=is_suspect,
+                job=attempt.job,
+                job_position=job_position,
             ),
         )
+
+
+def job_positions(trials: Iterable[Trial]) -> dict[Path, int]:
+    """Count how many attempts each job had begun before each of its attempts; those that began at no known time lack.
+
+    Returns:
+        Folder of an attempt -> number of earlier attempts in its job.
+    """
+    of_job: dict[int, list[tuple[float, int, Path]]] = {}
+    for trial in trials:
+        for attempt in trial.attempts:
+            if attempt.job is not None and attempt.end is not None and attempt.end.started_at is not None:
+                of_job.setdefault(attempt.job, []).append((attempt.end.started_at, trial.number, attempt.path))
+    return {path: i for begun in of_job.values() for i, (_, _, path) in enumerate(sorted(begun))}
 
 
 def _with_queue_time(outcome: Outcome, attempt: Attempt, *, started_at: float | None) -> Outcome:

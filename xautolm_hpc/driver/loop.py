@@ -21,8 +21,9 @@ from xautolm_hpc.driver.profile_job import profile_task
 from xautolm_hpc.driver.proposal import MakeProposer, Proposer, SearchProposer, read_past
 from xautolm_hpc.driver.results import Results, test_metrics
 from xautolm_hpc.driver.setup import Setup
+from xautolm_hpc.driver.worker_version import check_worker_version
 from xautolm_hpc.errors import InterruptedSearchError
-from xautolm_hpc.jobdir import AttemptResult, End, ProfileResult, plan_to_json
+from xautolm_hpc.jobdir import AttemptResult, End, ProfileResult, to_wire
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.history import Trial
 from xautolm_hpc.run.journal import Journal
@@ -45,6 +46,7 @@ def run_search(setup: Setup, make_proposer: MakeProposer = SearchProposer) -> Ru
     Raises:
         RunFolderError: Another driver works on the run.
         DataError: The data cannot be learnt from.
+        InputError: The worker is of a version that does not know a setting.
         SpaceError: Nothing in the space can run.
         InterruptedSearchError: The person interrupted it; jobs may run on.
         LeaseLostError: Another driver took over.
@@ -71,6 +73,7 @@ def _begin(setup: Setup, lease: Lease, *, make_proposer: MakeProposer) -> "Searc
     for note in profile.notes:
         setup.watcher.log(f"data: {note}")
     if not journal.history.trials:
+        check_worker_version(setup, profile)
         for line in check_measured(setup.search, unmeasured_on(profile.system)):
             setup.watcher.log(line)
     display.enter(Phase.PRIORS)
@@ -193,7 +196,7 @@ class Search:
         self.journal.record(
             "drawn",
             generation=self.history.n_generations(),
-            plans=[plan_to_json(plan) for plan in drawn.plans],
+            plans=[to_wire(plan) for plan in drawn.plans],
             refusals=dict(drawn.rejections),
             exhausted=drawn.is_exhausted,
         )

@@ -11,7 +11,8 @@ from xautolm_hpc.config import BudgetSection, ClusterProfile, SearchFile
 from xautolm_hpc.driver.attempts import objectives_of
 from xautolm_hpc.errors import ConfigError
 from xautolm_hpc.node import rapl_zones, reads_gpu_energy
-from xautolm_hpc.records import OBJECTIVES, Need, Outcome, System
+from xautolm_hpc.pareto import OBJECTIVES, Need
+from xautolm_hpc.records import Outcome, System
 from xautolm_hpc.view import Spent
 
 SET_GPUS = "set job.n_gpus in the cluster profile"

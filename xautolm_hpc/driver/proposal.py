@@ -4,7 +4,7 @@ The driver and ``plan`` both ask here, so that what is planned is what a run the
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import groupby
@@ -200,12 +200,24 @@ def read_stores(setup: Setup) -> ExperienceTable:
         StoreError: A store is damaged.
     """
     store = setup.search.store
+    for line in missing_stores(setup.search.store.also_read):
+        setup.watcher.log(line)
     paths = [Path(path) for path in (store.path, *store.also_read)]
     return ExperienceStore.read_tables(
         paths,
         limits=CheckLimits.of(store.check),
         on_finding=lambda found: setup.watcher.log(f"store: {found.message}"),
     )
+
+
+def missing_stores(paths: Iterable[str]) -> list[str]:
+    """Write a line for each store to be read that does not exist: a typing error would cost a prior."""
+    return [
+        f"store.also_read: `{path}` does not exist, so the prior learns nothing from it; correct the path, unless that "
+        "store is yet to be made"
+        for path in paths
+        if not Path(path).exists()
+    ]
 
 
 def plan_trial(
@@ -241,6 +253,7 @@ def plan_trial(
         execution=sample.plan_execution(pipeline, model, task=profile.task, memory_budget=memory_budget) or AS_DRAWN,
         hf_home=setup.hf_home,
         early_stopping_min_steps=early_stopping_min_steps,
+        step=setup.search.trial.step,
     )
 
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from xautolm_hpc import gather
-from xautolm_hpc.driver.attempts import Origin
+from xautolm_hpc.driver.attempts import Origin, job_positions
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import TEST, End, ProfileResult
 from xautolm_hpc.records import Experience
 from xautolm_hpc.run.history import Attempt, Trial
 from xautolm_hpc.run.journal import Journal
-from xautolm_hpc.store import CheckLimits, ExperienceStore, storable
+from xautolm_hpc.store import CheckLimits, ExperienceStore, as_format_1, storable
 
 
 class Results:
@@ -26,7 +26,9 @@ class Results:
 
     def __init__(self, setup: Setup, journal: Journal, *, profile: ProfileResult) -> None:
         store = setup.search.store
-        self.store = ExperienceStore(Path(store.path), limits=CheckLimits.of(store.check), group=store.group)
+        self.store = ExperienceStore(
+            Path(store.path), limits=CheckLimits.of(store.check), group=store.group, log=setup.watcher.log
+        )
         self.watcher = setup.watcher
         self.journal = journal
         self.history = journal.history
@@ -39,17 +41,21 @@ class Results:
         )
 
     def experiences(self, trials: Sequence[Trial]) -> list[Experience]:
-        """Build an experience of every ended attempt of some trials."""
+        """Build an experience of every ended attempt of some trials, as the store can hold it."""
+        positions = job_positions(self.history.trials.values())
         return [
-            self.origin.experience(trial, attempt, is_suspect=trial.number in self.history.suspects)
+            storable(
+                self.origin.experience(
+                    trial,
+                    attempt,
+                    is_suspect=trial.number in self.history.suspects,
+                    job_position=positions.get(attempt.path),
+                )
+            )
             for trial in trials
             for attempt in trial.attempts
             if attempt.end is not None
         ]
-
-    def _storable(self, trials: Sequence[Trial]) -> list[Experience]:
-        """Build the experiences of some trials as the store can hold them."""
-        return [storable(experience) for experience in self.experiences(trials)]
 
     def commit(self, generation: int) -> int:
         """Append a generation's experiences to the store and record it.
@@ -57,17 +63,23 @@ class Results:
         Returns:
             How many experiences it has.
         """
-        experiences = self._storable(self.history.generation(generation))
+        experiences = self.experiences(self.history.generation(generation))
         self.journal.lease.check()
-        self.store.append(experiences)
+        self.store.append(self._without_stored_as_lost(experiences))
         self._mark_committed_suspects()
         self.journal.record("commit", generation=generation, n=len(experiences))
         return len(experiences)
 
+    def _without_stored_as_lost(self, experiences: Sequence[Experience]) -> list[Experience]:
+        """Leave out what an earlier version stored as ``lost``, because format 1 has no word for its failure kind."""
+        earlier = {e.id: id_1 for e in experiences if (id_1 := as_format_1(e).id) != e.id}
+        known = set(self.store.ids()) if earlier else set()
+        return [e for e in experiences if earlier.get(e.id) not in known]
+
     def _mark_committed_suspects(self) -> None:
         """Mark trials suspect that were committed before the search stopped itself."""
         early = [t for t in self.history.trials.values() if t.generation in self.history.committed]
-        self.store.amend(self._storable([t for t in early if t.number in self.history.suspects]))
+        self.store.amend(self.experiences([t for t in early if t.number in self.history.suspects]))
 
     def take_late_outcomes(self) -> None:
         """Replace a committed ``lost`` by the outcome that arrived after all."""
@@ -84,7 +96,8 @@ class Results:
         lost = self.origin.experience(trial, attempt, is_suspect=is_suspect)
         found = self.origin.experience(trial, replace(attempt, end=late), is_suspect=is_suspect)
         self.journal.lease.check()
-        self.store.forget([storable(lost).id], site=self.origin.site)
+        stored = lost if self._without_stored_as_lost([lost]) else as_format_1(lost)
+        self.store.forget([stored.id], site=self.origin.site)
         self.store.append([storable(found)])
         self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome")
         self.watcher.log(f"trial {trial.number}: its outcome arrived late and was taken in")

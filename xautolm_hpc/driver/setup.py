@@ -10,7 +10,7 @@ from xautolm_hpc.dataset import find_data, repository_dir
 from xautolm_hpc.driver.attempts import AttemptTemplate
 from xautolm_hpc.driver.budget import Limits
 from xautolm_hpc.image import Container
-from xautolm_hpc.jobdir import Command, ProfileRequest, ProfileResult, TrialInput
+from xautolm_hpc.jobdir import PROTOCOL, PROTOCOL_VARIABLE, Command, ProfileRequest, ProfileResult, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
 from xautolm_hpc.model_check import ModelCheckRequest, request_check
 from xautolm_hpc.node import Clock
@@ -116,7 +116,7 @@ class Setup:
             heartbeat_s=profile.patience.heartbeat_s,
             deterministic=trial.deterministic,
             enforce_limits=profile.launcher == "local",
-            environment=self.worker_environment,
+            environment={**self.worker_environment, PROTOCOL_VARIABLE: str(PROTOCOL)},
             site=profile.site,
             cluster=profile.cluster,
             container=self.container and with_binds(self.container, reads=reads, writes=writes),

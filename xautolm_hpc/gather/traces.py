@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.failures import origin_of
+from xautolm_hpc.failures import OutcomeStatus, origin_of
 from xautolm_hpc.image import Container
 from xautolm_hpc.jobdir import (
     COMMAND,
@@ -25,11 +25,13 @@ from xautolm_hpc.jobdir import (
     restarts,
 )
 from xautolm_hpc.launcher import JobStatus
-from xautolm_hpc.records import from_json
+from xautolm_hpc.records import Outcome, from_json
 
 T = TypeVar("T")
 N_TAIL_LINES = 50
 TAIL_BYTES = 64 * 1024
+LARGEST_OUTCOME_BYTES = 16 * 1024**2
+"""Size of ``outcome.json`` above which it is not read; a worker cuts its message and writes far less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +85,8 @@ def read_outcome(attempt_dir: Path) -> tuple[End | None, str | None]:
     try:
         if OUTCOME not in os.listdir(attempt_dir):  # noqa: PTH208 - opens the folder now, all at once
             return None, None
-        end = from_json(End, read_json(path), where=str(path))
-        if not end.outcome.succeeded:
-            origin_of(end.outcome.kind)
+        end = from_json(End, read_json(path, largest_bytes=LARGEST_OUTCOME_BYTES), where=str(path))
+        _check_words(end.outcome, path)
     except FileNotFoundError:
         return None, None
     except (InputError, OSError) as error:
@@ -144,6 +145,13 @@ def last_exit(attempt_dir: Path) -> Exit | None:
     """Read how the last restart of an attempt ended, or ``None``."""
     claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
     return _read(Exit, exit_path(attempt_dir, claimed[-1])) if claimed else None
+
+
+def _check_words(outcome: Outcome, path: Path) -> None:
+    if outcome.status == OutcomeStatus.STOPPED:
+        raise InputError(f"`{path}`: no worker writes status {outcome.status.value!r}; valid: succeeded, failed")
+    if outcome.status == OutcomeStatus.FAILED:
+        origin_of(outcome.kind)
 
 
 def _total_delay_s(by_restart: Iterable[Iterable[Heartbeat | None]]) -> float | None:

@@ -64,6 +64,7 @@ def verdict(evidence: Evidence, *, now: float) -> End:
         energy_scope="none" if not sources else "node" if gpu_j is None else "whole-gpu",
         peak_rss_bytes=max(peaks, default=None),
         n_steps=max((beat.step for beat in beats), default=None),
+        schedule_share=max((min(1.0, beat.step / beat.n_steps) for beat in beats if beat.n_steps), default=None),
         kind=kind,
         origin=kind.origin,
         message=message,

@@ -1,13 +1,13 @@
 """Selection of the experiences that a prior may learn from; each configuration counts once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.failures import PIPELINE_KINDS
+from xautolm_hpc.failures import FAILURE_KINDS, PIPELINE_KINDS, FailureKind
 from xautolm_hpc.priors.refused import refused_by_rules
 from xautolm_hpc.priors.settings import PriorSettings
 from xautolm_hpc.records import Task
@@ -51,7 +51,9 @@ def find_eligible(table: ExperienceTable, *, task: Task, settings: PriorSettings
 
     A success with every objective is positive, a failure caused by the pipeline negative. Of a trial only the last
     attempt counts: a failure that a retry overcame is no evidence. Infrastructure failures never count, and neither do
-    trials that the worker refused for their hyperparameters: they were never trained.
+    trials that the worker refused for their hyperparameters: they were never trained. A trial that was stopped is
+    neither. What a truncated success says depends on the prior: see :func:`truncated_as_failures`; the prior
+    ``evidence`` leaves it out, because its F1 is only a lower bound.
 
     Args:
         table: All experiences.
@@ -68,6 +70,8 @@ def find_eligible(table: ExperienceTable, *, task: Task, settings: PriorSettings
             "not_last_attempt": ~_last_attempts(table),
             "suspect": table.suspect,
             "other_site": site_weight <= 0,
+            "stopped": table.stopped,
+            "truncated": table.truncated & table.succeeded,
             "infrastructure": ~table.succeeded & ~((table.kind >= 0) & (table.kind < len(PIPELINE_KINDS))),
             "refused_hyperparameters": refused_by_rules(table),
             "objective_missing": table.succeeded & ~np.isfinite(objectives).all(axis=1),
@@ -82,6 +86,14 @@ def find_eligible(table: ExperienceTable, *, task: Task, settings: PriorSettings
         skipped=skipped,
     )
     return _deduplicate(table, eligible, objectives=settings.objectives) if settings.deduplicate else eligible
+
+
+def truncated_as_failures(table: ExperienceTable) -> ExperienceTable:
+    """Read every truncated success as the time limit that it would have met before ends at the limit were evaluated."""
+    if not table.truncated.any():
+        return table
+    kind = np.where(table.truncated, np.int16(FAILURE_KINDS.index(FailureKind.TIME_LIMIT)), table.kind)
+    return replace(table, succeeded=table.succeeded & ~table.truncated, kind=kind)
 
 
 def scopes(table: ExperienceTable, rows: Ints, *, objectives: Sequence[str]) -> Ints:

@@ -4,7 +4,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.failures import FAILURE_KINDS, FailureKind
-from xautolm_hpc.hyperparameters import ANYTHING, IGNORED, METHODS, ParamRule, ValueKind, rules_of
+from xautolm_hpc.hyperparameters import (
+    ANYTHING,
+    IGNORED,
+    METHODS,
+    ParamRule,
+    ValueKind,
+    find_method_problem,
+    find_name_problem,
+    find_value_problem,
+    rules_of,
+)
+from xautolm_hpc.records import Experience
 from xautolm_hpc.table import ABSENT, BOOL, FLOAT, INT, REFERENCE_SCOPE, TEXT, ExperienceTable, ParamColumn
 
 Bools = NDArray[np.bool_]
@@ -40,6 +51,21 @@ def refused_by_rules(table: ExperienceTable) -> Bools:
                 is_refused |= of_method if rule is None else of_method & ~_accepted(found, rule, texts=table.texts)
     refused[rows] = is_refused
     return refused
+
+
+def find_refusal(experience: Experience) -> str | None:
+    """Return which rule of hyperparameters refuses one failure, as :func:`refused_by_rules` does; ``None`` if none."""
+    pipeline, outcome = experience.pipeline, experience.outcome
+    if outcome.kind not in KINDS or (outcome.time_scope or "").startswith(REFERENCE_SCOPE):
+        return None
+    method = pipeline.method
+    found = [find_method_problem(method)]
+    if found[0] is None:
+        found = [
+            find_name_problem(method, name) or find_value_problem(method, name, value=value)
+            for name, value in pipeline.params.items()
+        ]
+    return next((problem.text for problem in found if problem is not None), None)
 
 
 def _may_be_refused(table: ExperienceTable) -> Bools:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.records import OBJECTIVES
+from xautolm_hpc.pareto import OBJECTIVES
 
 PRIOR_KINDS = ("uniform", "xautolm", "knn", "evidence")
 DISTANCES = ("euclidean", "cosine")

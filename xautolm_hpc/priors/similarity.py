@@ -13,6 +13,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 SYSTEM_FEATURES = ("n_cpu_cores", "ram_gib", "n_gpus", "gpu_memory_gib", "gpu_capability")
+LEAST_DEVIATION = 1e-30
+"""Standard deviation of a feature below which its values count as equal: dividing by it could give infinity."""
+
 TASK_WEIGHT, SYSTEM_WEIGHT, SEMANTIC_WEIGHT = 0.4, 0.3, 0.3
 
 
@@ -96,7 +99,7 @@ def combine_terms(terms: Sequence[Term], n: int) -> Floats:
 def standardise(features: Floats, used: Ints, *, current: Floats) -> tuple[Floats, Floats]:
     """Standardise features over the experiences used and the current one: z = (x - mean) / std.
 
-    The deviation is the population's (ddof 0); where it is 0 it is taken as 1. A missing value becomes 0.
+    The deviation is the population's (ddof 0); where it is next to 0 it is taken as 1. A missing value becomes 0.
 
     Args:
         features: Features of the distinct tasks or systems, NaN where missing, (n_distinct, n_features).
@@ -118,7 +121,8 @@ def standardise(features: Floats, used: Ints, *, current: Floats) -> tuple[Float
 def _mean_and_scale(known: Floats) -> tuple[float, float]:
     if len(known) == 0 or known.min() == known.max():  # the deviation of equal numbers may round to above 0
         return (float(known[0]) if len(known) else 0.0), 1.0
-    return float(known.mean()), float(known.std())
+    scale = float(known.std())
+    return float(known.mean()), scale if scale > LEAST_DEVIATION else 1.0
 
 
 def euclidean_distances(points: Floats, current: Floats) -> Floats:

@@ -18,7 +18,7 @@ from xautolm_hpc.jobdir import Command, End, ProfileRequest
 from xautolm_hpc.model_check import MODELS, NotCheckedError, ask_worker, refuse_unfit
 from xautolm_hpc.node import Clock, SystemClock, measure_system, node_name
 from xautolm_hpc.profile.task import profile_task
-from xautolm_hpc.records import Outcome, System, from_json, to_json
+from xautolm_hpc.records import Outcome, System, from_json
 
 
 def main(arguments: list[str], *, clock: Clock) -> int:
@@ -41,7 +41,8 @@ def main(arguments: list[str], *, clock: Clock) -> int:
         _log(str(error))
         _write_end(attempt_dir, _failure(error), system=system, started_at=started_at, ended_at=clock.now())
         return error.exit_status
-    durable.write_json(attempt_dir / jobdir.PROFILE_RESULT, to_json(result))
+    reader = jobdir.protocol_of_driver(os.environ)
+    durable.write_json(attempt_dir / jobdir.PROFILE_RESULT, jobdir.to_wire(result, reader=reader))
     ended_at = clock.now()
     outcome = _success(ended_at - started_at)
     _write_end(attempt_dir, outcome, system=system, started_at=started_at, ended_at=ended_at)
@@ -99,7 +100,7 @@ def _write_end(
         image_digest=os.environ.get("XAUTOLM_IMAGE_DIGEST") or None,
         package_version=xautolm_hpc.__version__,
     )
-    durable.create_json(attempt_dir / jobdir.OUTCOME, to_json(end))
+    durable.create_json(attempt_dir / jobdir.OUTCOME, jobdir.to_wire(end, reader=jobdir.protocol_of_driver(os.environ)))
 
 
 def _log(line: str) -> None:

@@ -64,6 +64,7 @@ class Placement:
         n_moved: Answers that did not stand where their start says, and were moved to the nearest mention.
         farthest: Characters by which one was moved at most.
         n_chosen: Answers without a start that have several mentions, of which the first was taken.
+        n_converted: Answers whose start counts another unit than the file's, and fits by it.
         first_moved_row: Row of the first answer that was moved, from 1; 0 if none was.
     """
 
@@ -73,13 +74,19 @@ class Placement:
     farthest: int = 0
     n_chosen: int = 0
     first_moved_row: int = 0
+    n_converted: int = 0
 
     def find(self, mention: Mention, *, row: int) -> int | None:
-        """Find the character at which an answer begins, and count what was done; ``None`` if it occurs nowhere."""
+        """Find the character at which an answer begins, and count what was done; ``None`` if it occurs nowhere.
+
+        An exact fit goes before a near one, by whatever unit; among near ones whole words go before parts of words.
+        """
         self.n_given += mention.start is not None
-        exact = next((mention.at(unit) for unit in (self.unit, Unit.CHARACTER) if mention.fits(unit)), None)
-        if exact is not None:
-            return exact
+        units = dict.fromkeys((self.unit, Unit.CHARACTER, *Unit))
+        fitting = next((unit for unit in units if mention.fits(unit)), None)
+        if fitting is not None:
+            self.n_converted += fitting not in (self.unit, Unit.CHARACTER)
+            return mention.at(fitting)
         places = _occurrences(mention)
         if not places:
             return None
@@ -98,6 +105,11 @@ class Placement:
         lines = []
         if self.unit is not Unit.CHARACTER:
             lines.append(f"answer_start counts {self.unit.value}, not characters: {self.n_given:,} were converted")
+        if self.n_converted:
+            lines.append(
+                f"{self.n_converted:,} of {self.n_given:,} answers stand where answer_start says only if it counts "
+                f"{Unit.BYTE.value} or {Unit.UTF16.value}: these were converted"
+            )
         if self.n_moved:
             lines.append(
                 f"{self.n_moved:,} of {self.n_given:,} answers do not stand where answer_start says, first in row "
@@ -133,5 +145,14 @@ def _count(text: str, unit: Unit) -> int:
 
 
 def _occurrences(mention: Mention) -> list[int]:
-    """List where an answer stands in its context, also where it overlaps itself."""
-    return [found.start() for found in re.finditer(f"(?={re.escape(mention.text)})", mention.context)]
+    """List where an answer stands in its context as whole words, else anywhere, also where it overlaps itself."""
+    places = [found.start() for found in re.finditer(f"(?={re.escape(mention.text)})", mention.context)]
+    return [place for place in places if _is_whole(mention, place)] or places
+
+
+def _is_whole(mention: Mention, place: int) -> bool:
+    """Check that no word goes on beyond an answer's ends."""
+    context, end = mention.context, place + len(mention.text)
+    goes_back = place > 0 and context[place - 1].isalnum() and mention.text[0].isalnum()
+    goes_on = end < len(context) and context[end].isalnum() and mention.text[-1].isalnum()
+    return not goes_back and not goes_on

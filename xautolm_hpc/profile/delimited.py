@@ -79,9 +79,12 @@ def parse_delimited(
         ) from None
     header = _column_names(records, wanted=wanted)
     if not set(wanted) <= set(header):
+        is_quoted = bool(records) and text[records[0].start :].lstrip().startswith('"')
+        _check_header_quotes(path, header, wanted=wanted, is_quoted=is_quoted)
         return header, [], found
     _check_widths(path, records, text=text, delimiter=found)
     places = [header.index(column) for column in wanted]
+    _check_single_quotes(path, [[record.fields[place] for record in records[1:]] for place in places], names=wanted)
     return header, [tuple(record.fields[place] for place in places) for record in records[1:]], found
 
 
@@ -256,3 +259,38 @@ def _check_widths(path: Path, records: Sequence[Record], *, text: str, delimiter
             f"{delimiter.join(first.fields):.{SHOWN_LETTERS}}. So have {len(uneven):,} of {len(rows):,} rows. Quote or "
             "remove what divides the fields inside a text, use JSON Lines, or set data.delimiter"
         )
+
+
+def _check_header_quotes(path: Path, header: Sequence[str], *, wanted: Sequence[str], is_quoted: bool) -> None:
+    """Explain a header that lacks columns only because of how it is quoted.
+
+    Raises:
+        DataError: Its names are in single quotes, or quotes stand around the whole line.
+    """
+    if set(wanted) <= {name.strip().strip("'") for name in header}:
+        raise _single_quotes(path, "its column names are")
+    whole = header[0] if is_quoted and len(header) == 1 else ""
+    if any(set(wanted) <= {name.strip() for name in whole.split(delimiter)} for delimiter in DELIMITERS):
+        raise DataError(
+            f"`{path}`: quotes stand around whole lines: the header is one field, {whole!r:.{SHOWN_LETTERS}}. Remove "
+            "the outer quotes of each line and halve the doubled ones inside, or use JSON Lines"
+        )
+
+
+def _check_single_quotes(path: Path, columns: Sequence[Sequence[str]], *, names: Sequence[str]) -> None:
+    """Check that not every cell of a column stands in single quotes, which would become part of it.
+
+    Raises:
+        DataError: One does.
+    """
+    for name, cells in zip(names, columns, strict=True):
+        filled = [cell.strip() for cell in cells if cell.strip()]
+        if filled and all(len(cell) > 1 and cell[0] == cell[-1] == "'" for cell in filled):
+            raise _single_quotes(path, f"every cell of column '{name}' is")
+
+
+def _single_quotes(path: Path, what: str) -> DataError:
+    return DataError(
+        f"`{path}`: {what} in single quotes, which CSV does not know as quotes: they would become part of the text. "
+        "Write double quotes, or none, or use JSON Lines"
+    )

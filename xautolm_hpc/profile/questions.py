@@ -187,6 +187,8 @@ def _parse(answer: object, column: str) -> _Given:
         answer = str(answer)
     spans = answer if isinstance(answer, list) and answer else [answer]
     texts = tuple(clean_text(span, column) for span in spans)
+    if isinstance(start, float) and start.is_integer():  # as programs write whole numbers of a column with gaps
+        start = int(start)
     if start is not None and type(start) is not int:
         raise ValueError(f"column '{column}' holds an answer_start that is no whole number")
     lead = answer[: answer.index(texts[0])] if isinstance(answer, str) else ""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from xautolm_hpc.errors import DataError
-from xautolm_hpc.jobdir import SPLITS, ProfileRequest, ProfileResult
+from xautolm_hpc.jobdir import PROTOCOL, SPLITS, ProfileRequest, ProfileResult
 from xautolm_hpc.profile.cache import Profile, cache_key, load_profile, save_profile, write_files
 from xautolm_hpc.profile.data_rows import DataRows, read_data
 from xautolm_hpc.profile.readers import reader_for
@@ -75,6 +75,7 @@ def _measure(request: ProfileRequest, data: DataRows, *, system: System, log: Ca
     log(f"computed the meta-features of {len(split.described):,} rows")
     packed = {name: compress(encode_rows(split.parts[name])) for name in SPLITS}
     result = ProfileResult(
+        protocol=PROTOCOL,
         task=task,
         system=system,
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in packed.items()},

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from xautolm_hpc.records import OBJECTIVES
+from xautolm_hpc.pareto import OBJECTIVES
 
 UNKNOWN = "–"
 J_PER_KWH = 3.6e6

@@ -52,6 +52,7 @@ def totals_line(summary: Summary) -> str:
     """Write the number of trials and their cost in one line."""
     counts, spent, n_rejected = summary["counts"], summary["spent"], sum(summary["refusals"].values())
     trials = f"{counted(counts['trials'], 'trial')}: {counts['succeeded']:,} succeeded, {counts['failed']:,} failed"
+    trials += f", {counts['cancelled']:,} cancelled" if counts["cancelled"] else ""
     rejected = f"{counted(n_rejected, 'pipeline')} rejected before submission"
     return f"{trials} · {rejected} · {duration_text(spent['trial_s'])} of trials · energy: {energy_text(spent)}"
 
@@ -122,6 +123,7 @@ def _trials_text(counts: Mapping[str, int]) -> str:
         f"{counts['trials']:,}: {counts['succeeded']:,} succeeded, {counts['failed_pipeline']:,} failed by their "
         f"pipeline, {counts['failed_infrastructure']:,} by the infrastructure"
     )
+    text += f", {counts['cancelled']:,} cancelled" if counts["cancelled"] else ""
     suspect = f"; {counts['suspect']:,} suspect (equal failures that stopped the search; no evidence until accepted)"
     return text + (suspect if counts["suspect"] else "")
 
@@ -151,7 +153,8 @@ def _tests(summary: Summary) -> Section | None:
         (trial, *(f"{metrics[name]:.4f}" if name in metrics else "" for name in names))
         for trial, metrics in tests.items()
     )
-    table = Table(("trial", *names), rows, right=frozenset(names))
+    titles = [QUANTITIES[name].title if name in QUANTITIES else name for name in names]
+    table = Table(("Trial", *titles), rows, right=frozenset(titles))
     return Section(title="On test", lines=("The trials above, evaluated once.",), table=table) if rows else None
 
 

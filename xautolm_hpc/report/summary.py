@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from xautolm_hpc.failures import FailureOrigin
-from xautolm_hpc.pareto import front_indices, oriented, preference
-from xautolm_hpc.records import OBJECTIVES, Experience, Task
+from xautolm_hpc.failures import FailureKind, FailureOrigin
+from xautolm_hpc.pareto import OBJECTIVES, front_indices, oriented, preference
+from xautolm_hpc.records import Experience, Task
 from xautolm_hpc.report.quantities import COSTS, J_PER_KWH
 from xautolm_hpc.report.shortfall import epochs_run, find_shortfall, learning_steps
 from xautolm_hpc.view import RunFacts, Spent
@@ -81,7 +81,7 @@ def split_front(
 
     Args:
         experiences: Last attempts; those without all objectives are left out.
-        objectives: One to three names of :data:`xautolm_hpc.records.OBJECTIVES`.
+        objectives: One to three names of :data:`xautolm_hpc.pareto.OBJECTIVES`.
 
     Returns:
         The Pareto set and the dominated trials, both best first by the first objective, then by the others, then by
@@ -105,10 +105,12 @@ def _task(task: Task) -> dict[str, Any]:
 
 def _counts(last: Sequence[Experience], attempts: Sequence[Experience]) -> dict[str, int]:
     """Count trials by result, and attempts."""
-    origins = Counter(e.outcome.origin for e in last if not e.outcome.succeeded)
+    failed = [e.outcome for e in last if not e.outcome.succeeded]
+    origins = Counter(outcome.origin for outcome in failed if outcome.kind != FailureKind.CANCELLED)
     return {
         "trials": len(last),
-        "succeeded": len(last) - origins.total(),
+        "succeeded": len(last) - len(failed),
+        "cancelled": len(failed) - origins.total(),
         "failed": origins.total(),
         "failed_pipeline": origins[FailureOrigin.PIPELINE],
         "failed_infrastructure": origins[FailureOrigin.INFRASTRUCTURE],

@@ -22,6 +22,7 @@ class Attempt:
         path: Its folder.
         submission: Name of the submission it was last part of; ``None`` if it was never submitted.
         job_id: Id the launcher gave, or ``None``.
+        job: Number of that job in the run, from 0; attempts with one number share a job.
         submitted_at: Seconds since the epoch, or ``None``.
         end: How it ended, or ``None``.
         source: File that says so: ``outcome`` or ``verdict``.
@@ -31,6 +32,7 @@ class Attempt:
     path: Path
     submission: str | None = None
     job_id: str | None = None
+    job: int | None = None
     submitted_at: float | None = None
     end: End | None = None
     source: str | None = None
@@ -107,6 +109,7 @@ class History:
     stopped: str | None = None
     suspects: set[int] = field(default_factory=set)
     models_out: dict[str, int] = field(default_factory=dict)
+    _jobs: dict[str, int] = field(default_factory=dict)
     _sessions: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def apply(self, line: Line) -> None:
@@ -233,6 +236,7 @@ class History:
         for key, job_id in line["jobs"].items():
             attempt = self.attempt(*map(int, key.split("/")))
             attempt.job_id, attempt.submitted_at = job_id, line["at"]
+            attempt.job = self._jobs.setdefault(job_id, len(self._jobs))
 
     def _apply_end(self, line: Line) -> None:
         attempt = self.attempt(line["trial"], line["attempt"])

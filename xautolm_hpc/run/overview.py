@@ -5,8 +5,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from xautolm_hpc.failures import FailureKind, OutcomeStatus
 from xautolm_hpc.jobdir import End
-from xautolm_hpc.launcher import JobStatus
+from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.pareto import preference
 from xautolm_hpc.run.history import History, Trial
 from xautolm_hpc.run.progress import read_end, read_progress
@@ -30,7 +31,10 @@ def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobStatu
             for trial in history.generation(view.generation)
         ),
         n_succeeded=sum(end.outcome.succeeded for end in ends.values()),
-        n_failed=sum(not end.outcome.succeeded for end in ends.values()),
+        n_failed=sum(
+            end.outcome.status == OutcomeStatus.FAILED and end.outcome.kind != FailureKind.CANCELLED
+            for end in ends.values()
+        ),
         best=best_trial(history, view.objectives),
     )
 
@@ -56,9 +60,10 @@ def view_trial(trial: Trial, state: JobStatus | None, *, history: History, now: 
     )
     end = end_of(trial)
     if end is not None:
+        is_cancelled = end.outcome.kind == FailureKind.CANCELLED
         return build(
-            state=TRIAL_ENDS[end.outcome.status],
-            reason=end.outcome.kind or "",
+            state=JobState.CANCELLED if is_cancelled else TRIAL_ENDS[end.outcome.status],
+            reason="" if is_cancelled else end.outcome.kind or "",
             node=end.node,
             elapsed_s=None if end.started_at is None else end.ended_at - end.started_at,
             f1=end.outcome.metrics.get("f1"),

@@ -40,6 +40,7 @@ ADDED_KEYS: Mapping[str, Any] = {
     "constraints.min_steps": 0,
     "data.delimiter": None,
     "trial.early_stopping_min_steps": 0,
+    "trial.step": "eager",
 }
 """Dotted key added to search files -> its value in runs that started before the key existed.
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.hyperparameters import default_of
+from xautolm_hpc.hyperparameters import default_of, rules_of
 from xautolm_hpc.records import TIME_SCOPE, Pipeline, System, Task, Value
 from xautolm_hpc.sample.estimates import block_width, n_train_rows, n_trained_blocks, tokens_per_sample
 from xautolm_hpc.space import Space
@@ -104,7 +104,10 @@ def measure_time_calibration(table: ExperienceTable, space: Space, *, system: Sy
         if model is None:
             continue
         task, node = table.tasks[table.task[row]], table.systems[table.system[row]]
-        estimate_s = seconds_needed(_pipeline_of(table, int(row)), model, task=task, system=node, may_stop=False)
+        pipeline = _pipeline_of(table, int(row))
+        if not _is_trainable(pipeline):
+            continue
+        estimate_s = seconds_needed(pipeline, model, task=task, system=node, may_stop=False)
         if estimate_s > 0:
             ratios.append(float(time_s[row]) / estimate_s)
     return float(np.quantile(ratios, LOW_QUANTILE)) if len(ratios) >= MIN_RATIOS else None
@@ -150,3 +153,9 @@ def _pipeline_of(table: ExperienceTable, row: int) -> Pipeline:
     model_id, revision = table.models[table.model[row]]
     kind, method = table.tasks[table.task[row]].kind, table.methods[table.method[row]]
     return Pipeline(task_kind=kind, model_id=model_id, model_revision=revision, method=method, params=params)
+
+
+def _is_trainable(pipeline: Pipeline) -> bool:
+    """Check that no hyperparameter has a value that a worker refuses: a record of elsewhere may say anything."""
+    rules = rules_of(pipeline.method)
+    return all(rules[name].accepts(value) for name, value in pipeline.params.items() if name in rules)

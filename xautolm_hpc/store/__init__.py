@@ -1,21 +1,29 @@
 """Reads and writes stores: a store is a set of experiences in immutable HDF5 segments; stores merge by set union."""
 
+from xautolm_hpc.store.authors.deciding import MarkGroup
+from xautolm_hpc.store.earlier import NO_LOSSES, as_format_1
 from xautolm_hpc.store.encode import storable
 from xautolm_hpc.store.flat import WRITERS, read_jsonl, to_frame
+from xautolm_hpc.store.layout import FORMAT
 from xautolm_hpc.store.merging import Merged, merge
-from xautolm_hpc.store.redacted import copy_store, redacted
+from xautolm_hpc.store.redacted import Copied, copy_store, redacted
 from xautolm_hpc.store.reference_import import ReferenceImport, import_xautolm
 from xautolm_hpc.store.store import Appended, ExperienceStore
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 
 __all__ = [
+    "FORMAT",
+    "NO_LOSSES",
     "WRITERS",
     "Appended",
     "CheckLimits",
+    "Copied",
     "ExperienceStore",
+    "MarkGroup",
     "Merged",
     "ReferenceImport",
     "StoreFinding",
+    "as_format_1",
     "copy_store",
     "import_xautolm",
     "merge",

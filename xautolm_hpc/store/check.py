@@ -7,16 +7,15 @@ the parent goes on: :mod:`xautolm_hpc.store.checking`.
 import json
 import os
 import resource
-import stat
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from xautolm_hpc.errors import FormatError, StoreError
 from xautolm_hpc.store import segment, structure
+from xautolm_hpc.store.column_check import identity_problems, range_problems
 from xautolm_hpc.store.columns import Columns, digest
 from xautolm_hpc.store.layout import EVERYTHING
-from xautolm_hpc.store.ranges import identity_problems, range_problems
 from xautolm_hpc.store.structure import GB, MB, CheckLimits
 
 Problem = tuple[str, str]
@@ -58,12 +57,10 @@ def _refusal(path: Path, limits: CheckLimits) -> str | None:
     """Find a reason to refuse a file before its data is read; ``None`` if there is none."""
     with segment.open_bytes(path) as raw:
         status = os.fstat(raw.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            return "it is no regular file"
         if status.st_size > limits.file_mb * MB:
             return f"it has {status.st_size:,} bytes; the limit is {limits.file_mb:g} MB"
         with segment.open_hdf5(raw, path) as file:
-            return next(structure.refusals(file, limits), None)
+            return next(structure.refusals(file, limits), None) or next(structure.piece_refusals(file), None)
 
 
 def _content_problems(path: Path, columns: Columns, *, is_named: bool) -> list[Problem]:

@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.records import canonical_json
-from xautolm_hpc.store.layout import COLUMNS, DICTIONARIES, DIGEST_BYTES, ENDS_DTYPE, FORMAT, GROUPS, VARIABLE
+from xautolm_hpc.store.layout import (
+    COLUMNS,
+    DICTIONARIES,
+    DIGEST_BYTES,
+    ENDS_DTYPE,
+    FORMAT,
+    GROUPS,
+    VARIABLE,
+    columns_of,
+)
 
 Array = NDArray[Any]
 
@@ -54,12 +63,15 @@ class Columns:
         variable: Variable part -> its pieces; empty where they were not read.
         dictionaries: Dictionary -> canonical JSON of its entries.
         marks: Canonical JSON of each mark, ascending.
+        format_version: Format of the segment they are or were in. They have every column of the newest format; those
+            that the segment's format lacks are null.
     """
 
     groups: Mapping[str, Mapping[str, Array]]
     variable: Mapping[str, Ragged]
     dictionaries: Mapping[str, tuple[bytes, ...]]
     marks: tuple[bytes, ...]
+    format_version: int = FORMAT
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -69,6 +81,12 @@ class Columns:
         """Choose rows by index or mask."""
         groups = {g: {name: column[rows] for name, column in group.items()} for g, group in self.groups.items()}
         return replace(self, groups=groups, variable={name: part.take(rows) for name, part in self.variable.items()})
+
+    def stored(self, group: str) -> dict[str, Array]:
+        """Return the columns of a dataset that its segment has, in order."""
+        found = self.groups[group]
+        names = columns_of(group, self.format_version) if group in COLUMNS else sorted(found)
+        return {name: found[name] for name in names}
 
 
 def line(value: Any) -> bytes:
@@ -102,14 +120,19 @@ def only_marks(marks: Iterable[bytes]) -> Columns:
     )
 
 
+def with_marks(columns: Columns, marks: Iterable[bytes]) -> Columns:
+    """Replace the marks of columns."""
+    return replace(columns, marks=tuple(sorted(set(marks))))
+
+
 def digest(columns: Columns) -> str:
     """Digest the logical content of columns in stored form: 32 hex digits that do not depend on HDF5."""
-    content = hashlib.sha256(f"format {FORMAT}\n".encode())
+    content = hashlib.sha256(f"format {columns.format_version}\n".encode())
     for group, (dtype, _) in GROUPS.items():
-        found = columns.groups[group]
-        content.update(line([group, len(columns), sorted(found)]))
-        for name in sorted(found):
-            content.update(np.ascontiguousarray(found[name], dtype=dtype).tobytes())
+        found = columns.stored(group)
+        content.update(line([group, len(columns), [*found]]))
+        for column in found.values():
+            content.update(np.ascontiguousarray(column, dtype=dtype).tobytes())
     for name, entries in (*columns.dictionaries.items(), ("marks", columns.marks)):
         content.update(line([name, len(entries)]) + b"\n".join(entries))
     for name in VARIABLE:

@@ -33,6 +33,7 @@ def summarise(seen: View, *, sizes_bytes: Sequence[int]) -> dict[str, Any]:
         "by_model": _counts(codes["model"], models),
         "by_method": _counts(codes["method"], known),
         "n_suspect": int(columns.groups["counts"]["suspect"].sum()),
+        "n_truncated": int((columns.groups["numbers"]["truncated"] == 1).sum()),
         "n_conflicts": len(seen.conflicts),
         **_span(columns),
         "n_segments": len(sizes_bytes),

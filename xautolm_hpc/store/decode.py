@@ -13,16 +13,18 @@ from xautolm_hpc.errors import StoreError
 from xautolm_hpc.failures import FailureOrigin, OutcomeStatus
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json
 from xautolm_hpc.store.columns import Array, Columns, parse
-from xautolm_hpc.store.encode import EPOCH
 from xautolm_hpc.store.layout import (
     COUNT_FIELDS,
     COUNTS,
+    FLAG_FIELDS,
     FLOAT_FIELDS,
+    JOB_FIELDS,
     LARGEST_EXACT,
     NO_INTEGER,
     TEXT_FIELDS,
     TIME_FIELDS,
 )
+from xautolm_hpc.store.range_kinds import EPOCH
 
 R = TypeVar("R")
 E = TypeVar("E", bound=StrEnum)
@@ -164,6 +166,8 @@ def _outcomes(columns: Columns) -> list[Outcome]:
         fields[name] = [None if math.isnan(v) else v for v in numbers[name].tolist()]
     for name in COUNT_FIELDS:
         fields[name] = [None if math.isnan(v) else int(v) for v in numbers[name].tolist()]
+    for name in FLAG_FIELDS:
+        fields[name] = [None if math.isnan(v) else bool(v) for v in numbers[name].tolist()]
     fields["metrics"] = _metrics(columns)
     fields["curve"] = [
         tuple(tuple(point) for point in parse(piece)) if piece else () for piece in columns.variable["curve"].pieces()
@@ -192,10 +196,12 @@ def _metrics(columns: Columns) -> list[dict[str, float]]:
 
 
 def _provenances(columns: Columns) -> list[Provenance]:
+    """Build the provenance of every row."""
     integers = columns.groups["integers"]
     fields: dict[str, Any] = dict(_fields(columns, "provenance"))
     fields |= {name: columns.groups["counts"][name].tolist() for name in COUNTS}
     fields["seed"] = integers["seed"].tolist()
+    fields |= {name: [None if v == NO_INTEGER else v for v in integers[name].tolist()] for name in JOB_FIELDS}
     fields["suspect"] = [bool(value) for value in fields["suspect"]]
     for column, name in TIME_FIELDS.items():
         times = integers[column].tolist()

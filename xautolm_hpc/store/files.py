@@ -1,6 +1,7 @@
 """Writes a file under a temporary name, reads it back and checks it before it gets its name; shares folders."""
 
 import contextlib
+import errno
 import grp
 import os
 import stat
@@ -77,10 +78,39 @@ def share(folder: Path, group: str) -> None:
     if (status.st_gid, stat.S_IMODE(status.st_mode)) == (gid, SHARED_FOLDER_MODE):
         return
     for path in folder.glob("seg-*.h5"):
-        os.chown(path, -1, gid)
-        path.chmod(GROUP_MODE)
+        if path.is_file() and not path.is_symlink():
+            os.chown(path, -1, gid)
+            path.chmod(GROUP_MODE)
     os.chown(folder, -1, gid)
     folder.chmod(SHARED_FOLDER_MODE)  # last: a call that was interrupted before does everything again
+
+
+def read_small(path: Path, *, most_bytes: int) -> bytes:
+    """Read a regular file up to a limit; a link is not followed, and a pipe does not block.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most_bytes)
+    finally:
+        os.close(descriptor)
+
+
+def follow_folder(path: Path, *, mode: int) -> None:
+    """Adjust permissions and group of one's own file to its folder's, which its owner may have changed."""
+    with contextlib.suppress(OSError):
+        status, group = path.stat(), path.parent.stat().st_gid
+        if status.st_uid != os.geteuid():
+            return
+        if mode != OWN_MODE and status.st_gid != group:
+            os.chown(path, -1, group)
+        if stat.S_IMODE(status.st_mode) != mode:
+            path.chmod(mode)
 
 
 def _group_name(gid: int) -> str | None:

@@ -12,13 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from xautolm_hpc.errors import InputError
+from xautolm_hpc.errors import InputError, quoted
 from xautolm_hpc.records import Experience, from_json, to_json
+from xautolm_hpc.store.ranges import check_experiences
 
 Row = Mapping[str, Any]
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 LARGEST_LINE_CHARS = 16 * 1024**2
+MOST_CONTAINERS = 50_000
+"""Lists and objects in one record as JSON; a curve of 10,000 points has that many lists."""
+
+JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
 def flatten(e: Experience) -> dict[str, Any]:
@@ -94,23 +99,44 @@ def read_jsonl(path: Path) -> list[Experience]:
 
 
 def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    number = 0
     while text := file.readline(LARGEST_LINE_CHARS):
+        number += 1
         if len(text) == LARGEST_LINE_CHARS:
-            raise InputError(f"`{path}` has a line of more than {LARGEST_LINE_CHARS:,} characters")
+            raise InputError(
+                f"`{path}`, line {number}: it has {LARGEST_LINE_CHARS:,} characters or more, which no experience has"
+            )
         if text.strip():
             yield text
 
 
 def _parsed(text: str, *, where: str) -> Experience:
+    """Parse a line of JSON from elsewhere and check every field of the record in it."""
+    check_containers(text, where=where)
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: no JSON") from error
+        raise InputError(f"{where}: no JSON ({error})") from error
     named = data.pop("id", None) if isinstance(data, dict) else None
     found = from_json(Experience, data, where=where)
+    check_experiences([found], where=where)
     if named is not None and named != found.id:
-        raise InputError(f"{where}: it says its id is {named!r:.80}; its content has {found.id}")
+        raise InputError(f"{where}: it says its id is {quoted(named)}; its content has {found.id}")
     return found
+
+
+def check_containers(text: str, *, where: str) -> None:
+    """Check that JSON from elsewhere holds no more lists and objects than a record does: parsed, they take much memory.
+
+    Raises:
+        InputError: It holds more.
+    """
+    if text.count("[") + text.count("{") <= MOST_CONTAINERS:
+        return
+    bare = JSON_TEXT.sub("", text)  # those inside texts do not count
+    n = bare.count("[") + bare.count("{")
+    if n > MOST_CONTAINERS:
+        raise InputError(f"{where}: it holds {n:,} lists and objects; expected at most {MOST_CONTAINERS:,}")
 
 
 def write_csv(experiences: Sequence[Experience], path: Path) -> None:

@@ -17,48 +17,20 @@ from xautolm_hpc import __version__
 from xautolm_hpc.errors import FormatError, NoStoreError, StoreError
 from xautolm_hpc.node import Clock, SystemClock
 from xautolm_hpc.store import files, segment
+from xautolm_hpc.store.authors.authority import Authority
+from xautolm_hpc.store.authors.loaded import Loaded, judged
 from xautolm_hpc.store.checking import check_segments
-from xautolm_hpc.store.columns import Columns, digest
+from xautolm_hpc.store.columns import Columns, digest, only_marks, with_marks
 from xautolm_hpc.store.files import ASIDE_SUFFIX
+from xautolm_hpc.store.format_note import FormatNote
 from xautolm_hpc.store.layout import EVERYTHING, IDS, Wanted
+from xautolm_hpc.store.listing import regular_files, unchanged
+from xautolm_hpc.store.marks import by_author
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
-from xautolm_hpc.store.trust import CheckedSegments, Identity, identity_of
+from xautolm_hpc.store.tiers import tier_mates
+from xautolm_hpc.store.trust import CheckedSegments, Identity
 from xautolm_hpc.store.union import raw_ids
 from xautolm_hpc.store.visible import stored_form
-
-K = TypeVar("K")
-RATIO = 8
-SMALLEST = 32
-MAX_PER_TIER = 8
-
-
-def tier(n_experiences: int) -> int:
-    """Compute the tier of a segment: tier t begins at 32 * 8^t experiences, tier 0 holds smaller segments too."""
-    found, limit = 0, SMALLEST * RATIO
-    while n_experiences >= limit:
-        found, limit = found + 1, limit * RATIO
-    return found
-
-
-def tier_mates(sizes: Mapping[K, int], n_new: int) -> list[K]:
-    """Choose the segments to merge with a new one, so that no tier is full afterwards.
-
-    Args:
-        sizes: Segment -> number of its experiences.
-        n_new: Experiences of the new segment.
-
-    Returns:
-        The segments to merge into the new one and then remove; often none.
-    """
-    chosen: list[K] = []
-    n = n_new
-    while True:
-        alike = [name for name in sizes if name not in chosen and tier(sizes[name]) == tier(n)]
-        if len(alike) < MAX_PER_TIER - 1:
-            return chosen
-        chosen += alike
-        n += sum(sizes[name] for name in alike)
-
 
 T = TypeVar("T")
 PAUSES_S = (0.0, 0.05, 0.1, 0.2, *[0.4] * 150)
@@ -67,7 +39,9 @@ PAUSES_S = (0.0, 0.05, 0.1, 0.2, *[0.4] * 150)
 RECORD_PAUSES_S = (0.01, 0.04, 0.15)
 """Pauses before a new segment is checked: another process of this site may be about to record it as its own."""
 
+COPY_ANEW = "; copy it anew from where it came from, or remove it"
 LEFT_OVER_S = 86_400
+NO_IDENTITY: Identity = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +81,9 @@ class SegmentFolder:
         self._clock = clock or SystemClock()
         self._limits = limits or CheckLimits()
         self._group = group
+        self.format_note = FormatNote()
         self._keys: dict[str, _Keys] = {}
+        self.authority = Authority(path, is_file=self.is_file, is_source=checked is not None, clock=self._clock)
 
     def paths(self) -> list[Path]:
         """List the segments, sorted; empty if there is no store.
@@ -140,21 +116,19 @@ class SegmentFolder:
             return NoStoreError(f"`{path}` is no store; {expected}")
         return NoStoreError(f"`{self.path}` is no store and cannot be made, because `{path}` is a file; {expected}")
 
-    def load(self, wanted: Wanted) -> tuple[dict[Path, Columns], list[StoreFinding]]:
-        """Read the wanted columns of every segment that can be read.
+    def load(self, wanted: Wanted) -> Loaded:
+        """Read the wanted columns of every segment that can be read, and of the marks those that are in force.
 
         If a segment vanishes meanwhile the folder is listed again. Segments that were read are not read again, so that
         a reader comes to an end however busy the writers are.
 
-        Returns:
-            Segment -> columns, and what is wrong with the segments left out.
-
         Raises:
-            FormatError: A segment has a newer format.
+            FormatError: The store is one file of a newer format.
             StoreError: The store is one file, and damaged; or segments keep vanishing.
         """
         read: dict[tuple[Path, Identity], Columns] = {}
-        return self._again_when_gone(lambda: self._load_once(wanted, read))
+        parts, findings = self._again_when_gone(lambda: self._load_once(wanted, read))
+        return judged(parts, self.authority, findings=findings)
 
     def known(self, ids: NDArray[np.bytes_]) -> NDArray[np.bool_]:
         """Find which ids some segment holds already, forgotten or not, (n,) bool."""
@@ -164,8 +138,8 @@ class SegmentFolder:
             is_known |= np.append(keys.ids, b"")[position] == ids
         return is_known
 
-    def marks(self) -> frozenset[bytes]:
-        """Collect the marks of all segments."""
+    def all_marks(self) -> frozenset[bytes]:
+        """Collect the marks of all segments, whether they are in force or not."""
         found = self._again_when_gone(self._keys_of_segments).values()
         return frozenset(mark for keys in found for mark in keys.marks)
 
@@ -173,9 +147,11 @@ class SegmentFolder:
         """Check every segment whole, also those that were checked before.
 
         Raises:
-            StoreError: The path is not a store, or the check could not be started.
+            StoreError: The path is not a store, or the check could not be started; or segments keep vanishing.
         """
-        return check_segments(self.paths(), self._limits, are_named=not self.is_file)
+        found, odd = self._again_when_gone(lambda: regular_files(self.paths()))
+        checked = check_segments(list(found), self._limits, are_named=not self.is_file)
+        return dict(sorted({**checked, **{path: [finding] for path, finding in odd.items()}}.items()))
 
     def add(self, columns: Columns) -> str:
         """Commit columns in stored form as a new segment, merged with others if a tier is full.
@@ -189,8 +165,24 @@ class SegmentFolder:
         self._make_folder()
         return self._again_when_gone(lambda: self._add_once(columns))
 
-    def replace(self, old: Collection[Path], whole: Columns) -> str:
+    def make(self) -> None:
+        """Make the store's folder if it does not exist, and note how its marks stand.
+
+        Raises:
+            StoreError: It could not be made.
+        """
+        self._make_folder()
+        self.authority.open(self.all_marks(), is_written=True)
+
+    def replace(self, old: Loaded, whole: Columns, *, waiting: Collection[bytes] = ()) -> str:
         """Write columns in stored form as a segment, then remove the segments that they contain.
+
+        Marks that wait to be accepted stay in segments of their own, one for each author.
+
+        Args:
+            old: What was read of the store.
+            whole: Its experiences, and its marks that are in force.
+            waiting: Further marks that wait.
 
         Returns:
             Name of the segment.
@@ -199,9 +191,14 @@ class SegmentFolder:
             StoreError: It could not be written; the store is as before.
         """
         self._make_folder()
-        name = self._write(whole, old)
-        if not self.is_file:
-            self._remove_left_overs(self.path / name)
+        self.authority.open((), is_written=True)
+        all_waiting = old.waiting() | frozenset(waiting)
+        if self.is_file:
+            return self._write(with_marks(whole, (*whole.marks, *all_waiting)), old.parts)
+        for marks in by_author(all_waiting.difference(*(old.pending[path] for path in old.waiting_only))).values():
+            self._write(only_marks(marks), ())
+        name = self._write(whole, [path for path in old.parts if path not in old.waiting_only])
+        self._remove_left_overs(self.path / name)
         return name
 
     def sizes_bytes(self) -> list[int]:
@@ -210,7 +207,8 @@ class SegmentFolder:
         Raises:
             StoreError: The path is not a store, or segments keep vanishing.
         """
-        return self._again_when_gone(lambda: [path.stat().st_size for path in self.paths()])
+        found, _ = self._again_when_gone(lambda: regular_files(self.paths()))
+        return [size for _, size, *_ in found.values()]
 
     def left_overs(self) -> list[Path]:
         """List unfinished files of writers; a recent one may belong to a writer that is still running."""
@@ -252,13 +250,14 @@ class SegmentFolder:
                 if (path, identity) not in read:
                     read[path, identity] = segment.read(path, wanted, identity=identity)
                 parts[path] = read[path, identity]
-            except FormatError:
-                raise
             except StoreError as error:
                 if self.is_file:
                     raise
                 problem = wrong[0].problem if wrong else "damaged"
-                message = f"{error}. It was left out; copy it anew from where it came from, or remove it"
+                remedy = (
+                    "" if isinstance(error, FormatError) else "; copy it anew from where it came from, or remove it"
+                )
+                message = f"{error}. It was left out{remedy}"
                 findings.append(StoreFinding(problem=problem, where=path.name, message=message))
         return parts, findings
 
@@ -268,7 +267,7 @@ class SegmentFolder:
 
     def _checked_listing(self) -> dict[Path, tuple[Identity, Sequence[StoreFinding]]]:
         """List the segments with the problems of each; new ones are checked by a child process."""
-        found = {path: identity_of(path.stat()) for path in self.paths()}
+        found, odd = regular_files(self.paths())
         known, new = self._recorded(found)
         for pause_s in RECORD_PAUSES_S if new else ():  # a writer of this site may be about to record what it wrote
             self._clock.sleep(pause_s)
@@ -277,14 +276,15 @@ class SegmentFolder:
                 break
         if new:
             known |= self._check(new, found)
-        return {path: (found[path], findings or ()) for path, findings in known.items()}
+        listed = {path: (found[path], findings or ()) for path, findings in known.items()}
+        return dict(sorted({**listed, **{path: (NO_IDENTITY, (finding,)) for path, finding in odd.items()}}.items()))
 
     def _check(self, new: Sequence[Path], found: Mapping[Path, Identity]) -> Mapping[Path, tuple[StoreFinding, ...]]:
         """Check segments and record the result; raises ``FileNotFoundError`` if one vanishes or changes meanwhile."""
-        if len(_unchanged(new, found)) < len(new):
+        if len(unchanged(new, found)) < len(new):
             raise FileNotFoundError("a segment vanished before it was checked")
         checked = check_segments(new, self._limits, are_named=not self.is_file)
-        sure = {path: tuple(checked[path]) for path in _unchanged(new, found) if path in checked}
+        sure = {path: tuple(checked[path]) for path in unchanged(new, found) if path in checked}
         self.checked.record((path, found[path], findings) for path, findings in sure.items())
         if len(sure) < len(new):
             raise FileNotFoundError("a segment vanished while it was checked")
@@ -314,22 +314,31 @@ class SegmentFolder:
             if path.name in self._keys:
                 found[path] = self._keys[path.name]
         self._keys = {path.name: keys for path, keys in found.items()}
+        self.authority.open(mark for keys in found.values() for mark in keys.marks)
         return found
 
     def _add_once(self, columns: Columns) -> str:
-        old = self._whole_file() if self.is_file else self._read_tier_mates(len(columns))
-        return self._write(stored_form([columns, *old.values()]) if old else columns, old)
+        if self.is_file:
+            return self._add_to_file(columns)
+        old = self._read_tier_mates(len(columns))
+        whole = stored_form([columns, *old.values()]) if old else columns
+        if not segment.fits(whole):  # together they have too many names: they stay apart
+            return self._write(columns, ())
+        return self._write(whole, old)
 
-    def _whole_file(self) -> dict[Path, Columns]:
-        """Read the one file; a file that cannot be read must not be replaced."""
+    def _add_to_file(self, columns: Columns) -> str:
+        """Write the one file anew; a file that cannot be read must not be replaced."""
         found = {}
         for path, (identity, wrong) in self._checked_listing().items():
             self._raise_for(wrong)
             found[path] = segment.read(path, EVERYTHING, identity=identity)
-        return found
+        old = judged(found, self.authority, findings=())
+        self.authority.open((), is_written=True)
+        whole = stored_form([columns, *old.parts.values()]) if found else columns
+        return self._write(with_marks(whole, (*whole.marks, *old.waiting())), found)
 
     def _read_tier_mates(self, n_new: int) -> dict[Path, Columns]:
-        """Read the segments that a new one is merged with; a damaged one stays as it is.
+        """Read the segments that a new one is merged with; a damaged one stays, and one with marks not in force.
 
         A segment that vanishes was merged into another already. A commit does not wait for busy writers; the next
         commit merges instead.
@@ -337,16 +346,22 @@ class SegmentFolder:
         found: dict[Path, Columns] = {}
         with contextlib.suppress(FileNotFoundError):
             keys = self._keys_of_segments()
-            for path in tier_mates({path: len(known.ids) for path, known in keys.items()}, n_new):
+            sizes = {path: len(known.ids) for path, known in keys.items() if self._are_in_force(known.marks)}
+            for path in tier_mates(sizes, n_new):
                 with contextlib.suppress(StoreError, FileNotFoundError):
                     found[path] = segment.read(path, EVERYTHING, identity=keys[path].identity)
         return found
+
+    def _are_in_force(self, marks: tuple[bytes, ...]) -> bool:
+        return not marks or len(self.authority.sort(marks).in_force) == len(marks)
 
     def _write(self, whole: Columns, old: Collection[Path]) -> str:
         """Write columns in stored form, then remove the segments they contain."""
         content_digest = digest(whole)
         path = self.path if self.is_file else self.path / segment.segment_name(content_digest)
         if self.is_file or path not in old:
+            present = [self.path] if self.is_file else self._listing()
+            self.format_note.before_write(self.path, present, format_version=whole.format_version)
             segment.write(
                 whole,
                 path,
@@ -379,16 +394,6 @@ class SegmentFolder:
         """Remove unfinished files that are a day older than a file just written, by the clock of the file server."""
         now_s = newest.stat().st_mtime
         for path in self.left_overs():
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # gone already, or no file at all
                 if now_s - path.stat().st_mtime > LEFT_OVER_S:
                     path.unlink()
-
-
-def _unchanged(paths: Sequence[Path], found: Mapping[Path, Identity]) -> list[Path]:
-    """List the files that have not changed since they were listed."""
-    unchanged = []
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            if identity_of(path.stat()) == found[path]:
-                unchanged.append(path)
-    return unchanged

@@ -1,5 +1,6 @@
 """The union of several stores."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.store.authors.decisions import MarkDecision
+from xautolm_hpc.store.authors.loaded import Loaded
 from xautolm_hpc.store.columns import Columns, only_marks
-from xautolm_hpc.store.decode import values
 from xautolm_hpc.store.folder import SegmentFolder
-from xautolm_hpc.store.layout import EVERYTHING
-from xautolm_hpc.store.marks import read_marks, tombstone
+from xautolm_hpc.store.layout import EVERYTHING, KEYS
+from xautolm_hpc.store.marks import FORGET, decode_mark, forget_body
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
-from xautolm_hpc.store.union import raw_ids, rows_with_ids, union
-from xautolm_hpc.store.visible import experience_id, stored_form
+from xautolm_hpc.store.union import raw_ids, rows_with_ids
+from xautolm_hpc.store.visible import experience_id, sites_of, stored_form, without_forgotten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +26,14 @@ class Merged:
     Attributes:
         n_new: Experiences the target did not have.
         segment: Name of the one segment the target now is, ``None`` when all stores were empty.
-        findings: Segments that were left out because they are damaged.
+        findings: Segments that were left out, with the reason.
+        n_pending_marks: Marks of the sources that wait to be accepted.
     """
 
     n_new: int
     segment: str | None
     findings: tuple[StoreFinding, ...]
+    n_pending_marks: int = 0
 
 
 def merge(
@@ -45,31 +49,45 @@ def merge(
     Args:
         sources: Stores to read.
         into: Store to grow; created if it does not exist.
-        accept_forget: Sites whose tombstones also hold for experiences of other sites.
+        accept_forget: Sites whose tombstones are accepted, and also hold for experiences of other sites.
         limits: Limits for checking a foreign segment.
         group: Group of users that may read the target; ``None`` leaves its folder as it is.
 
     Raises:
         InputError: A source does not exist.
         NoStoreError: The target, or a folder it lies in, is a file.
-        FormatError: A segment has a newer format; nothing was changed.
+        FormatError: A store is one file of a newer format; nothing was changed.
         StoreError: It could not be written, and the target is as before; or a store is one file, and damaged.
     """
     target = SegmentFolder(into, limits=limits, group=group)
     target.check_place()
-    own, findings = target.load(EVERYTHING)
-    foreign: list[Columns] = []
-    for source in sources:
-        if not source.exists():
-            raise InputError(f"`{source}` does not exist; expected a store to merge")
-        loaded, found = SegmentFolder(source, limits=limits, checked=target.checked).load(EVERYTHING)
-        foreign += loaded.values()
-        findings += found
-    parts = [*own.values(), *foreign]
-    if not parts:
-        return Merged(n_new=0, segment=None, findings=tuple(findings))
-    whole = stored_form([*parts, only_marks(_accepted_tombstones(parts, accept_forget))])
-    return Merged(n_new=_n_new(own.values(), whole), segment=target.replace(own, whole), findings=tuple(findings))
+    loaded = [_load_source(source, target, limits=limits) for source in sources]
+    marks = frozenset(mark for one in loaded for mark in one.all_marks())
+    signed = _accept_forget(target, loaded, sites=accept_forget) if accept_forget else []
+    own = target.load(EVERYTHING)
+    findings = (*own.findings, *(finding for one in loaded for finding in one.findings))
+    if not own.parts and not any(one.parts for one in loaded):
+        return Merged(n_new=0, segment=None, findings=findings)
+    judged = target.authority.sort(marks)
+    foreign = [part for one in loaded for part in without_forgotten(one.columns())]
+    whole = stored_form([*own.parts.values(), *foreign, only_marks([*judged.in_force, *signed])])
+    return Merged(
+        n_new=_n_new(own.parts.values(), whole),
+        segment=target.replace(own, whole, waiting=judged.pending),
+        findings=findings,
+        n_pending_marks=len(judged.pending),
+    )
+
+
+def _load_source(source: Path, target: SegmentFolder, *, limits: CheckLimits | None) -> Loaded:
+    """Read another store; what it hides by its own marks is not taken, and its marks are judged by the target.
+
+    Raises:
+        InputError: It does not exist.
+    """
+    if not source.exists():
+        raise InputError(f"`{source}` does not exist; expected a store to merge")
+    return SegmentFolder(source, limits=limits, checked=target.checked).load(EVERYTHING)
 
 
 def _n_new(own: Iterable[Columns], whole: Columns) -> int:
@@ -82,15 +100,20 @@ def _n_new(own: Iterable[Columns], whole: Columns) -> int:
     return int(is_new.sum())
 
 
-def _accepted_tombstones(parts: Sequence[Columns], sites: Sequence[str]) -> list[bytes]:
-    """Build tombstones of the owning sites for the experiences that accepted sites forgot."""
-    if not sites:
-        return []
-    whole = union(parts)
-    forgotten = read_marks(whole.marks).forgotten
-    named = [one for one, by in forgotten.items() if by & set(sites)]
-    known = values(whole)
-    return [
-        tombstone(experience_id(whole, row), known[whole.groups["codes"]["site"][row]])
-        for row in rows_with_ids(whole.groups["digests"]["id"], named).tolist()
-    ]
+def _accept_forget(target: SegmentFolder, sources: Sequence[Loaded], *, sites: Sequence[str]) -> list[bytes]:
+    """Accept what other sites forget, also of what other sites than they have.
+
+    Returns:
+        Marks, signed by the target, that hide the records of other sites.
+    """
+    target.make()
+    every = target.all_marks().union(*(one.all_marks() for one in sources))
+    accepted = [mark for mark in every if decode_mark(mark).action == FORGET and decode_mark(mark).site in sites]
+    target.authority.decide(MarkDecision.ACCEPTED, accepted)
+    named = sorted({one for mark in accepted for one in decode_mark(mark).ids})
+    owned: dict[str, set[str]] = defaultdict(set)
+    for part in (*target.load(KEYS).parts.values(), *(part for one in sources for part in one.parts.values())):
+        found = part.take(rows_with_ids(part.groups["digests"]["id"], named))
+        for row, site in enumerate(sites_of(found)):
+            owned[site].add(experience_id(found, row))
+    return target.authority.sign([forget_body(site, owned[site]) for site in sorted(set(owned) - set(sites))])

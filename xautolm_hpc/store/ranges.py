@@ -1,152 +1,215 @@
-"""Checks the range of every value of a segment, over whole columns: a million experiences take seconds."""
+"""The range of every field of a stored record, in one table.
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+Whatever lies within can be written and read, and every command and prior works on it: numbers are so small that their
+squares and sums stay finite, texts and lists so short that a process holds them. The table serves records that are
+imported, the writer, the importer of the reference records, and the check of foreign segments
+(:mod:`~xautolm_hpc.store.column_check`, over whole columns).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
-from xautolm_hpc.errors import InputError, StoreError
-from xautolm_hpc.failures import STORED_KINDS, OutcomeStatus, origin_of
-from xautolm_hpc.records import System, Task, canonical_json, from_json, to_json
-from xautolm_hpc.store.columns import Array, Columns, digest, parse
-from xautolm_hpc.store.decode import identities, models, values
-from xautolm_hpc.store.encode import EPOCH
-from xautolm_hpc.store.layout import (
-    COUNT_FIELDS,
-    DICTIONARIES,
-    LARGEST_EXACT,
-    NO_CODE,
-    NO_INTEGER,
-    NULLABLE_TEXTS,
-    SHARES,
-    TIME_FIELDS,
+from xautolm_hpc.errors import InputError, quoted
+from xautolm_hpc.failures import FAILURE_KINDS, STATUSES, OutcomeStatus, origin_of
+from xautolm_hpc.records import (
+    LARGEST_SEED,
+    STEPS,
+    Experience,
+    Outcome,
+    Pipeline,
+    Provenance,
+    System,
+    Task,
+    to_json,
 )
-from xautolm_hpc.store.union import union
+from xautolm_hpc.store.layout import LARGEST_EXACT, SHARES
+from xautolm_hpc.store.range_kinds import Flag, Items, Moment, Named, Number, Range, Scalar, Text
 
-CHECKED_ROWS = 20_000
-US = timedelta(microseconds=1)
-EARLIEST_US = (datetime.min.replace(tzinfo=UTC) - EPOCH) // US
-LATEST_US = (datetime.max.replace(tzinfo=UTC) - EPOCH) // US
+LARGEST_COUNT = 2**31 - 1
+LARGEST_FLOAT = 1.7e308
+
+LONGEST_MESSAGE = 262_144
+"""Characters of the longest message that is read; :func:`xautolm_hpc.redact.cut_message` writes far shorter ones."""
+
+LONGEST_TASK = 2 * 1024**2
+"""Characters of a task as JSON in ASCII."""
+
+MOST_CURVE_POINTS = 10_000
+MOST_NAMES = 256
+
+TEXT = Text(longest=4_096)
+NULLABLE_TEXT = Text(longest=4_096, is_nullable=True)
+ID_TEXT = Text(longest=4_096, is_encodable=True)
+NAME = Text(longest=200, shortest=1, is_encodable=True, is_name=True)
+
+NUMBER_OF = Number(greatest=LARGEST_EXACT, is_whole=True)
+COUNT = Number(greatest=LARGEST_COUNT, is_whole=True)
+NULLABLE_COUNT = Number(greatest=LARGEST_COUNT, is_whole=True, is_nullable=True)
+NULLABLE_NUMBER_OF = Number(greatest=LARGEST_EXACT, is_whole=True, is_nullable=True)
+FEATURE = Number(least=-1e30, greatest=1e30, is_nullable=True)
+COORDINATE = Number(least=-1e30, greatest=1e30)
+SECONDS = Number(greatest=1e12, is_nullable=True)
+JOULES = Number(greatest=1e18, is_nullable=True)
+SHARE = Number(greatest=1)
+NULLABLE_SHARE = Number(greatest=1, is_nullable=True)
+SCORE = Number(least=-LARGEST_FLOAT, greatest=LARGEST_FLOAT)
+PARAM = Scalar(
+    whole=Number(least=-LARGEST_EXACT, greatest=LARGEST_EXACT, is_whole=True),
+    real=Number(least=-1e30, greatest=1e30),
+    text=Text(longest=1_024, is_encodable=True),
+)
+
+RANGES: Mapping[type[Any], Mapping[str, Range]] = {
+    Task: {
+        "name": TEXT,
+        "kind": TEXT,
+        "dataset_id": TEXT,
+        "fingerprint": ID_TEXT,
+        "metric": TEXT,
+        "n_train": NUMBER_OF,
+        "n_dev": NUMBER_OF,
+        "n_validation": NUMBER_OF,
+        "n_test": NUMBER_OF,
+        "labels": Items(TEXT, most=LONGEST_TASK),
+        "feature_schema": TEXT,
+        "features": Items(FEATURE, most=4_096),
+        "semantic": Items(COORDINATE, fewest=1, most=65_536, is_nullable=True),
+        "length_tokens": Items(Number(greatest=1e12), fewest=3, most=3, is_nullable=True),
+    },
+    System: {
+        "site": TEXT,
+        "cluster": TEXT,
+        "n_cpu_cores": NULLABLE_COUNT,
+        "ram_bytes": NULLABLE_NUMBER_OF,
+        "n_gpus": NULLABLE_COUNT,
+        "gpu_name": NULLABLE_TEXT,
+        "gpu_memory_bytes": NULLABLE_NUMBER_OF,
+        "gpu_capability": Number(greatest=1_000, is_nullable=True),
+        "driver_version": NULLABLE_TEXT,
+        "cuda_version": NULLABLE_TEXT,
+    },
+    Pipeline: {
+        "task_kind": ID_TEXT,
+        "model_id": ID_TEXT,
+        "model_revision": Text(longest=4_096, is_encodable=True, is_nullable=True),
+        "method": ID_TEXT,
+        "params": Named(NAME, PARAM, most=MOST_NAMES),
+    },
+    Outcome: {
+        "status": Text(choices=STATUSES),
+        "metrics": Named(NAME, SCORE, most=MOST_NAMES, by_name=dict.fromkeys(SHARES, SHARE)),
+        "load_s": SECONDS,
+        "train_s": SECONDS,
+        "eval_s": SECONDS,
+        "evaluation_time_s": SECONDS,
+        "retry_s": SECONDS,
+        "queue_s": SECONDS,
+        "time_scope": TEXT,
+        "gpu_energy_j": JOULES,
+        "cpu_energy_j": JOULES,
+        "energy_source": TEXT,
+        "energy_scope": TEXT,
+        "peak_gpu_memory_bytes": NULLABLE_NUMBER_OF,
+        "peak_rss_bytes": NULLABLE_NUMBER_OF,
+        "n_steps": NULLABLE_NUMBER_OF,
+        "n_samples": NULLABLE_NUMBER_OF,
+        "truncated": Flag(is_nullable=True),
+        "epochs_done": Number(greatest=1e12, is_nullable=True),
+        "epochs": NULLABLE_NUMBER_OF,
+        "schedule_share": NULLABLE_SHARE,
+        "step": Text(choices=STEPS, is_nullable=True),
+        "step_reason": NULLABLE_TEXT,
+        "cpu_share": NULLABLE_SHARE,
+        "curve": Items(Items(SCORE, most=16), most=MOST_CURVE_POINTS),
+        "kind": Text(choices=FAILURE_KINDS, is_nullable=True),
+        "origin": NULLABLE_TEXT,
+        "message": Text(longest=LONGEST_MESSAGE, is_nullable=True),
+    },
+    Provenance: {
+        "run_id": ID_TEXT,
+        "trial": COUNT,
+        "attempt": COUNT,
+        "restart": COUNT,
+        "generation": COUNT,
+        "seed": Number(greatest=LARGEST_SEED, is_whole=True),
+        "site": TEXT,
+        "started_at": Moment(is_nullable=True),
+        "ended_at": Moment(),
+        "prior_kind": TEXT,
+        "package_version": TEXT,
+        "image_digest": NULLABLE_TEXT,
+        "lock_hash": NULLABLE_TEXT,
+        "node": NULLABLE_TEXT,
+        "suspect": Flag(),
+        "job": NULLABLE_COUNT,
+        "job_position": NULLABLE_COUNT,
+    },
+}
+"""Record -> field -> its range. Whoever adds a field to a record adds it here."""
 
 
-def range_problems(columns: Columns) -> list[str]:
-    """List the values that format 1 does not allow, in columns that were read whole; empty if there are none."""
-    checks: tuple[Callable[[Columns], Iterator[str]], ...] = (
-        _dictionary_problems,
-        _code_problems,
-        _number_problems,
-        _variable_problems,
-    )
-    for check in checks:  # later checks rely on earlier ones
-        try:
-            found = list(check(columns))
-        except (InputError, StoreError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            found = [str(error)]
-        if found:
-            return found
-    return []
+def check_record(record: Task | System | Pipeline | Outcome | Provenance, *, where: str) -> None:
+    """Check every field of a record.
+
+    Args:
+        record: The record.
+        where: What it belongs to, for the message.
+
+    Raises:
+        InputError: A field is outside its range; the message has its name, the value and what is valid.
+    """
+    for name, allowed in RANGES[type(record)].items():
+        fault = allowed.fault(getattr(record, name))
+        if fault is not None:
+            inner, value, expected = fault
+            raise InputError(f"{where}: {name}{inner} is {quoted(value)}; expected {expected}")
+    if isinstance(record, Task):
+        _check_length(record, where=where)
+    if isinstance(record, Outcome):
+        is_truncated = bool(record.truncated)
+        problem = outcome_problem(record.status, kind=record.kind, origin=record.origin, is_truncated=is_truncated)
+        if problem is not None:
+            raise InputError(f"{where}: {problem}")
 
 
-def identity_problems(columns: Columns) -> list[str]:
-    """Check that ids are those of their experiences and rows are in stored form; ranges must be checked before."""
-    for start in range(0, len(columns), CHECKED_ROWS):
-        part = columns.take(np.arange(start, min(start + CHECKED_ROWS, len(columns))))
-        ids, pipelines = identities(part)
-        stored = part.groups["digests"]
-        if b"".join(map(bytes.fromhex, ids)) != stored["id"].tobytes():
-            return ["it has ids that are not those of its experiences"]
-        if b"".join(map(bytes.fromhex, pipelines)) != stored["pipeline"].tobytes():
-            return ["it has digests that are not those of its pipelines"]
-    if len(columns) and digest(union([columns])) != digest(columns):
-        return ["its rows or dictionaries are not in the order of format 1, or not used"]
-    return []
+def check_experiences(experiences: Iterable[Experience], *, where: str = "experience {key}") -> None:
+    """Check every field of experiences; a task or system that many share is checked once.
+
+    Args:
+        experiences: The experiences.
+        where: Where they come from, for the message; ``{key}`` stands for the attempt.
+
+    Raises:
+        InputError: A field is outside its range.
+    """
+    checked: dict[int, Task | System] = {}  # keeps what it has checked, so that no number is used again
+    for e in experiences:
+        place = where.replace("{key}", f"{e.key:.200}")
+        for name, shared in (("task", e.task), ("system", e.system)):
+            if id(shared) not in checked:
+                check_record(shared, where=f"{place}: {name}")
+                checked[id(shared)] = shared
+        for record in (e.pipeline, e.outcome, e.provenance):
+            check_record(record, where=place)
 
 
-def _dictionary_problems(columns: Columns) -> Iterator[str]:
-    """Check every entry as any record that is read is checked."""
-    kinds: dict[str, Any] = {"tasks": Task, "systems": System}
-    for name, record_type in kinds.items():
-        for entry in columns.dictionaries[name]:
-            whole = to_json(from_json(record_type, parse(entry), where=f"an entry of {name}"))
-            canonical_json(whole)
-    values(columns)
-    for model in models(columns):
-        if type(model[0]) is not str or type(model[1]) not in (str, type(None)):
-            yield f"models hold {model!r:.80}; expected an id and a revision or null"
+def outcome_problem(status: str, *, kind: str | None, origin: str | None, is_truncated: bool) -> str | None:
+    """Find what does not fit together in an outcome; ``None`` if it does."""
+    if (kind is not None) is not (status == OutcomeStatus.FAILED):
+        return f"kind is {quoted(kind)} and status {quoted(status)}; expected one for a failure, and none else"
+    expected = None if kind is None else str(origin_of(kind))
+    if origin != expected:
+        return f"origin is {quoted(origin)} and kind {quoted(kind)}; expected {expected}"
+    if is_truncated and status != OutcomeStatus.SUCCEEDED:
+        return f"truncated is True and status {quoted(status)}; expected true for a success alone"
+    return None
 
 
-def _code_problems(columns: Columns) -> Iterator[str]:
-    """Check which indices are null, that texts are texts, and that kinds and origins agree."""
-    codes, known = columns.groups["codes"], values(columns)
-    is_text = np.array([*(isinstance(value, str) for value in known), True])
-    for name in codes:
-        if name not in NULLABLE_TEXTS and bool((codes[name] == NO_CODE).any()):
-            yield f"{name} is null somewhere"
-        if name in DICTIONARIES["values"] and not is_text[codes[name]].all():
-            yield f"{name} is no text somewhere"
-    texts: list[Any] = [*known, None]
-    pairs = np.unique(np.stack([codes[name] for name in ("status", "kind", "origin")]), axis=1).T.tolist()
-    for status, kind, origin in ([texts[code] for code in triple] for triple in pairs):
-        is_right = (kind is None and origin is None) if status == OutcomeStatus.SUCCEEDED else kind in STORED_KINDS
-        if not is_right or (kind is not None and origin != origin_of(kind)):
-            yield f"an outcome is {status!r:.80} with kind {kind!r:.80} and origin {origin!r:.80}"
-    for name in columns.groups["params"]:
-        floats = columns.groups["param_floats"].get(name)
-        if floats is not None and bool(((columns.groups["params"][name] != NO_CODE) & ~np.isnan(floats)).any()):
-            yield f"parameter {name!r:.80} has two values at once"
-
-
-def _number_problems(columns: Columns) -> Iterator[str]:
-    """Check every number's range."""
-    groups = columns.groups
-    yield from _integer_problems(groups["counts"], groups["integers"])
-    for group in ("numbers", "metrics", "param_floats"):
-        for name, column in groups[group].items():
-            if bool(np.isinf(column).any()):
-                yield f"{name!r:.80} is infinite somewhere"
-    for name in COUNT_FIELDS:
-        known = groups["numbers"][name][~np.isnan(groups["numbers"][name])]
-        if bool(((known != np.floor(known)) | (np.abs(known) > LARGEST_EXACT)).any()):
-            yield f"{name} is no whole number somewhere"
-    yield from _score_problems(groups["metrics"])
-
-
-def _integer_problems(counts: Mapping[str, Array], integers: Mapping[str, Array]) -> Iterator[str]:
-    for name, column in counts.items():
-        if bool((column < 0).any()) or (name == "suspect" and bool((column > 1).any())):
-            yield f"{name} is out of range"
-    for name, column in integers.items():
-        known = column[column != NO_INTEGER] if name == "started_at_us" else column
-        low, high = (EARLIEST_US, LATEST_US) if name in TIME_FIELDS else (0, 2**63 - 1)
-        if known.size and (known.min() < low or known.max() > high):
-            yield f"{name} is out of range"
-
-
-def _score_problems(metrics: Mapping[str, Array]) -> Iterator[str]:
-    for name in SHARES:
-        if name not in metrics:
-            continue
-        column = metrics[name]
-        if bool(((column < 0) | (column > 1)).any()):
-            yield f"{name} is outside 0 to 1 somewhere"
-
-
-def _variable_problems(columns: Columns) -> Iterator[str]:
-    """Parse every curve and message."""
-    for piece in set(columns.variable["message"].pieces()):
-        if piece and type(parse(piece)) is not str:
-            yield f"a message is {piece!r:.80}; expected a text"
-            return
-    for piece in columns.variable["curve"].pieces():
-        if piece and not _is_curve(parse(piece)):
-            yield f"a curve is {piece!r:.80}; expected lists of finite numbers"
-            return
-
-
-def _is_curve(points: Any) -> bool:
-    return isinstance(points, list) and all(
-        isinstance(point, list) and all(type(value) is float and math.isfinite(value) for value in point)
-        for point in points
-    )
+def _check_length(task: Task, *, where: str) -> None:
+    """Check that a task is short enough as a whole; its labels may be many or long, not both."""
+    n_chars = len(json.dumps(to_json(task)))
+    if n_chars > LONGEST_TASK:
+        raise InputError(
+            f"{where} takes {n_chars:,} characters as JSON; expected at most {LONGEST_TASK:,}: fewer labels"
+        )

@@ -8,6 +8,7 @@ first two layouts.
 
 import json
 import math
+import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,8 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from xautolm_hpc.errors import InputError
+from xautolm_hpc.errors import InputError, quoted
 from xautolm_hpc.records import canonical_json
+from xautolm_hpc.store.flat import check_containers
+from xautolm_hpc.store.listing import not_regular
 
 LARGEST_FILE_BYTES = 4 * 1024**2
 TWIN_S = 2
@@ -43,6 +46,7 @@ class ReferenceTrial:
         system_features: Cores, threads, GHz, GiB of memory, 0.
         metrics: Metric name -> finite value; empty for a failure.
         error: Text of the error, or ``None`` for a success or if it was lost.
+        file: The file, relative to the folder.
     """
 
     alias: str
@@ -55,6 +59,7 @@ class ReferenceTrial:
     system_features: tuple[float, ...]
     metrics: Mapping[str, float]
     error: str | None
+    file: str = ""
 
     @property
     def failed(self) -> bool:
@@ -97,9 +102,10 @@ def read_folder(folder: Path) -> ReferenceFiles:
         found.n_files += 1
         where = path.relative_to(folder)
         try:
-            records.append(_read_record(path, alias=where.parts[0] if len(where.parts) > 1 else None))
-        except (InputError, OSError, RecursionError) as error:
-            found.refused[str(error) if isinstance(error, InputError) else type(error).__name__].append(str(where))
+            record = _read_record(path, alias=where.parts[0] if len(where.parts) > 1 else None)
+            records.append(replace(record, file=str(where)))
+        except InputError as error:
+            found.refused[str(error)].append(str(where))
     if not found.n_files:
         raise InputError(f"`{folder}` holds no .json file; expected XAutoLM's experience store")
     found.trials = sorted(_join(records), key=lambda trial: (trial.alias, trial.ended_at, trial.configuration()))
@@ -113,21 +119,21 @@ def _read_record(path: Path, *, alias: str | None) -> ReferenceTrial:
     Raises:
         InputError: It is not such a record; the message does not name the file, so that equal reasons can be counted.
     """
-    if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise InputError(f"larger than {LARGEST_FILE_BYTES // 1024**2} MiB, which no record is")
+    text = _content(path)
+    check_containers(text, where="no record")
     try:
-        data = json.loads(path.read_bytes())
-    except ValueError as error:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError("no JSON") from error
     if not isinstance(data, dict):
         raise InputError("no JSON object")
     method_class, model_key, params = _read_pipeline(data)
     features, semantic = _read_features(data)
     metrics = _read_metrics(data)
-    text = data.get("error")
+    message = data.get("error")
     failed = "f1" not in metrics
     return ReferenceTrial(
-        alias=alias or _text(data.get("alias"), name="alias"),
+        alias=_encodable(alias or _text(data.get("alias"), name="alias"), name="alias"),
         ended_at=_read_time(data.get("timestamp")),
         method_class=method_class,
         model_key=model_key,
@@ -136,8 +142,23 @@ def _read_record(path: Path, *, alias: str | None) -> ReferenceTrial:
         semantic=semantic,
         system_features=_numbers(data.get("system_features"), name="system_features", n=5),
         metrics={} if failed else metrics,
-        error=_text(text, name="error") if failed and text is not None else None,
+        error=_text(message, name="error") if failed and message is not None else None,
     )
+
+
+def _content(path: Path) -> str:
+    """Read a file if it is a regular one and no larger than any record is."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(not_regular(status.st_mode))
+        if status.st_size > LARGEST_FILE_BYTES:
+            raise InputError(f"larger than {LARGEST_FILE_BYTES // 1024**2} MiB, which no record is")
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise InputError(f"it cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError("no JSON: not in UTF-8") from error
 
 
 def _text(value: Any, *, name: str) -> str:
@@ -176,13 +197,28 @@ def _read_pipeline(data: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
     method_class, settings = next(iter(algorithms[0].items()))
     try:
         values = {name: setting["value"] for name, setting in settings.items()}
-        (model_key,) = values.pop("inner_model")
+        (model_key,) = _names_in(values.pop("inner_model"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError("the algorithm's parameters are not {name: {'value': ...}} with one `inner_model`") from error
+    _text(model_key, name="inner_model")
     for name, value in values.items():
         if not name or "\0" in name or not (isinstance(value, bool | str) or _is_number(value)):
-            raise InputError(f"parameter {name!r:.80} is no finite number, bool or text")
+            raise InputError(f"parameter {quoted(name)} is no finite number, bool or text")
     return method_class, model_key, values
+
+
+def _encodable(text: str, *, name: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"`{name}` is no text that UTF-8 can encode") from error
+    return text
+
+
+def _names_in(value: Any) -> list[Any]:
+    if not isinstance(value, list | dict):
+        raise TypeError("no object")
+    return list(value)
 
 
 def _read_features(data: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
@@ -215,16 +251,19 @@ def _read_metrics(data: Mapping[str, Any]) -> dict[str, float]:
             raise InputError("`metrics` is no list of {'name': ..., 'value': ...}") from error
     wrong = [name for name, value in found.items() if value is not None and type(value) not in (int, float)]
     if wrong:
-        raise InputError(f"metric {wrong[0]!r:.80} is no number")
+        raise InputError(f"metric {quoted(wrong[0])} is no number")
     known = {
-        name: float(value)
-        for name, value in found.items()
-        if name in METRICS and value is not None and math.isfinite(value)
+        name: value for name, value in found.items() if name in METRICS and value is not None and not _is_endless(value)
     }
     outside = [name for name, value in known.items() if not 0 <= value <= (100 if name in SCORES else LARGEST_NUMBER)]
     if outside:
         raise InputError(f"metric `{outside[0]}` is out of range")
-    return known
+    return {name: float(value) for name, value in known.items()}
+
+
+def _is_endless(value: Any) -> bool:
+    """Check for an infinity or NaN; a whole number of any length is neither."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _join(records: Iterable[ReferenceTrial]) -> Iterator[ReferenceTrial]:

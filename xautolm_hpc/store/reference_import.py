@@ -11,8 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from xautolm_hpc.catalogue import load_catalogue
+from xautolm_hpc.errors import InputError, quoted
 from xautolm_hpc.failures import FailureKind, OutcomeStatus, TextSource, kind_of_text
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json
+from xautolm_hpc.redact import cut_message
+from xautolm_hpc.store.ranges import check_experiences
 from xautolm_hpc.store.reference_files import ReferenceTrial, read_folder
 from xautolm_hpc.store.store import ExperienceStore
 from xautolm_hpc.table import REFERENCE_SCOPE
@@ -35,7 +38,7 @@ METHODS = {"FineTune": "full", "PartialFineTune": "partial", "Lora": "lora"}
 CLASS_NAME = re.compile(r"(FineTune|PartialFineTune|Lora)(LLMEmbeddingClassifier|GenLLMClassifier|GenLLMTask)")
 FLOATS = ("weight_decay", "learning_rate", "dropout_rate", "lora_dropout", "gradient_clipping_max_norm")
 LOST = {"text-generation": ("optimizer", "use_gradient_clipping")}
-GPU_CAPACITY = re.compile(r"has a total capacity of ([0-9.]+) GiB")
+GPU_CAPACITY = re.compile(r"has a total capacity of ([0-9]{1,6}(?:\.[0-9]{1,6})?) GiB")
 OTHER_MODELS = (
     "meta-llama/Llama-3.1-8B-Instruct",
     "deepseek-ai/DeepSeek-V2-Lite",
@@ -97,14 +100,21 @@ def import_xautolm(folder: Path, into: ExperienceStore, *, site: str = SITE) -> 
         if CLASS_NAME.fullmatch(trial.method_class):
             known.append(trial)
         else:
-            refused.setdefault(f"class {trial.method_class!r:.80} fine-tunes nothing", []).append(trial.alias)
-    records = experiences_of(known, site=site)
+            refused.setdefault(f"class {quoted(trial.method_class)} fine-tunes nothing", []).append(trial.file)
+    records = []
+    for trial, e in zip(known, experiences_of(known, site=site), strict=True):
+        try:
+            check_experiences([e], where="as an experience")
+            records.append(e)
+        except InputError as error:
+            refused.setdefault(str(error), []).append(trial.file)
     done = ReferenceImport(n_files=found.n_files, n_joined=found.n_joined, n_trials=len(records), refused=refused)
     for e in records:
-        counts = done.by_task.setdefault(e.task.name, dict.fromkeys(OutcomeStatus, 0))
+        counts = done.by_task.setdefault(e.task.name, dict.fromkeys((OutcomeStatus.SUCCEEDED, OutcomeStatus.FAILED), 0))
         counts[e.outcome.status] += 1
     done.by_kind = dict(Counter(e.outcome.kind for e in records if e.outcome.kind is not None).most_common())
-    done.unknown_models = tuple(sorted({t.model_key for t in known if model_id(t.model_key) == t.model_key}))
+    keys = {t.model_key for t in known}
+    done.unknown_models = tuple(sorted({e.pipeline.model_id for e in records} & keys))
     done.n_new = into.append(records).n_new
     return done
 
@@ -229,9 +239,9 @@ def _pipeline(trial: ReferenceTrial) -> Pipeline:
 def _outcome(trial: ReferenceTrial) -> Outcome:
     """Build the outcome: F1 and exact match are converted from percent to 0..1, a failure is classified by its text."""
     if trial.failed:
-        kind = kind_of_error(trial.error)
+        kind, message = kind_of_error(trial.error), None if trial.error is None else cut_message(trial.error)
         return Outcome(
-            status=OutcomeStatus.FAILED, kind=kind, origin=kind.origin, message=trial.error, time_scope=TIME_SCOPE
+            status=OutcomeStatus.FAILED, kind=kind, origin=kind.origin, message=message, time_scope=TIME_SCOPE
         )
     is_percent = task_name(trial.alias) in PERCENT_TASKS or trial.metrics["f1"] > 1
     scale = 0.01 if is_percent else 1.0

@@ -1,18 +1,18 @@
-"""Reads and writes one segment: a file of format 1 that is written whole and never changed."""
+"""Reads and writes one segment: a file that is written whole and never changed."""
 
 import contextlib
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from xautolm_hpc.errors import FormatError, StoreError
-from xautolm_hpc.failures import STORED_KINDS
 from xautolm_hpc.store.columns import Array, Columns, Ragged, digest, line, only_marks
-from xautolm_hpc.store.encode import STATUSES
 from xautolm_hpc.store.files import write_checked
 from xautolm_hpc.store.layout import (
     COLUMNS,
@@ -22,14 +22,19 @@ from xautolm_hpc.store.layout import (
     EVERYTHING,
     FORMAT,
     GROUPS,
+    KINDS_OF,
     MARKS,
     NO_CODE,
     READABLE,
+    STATUSES_OF,
     VARIABLE,
     VARIABLE_ENDS,
     Wanted,
+    columns_of,
 )
-from xautolm_hpc.store.marks import read_marks
+from xautolm_hpc.store.listing import not_regular
+from xautolm_hpc.store.marks import check_marks
+from xautolm_hpc.store.structure import LARGEST_NAMES_BYTES
 from xautolm_hpc.store.trust import Identity, identity_of
 
 LIBVER = ("v110", "v110")  # read by every HDF5 since 2016, and half the size of the default for small segments
@@ -62,6 +67,11 @@ def write(columns: Columns, path: Path, *, content_digest: str, remember: Callab
     def check(aside: Path) -> None:
         _check_digest(aside, content_digest)
 
+    if not fits(columns):
+        raise StoreError(
+            f"`{path}` was not written: the parameters or metrics of its experiences have too many names, of more than "
+            f"{LARGEST_NAMES_BYTES:,} bytes in all. Store experiences of other programs elsewhere"
+        )
     try:
         write_checked(path, _image(columns, content_digest), check=check, remember=remember)
     except OSError as error:
@@ -69,6 +79,12 @@ def write(columns: Columns, path: Path, *, content_digest: str, remember: Callab
             f"`{path}` could not be written: {error}. The store is as before; see to the file system (space, quota, "
             "permissions), then run again"
         ) from error
+
+
+def fits(columns: Columns) -> bool:
+    """Check whether one segment can hold the names of parameters and metrics: each takes as much as the longest."""
+    found = [[len(name.encode()) for name in group] for group in columns.groups.values() if group]
+    return all(len(lengths) * max(lengths) <= LARGEST_NAMES_BYTES for lengths in found)
 
 
 def read(path: Path, wanted: Wanted, *, identity: Identity | None = None) -> Columns:
@@ -102,6 +118,17 @@ def recorded_digest(path: Path) -> str:
         return str(file.attrs["digest"])
 
 
+def recorded_format(path: Path) -> int:
+    """Read the format of a segment.
+
+    Raises:
+        FileNotFoundError: The file does not exist, or no longer.
+        StoreError: The file is damaged or not a segment.
+    """
+    with open_bytes(path) as raw, open_hdf5(raw, path) as file:
+        return _format_of(file)
+
+
 def open_bytes(path: Path) -> io.FileIO:
     """Open a file such that HDF5 reads it through Python: then it takes no lock, whatever the environment says.
 
@@ -110,12 +137,18 @@ def open_bytes(path: Path) -> io.FileIO:
         StoreError: The file cannot be opened.
     """
     try:
-        # Opening a pipe in place of a segment must not block; reading it then fails.
-        return io.FileIO(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):  # a device must not even be opened, and opening a pipe meanwhile must not block
+            raw = io.FileIO(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY))
+            mode = os.fstat(raw.fileno()).st_mode
+            if stat.S_ISREG(mode):
+                return raw
+            raw.close()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise StoreError(f"`{shown(path)}` cannot be opened: {error}") from error
+    raise StoreError(f"`{shown(path)}` is refused: {not_regular(mode)}")
 
 
 @contextlib.contextmanager
@@ -157,12 +190,12 @@ def _image(columns: Columns, content_digest: str) -> bytes:
     """Build the file in memory: if HDF5 wrote to disk itself, a kill would leave half a file."""
     n = len(columns)
     with h5py.File("segment", "w", driver="core", backing_store=False, libver=LIBVER) as file:
-        file.attrs["format_version"] = FORMAT
+        file.attrs["format_version"] = columns.format_version
         file.attrs["digest"] = content_digest
         file.attrs["n_experiences"] = n
         if n:
-            for group, found in columns.groups.items():
-                _write_matrix(file, group, columns=found)
+            for group in columns.groups:
+                _write_matrix(file, group, columns=columns.stored(group))
             ends = {name: part.ends for name, part in columns.variable.items()}
             _write_matrix(file, VARIABLE_ENDS, columns=ends)
             for name, part in columns.variable.items():
@@ -216,31 +249,56 @@ def _create(file: h5py.File, dataset: str, *, values: Array, chunk: tuple[int, .
 
 
 def _check_format(file: h5py.File, path: Path) -> None:
-    found = int(file.attrs["format_version"])
+    """Check that this version reads the format of a segment."""
+    found = _format_of(file)
+    if found < READABLE[0]:
+        raise ValueError(f"format_version is {found}; expected one of {', '.join(map(str, READABLE))}")
     if found not in READABLE:
         reads = ", ".join(map(str, READABLE))
         raise FormatError(
             f"`{shown(path)}` is format {found}; this version reads {reads}. "
-            f"Upgrade xautolm-hpc or ask its site to export format {FORMAT}."
+            "Upgrade xautolm-hpc, or ask its site for a copy in a format that this version reads: "
+            f"`xautolm-hpc store export STORE --to COPY --format {FORMAT}`"
         )
+
+
+def _format_of(file: h5py.File) -> int:
+    """Read the format of a segment; a float or text would do for Python, but is none."""
+    attribute = file.attrs.get_id("format_version")
+    if not isinstance(attribute.get_type(), h5py.h5t.TypeIntegerID) or attribute.shape != ():
+        raise ValueError("format_version is no single whole number")
+    return int(file.attrs["format_version"])
 
 
 def _read(file: h5py.File, wanted: Wanted) -> Columns:
     """Read the wanted columns and check that they agree with one another."""
-    n = int(file.attrs["n_experiences"])
+    n, found_format = int(file.attrs["n_experiences"]), int(file.attrs["format_version"])
     marks = _read_lines(file, MARKS)
-    read_marks(marks)
+    check_marks(marks, format_version=found_format)
     if n == 0:
-        return only_marks(marks)
-    groups = {group: _read_matrix(file, group, wanted=wanted) if group in wanted else {} for group in GROUPS}
+        return replace(only_marks(marks), format_version=found_format)
+    groups = {group: _read_group(file, group, wanted=wanted, n=n) if group in wanted else {} for group in GROUPS}
     codes = groups["codes"]
     needed = {name for name, columns in DICTIONARIES.items() if any(column in codes for column in columns)}
     dictionaries = {name: _read_lines(file, name) if name in needed else () for name in DICTIONARIES}
     variable = _read_variable(file, wanted) if VARIABLE_ENDS in wanted else {}
-    columns = Columns(groups=groups, variable=variable, dictionaries=dictionaries, marks=marks)
+    columns = Columns(
+        groups=groups, variable=variable, dictionaries=dictionaries, marks=marks, format_version=found_format
+    )
     _check_lengths(columns, n)
     _check_codes(columns)
     return columns
+
+
+def _read_group(file: h5py.File, group: str, *, wanted: Wanted, n: int) -> dict[str, Array]:
+    """Read the wanted columns of a group; those that the segment's format lacks are null."""
+    found = _read_matrix(file, group, wanted=wanted)
+    if group not in COLUMNS or int(file.attrs["format_version"]) == FORMAT:
+        return found
+    dtype, null = GROUPS[group]
+    chosen = wanted[group]
+    names = COLUMNS[group] if chosen is None else chosen
+    return {name: found[name] if name in found else np.full(n, null, dtype) for name in names}
 
 
 def _read_matrix(file: h5py.File, dataset: str, *, wanted: Wanted) -> dict[str, Array]:
@@ -252,8 +310,10 @@ def _read_matrix(file: h5py.File, dataset: str, *, wanted: Wanted) -> dict[str, 
     if found.dtype != np.dtype(dtype):
         raise ValueError(f"{dataset} has type {found.dtype}, expected {dtype}")
     names = [name.decode() if isinstance(name, bytes) else str(name) for name in found.attrs["names"]]
-    if dataset in COLUMNS and tuple(names) != COLUMNS[dataset]:
-        raise ValueError(f"{dataset} has columns {names}, expected {list(COLUMNS[dataset])}")
+    if dataset in COLUMNS:
+        expected = columns_of(dataset, int(file.attrs["format_version"]))
+        if tuple(names) != expected:
+            raise ValueError(f"{dataset} has columns {names}, expected {list(expected)}")
     chosen = wanted[dataset]
     if chosen is None or found.shape[1] <= SMALL_ROWS:
         columns = dict(zip(names, found[...], strict=True))
@@ -298,7 +358,8 @@ def _check_codes(columns: Columns) -> None:
             _check_range(columns.groups["codes"].get(name), n_entries, name=name)
     for name, column in columns.groups["params"].items():
         _check_range(column, len(columns.dictionaries["values"]), name=name)
-    for name, known in (("status", STATUSES), ("kind", STORED_KINDS)):
+    known_texts = {"status": STATUSES_OF[columns.format_version], "kind": KINDS_OF[columns.format_version]}
+    for name, known in known_texts.items():
         if name in columns.groups["codes"]:
             _check_texts(columns, name, known={line(text) for text in known})
 

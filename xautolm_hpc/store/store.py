@@ -6,23 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xautolm_hpc.errors import InputError, NoStoreError
 from xautolm_hpc.node import Clock
 from xautolm_hpc.records import Experience
-from xautolm_hpc.store.columns import Columns, digest, line, only_marks
+from xautolm_hpc.store.authors.deciding import MarkGroup, accept_bodies, decide, forget_bodies, resolve_bodies
+from xautolm_hpc.store.authors.decisions import MarkDecision
+from xautolm_hpc.store.authors.loaded import Loaded
+from xautolm_hpc.store.columns import Columns, digest, only_marks, with_marks
 from xautolm_hpc.store.counts import summarise
-from xautolm_hpc.store.decode import decode, values
+from xautolm_hpc.store.decode import decode
 from xautolm_hpc.store.encode import encode, microseconds
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING, KEYS, SUMMARY, TABLE, Wanted
-from xautolm_hpc.store.marks import ID, accept_mark, read_marks, resolve_mark, tombstone
+from xautolm_hpc.store.marks import read_marks
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.tableview import to_table
-from xautolm_hpc.store.union import assemble, raw_ids, rows_with_ids, union
+from xautolm_hpc.store.union import raw_ids, union
 from xautolm_hpc.store.verify import verify
-from xautolm_hpc.store.visible import View, attempt_key, experience_id, stored_form, view
+from xautolm_hpc.store.visible import View, equals, experience_id, settled, stored_form, view
 from xautolm_hpc.table import ExperienceTable
 
 
@@ -48,11 +50,19 @@ class ExperienceStore:
     """
 
     def __init__(
-        self, path: Path, *, clock: Clock | None = None, limits: CheckLimits | None = None, group: str | None = None
+        self,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        limits: CheckLimits | None = None,
+        group: str | None = None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         self.path = path
         self.findings: tuple[StoreFinding, ...] = ()
         self._segments = SegmentFolder(path, clock=clock, limits=limits, group=group)
+        if log is not None:
+            self._segments.format_note.log = log
 
     def check_place(self, *, setting: str | None = None) -> None:
         """Check that a store is here or can be made here, before anything is read or trained for it.
@@ -81,7 +91,8 @@ class ExperienceStore:
             return Appended(n_new=0, segment=None)
         columns = encode(experiences)
         is_known = self._segments.known(raw_ids(columns.groups["digests"]["id"]))
-        new = union([columns.take(~is_known)], forgotten=read_marks(self._segments.marks()).forgotten)
+        marks = read_marks(self._segments.authority.sort(self._segments.all_marks()).in_force)
+        new = union([columns.take(~is_known)], forgotten=marks.forgotten)
         if not len(new):
             return Appended(n_new=0, segment=None)
         return Appended(n_new=len(new), segment=self._segments.add(new))
@@ -121,7 +132,7 @@ class ExperienceStore:
 
         Raises:
             InputError: A time is not valid.
-            FormatError: A segment has a newer format.
+            FormatError: The store is one file of a newer format.
             StoreError: The store is one file, and damaged; or segments keep vanishing.
         """
         columns = self._view(EVERYTHING).visible()
@@ -129,7 +140,7 @@ class ExperienceStore:
         equal = {"task_kind": task_kind, "run_id": run_id, "site": site, "status": status}
         for name, value in equal.items():
             if value is not None:
-                chosen &= _equals(columns, name, text=value)
+                chosen &= equals(columns, name, text=value)
         ended_us = columns.groups["integers"]["ended_at_us"]
         if since is not None:
             chosen &= ended_us >= microseconds(since, where="since")
@@ -141,7 +152,7 @@ class ExperienceStore:
         """Read the table that priors are computed from, directly from columns; variable parts are not read.
 
         Raises:
-            FormatError: A segment has a newer format.
+            FormatError: The store is one file of a newer format.
             StoreError: The store is one file, and damaged; or segments keep vanishing.
         """
         return to_table(self._view(TABLE).visible())
@@ -155,26 +166,28 @@ class ExperienceStore:
     ) -> ExperienceTable:
         """Read several stores as if they were merged; the first one records which segments were checked.
 
+        What each store hides is hidden of that store; only the marks of the first one affect all of them.
+
         Args:
             paths: The stores, one's own first.
             limits: Limits for checking a foreign segment.
             on_finding: Called for every segment that is left out.
 
         Raises:
-            FormatError: A segment has a newer format.
+            FormatError: The store is one file of a newer format.
             StoreError: A store is one file, and damaged; or segments keep vanishing.
         """
         parts: list[Columns] = []
         checked = None
         for path in paths:
             folder = SegmentFolder(path, limits=limits, checked=checked)
+            loaded = folder.load(TABLE)
+            parts += loaded.columns() if checked is None else settled(loaded.columns())
             checked = checked or folder.checked
-            loaded, findings = folder.load(TABLE)
-            parts += loaded.values()
             if on_finding is not None:
-                for finding in findings:
+                for finding in loaded.findings:
                     on_finding(finding)
-        return to_table(_view_of(parts).visible())
+        return to_table(view(parts or [only_marks(())]).visible())
 
     def ids(self) -> tuple[str, ...]:
         """List the ids of the experiences that count, ascending."""
@@ -185,14 +198,17 @@ class ExperienceStore:
 
         Returns:
             ``n_experiences`` and their counts ``by_task``, ``by_status``, ``by_failure_kind``, ``by_site``,
-            ``by_model``, ``by_method``; ``n_suspect``; ``n_conflicts`` (attempt keys); ``first_start`` and
-            ``last_end`` (UTC); ``n_segments``, ``n_bytes`` on disk and ``bytes_each``.
+            ``by_model``, ``by_method``; ``n_suspect``; ``n_truncated``; ``n_conflicts`` (attempt keys); ``first_start``
+            and ``last_end`` (UTC); ``n_segments``, ``n_bytes`` on disk and ``bytes_each``; ``n_pending_marks``, which
+            wait to be accepted.
 
         Raises:
-            FormatError: A segment has a newer format.
+            FormatError: The store is one file of a newer format.
             StoreError: The store is one file, and damaged; or segments keep vanishing.
         """
-        return summarise(self._view(SUMMARY), sizes_bytes=self._segments.sizes_bytes())
+        loaded = self._load(SUMMARY)
+        counts = summarise(view(loaded.columns()), sizes_bytes=self._segments.sizes_bytes())
+        return {**counts, "n_pending_marks": len(loaded.waiting())}
 
     def verify(self) -> list[StoreFinding]:
         """Check every segment whole: structure, digests, ranges, references; then the set: conflicts, tombstones."""
@@ -224,14 +240,7 @@ class ExperienceStore:
         Raises:
             InputError: An id is unknown or belongs to another site; nothing was hidden.
         """
-        parts = list(self._load(KEYS).values()) or [only_marks(())]
-        forgotten = read_marks(mark for part in parts for mark in part.marks).forgotten
-        rows = assemble(parts, by_site=True, forgotten=forgotten)
-        wanted = sorted(set(ids))
-        for one in wanted:
-            if site not in forgotten.get(one, ()):
-                self._check_forgettable(one, site=site, rows=rows)
-        self._mark([tombstone(one, site) for one in wanted])
+        self._mark(forget_bodies(self._load(KEYS).columns(), ids, site=site, path=self.path))
 
     def resolve(self, key: str, experience_id: str) -> None:
         """Choose which of several records of one attempt key counts; the last call decides.
@@ -243,17 +252,7 @@ class ExperienceStore:
         Raises:
             InputError: No record under the key has this id.
         """
-        columns = self._view(KEYS).columns
-        under_key = [one for row, one in enumerate(_ids(columns)) if attempt_key(columns, row) == key]
-        if experience_id not in under_key:
-            raise InputError(
-                f"attempt {key} has no record {experience_id!r}; valid: {', '.join(under_key) or 'none'}. "
-                "`store verify` lists the conflicts"
-            )
-        marks = read_marks(columns.marks)
-        if marks.choice(key) != experience_id:
-            last_round = marks.resolved[key][0] if key in marks.resolved else 0
-            self._mark([resolve_mark(key, experience_id, round_number=last_round + 1)])
+        self._mark(resolve_bodies(self._load(KEYS).columns(), key, chosen=experience_id))
 
     def accept(self, run_id: str) -> int:
         """Accept a run's suspect trials as evidence.
@@ -264,12 +263,29 @@ class ExperienceStore:
         Raises:
             InputError: The store has no experience of that run.
         """
-        columns = self._view(SUMMARY).columns
-        is_of_run = _equals(columns, "run_id", text=run_id)
-        if not is_of_run.any():
-            raise InputError(f"`{self.path}` has no experience of run {run_id!r}; `store info` lists what it has")
-        self._mark([accept_mark(run_id)])
-        return int(columns.groups["counts"]["suspect"][is_of_run].sum())
+        n_accepted, bodies = accept_bodies(self._load(SUMMARY).columns(), run_id, path=self.path)
+        self._mark(bodies)
+        return n_accepted
+
+    def accept_marks(self, author: str, *, site: str | None = None) -> list[MarkGroup]:
+        """Put marks of other authors in force that wait, or confirm those of format 1.
+
+        Args:
+            author: Id of the author's key; ``format-1`` for marks that have none.
+            site: Only marks about this site.
+
+        Returns:
+            The marks, by author, site and action.
+
+        Raises:
+            InputError: The store has no such marks.
+            StoreError: That could not be written.
+        """
+        return decide(self._segments, MarkDecision.ACCEPTED, author=author, site=site)
+
+    def refuse_marks(self, author: str, *, site: str | None = None) -> list[MarkGroup]:
+        """Refuse marks of other authors for ever; arguments and results are those of :meth:`accept_marks`."""
+        return decide(self._segments, MarkDecision.REFUSED, author=author, site=site)
 
     def compact(self) -> str | None:
         """Merge all segments that can be read into one, without forgotten experiences.
@@ -278,53 +294,30 @@ class ExperienceStore:
             Name of the one segment, ``None`` for an empty store.
 
         Raises:
-            FormatError: A segment has a newer format.
+            FormatError: The store is one file of a newer format.
             StoreError: It could not be written; the store is as before.
         """
-        parts = self._load(EVERYTHING)
-        return self._segments.replace(parts, stored_form(list(parts.values()))) if parts else None
+        loaded = self._load(EVERYTHING)
+        return self._segments.replace(loaded, stored_form(loaded.columns())) if loaded.parts else None
 
     def digest(self) -> str:
         """Digest the store's logical content: equal for equal sets, whatever their segments."""
-        return digest(stored_form(list(self._load(EVERYTHING).values()) or [only_marks(())]))
+        loaded = self._load(EVERYTHING)
+        whole = stored_form(loaded.columns())
+        return digest(with_marks(whole, (*whole.marks, *loaded.waiting())))
 
-    def _load(self, wanted: Wanted) -> dict[Path, Columns]:
-        parts, findings = self._segments.load(wanted)
-        self.findings = tuple(findings)
-        return parts
+    def _load(self, wanted: Wanted) -> Loaded:
+        loaded = self._segments.load(wanted)
+        self.findings = loaded.findings
+        return loaded
 
     def _view(self, wanted: Wanted) -> View:
-        return _view_of(list(self._load(wanted).values()))
+        return view(self._load(wanted).columns())
 
-    def _mark(self, marks: list[bytes]) -> None:
-        known = {mark for part in self._load(KEYS).values() for mark in part.marks}
-        new = [mark for mark in marks if mark not in known]
-        if new:
-            self._segments.add(only_marks(new))
-
-    def _check_forgettable(self, one: str, *, site: str, rows: Columns) -> None:
-        found = rows_with_ids(rows.groups["digests"]["id"], [one]) if ID.fullmatch(one) else ()
-        sites = sorted({values(rows)[rows.groups["codes"]["site"][row]] for row in found})
-        if not sites:
-            raise InputError(f"`{self.path}` has no experience {one!r}; expected a whole id of 32 hex digits")
-        if site not in sites:
-            raise InputError(
-                f"experience {one} is of site {sites[0]!r}, and {site!r} forgets only its own. Let {sites[0]!r} "
-                f"forget it, or merge with --accept-forget {site}"
-            )
-
-
-def _view_of(parts: list[Columns]) -> View:
-    return view(parts or [only_marks(())])
+    def _mark(self, bodies: Sequence[Sequence[Any]]) -> None:
+        if bodies:
+            self._segments.add(only_marks(self._segments.authority.sign(bodies)))
 
 
 def _ids(columns: Columns) -> tuple[str, ...]:
     return tuple(experience_id(columns, row) for row in range(len(columns)))
-
-
-def _equals(columns: Columns, name: str, *, text: str) -> NDArray[np.bool_]:
-    entries = columns.dictionaries["values"]
-    wanted = line(text)
-    code = entries.index(wanted) if wanted in entries else len(entries)
-    found: NDArray[np.bool_] = columns.groups["codes"][name] == code
-    return found

@@ -14,6 +14,7 @@ import numpy as np
 
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.store.layout import DICTIONARIES, ENDS_DTYPE, GROUPS, MARKS, VARIABLE, VARIABLE_ENDS
+from xautolm_hpc.store.ranges import LONGEST_MESSAGE, LONGEST_TASK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +66,8 @@ class StoreFinding:
 
     Attributes:
         problem: ``damaged``, ``refused``, ``format``, ``digest``, ``range``, ``conflict``,
-            ``foreign-forget`` or ``left-over``.
-        where: The segment, attempt key or experience with the problem.
+            ``foreign-forget``, ``pending-mark``, ``old-mark``, ``key`` or ``left-over``.
+        where: The segment, attempt key, experience, author of marks or file with the problem.
         message: What is wrong, and what to do.
     """
 
@@ -87,6 +88,12 @@ FILTERS = {
 MOST_FILTERS = 3
 LARGEST_CHUNK_BYTES = 64 * MB
 LARGEST_NAMES_BYTES = MB
+SLAB_BYTES = 16 * MB
+LONGEST_PIECE = {"message": 6 * LONGEST_MESSAGE + 2, "curve": 4 * MB}
+"""Variable part -> most bytes of one; a character takes six at most."""
+
+LONGEST_LINE, LONGEST_OTHER_LINE = {"tasks": LONGEST_TASK}, MB // 4
+"""Most bytes of an entry of a dictionary, and of a mark."""
 
 
 def drop_plugins() -> None:
@@ -121,6 +128,40 @@ def refusals(file: h5py.File, limits: CheckLimits) -> Iterator[str]:
         n_bytes += math.prod(opened.shape) * opened.get_type().get_size()
     if n_bytes > limits.content_mb * MB:
         yield f"its content has {n_bytes:,} bytes; the limit is {limits.content_mb:g} MB"
+
+
+def piece_refusals(file: h5py.File) -> Iterator[str]:
+    """List messages, curves and dictionary entries that are too long, before any is read whole.
+
+    The structure must be checked before. Of a dictionary only slabs are in memory.
+    """
+    for name, column in zip(_column_names(file, VARIABLE_ENDS), file.get(VARIABLE_ENDS, ()), strict=False):
+        longest = int(np.diff(column, prepend=0).max(initial=0))
+        if longest > LONGEST_PIECE.get(name, 0):
+            yield f"a {name} has {longest:,} bytes; the limit is {LONGEST_PIECE.get(name, 0):,}"
+    for name in (*DICTIONARIES, MARKS):
+        limit = LONGEST_LINE.get(name, LONGEST_OTHER_LINE)
+        if name in file and _has_longer_line(file[name], limit):
+            yield f"an entry of {name} has more than {limit:,} bytes"
+
+
+def _column_names(file: h5py.File, dataset: str) -> list[str]:
+    found = file[dataset].attrs["names"] if dataset in file else ()
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in found]
+
+
+def _has_longer_line(dataset: h5py.Dataset, limit: int) -> bool:
+    """Check whether a blob has a line of more bytes than a limit."""
+    if dataset.shape[0] <= limit:
+        return False
+    last_end = -1
+    for start in range(0, dataset.shape[0], SLAB_BYTES):
+        slab = dataset[start : start + SLAB_BYTES]
+        ends = np.concatenate([[last_end], start + np.flatnonzero(slab == ord("\n"))])
+        if np.diff(ends).max(initial=0) > limit + 1 or start + len(slab) - ends[-1] > limit + 1:
+            return True
+        last_end = int(ends[-1])
+    return False
 
 
 def _root_refusals(file: h5py.File) -> Iterator[str]:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.failures import FAILURE_KINDS, OutcomeStatus
-from xautolm_hpc.records import OBJECTIVES, System, Task
+from xautolm_hpc.pareto import OBJECTIVES
+from xautolm_hpc.records import System, Task
 from xautolm_hpc.store.columns import Array, Columns
 from xautolm_hpc.store.decode import models, shared_records, values
 from xautolm_hpc.store.layout import NO_CODE
@@ -55,14 +56,21 @@ def to_table(columns: Columns) -> ExperienceTable:
         trial=counts["trial"],
         attempt=counts["attempt"],
         restart=counts["restart"],
-        succeeded=np.array([value == OutcomeStatus.SUCCEEDED for value in (*known, None)])[codes["status"]],
+        succeeded=_equals(known, OutcomeStatus.SUCCEEDED)[codes["status"]],
         kind=kind_of[codes["kind"]],
+        stopped=_equals(known, OutcomeStatus.STOPPED)[codes["status"]],
+        truncated=columns.groups["numbers"]["truncated"] == 1,
         suspect=counts["suspect"].astype(np.bool_),
         pipeline=hex_digits(columns.groups["digests"]["pipeline"]),
         objectives={name: _objective(columns, name) for name in OBJECTIVES},
         time_scope=time_scope,
         params=params,
     )
+
+
+def _equals(known: Sequence[Any], text: str) -> NDArray[np.bool_]:
+    """Find which values are a text; the last one is for the null code."""
+    return np.array([*(value == text for value in known), False])
 
 
 def hex_digits(raw: NDArray[np.uint8]) -> NDArray[np.bytes_]:

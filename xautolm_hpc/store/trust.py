@@ -118,8 +118,8 @@ def _parsed(line: bytes) -> tuple[str, _Known] | None:
 
 
 def _append(path: Path, content: bytes) -> None:
-    """Append to a file in one write; it is created for its owner only, and a link in its place is not followed."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    """Append to a file in one write; it is created for its owner only. Links and pipes are not written to."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
         os.write(descriptor, content)
     finally:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.store.columns import Array, Columns, Ragged, parse
-from xautolm_hpc.store.layout import DICTIONARIES, DIGEST_BYTES, GROUPS, NO_CODE
+from xautolm_hpc.store.layout import CURVE_S, DICTIONARIES, DIGEST_BYTES, GROUPS, NO_CODE
 
 Forgotten = Mapping[str, set[str]]
 """Experience id -> sites that forgot it."""
@@ -44,7 +44,8 @@ class _Rows:
         taken = list(pieces) if self.chosen is None else [pieces[row] for row in self.chosen.tolist()]
         if self.first is None:
             return taken
-        return [max(taken[start:end]) for start, end in pairwise([*self.first.tolist(), len(taken)])]
+        bounds = pairwise([*self.first.tolist(), len(taken)])
+        return [_greatest_piece(taken[start:end]) for start, end in bounds]
 
 
 def union(parts: Sequence[Columns], *, forgotten: Forgotten | None = None) -> Columns:
@@ -102,6 +103,18 @@ def raw_ids(ids: Array) -> NDArray[np.bytes_]:
 def rows_with_ids(ids: Array, wanted: Sequence[str]) -> NDArray[np.intp]:
     """Find the rows of ids given as hex digits; unknown ids have none."""
     return np.flatnonzero(np.isin(raw_ids(ids), np.frombuffer(bytes.fromhex("".join(wanted)), f"S{DIGEST_BYTES}")))
+
+
+def _greatest_piece(pieces: Sequence[bytes]) -> bytes:
+    """Return the curve or message of which most is known, of several such the greater."""
+    distinct = sorted(set(pieces))
+    return distinct[0] if len(distinct) == 1 else max(distinct, key=lambda piece: (_n_seconds(piece), piece))
+
+
+def _n_seconds(piece: bytes) -> int:
+    """Count the entries of a curve that have the seconds so far, which format 1 lacks; a message has none."""
+    found = parse(piece) if piece else ()
+    return sum(len(point) > CURVE_S for point in found) if isinstance(found, list) else 0
 
 
 def _rank(entry: bytes) -> tuple[int, bytes]:

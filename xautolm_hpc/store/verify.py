@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xautolm_hpc.store import segment
+from xautolm_hpc.store.authors.deciding import mark_findings
+from xautolm_hpc.store.authors.loaded import judged
 from xautolm_hpc.store.columns import Columns
 from xautolm_hpc.store.decode import values
 from xautolm_hpc.store.folder import SegmentFolder
@@ -22,14 +24,16 @@ def verify(segments: SegmentFolder) -> list[StoreFinding]:
         Problems of segments in the order of their names, then of the set; empty if there are none.
     """
     findings: list[StoreFinding] = []
-    sound: list[Columns] = []
+    sound: dict[Path, Columns] = {}
     for path, found in segments.check_all().items():
         findings += found
         if not found:
             with contextlib.suppress(FileNotFoundError):  # merged into another segment meanwhile
-                sound.append(segment.read(path, KEYS))
-    if sound:
-        findings += _of_set(sound)
+                sound[path] = segment.read(path, KEYS)
+    loaded = judged(sound, segments.authority, findings=())
+    findings += loaded.findings
+    findings += _of_set(loaded.columns())
+    findings += mark_findings(segments, {mark for part in sound.values() for mark in part.marks})
     findings += [_left_over(path) for path in segments.left_overs()]
     return findings
 

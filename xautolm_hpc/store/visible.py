@@ -1,15 +1,15 @@
 """Finds the experiences that count: those not forgotten and not in conflict."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.store.columns import Columns, parse
+from xautolm_hpc.store.columns import Columns, line, parse, with_marks
 from xautolm_hpc.store.decode import values
-from xautolm_hpc.store.marks import Marks, read_marks
-from xautolm_hpc.store.union import assemble, union
+from xautolm_hpc.store.marks import Marks, Sites, read_marks
+from xautolm_hpc.store.union import assemble, raw_ids, rows_with_ids, union
 
 KEY = ("trial", "attempt", "restart")
 
@@ -37,19 +37,49 @@ def view(parts: list[Columns]) -> View:
     """Find which experiences count; the result depends on the set only, not on how segments divide it.
 
     Args:
-        parts: Columns with at least those of :data:`~xautolm_hpc.store.layout.KEYS`; not empty.
+        parts: Columns with at least those of :data:`~xautolm_hpc.store.layout.KEYS`; not empty. Their marks are all
+            in force.
     """
     marks = read_marks(mark for part in parts for mark in part.marks)
-    columns = _with_accepted(assemble(parts, by_site=False, forgotten=marks.forgotten), marks)
+    accepted = [with_accepted(part, marks) for part in parts]
+    columns = assemble(accepted, by_site=False, forgotten=marks.forgotten)
     counts = np.ones(len(columns), np.bool_)
     conflicts = {}
-    for key, rows in _shared_keys(columns).items():
-        ids = [experience_id(columns, row) for row in rows]
-        choice = marks.choice(key)
-        counts[[row for row, one in zip(rows, ids, strict=True) if one != choice]] = False
-        if choice not in ids:
-            conflicts[key] = tuple(ids)
+    shared = {key: {experience_id(columns, row): row for row in rows} for key, rows in _shared_keys(columns).items()}
+    sites = _sites_of([one for row_of in shared.values() for one in row_of], parts, forgotten=marks.forgotten)
+    for key, row_of in shared.items():
+        rows = [*row_of.values()]
+        left = _undecided(key, [*row_of], sites=sites, marks=marks)
+        counts[rows] = False
+        if len(left) == 1:
+            counts[row_of[left[0]]] = True
+        else:
+            conflicts[key] = tuple(left)
     return View(columns=columns, counts=counts, conflicts=conflicts)
+
+
+def settled(parts: list[Columns]) -> list[Columns]:
+    """Apply what a store decided to its own experiences and drop its marks, so that they affect no other store's.
+
+    Conflicts that it did not decide stay. Parts without marks are returned as they are.
+    """
+    marks = read_marks(mark for part in parts for mark in part.marks)
+    if not any(part.marks for part in parts):
+        return parts
+    rows = assemble([with_accepted(part, marks) for part in parts], by_site=True, forgotten=marks.forgotten)
+    seen = view(parts)
+    in_conflict = [one for ids in seen.conflicts.values() for one in ids]
+    kept = seen.counts.copy()
+    kept[rows_with_ids(seen.columns.groups["digests"]["id"], in_conflict)] = True
+    ids = raw_ids(seen.columns.groups["digests"]["id"][kept])
+    return [with_marks(rows.take(np.isin(raw_ids(rows.groups["digests"]["id"]), ids)), ())]
+
+
+def without_forgotten(parts: list[Columns]) -> list[Columns]:
+    """Leave out what a store forgot, and its marks; as its own compaction would."""
+    forgotten = read_marks(mark for part in parts for mark in part.marks).forgotten
+    kept = [union(parts, forgotten=forgotten)] if forgotten else parts
+    return [with_marks(part, ()) for part in kept]
 
 
 def stored_form(parts: list[Columns]) -> Columns:
@@ -58,9 +88,31 @@ def stored_form(parts: list[Columns]) -> Columns:
     return union(parts, forgotten=marks.forgotten)
 
 
+def with_accepted(columns: Columns, marks: Marks) -> Columns:
+    """Clear ``suspect`` for the records, and in format 1 for the runs, that a person accepted."""
+    if not (marks.accepted or marks.accepted_runs) or "suspect" not in columns.groups["counts"]:
+        return columns
+    codes = [i for i, value in enumerate(values(columns)) if value in marks.accepted_runs]
+    is_accepted = np.isin(columns.groups["codes"]["run_id"], codes)
+    for row in rows_with_ids(columns.groups["digests"]["id"], [*marks.accepted]).tolist():
+        is_accepted[row] |= _site(columns, row) in marks.accepted[experience_id(columns, row)]
+    suspect = np.where(is_accepted, np.int32(0), columns.groups["counts"]["suspect"])
+    counts = {**columns.groups["counts"], "suspect": suspect}
+    return replace(columns, groups={**columns.groups, "counts": counts})
+
+
 def experience_id(columns: Columns, row: int) -> str:
     """Return one row's id, 32 hex digits."""
     return str(columns.groups["digests"]["id"][row].tobytes().hex())
+
+
+def equals(columns: Columns, name: str, *, text: str) -> NDArray[np.bool_]:
+    """Find the rows that have a text in a column of codes, (n,) bool."""
+    entries = columns.dictionaries["values"]
+    wanted = line(text)
+    code = entries.index(wanted) if wanted in entries else len(entries)
+    found: NDArray[np.bool_] = columns.groups["codes"][name] == code
+    return found
 
 
 def attempt_key(columns: Columns, row: int) -> str:
@@ -69,15 +121,38 @@ def attempt_key(columns: Columns, row: int) -> str:
     return "/".join([run, *(str(columns.groups["counts"][name][row]) for name in KEY)])
 
 
-def _with_accepted(columns: Columns, marks: Marks) -> Columns:
-    """Clear ``suspect`` for the runs that a person accepted."""
-    if not marks.accepted or "suspect" not in columns.groups["counts"]:
-        return columns
-    codes = [i for i, value in enumerate(values(columns)) if value in marks.accepted]
-    is_accepted = np.isin(columns.groups["codes"]["run_id"], codes)
-    suspect = np.where(is_accepted, np.int32(0), columns.groups["counts"]["suspect"])
-    counts = {**columns.groups["counts"], "suspect": suspect}
-    return replace(columns, groups={**columns.groups, "counts": counts})
+def sites_of(columns: Columns) -> list[str]:
+    """List the site of each row."""
+    known = values(columns)
+    return [known[code] for code in columns.groups["codes"]["site"].tolist()]
+
+
+def _undecided(key: str, ids: Sequence[str], *, sites: Sites, marks: Marks) -> list[str]:
+    """List the ids under an attempt key that no resolution rejects: one of the ids is chosen, for all its sites.
+
+    If the resolutions of several sites leave none, they decide nothing.
+    """
+
+    def is_rejected(one: str) -> bool:
+        choices = [marks.choice(key, site) for site in sites[one]]
+        return all(choice in ids and choice != one for choice in choices)
+
+    return [one for one in ids if not is_rejected(one)] or list(ids)
+
+
+def _sites_of(ids: Sequence[str], parts: Sequence[Columns], *, forgotten: Sites) -> dict[str, set[str]]:
+    """Find the sites that have a record of each id which they did not forget."""
+    found: dict[str, set[str]] = {one: set() for one in ids}
+    for part in parts if ids else ():
+        for row in rows_with_ids(part.groups["digests"]["id"], ids).tolist():
+            one, site = experience_id(part, row), _site(part, row)
+            if site not in forgotten.get(one, ()):
+                found[one].add(site)
+    return found
+
+
+def _site(columns: Columns, row: int) -> str:
+    return str(parse(columns.dictionaries["values"][columns.groups["codes"]["site"][row]]))
 
 
 def _shared_keys(columns: Columns) -> dict[str, list[int]]:

@@ -242,7 +242,9 @@ def _refused_by_container(returncode: int, command: Command, *, attempt_dir: Pat
     """Return why Apptainer did not start a worker that never began; ``None`` if it did start it."""
     if command.container is None or returncode != REFUSED_STATUS:
         return None
-    log = (attempt_dir / "stderr").read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
+    with (attempt_dir / "stderr").open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+        log = file.read().decode(errors="replace")
     reason = [line for line in log.splitlines() if "FATAL" in line][-1:] or log.splitlines()[-1:]
     return f"the worker could not be started in `{command.container.image}`: {''.join(reason)}"
 

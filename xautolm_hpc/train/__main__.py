@@ -192,6 +192,7 @@ def _run_trial(attempt_dir: Path, *, rank: Rank, stop: StopFlag) -> int:
 
 def _job(attempt_dir: Path, *, rank: Rank) -> "Job":
     """Build the job from the environment variables."""
+    from xautolm_hpc.jobdir import protocol_of_driver
     from xautolm_hpc.node import node_name
     from xautolm_hpc.redact import secrets_in
     from xautolm_hpc.train.worker import Job
@@ -206,6 +207,7 @@ def _job(attempt_dir: Path, *, rank: Rank) -> "Job":
         user=os.environ.get("USER") or os.environ.get("LOGNAME") or "",
         host=node_name(),
         home=os.environ.get("HOME", ""),
+        driver_protocol=protocol_of_driver(os.environ),
     )
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train.exceptions import TrialError
 
 PROBE_LENGTH = 4
@@ -73,7 +74,9 @@ def _find_blocks(model: nn.Module, *, n_stacks: int) -> tuple[str, ...]:
     # A list inside a block (as in ALBERT and mixtures of experts) is not a stack.
     stacks = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
     if len(stacks) < n_stacks:
-        raise TrialError("unsupported", f"{type(model).__name__} has no list of like blocks; train it with full")
+        raise TrialError(
+            FailureKind.UNSUPPORTED, f"{type(model).__name__} has no list of like blocks; train it with full"
+        )
     largest = sorted(stacks, key=lambda name: -sum(parameter.numel() for parameter in lists[name].parameters()))
     return tuple(f"{name}.{number}" for name in largest[:n_stacks] for number in range(len(lists[name])))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from xautolm_hpc.durable import create_json, read_json
-from xautolm_hpc.failures import OutcomeStatus
+from xautolm_hpc.failures import FailureKind, OutcomeStatus
 from xautolm_hpc.jobdir import (
     COMMAND,
     MEMBERS,
@@ -77,7 +77,7 @@ def load_trained(attempt_dir: Path, *, command: Command, trial: TrialInput, stop
     plan = from_json(TrialPlan, read_json(attempt_dir / PIPELINE), where=PIPELINE)
     weights = attempt_dir / WEIGHTS
     if not weights.exists():
-        raise TrialError("data_unavailable", f"`{weights}` is missing: its trial's weights were not kept")
+        raise TrialError(FailureKind.DATA_UNAVAILABLE, f"`{weights}` is missing: its trial's weights were not kept")
     recipe = parse_recipe(plan.pipeline.method, plan.pipeline.params)
     inputs = AttemptInputs(attempt_dir=attempt_dir, command=command, trial=trial, plan=plan, expects_gpu=False)
     progress = Progress()

@@ -3,9 +3,11 @@
 One file, written under a temporary name and renamed. It holds tensors and plain values only: reading it runs no code.
 """
 
+import contextlib
 import dataclasses
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from xautolm_hpc.durable import fsync_dir
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.exceptions import TrialError
@@ -23,6 +26,20 @@ from xautolm_hpc.train.sharding import whole
 from xautolm_hpc.train.trial_budget import Progress
 
 FILE_NAME = "state.pt"
+OTHER_VERSION = "state-of-another-version.pt"
+"""Name of a checkpoint that was set aside."""
+
+FORMAT = 1
+"""Format of a checkpoint; it rises when a field means something else than before. Without a number it is 1."""
+
+
+PARTS = frozenset({"weights", "optimizer", "scheduler", "scaler", "rng", "state", "progress"})
+LOOP_FIELDS = frozenset(field.name for field in dataclasses.fields(LoopState))
+PROGRESS_FIELDS = frozenset({
+    "step", "n_samples", "train_s", "eval_s", "curve", "metrics", "dev_f1", "gpu_energy_j", "cpu_energy_j",
+    "peak_gpu_memory_bytes",
+})  # fmt: skip
+"""Fields of a checkpoint's ``progress``: those of :func:`_progress_so_far`."""
 
 
 def save_checkpoint(folder: Path, train_state: TrainState, *, energy: EnergyReader) -> None:
@@ -38,6 +55,7 @@ def save_checkpoint(folder: Path, train_state: TrainState, *, energy: EnergyRead
     """
     scaler = train_state.accelerator.scaler
     content = {
+        "format": FORMAT,
         "weights": trainable(train_state.model),
         "optimizer": _whole_state(train_state.optimizer.state_dict()),
         "scheduler": train_state.scheduler.state_dict(),
@@ -46,6 +64,7 @@ def save_checkpoint(folder: Path, train_state: TrainState, *, energy: EnergyRead
         "rng": collectives.all_gather(_generators()),
         "state": {field.name: getattr(train_state.loop, field.name) for field in dataclasses.fields(LoopState)},
         "progress": _progress_so_far(train_state.progress, energy),
+        "edges": train_state.runner.edges(),
     }
     if not train_state.rank.is_first:
         return
@@ -59,6 +78,14 @@ def save_checkpoint(folder: Path, train_state: TrainState, *, energy: EnergyRead
     fsync_dir(folder)
 
 
+def _read_content(path: Path) -> dict[str, Any]:
+    """Read a checkpoint file onto the CPU; what it holds must be a table of names."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}")
+    return content
+
+
 def load_checkpoint(folder: Path, train_state: TrainState) -> bool:
     """Load the checkpoint of an attempt into its train state, if there is one.
 
@@ -66,8 +93,11 @@ def load_checkpoint(folder: Path, train_state: TrainState) -> bool:
         folder: Checkpoint folder of the attempt.
         train_state: As it was built when training began; changed in place.
 
+    A checkpoint of another version, whose fields are not those of this one, is set aside: nothing of it is taken over,
+    and training begins anew.
+
     Returns:
-        Whether there was a checkpoint.
+        Whether there was a checkpoint of this version.
 
     Raises:
         TrialError: It cannot be read; kind ``storage``, so that the trial is run again from its start.
@@ -76,11 +106,37 @@ def load_checkpoint(folder: Path, train_state: TrainState) -> bool:
     if not path.exists():
         return False
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content = _read_content(path)
+        if difference := _difference(content):
+            _set_aside(path, train_state, why=difference)
+            return False
         _restore(train_state, content)
     except (RuntimeError, ValueError, KeyError, EOFError, TypeError, pickle.UnpicklingError) as error:
-        raise TrialError("storage", f"checkpoint `{path}` cannot be read: {error}") from error
+        raise TrialError(FailureKind.STORAGE, f"checkpoint `{path}` cannot be read: {error}") from error
     return True
+
+
+def _difference(content: dict[str, Any]) -> str | None:
+    """Describe by what a checkpoint is of another version; ``None`` if it has the fields of this one."""
+    found_format = content.get("format", 1)
+    if found_format != FORMAT:
+        return f"format {found_format} instead of {FORMAT}"
+    for part, expected in (("state", LOOP_FIELDS), ("progress", PROGRESS_FIELDS)):
+        found = set(content.get(part, ()))
+        if found != expected:
+            return f"other fields of {part}: {', '.join(sorted(map(str, found ^ expected)))}"
+    missing = PARTS - set(content)
+    return f"no {min(missing)}" if missing else None
+
+
+def _set_aside(path: Path, train_state: TrainState, *, why: str) -> None:
+    """Rename a checkpoint of another version, and note it in the log and in the outcome; every rank comes here."""
+    note = f"a checkpoint of another version ({why}) was set aside; training began anew"
+    if train_state.rank.is_first:
+        train_state.progress.notes.append(note)
+        sys.stderr.write(f"{path.parent.name}/{path.name}: {note}\n")
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(path.with_name(OTHER_VERSION))
 
 
 def _restore(train_state: TrainState, content: dict[str, Any]) -> None:
@@ -95,6 +151,8 @@ def _restore(train_state: TrainState, content: dict[str, Any]) -> None:
     for name, value in content["state"].items():
         setattr(train_state.loop, name, value)
     _restore_progress(train_state.progress, content["progress"])
+    if content.get("edges") is not None:  # of captured steps; earlier versions wrote none
+        train_state.runner.use_edges(content["edges"])
 
 
 def _generators() -> dict[str, Any]:

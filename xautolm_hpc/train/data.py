@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import split_path
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.process_group import Rank
@@ -77,13 +78,15 @@ def read_rows(data_dir: Path, name: str, *, sha256: str | None) -> list[dict[str
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise TrialError("data_unavailable", f"`{path}` is missing; is the run folder visible on this node?") from error
+        raise TrialError(
+            FailureKind.DATA_UNAVAILABLE, f"`{path}` is missing; is the run folder visible on this node?"
+        ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise TrialError("data_unavailable", f"`{path}` has sha256 {found}, but the profile wrote {sha256}")
+        raise TrialError(FailureKind.DATA_UNAVAILABLE, f"`{path}` has sha256 {found}, but the profile wrote {sha256}")
     rows = [json.loads(line) for line in gzip.decompress(content).splitlines()]
     if not rows:
-        raise TrialError("data_unavailable", f"`{path}` has no rows")
+        raise TrialError(FailureKind.DATA_UNAVAILABLE, f"`{path}` has no rows")
     return rows
 
 

@@ -19,9 +19,9 @@ class TrialError(XAutoLMError):
         kind: Failure kind.
     """
 
-    def __init__(self, kind: FailureKind | str, message: str) -> None:
+    def __init__(self, kind: FailureKind, message: str) -> None:
         super().__init__(message)
-        self.kind = FailureKind(kind)
+        self.kind = kind
 
 
 class UnfitModelError(TrialError):

@@ -74,6 +74,7 @@ def finetune(
     finally:
         energy.end()
         measure_gpu_memory(progress)
+        note_steps(progress, train_state)
     exchange_costs(progress, energy)
     collectives.leave()
     progress.metrics |= scores.as_metrics()
@@ -90,6 +91,14 @@ def save_weights(path: Path, train_state: TrainState) -> None:
         aside = path.with_name(f".{path.name}.tmp")
         save_file(weights, aside)
         aside.replace(path)
+
+
+def note_steps(progress: Progress, train_state: TrainState) -> None:
+    """Record how steps were computed, and tell a person why not as was asked for."""
+    runner = train_state.runner
+    progress.step_mode, progress.step_reason = runner.mode, runner.reason
+    if runner.reason is not None:
+        progress.notes.append(f"steps were not captured: {runner.reason}")
 
 
 def measure_gpu_memory(progress: Progress) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from xautolm_hpc.jobdir import Heartbeat
+from xautolm_hpc.jobdir import Heartbeat, to_wire
 from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.foreign_load import LoadMeter, no_load_meter
 from xautolm_hpc.train.trial_budget import Progress
@@ -78,7 +78,7 @@ class HeartbeatWriter:
         )
         aside = self._path.with_name(f".{self._path.name}.tmp")
         with self._writing, contextlib.suppress(OSError):
-            aside.write_text(json.dumps(heartbeat.to_json()))
+            aside.write_text(json.dumps(to_wire(heartbeat)))
             aside.replace(self._path)
 
     def _beat_on(self) -> None:

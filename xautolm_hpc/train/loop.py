@@ -7,8 +7,7 @@ for that is in :class:`LoopState`, the model, the optimiser, the schedule and to
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -21,15 +20,18 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from xautolm_hpc.execution import AS_DRAWN, Execution
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.hyperparameters import n_warmup_steps
 from xautolm_hpc.train import collectives
-from xautolm_hpc.train.data import MicroBatch, Tokens, collate, plan_epoch, plan_evaluation, plan_micro_batches
+from xautolm_hpc.train.data import Tokens, plan_epoch, plan_evaluation
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.kinds.metrics import Scores
 from xautolm_hpc.train.kinds.tasks import LearningTask
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import put, whole
+from xautolm_hpc.train.steps.runner import StepResult, StepRunner
+from xautolm_hpc.train.stop import StopRequestedError
 from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 CHECKPOINT_INTERVAL_S = 60.0
@@ -92,6 +94,7 @@ class TrainState:
         rank: This process among those of the trial.
         execution: How steps are computed.
         early_stopping_min_steps: Optimiser steps after the warm-up before early stopping counts epochs; 0 counts all.
+        runner: Computes the steps; set once all of the above is there.
     """
 
     recipe: Recipe
@@ -109,6 +112,7 @@ class TrainState:
     rank: Rank = ALONE
     execution: Execution = AS_DRAWN
     early_stopping_min_steps: int = 0
+    runner: StepRunner = field(init=False)
 
 
 def train(train_state: TrainState, *, save: Callable[[], None]) -> None:
@@ -125,9 +129,7 @@ def train(train_state: TrainState, *, save: Callable[[], None]) -> None:
     loop, recipe = train_state.loop, train_state.recipe
     saved_at = time.monotonic()
     while not loop.finished:
-        for batches in _epoch_steps(train_state)[loop.epoch_step :]:
-            train_state.budget.check()
-            _train_step(train_state, batches)
+        _run_steps(train_state, epoch_steps(train_state, loop.epoch)[loop.epoch_step :])
         _close_epoch(train_state, evaluate(train_state, "dev"))
         loop.finished = loop.epoch >= recipe.epochs or loop.epochs_without_gain >= recipe.early_stopping_patience
         if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S and not loop.finished:
@@ -156,20 +158,21 @@ def evaluate(train_state: TrainState, split: str) -> Scores:
     n_rounds = len(batches) if is_sharded else -(-len(batches) // rank.n_ranks)
     answered: list[tuple[int, Any]] = []
     train_state.model.eval()
+    model = train_state.runner.evaluator()
     with torch.no_grad():
         for number in range(n_rounds):
             train_state.budget.check()
             for rows in own[number : number + 1]:
-                given = train_state.task.answer(
-                    train_state.model, tokens, rows=rows, device=train_state.accelerator.device
-                )
+                given = train_state.task.answer(model, tokens, rows=rows, device=train_state.accelerator.device)
                 answered += zip(rows.tolist(), given, strict=True)
     answers: list[Any] = [None] * len(tokens)
     for row, answer in chain(*collectives.all_gather(answered)):
         answers[row] = answer
     scores = train_state.task.score(tokens, answers)
     if not math.isfinite(scores.loss):
-        raise TrialError("diverged", f"answers on {split} are not finite after step {train_state.progress.step}")
+        raise TrialError(
+            FailureKind.DIVERGED, f"answers on {split} are not finite after step {train_state.progress.step}"
+        )
     return scores
 
 
@@ -186,52 +189,44 @@ def load_trainable(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
             put(parameters[name], values)
 
 
-def _epoch_steps(train_state: TrainState) -> list[list[NDArray[np.int64]]]:
-    """Plan the current epoch. It depends on seed and epoch only, so a resumed trial gets the same plan."""
+def epoch_steps(train_state: TrainState, epoch: int) -> list[list[NDArray[np.int64]]]:
+    """Plan an epoch. It depends on seed and epoch only, so a resumed trial gets the same plan."""
     return plan_epoch(
         train_state.tokens["train"].lengths,
         batch_size=train_state.recipe.batch_size,
         accumulation=train_state.recipe.gradient_accumulation_steps,
-        rng=np.random.default_rng([train_state.seed, train_state.loop.epoch]),
+        rng=np.random.default_rng([train_state.seed, epoch]),
     )
 
 
-def _train_step(train_state: TrainState, batches: Sequence[NDArray[np.int64]]) -> None:
-    """Run one optimiser step over one or several batches.
+def _run_steps(train_state: TrainState, planned: Sequence[Sequence[NDArray[np.int64]]]) -> None:
+    """Run the steps that are left of an epoch; when this returns or the trial is to end, all that began are over."""
+    runner = train_state.runner
+    for batches in planned:
+        try:
+            train_state.budget.check()
+        except (StopRequestedError, TrialError):
+            _record(train_state, runner.finish())
+            raise
+        _record(train_state, runner.start(batches))
+    _record(train_state, runner.finish())
 
-    The losses of all micro-batches are summed and divided by the weight of the whole step: the gradient is that of one
-    large batch, however its samples are divided among micro-batches and processes.
+
+def _record(train_state: TrainState, results: Sequence[StepResult]) -> None:
+    """Count steps that are over.
+
+    Raises:
+        TrialError: The loss of one is not finite; kind ``diverged``.
     """
-    train_state.model.train()
-    n_samples = sum(len(rows) for rows in batches)
-    weight = float(sum(train_state.tokens["train"].weights[rows].sum() for rows in batches))
-    loss = torch.zeros((), device=train_state.accelerator.device)
-    micro_batches = plan_micro_batches(batches, rank=train_state.rank, max_rows=train_state.execution.micro_batch)
-    for number, micro_batch in enumerate(micro_batches, start=1):
-        with nullcontext() if number == len(micro_batches) else train_state.accelerator.no_sync(train_state.trained):
-            loss += _backward(train_state, micro_batch, step_weight=weight)
-    (step_loss,) = collectives.total([float(loss.item())])
-    if not math.isfinite(step_loss):
-        raise TrialError("diverged", f"the training loss is {step_loss} in step {train_state.progress.step + 1}")
-    if train_state.recipe.max_grad_norm is not None:
-        train_state.accelerator.clip_grad_norm_(train_state.model.parameters(), train_state.recipe.max_grad_norm)
-    train_state.optimizer.step()
-    if not train_state.accelerator.optimizer_step_was_skipped:  # fp16 skips steps until its loss scale fits
-        train_state.scheduler.step()
-    train_state.optimizer.zero_grad()
-    train_state.loop.epoch_step += 1
-    train_state.loop.loss_sum += step_loss * n_samples
-    train_state.loop.loss_samples += n_samples
-    train_state.progress.step += 1
-    train_state.progress.n_samples += n_samples
-
-
-def _backward(train_state: TrainState, micro_batch: MicroBatch, *, step_weight: float) -> Tensor:
-    """Compute the gradient of a micro-batch, times the number of ranks: gradients are averaged over the ranks."""
-    inputs, targets = collate(train_state.tokens["train"], micro_batch.rows, device=train_state.accelerator.device)
-    loss = train_state.task.loss(train_state.trained, inputs, targets=targets) / step_weight
-    train_state.accelerator.backward(loss * train_state.rank.n_ranks if micro_batch.counts else loss * 0.0)
-    return loss.detach() if micro_batch.counts else torch.zeros_like(loss)
+    loop, progress = train_state.loop, train_state.progress
+    for result in results:
+        if not math.isfinite(result.loss):
+            raise TrialError(FailureKind.DIVERGED, f"the training loss is {result.loss} in step {progress.step + 1}")
+        loop.epoch_step += 1
+        loop.loss_sum += result.loss * result.n_samples
+        loop.loss_samples += result.n_samples
+        progress.step += 1
+        progress.n_samples += result.n_samples
 
 
 def _close_epoch(train_state: TrainState, dev: Scores) -> None:
@@ -239,7 +234,7 @@ def _close_epoch(train_state: TrainState, dev: Scores) -> None:
     loop, progress = train_state.loop, train_state.progress
     train_loss = loop.loss_sum / max(loop.loss_samples, 1)
     loop.epoch, loop.epoch_step, loop.loss_sum, loop.loss_samples = loop.epoch + 1, 0, 0.0, 0
-    progress.curve.append((float(loop.epoch), train_loss, dev.loss, dev.f1))
+    progress.curve.append((float(loop.epoch), train_loss, dev.loss, dev.f1, progress.train.total_s))
     progress.dev_f1 = dev.f1
     if (dev.f1, -dev.loss) > (loop.best_f1, -loop.best_loss):
         loop.best_epoch, loop.best_f1, loop.best_loss = loop.epoch, dev.f1, dev.loss

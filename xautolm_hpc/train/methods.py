@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train.anatomy import Anatomy, dissect, parameters_in
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.recipe import Recipe
@@ -75,7 +76,9 @@ def linear_layers(model: nn.Module, blocks: tuple[str, ...], *, which: str) -> l
         if which == "all-linear" or any(part in name.lower() for part in ATTENTION_NAMES)
     ]
     if not targets:
-        raise TrialError("unsupported", f"{type(model).__name__} has no linear layers for targets = {which!r}")
+        raise TrialError(
+            FailureKind.UNSUPPORTED, f"{type(model).__name__} has no linear layers for targets = {which!r}"
+        )
     return targets
 
 
@@ -92,7 +95,9 @@ def biases(model: nn.Module, blocks: tuple[str, ...]) -> list[nn.Parameter]:
         if name.rpartition(".")[2] == "bias"
     ]
     if not found:
-        raise TrialError("unsupported", f"{type(model).__name__} has no biases in its blocks for bitfit to train")
+        raise TrialError(
+            FailureKind.UNSUPPORTED, f"{type(model).__name__} has no biases in its blocks for bitfit to train"
+        )
     return found
 
 

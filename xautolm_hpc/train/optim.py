@@ -9,9 +9,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers.optimization import Adafactor, get_scheduler
 
+from xautolm_hpc.execution import StepMode
 from xautolm_hpc.hyperparameters import n_warmup_steps
 from xautolm_hpc.train.fit.embeddings import IS_GROWN
 from xautolm_hpc.train.recipe import Recipe
+from xautolm_hpc.train.steps.optimizers import CAPTURABLE
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
@@ -28,11 +30,18 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
     ]
 
 
-def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """Build the optimiser of the trainable parameters."""
+def build_optimizer(model: nn.Module, recipe: Recipe, *, step_mode: StepMode = StepMode.EAGER) -> Optimizer:
+    """Build the optimiser of the trainable parameters.
+
+    Args:
+        model: The model, its method applied.
+        recipe: Names the optimiser.
+        step_mode: How its steps are computed; a captured step reads all that changes from the device.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [group for group in decay_groups(trained, recipe.weight_decay) if group["params"]]
-    return BUILDERS[recipe.optimizer](groups, lr=recipe.learning_rate)
+    capturable = CAPTURABLE[recipe.optimizer].build if step_mode is StepMode.GRAPH else None
+    return (capturable or BUILDERS[recipe.optimizer])(groups, lr=recipe.learning_rate)
 
 
 BUILDERS: Mapping[str, Callable[..., Optimizer]] = {

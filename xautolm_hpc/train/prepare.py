@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate import Accelerator, AutocastKwargs, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import nn
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.execution import Execution
+from xautolm_hpc.execution import Execution, StepMode
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
 from xautolm_hpc.task_kinds import TASK_KINDS
 from xautolm_hpc.train import collectives
@@ -41,6 +42,8 @@ from xautolm_hpc.train.pretrained import Source, find_source, load_config, load_
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import shard_model
+from xautolm_hpc.train.steps.architectures import make_capturable
+from xautolm_hpc.train.steps.choose import build_runner, plan_steps
 from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 SPLITS = ("train", "dev", "validation")
@@ -75,11 +78,14 @@ def reject_unsupported(kind: str, model: Model) -> None:
         TrialError: The kind is not known, or the model's family cannot be trained for it; kind ``unsupported``.
     """
     if kind not in TASK_KINDS:
-        raise TrialError("unsupported", f"tasks of kind {kind!r} are not known; valid: {', '.join(TASK_KINDS)}")
+        raise TrialError(
+            FailureKind.UNSUPPORTED, f"tasks of kind {kind!r} are not known; valid: {', '.join(TASK_KINDS)}"
+        )
     if model.family not in TASK_KINDS[kind].families:
         valid = ", ".join(TASK_KINDS[kind].families)
         raise TrialError(
-            "unsupported", f"model {model.id} is of the family {model.family}; {kind} is trained with: {valid}"
+            FailureKind.UNSUPPORTED,
+            f"model {model.id} is of the family {model.family}; {kind} is trained with: {valid}",
         )
 
 
@@ -96,7 +102,7 @@ def start_torch(inputs: AttemptInputs, recipe: Recipe) -> Accelerator:
     has_gpu = torch.cuda.is_available()
     if inputs.expects_gpu and not has_gpu:
         raise TrialError(
-            "environment",
+            FailureKind.ENVIRONMENT,
             f"this node shows a GPU, but torch {torch.__version__} cannot use it; install a torch built for its "
             "driver, pass the GPU into the container (--nv), or set CUDA_VISIBLE_DEVICES to nothing",
         )
@@ -111,6 +117,8 @@ def start_torch(inputs: AttemptInputs, recipe: Recipe) -> Accelerator:
     # Parameters that a task does not use (a pooler) get no gradient; buffers are equal on all ranks from the start.
     gradients = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
     handlers = [] if inputs.rank.n_ranks == 1 else [timeout, gradients]
+    if StepMode(inputs.plan.step) is StepMode.GRAPH:
+        handlers.append(AutocastKwargs(cache_enabled=False))  # a cached copy would belong to one graph's memory
     return Accelerator(mixed_precision=_precision(recipe, has_gpu=has_gpu), cpu=not has_gpu, kwargs_handlers=handlers)
 
 
@@ -137,19 +145,28 @@ def build_train_state(
         TrialError: The pipeline is not supported, or something that it needs is missing.
     """
     plan = inputs.plan
+    step_plan = plan_steps(
+        StepMode(plan.step),
+        has_gpu=accelerator.device.type == "cuda",
+        n_ranks=inputs.rank.n_ranks,
+        gradient_checkpointing=plan.execution.gradient_checkpointing,
+        optimizer=recipe.optimizer,
+    )
     tokenised = _tokenise_task(inputs, recipe, progress=progress, splits=splits)
     task, tokens = tokenised.task, tokenised.tokens
     model = _load_with_method(inputs, recipe, tokenised=tokenised, progress=progress)
+    if step_plan.mode is StepMode.GRAPH:
+        make_capturable(model)
     n_steps = recipe.epochs * n_epoch_steps(
         len(tokens["train"]), batch_size=recipe.batch_size, accumulation=recipe.gradient_accumulation_steps
     )
-    progress.n_steps = n_steps
+    progress.n_steps, progress.epochs = n_steps, recipe.epochs
     trained = _place_on_devices(model, plan.execution, accelerator=accelerator)
-    optimizer = build_optimizer(model, recipe)
+    optimizer = build_optimizer(model, recipe, step_mode=step_plan.mode)
     scheduler = build_schedule(optimizer, recipe, n_steps=n_steps)
     if inputs.rank.index:
         torch.manual_seed(plan.seed + inputs.rank.index)  # ranks drop out different units
-    return TrainState(
+    train_state = TrainState(
         recipe=recipe,
         seed=plan.seed,
         accelerator=accelerator,
@@ -166,6 +183,8 @@ def build_train_state(
         execution=plan.execution,
         early_stopping_min_steps=plan.early_stopping_min_steps,
     )
+    train_state.runner = build_runner(train_state, step_plan)
+    return train_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,10 +251,20 @@ def _load_with_method(
     set_own_decoding(loaded, task, tokenizer=tokenised.tokenizer, family=plan.model.family)
     if plan.execution.gradient_checkpointing:
         checkpoint_activations(loaded)
+    if plan.pipeline.method == "partial":
+        _note_blocks(len(find_blocks(loaded)), recipe.n_trainable_blocks, progress=progress)
     model = apply_method(loaded, plan.pipeline.method, recipe=recipe, has_new_head=task.has_new_head)
     if n_rows is not None and any(has_ids_from(split, n_rows) for split in tokenised.tokens.values()):
         train_new_rows(loaded, n_rows)
     return model
+
+
+def _note_blocks(n_blocks: int, n_wanted: int, *, progress: Progress) -> None:
+    """Note that all blocks are trained where a pipeline asks for more than there are."""
+    if n_blocks < n_wanted:
+        progress.notes.append(
+            f"n_trainable_blocks = {n_wanted}, but the model has {n_blocks}: all of them were trained"
+        )
 
 
 def build_task(task_context: TaskContext) -> LearningTask:

@@ -4,7 +4,7 @@ import errno
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,47 +16,25 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from transformers.utils import logging as transformers_logging
 
 from xautolm_hpc.catalogue import Model
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train.exceptions import TrialError, UnfitModelError
+from xautolm_hpc.train.fit.settings import (
+    ExplainedFile,
+    apply_dropout,
+    check_architecture,
+    check_kept_layers,
+    reset_task_settings,
+)
+from xautolm_hpc.train.fit.values import check_finite, check_samples
 from xautolm_hpc.train.fit.weights import (
     Architecture,
-    check_kept_layers,
-    find_gaps,
+    Gaps,
     find_weight_files,
     read_shapes,
     read_tensors,
 )
 
 T = TypeVar("T")
-
-DROPOUT_FIELDS = (
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "dropout",
-    "dropout_rate",
-    "attention_dropout",
-    "activation_dropout",
-    "embedding_dropout",
-    "mlp_dropout",
-    "resid_pdrop",
-    "embd_pdrop",
-    "attn_pdrop",
-    "pooler_dropout",
-    "seq_classif_dropout",
-    "classifier_dropout",
-    "classifier_dropout_prob",
-    "cls_dropout",
-)
-"""Names of dropout settings in the configurations of architectures; the last ones belong to the classification head."""
-
-TASK_FIELDS = (
-    "problem_type",
-    "function_to_apply",
-    "task_specific_params",
-    "finetuning_task",
-    "custom_pipelines",
-    "prefix",
-)
-"""Settings of an earlier task in a configuration, which change the loss or what a pipeline makes of the answers."""
 
 UNCONVERTED = r"automatic conversion of the weights|Error\(s\) in loading state_dict"
 
@@ -96,7 +74,7 @@ def find_source(model: Model, hf_home: str | None) -> Source:
     folder = _package_dir(model) / (model.path or "") if model.package else Path(model.path or "")
     if not folder.is_dir():
         raise TrialError(
-            "data_unavailable", f"model {model.id}: folder `{folder}` is missing; is it visible on this node?"
+            FailureKind.DATA_UNAVAILABLE, f"model {model.id}: folder `{folder}` is missing; is it visible on this node?"
         )
     return Source(place=str(folder), options=options, remedy=f"look into `{folder}`")
 
@@ -108,16 +86,20 @@ def load_tokenizer(source: Source, model: Model) -> Any:
         TrialError: Its files are missing, kind ``data_unavailable``; or it has neither token, or cannot return the
             offsets of tokens in a text, kind ``unsupported``.
     """
-    tokenizer = _load(AutoTokenizer.from_pretrained, source, model=model)
+    _read_config(source, model)  # which the tokeniser's class reads, too
+    with ExplainedFile(model_id=model.id, place=source.place, file="its tokeniser"):
+        tokenizer = _load(AutoTokenizer.from_pretrained, source, model=model)
     if tokenizer.vocab_size <= len(tokenizer.all_special_ids):  # as some classes do whose files are missing
         missing = FileNotFoundError("its tokeniser has no vocabulary")
-        raise TrialError("data_unavailable", _missing(source, model, error=missing))
+        raise TrialError(FailureKind.DATA_UNAVAILABLE, _missing(source, model, error=missing))
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token  # the attention mask, not this token, marks padding
     if tokenizer.pad_token_id is None:
-        raise TrialError("unsupported", f"the tokeniser of model {model.id} has no token to pad with")
+        raise TrialError(FailureKind.UNSUPPORTED, f"the tokeniser of model {model.id} has no token to pad with")
     if not tokenizer.is_fast:
-        raise TrialError("unsupported", f"the tokeniser of model {model.id} has no fast version, tokenizer.json")
+        raise TrialError(
+            FailureKind.UNSUPPORTED, f"the tokeniser of model {model.id} has no fast version, tokenizer.json"
+        )
     return tokenizer
 
 
@@ -131,12 +113,13 @@ def load_config(source: Source, model: Model, *, dropout_rate: float | None, tok
         tokenizer: Its tokeniser, whose padding token the model must know.
 
     Raises:
-        UnfitModelError: The model has fewer blocks than are to be kept.
+        UnfitModelError: No model can be built from it, or it has fewer blocks than are to be kept.
         TrialError: Files are missing, kind ``data_unavailable``, or there is no dropout to set, kind
             ``unsupported``.
     """
-    config = _load(AutoConfig.from_pretrained, source, model=model)
-    reset_task_settings(config)
+    config = _read_config(source, model)
+    reset_task_settings(config, model)
+    check_architecture(config, model_id=model.id, place=source.place)
     _set_padding(config, tokenizer)
     if model.keep_layers is not None:
         check_kept_layers(config, model.keep_layers, model_id=model.id)
@@ -169,14 +152,15 @@ def load_model(
         The model, and how its weights were read otherwise than by their names, for a person.
 
     Raises:
-        UnfitModelError: A parameter outside the new head is not in the file, or has another shape there.
+        UnfitModelError: A parameter outside the new head is not in the file, has another shape there, or is no finite
+            floating-point number; or blocks of the file are in no model.
         TrialError: Files are missing, kind ``data_unavailable``, or the architecture has no such head, kind
             ``unsupported``.
     """
     _silence()
     options = {
         "dtype": torch.float32,
-        "ignore_mismatched_sizes": True,  # a file may hold the head of another task; find_gaps looks at all others
+        "ignore_mismatched_sizes": True,  # a file may hold the head of another task; Architecture looks at all others
         "output_loading_info": True,
         **({"attn_implementation": "eager"} if deterministic else {}),
     }
@@ -190,20 +174,23 @@ def load_model(
             use_safetensors=None if model.allow_pickle else True,
             **options,
         )
-    gaps = find_gaps(loaded, info, has_new_head=has_new_head)
-    if not gaps:
-        return loaded, ()
     paths = _weight_files(source, model)
-    architecture = Architecture(model_class=type(loaded), config=config, has_new_head=has_new_head)
-    chosen = architecture.choose_names(read_shapes(paths))
+    architecture = Architecture(
+        model_class=type(loaded), config=config, has_new_head=has_new_head, is_cut=model.keep_layers is not None
+    )
+    shapes = read_shapes(paths)
+    notes: tuple[str, ...] = ()
+    gaps = architecture.find_gaps(loaded, info, tensors=shapes)
+    chosen = architecture.choose_names(shapes) if gaps.is_random else None
     if chosen is not None:
-        tensors = {chosen.names[name]: tensor for name, tensor in read_tensors(paths).items()}
+        tensors = chosen.rename(read_tensors(paths))
         torch.set_rng_state(generator)  # a new head is the same, whatever the names in the file
         loaded, info = type(loaded).from_pretrained(None, config=config, state_dict=tensors, **options)
-        gaps = find_gaps(loaded, info, has_new_head=has_new_head)
-    if chosen is None or gaps:
-        raise UnfitModelError(gaps.message(model.id, source.place))
-    return loaded, _notes(model, config, left_out=chosen.left_out)
+        gaps = architecture.find_gaps(loaded, info, tensors=chosen.rename(shapes))
+        notes = _notes(model, config, left_out=chosen.left_out)
+    _refuse(gaps, source, model=model)
+    check_finite(loaded, model_id=model.id, place=source.place)
+    return loaded, notes
 
 
 def check_model(
@@ -228,63 +215,33 @@ def check_model(
     _silence()
     with _explained_head(model, config, auto_class=auto_class), torch.device("meta"):
         built = getattr(transformers, auto_class).from_config(config, trust_remote_code=model.trust_remote_code)
-    shapes = read_shapes(_weight_files(source, model))
-    architecture = Architecture(model_class=type(built), config=config, has_new_head=has_new_head)
+    paths = _weight_files(source, model)
+    architecture = Architecture(
+        model_class=type(built), config=config, has_new_head=has_new_head, is_cut=model.keep_layers is not None
+    )
+    shapes = read_shapes(paths)
+    notes: tuple[str, ...] = ()
     gaps = architecture.match(shapes)
-    if not gaps:
-        return built, ()
-    chosen = architecture.choose_names(shapes)
-    if chosen is None:
-        raise UnfitModelError(gaps.message(model.id, source.place))
-    return built, _notes(model, config, left_out=chosen.left_out)
+    chosen = architecture.choose_names(shapes) if gaps.is_random else None
+    if chosen is not None:
+        gaps = architecture.match(chosen.rename(shapes))
+        notes = _notes(model, config, left_out=chosen.left_out)
+    _refuse(gaps, source, model=model)
+    check_samples(paths, model_id=model.id, place=source.place)
+    return built, notes
 
 
-def reset_task_settings(config: PretrainedConfig) -> None:
-    """Remove from a configuration what its last task left there: labels, loss, post-processing, kinds of output.
-
-    Args:
-        config: Configuration to change; a task sets its own labels afterwards.
-    """
-    for name in TASK_FIELDS:
-        if getattr(config, name, None) is not None:
-            setattr(config, name, None)
-    name_labels(config, ("LABEL_0", "LABEL_1"))
-    config.problem_type = None
-    config.return_dict = True
-    config.output_hidden_states = False
-    config.output_attentions = False
-
-
-def name_labels(config: PretrainedConfig, labels: Sequence[str]) -> None:
-    """Set the names of the classes in a configuration, so that an exported model answers with one of them."""
-    config.num_labels = len(labels)
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: number for number, label in enumerate(labels)}
-    config.problem_type = "single_label_classification" if len(labels) > 1 else None
-
-
-def apply_dropout(config: PretrainedConfig, rate: float) -> None:
-    """Set every dropout rate that a configuration has.
-
-    Args:
-        config: Configuration to change.
-        rate: Dropout, 0..1.
-
-    Raises:
-        TrialError: The architecture has none of :data:`DROPOUT_FIELDS`; kind ``unsupported``.
-    """
-    fields = [name for name in DROPOUT_FIELDS if hasattr(config, name)]
-    if not fields:
-        raise TrialError("unsupported", f"architecture {config.model_type!r} has no dropout to set to {rate:g}")
-    for name in fields:
-        setattr(config, name, rate)
+def _read_config(source: Source, model: Model) -> PretrainedConfig:
+    """Read a model's configuration as it lies there."""
+    with ExplainedFile(model_id=model.id, place=source.place):
+        return _load(AutoConfig.from_pretrained, source, model=model)
 
 
 def _package_dir(model: Model) -> Path:
     spec = importlib.util.find_spec(model.package or "")
     if spec is None or not spec.submodule_search_locations:
         raise TrialError(
-            "data_unavailable",
+            FailureKind.DATA_UNAVAILABLE,
             f"model {model.id}: the package {model.package} is not installed in the worker's environment",
         )
     return Path(spec.submodule_search_locations[0])
@@ -297,18 +254,24 @@ def _load(loader: Callable[..., T], source: Source, *, model: Model, **options: 
     except OSError as error:
         if error.errno not in (None, errno.ENOENT):
             raise  # the disk's own error, not a missing file
-        raise TrialError("data_unavailable", _missing(source, model, error=error)) from error
+        raise TrialError(FailureKind.DATA_UNAVAILABLE, _missing(source, model, error=error)) from error
     except ValueError as error:
         # No config.json, no architecture in it, or a JSON file that is not whole.
         if not isinstance(error, json.JSONDecodeError) and "Unrecognized model in" not in str(error):
             raise
-        raise TrialError("data_unavailable", _missing(source, model, error=error)) from error
+        raise TrialError(FailureKind.DATA_UNAVAILABLE, _missing(source, model, error=error)) from error
     except RuntimeError as error:
         # transformers could not make its own tensors of those in the file.
         if not re.search(UNCONVERTED, str(error)):
             raise
         reason = " ".join(str(error).split())[:300]
         raise UnfitModelError(f"model {model.id}: its weights in `{source.place}` do not fit: {reason}") from error
+
+
+def _refuse(gaps: Gaps, source: Source, *, model: Model) -> None:
+    """Refuse weights that do not fit."""
+    if gaps:
+        raise UnfitModelError(gaps.message(model.id, source.place))
 
 
 def _weight_files(source: Source, model: Model) -> list[Path]:
@@ -331,7 +294,7 @@ def _set_padding(config: PretrainedConfig, tokenizer: Any) -> None:
 
 
 def _silence() -> None:
-    """Turn off what transformers prints of a loading; ``find_gaps`` reads it instead."""
+    """Turn off what transformers prints of a loading; ``Architecture`` reads it instead."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
@@ -346,7 +309,7 @@ def _explained_head(model: Model, config: PretrainedConfig, *, auto_class: str) 
             raise
         head = " ".join(re.findall("[A-Z][a-z0-9]*", auto_class.removeprefix("AutoModelFor"))).lower()
         text = f"model {model.id}: architecture {config.model_type!r} has no head for {head}"
-        raise TrialError("unsupported", text) from error
+        raise TrialError(FailureKind.UNSUPPORTED, text) from error
 
 
 def _notes(model: Model, config: PretrainedConfig, *, left_out: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from xautolm_hpc.execution import StepMode
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.node import is_node_busy
 from xautolm_hpc.train.energy import EnergyReader
@@ -61,11 +62,12 @@ class Progress:
         phase: ``load``, ``train``, ``eval`` or ``done``.
         step: Optimiser steps done, in all restarts.
         n_steps: Planned optimiser steps.
+        epochs: Planned passes over the training data.
         n_samples: Training samples seen, in all restarts.
         load: Time to import, load and tokenise.
         train: Time of training, evaluations on ``dev`` included.
         eval: Time of the evaluation on ``validation``.
-        curve: Per epoch (epoch, train_loss, dev_loss, dev_f1).
+        curve: Per epoch (epoch, train_loss, dev_loss, dev_f1, seconds of training so far).
         metrics: Metrics so far; those of ``dev`` are of the best epoch.
         dev_f1: Last F1 on ``dev``, 0..1, or ``None``.
         gpu_energy_before_j: Energy of earlier restarts; likewise ``cpu_energy_before_j``.
@@ -76,11 +78,14 @@ class Progress:
         peak_gpu_memory_bytes: Highest GPU memory of earlier restarts and this one, or ``None``.
         delay_s: Seconds by which others delayed training and evaluation, or ``None``.
         notes: What was done otherwise than a person may expect, for the outcome's message.
+        step_mode: How optimiser steps were computed, ``None`` before training.
+        step_reason: Why they were not captured although that was asked for, or ``None``.
     """
 
     phase: str = "load"
     step: int = 0
     n_steps: int = 0
+    epochs: int = 0
     n_samples: int = 0
     load: Stopwatch = field(default_factory=Stopwatch)
     train: Stopwatch = field(default_factory=Stopwatch)
@@ -97,6 +102,8 @@ class Progress:
     peak_gpu_memory_bytes: int | None = None
     delay_s: float | None = None
     notes: list[str] = field(default_factory=list)
+    step_mode: StepMode | None = None
+    step_reason: str | None = None
 
     @property
     def all_gpu_memory_bytes(self) -> int | None:
@@ -109,6 +116,22 @@ class Progress:
         """Seconds of training and evaluation, or ``None`` before training."""
         train_s = self.train.measured_s
         return None if train_s is None else train_s + self.eval.total_s
+
+    @property
+    def schedule_share(self) -> float | None:
+        """Share of the planned optimiser steps done, or ``None`` before they are planned."""
+        return self.step / self.n_steps if self.n_steps else None
+
+    @property
+    def epochs_done(self) -> float | None:
+        """Passes over the training data done, or ``None`` before they are planned."""
+        return self.step * self.epochs / self.n_steps if self.n_steps else None
+
+    @property
+    def cpu_share(self) -> float | None:
+        """Share of its cores that the trial got: 1 less the share of its time by which others delayed it."""
+        elapsed_s = self.evaluation_time_s
+        return None if self.delay_s is None or not elapsed_s else min(1.0, max(0.0, 1 - self.delay_s / elapsed_s))
 
     def energy_j(self, energy: EnergyReader, device: str) -> float | None:
         """Compute the energy of all restarts.

@@ -22,6 +22,7 @@ from xautolm_hpc.jobdir import (
     COMMAND,
     OUTCOME,
     PIPELINE,
+    PROTOCOL,
     TASK,
     Claim,
     Command,
@@ -31,10 +32,11 @@ from xautolm_hpc.jobdir import (
     TrialPlan,
     claim_path,
     heartbeat_path,
+    to_wire,
 )
 from xautolm_hpc.node import is_node_busy, list_gpus, measure_system, node_name, peak_rss_bytes
-from xautolm_hpc.records import BUSY_TIME_SCOPE, TIME_SCOPE, Outcome, System, from_json, to_json
-from xautolm_hpc.redact import redact
+from xautolm_hpc.records import BUSY_TIME_SCOPE, TIME_SCOPE, Outcome, System, from_json
+from xautolm_hpc.redact import LONGEST_MESSAGE, cut_message, redact
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
 from xautolm_hpc.train.exceptions import UnfitModelError, classify, describe, is_lost_process
 from xautolm_hpc.train.foreign_load import CpuReading, LoadMeter, read_counters
@@ -63,6 +65,7 @@ class Job:
         secrets: Values to keep out of messages.
         user: Login name, to keep out of messages; likewise ``host`` and ``home``.
         rank: This process among those of the trial.
+        driver_protocol: :data:`~xautolm_hpc.jobdir.PROTOCOL` of the driver that reads the outcome.
         read_cpu: Reads what a process and its descendants got of the node's cores.
     """
 
@@ -75,6 +78,7 @@ class Job:
     host: str
     home: str
     rank: Rank = ALONE
+    driver_protocol: int = PROTOCOL
     read_cpu: Callable[[int], CpuReading | None] = read_counters
 
 
@@ -124,8 +128,8 @@ def run_trial(job: Job, stop: StopFlag) -> int:
                 return 0
             outcome = _measured(OutcomeStatus.SUCCEEDED, progress, energy=energy, job=job)
     end = attempt_result(job, outcome, started_at=started_at, is_model_unfit=is_unfit)
-    create_json(job.attempt_dir / OUTCOME, to_json(end))
-    return 1 if not outcome.succeeded and job.rank.n_ranks > 1 else 0
+    create_json(job.attempt_dir / OUTCOME, to_wire(end, reader=job.driver_protocol))
+    return 1 if outcome.status == OutcomeStatus.FAILED and job.rank.n_ranks > 1 else 0
 
 
 def _wait_for_first_failure(error: Exception, job: Job) -> None:
@@ -215,9 +219,15 @@ def _failed(error: Exception, progress: Progress, *, energy: EnergyReader, job: 
     """Build the outcome of a failure; it keeps what was measured until then."""
     kind = classify(error, gpu_was_busy=gpu_was_busy)
     text = "\n".join([*_first_try(job), describe(error)])
-    message = redact(text, job.secrets, user=job.user, host=job.host, home=job.home)
+    message = _redacted(text, job)
     measured = _measured(OutcomeStatus.FAILED, progress, energy=energy, job=job)
     return dataclasses.replace(measured, kind=kind, origin=origin_of(kind), message=message)
+
+
+def _redacted(text: str, job: Job) -> str:
+    """Hide secrets, then cut the text to what a store holds."""
+    short = cut_message(text, longest=64 * LONGEST_MESSAGE)  # a secret that this cuts in two is in what is cut below
+    return cut_message(redact(short, job.secrets, user=job.user, host=job.host, home=job.home))
 
 
 def _measured(status: OutcomeStatus, progress: Progress, *, energy: EnergyReader, job: Job) -> Outcome:
@@ -241,8 +251,15 @@ def _measured(status: OutcomeStatus, progress: Progress, *, energy: EnergyReader
         peak_rss_bytes=peak_rss_bytes() + progress.rss_elsewhere_bytes,
         n_steps=progress.step,
         n_samples=progress.n_samples,
+        truncated=False if status == OutcomeStatus.SUCCEEDED else None,
+        epochs_done=progress.epochs_done,
+        epochs=progress.epochs or None,
+        schedule_share=progress.schedule_share,
+        step=progress.step_mode.value if progress.step and progress.step_mode else None,
+        step_reason=_redacted(progress.step_reason, job) if progress.step and progress.step_reason else None,
+        cpu_share=progress.cpu_share,
         curve=tuple(progress.curve),
-        message="\n".join([*_first_try(job), *progress.notes]) or None,
+        message=cut_message("\n".join([*_first_try(job), *progress.notes])) or None,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.nouns import stopped
 from tests.priors.builders import (
     SPACE,
     SYSTEM,
@@ -240,6 +241,30 @@ def test_what_is_no_evidence_changes_nothing(poison: str) -> None:
     assert poisoned.distribution == clean.distribution
     assert poisoned.weighed.alpha.tolist() == clean.weighed.alpha.tolist()
     assert len(poisoned.table) == len(clean.table) + 1
+
+
+@pytest.mark.parametrize("kind", ["xautolm", "knn"])
+def test_a_truncated_success_moves_a_prior_as_the_time_limit_it_would_have_met(kind: str) -> None:
+    others = [an_experience(a_success(0.9), 1), an_experience(a_success(0.2), 2)]
+    cut, limit = replace(a_success(0.7), truncated=True), a_failure("time_limit")
+
+    read = _prior([an_experience(cut, 0), *others], kind=kind)
+    expected = _prior([an_experience(limit, 0), *others], kind=kind)
+
+    assert sorted(read.weighed.positive.tolist()) == [False, True, True]
+    assert sorted(read.weighed.alpha.tolist()) == pytest.approx(sorted(expected.weighed.alpha.tolist()))
+    assert read.distribution.models == pytest.approx(expected.distribution.models)
+
+
+@pytest.mark.parametrize("kind", ["xautolm", "knn", "uniform"])
+def test_a_stopped_trial_leaves_a_prior_as_it_was_bit_for_bit(kind: str) -> None:
+    others = [an_experience(a_success(0.9), 1), an_experience(a_failure("diverged"), 2)]
+    left = stopped(metrics={"f1": 0.99, "dev_f1": 0.99}, evaluation_time_s=1.0, gpu_energy_j=1.0)
+
+    with_it, without = _prior([an_experience(left, 0), *others], kind=kind), _prior(others, kind=kind)
+
+    assert with_it.distribution == without.distribution
+    assert with_it.eligible.skipped["stopped"] == 1
 
 
 def test_the_uniform_prior_uses_nothing_and_counts_what_there_is() -> None:

@@ -1,5 +1,6 @@
 """Weights that do not fit their architecture: refused before anything is trained, whatever the family."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -49,6 +50,29 @@ def _set(**changes: int) -> Damage:
     return damage
 
 
+def _cast(dtype: torch.dtype, part: str = "") -> Damage:
+    def damage(folder: Path) -> None:
+        _write(folder, {name: t.to(dtype) if part in name else t for name, t in _read(folder).items()})
+
+    return damage
+
+
+def _fill(value: float, part: str = "", *, at: int = 0) -> Damage:
+    def damage(folder: Path) -> None:
+        tensors = _read(folder)
+        for name, tensor in tensors.items():
+            if part in name:
+                tensor[at:] = value
+        _write(folder, tensors)
+
+    return damage
+
+
+def _add_adapter(folder: Path) -> None:
+    name = "encoder.layer.0.attention.self.query.lora_A.weight"
+    _write(folder, {**_read(folder), name: torch.ones(4, 32)})
+
+
 def _without_layer(folder: Path) -> None:
     kept = {name: tensor for name, tensor in _read(folder).items() if not set(name.split(".")) & {"1"}}
     assert len(kept) < len(_read(folder))
@@ -73,6 +97,11 @@ WRAPPED: dict[str, Callable[[str], str]] = {
     "_orig_mod.": lambda name: f"_orig_mod.{name}",
     "module._orig_mod.": lambda name: f"module._orig_mod.{name}",
     "0.auto_model.": lambda name: f"0.auto_model.{name}",
+    "0.model.": lambda name: f"0.model.{name}",
+    "base_model.model.": lambda name: f"base_model.model.{name}",
+    "_fsdp_wrapped_module.": lambda name: (
+        f"_fsdp_wrapped_module.{name.replace('layer.', 'layer._fsdp_wrapped_module.')}"
+    ),
     "in the middle": lambda name: name.replace("layer.", "layer._orig_mod.").replace("layers.", "layers._orig_mod."),
 }
 
@@ -151,7 +180,21 @@ UNFIT: dict[str, tuple[str, Damage, str]] = {
         lambda folder: _write(folder, {n: t for n, t in _read(folder).items() if n != "pooler.dense.bias"}),
         "bert.pooler.dense.bias is missing",
     ),
+    "whole numbers, encoder": ("bert", _cast(torch.int8), "embeddings.LayerNorm.bias is int8"),
+    "whole numbers, decoder": ("llama", _cast(torch.int8, "up_proj"), "layers.0.mlp.up_proj.weight is int8"),
+    "whole numbers, seq2seq": ("t5", _cast(torch.int64, "wi"), "wi.weight is int64"),
+    "numbers of 8 bits without a scale": ("bert", _cast(torch.float8_e4m3fn, "query"), "query.weight is float8_e4m3fn"),
+    "too few layers, encoder": ("bert", _set(num_hidden_layers=1), "encoder.layer.1.attention.output.LayerNorm.bias"),
+    "too few layers, decoder": ("llama", _set(num_hidden_layers=1), "tensors of the file are of blocks"),
+    "too few layers, seq2seq": ("t5", _set(num_layers=1), "encoder.block.1."),
+    "too few layers of a decoder, seq2seq": ("t5", _set(num_decoder_layers=1), "decoder.block.1."),
+    "an adapter that is not merged": ("bert", _add_adapter, "query.lora_A.weight"),
 }  # fmt: skip
+NOT_FINITE: dict[str, tuple[str, Damage, str]] = {
+    "all NaN": ("bert", _fill(float("nan")), "embeddings.LayerNorm.bias holds NaN"),
+    "a layer NaN, decoder": ("llama", _fill(float("nan"), "layers.1.mlp.up"), "layers.1.mlp.up_proj.weight holds NaN"),
+    "a tensor infinite, seq2seq": ("t5", _fill(float("-inf"), "1.layer.0.SelfAttention.q"), "SelfAttention.q.weight"),
+}
 
 
 @pytest.mark.parametrize(("architecture", "damage", "message"), UNFIT.values(), ids=UNFIT)
@@ -171,6 +214,55 @@ def test_parameters_that_would_start_at_random_end_a_trial_without_another_attem
     assert f"model {architecture}: its weights in `{tmp_path / 'model'}` do not fit" in outcome.message
 
 
+@pytest.mark.parametrize(("architecture", "damage", "message"), NOT_FINITE.values(), ids=NOT_FINITE)
+def test_weights_that_are_not_finite_are_named_by_the_check_and_by_the_trial(
+    tmp_path: Path, architecture: str, damage: Damage, message: str
+) -> None:
+    kind = KINDS[architecture]
+    attempt_dir = write_family_attempt(tmp_path, architecture, kind=kind, method="full", params=PARAMS)
+    model = write_model(tmp_path / "model", architecture)
+    damage(tmp_path / "model")
+
+    finding, outcome = find_fault(model, kind, hf_home=None), run_attempt(attempt_dir)
+
+    assert (finding.kind, outcome.kind) == ("data_unavailable", "data_unavailable"), outcome.message
+    assert read_end(attempt_dir).is_model_unfit
+    assert message in (finding.reason or "")
+    assert "are not all finite: " in (outcome.message or "")
+
+
+def test_one_number_that_is_not_finite_ends_a_trial(tmp_path: Path) -> None:
+    attempt_dir = write_family_attempt(tmp_path, "bert", kind="text-classification", method="head", params=PARAMS)
+    _fill(float("inf"), "layer.1.output.dense.bias", at=31)(tmp_path / "model")
+
+    outcome = run_attempt(attempt_dir)
+
+    assert outcome.kind == "data_unavailable"
+    assert "bert.encoder.layer.1.output.dense.bias holds NaN or infinite values" in (outcome.message or "")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_in_any_floating_point_numbers_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    model = write_model(tmp_path, "bert")
+    _cast(dtype)(tmp_path)
+    _write(tmp_path, {**_read(tmp_path), "embeddings.position_ids": torch.arange(40)})
+
+    loaded, _ = _load(model, "text-classification")
+
+    saved = _read(tmp_path)["pooler.dense.weight"].to(torch.float32)
+    assert torch.equal(loaded.get_parameter("bert.pooler.dense.weight"), saved)
+    assert find_fault(model, "text-classification", hf_home=None).reason is None
+
+
+def test_blocks_that_the_search_leaves_out_are_no_fault(tmp_path: Path) -> None:
+    model = dataclasses.replace(write_model(tmp_path, "bert"), keep_layers=1)
+
+    loaded, _ = _load(model, "text-classification")
+
+    assert loaded.config.num_hidden_layers == 1
+    assert find_fault(model, "text-classification", hf_home=None).reason is None
+
+
 @pytest.mark.parametrize(("architecture", "damage", "message"), UNFIT.values(), ids=UNFIT)
 def test_the_check_finds_by_the_headers_what_a_trial_would_end_with(
     tmp_path: Path, architecture: str, damage: Damage, message: str
@@ -183,6 +275,35 @@ def test_the_check_finds_by_the_headers_what_a_trial_would_end_with(
 
     assert finding.kind == "data_unavailable"
     assert message in (finding.reason or "")
+
+
+def _cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _replace_by_a_pointer(folder: Path) -> None:
+    """Leave what a clone without its large files holds."""
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n")
+
+
+UNREADABLE: dict[str, tuple[Damage, str]] = {
+    "weights cut short": (_cut, "SafetensorError: Error while deserializing header"),
+    "a pointer of Git LFS": (_replace_by_a_pointer, "SafetensorError: Error while deserializing header"),
+    "no heads": (_set(num_attention_heads=0), "num_attention_heads = 0; expected at least 1"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), UNREADABLE.values(), ids=UNREADABLE)
+def test_the_check_says_which_model_cannot_be_read(tmp_path: Path, damage: Damage, message: str) -> None:
+    model = write_model(tmp_path, "bert")
+    damage(tmp_path)
+
+    finding = find_fault(model, "text-classification", hf_home=None)
+
+    assert finding.reason is not None
+    assert finding.reason.startswith("model bert: it cannot be built from its files: ")
+    assert message in finding.reason
 
 
 def test_more_blocks_kept_than_there_are_is_refused_with_both_numbers(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import FailureOrigin
+from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.priors.evidence.encoding import encode, layout, pipelines_of
 from xautolm_hpc.priors.evidence.observations import observations_from_json, own_observations
 from xautolm_hpc.priors.evidence.surrogate import Surrogate, fit_surrogate
-from xautolm_hpc.records import OBJECTIVES, Outcome, Pipeline, System, Task
+from xautolm_hpc.records import Outcome, Pipeline, System, Task
 from xautolm_hpc.space import Space
 
 Floats = NDArray[np.float64]

@@ -50,7 +50,7 @@ class Configurations:
     task: Ints
     system: Ints
     numbers: Mapping[str, Floats]
-    texts: Mapping[str, NDArray[np.str_]]
+    texts: Mapping[str, NDArray[np.object_]]
 
     def __len__(self) -> int:
         """Count the pipelines."""
@@ -70,7 +70,9 @@ def rows_of(table: ExperienceTable, rows: Ints, *, models: Mapping[str, Model]) 
         rows: Rows wanted, (n,).
         models: Known models by id.
     """
-    texts = np.array(["", *table.texts])
+    texts = np.array(
+        ["", *table.texts], dtype=object
+    )  # as long as each is, where a row of str is as long as the longest
     return Configurations(
         models=[models.get(model_id) for model_id, _ in table.models],
         methods=table.methods,
@@ -106,7 +108,10 @@ def pipelines_of(
             name: np.array([np.nan if v is None or isinstance(v, str) else float(v) for v in column])
             for name, column in values.items()
         },
-        texts={name: np.array([v if isinstance(v, str) else "" for v in column]) for name, column in values.items()},
+        texts={
+            name: np.array([v if isinstance(v, str) else "" for v in column], dtype=object)
+            for name, column in values.items()
+        },
     )
 
 
@@ -154,7 +159,7 @@ def _derive(c: Configurations) -> dict[str, Floats]:
     task = {name: _of_tasks(c, name) for name in TASK_SIZES}
     share = _trained_share(c, size)
     families = [model.family if model else "" for model in c.models]
-    with np.errstate(divide="ignore"):  # the logarithm of 0 is unknown
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # what is not finite is unknown
         columns = {
             **{f"family={name}": _equal(families, name)[c.model] for name in FAMILIES},
             **{f"method={name}": _equal(c.methods, name)[c.method] for name in METHODS},

@@ -258,13 +258,13 @@ def draw_candidates(space: Space, n: int, *, task: Task, system: System, rng: np
     pair = np.zeros((0, 2), dtype=np.int64) if chosen is None else chosen
     zeros = np.zeros(len(pair), dtype=np.int64)
     numbers: dict[str, Floats] = {}
-    texts: dict[str, NDArray[np.str_]] = {}
+    texts: dict[str, NDArray[np.object_]] = {}
     for j, method in enumerate(space.methods):
         mask = pair[:, 1] == j
         for name, parameter in method.params.items():
             number, text = _draw_column(parameter, int(mask.sum()), rng=rng)
             numbers.setdefault(name, np.full(len(pair), np.nan))[mask] = number
-            texts.setdefault(name, np.full(len(pair), "", dtype="U64"))[mask] = text
+            texts.setdefault(name, np.full(len(pair), "", dtype=object))[mask] = text
     return Configurations(
         models=space.models,
         methods=[method.name for method in space.methods],

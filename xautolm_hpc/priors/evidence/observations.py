@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import FAILURE_KINDS
+from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.priors.eligible import EligibleExperiences, fingerprints, group_rows, scopes
 from xautolm_hpc.priors.evidence.encoding import Configurations, encode
 from xautolm_hpc.priors.evidence.surrogate import FAILURE_CLASSES, Observations
 from xautolm_hpc.priors.xautolm.alpha import experience_weights
-from xautolm_hpc.records import OBJECTIVES, Outcome
+from xautolm_hpc.records import Outcome
 from xautolm_hpc.table import ExperienceTable
 
 Floats = NDArray[np.float64]
@@ -24,8 +25,8 @@ MAX_OBSERVATIONS = 3000
 MIN_WEIGHT = 0.05
 """Least weight of a past experience, however far its task; times the weight of its site."""
 
-N_DIGITS = 6
-"""Significant digits of the numbers in ``priors.json``."""
+N_DIGITS, LARGEST_EXPONENT = 6, 300
+"""Significant digits of the numbers in ``priors.json``, and the last decimal place that any of them has."""
 
 
 def select_rows(
@@ -206,7 +207,7 @@ def _rounded(values: Floats) -> Floats:
     """Round to :data:`N_DIGITS` significant digits: a file is small and reads back as the same numbers."""
     known = np.isfinite(values) & (values != 0)
     exponent = np.zeros_like(values)
-    exponent[known] = N_DIGITS - 1 - np.floor(np.log10(np.abs(values[known])))
+    exponent[known] = np.minimum(N_DIGITS - 1 - np.floor(np.log10(np.abs(values[known]))), LARGEST_EXPONENT)
     scale = 10.0**exponent
     return np.asarray(np.where(known, np.round(values * scale) / scale, values), dtype=np.float64)
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.failures import PIPELINE_KINDS, FailureKind
+from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.priors.evidence.encoding import COST_COLUMNS, LEARNING_COLUMNS, column_indices
-from xautolm_hpc.records import OBJECTIVES
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.distribution import Distribution, uniform
-from xautolm_hpc.priors.eligible import EligibleExperiences, find_eligible
+from xautolm_hpc.priors.eligible import EligibleExperiences, find_eligible, truncated_as_failures
 from xautolm_hpc.priors.settings import PriorSettings, check_settings
 from xautolm_hpc.priors.similarity import experience_distances
 from xautolm_hpc.priors.xautolm.alpha import Weighed, utilities, weigh
@@ -68,6 +68,7 @@ def compute_prior(
         XAutoLM, Estevanell-Valladares et al., EMNLP 2025 (arXiv 2508.00924).
     """
     check_settings(settings)
+    table = truncated_as_failures(table)
     eligible = find_eligible(table, task=task, settings=settings)
     used = _none_of(eligible) if settings.kind == "uniform" else eligible
     distance = experience_distances(table, used.row, task=task, system=system, metric=settings.distance)

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.pareto import front_indices, oriented
-from xautolm_hpc.records import OBJECTIVES
+from xautolm_hpc.pareto import OBJECTIVES, front_indices, oriented
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -4,9 +4,12 @@ Reads ``models.json`` in a folder; prints a finding for each model as JSON. Weig
 """
 
 import json
+import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json
@@ -25,6 +28,12 @@ HEADS: Mapping[str, str] = {
     "question-answering": Extraction.auto_class,
 }
 """Kind of task -> class of transformers that puts a new head on a model; other kinds use the model's own head."""
+
+UNREADABLE = (SafetensorError, pickle.UnpicklingError, EOFError)
+"""What the libraries raise for weights that are not whole."""
+
+UNBUILDABLE = (RuntimeError, ValueError, KeyError, AssertionError, TypeError, AttributeError, ZeroDivisionError)
+"""What they raise when no architecture can be built from a configuration."""
 
 
 def check_models(folder: Path) -> int:
@@ -56,7 +65,7 @@ def find_fault(model: Model, task_kind: str, *, hf_home: str | None) -> ModelFin
         return ModelFinding(model=model.id, notes=_check(model, task_kind, hf_home=hf_home))
     except TrialError as error:
         return ModelFinding(model=model.id, kind=error.kind, reason=str(error))
-    except (RuntimeError, ValueError, KeyError, AssertionError, TypeError) as error:  # building the architecture
+    except (*UNREADABLE, *UNBUILDABLE) as error:
         kind = classify(error, gpu_was_busy=False)
         reason = f"model {model.id}: it cannot be built from its files: {describe(error).splitlines()[-1]}"
         return ModelFinding(model=model.id, kind=kind, reason=reason)

@@ -74,7 +74,7 @@ def check_positions(n_positions: int | None, *, model_id: str) -> None:
     """
     if n_positions is not None and n_positions < LEAST_POSITIONS:
         raise TrialError(
-            "unsupported",
+            FailureKind.UNSUPPORTED,
             f"model {model_id} has {n_positions} usable positions; expected at least {LEAST_POSITIONS}",
         )
 

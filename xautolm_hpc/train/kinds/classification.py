@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train.data import Tokens, collate
 from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.fit.settings import name_labels
 from xautolm_hpc.train.kinds.metrics import Scores, score_classes
 from xautolm_hpc.train.kinds.tasks import TaskContext, encode, padding_of
-from xautolm_hpc.train.pretrained import name_labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,9 @@ def build(task_context: TaskContext) -> Classification:
     """
     task = task_context.task
     if len(task.labels) < 2:
-        raise TrialError("unsupported", f"task {task.name} has {len(task.labels)} labels; expected at least 2")
+        raise TrialError(
+            FailureKind.UNSUPPORTED, f"task {task.name} has {len(task.labels)} labels; expected at least 2"
+        )
     labels = {label: number for number, label in enumerate(task.labels)}
     weights = None
     if task_context.recipe.class_weighted_loss:
@@ -101,7 +104,9 @@ def label_indices(rows: Sequence[dict[str, Any]], labels: dict[str, int]) -> NDA
     """
     unknown = sorted({str(row["label"]) for row in rows} - set(labels))
     if unknown:
-        raise TrialError("data_unavailable", f"the data has the label {unknown[0]!r}; the task has {list(labels)}")
+        raise TrialError(
+            FailureKind.DATA_UNAVAILABLE, f"the data has the label {unknown[0]!r}; the task has {list(labels)}"
+        )
     return np.array([labels[row["label"]] for row in rows], dtype=np.int64)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig
 
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train.data import Tokens, collate, pad
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.kinds.answers import SPAN_SEPARATOR, Reference, mean_scores
@@ -195,14 +196,14 @@ def build(task_context: TaskContext) -> Generation:
     """
     tokenizer, is_decoder = task_context.tokenizer, task_context.family == "decoder"
     if tokenizer.eos_token_id is None:
-        raise TrialError("unsupported", "the model's tokeniser has no token that ends a text")
+        raise TrialError(FailureKind.UNSUPPORTED, "the model's tokeniser has no token that ends a text")
     texts = [f" {target_text(row)}" for row in task_context.train_rows]
     longest = max(len(ids) for ids in tokenizer(texts, split_special_tokens=True)["input_ids"]) + 1
     max_answer = min(longest, LONGEST_ANSWER, task_context.n_positions or LONGEST_ANSWER)
     max_prompt = task_context.max_length - (max_answer if is_decoder else 0)
     if max_prompt < LEAST_PROMPT:
         raise TrialError(
-            "unsupported",
+            FailureKind.UNSUPPORTED,
             f"max_length = {task_context.max_length} leaves {max_prompt} tokens for a prompt beside the {max_answer} "
             f"of the longest answer; expected at least {LEAST_PROMPT}",
         )

@@ -1,0 +1,1 @@
+"""Who set a mark, and whether it counts in this store: its key, its decisions, and what follows from both."""
