@@ -14,7 +14,7 @@ from benchmarks.goals import Goal, run
 from tests.driving import SEARCH, end_attempt, make_setup
 from tests.fakes import FakeLauncher
 from xautolm_hpc.driver.loop import run_search
-from xautolm_hpc.launcher import JobState, JobStatus, Submission
+from xautolm_hpc.launcher import JobSource, JobState, JobStatus, Submission
 
 N_TRIALS = 1000
 LIMIT_MS = 20.0
@@ -46,10 +46,10 @@ class TimedLauncher(FakeLauncher):
         return jobs
 
     def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
-        """Let some jobs end, and take the time; the others run."""
+        """End some jobs, and take the time; the others run."""
         start_s = time.perf_counter()
         states = super().poll(attempt_dirs[: self.n_at_once])
-        running = JobStatus(state=JobState.RUNNING, node="fake-1", source="pool")
+        running = JobStatus(state=JobState.RUNNING, node="fake-1", source=JobSource.POOL)
         found = {**dict.fromkeys(attempt_dirs, running), **states}
         self.own_s += time.perf_counter() - start_s
         return found

@@ -66,7 +66,7 @@ def run(goals: Sequence[Goal] | Callable[[], Sequence[Goal]], argv: Sequence[str
 
 
 def table(goals: Sequence[Goal]) -> str:
-    """Lay measured values out as a table, one goal to a line."""
+    """Write measured values as a table, one goal to a line."""
     rows = [("what", "value", "unit", "goal", "")]
     for goal in goals:
         verdict = "" if goal.limit is None else "met" if goal.is_met else "MISSED"

@@ -146,7 +146,7 @@ def table(folder: Path) -> str:
     lines = ["| search | trials | failed | " + " | ".join(heads) + " | seconds in all |", "|---" * 9 + "|"]
     for name, trials in runs.items():
         best = so_far[name]
-        n_failed = sum(e.outcome.status == "failed" for e in trials)
+        n_failed = sum(not e.outcome.succeeded for e in trials)
         shown = [f"{best[min(n, len(best)) - 1]:.3f}" for n in SHOWN]
         reached = str(int(np.argmax(best >= target)) + 1) if best[-1] >= target else "missed"
         spent = f"{sum(seconds_of(e) for e in trials):.0f}"
@@ -157,7 +157,7 @@ def table(folder: Path) -> str:
 
 def f1_of(experience: Experience) -> float:
     """Return a trial's F1, 0 for a failure."""
-    return experience.outcome.metrics.get("f1", 0.0) if experience.outcome.status == "succeeded" else 0.0
+    return experience.outcome.metrics.get("f1", 0.0) if experience.outcome.succeeded else 0.0
 
 
 def seconds_of(experience: Experience) -> float:

@@ -57,7 +57,7 @@ def train(folder: Path, profiled: ProfileResult, *, method: str, params: Mapping
     trial = TrialInput(task=profiled.task, data_dir=str(folder / "data"), sha256=profiled.sha256)
     write_json(attempt_dir / TASK, to_json(trial))
     outcome = run_attempt(attempt_dir)
-    if outcome.status != "succeeded":
+    if not outcome.succeeded:
         raise RuntimeError(f"{profiled.task.name} with {method}: {outcome.kind}: {outcome.message}")
     return outcome
 
@@ -82,7 +82,7 @@ def measure(names: tuple[str, ...] = tuple(MARGINS)) -> list[Goal]:
 
 
 def write_answers() -> Goal:
-    """Let a tiny model of random weights write answers to DROP's questions: it must run to its end, not answer well."""
+    """Write answers to DROP's questions with a tiny model: it must run to its end, not answer well."""
     with TemporaryDirectory() as folder:
         profiled = profile(Path(folder), "drop", kind="text-generation", n_train=60, metric="drop-f1")
         params = {**COMMON, "batch_size": 8, "learning_rate": 1e-3, "epochs": 2, "max_length": 38}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xautolm_hpc.catalogue import load_catalogue
-from xautolm_hpc.failures import origin_of
+from xautolm_hpc.failures import OutcomeStatus, origin_of
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task
 from xautolm_hpc.table import pipeline_digest
 
@@ -130,9 +130,9 @@ def _model_id(key: str) -> str:
 def _outcome(trial: Mapping[str, Any]) -> Outcome:
     if trial["f1"] is None:
         kind = failure_kind(trial["error"])
-        return Outcome(status="failed", kind=kind, origin=origin_of(kind), message=trial["error"])
+        return Outcome(status=OutcomeStatus.FAILED, kind=kind, origin=origin_of(kind), message=trial["error"])
     return Outcome(
-        status="succeeded",
+        status=OutcomeStatus.SUCCEEDED,
         metrics={"f1": trial["f1"], "accuracy": trial["accuracy"]},
         evaluation_time_s=trial["evaluation_time_s"],
     )

@@ -111,7 +111,7 @@ def rank_by_rough_forest(past: Sequence[Experience], trials: Sequence[Experience
     """Rank by a plain random forest on a dozen numbers, nothing tuned."""
     del space
     x, x_trials = _rough_numbers(past), _rough_numbers(trials)
-    succeeded = np.array([e.outcome.status == "succeeded" for e in past])
+    succeeded = np.array([e.outcome.succeeded for e in past])
     f1 = np.array([e.outcome.objective("f1") or math.nan for e in past])
     time_s = np.array([e.outcome.evaluation_time_s or math.nan for e in past])
     for name in {e.task.name for e in past}:
@@ -219,7 +219,7 @@ def hold_out(experiences: Sequence[Experience], name: str, *, methods: Sequence[
     past = [e for e in experiences if e.task.name != name]
     elsewhere = {pipeline_digest(e.pipeline) for e in past}
     return HeldOut(
-        succeeded=np.array([e.outcome.status == "succeeded" for e in trials]),
+        succeeded=np.array([e.outcome.succeeded for e in trials]),
         f1=np.array([math.nan if (v := e.outcome.objective("f1")) is None else v for e in trials]),
         time_s=np.array([math.nan if (v := e.outcome.evaluation_time_s) is None else v for e in trials]),
         recurs=np.array([pipeline_digest(e.pipeline) in elsewhere for e in trials]),

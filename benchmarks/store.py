@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.goals import Goal, run
-from xautolm_hpc.failures import origin_of
+from xautolm_hpc.failures import OutcomeStatus, origin_of
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, to_json
 from xautolm_hpc.store import ExperienceStore, merge
 
@@ -117,7 +117,7 @@ def outcome(rng: np.random.Generator) -> Outcome:
     kind = None if rng.random() < 0.6 else str(rng.choice(["gpu_oom", "diverged", "time_limit", "preempted"]))
     train_s, eval_s = float(rng.gamma(2, 300)), float(rng.gamma(2, 10))
     return Outcome(
-        status="failed" if kind else "succeeded",
+        status=OutcomeStatus.FAILED if kind else OutcomeStatus.SUCCEEDED,
         metrics={} if kind else {name: float(rng.random()) for name in ("f1", "accuracy", "dev_f1", "dev_loss")},
         load_s=float(rng.gamma(2, 5)),
         train_s=train_s,
@@ -232,7 +232,7 @@ def measure(folder: Path, n: int) -> list[Goal]:
 
 
 def measure_json(folder: Path, n: int, *, store_read_s: float) -> list[Goal]:
-    """Do the same with one JSON file per record, and compute how many times faster the store is read."""
+    """Measure the same with one JSON file per record, and compute how many times faster the store is read."""
     target = folder / "json"
     target.mkdir()
     start_s = time.perf_counter()

@@ -221,7 +221,7 @@ def check(image: str, *, verify_key: Path | None) -> None:
     if recipe.is_worker:
         found = _as_user(_apptainer(), "exec", *isolation, str(path), "cat", "/opt/worker/xautolm-lock.sha256").strip()
         if found != lock_sha256(image):
-            raise DevApptainerError(f"`{path}` was made from another lock, {found}; `make image` builds it anew")
+            raise DevApptainerError(f"`{path}` was made from another lock, {found}; `make image` builds it again")
     sizes = _as_user(_apptainer(), "exec", *isolation, str(path), "head", "-n", "12", "/opt/sizes.txt")
     size_mb = path.stat().st_size / 2**20
     print(f"largest packages, unpacked:\n{sizes.rstrip()}\nimage {size_mb:.0f} MB, sha256 {_sha256(path)}")

@@ -9,7 +9,7 @@ from xautolm_hpc import __version__
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.jobdir import OUTCOME, PIPELINE, End, claim_path
-from xautolm_hpc.launcher import JobState, JobStatus, QueueLimits, Submission
+from xautolm_hpc.launcher import JobSource, JobState, JobStatus, QueueLimits, Submission
 from xautolm_hpc.node import Clock
 from xautolm_hpc.records import Outcome, to_json
 
@@ -157,7 +157,7 @@ class FakeLauncher:
         if job["state"] in ("PENDING", "RUNNING"):
             job["state"] = self._run(path, age_s=self._now() - job["submitted_at"])
             self._put(path, job["state"])
-        return JobStatus(state=JobState(job["state"]), node="fake-1", source="pool")
+        return JobStatus(state=JobState(job["state"]), node="fake-1", source=JobSource.POOL)
 
     def _run(self, path: Path, *, age_s: float) -> str:
         if age_s < self.pending_s:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xautolm_hpc.catalogue import load_catalogue
-from xautolm_hpc.failures import origin_of
+from xautolm_hpc.failures import OutcomeStatus, origin_of
 from xautolm_hpc.jobdir import Claim, End, TrialPlan
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value
 from xautolm_hpc.run.folder import RunDir
@@ -28,6 +28,21 @@ TASK = Task(
     features=(1.0, None),
 )
 SYSTEM = System(site="here", cluster="alpha", n_cpu_cores=4, ram_bytes=16 * GIB, n_gpus=0)
+
+OWN_MODEL = """
+[[model]]
+id = "mine"
+family = "seq2seq"
+n_parameters = 1000
+n_layers = 2
+hidden_size = 8
+vocab_size = 100
+context_length = 64
+licence = "MIT"
+path = "weights/mine"
+unsupported_methods = ["bitfit", "head"]
+"""
+"""A model of the user's own, as a search file adds it."""
 
 
 def task(**fields: Any) -> Task:
@@ -57,17 +72,17 @@ def pipeline(
 def succeeded(f1: float | None = 0.5, **fields: Any) -> Outcome:
     """Build an outcome of a trial that succeeded; without an F1 nothing was measured."""
     metrics = {} if f1 is None else {"f1": f1}
-    return Outcome(status="succeeded", **{"metrics": metrics, **fields})
+    return Outcome(status=OutcomeStatus.SUCCEEDED, **{"metrics": metrics, **fields})
 
 
 def failed(kind: str, message: str | None = None, **fields: Any) -> Outcome:
     """Build an outcome of a trial that failed."""
-    return Outcome(status="failed", kind=kind, origin=origin_of(kind), message=message, **fields)
+    return Outcome(status=OutcomeStatus.FAILED, kind=kind, origin=origin_of(kind), message=message, **fields)
 
 
 def stopped(**fields: Any) -> Outcome:
     """Build an outcome of a trial that was left before its end because others were ahead."""
-    return Outcome(status="stopped", **fields)
+    return Outcome(status=OutcomeStatus.STOPPED, **fields)
 
 
 def end(outcome: Outcome, **fields: Any) -> End:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.nouns import OWN_MODEL
 from xautolm_hpc.config import ClusterProfile, SearchFile, load_profile, load_search
 from xautolm_hpc.errors import ConfigError, InputError, SpaceError
 from xautolm_hpc.space import Boolean, Categorical, Numeric
@@ -19,19 +20,6 @@ name = "tickets"
 path = "rows.csv"
 [budget]
 trials = 3
-"""
-OWN_MODEL = """
-[[model]]
-id = "mine"
-family = "seq2seq"
-n_parameters = 1000
-n_layers = 2
-hidden_size = 8
-vocab_size = 100
-context_length = 64
-licence = "MIT"
-path = "weights/mine"
-unsupported_methods = ["bitfit", "head"]
 """
 KINDS = "'text-classification', 'question-answering' or 'text-generation'"
 OBJECTIVES = "f1, evaluation_time_s, gpu_energy_j, peak_gpu_memory_bytes"

@@ -88,10 +88,10 @@ def test_names_of_objectives() -> None:
 
 def test_limits_of_the_check_of_foreign_segments() -> None:
     limits = defaults(CheckLimits)
-    told = {name: re.search(r"\(default: (\d+)\)$", text) for name, (_, text) in LIMITS.items()}
+    shown = {name: re.search(r"\(default: (\d+)\)$", text) for name, (_, text) in LIMITS.items()}
 
     assert choices(StoreSection, "check")[0].__args__ == tuple(limits) == tuple(LIMITS)
-    assert {name: float(match[1]) for name, match in told.items() if match} == limits
+    assert {name: float(match[1]) for name, match in shown.items() if match} == limits
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,13 @@ def test_every_problem_is_found_and_told_with_its_place_and_what_is_valid() -> N
     with pytest.raises(InputError, match=r"`one\.toml`") as caught:
         check_params("full", params, where="`one.toml`")
 
-    told = str(caught.value).splitlines()
-    assert [line.startswith("`one.toml`: ") for line in told] == [True] * 4
-    assert told[0] == "`one.toml`: batch_size = 0 is not supported; expected a whole number of at least 1"
-    assert told[1].startswith("`one.toml`: method full has no parameter 'learning_rte'; valid: learning_rate, ")
-    assert told[1].endswith(". Did you mean 'learning_rate'?")
-    assert told[2].endswith("expected one of adamw, adam, sgd, adagrad, adafactor. Did you mean 'adamw'?")
-    assert told[3] == "`one.toml`: method full lacks the parameters epochs"
+    lines = str(caught.value).splitlines()
+    assert [line.startswith("`one.toml`: ") for line in lines] == [True] * 4
+    assert lines[0] == "`one.toml`: batch_size = 0 is not supported; expected a whole number of at least 1"
+    assert lines[1].startswith("`one.toml`: method full has no parameter 'learning_rte'; valid: learning_rate, ")
+    assert lines[1].endswith(". Did you mean 'learning_rate'?")
+    assert lines[2].endswith("expected one of adamw, adam, sgd, adagrad, adafactor. Did you mean 'adamw'?")
+    assert lines[3] == "`one.toml`: method full lacks the parameters epochs"
 
 
 def test_an_unknown_method_is_told_with_the_nearest() -> None:

@@ -30,7 +30,7 @@ GONE = 2**22 + 1
 UUIDS = ("GPU-aaaa", "GPU-bbbb", "GPU-cccc")
 
 
-class FakeNvml:
+class ThreeGpuNvml:
     """NVML with three GPUs of rising memory; it remembers whether it was shut down."""
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
@@ -70,7 +70,7 @@ class FakeNvml:
 
 @contextmanager
 def fake_nvml() -> Iterator[ModuleType]:
-    yield cast("ModuleType", FakeNvml())
+    yield cast("ModuleType", ThreeGpuNvml())
 
 
 @pytest.fixture

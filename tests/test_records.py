@@ -13,9 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.nouns import GIB, SYSTEM, TASK, experience, failed, pipeline, succeeded
+from tests.nouns import SYSTEM, TASK, experience, failed, pipeline, succeeded
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.failures import FAILURE_KINDS, INFRASTRUCTURE_KINDS, PIPELINE_KINDS, origin_of
+from xautolm_hpc.failures import (
+    FAILURE_KINDS,
+    INFRASTRUCTURE_KINDS,
+    PIPELINE_KINDS,
+    FailureOrigin,
+    OutcomeStatus,
+    origin_of,
+)
 from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.records import (
     Experience,
@@ -110,6 +117,28 @@ def test_a_wrong_field_deep_inside_is_refused_with_its_whole_path() -> None:
         from_json(Experience, data, where="t")
 
 
+@pytest.mark.parametrize(
+    ("field", "valid"), [("status", "succeeded, failed, stopped"), ("origin", "pipeline, infrastructure")]
+)
+def test_an_unknown_word_is_refused_with_the_valid_ones(field: str, valid: str) -> None:
+    data = to_json(failed("gpu_oom"))
+    data[field] = "perhaps"
+
+    with pytest.raises(InputError, match=rf"^t: {field}: unknown word 'perhaps'; valid: {valid}$"):
+        from_json(Outcome, data, where="t")
+
+
+def test_status_and_origin_are_members_in_memory_and_words_in_json() -> None:
+    outcome = failed("gpu_oom")
+
+    text = json.dumps(to_json(outcome))
+    read = from_json(Outcome, json.loads(text), where="t")
+
+    assert '"status": "failed"' in text
+    assert '"origin": "pipeline"' in text
+    assert (type(read.status), type(read.origin)) == (OutcomeStatus, FailureOrigin)
+
+
 def test_a_list_where_a_record_belongs_is_refused() -> None:
     with pytest.raises(InputError, match=r"^t: expected a System object, found \[\]$"):
         from_json(System, [], where="t")
@@ -183,23 +212,6 @@ def test_two_kinds_of_failure_have_two_ids_under_one_key() -> None:
     assert first.id != second.id
 
 
-def test_features_of_a_gpu_node_are_in_cores_and_gib() -> None:
-    system = System(
-        site="a", cluster="b", n_cpu_cores=16, ram_bytes=128 * GIB, n_gpus=2, gpu_memory_bytes=80 * GIB,
-        gpu_capability=9.0,
-    )  # fmt: skip
-
-    assert system.features() == (16.0, 128.0, 2.0, 80.0, 9.0)
-
-
-def test_a_node_known_to_have_no_gpu_has_gpu_memory_zero() -> None:
-    assert SYSTEM.features() == (4.0, 16.0, 0.0, 0.0, 0.0)
-
-
-def test_a_node_nothing_is_known_of_has_no_feature() -> None:
-    assert System(site="a", cluster="b").features() == (None,) * 5
-
-
 def test_every_failure_kind_has_one_origin() -> None:
     origins = {kind: origin_of(kind) for kind in FAILURE_KINDS}
 
@@ -220,7 +232,7 @@ def test_an_unknown_failure_kind_is_refused_with_the_valid_ones() -> None:
         (succeeded(evaluation_time_s=math.inf), "evaluation_time_s", None),
         (succeeded(peak_gpu_memory_bytes=5), "peak_gpu_memory_bytes", 5.0),
         (succeeded(), "gpu_energy_j", None),
-        (Outcome(status="succeeded"), "f1", None),
+        (Outcome(status=OutcomeStatus.SUCCEEDED), "f1", None),
     ],
 )
 def test_an_objective_is_its_finite_value_or_unknown(outcome: Outcome, name: str, value: float | None) -> None:
@@ -239,11 +251,11 @@ def test_an_objective_is_its_finite_value_or_unknown(outcome: Outcome, name: str
     ],
 )
 def test_the_reason_is_the_line_that_says_why_a_trial_failed(kind: str | None, message: str | None, line: str) -> None:
-    assert Outcome(status="failed", kind=kind, message=message).reason == line
+    assert Outcome(status=OutcomeStatus.FAILED, kind=kind, message=message).reason == line
 
 
 def test_every_objective_is_read_where_its_entry_says() -> None:
-    measured = Outcome(status="succeeded", metrics={"f1": 0.5}, evaluation_time_s=3.0, gpu_energy_j=float("inf"))
+    measured = succeeded(0.5, evaluation_time_s=3.0, gpu_energy_j=float("inf"))
 
     assert {name: measured.objective(name) for name in OBJECTIVES} == {
         "f1": 0.5,

@@ -9,6 +9,7 @@ import pytest
 
 from tests.submit.fake_slurm import FakeSlurm
 from xautolm_hpc.errors import LaunchError
+from xautolm_hpc.launcher import JobSource
 from xautolm_hpc.slurm import JobRow, Partition, Slurm, clean_environment
 
 
@@ -24,7 +25,7 @@ def test_squeue_rows_are_typed(cluster: FakeSlurm) -> None:
 
     rows = cluster.client().squeue(["a"])
 
-    common = {"name": "a", "exit_code": None, "ended_at": None, "source": "squeue"}
+    common = {"name": "a", "exit_code": None, "ended_at": None, "source": JobSource.SQUEUE}
     reason = "ReqNodeNotAvail, UnavailableNodes:n[1-3]|x"
     assert rows == [
         JobRow(job_id="101_0", state="PENDING", reason=reason, node=None, **common),  # type: ignore[arg-type]
@@ -48,8 +49,8 @@ def test_sacct_tells_of_a_requeued_job_its_last_run_and_of_a_step_that_memory_ra
 
     rows = cluster.client().sacct(["a"], since=1_700_000_000.0)
 
-    told = {r.job_id: (r.state, r.reason, r.node, r.exit_code, r.ended_at) for r in rows or []}
-    assert told == {
+    found = {r.job_id: (r.state, r.reason, r.node, r.exit_code, r.ended_at) for r in rows or []}
+    assert found == {
         "7_0": ("CANCELLED", "", "n2", 143, 1_700_000_100.0),
         "7_1": ("OUT_OF_MEMORY", "", "n1", 0, 1_700_000_050.0),
         "7_2": ("FAILED", "NonZeroExitCode", "n1", 3, 1_700_000_060.0),

@@ -1,4 +1,4 @@
-"""The search space: the peer's lists as published, the forms of a distribution, and what a search file may change."""
+"""The search space: the reference's lists as published, forms of a distribution, what a search file may change."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from xautolm_hpc.space import (
 )
 
 # XAutoLM's classification experiments: the value lists of every method, and what partial and LoRA have beside them.
-PEER_COMMON: dict[str, Parameter] = {
+REFERENCE_COMMON: dict[str, Parameter] = {
     "batch_size": Categorical((2, 4, 8, 16, 32, 64, 128, 256)),
     "max_length": Categorical((64, 128, 256, 512, 1024, 2048, 4096)),
     "learning_rate": Categorical((5e-6, 1e-5, 2e-5, 3e-5, 4e-5, 5e-5, 1e-4)),
@@ -42,11 +42,11 @@ PEER_COMMON: dict[str, Parameter] = {
     "class_weighted_loss": Boolean(),
     "num_workers": Categorical(("3/4", "half", "1/4", "default")),
 }
-PEER_DROPOUT: dict[str, Parameter] = {"dropout_rate": Categorical((0.1, 0.2, 0.3, 0.4, 0.5))}
-PEER_METHODS: dict[str, dict[str, Parameter]] = {
-    "full": PEER_COMMON | PEER_DROPOUT,
-    "partial": PEER_COMMON | PEER_DROPOUT | {"num_trainable_layers": Categorical((1, 2, 4, 8, 16, 32, 64))},
-    "lora": PEER_COMMON
+REFERENCE_DROPOUT: dict[str, Parameter] = {"dropout_rate": Categorical((0.1, 0.2, 0.3, 0.4, 0.5))}
+REFERENCE_METHODS: dict[str, dict[str, Parameter]] = {
+    "full": REFERENCE_COMMON | REFERENCE_DROPOUT,
+    "partial": REFERENCE_COMMON | REFERENCE_DROPOUT | {"num_trainable_layers": Categorical((1, 2, 4, 8, 16, 32, 64))},
+    "lora": REFERENCE_COMMON
     | {
         "lora_r": Numeric(1.0, 32.0, integer=True),
         "lora_alpha": Categorical((8, 16, 32, 64)),
@@ -58,7 +58,7 @@ PEER_METHODS: dict[str, dict[str, Parameter]] = {
     },
 }
 # Model id -> (blocks, width), as published; those of encoder and decoder together for T5 and BART.
-PEER_ENCODERS = {
+REFERENCE_ENCODERS = {
     "bert-base-uncased": (12, 768),
     "bert-base-cased": (12, 768),
     "bert-large-uncased": (24, 1024),
@@ -85,7 +85,7 @@ PEER_ENCODERS = {
     "xlm-roberta-base": (12, 768),
     "xlm-roberta-large": (24, 1024),
 }
-PEER_GENERATIVE = {
+REFERENCE_GENERATIVE = {
     *(f"google-t5/t5-{size}" for size in ("small", "base", "large", "3b", "11b")),
     *(f"google/flan-t5-{size}" for size in ("base", "large", "xl", "xxl")),
     *("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "facebook/bart-base", "facebook/bart-large"),
@@ -105,11 +105,11 @@ def space_of(preset: str = "default", /, **changes: Any) -> Space:
     return build_space(preset, task_kind="text-classification", **{**given, **changes})
 
 
-def test_the_peers_preset_has_the_peers_value_lists_and_nothing_else() -> None:
+def test_the_references_preset_has_the_references_value_lists_and_nothing_else() -> None:
     methods = {method.name: dict(method.params) for method in space_of("xautolm").methods}
 
-    assert methods == PEER_METHODS
-    assert all(_types(methods[name]) == _types(PEER_METHODS[name]) for name in PEER_METHODS)
+    assert methods == REFERENCE_METHODS
+    assert all(_types(methods[name]) == _types(REFERENCE_METHODS[name]) for name in REFERENCE_METHODS)
 
 
 def _types(params: dict[str, Parameter]) -> dict[str, list[type]]:
@@ -118,12 +118,12 @@ def _types(params: dict[str, Parameter]) -> dict[str, list[type]]:
     return {name: [type(value) for value in values] for name, values in lists.items()}
 
 
-def test_the_peers_preset_has_the_peers_25_encoders_and_23_generative_models() -> None:
+def test_the_references_preset_has_the_references_25_encoders_and_23_generative_models() -> None:
     models = {model.id: model for model in space_of("xautolm").models}
     encoders = {name: (m.n_layers, m.hidden_size) for name, m in models.items() if m.family == "encoder"}
 
-    assert encoders == PEER_ENCODERS
-    assert set(models) - set(encoders) == PEER_GENERATIVE
+    assert encoders == REFERENCE_ENCODERS
+    assert set(models) - set(encoders) == REFERENCE_GENERATIVE
     assert (len(encoders), len(models)) == (25, 48)
 
 
@@ -148,7 +148,7 @@ def test_a_space_comes_back_from_json_as_it_was(preset: str) -> None:
     assert [_types(dict(m.params)) for m in back.methods] == [_types(dict(m.params)) for m in space.methods]
 
 
-def test_our_preset_has_none_of_the_peers_dead_points() -> None:
+def test_our_preset_has_none_of_the_references_dead_points() -> None:
     names = {name for method in space_of("default").methods for name in method.params}
 
     assert not names & {"num_workers", "verbose", "warmup_steps", "model_save", "fan_in_fan_out"}

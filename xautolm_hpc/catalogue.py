@@ -86,7 +86,7 @@ def load_catalogue() -> Mapping[str, Model]:
 
 
 def find_models(ids: Iterable[str], own_models: Mapping[str, Model]) -> tuple[Model, ...]:
-    """Look models up by id, the user's own before the catalogue's.
+    """Find models by id, the user's own before the catalogue's.
 
     Raises:
         SpaceError: An id is neither the user's nor in the catalogue, or stands twice.

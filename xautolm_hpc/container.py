@@ -73,7 +73,7 @@ def make_container(
     n_gpus: int,
     find_package: Callable[[str], Path | None],
 ) -> Container:
-    """Look at the image and say what a worker sees in it: this package, the models and what the profile binds.
+    """Read the image and list what a worker sees in it: this package, the models and what the profile binds.
 
     Args:
         section: ``[container]``, located.

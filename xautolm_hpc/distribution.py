@@ -147,7 +147,7 @@ def uniform(space: Space) -> Distribution:
 
 
 def to_scale(parameter: Numeric, value: float) -> float:
-    """Put a number on its parameter's scale; for a logarithmic one the value is above 0."""
+    """Convert a number to its parameter's scale; for a logarithmic one the value is above 0."""
     return math.log(value) if parameter.log else float(value)
 
 

@@ -1,4 +1,4 @@
-"""How trials fail: every kind with its traits, and every text or exception that names a kind.
+"""How attempts end: succeeded or failed, every kind of failure with its traits, every text that names a kind.
 
 To add a kind, add a line to :class:`FailureKind`, and a line to :data:`RULES` where a text or an exception tells of it.
 """
@@ -12,6 +12,18 @@ from functools import partial
 from typing import Self
 
 from xautolm_hpc.errors import DISK_FULL_ERRNOS, InputError
+
+
+class OutcomeStatus(StrEnum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    """Left before its end because others were ahead: neither a failure nor a result."""
+
+
+STATUSES = tuple(OutcomeStatus)
 
 
 class FailureOrigin(StrEnum):

@@ -157,7 +157,7 @@ def _read(file: BinaryIO, path: Path, *, machine: str) -> Image:
     n_bytes = os.fstat(file.fileno()).st_size
     raw = file.read(HEADER.size)
     if len(raw) < HEADER.size or not raw[32:].startswith(MAGIC):
-        raise ImageError(f"`{path}` is no SIF image ({n_bytes} bytes); build or copy the image anew")
+        raise ImageError(f"`{path}` is no SIF image ({n_bytes} bytes); build or copy the image again")
     header = HEADER.unpack(raw)
     code, created_id, changed_at = header[3].rstrip(b"\0").decode("ascii", "replace"), header[4], header[6]
     architecture = ARCHITECTURES.get(code, f"unknown ({code})")

@@ -6,7 +6,7 @@ the last authority on a job: the claim decides which job runs an attempt, the ou
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import StrEnum, auto
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -154,8 +154,17 @@ class Resources:
     exclude: tuple[str, ...] = ()
 
 
-POOL = "pool"
-"""Source of a state: the job waits in the local pool of a driver, and nowhere else."""
+class JobSource(StrEnum):
+    """Where the state of a job comes from."""
+
+    POOL = auto()
+    """The job waits in the local pool of a driver, and nowhere else."""
+
+    PROCESS = auto()
+    SQUEUE = auto()
+    SACCT = auto()
+    NONE = auto()
+    """Nothing knows the job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +177,7 @@ class JobStatus:
         node: Node it runs or ran on, or ``None``.
         exit_code: Exit status of the job, or ``None``.
         ended_at: Seconds since the epoch, or ``None`` while it is alive or when unknown.
-        source: Where this comes from: ``pool``, ``process``, ``squeue``, ``sacct`` or ``none``.
+        source: Where this comes from.
         is_stale: Whether no source answered when last asked: then this is what was known before.
         log_paths: Logs beside the attempt folder that the launcher's own programs write about the job.
     """
@@ -178,7 +187,7 @@ class JobStatus:
     node: str | None = None
     exit_code: int | None = None
     ended_at: float | None = None
-    source: str = "none"
+    source: JobSource = JobSource.NONE
     is_stale: bool = False
     log_paths: tuple[Path, ...] = ()
 

@@ -7,12 +7,21 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.records import Outcome
+
+
+class Need(StrEnum):
+    """What a node must have for an objective to be measured there."""
+
+    GPU = "gpu"
+    GPU_ENERGY = "gpu_energy"
+    """A GPU whose energy is counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +35,7 @@ class Objective:
         unit: Unit shown, or "" for a pure number.
         divisor: Stored value / divisor = value in ``unit``; above 0.
         digits: Digits shown after the decimal point.
+        needs: What a node must have to measure it; ``None`` if any node can.
     """
 
     is_maximised: bool
@@ -34,6 +44,7 @@ class Objective:
     unit: str
     divisor: float
     digits: int
+    needs: Need | None = None
 
     @property
     def better(self) -> str:
@@ -46,8 +57,8 @@ _COST = partial(Objective, is_maximised=False, is_metric=False)
 OBJECTIVES: Mapping[str, Objective] = {
     "f1": Objective(is_maximised=True, is_metric=True, title="F1", unit="", divisor=1.0, digits=4),
     "evaluation_time_s": _COST(title="Train + eval time", unit="s", divisor=1.0, digits=1),
-    "gpu_energy_j": _COST(title="GPU energy", unit="kJ", divisor=1e3, digits=2),
-    "peak_gpu_memory_bytes": _COST(title="Peak GPU memory", unit="GiB", divisor=1024.0**3, digits=2),
+    "gpu_energy_j": _COST(title="GPU energy", unit="kJ", divisor=1e3, digits=2, needs=Need.GPU_ENERGY),
+    "peak_gpu_memory_bytes": _COST(title="Peak GPU memory", unit="GiB", divisor=1024.0**3, digits=2, needs=Need.GPU),
 }
 """Name of an objective -> the objective. To add one, add its name and its entry here."""
 
@@ -77,7 +88,7 @@ def preference(outcome: Outcome, trial: int, *, objectives: Sequence[str]) -> tu
         The key, or ``None`` if the trial did not succeed or its first objective is unknown: it has no rank.
     """
     values = [outcome.objective(name) for name in objectives]
-    if outcome.status != "succeeded" or values[0] is None:
+    if not outcome.succeeded or values[0] is None:
         return None
     signs = oriented(np.ones((1, len(objectives))), objectives)[0].tolist()
     return (*(math.inf if v is None else s * v for s, v in zip(signs, values, strict=True)), trial)

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any, Literal
 
 from xautolm_hpc.errors import InputError, quoted
-from xautolm_hpc.failures import ENDED_FROM_OUTSIDE
+from xautolm_hpc.failures import ENDED_FROM_OUTSIDE, FailureOrigin, OutcomeStatus
 
 T = typing.TypeVar("T")
 TIME_SCOPE, BUSY_TIME_SCOPE = "train+eval", "train+eval on a busy node"
@@ -25,7 +25,6 @@ TIME_SCOPE, BUSY_TIME_SCOPE = "train+eval", "train+eval on a busy node"
 Value = bool | int | float | str
 """Value of one hyperparameter."""
 
-STATUSES = ("succeeded", "failed", "stopped")
 STEPS = ("graph", "eager")
 """Ways to compute a training step: captured once and replayed, or operation by operation."""
 
@@ -70,9 +69,6 @@ class Task:
     length_tokens: tuple[float, ...] | None = None
 
 
-SYSTEM_FEATURES = ("n_cpu_cores", "ram_gib", "n_gpus", "gpu_memory_gib", "gpu_capability")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
     """The node an attempt really ran on.
@@ -100,21 +96,6 @@ class System:
     gpu_capability: float | None = None
     driver_version: str | None = None
     cuda_version: str | None = None
-
-    def features(self) -> tuple[float | None, ...]:
-        """List the numbers systems are compared by, in the order of :data:`SYSTEM_FEATURES`.
-
-        A node known to have no GPU has GPU memory and capability 0; an unknown value is ``None``.
-        """
-        gib = 1024**3
-        no_gpu = 0.0 if self.n_gpus == 0 else None
-        return (
-            None if self.n_cpu_cores is None else float(self.n_cpu_cores),
-            None if self.ram_bytes is None else self.ram_bytes / gib,
-            None if self.n_gpus is None else float(self.n_gpus),
-            no_gpu if self.gpu_memory_bytes is None else self.gpu_memory_bytes / gib,
-            no_gpu if self.gpu_capability is None else self.gpu_capability,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +126,7 @@ class Outcome:
     """What an attempt gave and what it cost; a failed one keeps the time and energy it burnt.
 
     Attributes:
-        status: One of :data:`STATUSES`. ``stopped`` is left before its end because others were ahead: neither a failure
-            nor a result.
+        status: How it ended.
         metrics: Metric name -> value; every F1 in 0..1.
         load_s: Seconds to load model and data.
         train_s: Seconds of training, dev evaluations included, summed over restarts.
@@ -173,12 +153,12 @@ class Outcome:
         cpu_share: Share of its cores that the trial really got while it trained and was evaluated, 0..1.
         curve: Per epoch (epoch, train_loss, dev_loss, dev_f1, seconds so far); the seconds may be missing.
         kind: Failure kind, one of :class:`xautolm_hpc.failures.FailureKind`; ``None`` on success.
-        origin: ``pipeline`` or ``infrastructure``; ``None`` on success.
+        origin: What the failure speaks about; ``None`` on success.
         message: Failure text, redacted; of a success what its first try ended with, if it needed two, and how long
             others delayed it, if that was long; else ``None``.
     """
 
-    status: str
+    status: OutcomeStatus
     metrics: Mapping[str, float] = field(default_factory=dict)
     load_s: float | None = None
     train_s: float | None = None
@@ -204,8 +184,13 @@ class Outcome:
     cpu_share: float | None = None
     curve: tuple[tuple[float, ...], ...] = ()
     kind: str | None = None
-    origin: str | None = None
+    origin: FailureOrigin | None = None
     message: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the attempt succeeded."""
+        return self.status == OutcomeStatus.SUCCEEDED
 
     def objective(self, name: str) -> float | None:
         """Return the value of an objective; ``None`` when it is unknown or not finite.
@@ -332,7 +317,7 @@ def from_json(record_type: type[T], data: object, *, where: str) -> T:
 
 def _decode(expected: Any, data: object, *, where: str) -> Any:
     """Rebuild a value of the expected type; only an int where a float is expected changes its type."""
-    if expected is typing.Any:
+    if expected is typing.Any or (expected in (int, bool, str) and type(data) is expected):
         return data
     if dataclasses.is_dataclass(expected):
         return _decode_record(expected, data, where=where)
@@ -345,8 +330,8 @@ def _decode(expected: Any, data: object, *, where: str) -> Any:
         return {key: _decode(arguments[1], item, where=f"{where}: {key:.80}") for key, item in data.items()}
     if expected is float and _fits_float(data):
         return float(data)
-    if expected in (int, bool, str) and type(data) is expected:
-        return data
+    if isinstance(expected, type) and issubclass(expected, Enum):
+        return _decode_member(expected, data, where=where)
     name = getattr(expected, "__name__", str(expected))
     raise InputError(f"{where}: expected {name}, found {quoted(data)}")
 
@@ -354,6 +339,14 @@ def _decode(expected: Any, data: object, *, where: str) -> Any:
 def _fits_float(data: object) -> typing.TypeGuard[float]:
     """Check for a number that a float can hold; a bool is none, and a whole number may be too large."""
     return isinstance(data, float) or (type(data) is int and data.bit_length() < 1024)
+
+
+def _decode_member(expected: type[Enum], data: object, *, where: str) -> Enum:
+    try:
+        return expected(data)
+    except ValueError:
+        valid = ", ".join(str(member.value) for member in expected)
+        raise InputError(f"{where}: unknown word {quoted(data)}; valid: {valid}") from None
 
 
 def _decode_union(choices: tuple[Any, ...], data: object, *, where: str) -> Any:
@@ -380,10 +373,8 @@ def _decode_record(record_type: Any, data: object, *, where: str) -> Any:
         )
     hints = typing.get_type_hints(record_type)
     values = {name: _decode(hints[name], value, where=f"{where}: {name}") for name, value in data.items()}
-    required = [
-        f.name for f in fields.values() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    missing = sorted(set(required) - set(values))
+    required = {name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
+    missing = sorted(required - set(values))
     if missing:
         raise InputError(f"{where}: {record_type.__name__} lacks {missing[0]!r}")
     return record_type(**values)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xautolm_hpc.errors import BusyError, LaunchError, QueueFullError
-from xautolm_hpc.launcher import JobState
+from xautolm_hpc.launcher import JobSource, JobState
 
 CLEARED = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SCONTROL_")
 KEPT = ("SLURM_CONF",)
@@ -38,6 +38,9 @@ BUSY = (
 QUEUE_FULL = ("maxsubmitjob", "grpsubmitjob")
 """Reasons that sbatch names when an association or QOS has as many jobs as it may have."""
 
+NO_NODES = ("node configuration is not available", "invalid node name")
+"""Parts of an answer of sbatch when no node is left, or when it does not know one that is to be left out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
@@ -51,7 +54,7 @@ class JobRow:
         node: Node list, or ``None``.
         exit_code: Exit status, 128 + signal if one ended it; ``None`` in a row of squeue.
         ended_at: Seconds since the epoch, or ``None``.
-        source: ``squeue`` or ``sacct``.
+        source: Which of squeue and sacct wrote it.
     """
 
     job_id: str
@@ -61,7 +64,7 @@ class JobRow:
     node: str | None
     exit_code: int | None
     ended_at: float | None
-    source: str
+    source: JobSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +144,7 @@ class Slurm:
         return all([self._ask(["scancel", *options, *part]) is not None for part in parts])
 
     def requeue(self, job_id: str) -> bool:
-        """Put a running job back into the queue; returns whether Slurm agreed."""
+        """Return a running job to the queue; returns whether Slurm agreed."""
         return self._ask(["scontrol", "requeue", job_id]) is not None
 
     def job_end(self, job_id: str) -> float | None:
@@ -262,6 +265,11 @@ def submission_error(message: str) -> LaunchError:
     return BusyError(message) if any(sign in found for sign in BUSY) else LaunchError(message)
 
 
+def lacks_nodes(error: LaunchError) -> bool:
+    """Check whether Slurm refused because no node is left, or because it does not know an excluded node."""
+    return any(sign in str(error).lower() for sign in NO_NODES)
+
+
 def _squeue_row(line: str) -> JobRow:
     """Read a line in :data:`SQUEUE_FORMAT`; the reason comes last, since it may hold any character."""
     job_id, name, state, node, reason = (field.strip() for field in line.split("|", 4))
@@ -273,7 +281,7 @@ def _squeue_row(line: str) -> JobRow:
         node=node or None,
         exit_code=None,
         ended_at=None,
-        source=SQUEUE,
+        source=JobSource.SQUEUE,
     )
 
 
@@ -292,7 +300,7 @@ def _sacct_rows(text: str) -> list[JobRow]:
             job = rows[job_id]
             rows[job_id] = JobRow(
                 job_id=job_id, name=job.name, state=row.state, reason=job.reason, node=job.node,
-                exit_code=job.exit_code, ended_at=job.ended_at, source=SACCT,
+                exit_code=job.exit_code, ended_at=job.ended_at, source=JobSource.SACCT,
             )  # fmt: skip
     return list(rows.values())
 
@@ -309,7 +317,7 @@ def _sacct_row(line: str) -> JobRow:
         node=None if nodes in ("", "None assigned") else nodes,
         exit_code=_exit_code(status, by_signal),
         ended_at=float(ended) if ended.isdecimal() else None,
-        source=SACCT,
+        source=JobSource.SACCT,
     )
 
 

@@ -105,11 +105,11 @@ class Space:
     early_stopping_min_steps: int = 0
 
     def model(self, model_id: str) -> Model | None:
-        """Look a model of this space up by its id."""
+        """Find a model of this space by its id."""
         return next((model for model in self.models if model.id == model_id), None)
 
     def method(self, name: str) -> Method | None:
-        """Look a method of this space up by its name."""
+        """Find a method of this space by its name."""
         return next((method for method in self.methods if method.name == name), None)
 
 
@@ -156,7 +156,7 @@ def build_space(
     overrides: Mapping[str, Mapping[str, Any]],
     own_models: Mapping[str, Model],
 ) -> Space:
-    """Put a search space together from a preset and what a search file says beside it.
+    """Build a search space from a preset and what a search file says beside it.
 
     Args:
         preset: ``xautolm`` (the reference's value lists) or ``default`` (ours).

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.failures import FAILURE_KINDS
+from xautolm_hpc.failures import FAILURE_KINDS, OutcomeStatus
 from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.records import Experience, Pipeline, System, Task, Value
 
@@ -126,9 +126,9 @@ def build_table(experiences: Sequence[Experience]) -> ExperienceTable:
         trial=np.array([e.provenance.trial for e in rows], dtype=np.int32),
         attempt=np.array([e.provenance.attempt for e in rows], dtype=np.int32),
         restart=np.array([e.provenance.restart for e in rows], dtype=np.int32),
-        succeeded=np.array([e.outcome.status == "succeeded" for e in rows], dtype=np.bool_),
+        succeeded=np.array([e.outcome.succeeded for e in rows], dtype=np.bool_),
         kind=np.array(kinds, dtype=np.int16),
-        stopped=np.array([e.outcome.status == "stopped" for e in rows], dtype=np.bool_),
+        stopped=np.array([e.outcome.status == OutcomeStatus.STOPPED for e in rows], dtype=np.bool_),
         truncated=np.array([e.outcome.truncated is True for e in rows], dtype=np.bool_),
         suspect=np.array([e.provenance.suspect for e in rows], dtype=np.bool_),
         pipeline=np.array([pipeline_digest(e.pipeline).encode() for e in rows], dtype="S32"),

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from xautolm_hpc.failures import OutcomeStatus
+from xautolm_hpc.launcher import JobState
 from xautolm_hpc.records import Experience, Task
 
 
@@ -69,6 +71,23 @@ class Spent:
     energy_j: float | None = None
 
 
+class TrialEnd(StrEnum):
+    """How a trial ended that has no running job any more, as it is shown."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+    NOT_RUN = "NOT RUN"
+    """The search stopped before it."""
+
+
+TRIAL_ENDS: Mapping[OutcomeStatus, TrialEnd] = {
+    OutcomeStatus.SUCCEEDED: TrialEnd.SUCCEEDED,
+    OutcomeStatus.FAILED: TrialEnd.FAILED,
+    OutcomeStatus.STOPPED: TrialEnd.STOPPED,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialView:
     """One trial of the present generation.
@@ -78,7 +97,7 @@ class TrialView:
         attempt: Number of the present attempt.
         model: Model id.
         method: Method name.
-        state: Slurm's state, ``SUCCEEDED`` or ``FAILED`` once it ended, or ``NOT RUN`` if the search stopped before.
+        state: State of its job until it ended, then how.
         reason: Queue reason, or failure kind.
         node: Node, or ``None``.
         elapsed_s: Seconds since the attempt started, or its duration once it ended; ``None`` before the start, and
@@ -91,7 +110,7 @@ class TrialView:
     attempt: int
     model: str
     method: str
-    state: str
+    state: JobState | TrialEnd
     reason: str = ""
     node: str | None = None
     elapsed_s: float | None = None
@@ -149,7 +168,7 @@ class RunView:
     n_failed: int = 0
     best: BestTrial | None = None
     note: str = ""
-    objectives: tuple[str, ...] = ("f1",)
+    objectives: tuple[str, ...]
 
 
 class Watcher(Protocol):

@@ -32,7 +32,7 @@ def measure_search(trials: Sequence[ReplayedTrial], searched: TaskTable) -> dict
         far, and the ``incumbent`` (canonical text).
     """
     n_first = math.ceil(HYPERVOLUME_SHARE * len(trials))
-    f1 = np.array([o.metrics.get("f1", 0.0) if o.status == "succeeded" else 0.0 for _, o, _ in trials])
+    f1 = np.array([o.metrics.get("f1", 0.0) if o.succeeded else 0.0 for _, o, _ in trials])
     cost_s = np.array([cost for _, _, cost in trials])
     best = np.maximum.accumulate(f1)
     hits = np.flatnonzero(best >= TARGET_SHARE * searched.best_f1)
@@ -40,7 +40,7 @@ def measure_search(trials: Sequence[ReplayedTrial], searched: TaskTable) -> dict
     return {
         "time_to_target_s": float(spent_s[hits[0]] if len(hits) else spent_s[-1]),
         "reached": bool(len(hits)),
-        "failure_rate": (sum(o.status == "failed" for _, o, _ in trials) + 0.5) / (len(trials) + 1),
+        "failure_rate": (sum(not o.succeeded for _, o, _ in trials) + 0.5) / (len(trials) + 1),
         "hypervolume": hypervolume(f1[:n_first], cost_s[:n_first], worst_s=float(np.percentile(searched.cost_s, 99))),
         "area": float(best.mean() / max(searched.best_f1, 1e-9)),
         "curve": [round(float(value), 5) for value in best],

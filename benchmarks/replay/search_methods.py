@@ -159,7 +159,7 @@ def _select_snapped(ranking: Ranking, oracle: Oracle) -> Callable[[Sequence[Pipe
 def _objectives(outcome: Outcome, names: Sequence[str]) -> dict[str, float] | None:
     values = {name: outcome.objective(name) for name in names}
     known = {name: value for name, value in values.items() if value is not None}
-    return known if outcome.status == "succeeded" and len(known) == len(values) else None
+    return known if outcome.succeeded and len(known) == len(values) else None
 
 
 def search_optuna(search: ReplayedSearch, *, is_warm: bool) -> list[ReplayedTrial]:

@@ -13,6 +13,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from xautolm_hpc.catalogue import find_models, load_catalogue
+from xautolm_hpc.failures import FailureOrigin, OutcomeStatus
 from xautolm_hpc.priors.evidence.encoding import encode, layout, pipelines_of
 from xautolm_hpc.records import Experience, Outcome, Pipeline, System, Task, Value
 from xautolm_hpc.space import Categorical, Method, Numeric, Parameter, Space
@@ -72,7 +73,7 @@ class TaskTable:
 
     def spread_sd(self) -> float:
         """Compute how many SDs between seeds the best F1 is above the median; infinite without repeats."""
-        repeats = [[e.outcome.metrics["f1"] for e in g if e.outcome.status == "succeeded"] for g in self.experiences]
+        repeats = [[e.outcome.metrics["f1"] for e in g if e.outcome.succeeded] for g in self.experiences]
         variances = [float(np.var(values, ddof=1)) for values in repeats if len(values) > 1]
         noise = math.sqrt(float(np.mean(variances))) if variances else 0.0
         known = self.f1[~np.isnan(self.f1)]
@@ -81,10 +82,10 @@ class TaskTable:
     def outcome(self, index: int) -> Outcome:
         """Return how a pipeline ended, as a search learns it."""
         if math.isnan(self.f1[index]):
-            failed = next(e.outcome for e in self.experiences[index] if e.outcome.status == "failed")
+            failed = next(e.outcome for e in self.experiences[index] if not e.outcome.succeeded)
             return failed
         return Outcome(
-            status="succeeded",
+            status=OutcomeStatus.SUCCEEDED,
             metrics={"f1": float(self.f1[index])},
             evaluation_time_s=float(self.cost_s[index]),
         )
@@ -104,7 +105,7 @@ def build_tables(experiences: Sequence[Experience]) -> dict[str, TaskTable]:
     """
     by_task: dict[str, dict[str, list[Experience]]] = {}
     for e in experiences:
-        if e.outcome.status == "succeeded" or e.outcome.origin == "pipeline":
+        if e.outcome.succeeded or e.outcome.origin is FailureOrigin.PIPELINE:
             by_task.setdefault(e.task.name, {}).setdefault(e.pipeline.canonical(), []).append(e)
     digests = sorted({digest_of(group[0].pipeline) for groups in by_task.values() for group in groups.values()})
     halves = {digest: int(place >= len(digests) / 2) for place, digest in enumerate(digests)}
@@ -113,7 +114,7 @@ def build_tables(experiences: Sequence[Experience]) -> dict[str, TaskTable]:
 
 def _build_table(groups: Mapping[str, list[Experience]], halves: Mapping[str, int]) -> TaskTable:
     rows = [sorted(group, key=lambda e: e.id) for _, group in sorted(groups.items())]
-    f1 = [[e.outcome.metrics["f1"] for e in group if e.outcome.status == "succeeded"] for group in rows]
+    f1 = [[e.outcome.metrics["f1"] for e in group if e.outcome.succeeded] for group in rows]
     return TaskTable(
         task=rows[0][0].task,
         system=rows[0][0].system,
@@ -208,9 +209,9 @@ class Oracle:
             return self.table.pipelines[index], self.table.outcome(index), float(self.table.cost_s[index])
         cost_s = float(np.exp(self._cost.predict(x)[0]))
         if self._success.predict(x)[0] < 0.5:
-            return pipeline, Outcome(status="failed", kind="error", origin="pipeline"), cost_s
+            return pipeline, Outcome(status=OutcomeStatus.FAILED, kind="error", origin=FailureOrigin.PIPELINE), cost_s
         f1 = float(np.clip(self._f1.predict(x)[0], 0.0, 1.0))
-        return pipeline, Outcome(status="succeeded", metrics={"f1": f1}, evaluation_time_s=cost_s), cost_s
+        return pipeline, Outcome(status=OutcomeStatus.SUCCEEDED, metrics={"f1": f1}, evaluation_time_s=cost_s), cost_s
 
     def snap(self, pipelines: Sequence[Pipeline]) -> list[Pipeline]:
         """Return what draws would be mapped to; with a surrogate, the draws themselves."""

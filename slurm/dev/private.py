@@ -214,7 +214,7 @@ class DevCluster(Plan):
         return name
 
     def _prepare_folder(self) -> None:
-        """Create the folder anew: files of an earlier cluster are removed, any other folder is refused."""
+        """Create an empty folder: files of an earlier cluster are removed, any other folder is refused."""
         if self.mark_path.exists():
             running = [daemon.name for daemon in self._services.all if daemon.is_running]
             if running:

@@ -48,7 +48,7 @@ def test_the_published_trials_become_experiences(shared_dir: Path) -> None:
 
     kinds = {e.outcome.kind for e in experiences}
     assert len(experiences) == 332
-    assert sum(e.outcome.status == "succeeded" for e in experiences) == 172
+    assert sum(e.outcome.succeeded for e in experiences) == 172
     assert kinds == {None, "gpu_oom", "host_oom", "time_limit", "unsupported", "error"}
 
 

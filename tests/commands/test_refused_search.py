@@ -21,14 +21,14 @@ def test_every_command_that_reads_a_search_file_refuses_it_at_once(
 
     status = cli.main([command, str(path)])
 
-    told = capsys.readouterr().err.splitlines()
+    shown = capsys.readouterr().err.splitlines()
     assert status == 2
-    assert told[0].startswith("xautolm-hpc: space.params.full.lr: method full has no parameter 'lr'; valid: ")
-    assert told[0].endswith(". Did you mean 'learning_rate'?")
-    assert told[1].startswith(
+    assert shown[0].startswith("xautolm-hpc: space.params.full.lr: method full has no parameter 'lr'; valid: ")
+    assert shown[0].endswith(". Did you mean 'learning_rate'?")
+    assert shown[1].startswith(
         "space.params.full.batch_size: batch_size = 8.0 is not supported; expected a whole number"
     )
-    assert told[2] == f"  in `{path}`"
+    assert shown[2] == f"  in `{path}`"
     assert not (tmp_path / "runs").exists()
 
 
@@ -41,11 +41,11 @@ def test_evaluate_refuses_a_line_before_anything_is_submitted(
 
     status = cli.main(["evaluate", "list.jsonl", str(path), "--quiet"])
 
-    told = capsys.readouterr().err.splitlines()
+    shown = capsys.readouterr().err.splitlines()
     where = f"`{tmp_path / 'list.jsonl'}` line 1: params: method full"
     assert status == 2
-    assert told[0].startswith(f"xautolm-hpc: {where} has no parameter 'lr'; valid: ")
-    assert told[1] == f"{where} lacks the parameters learning_rate, batch_size, max_length, epochs"
+    assert shown[0].startswith(f"xautolm-hpc: {where} has no parameter 'lr'; valid: ")
+    assert shown[1] == f"{where} lacks the parameters learning_rate, batch_size, max_length, epochs"
     assert not (tmp_path / "runs").exists()
 
 
@@ -61,9 +61,9 @@ def test_a_run_that_has_trials_goes_on_and_says_what_is_refused(
     capsys.readouterr()
 
     status = cli.main(["run", str(path), "--set", "budget.generations=2"])
-    told = " ".join(capsys.readouterr().err.split())
+    shown = " ".join(capsys.readouterr().err.split())
 
     assert status == 0
-    assert "space.params.full.lr: method full has no parameter 'lr'" in told
-    assert "A new search would be refused; this one has trials and goes on" in told
+    assert "space.params.full.lr: method full has no parameter 'lr'" in shown
+    assert "A new search would be refused; this one has trials and goes on" in shown
     assert cli.main(["run", str(path), "--fork", "again"]) == 2

@@ -83,7 +83,7 @@ def test_a_trial_pushed_aside_in_the_image_resumes_and_ends_with_the_same_metric
 
     assert driver.returncode == 0, f"{words}\n{words_of(folder)}"
     (found,), (undisturbed,) = experiences(folder), outside["undisturbed"].result(WAIT_S)
-    assert undisturbed.outcome.status == "succeeded"
+    assert undisturbed.outcome.succeeded
     assert (attempt_dir / "exit-0.json").read_text().count('"returncode": 85') == 1
     assert found.provenance.restart == 1
     assert found.outcome.metrics == pytest.approx(dict(undisturbed.outcome.metrics), abs=1e-6)
@@ -127,7 +127,7 @@ def test_a_killed_container_is_retried_and_leaves_nothing(cluster: Cluster, imag
 
     assert driver.returncode == 0, f"{words}\n{words_of(folder)}"
     (lost, found), (undisturbed,) = experiences(folder), outside["undisturbed"].result(WAIT_S)
-    assert undisturbed.outcome.status == "succeeded"
+    assert undisturbed.outcome.succeeded
     assert (lost.outcome.kind, lost.outcome.origin, found.outcome.status) == ("lost", "infrastructure", "succeeded")
     assert lost.provenance.image_digest == found.provenance.image_digest is not None
     assert found.outcome.metrics == pytest.approx(dict(undisturbed.outcome.metrics), abs=1e-6)

@@ -31,8 +31,8 @@ def test_two_processes_in_the_image_end_as_two_on_the_host(
     (inside,) = search(place, search_path, folder, environ=cluster.environ, more=["--skip-job-check"])
 
     (on_host,) = outside["two-processes"].result(WAIT_S)
-    assert on_host.outcome.status == "succeeded"
-    assert inside.outcome.status == "succeeded"
+    assert on_host.outcome.succeeded
+    assert inside.outcome.succeeded
     assert inside.outcome.metrics == pytest.approx(dict(on_host.outcome.metrics), abs=1e-6)
     assert inside.provenance.image_digest is not None
     assert is_clean(place), left_behind(place)

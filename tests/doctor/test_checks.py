@@ -180,10 +180,10 @@ def test_room_that_a_quota_refuses_is_a_failure(tmp_path: Path, monkeypatch: pyt
     def refuse(*_: object) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
-    assert machine.check_room(make_site(tmp_path)) == []
+    assert machine.check_writable(make_site(tmp_path)) == []
     monkeypatch.setattr(os, "posix_fallocate", refuse)
 
-    (finding,) = machine.check_room(make_site(tmp_path))
+    (finding,) = machine.check_writable(make_site(tmp_path))
 
     assert (finding.level, finding.check) == ("failure", "quota")
     assert finding.found == f"64 MiB cannot be written in `{tmp_path}`: Disk quota exceeded"

@@ -180,9 +180,9 @@ def test_all_bad_lines_are_told_at_once_and_of_many_the_first(tmp_path: Path) ->
     with pytest.raises(InputError, match="batch_size") as refusal:
         read_list(_write(tmp_path / "list.jsonl", bad), space, search_seed=0)
 
-    told = str(refusal.value).splitlines()
-    assert [line.split(":")[0].rpartition(" ")[2] for line in told[:-1]] == [str(n) for n in range(1, 11)]
-    assert told[-1] == "and 2 lines more"
+    lines = str(refusal.value).splitlines()
+    assert [line.split(":")[0].rpartition(" ")[2] for line in lines[:-1]] == [str(n) for n in range(1, 11)]
+    assert lines[-1] == "and 2 lines more"
 
 
 def test_a_pipeline_that_will_fail_is_part_of_a_design(tmp_path: Path) -> None:

@@ -40,14 +40,14 @@ class BusyLauncher(FakeLauncher):
 class SmallQueue(FakeLauncher):
     """Has room for so many jobs; which of them have ended it sees at a poll."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, n_places: int) -> None:
         super().__init__(end_attempt)
-        self.room = room
+        self.n_places = n_places
         self.n_refused = 0
         self.inside: set[Path] = set()
 
     def submit(self, submission: Submission) -> Mapping[Path, str]:
-        if len(self.inside) + len(submission.attempt_dirs) > self.room:
+        if len(self.inside) + len(submission.attempt_dirs) > self.n_places:
             self.n_refused += 1
             raise QueueFullError(f"{submission.name}: sbatch refused: QOSMaxSubmitJobPerUserLimit")
         self.inside |= set(submission.attempt_dirs)

@@ -46,7 +46,7 @@ def test_failures_keep_kind_and_origin(tmp_path: Path) -> None:
     every_second_fails = partial(end_attempt, trial_end=partial(stub_end, one_oom_in=2))
     search_in(tmp_path, launcher=FakeLauncher(every_second_fails))
 
-    failed = [e.outcome for e in ExperienceStore(tmp_path / "store").read() if e.outcome.status == "failed"]
+    failed = [e.outcome for e in ExperienceStore(tmp_path / "store").read() if not e.outcome.succeeded]
     assert failed
     assert {(o.kind, o.origin) for o in failed} == {("gpu_oom", "pipeline")}
 

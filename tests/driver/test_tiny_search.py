@@ -39,7 +39,7 @@ def test_the_tiny_example_runs_whole_and_leaks_no_secret(tmp_path: Path) -> None
     assert projection(tmp_path) == stored
     experiences = ExperienceStore(tmp_path / "store").read()
     assert Counter(e.provenance.trial for e in experiences) == dict.fromkeys(range(8), 1)
-    assert [e.outcome.message for e in experiences if e.outcome.status == "failed"] == []
+    assert [e.outcome.message for e in experiences if not e.outcome.succeeded] == []
     assert all(e.provenance.lock_hash and e.outcome.evaluation_time_s for e in experiences)
     best = max(e.outcome.metrics["f1"] for e in experiences)
     assert views["report"]["best"]["metrics"]["f1"] == best

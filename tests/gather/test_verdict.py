@@ -6,7 +6,7 @@ from tests.nouns import claim
 from xautolm_hpc.gather.traces import Evidence
 from xautolm_hpc.gather.verdict import RULES, judge, verdict
 from xautolm_hpc.jobdir import Exit, Heartbeat
-from xautolm_hpc.launcher import JobState, JobStatus
+from xautolm_hpc.launcher import JobSource, JobState, JobStatus
 
 CLAIM = claim(pid=9, claimed_at=100.0)
 
@@ -18,7 +18,7 @@ def ended(returncode: int | None = 1, ended_by: str | None = None, **more: objec
 def evidence(state: str = "COMPLETED", **fields: object) -> Evidence:
     reason = str(fields.pop("reason", ""))
     given = {"claims": (CLAIM,), **fields}
-    return Evidence(state=JobStatus(state=JobState(state), reason=reason, source="sacct"), **given)  # type: ignore[arg-type]
+    return Evidence(state=JobStatus(state=JobState(state), reason=reason, source=JobSource.SACCT), **given)  # type: ignore[arg-type]
 
 
 BEAT = Heartbeat(at=150.0, phase="train", step=40, n_steps=100, train_s=30.0, gpu_energy_j=900.0)

@@ -102,7 +102,7 @@ def test_the_energy_of_a_trial_is_that_of_an_independent_trace(
 ) -> None:
     outcome, traced_j = trained
 
-    assert outcome.status == "succeeded", outcome.message
+    assert outcome.succeeded, outcome.message
     assert outcome.evaluation_time_s is not None
     assert outcome.evaluation_time_s > 15
     assert outcome.gpu_energy_j is not None
@@ -118,5 +118,5 @@ def test_the_energy_of_a_card_that_another_joins_is_unknown(tmp_path: Path, bert
 
     outcome = run_joined(attempt_dir, phase="train", share=0.01).outcome
 
-    assert outcome.status == "succeeded", outcome.message
+    assert outcome.succeeded, outcome.message
     assert (outcome.energy_scope, outcome.gpu_energy_j) == ("unattributed", None)

@@ -51,7 +51,7 @@ def test_two_gpus_have_the_loss_curve_of_one(
 
     outcome = end.outcome
     print("one GPU ", *alone.curve, "two GPUs", *outcome.curve, sep="\n")  # noqa: T201 - pytest shows it
-    assert outcome.status == "succeeded", outcome.message
+    assert outcome.succeeded, outcome.message
     assert (outcome.n_steps, outcome.n_samples) == (alone.n_steps, alone.n_samples) == (9, 90)
     for (epoch, *losses, _, _), (expected_epoch, *expected, _, _) in zip(outcome.curve, alone.curve, strict=True):
         assert epoch == expected_epoch

@@ -33,7 +33,7 @@ def test_a_trial_measures_memory_energy_and_the_card(tmp_path: Path, bert: Model
     end = run(attempt_dir)
 
     outcome, system = end.outcome, end.system
-    assert outcome.status == "succeeded", outcome.message
+    assert outcome.succeeded, outcome.message
     assert outcome.peak_gpu_memory_bytes is not None
     assert outcome.peak_gpu_memory_bytes > 4 * 85e6  # the weights alone, in single precision
     assert (outcome.energy_source.split("+")[0], outcome.energy_scope) == ("nvml-counter", "whole-gpu")
@@ -91,7 +91,7 @@ def test_an_evaluation_of_many_samples_at_once_takes_no_more_memory_than_trainin
 
         outcome = run(attempt_dir).outcome
 
-        assert outcome.status == "succeeded", outcome.message
+        assert outcome.succeeded, outcome.message
         peaks.append(outcome.peak_gpu_memory_bytes)
         f1.append(outcome.metrics["f1"])
 

@@ -69,7 +69,7 @@ def another_on_the_gpu(share: float) -> Iterator[Callable[[], None]]:
         start_new_session=True,
     )
 
-    def say(expected: str) -> None:
+    def expect(expected: str) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == f"{expected}\n"
 
@@ -77,10 +77,10 @@ def another_on_the_gpu(share: float) -> Iterator[Callable[[], None]]:
         assert other.stdin is not None
         other.stdin.write("\n")
         other.stdin.flush()
-        say("there")
+        expect("there")
 
     try:
-        say("ready")
+        expect("ready")
         yield join
     finally:
         other.communicate("\n", timeout=DEADLINE_S)

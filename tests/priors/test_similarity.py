@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.nouns import GIB, system
+from tests.nouns import SYSTEM as NO_GPU
 from tests.priors.builders import SYSTEM, TASK, a_success, an_experience
 from xautolm_hpc.priors.similarity import (
     Term,
@@ -14,11 +16,28 @@ from xautolm_hpc.priors.similarity import (
     euclidean_distances,
     experience_distances,
     standardise,
+    system_features,
 )
 from xautolm_hpc.records import Task
 from xautolm_hpc.table import build_table
 
 NAN = math.nan
+
+
+def test_features_of_a_gpu_node_are_in_cores_and_gib() -> None:
+    node = system(
+        n_cpu_cores=16, ram_bytes=128 * GIB, n_gpus=2, gpu_memory_bytes=80 * GIB, gpu_capability=9.0
+    )  # fmt: skip
+
+    assert system_features(node) == (16.0, 128.0, 2.0, 80.0, 9.0)
+
+
+def test_a_node_known_to_have_no_gpu_has_gpu_memory_zero() -> None:
+    assert system_features(NO_GPU) == (4.0, 16.0, 0.0, 0.0, 0.0)
+
+
+def test_a_node_nothing_is_known_of_has_no_feature() -> None:
+    assert system_features(system()) == (None,) * 5
 
 
 def test_features_are_standardised_over_the_experiences_and_the_current_one() -> None:

@@ -9,18 +9,21 @@ import pytest
 from rich.console import Console
 
 from tests.fakes import FakeClock
+from xautolm_hpc.launcher import JobState
 from xautolm_hpc.report import LiveView, PlainView, QuietView, choose_view, print_view
 from xautolm_hpc.report.frame import draw_frame
-from xautolm_hpc.view import BestTrial, RunView, Spent, TrialView
+from xautolm_hpc.view import BestTrial, RunView, Spent, TrialEnd, TrialView
 
 
-def _trial(number: int, state: str, **fields: Any) -> TrialView:
-    model = "FacebookAI/roberta-base"
-    return TrialView(**{"trial": number, "attempt": 0, "model": model, "method": "lora", "state": state, **fields})
+def _trial(number: int, word: str, **fields: Any) -> TrialView:
+    state = TrialEnd(word) if word in [*TrialEnd] else JobState(word)
+    given = {"attempt": 0, "model": "FacebookAI/roberta-base", "method": "lora", **fields}
+    return TrialView(trial=number, state=state, **given)
 
 
 def _view(*trials: TrialView, **fields: Any) -> RunView:
-    return RunView(**{"name": "tickets-1", "phase": "generation", "n_generations": 5, "trials": trials, **fields})
+    given = {"name": "tickets-1", "phase": "generation", "n_generations": 5, "objectives": ("f1",), **fields}
+    return RunView(trials=trials, **given)
 
 
 def _terminal(stream: io.StringIO) -> Console:

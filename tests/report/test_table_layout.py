@@ -10,13 +10,14 @@ from rich.console import Console
 
 from tests.report.facts import facts, success
 from tests.report.whole_run import PRIOR, REASONS, whole_run
+from xautolm_hpc.launcher import JobState
 from xautolm_hpc.report.blocks import Table
 from xautolm_hpc.report.frame import draw_frame
 from xautolm_hpc.report.safe_text import shortened
 from xautolm_hpc.report.screen import print_findings, print_prior, print_report
 from xautolm_hpc.report.summary import summarise
 from xautolm_hpc.report.table_layout import draw_table, lay_out
-from xautolm_hpc.view import BestTrial, Finding, Phase, RunView, Spent, TrialView
+from xautolm_hpc.view import BestTrial, Finding, Phase, RunView, Spent, TrialEnd, TrialView
 
 WIDTHS = [40, 60, 80, 120, 200]
 LONG_ID = "microsoft/deberta-v3-large-finetuned-on-a-task-with-a-long-name"
@@ -133,15 +134,18 @@ def test_findings_break_no_path(width: int) -> None:
 def view_of(*trials: TrialView) -> RunView:
     best = BestTrial(trial=3, model="distilbert-base-uncased", method="full", f1=0.6875)
     spent = Spent(wall_s=123456.0, trial_s=98765.0, gpu_s=360000.0, energy_j=3.6e7)
-    return RunView(name="tickets", phase=Phase.GENERATION, trials=trials, best=best, spent=spent, note="a note " * 20)
+    return RunView(
+        name="tickets", phase=Phase.GENERATION, objectives=("f1",), trials=trials, best=best, spent=spent,
+        note="a note " * 20,
+    )  # fmt: skip
 
 
 TRIALS = (
-    TrialView(trial=107, attempt=2, model="distilbert/distilbert-base-uncased", method="lora", state="SUCCEEDED",
+    TrialView(trial=107, attempt=2, model="distilbert/distilbert-base-uncased", method="lora", state=TrialEnd.SUCCEEDED,
               node="gpu-node-0107.cluster", elapsed_s=7265.0, f1=0.6875),
-    TrialView(trial=108, attempt=0, model="FacebookAI/roberta-base", method="full", state="RUNNING",
+    TrialView(trial=108, attempt=0, model="FacebookAI/roberta-base", method="full", state=JobState.RUNNING,
               node="gpu-node-0108.cluster", elapsed_s=61.0, step=120, n_steps=12345),
-    TrialView(trial=109, attempt=0, model="FacebookAI/roberta-base", method="full", state="PENDING",
+    TrialView(trial=109, attempt=0, model="FacebookAI/roberta-base", method="full", state=JobState.PENDING,
               reason="(ReqNodeNotAvail, UnavailableNodes:gpu-node-[0100-0199])"),
 )  # fmt: skip
 
@@ -174,7 +178,7 @@ def test_a_status_printed_once_shows_everything_at_every_width(width: int) -> No
 
 @pytest.mark.parametrize("height", [12, 14, 20])
 def test_a_live_view_is_never_higher_than_the_terminal_though_its_texts_wrap(height: int) -> None:
-    trials = [TrialView(trial=n, attempt=0, model="m", method="full", state="RUNNING") for n in range(30)]
+    trials = [TrialView(trial=n, attempt=0, model="m", method="full", state=JobState.RUNNING) for n in range(30)]
 
     text = draw_frame(view_of(*trials), since_s=0.0, width=60, height=height).plain
 

@@ -10,6 +10,7 @@ from tests.nouns import SYSTEM, end, failed, pipeline, plan, succeeded, system
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import OUTCOME, VERDICT, End, TrialPlan
+from xautolm_hpc.launcher import Resources
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import History
@@ -65,10 +66,10 @@ def test_trials_are_numbered_through_the_run_and_known_by_generation(history: Hi
     assert history.n_generations() == 2
 
 
-def test_refusals_add_up_by_constraint(history: History) -> None:
+def test_rejections_add_up_by_constraint(history: History) -> None:
     history.apply(drawn([], generation=1, refusals={"memory": 4, "time": 2}, exhausted=True))
 
-    assert history.refusals == {"memory": 7, "duplicate": 1, "time": 2}
+    assert history.rejections == {"memory": 7, "duplicate": 1, "time": 2}
     assert history.exhausted
 
 
@@ -84,6 +85,39 @@ def test_a_submission_is_known_with_its_attempts_and_job_ids(history: History) -
         ("xa-1", "77_0", 112.0),
         ("xa-1", "77_1", 112.0),
     ]
+
+
+def old_intent(name: str, generation: int, attempts: list[list[int]]) -> dict[str, Any]:
+    """Write an intent as the first versions did: it names neither its folder nor those of its attempts."""
+    resources = to_json(Resources(n_gpus=1))
+    fields = {"generation": generation, "attempts": attempts, "resources": resources, "max_parallel": None}
+    return line("intent", 110.0, name=name, **fields)
+
+
+@pytest.mark.parametrize(
+    ("intent", "folder", "members"),
+    [
+        (old_intent("xa-1f-profile-0", -1, []), "profile/submission-attempt-0", ["profile/attempt-0"]),
+        (old_intent("xa-1f-final-0", -1, []), "final/submission-attempt-0", ["final/attempt-0"]),
+        (old_intent("xa-1f-final-12", -1, []), "final/submission-attempt-12", ["final/attempt-12"]),
+        (
+            old_intent("xa-1f-g0-s2", 0, [[0, 0], [1, 0]]),
+            "gen-000/submission-2",
+            ["gen-000/trial-000/attempt-0", "gen-000/trial-001/attempt-0"],
+        ),
+    ],
+)
+def test_an_intent_of_the_first_versions_is_found_by_its_name(
+    history: History, intent: dict[str, Any], folder: str, members: list[str]
+) -> None:
+    history.apply(intent)
+
+    submission = history.submission(intent["name"])
+
+    run_dir = history.run_dir.path
+    assert submission.folder == run_dir / folder
+    assert list(submission.attempt_dirs) == [run_dir / member for member in members]
+    assert submission.resources.n_gpus == 1
 
 
 def test_a_second_attempt_appears_with_its_intent(history: History) -> None:

@@ -12,7 +12,7 @@ from xautolm_hpc.records import Outcome, to_json
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import History, Trial
 from xautolm_hpc.run.overview import best_trial, ended_line, fill_view, view_trial
-from xautolm_hpc.view import BestTrial, Phase, RunView, TrialView
+from xautolm_hpc.view import BestTrial, Phase, RunView, TrialEnd, TrialView
 
 LORA = pipeline(method="lora")
 
@@ -44,7 +44,7 @@ def test_a_running_trial_shows_node_time_and_steps(tmp_path: Path) -> None:
     view = seen(running, JobStatus(state=JobState.RUNNING, reason="None"), now=1000.0)
 
     assert view == TrialView(
-        trial=0, attempt=0, model="minilm-l2", method="lora", state="RUNNING", reason="None", node="node-3",
+        trial=0, attempt=0, model="minilm-l2", method="lora", state=JobState.RUNNING, reason="None", node="node-3",
         elapsed_s=100.0, step=12, n_steps=40,
     )  # fmt: skip
 
@@ -88,10 +88,10 @@ def test_a_heartbeat_that_is_being_replaced_does_not_disturb(tmp_path: Path, con
 
 @pytest.mark.parametrize(
     ("outcome", "state", "reason", "f1"),
-    [(succeeded(0.75), "SUCCEEDED", "", 0.75), (failed("gpu_oom"), "FAILED", "gpu_oom", None)],
+    [(succeeded(0.75), TrialEnd.SUCCEEDED, "", 0.75), (failed("gpu_oom"), TrialEnd.FAILED, "gpu_oom", None)],
 )
 def test_an_ended_trial_shows_what_came_of_it(
-    tmp_path: Path, outcome: Outcome, state: str, reason: str, f1: float | None
+    tmp_path: Path, outcome: Outcome, state: TrialEnd, reason: str, f1: float | None
 ) -> None:
     ended = trial(tmp_path, failed("lost"), outcome, number=5)
 
@@ -118,7 +118,7 @@ def test_a_view_is_filled_with_the_present_generation_and_counts_the_whole_run(t
     states = {new[1].last.path: JobStatus(state=JobState.RUNNING)}
 
     view = fill_view(
-        RunView(name="one", phase=Phase.GENERATION, generation=1),
+        RunView(name="one", phase=Phase.GENERATION, generation=1, objectives=("f1",)),
         history_of(tmp_path, *old, *new),
         states=states,
         now=1.0,
@@ -140,13 +140,13 @@ def test_the_best_trial_is_the_first_of_those_with_the_highest_f1(tmp_path: Path
         trial(tmp_path, None, number=5),
     ]
 
-    assert best_trial(history_of(tmp_path, *trials)) == BestTrial(
+    assert best_trial(history_of(tmp_path, *trials), ["f1"]) == BestTrial(
         trial=1, model="minilm-l2", method="lora", f1=0.8, objective="f1", value=0.8
     )
 
 
 def test_without_a_success_there_is_no_best_trial(tmp_path: Path) -> None:
-    assert best_trial(history_of(tmp_path, trial(tmp_path, failed("error")))) is None
+    assert best_trial(history_of(tmp_path, trial(tmp_path, failed("error"))), ["f1"]) is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from tests.nouns import claim, end, failed, succeeded, trial
 from xautolm_hpc.durable import create_json, write_json
 from xautolm_hpc.jobdir import OUTCOME, VERDICT, Exit, Heartbeat, claim_path, exit_path, heartbeat_path
-from xautolm_hpc.launcher import JobState, JobStatus
+from xautolm_hpc.launcher import JobSource, JobState, JobStatus
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import History, Trial
@@ -18,8 +18,9 @@ from xautolm_hpc.view import Phase, RunView
 
 NOW = 1000.0
 GONE = JobStatus(state=JobState.UNKNOWN, reason="its process is gone", node="n1")
-RUNS = JobStatus(state=JobState.RUNNING, node="n1", source="process")
-IN_POOL = JobStatus(state=JobState.PENDING, reason="waits for a slot", source="pool")
+RUNS = JobStatus(state=JobState.RUNNING, node="n1", source=JobSource.PROCESS)
+QUEUED = JobStatus(state=JobState.PENDING, source=JobSource.SQUEUE)
+IN_POOL = JobStatus(state=JobState.PENDING, reason="waits for a slot", source=JobSource.POOL)
 
 
 def attempt_with(
@@ -43,7 +44,12 @@ def attempt_with(
         ({"is_claimed": False}, IN_POOL, False, ("PENDING", "waits for a slot", None)),
         ({"is_claimed": False}, IN_POOL, True, ("CANCELLED", "the run was cancelled", None)),
         ({"is_claimed": False}, JobStatus(state=JobState.UNKNOWN), True, ("CANCELLED", "the run was cancelled", None)),
-        ({"is_claimed": False}, JobStatus(state=JobState.PENDING, source="squeue"), True, ("PENDING", "", None)),
+        (
+            {"is_claimed": False},
+            QUEUED,
+            True,
+            ("PENDING", "", None),
+        ),
         ({}, None, False, ("RUNNING", "", 900.0)),
         ({}, RUNS, False, ("RUNNING", "", 900.0)),
         ({}, RUNS, True, ("RUNNING", "", 900.0)),
@@ -139,4 +145,4 @@ def history_of(folder: Path, *trials: Trial) -> History:
 
 
 def view_of() -> RunView:
-    return RunView(name="one", phase=Phase.GENERATION)
+    return RunView(name="one", phase=Phase.GENERATION, objectives=("f1",))

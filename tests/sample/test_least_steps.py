@@ -22,7 +22,7 @@ DEFAULT = build_space(
 @pytest.fixture(scope="module")
 def near_best() -> list[Experience]:
     """List the trials within 95 % of the best F1 of their task."""
-    trials = [e for e in ExperienceStore(SEED_STORE).read() if e.outcome.status == "succeeded"]
+    trials = [e for e in ExperienceStore(SEED_STORE).read() if e.outcome.succeeded]
     best = {name: max(e.outcome.metrics["f1"] for e in trials if e.task.name == name) for name in N_NEAR_BEST}
     return [e for e in trials if e.outcome.metrics["f1"] >= 0.95 * best[e.task.name]]
 

@@ -128,7 +128,7 @@ WAYS = (
     Way(name="outcome missing", kind="lost", worker="writes nothing"),
     Way(name="outcome cut off", kind="lost", worker="cuts its outcome off"),
     Way(name="held", kind="launch_failure", options=SlurmOptions(options={"hold": True})),
-    Way(name="pending for ever", kind="launch_failure", options=SlurmOptions(partition="closed")),
+    Way(name="never starts", kind="launch_failure", options=SlurmOptions(partition="closed")),
 )
 
 

@@ -158,12 +158,12 @@ class _Column:
         cells: dict[str, Cell] = {}
         stop = threading.Event()
         with ThreadPoolExecutor(1) as pool:
-            told = pool.submit(self._note_ends, stop)
+            noting = pool.submit(self._note_ends, stop)
             while len(cells) < len(WAYS) and not self._is_late(cells):
                 cells |= {name: self._cell(found, name) for name, found in self._look(cells).items()}
                 stop.wait(self.given.poll_s if len(cells) < len(WAYS) else 0)
             stop.set()
-            told.result()
+            noting.result()
         return {way.name: cells.get(way.name, Cell(kind="HANGS", origin=None, after_s=float("inf"))) for way in WAYS}
 
     def _look(self, found_before: Container[str]) -> dict[str, AttemptResult]:
@@ -191,7 +191,7 @@ class _Column:
             for name, job_id in self.job_ids.items():
                 if not JobState.from_slurm(states.get(job_id, "")).is_alive:
                     self.ended_at.setdefault(name, time.time())
-                elif name in ("held", "pending for ever"):
+                elif name in ("held", "never starts"):
                     self.ended_at[name] = began + PATIENCE_S
 
 

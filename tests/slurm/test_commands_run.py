@@ -118,7 +118,7 @@ def test_cancelled_jobs_are_gone_and_the_same_command_goes_on(
     driver = begin(start)
 
     cancelled = said_by(start("cancel", "stub"))
-    code, told = said_by(driver)
+    code, output = said_by(driver)
     left = bare_cluster.run("squeue", "--noheader")
     let_go(tmp_path)
     resumed = said_by(start("run", "search.toml", "--skip-job-check", "--quiet"))
@@ -127,8 +127,8 @@ def test_cancelled_jobs_are_gone_and_the_same_command_goes_on(
         0,
         f"cancelled 4 jobs of `{tmp_path}/runs/stub`; the command that started the search resumes it\n",
     )
-    assert code == 130, told
-    assert "cancelled (infrastructure)" in told
+    assert code == 130, output
+    assert "cancelled (infrastructure)" in output
     assert left == ""
     assert resumed[0] == 0, resumed[1]
 

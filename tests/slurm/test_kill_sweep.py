@@ -19,7 +19,7 @@ MOMENTS = (
     (0, "sbatch"),  # the first generation's array
     (0, "open ledger.jsonl"),  # the first end is recorded
     (0, "rename seg-*.hN"),  # the experiences are in the store, and the ledger does not say so
-    (2, "remove stderr"),  # the generation is committed and half tidied
+    (2, "remove stderr"),  # the generation is committed and half cleaned up
     (0, "open ledger.jsonl"),  # the second generation is drawn
     (0, "sbatch"),
     (1, "open ledger.jsonl"),

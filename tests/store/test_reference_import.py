@@ -166,13 +166,13 @@ def test_question_answering_has_its_own_scale_schema_and_lost_parameters(tmp_pat
     _, found = imported(folder, tmp_path / "store")
 
     squad = next(e for e in found if e.task.name == "squad")
-    drop = {e.outcome.status: e for e in found if e.task.name == "drop"}
+    drop = {e.outcome.succeeded: e for e in found if e.task.name == "drop"}
     assert dict(squad.outcome.metrics) == {"f1": pytest.approx(0.895), "exact_match": pytest.approx(0.79)}
     assert (squad.outcome.train_s, squad.outcome.eval_s, squad.outcome.evaluation_time_s) == (20.0, 10.0, 30.0)
     assert (squad.provenance.prior_kind, squad.provenance.seed) == ("xautolm", 7)
     assert (squad.task.feature_schema, squad.task.semantic) == ("xautolm-text-to-text/1", (0.5, -0.5))
-    assert dict(drop["succeeded"].outcome.metrics) == {"f1": 0.375}
-    assert (drop["failed"].outcome.kind, drop["failed"].outcome.message) == ("error", None)
+    assert dict(drop[True].outcome.metrics) == {"f1": 0.375}
+    assert (drop[False].outcome.kind, drop[False].outcome.message) == ("error", None)
     assert squad.pipeline.params["optimizer"] == "unknown"
     assert squad.pipeline.task_kind == squad.task.kind == "text-generation"
 
@@ -361,7 +361,7 @@ def test_the_released_records_import_to_as_many_trials_as_there_were(tmp_path: P
     assert ExperienceStore(tmp_path / "store").digest() == digest
     assert ExperienceStore(tmp_path / "store").verify() == []
     expected = Counter((t["task"], t["f1"] is None) for t in trials)
-    assert Counter((e.task.name, e.outcome.status == "failed") for e in found) == expected
+    assert Counter((e.task.name, not e.outcome.succeeded) for e in found) == expected
     assert {e.pipeline.model_id for e in found} - set(load_catalogue()) == {"meta-llama/Llama-3.1-8B-Instruct"}
     scores = sorted(round(t["f1"] / (100 if t["task"] == "squad" else 1), 9) for t in trials if t["f1"] is not None)
     assert sorted(round(e.outcome.metrics["f1"], 9) for e in found if e.outcome.metrics) == scores

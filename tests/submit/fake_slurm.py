@@ -33,16 +33,16 @@ def rows(source):
             yield job_id, job
 
 def squeue():
-    told = [(i, j["name"], j["state"], j.get("node", ""), j.get("reason", "None")) for i, j in rows("squeue")]
-    return "\\n".join(map("|".join, told))
+    shown = [(i, j["name"], j["state"], j.get("node", ""), j.get("reason", "None")) for i, j in rows("squeue")]
+    return "\\n".join(map("|".join, shown))
 
 def sacct():
     lines = []
     for i, j in rows("sacct"):
-        told = j.get("accounts", {{}})
-        how = [told.get("state", j["state"]), told.get("code", "0:0")]
+        shown = j.get("accounts", {{}})
+        how = [shown.get("state", j["state"]), shown.get("code", "0:0")]
         lines.append("|".join([i, j["name"], *how, "n1", "1700000000", "None"]))
-        lines += told.get("steps", [])
+        lines += shown.get("steps", [])
     return "\\n".join(lines)
 
 def scancel():

@@ -21,6 +21,9 @@ os.link(attempt_dir + "/o.tmp", attempt_dir + "/outcome.json")
 """
 """A worker that writes the outcome it is given."""
 
+WRITE_PID = "import os, sys\nopen(sys.argv[-1] + '/pid', 'w').write(str(os.getpid()))\n"
+"""A worker that writes its process id; what follows may need it."""
+
 SLEEP = "import time\nwhile True: time.sleep(0.05)\n"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import FakeClock
-from tests.submit.jobs import SLEEP, WRITE_OUTCOME, is_running, make_attempt, submission_of, wait_until
+from tests.submit.jobs import SLEEP, WRITE_OUTCOME, WRITE_PID, is_running, make_attempt, submission_of, wait_until
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.gather import JobTracker, gather_ends
@@ -31,8 +31,9 @@ with open(attempt_dir + "/span", "w") as file:
     file.write(f"{began} {time.time()}")
 print(os.environ.get("CUDA_VISIBLE_DEVICES", "unset"))
 """
-SAY_PID = "import os, sys\nopen(sys.argv[-1] + '/pid', 'w').write(str(os.getpid()))\n"
-UNTIL_TOLD = SAY_PID + "import time\nwhile not os.path.exists(sys.argv[-1] + '/go'): time.sleep(0.05)\n" + WRITE_OUTCOME
+UNTIL_ASKED = (
+    WRITE_PID + "import time\nwhile not os.path.exists(sys.argv[-1] + '/go'): time.sleep(0.05)\n" + WRITE_OUTCOME
+)
 
 DRIVER = """
 import signal, sys, time
@@ -137,7 +138,7 @@ def test_more_gpus_than_the_pool_lends_are_refused(tmp_path: Path) -> None:
 
 
 def test_jobs_outlive_a_killed_driver_and_are_adopted(tmp_path: Path) -> None:
-    attempt_dirs = [make_attempt(tmp_path / f"a{k}", UNTIL_TOLD) for k in range(2)]
+    attempt_dirs = [make_attempt(tmp_path / f"a{k}", UNTIL_ASKED) for k in range(2)]
     folder = tmp_path / "submission"
     environ = {"PYTHONPATH": PACKAGE_PARENT, "PATH": "/usr/bin:/bin"}
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(folder), *map(str, attempt_dirs)], env=environ)
@@ -161,7 +162,7 @@ def test_jobs_outlive_a_killed_driver_and_are_adopted(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_the_drivers_terminal_does_not_reach_jobs(tmp_path: Path) -> None:
-    attempt_dir = make_attempt(tmp_path / "a", UNTIL_TOLD)
+    attempt_dir = make_attempt(tmp_path / "a", UNTIL_ASKED)
     environ = {"PYTHONPATH": PACKAGE_PARENT, "PATH": "/usr/bin:/bin"}
     arguments = [sys.executable, "-c", DRIVER, str(tmp_path / "submission"), str(attempt_dir)]
     driver = subprocess.Popen(arguments, env=environ, start_new_session=True, stderr=subprocess.DEVNULL)
@@ -178,7 +179,7 @@ def test_ctrl_c_in_the_drivers_terminal_does_not_reach_jobs(tmp_path: Path) -> N
 
 
 def test_a_cancelled_job_ends_and_a_waiting_one_never_starts(tmp_path: Path) -> None:
-    attempt_dirs = [make_attempt(tmp_path / f"a{k}", SAY_PID + SLEEP) for k in range(2)]
+    attempt_dirs = [make_attempt(tmp_path / f"a{k}", WRITE_PID + SLEEP) for k in range(2)]
     launcher = launcher_with(1)
     launcher.submit(submission_of(tmp_path / "submission", *attempt_dirs))
     launcher.poll(attempt_dirs)
@@ -193,7 +194,7 @@ def test_a_cancelled_job_ends_and_a_waiting_one_never_starts(tmp_path: Path) -> 
 
 
 def test_a_job_cancelled_before_it_claims_its_attempt_is_not_started_again(tmp_path: Path) -> None:
-    attempt_dir = make_attempt(tmp_path / "a", SAY_PID + SLEEP)
+    attempt_dir = make_attempt(tmp_path / "a", WRITE_PID + SLEEP)
     launcher = launcher_with(1)
     launcher.submit(submission_of(tmp_path / "submission", attempt_dir))
     launcher.poll([attempt_dir])
@@ -205,7 +206,7 @@ def test_a_job_cancelled_before_it_claims_its_attempt_is_not_started_again(tmp_p
 
 
 def test_a_worker_killed_from_outside_is_lost(tmp_path: Path) -> None:
-    attempt_dir = make_attempt(tmp_path / "a", SAY_PID + SLEEP)
+    attempt_dir = make_attempt(tmp_path / "a", WRITE_PID + SLEEP)
     launcher = launcher_with(1)
     launcher.submit(submission_of(tmp_path / "submission", attempt_dir))
     launcher.poll([attempt_dir])
@@ -220,7 +221,7 @@ def test_a_worker_killed_from_outside_is_lost(tmp_path: Path) -> None:
 def test_a_job_whose_wrapper_was_killed_is_lost_and_leaves_no_process(tmp_path: Path) -> None:
     grandchild = "import subprocess\nchild = subprocess.Popen(['sleep', '300'])\n"
     grandchild += "open(sys.argv[-1] + '/child', 'w').write(str(child.pid))\n"
-    attempt_dir = make_attempt(tmp_path / "a", "import sys\n" + grandchild + SAY_PID + SLEEP)
+    attempt_dir = make_attempt(tmp_path / "a", "import sys\n" + grandchild + WRITE_PID + SLEEP)
     launcher = launcher_with(1)
     launcher.submit(submission_of(tmp_path / "submission", attempt_dir))
     launcher.poll([attempt_dir])

@@ -231,8 +231,8 @@ def test_a_poll_is_one_squeue_and_no_sacct_while_all_jobs_are_alive(cluster: Fak
 
     states = launcher.poll(submission.attempt_dirs)
 
-    told = [(state.state, state.reason, state.node) for state in states.values()]
-    assert told == [("RUNNING", "", "n1"), ("PENDING", "launch failed requeued held", None), ("SUSPENDED", "", None)]
+    seen = [(state.state, state.reason, state.node) for state in states.values()]
+    assert seen == [("RUNNING", "", "n1"), ("PENDING", "launch failed requeued held", None), ("SUSPENDED", "", None)]
     assert [call[0] for call in cluster.calls()] == ["sbatch", "squeue"]
     assert not any(state.is_stale for state in states.values())
 
@@ -248,8 +248,8 @@ def test_how_a_job_ended_is_asked_of_the_accounts_in_one_call(cluster: FakeSlurm
 
     states = launcher.poll(submission.attempt_dirs)
 
-    told = [(state.state, state.source) for state in states.values()]
-    assert told == [("OUT_OF_MEMORY", "sacct"), ("TIMEOUT", "sacct"), ("COMPLETED", "squeue")]
+    seen = [(state.state, state.source) for state in states.values()]
+    assert seen == [("OUT_OF_MEMORY", "sacct"), ("TIMEOUT", "sacct"), ("COMPLETED", "squeue")]
     assert [call[0] for call in cluster.calls()] == ["sbatch", "squeue", "sacct"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.submit.jobs import SLEEP, is_running, make_attempt, submission_of, wait_until
+from tests.submit.jobs import SLEEP, WRITE_PID, is_running, make_attempt, submission_of, wait_until
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import COMMAND, OUTCOME, VERDICT, Exit, claim_path, exit_path
@@ -23,7 +23,6 @@ CALL = "import sys; from xautolm_hpc.submit.wrapper import run_member; run_membe
 LOCAL = ", int(sys.argv[2]), job_id=sys.argv[3]"
 PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 
-SAY_PID = "import os, sys\nopen(sys.argv[-1] + '/pid', 'w').write(str(os.getpid()))\n"
 LISTEN = """
 import os, signal, sys, time
 attempt_dir = sys.argv[-1]
@@ -121,7 +120,7 @@ def test_an_attempt_of_another_job_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_another_node_of_a_job_whose_attempt_is_another_jobs_runs_nothing(tmp_path: Path) -> None:
-    attempt_dir = make_attempt(tmp_path / "a", SAY_PID)
+    attempt_dir = make_attempt(tmp_path / "a", WRITE_PID)
     assert claim_attempt(attempt_dir, describe_claim("first", 0))
     before = sorted(attempt_dir.iterdir())
 
@@ -158,7 +157,7 @@ def test_of_two_jobs_that_claim_at_the_same_moment_with_different_restarts_none_
 
 @pytest.mark.parametrize("name", [OUTCOME, VERDICT])
 def test_an_attempt_that_ended_is_not_run_again(tmp_path: Path, name: str) -> None:
-    attempt_dir = make_attempt(tmp_path / "a", SAY_PID)
+    attempt_dir = make_attempt(tmp_path / "a", WRITE_PID)
     (attempt_dir / name).write_text("{}")
 
     run_wrapper(tmp_path, attempt_dir)
@@ -188,7 +187,7 @@ def test_of_20_claims_at_once_one_wins(tmp_path: Path) -> None:
 
 
 def test_a_worker_over_its_wall_time_is_ended_with_its_children(tmp_path: Path) -> None:
-    worker = SAY_PID + "import subprocess\nchild = subprocess.Popen(['sleep', '300'], start_new_session=True)\n"
+    worker = WRITE_PID + "import subprocess\nchild = subprocess.Popen(['sleep', '300'], start_new_session=True)\n"
     worker += "open(sys.argv[-1] + '/child', 'w').write(str(child.pid))\n" + SLEEP
     attempt_dir = make_attempt(tmp_path / "a", worker, wall_limit_s=1.5)
 
@@ -249,7 +248,7 @@ def test_a_damaged_command_is_a_launch_failure(tmp_path: Path) -> None:
 
 def test_a_signal_is_held_until_the_worker_listens(tmp_path: Path, started: list["subprocess.Popen[bytes]"]) -> None:
     late = "import time\nwhile not os.path.exists(sys.argv[-1] + '/go'): time.sleep(0.02)\ntime.sleep(0.3)\n"
-    attempt_dir = make_attempt(tmp_path / "a", SAY_PID + late + LISTEN)
+    attempt_dir = make_attempt(tmp_path / "a", WRITE_PID + late + LISTEN)
     (attempt_dir / "ready").touch()  # left by the run before a requeue; must not count
     wrapper = start_wrapper(tmp_path, attempt_dir)
     started.append(wrapper)
@@ -266,7 +265,7 @@ def test_a_signal_is_held_until_the_worker_listens(tmp_path: Path, started: list
 def test_a_local_job_told_to_end_is_cancelled_and_its_deaf_worker_killed(
     tmp_path: Path, started: list["subprocess.Popen[bytes]"]
 ) -> None:
-    worker = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SAY_PID + SLEEP
+    worker = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + WRITE_PID + SLEEP
     attempt_dir = make_attempt(tmp_path / "a", worker)
     wrapper = start_wrapper(tmp_path, attempt_dir)
     started.append(wrapper)
@@ -280,7 +279,7 @@ def test_a_local_job_told_to_end_is_cancelled_and_its_deaf_worker_killed(
 
 
 def test_a_worker_dies_with_its_wrapper(tmp_path: Path, started: list["subprocess.Popen[bytes]"]) -> None:
-    attempt_dir = make_attempt(tmp_path / "a", SAY_PID + SLEEP)
+    attempt_dir = make_attempt(tmp_path / "a", WRITE_PID + SLEEP)
     wrapper = start_wrapper(tmp_path, attempt_dir)
     started.append(wrapper)
     pid = pid_in(attempt_dir)

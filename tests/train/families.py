@@ -217,9 +217,9 @@ def load_train_state(
     return build_train_state(inputs, recipe, accelerator=start_torch(inputs, recipe), progress=progress, budget=budget)
 
 
-def run_attempt(attempt_dir: Path) -> Outcome:
-    """Run an attempt in this process, as the worker's command does."""
-    job = Job(
+def worker_job(attempt_dir: Path) -> Job:
+    """Describe an attempt to the worker, as its command does."""
+    return Job(
         attempt_dir=attempt_dir,
         restart=0,
         visible_gpus="",
@@ -229,5 +229,9 @@ def run_attempt(attempt_dir: Path) -> Outcome:
         host="node7",
         home="/home/ada",
     )
-    assert run_trial(job, StopFlag()) == 0
+
+
+def run_attempt(attempt_dir: Path) -> Outcome:
+    """Run an attempt in this process, as the worker's command does."""
+    assert run_trial(worker_job(attempt_dir), StopFlag()) == 0
     return read_end(attempt_dir).outcome

@@ -66,7 +66,7 @@ def _export(
         tokenizer.add_tokens([f"lives{number}" for number in range(40)])
         tokenizer.save_pretrained(folder / "model")
     outcome = run_attempt(attempt_dir)
-    assert outcome.status == "succeeded", outcome.message
+    assert outcome.succeeded, outcome.message
     step_dir, target = folder / "step", folder / "exported"
     step_dir.mkdir()
     for name in (COMMAND, TASK):

@@ -8,25 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.nouns import claim
+from tests.train.attempts import command
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, OUTCOME, Claim, Command, Exit, claim_path, exit_path, write_members
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.train.series import run_series
 from xautolm_hpc.train.stop import StopFlag
 
-LIMITS = Command(
-    argv=("python", "-m", "xautolm_hpc.train", "trial"),
-    time_limit_s=60.0,
-    wall_limit_s=60.0,
-    memory_bytes=8 * 2**30,
-    n_threads=1,
-    heartbeat_s=30.0,
-    deterministic=True,
-    enforce_limits=True,
-    environment={},
-    site="s",
-    cluster="c",
-)
+LIMITS = command(time_limit_s=60.0, wall_limit_s=60.0, n_threads=1)
 CLAIM = claim(job_id="j", node="n", claimed_at=1.0)
 
 

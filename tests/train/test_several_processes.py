@@ -69,7 +69,7 @@ def _assert_alike(outcome: Outcome, alone: Outcome) -> None:
     Sums over rows are taken in another order: of numbers near 1 in single precision, and three epochs of steps, that
     leaves differences near 1e-7; 1e-5 is far below what a row left out or counted twice would change.
     """
-    assert outcome.status == "succeeded", outcome.message
+    assert outcome.succeeded, outcome.message
     assert (outcome.n_steps, outcome.n_samples) == (alone.n_steps, alone.n_samples) == (9, 90)
     for row, expected in zip(outcome.curve, alone.curve, strict=True):
         assert row[:4] == pytest.approx(expected[:4], abs=1e-5)

@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.driving import end_attempt, projection
 from tests.fakes import FakeLauncher, end_with, failed_end
 from xautolm_hpc.durable import read_json
+from xautolm_hpc.failures import OutcomeStatus
 from xautolm_hpc.jobdir import PIPELINE, End
 from xautolm_hpc.records import Outcome, canonical_json
 
@@ -81,7 +82,7 @@ def end_trial(attempt_dir: Path) -> End:
     f1, train_s = round(digest[0] / 256, 6), 10.0 + digest[1]
     return end_with(
         Outcome(
-            status="succeeded",
+            status=OutcomeStatus.SUCCEEDED,
             metrics={"f1": f1, "accuracy": f1},
             load_s=2.0,
             train_s=train_s,

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from tests.nouns import OWN_MODEL
 from xautolm_hpc.config import load_search, read_written, rebuild_search
 
 TEXT = """
@@ -20,22 +21,11 @@ trials = 3
 weights = { f1 = 2, evaluation_time_s = 1.5 }
 [store]
 also_read = ["a"]
-[[model]]
-id = "mine"
-family = "seq2seq"
-n_parameters = 1000
-n_layers = 2
-hidden_size = 8
-vocab_size = 100
-context_length = 64
-licence = "MIT"
-path = "weights/mine"
-unsupported_methods = ["bitfit", "head"]
 """
 
 
 def test_a_search_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
-    (tmp_path / "one.toml").write_text(TEXT)
+    (tmp_path / "one.toml").write_text(TEXT + OWN_MODEL)
     read = load_search(tmp_path / "one.toml")
 
     back = rebuild_search(json.loads(json.dumps(read.model_dump(mode="json"))), path=tmp_path / "run.json")

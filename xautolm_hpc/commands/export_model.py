@@ -10,6 +10,7 @@ from typing import Any
 from xautolm_hpc.commands.status import profile_of
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import InputError, LaunchError
+from xautolm_hpc.failures import OutcomeStatus
 from xautolm_hpc.jobdir import (
     COMMAND,
     EXPORT,
@@ -83,7 +84,7 @@ def _trial_input(run_dir: RunDir) -> TrialInput:
 def _facts(run_dir: RunDir, trial_dir: Path, *, trial: int) -> dict[str, Any]:
     """Collect the results that the model card states."""
     end = find_end(trial_dir)
-    outcome = end.outcome if end else Outcome(status="failed")
+    outcome = end.outcome if end else Outcome(status=OutcomeStatus.FAILED)
     return {
         "run": run_dir.path.name,
         "trial": trial,

@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
-    """Do the steps before the first trial in a temporary folder."""
+    """Run the steps before the first trial in a temporary folder."""
     profile = _profile_here(setup, inputs, folder=folder)
     data_bytes = sum(path.stat().st_size for path in (folder / "data").iterdir())
     warnings = [] if setup.run_dir.run_path.exists() else check_measured(setup.search, unmeasured_on(profile.system))
@@ -96,7 +96,7 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
         "notes": [*profile.notes, *_notes(setup.profile), *missing_stores(setup.search.store.also_read), *warnings],
         "prior": priors.shown(to_json(proposer.prior)),
         "trials": [{"trial": n, **to_wire(plan)} for n, plan in enumerate(drawn.plans)],
-        "refusals": dict(drawn.refusals),
+        "refusals": dict(drawn.rejections),
         "resources": to_json(setup.resources()),
         "n_parallel": _n_parallel(setup),
         "disk": _disk(setup, drawn.plans, data_bytes=data_bytes),
@@ -133,7 +133,7 @@ def _profile_here(setup: Setup, inputs: Inputs, *, folder: Path) -> ProfileResul
     if end is None:
         ended_so = _without_outcome(ended.returncode, log_path.read_text(errors="replace"))
         raise DataError("\n".join([ended_so, *_lacking_packages(inputs, folder)]))
-    if end.outcome.status != "succeeded":
+    if not end.outcome.succeeded:
         raise DataError(end.outcome.message or "the data cannot be profiled")
     where = attempt_dir / PROFILE_RESULT
     result = from_json(ProfileResult, read_json(where), where=str(where))

@@ -138,7 +138,7 @@ def _complaints(facts: RunFacts, *, is_quiet: bool) -> list[str]:
 def _exit_status(facts: RunFacts) -> int:
     if facts.finish.kind is FinishKind.STOPPED:
         return STOPPED
-    if not any(e.outcome.status == "succeeded" for e in facts.experiences):
+    if not any(e.outcome.succeeded for e in facts.experiences):
         return NO_SUCCESS
     return LEFT_OUT if facts.left_out else 0
 

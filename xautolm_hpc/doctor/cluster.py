@@ -18,7 +18,7 @@ UNLIMITED = ("infinite", "unlimited", "n/a")
 
 
 def check_commands(site: Site) -> list[Finding]:
-    """Look for Slurm's commands, and whether its controller answers."""
+    """Check that Slurm's commands are there and its controller answers."""
     if not site.is_slurm:
         return []
     missing = site.slurm.missing_commands()
@@ -74,7 +74,7 @@ def check_array_limit(site: Site) -> list[Finding]:
 
 
 def check_partition(site: Site) -> list[Finding]:
-    """Look whether the partition is there and takes jobs."""
+    """Check whether the partition is there and takes jobs."""
     if not site.partitions:
         return []
     name, nodes = site.profile.slurm.partition, site.nodes()
@@ -107,7 +107,7 @@ def check_time_limit(site: Site) -> list[Finding]:
 
 
 def check_gres(site: Site) -> list[Finding]:
-    """Look whether the partition's nodes have the GPUs that a job asks for."""
+    """Check whether the partition's nodes have the GPUs that a job asks for."""
     nodes, wanted = site.nodes(), site.profile.slurm.gres
     if not nodes:
         return []

@@ -19,7 +19,7 @@ FUSE_PATH = Path("/dev/fuse")
 
 
 def check_image(site: Site) -> list[Finding]:
-    """Look at the image's header, its torch, and its signature where the profile names a key."""
+    """Check the image's header, its torch, and its signature where the profile names a key."""
     section = site.profile.container
     if section is None:
         return []
@@ -28,7 +28,7 @@ def check_image(site: Site) -> list[Finding]:
         if section.verify_key:
             verify_signature(section.program, section.image, key_path=section.verify_key)
     except ImageError as error:
-        return [failure("image", str(error), remedy="build the image anew, or copy it anew from where it was built")]
+        return [failure("image", str(error), remedy="build the image again, or copy it again from where it was built")]
     torch, version = image.labels.get("xautolm.torch"), image.labels.get("org.opencontainers.image.version", "unknown")
     if torch == "cpu" and site.profile.job.n_gpus > 0:
         return [
@@ -43,7 +43,7 @@ def check_image(site: Site) -> list[Finding]:
 
 
 def check_binds(site: Site) -> list[Finding]:
-    """Look whether everything that is to be bound into the image is there: models, their cache, the profile's own."""
+    """Check whether everything that is to be bound into the image is there: models, their cache, the profile's own."""
     section = site.profile.container
     if section is None:
         return []
@@ -63,7 +63,7 @@ def check_binds(site: Site) -> list[Finding]:
 
 
 def check_apptainer(site: Site) -> list[Finding]:
-    """Look whether this machine can start an image; on a cluster only nodes must."""
+    """Check whether this machine can start an image; on a cluster only nodes must."""
     section = site.profile.container
     if section is None:
         return []

@@ -157,7 +157,7 @@ def _give_up(site: Site, submission: Submission, *, state: JobStatus, job_id: st
 
 
 def _read_findings(attempt_dir: Path) -> list[Finding] | None:
-    """Read what the job found; the folder is opened anew, past a file server's cache."""
+    """Read what the job found; the folder is opened again, past a file server's cache."""
     if CHECK not in os.listdir(attempt_dir):  # noqa: PTH208 - opens the folder now
         return None
     path = attempt_dir / CHECK
@@ -225,7 +225,7 @@ def _worker_failure(attempt_dir: Path, *, restart: int) -> Finding | None:
     return failure(
         "worker",
         f"on node {node}: {why}",
-        remedy="install the worker's environment anew: pip install 'xautolm-hpc[worker]'",
+        remedy="install the worker's environment again: pip install 'xautolm-hpc[worker]'",
     )
 
 

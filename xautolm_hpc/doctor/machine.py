@@ -64,7 +64,7 @@ def skew_finding(check: str, skew_s: float, *, other: str) -> Finding:
 
 
 def check_space(site: Site) -> list[Finding]:
-    """Look how much room the run folder's file system has."""
+    """Check how much space the run folder's file system has."""
     status, free_bytes = os.statvfs(site.runs_dir), _free_bytes(site)
     n_free = status.f_favail
     found = f"{free_bytes / 2**30:,.1f} GiB free"
@@ -83,8 +83,8 @@ def _free_bytes(site: Site) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def check_room(site: Site) -> list[Finding]:
-    """Take some of the room that there seems to be: a quota shows in no figure of the file system, but refuses this."""
+def check_writable(site: Site) -> list[Finding]:
+    """Write some of the space that seems free: a quota shows in no figure of the file system, but refuses this."""
     if _free_bytes(site) < LEAST_FREE_BYTES:
         return []  # reported already
     with _probe_folder(site) as folder, (folder / "room").open("wb") as file:
@@ -146,7 +146,7 @@ def _interpreter(key: str, path: str, *, site: Site) -> Finding:
 
 
 def check_models(site: Site) -> list[Finding]:
-    """Look for the cache of models: nodes fetch nothing."""
+    """Check that the cache of models is there: nodes fetch nothing."""
     named = site.profile.hf_home
     if named is None:
         return []
@@ -156,7 +156,7 @@ def check_models(site: Site) -> list[Finding]:
 
 
 def check_counters(site: Site) -> list[Finding]:
-    """Look for energy counters where trials run on this machine; on a cluster a job must look."""
+    """Check for energy counters where trials run on this machine; on a cluster a job must look."""
     if site.is_slurm:
         return []
     gpus, _, _ = list_gpus(site.inputs.environ.get("CUDA_VISIBLE_DEVICES"))

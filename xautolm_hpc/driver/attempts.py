@@ -213,7 +213,7 @@ def _with_queue_time(outcome: Outcome, attempt: Attempt, *, started_at: float | 
 
 def objectives_of(outcome: Outcome | None, names: Sequence[str]) -> dict[str, float] | None:
     """Read a trial's objectives; ``None`` where it failed, lacks one or has no outcome yet."""
-    if outcome is None or outcome.status != "succeeded":
+    if outcome is None or not outcome.succeeded:
         return None
     values = {name: outcome.objective(name) for name in names}
     known = {name: value for name, value in values.items() if value is not None}

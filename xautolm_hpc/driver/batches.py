@@ -28,7 +28,7 @@ class Batch(Generic[T]):
 def plan_batches(
     classes: Sequence[tuple[Resources, Sequence[T]]], limits: QueueLimits, *, n_queued: int, n_parallel: int
 ) -> list[Batch[T]]:
-    """Cut what is due into as few batches as the limits allow; what finds no room is left out, and due later.
+    """Split what is due into as few batches as the limits allow; what exceeds them is left out, and due later.
 
     The jobs that may still run at the same time are shared out over the batches, since a limit of Slurm's is one of a
     single array.
@@ -39,11 +39,11 @@ def plan_batches(
         n_queued: Jobs of the run that are in the queue or run.
         n_parallel: How many of those may run at the same time.
     """
-    room = None if limits.queued is None else max(0, limits.queued - n_queued)
+    n_free = None if limits.queued is None else max(0, limits.queued - n_queued)
     pieces: list[tuple[Resources, tuple[T, ...]]] = []
     for resources, members in classes:
-        fitting = members[:room]
-        room = None if room is None else room - len(fitting)
+        fitting = members[:n_free]
+        n_free = None if n_free is None else n_free - len(fitting)
         size = limits.batch or max(1, len(fitting))
         pieces += [(resources, tuple(fitting[at : at + size])) for at in range(0, len(fitting), size)]
     if limits.parallel is None:
@@ -55,11 +55,11 @@ def plan_batches(
     ]
 
 
-def _share_out(room: int, wanted: Sequence[int]) -> list[int]:
-    """Share room out one by one; who gets none is left out at the end."""
-    served = list(wanted[: max(0, room)])
+def _share_out(n_free: int, wanted: Sequence[int]) -> list[int]:
+    """Share free places out one by one; who gets none is left out at the end."""
+    served = list(wanted[: max(0, n_free)])
     shares = [0] * len(served)
-    left = min(room, sum(served))
+    left = min(n_free, sum(served))
     for index in cycle(range(len(served))):
         if left <= 0:
             break

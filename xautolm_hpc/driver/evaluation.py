@@ -240,7 +240,7 @@ class ListProposer:
     def propose(
         self, drawn: Sequence[Pipeline], known: Sequence[KnownEnd], *, unfit: Collection[str] = ()
     ) -> NextTrials:
-        """Take the next pipelines of the list; a pipeline that must fail is part of a design."""
+        """Return the next pipelines of the list; a pipeline that must fail is part of a design."""
         del known, unfit
         first = len(drawn)
         # The preset's rule is for draws; a listed pipeline is trained as it is written.
@@ -258,4 +258,4 @@ class ListProposer:
             )
             for number, listed in numbered
         )
-        return NextTrials(plans=plans, refusals={}, is_exhausted=False)
+        return NextTrials(plans=plans, rejections={}, is_exhausted=False)

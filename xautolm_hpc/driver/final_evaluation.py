@@ -44,7 +44,7 @@ def test_trials(
     command = setup.command("xautolm_hpc.train", "final")
     write_final(path, members, command=command, trial_input=template.trial_input)
     outcome = jobs.run_single(path, setup.resources(), name=f"final-{number}").outcome
-    if outcome.status != "succeeded":
+    if not outcome.succeeded:
         setup.watcher.log(f"the evaluation on test failed with {outcome.kind}; see `{path}/stderr`")
 
 
@@ -60,7 +60,7 @@ def pareto_trials(setup: Setup, trials: Mapping[int, Trial]) -> list[Trial]:
 
 
 def chosen_trials(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Trial]:
-    """Take the trials that no other beats in every objective.
+    """Select the trials that no other beats in every objective.
 
     Args:
         trials: Trials of a run; those without all objectives are passed over.
@@ -73,7 +73,7 @@ def chosen_trials(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Tr
 
 
 def named_trials(trials: Mapping[int, Trial], numbers: Sequence[int]) -> list[Trial]:
-    """Take the trials that a person names.
+    """Select the trials that a person names.
 
     Args:
         trials: Trial number -> trial of the run.

@@ -82,7 +82,7 @@ class Inputs:
 
     @classmethod
     def of(cls, search: SearchFile, profile: ClusterProfile, *, environ: Mapping[str, str]) -> "Inputs":
-        """Put together what was read already.
+        """Build the inputs from what was read already.
 
         Args:
             search: The search file.
@@ -163,7 +163,7 @@ class Inputs:
         )
 
     def container(self) -> Container | None:
-        """Look at the image that the profile names and say what a worker sees in it; ``None`` if it names none.
+        """Read the image that the profile names and list what a worker sees in it; ``None`` if it names none.
 
         Raises:
             ImageError: The image is missing, damaged, for another processor or not signed with the site's key, or
@@ -193,7 +193,7 @@ class Inputs:
         watcher: Watcher,
         n_interrupts: Callable[[], int],
     ) -> Setup:
-        """Put together what a search is run with.
+        """Build what a search is run with.
 
         Args:
             run_dir: The run folder.

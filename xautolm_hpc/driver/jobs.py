@@ -82,7 +82,7 @@ class Jobs:
         )
         if not (self.has_submitted(name) and self._patiently(lambda: self.launcher.adopt(submission, {}))):
             while not self._start(submission, [], generation=-1):
-                self._wait_for_room()
+                self._wait_for_places()
         return self._wait_for([path])[0].end
 
     def has_submitted(self, name: str) -> bool:
@@ -114,15 +114,15 @@ class Jobs:
         self._adopt([trial for trial in trials if trial.generation not in self._adopted])
         self._adopted.update(generations)
         while True:
-            has_room = self._submit_due(trials, template)
+            has_places = self._submit_due(trials, template)
             waiting = {trial.last.path: trial for trial in trials if self._is_waiting(trial)}
             at_work = {t.generation for t in trials if self._is_waiting(t) or self._is_due(t, template)}
             if at_work != set(generations):
                 return [generation for generation in generations if generation not in at_work]
-            if not waiting and has_room:
+            if not waiting and has_places:
                 raise InterruptedSearchError("interrupted with trials still to run; the same command goes on")
             if not waiting:
-                self._wait_for_room()
+                self._wait_for_places()
                 continue
             for path, end, source in self._wait_for(list(waiting)):
                 self._record_end(waiting[path], end, source=source)
@@ -263,7 +263,7 @@ class Jobs:
             error.add_note(f"the queue has been full for {full_h:g} h: other jobs of yours fill it; end some of them")
             raise error
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_places(self) -> None:
         """Wait while nothing of this run is in a queue that is full."""
         if self.pace.n_interrupts():
             raise InterruptedSearchError("interrupted with trials still to run; the same command goes on")
@@ -272,7 +272,7 @@ class Jobs:
         self._try_more()
 
     def _try_more(self) -> None:
-        """Take a limit that Slurm has shown for a little higher than it was: other jobs of the user end."""
+        """Raise a limit that Slurm has shown a little above what it was: other jobs of the user end."""
         if self._queue_cap is not None:
             self._queue_cap += 1 + self._queue_cap // 8
 
@@ -289,7 +289,7 @@ class Jobs:
                     attempt.submission = None
 
     def _wait_for(self, paths: Sequence[Path]) -> list[AttemptResult]:
-        """Look until at least one attempt has ended, never sooner after the last look than the pace allows."""
+        """Wait until at least one attempt has ended, polling no more often than the pace allows."""
         while True:
             self._pause(min(self.pace.poll_s, self._next_look_at - self.journal.clock.now()))  # clocks are set back
             if self.pace.n_interrupts() > 1:

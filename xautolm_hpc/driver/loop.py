@@ -62,7 +62,7 @@ def run_search(setup: Setup, make_proposer: MakeProposer = SearchProposer) -> Ru
 
 
 def _begin(setup: Setup, lease: Lease, *, make_proposer: MakeProposer) -> "Search":
-    """Do what comes before the first generation: settings, stores, profile job, prior."""
+    """Run what comes before the first generation: settings, stores, profile job, prior."""
     journal = Journal(setup.run_dir, lease, clock=setup.clock)
     _record_changes(setup, journal)
     past = read_past(setup)  # a store that cannot be read stops the search before its first job
@@ -197,7 +197,7 @@ class Search:
             "drawn",
             generation=self.history.n_generations(),
             plans=[to_wire(plan) for plan in drawn.plans],
-            refusals=dict(drawn.refusals),
+            refusals=dict(drawn.rejections),
             exhausted=drawn.is_exhausted,
         )
         return None if drawn.plans else self._reason_to_stop()
@@ -253,7 +253,7 @@ class Search:
             task=self.profile.task,
             majority_f1=self.profile.majority_f1,
             experiences=tuple(self.results.experiences(trials)),
-            rejections=self.history.refusals,
+            rejections=self.history.rejections,
             prior=to_json(self.proposer.prior),
             spent=self.journal.spent(),
             finish=finish,

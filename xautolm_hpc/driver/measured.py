@@ -11,7 +11,7 @@ from xautolm_hpc.config import BudgetSection, ClusterProfile, SearchFile
 from xautolm_hpc.driver.attempts import objectives_of
 from xautolm_hpc.errors import ConfigError
 from xautolm_hpc.node import rapl_zones, reads_gpu_energy
-from xautolm_hpc.pareto import OBJECTIVES
+from xautolm_hpc.pareto import OBJECTIVES, Need
 from xautolm_hpc.records import Outcome, System
 from xautolm_hpc.view import Spent
 
@@ -34,6 +34,11 @@ class Unmeasured:
     energy: str | None = None
     remedy: str = ""
 
+    def why_not(self, need: Need | None) -> str | None:
+        """Return why what an objective needs is not there; ``None`` if it may be."""
+        reasons = {Need.GPU: self.gpu, Need.GPU_ENERGY: self.gpu_energy}
+        return None if need is None else reasons[need]
+
 
 def unmeasured_by_profile(profile: ClusterProfile, *, environ: Mapping[str, str]) -> Unmeasured:
     """Find what no trial can measure by its profile, and on this machine if trials run here.
@@ -49,7 +54,7 @@ def unmeasured_by_profile(profile: ClusterProfile, *, environ: Mapping[str, str]
     gpu_energy = gpu
     if has_gpus and not reads_gpu_energy(environ.get("CUDA_VISIBLE_DEVICES")):
         gpu_energy = "NVML counts no energy of a GPU on this machine"
-    no_rapl = "the kernel lets nobody but root read RAPL here, or has none (/sys/class/powercap)"
+    no_rapl = "only root may read RAPL here, or there is none (/sys/class/powercap)"
     energy = f"{gpu_energy}, and {no_rapl}" if gpu_energy and not rapl_zones() else None
     return Unmeasured(gpu=gpu, gpu_energy=gpu_energy, energy=energy, remedy="" if has_gpus else SET_GPUS)
 
@@ -73,11 +78,11 @@ def check_measured(search: SearchFile, unmeasured: Unmeasured) -> list[str]:
     Raises:
         ConfigError: An objective cannot be measured, or nothing would end the search.
     """
-    why = {"peak_gpu_memory_bytes": unmeasured.gpu, "gpu_energy_j": unmeasured.gpu_energy}
+    why = {name: unmeasured.why_not(objective.needs) for name, objective in OBJECTIVES.items()}
     names, or_remedy = search.search.objectives, f", or {unmeasured.remedy}" if unmeasured.remedy else ""
-    valid = ", ".join(name for name in OBJECTIVES if not why.get(name))
+    valid = ", ".join(name for name in OBJECTIVES if not why[name])
     for name in names:
-        if reason := why.get(name):
+        if reason := why[name]:
             raise ConfigError(
                 f"search.objectives = {[*names]}: no trial can measure {name!r}: {reason}. Take it out (valid here: "
                 f"{valid}){or_remedy}"
@@ -112,12 +117,13 @@ def end_of_unmeasured(search: SearchFile, outcomes: Sequence[Outcome], *, spent:
 
 def _incomparable(outcomes: Sequence[Outcome], names: Sequence[str]) -> str | None:
     """Describe why no success can be compared with another; ``None`` if one can, or there is none."""
-    successes = [outcome for outcome in outcomes if outcome.status == "succeeded"]
+    successes = [outcome for outcome in outcomes if outcome.succeeded]
     if not successes or any(objectives_of(outcome, names) for outcome in successes):
         return None
     lacking = [name for name in names if any(outcome.objective(name) is None for outcome in successes)]
     sources = ", ".join(sorted({f"{o.energy_source} ({o.energy_scope})" for o in successes}))
-    energy = f" (energy was read from: {sources})" if "gpu_energy_j" in lacking else ""
+    lacks_energy = any(OBJECTIVES[name].needs is Need.GPU_ENERGY for name in lacking)
+    energy = f" (energy was read from: {sources})" if lacks_energy else ""
     return (
         f"none of the {len(successes)} trials that succeeded measured {' and '.join(lacking)}{energy}, so they cannot "
         f"be compared by search.objectives = {[*names]}. Their records are kept. Begin a search without it, "

@@ -7,6 +7,7 @@ from xautolm_hpc.driver.jobs import Jobs
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError, InterruptedSearchError
+from xautolm_hpc.failures import FailureOrigin
 from xautolm_hpc.jobdir import COMMAND, PROFILE_RESULT, End, ProfileResult, find_end, to_wire, write_profile_request
 from xautolm_hpc.model_check import MODELS
 from xautolm_hpc.records import from_json, to_json
@@ -26,13 +27,13 @@ def profile_task(setup: Setup, jobs: Jobs) -> ProfileResult:
             continue  # of a beginning that was given up; its job may still be writing
         earlier = find_end(path)
         end = earlier or _run_job(setup, jobs, path=path, number=number)
-        if end.outcome.status == "succeeded":
+        if end.outcome.succeeded:
             where = path / PROFILE_RESULT
             return from_json(ProfileResult, read_json(where), where=str(where))
         n_tries += earlier is None
         if earlier is not None:
             continue
-        if end.outcome.origin == "pipeline" or n_tries >= setup.search.trial.max_attempts:
+        if end.outcome.origin is FailureOrigin.PIPELINE or n_tries >= setup.search.trial.max_attempts:
             break
         if setup.n_interrupts():
             raise InterruptedSearchError("interrupted before the task was profiled; the same command goes on")

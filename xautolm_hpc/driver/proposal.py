@@ -42,12 +42,12 @@ class NextTrials:
 
     Attributes:
         plans: Plans of the next trials, in order of their numbers.
-        refusals: Constraint -> draws it rejected.
+        rejections: Constraint -> draws it rejected.
         is_exhausted: Whether nothing could be drawn: the space is exhausted.
     """
 
     plans: tuple[TrialPlan, ...]
-    refusals: Mapping[str, int]
+    rejections: Mapping[str, int]
     is_exhausted: bool
 
 
@@ -141,7 +141,7 @@ class SearchProposer:
             constraints=[sample.ModelFits(frozenset(unfit)), sample.not_drawn_before(drawn), *self.constraints],
         )
         plans = tuple(self._plan(number, pipeline) for number, pipeline in found.pipelines)
-        return NextTrials(plans=plans, refusals=found.rejections, is_exhausted=found.exhausted)
+        return NextTrials(plans=plans, rejections=found.rejections, is_exhausted=found.exhausted)
 
     def _plan(self, number: int, pipeline: Pipeline) -> TrialPlan:
         written = self.setup.search.trial.early_stopping_min_steps

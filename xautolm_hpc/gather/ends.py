@@ -195,5 +195,5 @@ def _write_verdict(attempt_dir: Path, tracker: JobTracker, *, state: JobStatus, 
 
 
 def _remedy(reason: str) -> str | None:
-    """Look up what to do about a reason."""
+    """Find what to do about a reason."""
     return REMEDIES.get(reason_head(reason))

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.failures import origin_of
+from xautolm_hpc.failures import OutcomeStatus, origin_of
 from xautolm_hpc.image import Container
 from xautolm_hpc.jobdir import (
     COMMAND,
@@ -148,10 +148,10 @@ def last_exit(attempt_dir: Path) -> Exit | None:
 
 
 def _check_words(outcome: Outcome, path: Path) -> None:
-    if outcome.status not in ("succeeded", "failed"):
-        raise InputError(f"`{path}`: unknown status {outcome.status!r}; valid: succeeded, failed")
-    if outcome.status == "failed":
-        origin_of(outcome.kind or "")
+    if outcome.status == OutcomeStatus.STOPPED:
+        raise InputError(f"`{path}`: no worker writes status {outcome.status.value!r}; valid: succeeded, failed")
+    if outcome.status == OutcomeStatus.FAILED:
+        origin_of(outcome.kind)
 
 
 def _total_delay_s(by_restart: Iterable[Iterable[Heartbeat | None]]) -> float | None:

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 
 from xautolm_hpc import __version__
-from xautolm_hpc.failures import NAMED_BY_WRAPPER, FailureKind, TextSource, last_line_with_kind
+from xautolm_hpc.failures import NAMED_BY_WRAPPER, FailureKind, OutcomeStatus, TextSource, last_line_with_kind
 from xautolm_hpc.gather.traces import Evidence
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, End
 from xautolm_hpc.launcher import JobState
@@ -56,7 +56,7 @@ def verdict(evidence: Evidence, *, now: float) -> End:
     sources = [name for name, joules in (("nvml-counter", gpu_j), ("rapl", cpu_j)) if joules is not None]
     peaks = [ended.peak_rss_bytes for ended in evidence.exits if ended.peak_rss_bytes is not None]
     outcome = Outcome(
-        status="failed",
+        status=OutcomeStatus.FAILED,
         train_s=evidence.train_s,
         gpu_energy_j=gpu_j,
         cpu_energy_j=cpu_j,

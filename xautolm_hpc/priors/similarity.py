@@ -12,6 +12,7 @@ from xautolm_hpc.table import ExperienceTable, build_table
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+SYSTEM_FEATURES = ("n_cpu_cores", "ram_gib", "n_gpus", "gpu_memory_gib", "gpu_capability")
 LEAST_DEVIATION = 1e-30
 """Standard deviation of a feature below which its values count as equal: dividing by it could give infinity."""
 
@@ -45,16 +46,32 @@ def experience_distances(table: ExperienceTable, rows: Ints, *, task: Task, syst
         Distances, shape (n,), at least 0.
     """
     task_features = [_floats(t.features, like=task.features) for t in table.tasks]
-    system_features = [_floats(s.features(), like=system.features()) for s in table.systems]
+    here = system_features(system)
+    system_rows = [_floats(system_features(s), like=here) for s in table.systems]
     semantic = [_floats(t.semantic or (), like=task.semantic or ()) for t in table.tasks]
     of_task, of_system = table.task[rows], table.system[rows]
-    here, now = _floats(system.features()), _floats(task.features)
     terms = [
-        _feature_term(task_features, of_task, current=now, weight=TASK_WEIGHT, metric=metric),
-        _feature_term(system_features, of_system, current=here, weight=SYSTEM_WEIGHT, metric=metric),
+        _feature_term(task_features, of_task, current=_floats(task.features), weight=TASK_WEIGHT, metric=metric),
+        _feature_term(system_rows, of_system, current=_floats(here), weight=SYSTEM_WEIGHT, metric=metric),
         _semantic_term(semantic, of_task, current=_floats(task.semantic or ())),
     ]
     return combine_terms([term for term in terms if term is not None], len(rows))
+
+
+def system_features(system: System) -> tuple[float | None, ...]:
+    """List the numbers systems are compared by, in the order of :data:`SYSTEM_FEATURES`.
+
+    A node known to have no GPU has GPU memory and capability 0; an unknown value is ``None``.
+    """
+    gib = 1024**3
+    no_gpu = 0.0 if system.n_gpus == 0 else None
+    return (
+        None if system.n_cpu_cores is None else float(system.n_cpu_cores),
+        None if system.ram_bytes is None else system.ram_bytes / gib,
+        None if system.n_gpus is None else float(system.n_gpus),
+        no_gpu if system.gpu_memory_bytes is None else system.gpu_memory_bytes / gib,
+        no_gpu if system.gpu_capability is None else system.gpu_capability,
+    )
 
 
 def combine_terms(terms: Sequence[Term], n: int) -> Floats:

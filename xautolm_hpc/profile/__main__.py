@@ -13,7 +13,7 @@ from pathlib import Path
 import xautolm_hpc
 from xautolm_hpc import durable, jobdir
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.failures import origin_of
+from xautolm_hpc.failures import OutcomeStatus, origin_of
 from xautolm_hpc.jobdir import Command, End, ProfileRequest
 from xautolm_hpc.model_check import MODELS, NotCheckedError, ask_worker, refuse_unfit
 from xautolm_hpc.node import Clock, SystemClock, measure_system, node_name
@@ -71,7 +71,7 @@ def _check_models(attempt_dir: Path) -> list[str]:
 
 def _success(load_s: float) -> Outcome:
     return Outcome(
-        status="succeeded",
+        status=OutcomeStatus.SUCCEEDED,
         load_s=load_s,
         train_s=0.0,  # nothing was trained: known, hence 0
         eval_s=0.0,
@@ -82,7 +82,7 @@ def _success(load_s: float) -> Outcome:
 
 def _failure(error: InputError) -> Outcome:
     kind = "data_unavailable" if isinstance(error.__cause__, OSError) else "error"
-    return Outcome(status="failed", kind=kind, origin=origin_of(kind), message=str(error))
+    return Outcome(status=OutcomeStatus.FAILED, kind=kind, origin=origin_of(kind), message=str(error))
 
 
 def _write_end(

@@ -205,7 +205,7 @@ def _unquote(field: str) -> str:
 
 
 def _filled(records: Sequence[Record]) -> list[Record]:
-    """Leave out rows whose every field is empty: blank lines, and those that a table program adds at the end."""
+    """Drop rows whose every field is empty: blank lines, and those that a table program adds at the end."""
     return [record for record in records if any(map(str.strip, record.fields))]
 
 
@@ -232,7 +232,7 @@ def _read_header(text: str, delimiter: str, *, wanted: Sequence[str]) -> list[st
 
 
 def _column_names(records: Sequence[Record], *, wanted: Sequence[str]) -> list[str]:
-    """Take the names from the first row; outer blanks are left out unless a wanted column is named with them."""
+    """Read the names from the first row; outer blanks are left out unless a wanted column is named with them."""
     names = records[0].fields if records else []
     return names if set(wanted) <= set(names) else [name.strip() for name in names]
 
@@ -243,7 +243,7 @@ def _line_at(text: str, place: int) -> int:
 
 
 def _shown(text: str, place: int) -> str:
-    """Take what a message shows of a line from a place on."""
+    """Return what a message shows of a line from a place on."""
     return text[place : place + SHOWN_LETTERS].splitlines()[0]
 
 

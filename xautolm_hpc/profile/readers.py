@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,17 @@ def _no_labels(rows: Sequence[Sample], class_names: Sequence[str]) -> tuple[str,
     return ()
 
 
+_question_reader = partial(
+    TaskReader,
+    columns=_question_columns,
+    lacks_target=_is_null,
+    has_unlabelled_test=has_unanswered_test,
+    describe=question_features.describe_questions,
+    lengths=question_features.length_tokens,
+    baseline=question_features.empty_answer_f1,
+    labels=_no_labels,
+)
+
 READERS: Mapping[RowForm, TaskReader] = {
     "labelled-text": TaskReader(
         columns=_text_columns,
@@ -97,26 +109,8 @@ READERS: Mapping[RowForm, TaskReader] = {
         baseline=_majority,
         labels=_labels,
     ),
-    "question-with-spans": TaskReader(
-        columns=_question_columns,
-        normalise=_extractive,
-        lacks_target=_is_null,
-        has_unlabelled_test=has_unanswered_test,
-        describe=question_features.describe_questions,
-        lengths=question_features.length_tokens,
-        baseline=question_features.empty_answer_f1,
-        labels=_no_labels,
-    ),
-    "question-with-texts": TaskReader(
-        columns=_question_columns,
-        normalise=_generative,
-        lacks_target=_is_null,
-        has_unlabelled_test=has_unanswered_test,
-        describe=question_features.describe_questions,
-        lengths=question_features.length_tokens,
-        baseline=question_features.empty_answer_f1,
-        labels=_no_labels,
-    ),
+    "question-with-spans": _question_reader(normalise=_extractive),
+    "question-with-texts": _question_reader(normalise=_generative),
 }
 """Form of rows -> its reader."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xautolm_hpc.durable import write_bytes
+from xautolm_hpc.failures import FailureOrigin
 from xautolm_hpc.report.figure_data import FigureData, Mark, build_figure_data
 from xautolm_hpc.report.quantities import QUANTITIES
 from xautolm_hpc.report.safe_text import one_line, shortened
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 WIDTH_PX, HEIGHT_PX, DPI = 1440, 930, 150
 FRONT, DOMINATED, BASELINE = "#1b5e9b", "#a3a3a3", "#444444"
-ORIGINS = {"pipeline": ("#b3261e", "x"), "infrastructure": ("#c77700", "|")}
+ORIGINS = {FailureOrigin.PIPELINE: ("#b3261e", "x"), FailureOrigin.INFRASTRUCTURE: ("#c77700", "|")}
 STYLE: Mapping[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -123,7 +124,7 @@ def _draw_front(axes: Axes, data: FigureData) -> Artist:
     return axes.scatter([], [], s=52, color=FRONT, edgecolors="black", linewidths=0.7, label=label)
 
 
-def _draw_failures(axes: Axes, data: FigureData, *, kinds: Sequence[tuple[str, str]]) -> list[Artist]:
+def _draw_failures(axes: Axes, data: FigureData, *, kinds: Sequence[tuple[FailureOrigin, str]]) -> list[Artist]:
     """Draw each failed trial at the cost it had reached, one row per failure kind."""
     handles: dict[str, Artist] = {}
     for row, (origin, kind) in enumerate(kinds):
@@ -132,7 +133,7 @@ def _draw_failures(axes: Axes, data: FigureData, *, kinds: Sequence[tuple[str, s
         colour, marker = ORIGINS[origin]
         drawn = axes.scatter(known, [row] * len(known), marker=marker, color=colour, s=34, linewidths=1.3)
         if origin not in handles:
-            n_failed = sum(mark.origin == origin for mark in data.failures)
+            n_failed = sum(mark.origin is origin for mark in data.failures)
             drawn.set_label(f"failed: {origin} ({n_failed})")
             handles[origin] = drawn
         if len(known) < len(marks):

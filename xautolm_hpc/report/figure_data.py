@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
+from xautolm_hpc.failures import FailureOrigin
 from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.report.quantities import QUANTITIES
 from xautolm_hpc.report.safe_text import one_line, shortened
@@ -42,12 +43,12 @@ class Failure:
 
     Attributes:
         x: Cost it had reached, or its number; ``None`` where the cost is unknown.
-        origin: ``pipeline`` or ``infrastructure``.
+        origin: What the failure speaks about.
         kind: Failure kind.
     """
 
     x: float | None
-    origin: str
+    origin: FailureOrigin
     kind: str
 
 
@@ -91,10 +92,10 @@ class FigureData:
     rejections: tuple[tuple[str, int], ...]
     empty_reason: str
 
-    def failure_kinds(self) -> list[tuple[str, str]]:
+    def failure_kinds(self) -> list[tuple[FailureOrigin, str]]:
         """List (origin, kind) of the failures, pipeline first, the most frequent first."""
         keys = [(failure.origin, failure.kind) for failure in self.failures]
-        return sorted(set(keys), key=lambda key: (key[0] != "pipeline", -keys.count(key), key))
+        return sorted(set(keys), key=lambda key: (key[0] is not FailureOrigin.PIPELINE, -keys.count(key), key))
 
     def spans_decades(self) -> bool:
         """Return whether costs differ so much that a logarithmic axis shows them better."""
@@ -183,7 +184,8 @@ def _failure(trial: Trial, second: str | None) -> Failure:
         if reached is None and second == "evaluation_time_s":
             reached = measure(trial, "train_s")
         x = None if reached is None else reached / QUANTITIES[second].divisor
-    return Failure(x=x, origin=trial["origin"] or "pipeline", kind=one_line(trial["kind"] or "unknown"))
+    origin = FailureOrigin(trial["origin"] or FailureOrigin.PIPELINE)
+    return Failure(x=x, origin=origin, kind=one_line(trial["kind"] or "unknown"))
 
 
 def _shown(trial: Trial, name: str) -> float:

@@ -12,16 +12,17 @@ from xautolm_hpc.report.quantities import J_PER_KWH, QUANTITIES, UNKNOWN, durati
 from xautolm_hpc.report.safe_text import one_line
 from xautolm_hpc.report.screen import harmless
 from xautolm_hpc.report.table_layout import draw_table, table_width, wrap_text
-from xautolm_hpc.view import BestTrial, Phase, RunView, Spent, TrialView
+from xautolm_hpc.view import BestTrial, Phase, RunView, Spent, TrialEnd, TrialView
 
 STARTED = (JobState.RUNNING, JobState.COMPLETING, JobState.SUSPENDED)
-ENDED = ("SUCCEEDED", "FAILED")
-STYLES: Mapping[str, str] = {
+ENDED = (TrialEnd.SUCCEEDED, TrialEnd.FAILED, JobState.FAILED)
+STYLES: Mapping[JobState | TrialEnd, str] = {
     JobState.RUNNING: "cyan",
     JobState.COMPLETING: "cyan",
     JobState.SUSPENDED: "magenta",
-    "SUCCEEDED": "green",
-    "FAILED": "red",
+    JobState.FAILED: "red",
+    TrialEnd.SUCCEEDED: "green",
+    TrialEnd.FAILED: "red",
 }
 WAITING_STYLE = "yellow"
 N_TABLE_LINES = 4
@@ -123,7 +124,7 @@ def _select_trials(trials: Sequence[TrialView], n_rows: int) -> list[TrialView]:
 def _cells(trial: TrialView, *, since_s: float) -> tuple[str, ...]:
     """Write one trial's cells, in the order of :data:`COLUMNS`."""
     elapsed_s = trial.elapsed_s
-    if elapsed_s is not None and trial.state == JobState.RUNNING:
+    if elapsed_s is not None and trial.state is JobState.RUNNING:
         elapsed_s += since_s
     return (
         f"{trial.trial}.{trial.attempt}" if trial.attempt else str(trial.trial),

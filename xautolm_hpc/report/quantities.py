@@ -8,6 +8,9 @@ from xautolm_hpc.pareto import OBJECTIVES
 UNKNOWN = "–"
 J_PER_KWH = 3.6e6
 
+COSTS = tuple(name for name, objective in OBJECTIVES.items() if not objective.is_metric)
+"""Objectives that are fields of an outcome."""
+
 
 @dataclass(frozen=True, slots=True)
 class Quantity:

@@ -30,7 +30,7 @@ def one_line(text: str) -> str:
 
 
 def shortened(text: str, max_chars: int) -> str:
-    """Cut a text to at most ``max_chars`` characters, between two words if it has several; an ellipsis says so."""
+    """Shorten a text to at most ``max_chars`` characters, between two words if it has several; an ellipsis says so."""
     if len(text) <= max_chars:
         return text
     start = text[: max_chars - 1]

@@ -8,21 +8,14 @@ from typing import Any
 
 from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.prior_sections import prior_sections
-from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, counted, duration_text, value_text
+from xautolm_hpc.report.quantities import COSTS, QUANTITIES, UNKNOWN, counted, duration_text, value_text
 from xautolm_hpc.report.safe_text import shortened
 from xautolm_hpc.report.shortfall import shortfall_text
 
 Summary = Mapping[str, Any]
 Trial = Mapping[str, Any]
 
-SHOWN_BESIDE = (
-    "accuracy",
-    "exact_match",
-    "evaluation_time_s",
-    "gpu_energy_j",
-    "cpu_energy_j",
-    "peak_gpu_memory_bytes",
-)
+SHOWN_BESIDE = ("accuracy", "exact_match", *COSTS, "cpu_energy_j")
 """Measures shown beside the objectives if at least one trial has them."""
 
 EPOCHS = "Epochs run"

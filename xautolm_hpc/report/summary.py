@@ -7,25 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from xautolm_hpc.failures import FailureKind
+from xautolm_hpc.failures import FailureKind, FailureOrigin
 from xautolm_hpc.pareto import OBJECTIVES, front_indices, oriented, preference
 from xautolm_hpc.records import Experience, Task
-from xautolm_hpc.report.quantities import J_PER_KWH
+from xautolm_hpc.report.quantities import COSTS, J_PER_KWH
 from xautolm_hpc.report.shortfall import epochs_run, find_shortfall, learning_steps
 from xautolm_hpc.view import RunFacts, Spent
 
 MEASURES = (
-    "load_s",
-    "train_s",
-    "eval_s",
-    "evaluation_time_s",
-    "queue_s",
-    "retry_s",
-    "gpu_energy_j",
-    "cpu_energy_j",
-    "peak_gpu_memory_bytes",
-    "peak_rss_bytes",
-    "n_steps",
+    *("load_s", "train_s", "eval_s", "queue_s", "retry_s"),
+    *("cpu_energy_j", "peak_rss_bytes", "n_steps"),
+    *COSTS,
 )
 """Fields of an outcome that the summary holds for every trial."""
 
@@ -42,12 +34,12 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
     last = facts.last_attempts()
     n_attempts = Counter(e.provenance.trial for e in facts.experiences)
     front, dominated = split_front(last, facts.objectives)
-    succeeded = [e for e in last if e.outcome.status == "succeeded"]
+    succeeded = [e for e in last if e.outcome.succeeded]
     groups = {
         "front": front,
         "dominated": dominated,
         "unranked": [e for e in succeeded if not has_objectives(e, facts.objectives)],
-        "failed": [e for e in last if e.outcome.status != "succeeded"],
+        "failed": [e for e in last if not e.outcome.succeeded],
     }
     best = _best(succeeded, facts.objectives)
     return {
@@ -77,7 +69,7 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
 def has_objectives(experience: Experience, objectives: Sequence[str]) -> bool:
     """Return whether an attempt succeeded and all its objectives are known and finite."""
     known = (experience.outcome.objective(name) is not None for name in objectives)
-    return experience.outcome.status == "succeeded" and all(known)
+    return experience.outcome.succeeded and all(known)
 
 
 def split_front(
@@ -113,15 +105,15 @@ def _task(task: Task) -> dict[str, Any]:
 
 def _counts(last: Sequence[Experience], attempts: Sequence[Experience]) -> dict[str, int]:
     """Count trials by result, and attempts."""
-    failed = [e.outcome for e in last if e.outcome.status != "succeeded"]
+    failed = [e.outcome for e in last if not e.outcome.succeeded]
     origins = Counter(outcome.origin for outcome in failed if outcome.kind != FailureKind.CANCELLED)
     return {
         "trials": len(last),
         "succeeded": len(last) - len(failed),
         "cancelled": len(failed) - origins.total(),
         "failed": origins.total(),
-        "failed_pipeline": origins["pipeline"],
-        "failed_infrastructure": origins["infrastructure"],
+        "failed_pipeline": origins[FailureOrigin.PIPELINE],
+        "failed_infrastructure": origins[FailureOrigin.INFRASTRUCTURE],
         "attempts": len(attempts),
         "retries": len(attempts) - len(last),
         "restarts": sum(e.provenance.restart for e in attempts),
@@ -170,7 +162,7 @@ def _trial(experience: Experience, n_attempts: Mapping[int, int]) -> dict[str, A
 
 def _failures(attempts: Sequence[Experience], last: Sequence[Experience]) -> list[dict[str, Any]]:
     """Count failures by origin and kind, the most frequent first, each with its latest message."""
-    failed = [e for e in attempts if e.outcome.status != "succeeded"]
+    failed = [e for e in attempts if not e.outcome.succeeded]
     key = {id(e): (e.outcome.origin, e.outcome.kind) for e in failed}
     n_attempts = Counter(key.values())
     n_trials = Counter(key[id(e)] for e in last if id(e) in key)

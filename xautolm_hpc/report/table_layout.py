@@ -64,7 +64,7 @@ def lay_out(table: Table, width: int | None, *, is_live: bool = False) -> Layout
     full = {column: _full_width(table, column) for column in columns}
     if width is None or _total(full) <= width:
         return Layout(full, others)
-    return Layout(_grown(_least_widths(table, columns, is_live=is_live), full, room=width), others)
+    return Layout(_grown(_least_widths(table, columns, is_live=is_live), full, line_width=width), others)
 
 
 def draw_table(table: Table, width: int | None, *, is_live: bool = False, styles: Styles | None = None) -> list[Text]:
@@ -148,11 +148,11 @@ def _least_width(table: Table, column: str, *, is_live: bool) -> int:
     return min(_full_width(table, column), max(map(cell_len, (*column.split(), *cells))))
 
 
-def _grown(least: Mapping[str, int], full: Mapping[str, int], *, room: int) -> dict[str, int]:
-    """Return the room that is left to the columns, those that lack least first."""
+def _grown(least: Mapping[str, int], full: Mapping[str, int], *, line_width: int) -> dict[str, int]:
+    """Share out what is left of a line to the columns, those that lack least first."""
     widths = dict(least)
     for column in sorted(widths, key=lambda name: full[name] - least[name]):
-        widths[column] += max(0, min(full[column] - least[column], room - _total(widths)))
+        widths[column] += max(0, min(full[column] - least[column], line_width - _total(widths)))
     return widths
 
 
@@ -194,7 +194,7 @@ def _styled(
     right: frozenset[str],
     styles: Mapping[str, str],
 ) -> list[Text]:
-    """Put cells of one row beside each other; those of fewer lines end earlier."""
+    """Join the cells of one row side by side; those of fewer lines end earlier."""
     lines = []
     for number in range(max(map(len, cells.values()))):
         line = Text()

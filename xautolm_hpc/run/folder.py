@@ -101,7 +101,7 @@ class RunDir:
         return self.path / "cancel"
 
     def profile_attempt_dir(self, attempt: int) -> Path:
-        """Attempt folder of the profile job."""
+        """Return the attempt folder of the profile job."""
         return self.path / "profile" / f"attempt-{attempt}"
 
     @property
@@ -110,7 +110,7 @@ class RunDir:
         return self.path / "final"
 
     def final_attempt_dir(self, attempt: int) -> Path:
-        """Attempt folder of a job that evaluates on ``test``."""
+        """Return the attempt folder of a job that evaluates on ``test``."""
         return self.final_dir / f"attempt-{attempt}"
 
     def relative(self, path: Path) -> str:
@@ -118,11 +118,11 @@ class RunDir:
         return path.relative_to(self.path).as_posix()
 
     def generation_dir(self, generation: int) -> Path:
-        """Folder of one generation."""
+        """Return the folder of one generation."""
         return self.path / f"gen-{generation:03d}"
 
     def attempt_dir(self, generation: int, trial: int, *, attempt: int) -> Path:
-        """Folder of one attempt; trials are numbered through the whole run."""
+        """Return the folder of one attempt; trials are numbered through the whole run."""
         return self.generation_dir(generation) / f"trial-{trial:03d}" / f"attempt-{attempt}"
 
     def profile_attempt_dirs(self) -> list[Path]:
@@ -138,7 +138,7 @@ class RunDir:
         return [path for path in self.attempt_dirs() if trial_number(path) == trial]
 
     def submission_dir(self, generation: int, submission: int) -> Path:
-        """Folder of one submission of a generation."""
+        """Return the folder of one submission of a generation."""
         return self.generation_dir(generation) / f"submission-{submission}"
 
     def create(self) -> None:

@@ -90,7 +90,7 @@ class History:
         run_dir: The run folder.
         trials: Trial number -> trial, in the order they were drawn.
         submissions: Submission name -> its ``intent`` line.
-        refusals: Constraint name -> pipelines refused so far.
+        rejections: Constraint name -> pipelines rejected so far.
         committed: Generations whose experiences are in the store, in order.
         ends: (trial, attempt) of the ends in the order they came.
         exhausted: Whether the last draw found nothing feasible any more.
@@ -102,7 +102,7 @@ class History:
     run_dir: RunDir
     trials: dict[int, Trial] = field(default_factory=dict)
     submissions: dict[str, Line] = field(default_factory=dict)
-    refusals: dict[str, int] = field(default_factory=dict)
+    rejections: dict[str, int] = field(default_factory=dict)
     committed: list[int] = field(default_factory=list)
     ends: list[tuple[int, int]] = field(default_factory=list)
     exhausted: bool = False
@@ -113,7 +113,7 @@ class History:
     _sessions: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def apply(self, line: Line) -> None:
-        """Take one ledger line in."""
+        """Apply one ledger line."""
         first, _ = self._sessions.get(line["lease"], (line["at"], line["at"]))
         self._sessions[line["lease"]] = (first, line["at"])
         match line["event"]:
@@ -133,7 +133,7 @@ class History:
                 self.models_out[line["model"]] = line["from_trial"]
 
     def attempt(self, trial: int, number: int) -> Attempt:
-        """Look an attempt up, adding it if it is the trial's next one."""
+        """Find an attempt, adding it if it is the trial's next one."""
         attempts = self.trials[trial].attempts
         if number == len(attempts):
             path = self.run_dir.attempt_dir(self.trials[trial].generation, trial, attempt=number)
@@ -219,7 +219,7 @@ class History:
     def _apply_drawn(self, line: Line) -> None:
         self.exhausted = line["exhausted"]
         for name, count in line["refusals"].items():
-            self.refusals[name] = self.refusals.get(name, 0) + count
+            self.rejections[name] = self.rejections.get(name, 0) + count
         for number, plan in enumerate(line["plans"], start=len(self.trials)):
             path = self.run_dir.attempt_dir(line["generation"], number, attempt=0)
             where = f"ledger: trial {number}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import Claim, claim_path, restarts
-from xautolm_hpc.launcher import POOL, JobState, JobStatus
+from xautolm_hpc.launcher import JobSource, JobState, JobStatus
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import from_json
 from xautolm_hpc.run.folder import RunDir
@@ -38,7 +38,7 @@ class RunSnapshot:
     @property
     def is_over(self) -> bool:
         """Whether nobody works on the run any more: neither a driver nor a job; a driver's pool goes with it."""
-        jobs = (state for state in self.states.values() if state.source != POOL)
+        jobs = (state for state in self.states.values() if state.source is not JobSource.POOL)
         return self.holder is None and not any(state.is_alive for state in jobs)
 
 
@@ -98,7 +98,7 @@ def _process_state(path: Path) -> JobStatus:
     """Check whether the process that claimed an attempt is alive; one of another machine is taken to be."""
     claimed = restarts(path) if path.is_dir() else []
     if not claimed:
-        return JobStatus(state=JobState.PENDING, reason="waits for a slot", source=POOL)
+        return JobStatus(state=JobState.PENDING, reason="waits for a slot", source=JobSource.POOL)
     where = claim_path(path, claimed[-1])
     try:
         claim = from_json(Claim, read_json(where), where=str(where))
@@ -107,7 +107,7 @@ def _process_state(path: Path) -> JobStatus:
     is_here = claim.node == node_name()
     if is_here and (claim.boot_id != boot_id() or process_started(claim.pid) != claim.pid_started):
         return JobStatus(state=JobState.UNKNOWN, reason="its process is gone", node=claim.node)
-    return JobStatus(state=JobState.RUNNING, node=claim.node, source="process")
+    return JobStatus(state=JobState.RUNNING, node=claim.node, source=JobSource.PROCESS)
 
 
 def _slurm_states(history: History, attempts: list[Attempt], *, slurm: Slurm) -> dict[Path, JobStatus]:

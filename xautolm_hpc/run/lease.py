@@ -54,7 +54,7 @@ class Lease:
 
     @classmethod
     def acquire(cls, run_path: Path, *, stale_s: float) -> "Lease":
-        """Take the run folder, after a dead or silent driver too.
+        """Acquire the run folder, after a dead or silent driver too.
 
         Args:
             run_path: The run folder.

@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from xautolm_hpc.failures import FailureKind
+from xautolm_hpc.failures import FailureKind, OutcomeStatus
 from xautolm_hpc.jobdir import End
 from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.pareto import preference
 from xautolm_hpc.run.history import History, Trial
 from xautolm_hpc.run.progress import read_end, read_progress
-from xautolm_hpc.view import BestTrial, RunView, TrialView
-
-NOT_RUN = "NOT RUN"
+from xautolm_hpc.view import TRIAL_ENDS, BestTrial, RunView, TrialEnd, TrialView
 
 
 def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobStatus], now: float) -> RunView:
@@ -31,9 +30,10 @@ def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobStatu
             view_trial(trial, states.get(trial.last.path), history=history, now=now)
             for trial in history.generation(view.generation)
         ),
-        n_succeeded=sum(end.outcome.status == "succeeded" for end in ends.values()),
+        n_succeeded=sum(end.outcome.succeeded for end in ends.values()),
         n_failed=sum(
-            end.outcome.status == "failed" and end.outcome.kind != FailureKind.CANCELLED for end in ends.values()
+            end.outcome.status == OutcomeStatus.FAILED and end.outcome.kind != FailureKind.CANCELLED
+            for end in ends.values()
         ),
         best=best_trial(history, view.objectives),
     )
@@ -46,7 +46,7 @@ def end_of(trial: Trial) -> End | None:
 
 
 def view_trial(trial: Trial, state: JobStatus | None, *, history: History, now: float) -> TrialView:
-    """Put together one line about a trial.
+    """Build one line about a trial.
 
     Args:
         trial: The trial.
@@ -54,25 +54,25 @@ def view_trial(trial: Trial, state: JobStatus | None, *, history: History, now: 
         history: What happened in its run.
         now: Seconds since the epoch.
     """
-    end, pipeline = end_of(trial), trial.plan.pipeline
-    view = TrialView(
-        trial=trial.number, attempt=trial.last.number, model=pipeline.model_id, method=pipeline.method, state=""
+    pipeline = trial.plan.pipeline
+    build = partial(
+        TrialView, trial=trial.number, attempt=trial.last.number, model=pipeline.model_id, method=pipeline.method
     )
+    end = end_of(trial)
     if end is not None:
-        return replace(
-            view,
-            state=JobState.CANCELLED if end.outcome.kind == FailureKind.CANCELLED else end.outcome.status.upper(),
-            reason="" if end.outcome.kind == FailureKind.CANCELLED else end.outcome.kind or "",
+        is_cancelled = end.outcome.kind == FailureKind.CANCELLED
+        return build(
+            state=JobState.CANCELLED if is_cancelled else TRIAL_ENDS[end.outcome.status],
+            reason="" if is_cancelled else end.outcome.kind or "",
             node=end.node,
             elapsed_s=None if end.started_at is None else end.ended_at - end.started_at,
             f1=end.outcome.metrics.get("f1"),
         )
     if history.stopped is not None and trial.last.submission is None:
-        return replace(view, state=NOT_RUN, reason="the search stopped before")
+        return build(state=TrialEnd.NOT_RUN, reason="the search stopped before")
     is_cancelled = history.run_dir.cancel_path.exists()
     now_at = read_progress(trial.last.path, state, is_cancelled=is_cancelled, now=now)
-    return replace(
-        view,
+    return build(
         state=now_at.state,
         reason=now_at.reason,
         node=now_at.node,
@@ -82,7 +82,7 @@ def view_trial(trial: Trial, state: JobStatus | None, *, history: History, now: 
     )
 
 
-def best_trial(history: History, objectives: Sequence[str] = ("f1",)) -> BestTrial | None:
+def best_trial(history: History, objectives: Sequence[str]) -> BestTrial | None:
     """Find the best trial so far, by the rule of :func:`xautolm_hpc.pareto.preference`.
 
     Args:
@@ -113,7 +113,7 @@ def ended_line(trial: Trial, end: End) -> str:
     if trial.last.number:
         head += f" (attempt {trial.last.number})"
     head += f" {pipeline.model_id} {pipeline.method}"
-    if outcome.status == "succeeded":
+    if outcome.succeeded:
         seconds = "" if outcome.evaluation_time_s is None else f" in {outcome.evaluation_time_s:.1f} s"
         return f"{head}: f1 {outcome.metrics.get('f1', float('nan')):.3f}{seconds}"
     words = f"{head}: {outcome.kind} ({outcome.origin})"

@@ -31,7 +31,7 @@ from xautolm_hpc.jobdir import (
     heartbeat_path,
     restarts,
 )
-from xautolm_hpc.launcher import POOL, JobState, JobStatus
+from xautolm_hpc.launcher import JobSource, JobState, JobStatus
 from xautolm_hpc.records import T, from_json
 
 
@@ -79,7 +79,7 @@ def read_exit(path: Path) -> Exit | None:
 
 
 def read_progress(path: Path, job: JobStatus | None, *, is_cancelled: bool, now: float) -> AttemptProgress:
-    """Put together what files and job say of an attempt that has no end.
+    """Combine what files and job show of an attempt that has no end.
 
     Args:
         path: The attempt's folder.
@@ -102,7 +102,8 @@ def read_progress(path: Path, job: JobStatus | None, *, is_cancelled: bool, now:
 
 def _state(files: _Files, job: JobStatus | None, *, is_cancelled: bool) -> tuple[JobState, str]:
     """Return state and reason."""
-    ended, is_alive = files.exit, job is not None and job.is_alive and not (is_cancelled and job.source == POOL)
+    ended = files.exit
+    is_alive = job is not None and job.is_alive and not (is_cancelled and job.source is JobSource.POOL)
     if ended is not None and ended.returncode != CHECKPOINT_EXIT_STATUS:
         return _state_after(ended, is_cancelled=is_cancelled)
     if job is not None and is_alive:

@@ -174,7 +174,7 @@ def _read_config(run_dir: RunDir, current: RunConfig) -> RunConfig:
 def _keep_unwritten(
     stored: Mapping[str, Any], current: Mapping[str, Any], *, written: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Take the settings that the user wrote, then or now, as they are now, and all others as they are stored."""
+    """Merge the settings: those that the user wrote, then or now, as they are now, all others as they are stored."""
     kept = dict(current)
     for key in stored.keys() & current.keys():
         before, after = stored[key], current[key]

@@ -4,11 +4,13 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any, TypeVar
 
 import numpy as np
 
 from xautolm_hpc.errors import StoreError
+from xautolm_hpc.failures import FailureOrigin, OutcomeStatus
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json
 from xautolm_hpc.store.columns import Array, Columns, parse
 from xautolm_hpc.store.layout import (
@@ -25,6 +27,7 @@ from xautolm_hpc.store.layout import (
 from xautolm_hpc.store.range_kinds import EPOCH
 
 R = TypeVar("R")
+E = TypeVar("E", bound=StrEnum)
 
 
 def decode(columns: Columns) -> list[Experience]:
@@ -157,6 +160,8 @@ def _outcomes(columns: Columns) -> list[Outcome]:
     """Build the outcomes; whole numbers become ints again."""
     numbers = columns.groups["numbers"]
     fields: dict[str, Any] = dict(_fields(columns, "outcome"))
+    fields["status"] = _members(fields["status"], OutcomeStatus, name="status")
+    fields["origin"] = _members(fields["origin"], FailureOrigin, name="origin")
     for name in FLOAT_FIELDS:
         fields[name] = [None if math.isnan(v) else v for v in numbers[name].tolist()]
     for name in COUNT_FIELDS:
@@ -169,6 +174,19 @@ def _outcomes(columns: Columns) -> list[Outcome]:
     ]
     fields["message"] = [parse(piece) if piece else None for piece in columns.variable["message"].pieces()]
     return [Outcome(**row) for row in _rows(fields, len(columns))]
+
+
+def _members(words: Sequence[str | None], words_of: type[E], *, name: str) -> list[E | None]:
+    """Turn the words of a column into members of an enum; null stays ``None``.
+
+    Raises:
+        StoreError: A word is none of the enum's.
+    """
+    member_of: dict[str | None, E | None] = {None: None, **{str(member.value): member for member in words_of}}
+    try:
+        return [member_of[word] for word in words]
+    except KeyError as error:
+        raise StoreError(f"{name} holds {error}; valid: {', '.join(words_of)}") from error
 
 
 def _metrics(columns: Columns) -> list[dict[str, float]]:

@@ -293,7 +293,7 @@ class SegmentFolder:
     def _recorded(
         self, found: Mapping[Path, Identity]
     ) -> tuple[dict[Path, tuple[StoreFinding, ...] | None], list[Path]]:
-        """Look up what is recorded of segments; return that, and the segments without a record."""
+        """Find what is recorded of segments; return that, and the segments without a record."""
         known: dict[Path, tuple[StoreFinding, ...] | None] = dict.fromkeys(found)
         for record in self._records:
             record.refresh()

@@ -7,8 +7,7 @@ is cheap and a reader takes the columns it wants.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from xautolm_hpc.failures import FAILURE_KINDS, FORMAT_1_KINDS
-from xautolm_hpc.records import STATUSES
+from xautolm_hpc.failures import FAILURE_KINDS, FORMAT_1_KINDS, STATUSES
 
 FORMAT = 2
 """Format this version writes."""

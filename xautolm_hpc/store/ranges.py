@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xautolm_hpc.errors import InputError, quoted
-from xautolm_hpc.failures import FAILURE_KINDS, origin_of
+from xautolm_hpc.failures import FAILURE_KINDS, STATUSES, OutcomeStatus, origin_of
 from xautolm_hpc.records import (
     LARGEST_SEED,
-    STATUSES,
     STEPS,
     Experience,
     Outcome,
@@ -197,12 +196,12 @@ def check_experiences(experiences: Iterable[Experience], *, where: str = "experi
 
 def outcome_problem(status: str, *, kind: str | None, origin: str | None, is_truncated: bool) -> str | None:
     """Find what does not fit together in an outcome; ``None`` if it does."""
-    if (kind is not None) is not (status == "failed"):
+    if (kind is not None) is not (status == OutcomeStatus.FAILED):
         return f"kind is {quoted(kind)} and status {quoted(status)}; expected one for a failure, and none else"
     expected = None if kind is None else str(origin_of(kind))
     if origin != expected:
         return f"origin is {quoted(origin)} and kind {quoted(kind)}; expected {expected}"
-    if is_truncated and status != "succeeded":
+    if is_truncated and status != OutcomeStatus.SUCCEEDED:
         return f"truncated is True and status {quoted(status)}; expected true for a success alone"
     return None
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.failures import FAILURE_KINDS
+from xautolm_hpc.failures import FAILURE_KINDS, OutcomeStatus
 from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.records import System, Task
 from xautolm_hpc.store.columns import Array, Columns
@@ -56,9 +56,9 @@ def to_table(columns: Columns) -> ExperienceTable:
         trial=counts["trial"],
         attempt=counts["attempt"],
         restart=counts["restart"],
-        succeeded=_equals(known, "succeeded")[codes["status"]],
+        succeeded=_equals(known, OutcomeStatus.SUCCEEDED)[codes["status"]],
         kind=kind_of[codes["kind"]],
-        stopped=_equals(known, "stopped")[codes["status"]],
+        stopped=_equals(known, OutcomeStatus.STOPPED)[codes["status"]],
         truncated=columns.groups["numbers"]["truncated"] == 1,
         suspect=counts["suspect"].astype(np.bool_),
         pipeline=hex_digits(columns.groups["digests"]["pipeline"]),

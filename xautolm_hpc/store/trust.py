@@ -45,7 +45,7 @@ class CheckedSegments:
         self._inode, self._n_read, self._n_lines = 0, 0, 0
 
     def findings(self, path: Path, identity: Identity) -> tuple[StoreFinding, ...] | None:
-        """Look up the problems of exactly this file; ``None`` if it was not checked."""
+        """Find the problems of exactly this file; ``None`` if it was not checked."""
         known = self._known.get(self._name(path))
         if not known or known[0] != identity or (known[1] and known[2] != self._terms):
             return None

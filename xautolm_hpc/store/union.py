@@ -29,7 +29,7 @@ class _Rows:
     first: NDArray[np.intp] | None
 
     def merge(self, column: Array) -> Array:
-        """Take the rows of a column, and of each experience the greatest known value."""
+        """Select the rows of a column, and of each experience the greatest known value."""
         taken = column if self.chosen is None else column[self.chosen]
         if self.first is None:
             return taken
@@ -40,7 +40,7 @@ class _Rows:
         return merged
 
     def merge_pieces(self, pieces: Sequence[bytes]) -> list[bytes]:
-        """Take the rows of a variable part, and of each experience the greatest piece."""
+        """Select the rows of a variable part, and of each experience the greatest piece."""
         taken = list(pieces) if self.chosen is None else [pieces[row] for row in self.chosen.tolist()]
         if self.first is None:
             return taken

@@ -155,7 +155,7 @@ def verify_signature(program: str, image: str, *, key_path: str) -> None:
 
 
 def _deafen_mount_programs(folder: Path) -> None:
-    """Put a starter for every mount program of this node into a folder that Apptainer looks into first."""
+    """Write a starter for every mount program of this node to a folder that Apptainer looks into first."""
     for name in MOUNT_PROGRAMS:
         if (program := shutil.which(name)) is not None:
             (folder / name).write_text(DEAF.format(program=shlex.quote(program)))
@@ -163,7 +163,7 @@ def _deafen_mount_programs(folder: Path) -> None:
 
 
 def _expand(named: str, environ: Mapping[str, str]) -> str:
-    """Put the value of a variable in the place of its name: ``$TMPDIR`` or ``$TMPDIR/xautolm``."""
+    """Replace the name of a variable by its value: ``$TMPDIR`` or ``$TMPDIR/xautolm``."""
     if not named.startswith("$"):
         return named
     name, slash, rest = named[1:].partition("/")

@@ -85,7 +85,7 @@ class ArrayExecutor(SlurmExecutor):
 
     @classmethod
     def affinity(cls) -> int:
-        """Work without srun at hand too: the text of a script needs none."""
+        """Return that a script can be made, srun at hand or not: its text needs none."""
         return 2
 
     def script(self, n_elements: int) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.jobdir import MEMBERS, OUTCOME, VERDICT, Claim, Exit, claim_path, exit_path, heartbeat_path, restarts
-from xautolm_hpc.launcher import POOL, JobState, JobStatus, QueueLimits, Submission
+from xautolm_hpc.launcher import JobSource, JobState, JobStatus, QueueLimits, Submission
 from xautolm_hpc.node import Clock, boot_id, node_name, process_started
 from xautolm_hpc.records import from_json
 from xautolm_hpc.submit import processes
@@ -105,7 +105,7 @@ class LocalLauncher:
         return {path: self._jobs[path].job_id for path in submission.attempt_dirs}
 
     def adopt(self, submission: Submission, known: Mapping[Path, str]) -> Mapping[Path, str]:
-        """Take over the jobs of a batch from an earlier driver: running ones are watched, the rest is queued again.
+        """Adopt the jobs of a batch from an earlier driver: running ones are watched, the rest is queued again.
 
         Args:
             submission: The batch, as in its intent.
@@ -124,7 +124,7 @@ class LocalLauncher:
         return {path: self._jobs[path].job_id for path in submission.attempt_dirs}
 
     def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
-        """Look at every job of the pool, start waiting ones on free slots, and return the states asked for."""
+        """Update every job of the pool, start waiting ones on free slots, and return the states asked for."""
         for job in self._jobs.values():
             self._look_at(job)
         self._start_waiting()
@@ -145,13 +145,13 @@ class LocalLauncher:
         if job.state is not None:
             return job.state
         if job.is_queued:
-            return JobStatus(state=JobState.PENDING, reason="waits for a free slot", source=POOL)
-        return JobStatus(state=JobState.RUNNING, node=self._here[0], source="process")
+            return JobStatus(state=JobState.PENDING, reason="waits for a free slot", source=JobSource.POOL)
+        return JobStatus(state=JobState.RUNNING, node=self._here[0], source=JobSource.PROCESS)
 
     # what runs
 
     def _look_at(self, job: _Job) -> None:
-        """Bring one job up to date: does it hold a slot, and has it ended for good?"""
+        """Update one job: whether it holds a slot, and whether it has ended for good."""
         if job.state is not None and not job.occupies:
             return
         if job.is_queued:
@@ -172,7 +172,8 @@ class LocalLauncher:
 
     def _look_at_queued(self, job: _Job) -> None:
         if job.is_cancelled:
-            job.is_queued, job.state = False, JobStatus(state=JobState.CANCELLED, reason="never started", source=POOL)
+            job.is_queued = False
+            job.state = JobStatus(state=JobState.CANCELLED, reason="never started", source=JobSource.POOL)
         elif _has_begun(job.attempt_dir):  # a start by a driver that died since
             job.is_queued = False
             self._look_at(job)
@@ -188,7 +189,7 @@ class LocalLauncher:
                 node=claim.node,
                 exit_code=ended.returncode,
                 ended_at=ended.ended_at,
-                source="process",
+                source=JobSource.PROCESS,
             )
         if job.occupies:
             return None
@@ -197,15 +198,15 @@ class LocalLauncher:
     def _give_up_or_queue(self, job: _Job) -> None:
         """Decide on a job whose process ended before it claimed the attempt."""
         if job.is_cancelled:
-            job.state = JobStatus(state=JobState.CANCELLED, source="process")
+            job.state = JobStatus(state=JobState.CANCELLED, source=JobSource.PROCESS)
         elif (job.attempt_dir / OUTCOME).exists() or (job.attempt_dir / VERDICT).exists():
-            job.state = JobStatus(state=JobState.COMPLETED, source="process")
+            job.state = JobStatus(state=JobState.COMPLETED, source=JobSource.PROCESS)
         elif job.n_starts < MAX_STARTS:
             job.is_queued = True
         else:
             code = job.process.returncode if job.process else None
             job.state = JobStatus(
-                state=JobState.FAILED, reason=self._launch_message(job), exit_code=code, source="process"
+                state=JobState.FAILED, reason=self._launch_message(job), exit_code=code, source=JobSource.PROCESS
             )
 
     def _launch_message(self, job: _Job) -> str:
@@ -262,7 +263,7 @@ class LocalLauncher:
             )
         except OSError as error:
             reason = f"`{self._python}` could not be started: {error}"
-            job.state = JobStatus(state=JobState.FAILED, reason=reason, source=POOL)
+            job.state = JobStatus(state=JobState.FAILED, reason=reason, source=JobSource.POOL)
             return
         job.occupies = True
 

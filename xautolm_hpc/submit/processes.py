@@ -14,12 +14,12 @@ GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
 
 def become_subreaper() -> None:
-    """Let orphans among this process's descendants become its own children, so that none escapes."""
+    """Make orphans among this process's descendants its own children, so that none escapes."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with(parent_pid: int) -> None:
-    """Let the kernel kill this process when its parent dies; called in the child before it becomes the worker.
+    """Ask the kernel to kill this process when its parent dies; called in the child before it becomes the worker.
 
     Args:
         parent_pid: The parent; if it is dead already, this process ends at once.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, MEMBERS, Command, Exit, exit_path, read_members, restarts, write_members
-from xautolm_hpc.launcher import JobState, JobStatus, Launcher, QueueLimits, Submission
+from xautolm_hpc.launcher import JobSource, JobState, JobStatus, Launcher, QueueLimits, Submission
 from xautolm_hpc.records import from_json, to_json
 
 GROUPS = "groups"
@@ -85,7 +85,7 @@ class SeriesLauncher:
             reason=ended.ended_by or "",
             exit_code=ended.returncode,
             ended_at=ended.ended_at,
-            source="process",
+            source=JobSource.PROCESS,
         )
 
     def _write_groups(self, submission: Submission) -> dict[Path, list[Path]]:

@@ -17,9 +17,9 @@ from pathlib import Path
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import BusyError, InputError, LaunchError
 from xautolm_hpc.jobdir import MEMBERS, Claim, claim_path, restarts
-from xautolm_hpc.launcher import POOL, JobState, JobStatus, QueueLimits, Submission
+from xautolm_hpc.launcher import JobSource, JobState, JobStatus, QueueLimits, Submission
 from xautolm_hpc.records import from_json
-from xautolm_hpc.slurm import JobRow, Slurm
+from xautolm_hpc.slurm import JobRow, Slurm, lacks_nodes
 from xautolm_hpc.submit.arrays import CALL, SCRIPT, ArrayExecutor, SlurmOptions, sbatch_parameters
 from xautolm_hpc.submit.environment import wrapper_environment
 from xautolm_hpc.submit.wrapper import run_member
@@ -111,7 +111,7 @@ class SlurmLauncher:
             raise BusyError(f"{submission.name}: {error}") from error
         except LaunchError as error:
             found = self._find(submission)  # a site's sbatch may say no after Slurm said yes
-            if not found and submission.resources.exclude and _lacks_nodes(error):
+            if not found and submission.resources.exclude and lacks_nodes(error):
                 return self.submit(replace(submission, resources=replace(submission.resources, exclude=())))
             if not found:
                 for name in (CALL, SCRIPT):
@@ -203,7 +203,7 @@ class SlurmLauncher:
     def _remember(self, submission: Submission, job_ids: Mapping[Path, str]) -> dict[Path, str]:
         for path, job_id in job_ids.items():
             self._job_ids[path], self._submissions[path] = job_id, submission
-            self._states.setdefault(path, JobStatus(state=JobState.PENDING, source=POOL))
+            self._states.setdefault(path, JobStatus(state=JobState.PENDING, source=JobSource.POOL))
         return dict(job_ids)
 
     def _states_in(self, rows: list[JobRow] | None, paths: Iterable[Path]) -> dict[Path, JobStatus]:
@@ -234,12 +234,6 @@ class SlurmLauncher:
             return state
         log_path = self._submissions[path].folder / f"{self._job_ids[path]}_0_log.err"
         return replace(state, log_paths=(log_path,))
-
-
-def _lacks_nodes(error: LaunchError) -> bool:
-    """Check whether Slurm refused because no node is left, or because it does not know an excluded node."""
-    message = str(error).lower()
-    return "node configuration is not available" in message or "invalid node name" in message
 
 
 def _states_from_accounts(

@@ -216,8 +216,8 @@ def _launch(command: Command, attempt_dir: Path) -> Iterator[subprocess.Popen[by
             attempt_dir=str(attempt_dir),
             scratch_dir=str(scratch_dir),
         )
-        outside = container_environment(container, environment, scratch_dir=str(scratch_dir))
-        yield _start(argv, outside, attempt_dir=attempt_dir)
+        starter_environment = container_environment(container, environment, scratch_dir=str(scratch_dir))
+        yield _start(argv, starter_environment, attempt_dir=attempt_dir)
 
 
 def _start(argv: Sequence[str], environment: Mapping[str, str], *, attempt_dir: Path) -> subprocess.Popen[bytes]:

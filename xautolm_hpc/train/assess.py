@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from xautolm_hpc.durable import create_json, read_json
-from xautolm_hpc.failures import FailureKind
+from xautolm_hpc.failures import FailureKind, OutcomeStatus
 from xautolm_hpc.jobdir import (
     COMMAND,
     MEMBERS,
@@ -56,7 +56,7 @@ def run_final(job: Job, stop: StopFlag) -> int:
             scores = evaluate(train_state, "test")
             metrics = {name: value for name, value in scores.as_metrics().items() if name != "validation_loss"}
             create_json(member / TEST, {**metrics, "loss": scores.loss})
-    outcome = Outcome(status="succeeded")
+    outcome = Outcome(status=OutcomeStatus.SUCCEEDED)
     if not (job.attempt_dir / OUTCOME).exists():
         create_json(job.attempt_dir / OUTCOME, to_json(attempt_result(job, outcome, started_at=started_at)))
     return 0

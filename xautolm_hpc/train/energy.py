@@ -119,7 +119,7 @@ class EnergyReader:
         return {counter.device for counter in self._counters if not (self._is_shared and counter.device == "gpu")}
 
     def begin(self) -> None:
-        """Take the first sample and start the sampling thread."""
+        """Read the first sample and start the sampling thread."""
         self._tallies = [_Tally(counter) for counter in self._counters]
         self.sample()
         self._thread = threading.Thread(target=self._sample_on, name="energy", daemon=True)
@@ -132,7 +132,7 @@ class EnergyReader:
                 tally.sample()
 
     def end(self) -> None:
-        """Take the last sample; do nothing if :meth:`begin` was not called or this was called before."""
+        """Read the last sample; do nothing if :meth:`begin` was not called or this was called before."""
         if self._thread is None or self._ended.is_set():
             return
         self._ended.set()

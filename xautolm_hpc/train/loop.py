@@ -200,7 +200,7 @@ def epoch_steps(train_state: TrainState, epoch: int) -> list[list[NDArray[np.int
 
 
 def _run_steps(train_state: TrainState, planned: Sequence[Sequence[NDArray[np.int64]]]) -> None:
-    """Do the steps that are left of an epoch; when this returns or the trial is to end, all that began are over."""
+    """Run the steps that are left of an epoch; when this returns or the trial is to end, all that began are over."""
     runner = train_state.runner
     for batches in planned:
         try:

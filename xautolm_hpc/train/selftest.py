@@ -50,7 +50,7 @@ def _imports() -> Finding:
             return failure(
                 "worker's imports",
                 found,
-                remedy="install the worker's environment anew: pip install 'xautolm-hpc[worker]'",
+                remedy="install the worker's environment again: pip install 'xautolm-hpc[worker]'",
             )
     return ok("worker's imports", f"xautolm_hpc {__version__}, {', '.join(versions)}")
 
@@ -83,7 +83,7 @@ def _energy(visible_gpus: str | None) -> Finding:
 
 
 def _training_step() -> Finding:
-    """Take one optimiser step with a small encoder of random weights, on a GPU if there is one."""
+    """Run one optimiser step with a small encoder of random weights, on a GPU if there is one."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from xautolm_hpc import __version__
 from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.failures import FailureKind, origin_of
+from xautolm_hpc.failures import FailureKind, OutcomeStatus, origin_of
 from xautolm_hpc.jobdir import (
     CHECKPOINT_EXIT_STATUS,
     COMMAND,
@@ -126,10 +126,10 @@ def run_trial(job: Job, stop: StopFlag) -> int:
         else:
             if not job.rank.is_first:
                 return 0
-            outcome = _measured("succeeded", progress, energy=energy, job=job)
+            outcome = _measured(OutcomeStatus.SUCCEEDED, progress, energy=energy, job=job)
     end = attempt_result(job, outcome, started_at=started_at, is_model_unfit=is_unfit)
     create_json(job.attempt_dir / OUTCOME, to_wire(end, reader=job.driver_protocol))
-    return 1 if outcome.status == "failed" and job.rank.n_ranks > 1 else 0
+    return 1 if outcome.status == OutcomeStatus.FAILED and job.rank.n_ranks > 1 else 0
 
 
 def _wait_for_first_failure(error: Exception, job: Job) -> None:
@@ -220,7 +220,7 @@ def _failed(error: Exception, progress: Progress, *, energy: EnergyReader, job: 
     kind = classify(error, gpu_was_busy=gpu_was_busy)
     text = "\n".join([*_first_try(job), describe(error)])
     message = _redacted(text, job)
-    measured = _measured("failed", progress, energy=energy, job=job)
+    measured = _measured(OutcomeStatus.FAILED, progress, energy=energy, job=job)
     return dataclasses.replace(measured, kind=kind, origin=origin_of(kind), message=message)
 
 
@@ -230,7 +230,7 @@ def _redacted(text: str, job: Job) -> str:
     return cut_message(redact(short, job.secrets, user=job.user, host=job.host, home=job.home))
 
 
-def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job) -> Outcome:
+def _measured(status: OutcomeStatus, progress: Progress, *, energy: EnergyReader, job: Job) -> Outcome:
     """Build the outcome from what was measured; a metric that is not finite is left out."""
     took_s = progress.evaluation_time_s
     is_busy = took_s is not None and is_node_busy(progress.delay_s, took_s)
@@ -251,7 +251,7 @@ def _measured(status: str, progress: Progress, *, energy: EnergyReader, job: Job
         peak_rss_bytes=peak_rss_bytes() + progress.rss_elsewhere_bytes,
         n_steps=progress.step,
         n_samples=progress.n_samples,
-        truncated=False if status == "succeeded" else None,
+        truncated=False if status == OutcomeStatus.SUCCEEDED else None,
         epochs_done=progress.epochs_done,
         epochs=progress.epochs or None,
         schedule_share=progress.schedule_share,

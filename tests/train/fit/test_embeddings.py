@@ -62,7 +62,7 @@ def test_texts_are_cut_to_the_positions_that_are_left(tmp_path: Path, architectu
 
     outcome = run_attempt(attempt_dir)
 
-    assert outcome.status == "succeeded", outcome.message
+    assert outcome.succeeded, outcome.message
     assert (
         f"max_length = 40: texts are cut to the 38 positions that model {architecture} has"
         in (outcome.message or "").splitlines()
@@ -77,7 +77,7 @@ def test_an_encoder_decoder_writes_no_answer_beyond_its_positions(tmp_path: Path
 
     outcome = run_attempt(attempt_dir)
 
-    assert outcome.status == "succeeded", outcome.message
+    assert outcome.succeeded, outcome.message
 
 
 def _add_tokens(folder: Path, *, pad: bool = False) -> None:
@@ -115,7 +115,7 @@ def test_rows_of_added_tokens_are_learnt_and_the_others_stay_as_the_method_says(
 
     outcome = run_attempt(attempt_dir)
 
-    assert outcome.status == "succeeded", outcome.message
+    assert outcome.succeeded, outcome.message
     kept = load_file(attempt_dir / WEIGHTS)
     name = next(
         name for name in kept if name.endswith(("word_embeddings.weight", "embed_tokens.weight", "shared.weight"))
@@ -141,7 +141,7 @@ def test_a_new_padding_token_is_no_error_and_a_decoder_still_finds_the_last_toke
 
     outcome = run_attempt(attempt_dir)
 
-    assert outcome.status == "succeeded", outcome.message
+    assert outcome.succeeded, outcome.message
 
 
 def test_the_padding_token_of_a_decoder_is_that_of_its_tokeniser(tmp_path: Path) -> None:
@@ -190,4 +190,4 @@ def test_token_types_that_a_model_has_no_rows_for_are_left_out(tmp_path: Path, a
 
     outcome = run_attempt(attempt_dir)
 
-    assert outcome.status == "succeeded", outcome.message
+    assert outcome.succeeded, outcome.message

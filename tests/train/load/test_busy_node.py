@@ -3,26 +3,13 @@
 from pathlib import Path
 
 from tests.train.attempts import command, read_end, write_attempt
+from tests.train.families import worker_job
 from tests.train.load.busy import busy_processes
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import Heartbeat, heartbeat_path
 from xautolm_hpc.records import from_json
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.worker import Job, run_trial
-
-
-def job(attempt_dir: Path) -> Job:
-    """Describe an attempt that measures the load of this machine."""
-    return Job(
-        attempt_dir=attempt_dir,
-        restart=0,
-        visible_gpus="",
-        image_digest=None,
-        secrets=(),
-        user="ada",
-        host="node7",
-        home="/home/ada",
-    )
+from xautolm_hpc.train.worker import run_trial
 
 
 def test_a_time_limit_beside_busy_processes_is_no_evidence_on_the_pipeline(tmp_path: Path) -> None:
@@ -30,7 +17,7 @@ def test_a_time_limit_beside_busy_processes_is_no_evidence_on_the_pipeline(tmp_p
     attempt_dir = write_attempt(tmp_path, params=endless, limits=command(time_limit_s=2.0))
 
     with busy_processes():
-        run_trial(job(attempt_dir), StopFlag())
+        run_trial(worker_job(attempt_dir), StopFlag())
 
     outcome = read_end(attempt_dir).outcome
     assert (outcome.kind, outcome.origin) == ("node_busy", "infrastructure"), outcome.message
@@ -44,7 +31,7 @@ def test_the_times_of_a_success_beside_busy_processes_are_marked(tmp_path: Path)
     attempt_dir = write_attempt(tmp_path, "full", params={"epochs": 4, "early_stopping_patience": 4})
 
     with busy_processes():
-        run_trial(job(attempt_dir), StopFlag())
+        run_trial(worker_job(attempt_dir), StopFlag())
 
     outcome = read_end(attempt_dir).outcome
     assert (outcome.status, outcome.time_scope) == ("succeeded", "train+eval on a busy node")

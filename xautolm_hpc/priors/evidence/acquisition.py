@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.failures import FailureOrigin
 from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.priors.evidence.encoding import encode, layout, pipelines_of
 from xautolm_hpc.priors.evidence.observations import observations_from_json, own_observations
@@ -172,7 +173,7 @@ class Ranking:
         Args:
             results: Pipelines and how they ended, in the order of the trials; failures of the cluster are left out.
         """
-        kept = [(p, o) for p, o in results if o.status == "succeeded" or o.origin == "pipeline"]
+        kept = [(p, o) for p, o in results if o.succeeded or o.origin is FailureOrigin.PIPELINE]
         if not kept:
             return self
         context, outcomes = self.context, [outcome for _, outcome in kept]
@@ -229,7 +230,7 @@ def prior_weight_after(past: Surrogate, x: Floats, *, outcomes: Sequence[Outcome
     """
     log_odds = math.log(INITIAL_PRIOR_WEIGHT / (1.0 - INITIAL_PRIOR_WEIGHT))
     p_feasible = np.clip(past.p_feasible(x), MIN_PROBABILITY, 1.0 - MIN_PROBABILITY)
-    succeeded = np.array([outcome.status == "succeeded" for outcome in outcomes])
+    succeeded = np.array([outcome.succeeded for outcome in outcomes])
     before = np.concatenate([[0], np.cumsum(succeeded)[:-1]])
     past_rate = (past.observations.failure_class == -1).mean()
     rate = (before + RATE_TRIALS * past_rate) / (np.arange(len(outcomes)) + RATE_TRIALS)
@@ -248,7 +249,7 @@ def _order_gains(past: Surrogate, x: Floats, *, outcomes: Sequence[Outcome]) -> 
         utility = past.predicted_utility(x, name)
         value = np.array([math.nan if (v := o.objective(name)) is None else v for o in outcomes])
         value = value if OBJECTIVES[name].is_maximised else -value
-        known = [i for i in range(len(outcomes)) if outcomes[i].status == "succeeded" and np.isfinite(value[i])]
+        known = [i for i in range(len(outcomes)) if outcomes[i].succeeded and np.isfinite(value[i])]
         for place, i in enumerate(known[1:], start=1):
             earlier = known[:place]
             sign = np.sign(value[i] - value[earlier])

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from xautolm_hpc.catalogue import FAMILIES, Model
 from xautolm_hpc.hyperparameters import METHODS
-from xautolm_hpc.records import SYSTEM_FEATURES, Pipeline, System, Task
+from xautolm_hpc.priors.similarity import SYSTEM_FEATURES, system_features
+from xautolm_hpc.records import Pipeline, System, Task
 from xautolm_hpc.space import Categorical, Space
 from xautolm_hpc.table import ExperienceTable
 
@@ -291,5 +292,5 @@ def _of_tasks(c: Configurations, name: str) -> Floats:
 
 
 def _of_systems(c: Configurations, name: str) -> Floats:
-    columns = dict(zip(SYSTEM_FEATURES, zip(*[s.features() for s in c.systems], strict=True), strict=True))
+    columns = dict(zip(SYSTEM_FEATURES, zip(*map(system_features, c.systems), strict=True), strict=True))
     return np.array([np.nan if value is None else value for value in columns[name]])[c.system]

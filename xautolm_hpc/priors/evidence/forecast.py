@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.distribution import scale_bounds, uniform
-from xautolm_hpc.failures import FAILURE_KINDS
+from xautolm_hpc.failures import FAILURE_KINDS, OutcomeStatus
 from xautolm_hpc.priors.eligible import EligibleExperiences, find_eligible
 from xautolm_hpc.priors.evidence.acquisition import (
     DEFAULT_ACQUISITION,
@@ -237,7 +237,7 @@ class _Influences:
             task=table.tasks[table.task[row]].name,
             model=table.models[table.model[row]][0],
             method=table.methods[table.method[row]],
-            status="succeeded" if table.succeeded[row] else "failed",
+            status=OutcomeStatus.SUCCEEDED if table.succeeded[row] else OutcomeStatus.FAILED,
             kind=None if kind < 0 else FAILURE_KINDS[kind],
         )
 

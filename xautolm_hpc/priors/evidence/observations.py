@@ -155,12 +155,12 @@ def own_observations(
     targets = np.full((len(outcomes), len(objectives)), np.nan)
     for index, name in enumerate(objectives):
         values = np.array([_or_nan(outcome.objective(name)) for outcome in outcomes])
-        known = np.flatnonzero(np.isfinite(values) & np.array([o.status == "succeeded" for o in outcomes]))
+        known = np.flatnonzero(np.isfinite(values) & np.array([o.succeeded for o in outcomes]))
         if len(known):
             group = np.zeros(len(known), dtype=np.int64)
             scaled = scale_target(values[known], group, is_maximised=OBJECTIVES[name].is_maximised)
             targets[known, index] = _shrink_to_expected(scaled) if OBJECTIVES[name].is_maximised else scaled
-    kinds = [None if outcome.status == "succeeded" else outcome.kind for outcome in outcomes]
+    kinds = [None if outcome.succeeded else outcome.kind for outcome in outcomes]
     return Observations(
         x=encode(rows, columns),
         failure_class=failure_classes_of(kinds),

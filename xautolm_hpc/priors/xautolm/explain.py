@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from xautolm_hpc.distribution import BooleanMarginal, CategoricalMarginal
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.failures import FAILURE_KINDS
+from xautolm_hpc.failures import FAILURE_KINDS, OutcomeStatus
 from xautolm_hpc.priors.xautolm.prior import Prior
 from xautolm_hpc.priors.xautolm.replay import CategoricalReplay
 from xautolm_hpc.priors.xautolm.steps import Steps, replay_parameter
@@ -53,7 +53,7 @@ class Contribution:
         task: Name of its task.
         model: Its model.
         method: Its method.
-        status: ``succeeded`` or ``failed``.
+        status: Whether it succeeded or failed.
         kind: Failure kind; ``None`` for a success.
     """
 
@@ -65,7 +65,7 @@ class Contribution:
     task: str
     model: str
     method: str
-    status: str
+    status: OutcomeStatus
     kind: str | None
 
 
@@ -177,7 +177,7 @@ def _contribution(prior: Prior, steps: Steps, *, index: int, moved: float) -> Co
         task=table.tasks[table.task[row]].name,
         model=table.models[table.model[row]][0],
         method=table.methods[table.method[row]],
-        status="succeeded" if table.succeeded[row] else "failed",
+        status=OutcomeStatus.SUCCEEDED if table.succeeded[row] else OutcomeStatus.FAILED,
         kind=None if kind < 0 else FAILURE_KINDS[kind],
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.errors import InputError, quoted
-from xautolm_hpc.failures import FailureKind, TextSource, kind_of_text
+from xautolm_hpc.failures import FailureKind, OutcomeStatus, TextSource, kind_of_text
 from xautolm_hpc.records import Experience, Outcome, Pipeline, Provenance, System, Task, Value, canonical_json
 from xautolm_hpc.redact import cut_message
 from xautolm_hpc.store.exchange.reference_files import ReferenceTrial, read_folder
@@ -110,7 +110,7 @@ def import_xautolm(folder: Path, into: ExperienceStore, *, site: str = SITE) -> 
             refused.setdefault(str(error), []).append(trial.file)
     done = ReferenceImport(n_files=found.n_files, n_joined=found.n_joined, n_trials=len(records), refused=refused)
     for e in records:
-        counts = done.by_task.setdefault(e.task.name, {"succeeded": 0, "failed": 0})
+        counts = done.by_task.setdefault(e.task.name, dict.fromkeys((OutcomeStatus.SUCCEEDED, OutcomeStatus.FAILED), 0))
         counts[e.outcome.status] += 1
     done.by_kind = dict(Counter(e.outcome.kind for e in records if e.outcome.kind is not None).most_common())
     keys = {t.model_key for t in known}
@@ -240,12 +240,14 @@ def _outcome(trial: ReferenceTrial) -> Outcome:
     """Build the outcome: F1 and exact match are converted from percent to 0..1, a failure is classified by its text."""
     if trial.failed:
         kind, message = kind_of_error(trial.error), None if trial.error is None else cut_message(trial.error)
-        return Outcome(status="failed", kind=kind, origin=kind.origin, message=message, time_scope=TIME_SCOPE)
+        return Outcome(
+            status=OutcomeStatus.FAILED, kind=kind, origin=kind.origin, message=message, time_scope=TIME_SCOPE
+        )
     is_percent = task_name(trial.alias) in PERCENT_TASKS or trial.metrics["f1"] > 1
     scale = 0.01 if is_percent else 1.0
     scores = {name: trial.metrics[name] for name in ("f1", "accuracy", "exact_match") if name in trial.metrics}
     return Outcome(
-        status="succeeded",
+        status=OutcomeStatus.SUCCEEDED,
         metrics={name: value if name == "accuracy" else value * scale for name, value in scores.items()},
         train_s=trial.metrics.get("time_train_mean_seconds"),
         eval_s=trial.metrics.get("time_valid_mean_seconds"),

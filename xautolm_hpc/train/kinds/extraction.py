@@ -84,7 +84,7 @@ class Extraction:
     metric: str
 
     def tokenise(self, rows: Sequence[dict[str, Any]]) -> Tokens:
-        """Cut every row into windows; each window is a sample."""
+        """Split every row into windows; each window is a sample."""
         questions = shorten(
             self.tokenizer, [row["question"] for row in rows], max_length=int(self.max_length * QUESTION_SHARE)
         )
@@ -157,7 +157,7 @@ class Extraction:
         ]
 
     def score(self, tokens: Tokens, answers: Sequence[Any]) -> Scores:
-        """Take the best span of each question's windows and score it."""
+        """Score the best span of each question's windows."""
         best: dict[int, tuple[float, str]] = {}
         references: dict[int, Sequence[Reference]] = {}
         for window, answer in zip(tokens.facts, answers, strict=True):

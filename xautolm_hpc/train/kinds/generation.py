@@ -240,7 +240,7 @@ def _start_id(config: Any) -> int:
 
 
 def _cut(context: str, offsets: Sequence[tuple[int, int]], *, n_tokens: int) -> str:
-    """Cut at least ``n_tokens`` tokens off the end of a context, given the offsets of the tokens in its prompt."""
+    """Remove at least ``n_tokens`` tokens from the end of a context, given the offsets of the tokens in its prompt."""
     before = len("Context: ")
     inside = [start - before for start, end in offsets if end > start and before <= start < before + len(context)]
     return context[: max(inside[-n_tokens], 0)].rstrip() if n_tokens < len(inside) else ""

@@ -81,7 +81,7 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> dict[str
 
 
 def shorten(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> list[str]:
-    """Cut texts to ``max_length`` tokens, special tokens not counted."""
+    """Shorten texts to ``max_length`` tokens, special tokens not counted."""
     encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
     offsets = encoded["offset_mapping"]
     return [
