@@ -8,6 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 N_CORES, N_PROCESSES = 2, 4
+BUSY = """
+import os
+while os.path.exists("/proc/{pid}"):  # a test run that is killed leaves none behind
+    for _ in range(10**6):
+        pass
+"""
 
 
 @contextmanager
@@ -18,7 +24,7 @@ def busy_processes() -> Iterator[None]:
         os.sched_setaffinity(0, sorted(cores)[:N_CORES])
         stack.callback(os.sched_setaffinity, 0, cores)
         for _ in range(N_PROCESSES):
-            stack.callback(os.kill, _start_orphan("while True: pass"), signal.SIGKILL)
+            stack.callback(os.kill, _start_orphan(BUSY.format(pid=os.getpid())), signal.SIGKILL)
         yield
 
 
