@@ -19,17 +19,17 @@ from xautolm_hpc.train.trial_budget import Progress
 SMALL_GPU = """
 import os, sys, time
 import torch
-from xautolm_hpc.train import loop
 from xautolm_hpc.train.__main__ import main
-n_samples, backward = int(sys.argv.pop(1)), loop._backward
+from xautolm_hpc.train.steps.eager import EagerRunner
+n_samples, backward = int(sys.argv.pop(1)), EagerRunner._backward
 
-def on_a_small_gpu(train_state, micro_batch, **given):
+def on_a_small_gpu(self, micro_batch, **given):
     if len(micro_batch.rows) > n_samples and os.environ.get("RANK", "1") == "1":
         time.sleep(0.2)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-    return backward(train_state, micro_batch, **given)
+    return backward(self, micro_batch, **given)
 
-loop._backward = on_a_small_gpu
+EagerRunner._backward = on_a_small_gpu
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -1,5 +1,6 @@
 """Optimisers that read learning rate and step from the device do the same as those that get them from the host."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -194,7 +195,7 @@ def test_a_step_counted_on_the_host_is_taken_over() -> None:
     after.load_state_dict(before.state_dict())
     ours, _ = _update(after, recipe)
 
-    ours.load_state_dict(theirs.state_dict())
+    ours.load_state_dict(deepcopy(theirs.state_dict()))
     rates = [float(rate) for rate in schedule.get_last_lr()]
     for step in range(5, 10):
         for model, optimizer in ((before, theirs), (after, ours)):

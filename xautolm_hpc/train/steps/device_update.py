@@ -157,12 +157,13 @@ class Update:
 def _on_device(optimizer: Optimizer, rates: Sequence[Tensor], *, skips: Tensor) -> Iterator[None]:
     """Let an optimiser read learning rates and whether to skip from the device; outside it is as it always is."""
     kept = [dict(group) for group in optimizer.param_groups]
+    is_capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
     stepping: Any = optimizer
     try:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-            if "capturable" in group:
-                group["capturable"] = True
+            if "capturable" in group:  # torch asks for it in a capture, and warns of it outside of one
+                group["capturable"] = is_capturing
         stepping.found_inf = skips
         yield
     finally:
