@@ -212,7 +212,7 @@ def test_values_that_format_2_does_not_allow_are_named(tmp_path: Path) -> None:
     codes = {**first.groups["codes"], "step": first.groups["codes"]["step_reason"]}
     with_step = {**first.groups, "codes": codes}
     wrong = {
-        "truncated is neither 0 nor 1": broken("numbers", "truncated", 2.0),
+        "truncated is 2.0 somewhere": broken("numbers", "truncated", 2.0),
         "cpu_share is outside 0 to 1": broken("numbers", "cpu_share", 1.5),
         "epochs is no whole number": broken("numbers", "epochs", 1.5),
         "job is out of range": broken("integers", "job", -1),
