@@ -24,6 +24,7 @@ A pipeline that fails is no exception, it is a stored outcome.
 
 import errno
 import reprlib
+from enum import Enum
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 """``errno`` of an OSError where the disk, or what the user may have of it, is full."""
@@ -123,5 +124,5 @@ class _Shortener(reprlib.Repr):
 
 
 def quoted(value: object) -> str:
-    """Return a value as messages quote it: the first 80 characters of what Python shows of it."""
-    return _Shortener().repr(value)[:SHOWN_CHARS]
+    """Return a value as messages quote it: the first 80 characters of what Python shows; of an enum, of its value."""
+    return _Shortener().repr(value.value if isinstance(value, Enum) else value)[:SHOWN_CHARS]

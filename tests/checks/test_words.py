@@ -16,15 +16,16 @@ COMMANDS = frozenset(
     re.findall(
         r"\w+",
         """
-    Accept Acquire Add Adjust Adopt Answer Append Apply Ask Average Begin Block Break Build Cancel Change Check Choose
-    Claim Clear Collect Combine Commit Compare Compress Compute Convert Copy Count Create Decide Decode Derive Describe
-    Digest Divide Download Draw Drop Embed Encode End Escape Estimate Evaluate Exchange Expand Fill Find Fit Flip Flush
-    Forecast Forget Freeze Gather Group Hide Import Iterate Join Judge Keep Kill Learn Leave List Load Log Make Map Mark
-    Match Measure Merge Move Name Normalise Note Number Open Order Pad Parse Permute Pick Place Plan Plot Predict
-    Prepare Print Profile Project Propose Queue Raise Rank Read Reap Rebuild Recompute Record Reduce Refuse Reject
-    Release Remember Remove Renumber Repeat Replace Replay Report Resample Reserve Return Rewrite Round Run Scale Score
-    Search Seed Select Send Set Shard Share Shorten Show Signal Simplify Size Sort Split Standardise Start Stem Stop
-    Store Submit Sum Summarise Test Train Try Turn Unpack Update Use View Wait Walk Watch Weigh Wrap Write
+    Accept Acquire Adapt Add Adjust Adopt Answer Append Apply Ask Average Begin Block Break Build Cancel Capture
+    Change Check Choose Claim Clear Collect Combine Commit Compare Compress Compute Continue Convert Copy Count Create
+    Cut Decide Decode Derive Describe Digest Divide Download Draw Drop Embed Encode End Escape Estimate Evaluate
+    Exchange Expand Explain Fill Find Fit Flip Flush Forecast Forget Freeze Gather Group Hide Hold Ignore Import
+    Iterate Join Judge Keep Kill Learn Leave List Load Log Make Map Mark Match Measure Merge Move Name Normalise Note
+    Number Open Order Pad Parse Permute Pick Place Plan Plot Predict Prepare Print Profile Project Propose Query Queue
+    Raise Rank Read Reap Rebuild Recompute Record Reduce Refuse Reject Release Remember Remove Rename Renumber Repeat
+    Replace Replay Report Resample Reserve Restore Return Rewrite Round Run Scale Score Search Seed Select Send Set
+    Shard Share Shorten Show Sign Signal Simplify Size Sort Split Standardise Start Stem Stop Store Submit Sum
+    Summarise Test Train Try Turn Unpack Update Use View Wait Walk Warm Watch Weigh Wrap Write
     """,
     )
 )

@@ -208,10 +208,10 @@ def test_a_merge_tells_that_marks_wait_and_accepts_them_by_site(
     command = ["store", "merge", str(theirs.path), "--into", str(store.path)]
 
     main(command)
-    told, before = capsys.readouterr().out, len(store.ids())
+    output, before = capsys.readouterr().out, len(store.ids())
     main([*command, "--accept-forget", "site-b"])
 
-    assert f"1 marks of other authors have no effect; `store verify {store.path}` lists them" in told
+    assert f"1 marks of other authors have no effect; `store verify {store.path}` lists them" in output
     assert "have no effect" not in capsys.readouterr().out
     assert (before, len(store.ids()), store.verify()) == (6, 5, [])
 

@@ -338,6 +338,7 @@ def test_info_counts(store: ExperienceStore) -> None:
         "by_model": {"model-0": 4, "model-1": 3, "model-2": 3},
         "by_method": {"full": 6, "lora": 4},
         "n_suspect": 1,
+        "n_truncated": 0,
         "n_conflicts": 0,
         "first_start": "2026-01-02T03:01:05.125+00:00",
         "last_end": "2026-01-02T04:09:05.250+00:00",

@@ -164,7 +164,7 @@ def test_a_copy_in_format_1_counts_what_it_cannot_say(tmp_path: Path, capsys: py
         "1 left out: format 1 has no word for 'stopped'",
         "1 left out: format 1 has no word for 'truncated'",
         "1 written as 'lost': format 1 has no word for 'node_busy'; their messages begin with it",
-        "2 written without the fields that format 1 lacks",
+        "2 written without the fields that format 1 lacks: they are unknown there",
     ]
 
 
@@ -212,8 +212,8 @@ def test_values_that_format_2_does_not_allow_are_named(tmp_path: Path) -> None:
     codes = {**first.groups["codes"], "step": first.groups["codes"]["step_reason"]}
     with_step = {**first.groups, "codes": codes}
     wrong = {
-        "truncated is neither 0 nor 1": broken("numbers", "truncated", 2.0),
-        "cpu_share is outside 0 to 1": broken("numbers", "cpu_share", 1.5),
+        "truncated is 2.0 somewhere": broken("numbers", "truncated", 2.0),
+        "cpu_share is 1.5 somewhere": broken("numbers", "cpu_share", 1.5),
         "epochs is no whole number": broken("numbers", "epochs", 1.5),
         "job is out of range": broken("integers", "job", -1),
         "truncated is 1 for an outcome that is": broken("numbers", "truncated", 1.0, status=not_succeeded),

@@ -87,7 +87,7 @@ def _unsayable(outcome: Outcome) -> str | None:
     It has no word for a truncated success, and without one its F1 would be taken for that of a whole training.
     """
     if outcome.status not in STATUSES_OF[1]:
-        return outcome.status
+        return outcome.status.value
     return "truncated" if outcome.truncated else None
 
 

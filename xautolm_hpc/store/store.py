@@ -268,7 +268,7 @@ class ExperienceStore:
         return n_accepted
 
     def accept_marks(self, author: str, *, site: str | None = None) -> list[MarkGroup]:
-        """Put marks of other authors in force that wait, or confirm those of format 1.
+        """Accept marks of other authors that wait, or confirm those of format 1.
 
         Args:
             author: Id of the author's key; ``format-1`` for marks that have none.

@@ -11,8 +11,8 @@ SST2 = [int(n) for n in np.random.default_rng(0).integers(20, 60, size=128)]
 
 
 def _cost(lengths: list[int], edges: tuple[int, ...], *, n_rows: int, n_repeats: int) -> float:
-    passes = [1 + padded_length(length, edges) * n_rows / FLOOR_TOKENS for length in lengths]
-    return CAPTURE_STEPS * len(edges) + n_repeats * sum(passes)
+    costs = [1 + padded_length(length, edges) * n_rows / FLOOR_TOKENS for length in lengths]
+    return CAPTURE_STEPS * len(edges) + n_repeats * sum(costs)
 
 
 @pytest.mark.parametrize("n_repeats", [1, 3, 30, 1000])

@@ -47,7 +47,7 @@ class Host:
         self.leads: list[int] = []
 
     def start(self, kind: str = "short", *, times: float = 1.0) -> None:
-        self.queue.make_room()
+        self.queue.wait_for_capacity()
         begun = DeviceMarker(self.device, self.n_started * self.step_s)
         self.n_started += 1
         over = DeviceMarker(self.device, begun.at_s + self.step_s * times)
@@ -121,4 +121,4 @@ def test_steps_that_are_over_are_returned_without_waiting() -> None:
     host.start()
     host.device.done_s = 0.001
 
-    assert [result.loss for result in host.queue.make_room()] == [1]
+    assert [result.loss for result in host.queue.wait_for_capacity()] == [1]

@@ -39,7 +39,7 @@ class Loaded:
 
 
 def judged(parts: Mapping[Path, Columns], authority: Authority, *, findings: Iterable[StoreFinding]) -> Loaded:
-    """Part the marks of segments into those in force and those that wait.
+    """Divide the marks of segments into those in force and those that wait.
 
     Args:
         parts: Segment -> its columns, with all its marks.

@@ -135,7 +135,7 @@ def check_architecture(config: PretrainedConfig, *, model_id: str, place: str) -
 
 
 def reset_task_settings(config: PretrainedConfig, model: Model) -> None:
-    """Take out of a configuration what its last task left there: labels, loss, direction of attention, kinds of output.
+    """Remove from a configuration what its last task left there: labels, loss, direction of attention, kinds of output.
 
     Args:
         config: Configuration to change; a task sets its own labels afterwards.

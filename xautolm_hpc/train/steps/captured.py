@@ -83,14 +83,14 @@ class CapturedRunner:
         return {"train": self._train_edges, "evaluation": self._evaluation_edges}
 
     def use_edges(self, edges: Edges) -> None:
-        """Take over the padded lengths of a checkpoint, before the first step."""
+        """Adopt the padded lengths of a checkpoint, before the first step."""
         self._train_edges, self._evaluation_edges = edges["train"], edges["evaluation"]
 
     def start(self, batches: Sequence[NDArray[np.int64]]) -> Sequence[StepResult]:
         """Copy the batches of a step and replay its graphs, after waiting if the host is far ahead."""
         if self._eager is not None:
             return self._eager.start(batches)
-        done = self._queue.make_room()
+        done = self._queue.wait_for_capacity()
         micro_batches = self._micro_batches(batches)
         layouts = [self._layout(rows) for rows in micro_batches]
         try:
@@ -217,7 +217,7 @@ class CapturedRunner:
             self._train_state.scheduler.step()
 
     def _give_up(self, error: Exception) -> EagerRunner:
-        """Go on eagerly: weights and optimiser are as they were, gradients and graphs are dropped."""
+        """Continue eagerly: weights and optimiser are as they were, gradients and graphs are dropped."""
         self._graphs.clear()
         self._forward = None
         if self._state is not None:

@@ -64,7 +64,7 @@ class CapturedForward:
     def __init__(
         self, model: nn.Module, recorder: Recorder, *, edges: Sequence[int], n_rows: int, padding: Mapping[str, int]
     ) -> None:
-        """Capture nothing yet.
+        """Prepare the capture; nothing is captured yet.
 
         Args:
             model: The model, in evaluation mode whenever this is called.

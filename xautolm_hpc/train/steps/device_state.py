@@ -65,7 +65,7 @@ class DeviceState:
             self.drop_gradients()
 
     def end_step(self) -> None:
-        """Do the update, and leave no gradients behind."""
+        """Run the update, and leave no gradients behind."""
         self.update.run()
         self._clear_gradients()
 

@@ -124,11 +124,11 @@ class Update:
         self.result_loss, self.result_skipped = torch.zeros((), device=device), torch.zeros((), device=device)
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """Multiply a loss by the scale, before its backward pass."""
+        """Scale a loss, before its backward pass."""
         return loss if self._loss_scale is None else loss * self._loss_scale.scale.view(())
 
     def run(self) -> None:
-        """Do the step with the gradients there are, then leave the loss at 0 for the next one."""
+        """Run the step with the gradients there are, then leave the loss at 0 for the next one."""
         trained = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
         is_bad = ~torch.isfinite(self.loss)
         is_held = (self.held != 0) | is_bad
@@ -155,7 +155,7 @@ class Update:
 
 @contextmanager
 def _on_device(optimizer: Optimizer, rates: Sequence[Tensor], *, skips: Tensor) -> Iterator[None]:
-    """Let an optimiser read learning rates and whether to skip from the device; outside it is as it always is."""
+    """Make an optimiser read learning rates and whether to skip from the device; outside it is as it always is."""
     kept = [dict(group) for group in optimizer.param_groups]
     is_capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
     stepping: Any = optimizer

@@ -40,7 +40,7 @@ class EagerRunner:
         self._n_started = n_started
 
     def start(self, batches: Sequence[NDArray[np.int64]]) -> Sequence[StepResult]:
-        """Do one optimiser step over one or several batches.
+        """Run one optimiser step over one or several batches.
 
         The losses of all micro-batches are summed and divided by the weight of the whole step: the gradient is that of
         one large batch, however its samples are divided among micro-batches and processes.

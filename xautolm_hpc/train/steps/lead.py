@@ -87,7 +87,7 @@ class StepQueue:
         """Add a step that was started just now."""
         self._steps.append(step)
 
-    def make_room(self) -> list[StepResult]:
+    def wait_for_capacity(self) -> list[StepResult]:
         """Wait until another step may be started; return those that are over, oldest first."""
         done: list[StepResult] = []
         while self._steps and (self._steps[0].over.is_reached() or self._is_full()):

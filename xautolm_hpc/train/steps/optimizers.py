@@ -28,7 +28,7 @@ class _Capturable(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Do one step, unless ``found_inf`` is 1.
+        """Run one step, unless ``found_inf`` is 1.
 
         Args:
             closure: Not supported; ``None``.

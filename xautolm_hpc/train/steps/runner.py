@@ -54,7 +54,7 @@ class StepRunner(Protocol):
         ...
 
     def use_edges(self, edges: Edges) -> None:
-        """Take over the padded lengths of a checkpoint."""
+        """Adopt the padded lengths of a checkpoint."""
         ...
 
 
