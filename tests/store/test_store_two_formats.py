@@ -212,12 +212,12 @@ def test_values_that_format_2_does_not_allow_are_named(tmp_path: Path) -> None:
     codes = {**first.groups["codes"], "step": first.groups["codes"]["step_reason"]}
     with_step = {**first.groups, "codes": codes}
     wrong = {
-        "truncated is 2.0 somewhere": broken("numbers", "truncated", 2.0),
-        "cpu_share is 1.5 somewhere": broken("numbers", "cpu_share", 1.5),
-        "epochs is no whole number": broken("numbers", "epochs", 1.5),
-        "job is out of range": broken("integers", "job", -1),
-        "truncated is 1 for an outcome that is": broken("numbers", "truncated", 1.0, status=not_succeeded),
-        "step is 'asked for'; expected null or one of": dataclasses.replace(first, groups=with_step),
+        "truncated is 2.0 somewhere; expected": broken("numbers", "truncated", 2.0),
+        "cpu_share is 1.5 somewhere; expected a number from 0 to 1": broken("numbers", "cpu_share", 1.5),
+        "epochs is 1.5 somewhere; expected a whole number": broken("numbers", "epochs", 1.5),
+        "job is -1 somewhere; expected a whole number": broken("integers", "job", -1),
+        "truncated is True and status 'stopped'; expected true for a success alone": broken("numbers", "truncated", 1.0, status=not_succeeded),
+        "step is 'asked for'; expected one of graph, eager, or null": dataclasses.replace(first, groups=with_step),
         "status has the unknown value": dataclasses.replace(first, format_version=1),
     }
     for columns in wrong.values():
