@@ -190,7 +190,7 @@ def test_an_export_of_an_unknown_form_is_refused_before_the_store_is_read(
     assert status == 2
     assert capsys.readouterr().err == (
         f"xautolm-hpc: --to {to}: unknown format {Path(to).suffix!r}; valid: .jsonl, .csv, .parquet, and a folder or "
-        ".h5 for a store. Another ending needs --format: store, jsonl, csv, parquet\n"
+        ".h5 for a store. Another ending needs --format: store, 1, 2, jsonl, csv, parquet\n"
     )
 
 
