@@ -16,6 +16,9 @@ from xautolm_hpc.records import Value
 METHODS = ("full", "partial", "lora", "dora", "ia3", "bitfit", "head")
 """Ways to fine-tune."""
 
+ADAPTER_METHODS = ("lora", "dora", "ia3")
+"""Those that add parameters, and train none of the model's own but a new head."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerTraits:
@@ -236,7 +239,7 @@ _LORA: Mapping[str, ParamRule] = {
 }
 _OWN: Mapping[str, Mapping[str, ParamRule]] = {
     "partial": {"n_trainable_blocks": _whole(1, default=1), "num_trainable_layers": _whole(1)},
-    "lora": _LORA,
+    "lora": {**_LORA, "quantization": _one_of("none", "nf4")},
     "dora": _LORA,
 }
 

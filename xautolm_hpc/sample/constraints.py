@@ -9,7 +9,7 @@ from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.hyperparameters import UNTRAINED
 from xautolm_hpc.records import Pipeline, System, Task
 from xautolm_hpc.sample.duration import seconds_needed
-from xautolm_hpc.sample.estimates import GIB, OVERHEAD_BYTES, n_learning_steps, n_optimiser_steps
+from xautolm_hpc.sample.estimates import GIB, loading_bytes, n_learning_steps, n_optimiser_steps
 from xautolm_hpc.sample.memory_plan import MemoryBudget, min_memory_bytes, plan_execution
 from xautolm_hpc.space import Space, is_supported
 
@@ -149,7 +149,7 @@ class FitsMemory:
 
     def reject(self, pipeline: Pipeline, model: Model) -> str | None:
         """Return how much memory the pipeline needs and how much there is."""
-        loading = 4 * model.n_parameters + OVERHEAD_BYTES
+        loading = loading_bytes(pipeline, model, has_gpu=self.memory_budget.has_gpu)
         if loading > self.host_bytes:
             return f"loading {model.id} needs {loading / GIB:.1f} GiB, the job has {self.host_bytes / GIB:.1f} GiB"
         available = self.memory_budget.memory_bytes

@@ -14,6 +14,7 @@ from xautolm_hpc.node import peak_rss_bytes
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.checkpoint import load_checkpoint, save_checkpoint
 from xautolm_hpc.train.energy import EnergyReader
+from xautolm_hpc.train.frozen.precision import FROZEN, describe_frozen
 from xautolm_hpc.train.heartbeat import HeartbeatWriter
 from xautolm_hpc.train.loop import TrainState, evaluate, train, trainable
 from xautolm_hpc.train.prepare import AttemptInputs, build_train_state, reject_unsupported, start_torch
@@ -88,7 +89,7 @@ def save_weights(path: Path, train_state: TrainState) -> None:
     weights = trainable(train_state.model)  # on every rank: each may hold a shard
     if train_state.rank.is_first:
         aside = path.with_name(f".{path.name}.tmp")
-        save_file(weights, aside)
+        save_file(weights, aside, metadata={FROZEN: describe_frozen(train_state.model)})
         aside.replace(path)
 
 

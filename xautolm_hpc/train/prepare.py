@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.state import AcceleratorState
 from torch import nn
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
@@ -33,11 +34,13 @@ from xautolm_hpc.train.fit.embeddings import (
     measure_limits,
     train_new_rows,
 )
+from xautolm_hpc.train.frozen.nf4 import check_nf4
+from xautolm_hpc.train.frozen.precision import freeze, loading_dtype, plan_frozen
 from xautolm_hpc.train.kinds.tasks import LearningTask, TaskContext
 from xautolm_hpc.train.loop import LoopState, TrainState
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
-from xautolm_hpc.train.pretrained import Source, find_source, load_config, load_model, load_tokenizer
+from xautolm_hpc.train.pretrained import Loading, Source, find_source, load_config, load_model, load_tokenizer
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import shard_model
@@ -58,6 +61,7 @@ class AttemptInputs:
         plan: Pipeline, model and seed.
         expects_gpu: Whether the node shows a GPU to this process.
         rank: This process among those of the trial.
+        trained_as: How the frozen weights were kept where the pipeline is trained already; ``None`` before.
     """
 
     attempt_dir: Path
@@ -66,6 +70,7 @@ class AttemptInputs:
     plan: TrialPlan
     expects_gpu: bool
     rank: Rank = ALONE
+    trained_as: str | None = None
 
 
 def reject_unsupported(kind: str, model: Model) -> None:
@@ -111,6 +116,7 @@ def start_torch(inputs: AttemptInputs, recipe: Recipe) -> Accelerator:
     # Parameters that a task does not use (a pooler) get no gradient; buffers are equal on all ranks from the start.
     gradients = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
     handlers = [] if inputs.rank.n_ranks == 1 else [timeout, gradients]
+    AcceleratorState._reset_state()  # a final step tests pipelines of different precisions in one process
     return Accelerator(mixed_precision=_precision(recipe, has_gpu=has_gpu), cpu=not has_gpu, kwargs_handlers=handlers)
 
 
@@ -139,7 +145,7 @@ def build_train_state(
     plan = inputs.plan
     tokenised = _tokenise_task(inputs, recipe, progress=progress, splits=splits)
     task, tokens = tokenised.task, tokenised.tokens
-    model = _load_with_method(inputs, recipe, tokenised=tokenised, progress=progress)
+    model = _load_with_method(inputs, recipe, tokenised=tokenised, progress=progress, accelerator=accelerator)
     n_steps = recipe.epochs * n_epoch_steps(
         len(tokens["train"]), batch_size=recipe.batch_size, accumulation=recipe.gradient_accumulation_steps
     )
@@ -215,26 +221,30 @@ def _tokenise_task(
 
 
 def _load_with_method(
-    inputs: AttemptInputs, recipe: Recipe, *, tokenised: _TokenisedTask, progress: Progress
+    inputs: AttemptInputs, recipe: Recipe, *, tokenised: _TokenisedTask, progress: Progress, accelerator: Accelerator
 ) -> nn.Module:
     """Load the model, on the CPU, and freeze or wrap what the method does not train."""
-    plan, task = inputs.plan, tokenised.task
+    plan, task, method = inputs.plan, tokenised.task, inputs.plan.pipeline.method
+    frozen = plan_frozen(method, recipe, precision=accelerator.mixed_precision, trained_as=inputs.trained_as)
+    if frozen.is_nf4:
+        check_nf4(accelerator.device, execution=plan.execution, is_rounded_only=frozen.is_rounded_only)
     loaded, notes = load_model(
         tokenised.source,
         plan.model,
         auto_class=task.auto_class,
         config=tokenised.config,
         has_new_head=task.has_new_head,
-        deterministic=inputs.command.deterministic,
+        loading=Loading(dtype=loading_dtype(method, recipe, frozen=frozen), deterministic=inputs.command.deterministic),
     )
     progress.notes += notes
     n_rows = grow_embeddings(loaded, tokenised.tokenizer, model_id=plan.model.id)
     set_own_decoding(loaded, task, tokenizer=tokenised.tokenizer, family=plan.model.family)
     if plan.execution.gradient_checkpointing:
         checkpoint_activations(loaded)
-    model = apply_method(loaded, plan.pipeline.method, recipe=recipe, has_new_head=task.has_new_head)
+    model = apply_method(loaded, method, recipe=recipe, has_new_head=task.has_new_head)
     if n_rows is not None and any(has_ids_from(split, n_rows) for split in tokenised.tokens.values()):
         train_new_rows(loaded, n_rows)
+    freeze(model, frozen, device=accelerator.device)
     return model
 
 
