@@ -270,6 +270,8 @@ class ProfileResult:
         from_cache: Whether the features came from the cache.
         majority_f1: F1 on ``validation``, 0..1, of always answering train's most frequent label, or of no answer.
         notes: What was left out of the data, for the user: rows whose text is in another split, and the like.
+        has_quantiser: Whether the worker's environment has the package that ``quantization = nf4`` needs; a worker
+            that does not say so does not know the hyperparameter.
     """
 
     task: Task
@@ -278,6 +280,7 @@ class ProfileResult:
     from_cache: bool
     majority_f1: float | None
     notes: tuple[str, ...] = ()
+    has_quantiser: bool = False
 
 
 def write_profile_request(attempt_dir: Path, request: ProfileRequest) -> None:

@@ -16,8 +16,9 @@ from xautolm_hpc.distribution import (
     scale_bounds,
 )
 from xautolm_hpc.errors import SpaceError
+from xautolm_hpc.hyperparameters import settle_quantization
 from xautolm_hpc.records import Pipeline, Value
-from xautolm_hpc.space import Categorical, Numeric, Parameter, Space, is_supported
+from xautolm_hpc.space import Categorical, Numeric, Parameter, Space, is_quantisable, is_supported
 
 _TRAINING_STREAM, FEASIBILITY_STREAM, _SELECTION_STREAM = 1, 2, 3  # spawn keys, which no (seed, trial, draw) can equal
 
@@ -60,12 +61,13 @@ def draw_pipeline(distribution: Distribution, space: Space, *, rng: np.random.Ge
         if is_supported(model, method.name):
             break
     marginals = distribution.params[method.name]
+    drawn = {name: _draw_value(p, marginals[name], rng=rng) for name, p in method.params.items()}
     return Pipeline(
         task_kind=space.task_kind,
         model_id=model.id,
         model_revision=model.revision,
         method=method.name,
-        params={name: _draw_value(p, marginals[name], rng=rng) for name, p in method.params.items()},
+        params=settle_quantization(drawn, may_quantise=is_quantisable(model)),
     )
 
 

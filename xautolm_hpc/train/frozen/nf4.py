@@ -38,8 +38,8 @@ def check_nf4(device: torch.device, *, execution: Execution, is_rounded_only: bo
     if find_spec(LIBRARY) is None:
         raise TrialError(
             "unsupported",
-            f"quantization = nf4 needs the package {LIBRARY}, which the worker's environment lacks; install it, or search "
-            "without nf4",
+            f"quantization = nf4 needs the package {LIBRARY}, which the worker's environment lacks; install it, or "
+            "search without nf4",
         )
 
 
