@@ -120,6 +120,13 @@ def start_torch(inputs: AttemptInputs, recipe: Recipe) -> Accelerator:
     return Accelerator(mixed_precision=_precision(recipe, has_gpu=has_gpu), cpu=not has_gpu, kwargs_handlers=handlers)
 
 
+def start_kernels(device: torch.device) -> None:
+    """Create a GPU's context and load its first kernels, which the first step would else wait for."""
+    if device.type == "cuda":
+        square = torch.ones((16, 16), device=device)
+        (square @ square).sum().item()  # the host waits, so that the time belongs to this part
+
+
 def build_train_state(
     inputs: AttemptInputs,
     recipe: Recipe,
@@ -143,14 +150,17 @@ def build_train_state(
         TrialError: The pipeline is not supported, or something that it needs is missing.
     """
     plan = inputs.plan
-    tokenised = _tokenise_task(inputs, recipe, progress=progress, splits=splits)
+    with progress.loading("data"):
+        tokenised = _tokenise_task(inputs, recipe, progress=progress, splits=splits)
     task, tokens = tokenised.task, tokenised.tokens
-    model = _load_with_method(inputs, recipe, tokenised=tokenised, progress=progress, accelerator=accelerator)
+    with progress.loading("model"):
+        model = _load_with_method(inputs, recipe, tokenised=tokenised, progress=progress, accelerator=accelerator)
     n_steps = recipe.epochs * n_epoch_steps(
         len(tokens["train"]), batch_size=recipe.batch_size, accumulation=recipe.gradient_accumulation_steps
     )
     progress.n_steps = n_steps
-    trained = _place_on_devices(model, plan.execution, accelerator=accelerator)
+    with progress.loading("model to device"):
+        trained = _place_on_devices(model, plan.execution, accelerator=accelerator)
     optimizer = build_optimizer(model, recipe)
     scheduler = build_schedule(optimizer, recipe, n_steps=n_steps)
     if inputs.rank.index:
