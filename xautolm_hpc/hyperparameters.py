@@ -49,13 +49,8 @@ UNTRAINED: Mapping[str, Mapping[Value, str]] = {"init_lora_weights": {"loftq": "
 rejected before they are submitted."""
 
 UNSAID: Mapping[str, Value] = {"quantization": "none"}
-"""Hyperparameter -> what a pipeline has that does not say it, wherever its method has the hyperparameter.
-
-This value is never written into a pipeline that is drawn: one that does not quantise has the canonical form, and its
-records the ids, that it had before the hyperparameter existed."""
-
-LEAST_QUANTISED = 1_000_000_000
-"""Parameters of a decoder from which on ``quantization`` is drawn: smaller models fit without, and lose accuracy."""
+"""Hyperparameter -> what a pipeline that does not say it has. It is never drawn into one: what does not quantise keeps
+the canonical form, and its records the ids, from before the hyperparameter existed."""
 
 OTHER_NAMES: Mapping[str, str] = {
     "lr": "learning_rate",
@@ -341,17 +336,6 @@ def n_warmup_steps(warmup_steps: int | None, warmup_ratio: float, *, n_steps: in
         n_steps: Optimiser steps of the whole training.
     """
     return round(warmup_ratio * n_steps) if warmup_steps is None else warmup_steps
-
-
-def value_of(params: Mapping[str, Value], name: str) -> Value | None:
-    """Return a hyperparameter of a pipeline; ``None`` where neither it nor :data:`UNSAID` says it."""
-    return params.get(name, UNSAID.get(name))
-
-
-def settle_quantization(params: Mapping[str, Value], *, may_quantise: bool) -> dict[str, Value]:
-    """Leave ``quantization`` out of hyperparameters unless it quantises and the model may be quantised."""
-    is_kept = may_quantise and params.get("quantization") != "none"
-    return {name: value for name, value in params.items() if name != "quantization" or is_kept}
 
 
 def find_problems(method: str, params: Mapping[str, Value]) -> list[ParamProblem]:

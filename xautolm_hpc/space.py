@@ -22,7 +22,6 @@ from xautolm_hpc.catalogue import Model, find_models
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.hyperparameters import (
     ANYTHING,
-    LEAST_QUANTISED,
     ParamProblem,
     ValueKind,
     find_doubles,
@@ -32,6 +31,9 @@ from xautolm_hpc.hyperparameters import (
     rules_of,
 )
 from xautolm_hpc.records import Value, from_json, to_json
+
+LEAST_QUANTISED = 1_000_000_000
+"""Parameters of a decoder from which on ``quantization`` is drawn: smaller models fit without, and lose accuracy."""
 
 LEAST_STEPS = ("min_steps", "early_stopping_min_steps")
 """Fields of :class:`Space`, and keys of a preset: least numbers of optimiser steps after the warm-up."""

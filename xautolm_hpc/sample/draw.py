@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -16,7 +16,6 @@ from xautolm_hpc.distribution import (
     scale_bounds,
 )
 from xautolm_hpc.errors import SpaceError
-from xautolm_hpc.hyperparameters import settle_quantization
 from xautolm_hpc.records import Pipeline, Value
 from xautolm_hpc.space import Categorical, Numeric, Parameter, Space, is_quantisable, is_supported
 
@@ -67,8 +66,14 @@ def draw_pipeline(distribution: Distribution, space: Space, *, rng: np.random.Ge
         model_id=model.id,
         model_revision=model.revision,
         method=method.name,
-        params=settle_quantization(drawn, may_quantise=is_quantisable(model)),
+        params=_settle_quantization(drawn, may_quantise=is_quantisable(model)),
     )
+
+
+def _settle_quantization(params: Mapping[str, Value], *, may_quantise: bool) -> dict[str, Value]:
+    """Leave ``quantization`` out unless it quantises and the model may be quantised."""
+    is_kept = may_quantise and params.get("quantization") != "none"
+    return {name: value for name, value in params.items() if name != "quantization" or is_kept}
 
 
 def _draw_value(parameter: Parameter, marginal: Marginal, *, rng: np.random.Generator) -> Value:
