@@ -30,7 +30,15 @@ from xautolm_hpc.sample import (
     plan_execution,
 )
 from xautolm_hpc.sample.duration import seconds_needed
-from xautolm_hpc.sample.estimates import GIB, memory_needed_bytes, n_optimiser_steps
+from xautolm_hpc.sample.estimates import (
+    GIB,
+    IN_SINGLE,
+    frozen_bytes,
+    is_half_precision,
+    memory_needed_bytes,
+    model_bytes,
+    n_optimiser_steps,
+)
 from xautolm_hpc.space import build_space
 
 SHARED = Path(os.environ.get("XAUTOLM_SHARED", Path(__file__).parents[1] / ".." / "shared"))
@@ -61,8 +69,13 @@ class JudgedTrial:
 
     @property
     def needed_bytes(self) -> float:
-        """Estimated memory, in bytes."""
-        return memory_needed_bytes(self.pipeline, self.model, task=self.task, has_gpu=True)
+        """Estimated memory, in bytes; these trials kept frozen weights in single precision."""
+        is_half = is_half_precision(self.pipeline)
+        ours, theirs = (
+            model_bytes(self.pipeline, self.model, is_half=is_half, frozen=frozen)
+            for frozen in (frozen_bytes(self.pipeline, is_half=is_half), IN_SINGLE)
+        )
+        return memory_needed_bytes(self.pipeline, self.model, task=self.task, has_gpu=True) - ours + theirs
 
     @property
     def needed_s(self) -> float:

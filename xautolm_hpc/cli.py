@@ -165,6 +165,7 @@ def _add_export(add_parser: AddParser) -> None:
     parser.add_argument("trial", type=int, help="trial number; trials of the Pareto set can be exported")
     parser.add_argument("--to", required=True, metavar="DIR", help="folder to write to; must be new or empty")
     parser.add_argument("--python", help="Python with torch and transformers (default: the Python of the run's worker)")
+    parser.add_argument("--adapter", action="store_true", help="write adapters alone, for the base model; not merged")
 
 
 def _add_models(add_parser: AddParser) -> None:

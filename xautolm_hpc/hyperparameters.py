@@ -16,6 +16,9 @@ from xautolm_hpc.records import Value
 METHODS = ("full", "partial", "lora", "dora", "ia3", "bitfit", "head")
 """Ways to fine-tune."""
 
+ADAPTER_METHODS = ("lora", "dora", "ia3")
+"""Those that add parameters, and train none of the model's own but a new head."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerTraits:
@@ -44,6 +47,10 @@ and the layout of a weight is the layer's own business."""
 UNTRAINED: Mapping[str, Mapping[Value, str]] = {"init_lora_weights": {"loftq": "needs a quantised model"}}
 """Parameter -> value -> why it is not trained: values of the preset ``xautolm`` that are drawn, as published, and
 rejected before they are submitted."""
+
+UNSAID: Mapping[str, Value] = {"quantization": "none"}
+"""Hyperparameter -> what a pipeline that does not say it has. It is never drawn into one: what does not quantise keeps
+the canonical form, and its records the ids, from before the hyperparameter existed."""
 
 OTHER_NAMES: Mapping[str, str] = {
     "lr": "learning_rate",
@@ -236,7 +243,7 @@ _LORA: Mapping[str, ParamRule] = {
 }
 _OWN: Mapping[str, Mapping[str, ParamRule]] = {
     "partial": {"n_trainable_blocks": _whole(1, default=1), "num_trainable_layers": _whole(1)},
-    "lora": _LORA,
+    "lora": {**_LORA, "quantization": _one_of("none", "nf4")},
     "dora": _LORA,
 }
 

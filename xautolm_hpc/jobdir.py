@@ -276,6 +276,8 @@ class ProfileResult:
         majority_f1: F1 on ``validation``, 0..1, of always answering train's most frequent label, or of no answer.
         notes: What was left out of the data, for the user: rows whose text is in another split, and the like.
         protocol: :data:`PROTOCOL` of the worker that wrote it.
+        has_quantiser: Whether the worker's environment has the package that ``quantization = nf4`` needs; a worker
+            that does not say so does not know the hyperparameter.
     """
 
     task: Task
@@ -285,11 +287,12 @@ class ProfileResult:
     majority_f1: float | None
     notes: tuple[str, ...] = ()
     protocol: int = 1
+    has_quantiser: bool = False
 
 
 ADDED: Mapping[type, Mapping[str, int]] = {
     ProfileRequest: {"delimiter": 2},
-    ProfileResult: {"protocol": 2},
+    ProfileResult: {"protocol": 2, "has_quantiser": 2},
     TrialPlan: {"early_stopping_min_steps": 2, "step": 2},
     Heartbeat: {"delay_s": 2},
     End: {"is_model_unfit": 2},

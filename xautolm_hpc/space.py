@@ -33,6 +33,9 @@ from xautolm_hpc.hyperparameters import (
 )
 from xautolm_hpc.records import Value, from_json, to_json
 
+LEAST_QUANTISED = 1_000_000_000
+"""Parameters of a decoder from which on ``quantization`` is drawn: smaller models fit without, and lose accuracy."""
+
 LEAST_STEPS = ("min_steps", "early_stopping_min_steps")
 """Fields of :class:`Space`, and keys of a preset: least numbers of optimiser steps after the warm-up."""
 
@@ -118,6 +121,11 @@ def is_supported(model: Model, method: str) -> bool:
     return method not in model.unsupported_methods
 
 
+def is_quantisable(model: Model) -> bool:
+    """Check whether ``quantization`` is drawn for a model: a large decoder, the only case in which it pays."""
+    return model.family == "decoder" and model.n_parameters >= LEAST_QUANTISED
+
+
 def contains(parameter: Parameter, value: Value) -> bool:
     """Check that a value can be drawn from a distribution; ``True`` is no number and 1 no boolean."""
     if isinstance(parameter, Boolean):
@@ -188,10 +196,14 @@ def build_space(
         raise SpaceError(f"space.methods: one stands twice in {list(names)!r}")
     if not names or not model_ids:
         raise SpaceError(f"space.{'models' if names else 'methods'}: the list is empty; leave it out for the preset's")
+    found = find_models(model_ids, own_models)
+    # A dimension that no model of the space has would only make searches longer.
+    left_out = () if any(is_quantisable(model) for model in found) else ("quantization",)
+    kept = {name: {key: value for key, value in written[name].items() if key not in left_out} for name in names}
     return Space(
         task_kind=task_kind,
-        models=find_models(model_ids, own_models),
-        methods=tuple(_build_method(name, {**written[name], **overrides.get(name, {})}) for name in names),
+        models=found,
+        methods=tuple(_build_method(name, {**kept[name], **overrides.get(name, {})}) for name in names),
         **{key: presets[preset].get(key, 0) for key in LEAST_STEPS},
     )
 

@@ -10,10 +10,15 @@ from xautolm_hpc.errors import InputError
 from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.records import Task, Value
 from xautolm_hpc.sample.estimates import (
+    IN_SINGLE,
     OVERHEAD_BYTES,
     checkpoint_bytes,
     evaluation_batch,
+    frozen_bytes,
+    is_half_precision,
+    loading_bytes,
     memory_needed_bytes,
+    model_bytes,
     n_optimiser_steps,
     n_trained_parameters,
     tokens_per_sample,
@@ -76,6 +81,58 @@ def test_full_training_keeps_weights_gradients_and_optimiser_states(optimizer: s
 
     activations = 8 * 40 * 10 * 800 * 44
     assert needed == bytes_each * 100_000_000 + HALF_COPY + activations + OVERHEAD_BYTES
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "has_gpu", "kept"),
+    [
+        ("head", {}, True, 2 * 100e6),
+        ("head", {}, False, 4 * 100e6),
+        ("head", {"use_mixed_precision": False}, True, 4 * 100e6),
+        # Of a trained block: weights, gradients and two states in single precision, and autocast's copy.
+        ("partial", {"n_trainable_blocks": 2}, True, 2 * 84.8e6 + 18 * 15.2e6),
+        ("partial", {"n_trainable_blocks": 2}, False, 4 * 84.8e6 + 16 * 15.2e6),
+        ("lora", {"lora_r": 8}, True, 2 * 100e6 + 18 * 512_000),
+        ("lora", {"lora_r": 8, "quantization": "none"}, True, 2 * 100e6 + 18 * 512_000),
+        ("lora", {"lora_r": 8, "quantization": "nf4"}, True, 0.53 * 76e6 + 2 * 24e6 + 18 * 512_000),
+        ("bitfit", {}, True, 2 * 100e6),
+    ],
+)
+def test_weights_that_are_not_trained_take_half_or_less_on_a_gpu(
+    method: str, params: dict[str, Value], has_gpu: bool, kept: float
+) -> None:
+    pipeline = a_pipeline(method=method, params={**params, "batch_size": 8})
+    is_half = has_gpu and is_half_precision(pipeline)
+
+    needed = model_bytes(pipeline, MODEL, is_half=is_half, frozen=frozen_bytes(pipeline, is_half=is_half))
+
+    assert needed == pytest.approx(kept)
+
+
+def test_frozen_weights_kept_in_single_precision_have_a_copy_in_half() -> None:
+    pipeline = a_pipeline(method="head", params={"batch_size": 8})
+
+    assert model_bytes(pipeline, MODEL, is_half=True, frozen=IN_SINGLE) == 400e6 + HALF_COPY
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "has_gpu", "bytes_each"),
+    [
+        ("lora", {}, True, 2),
+        ("lora", {}, False, 4),
+        ("lora", {"init_lora_weights": "pissa"}, True, 4),
+        ("lora", {"use_mixed_precision": False}, True, 4),
+        ("lora", {"lora_bias": "all"}, True, 4),
+        ("partial", {}, True, 4),
+        ("full", {}, True, 4),
+    ],
+)
+def test_the_host_holds_the_model_as_it_is_loaded(
+    method: str, params: dict[str, Value], has_gpu: bool, bytes_each: int
+) -> None:
+    pipeline = a_pipeline(method=method, params=params)
+
+    assert loading_bytes(pipeline, MODEL, has_gpu=has_gpu) == bytes_each * 100_000_000 + OVERHEAD_BYTES
 
 
 def test_an_optimiser_whose_state_is_not_known_has_no_estimate() -> None:

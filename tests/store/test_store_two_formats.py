@@ -216,7 +216,9 @@ def test_values_that_format_2_does_not_allow_are_named(tmp_path: Path) -> None:
         "cpu_share is 1.5 somewhere; expected a number from 0 to 1": broken("numbers", "cpu_share", 1.5),
         "epochs is 1.5 somewhere; expected a whole number": broken("numbers", "epochs", 1.5),
         "job is -1 somewhere; expected a whole number": broken("integers", "job", -1),
-        "truncated is True and status 'stopped'; expected true for a success alone": broken("numbers", "truncated", 1.0, status=not_succeeded),
+        "truncated is True and status 'stopped'; expected true for a success alone": broken(
+            "numbers", "truncated", 1.0, status=not_succeeded
+        ),
         "step is 'asked for'; expected one of graph, eager, or null": dataclasses.replace(first, groups=with_step),
         "status has the unknown value": dataclasses.replace(first, format_version=1),
     }

@@ -11,9 +11,11 @@ from xautolm_hpc.commands.status import profile_of
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import InputError, LaunchError
 from xautolm_hpc.failures import OutcomeStatus
+from xautolm_hpc.hyperparameters import ADAPTER_METHODS
 from xautolm_hpc.jobdir import (
     COMMAND,
     EXPORT,
+    PIPELINE,
     PROFILE_RESULT,
     TASK,
     TEST,
@@ -21,6 +23,7 @@ from xautolm_hpc.jobdir import (
     Command,
     ProfileResult,
     TrialInput,
+    TrialPlan,
     find_end,
 )
 from xautolm_hpc.records import Outcome, from_json, to_json
@@ -31,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the folder on this machine, with the Python of the run's worker.
 
     Raises:
-        InputError: The folder is not empty, the trial's weights were not kept, or the worker runs in an image.
+        InputError: The folder is not empty, the trial's weights were not kept, it has no adapters to write alone, or
+            the worker runs in an image.
         LaunchError: The worker failed.
     """
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
@@ -39,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"--to {arguments.to}: `{target}` exists already and is not empty; give a new folder")
     trial_dir = _trial_dir(run_dir, arguments.trial)
+    if arguments.adapter:
+        _check_adapters(trial_dir, trial=arguments.trial)
     command = from_json(Command, read_json(trial_dir / COMMAND), where=COMMAND)
     python = arguments.python or command.argv[0]
     if arguments.python is None and profile_of(run_dir).container is not None:
@@ -48,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         write_json(step_dir / COMMAND, to_json(command))
         write_json(step_dir / TASK, to_json(_trial_input(run_dir)))
         facts = _facts(run_dir, trial_dir, trial=arguments.trial)
-        write_json(step_dir / EXPORT, {"trial": str(trial_dir), "to": str(written), "facts": facts})
+        wanted = {"trial": str(trial_dir), "to": str(written), "facts": facts, "adapter": arguments.adapter}
+        write_json(step_dir / EXPORT, wanted)
         done = subprocess.run(
             [python, "-m", "xautolm_hpc.train", "export", str(step_dir)],
             env={**arguments.environ, **command.environment},
@@ -70,6 +77,21 @@ def _trial_dir(run_dir: RunDir, trial: int) -> Path:
         listed = ", ".join(map(str, sorted(kept))) or "none"
         raise InputError(f"trial {trial} of `{run_dir.path}` has no weights; trials whose weights were kept: {listed}")
     return kept[trial]
+
+
+def _check_adapters(trial_dir: Path, *, trial: int) -> None:
+    """Check that a trial has adapters that work beside its base model as it is published."""
+    pipeline = from_json(TrialPlan, read_json(trial_dir / PIPELINE), where=PIPELINE).pipeline
+    if pipeline.method not in ADAPTER_METHODS:
+        raise InputError(
+            f"--adapter: trial {trial} is trained with {pipeline.method}, which has no adapters; "
+            f"these have: {', '.join(ADAPTER_METHODS)}. Leave --adapter out"
+        )
+    if pipeline.params.get("init_lora_weights") == "pissa":
+        raise InputError(
+            f"--adapter: trial {trial} began with init_lora_weights = pissa, which changes the base model's weights: "
+            "its adapters do not fit the published ones. Leave --adapter out"
+        )
 
 
 def _trial_input(run_dir: RunDir) -> TrialInput:

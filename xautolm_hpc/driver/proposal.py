@@ -292,6 +292,7 @@ def _build_constraints(
         memory_budget=_memory_budget(setup, profile.system),
         time_calibration=time_calibration or 1.0,
         min_steps=_min_steps(setup, profile.task),
+        may_quantise=profile.has_quantiser and profile.system.n_gpus != 0,
     )
     return sample.build_constraints(
         profile.task,

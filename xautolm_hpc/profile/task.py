@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from xautolm_hpc.errors import DataError
@@ -46,7 +47,7 @@ def profile_task(
     if cached is not None:
         log(f"the same data was profiled before: taken from {entry_dir}")
         write_files(Path(request.data_dir), cached.files)
-        return dataclasses.replace(cached.result, system=system, from_cache=True)
+        return dataclasses.replace(cached.result, system=system, from_cache=True, has_quantiser=_has_quantiser())
     profile = _measure(request, read_data(request, paths, contents=contents), system=system, log=log)
     write_files(Path(request.data_dir), profile.files)
     try:
@@ -82,8 +83,14 @@ def _measure(request: ProfileRequest, data: DataRows, *, system: System, log: Ca
         from_cache=False,
         majority_f1=reader_for(request).baseline(split.parts["train"], split.parts["validation"]),
         notes=(*data.notes, *split.notes),
+        has_quantiser=_has_quantiser(),
     )
     return Profile(result, packed)
+
+
+def _has_quantiser() -> bool:
+    """Check whether this environment, which is the worker's, can quantise; the package is not imported."""
+    return find_spec("bitsandbytes") is not None
 
 
 def _describe_task(request: ProfileRequest, data: DataRows, *, split: Split[Sample], n_threads: int) -> Task:

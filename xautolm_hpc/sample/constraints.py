@@ -9,7 +9,7 @@ from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.hyperparameters import UNTRAINED
 from xautolm_hpc.records import Pipeline, System, Task
 from xautolm_hpc.sample.duration import seconds_needed
-from xautolm_hpc.sample.estimates import GIB, OVERHEAD_BYTES, n_learning_steps, n_optimiser_steps
+from xautolm_hpc.sample.estimates import GIB, loading_bytes, n_learning_steps, n_optimiser_steps
 from xautolm_hpc.sample.memory_plan import MemoryBudget, min_memory_bytes, plan_execution
 from xautolm_hpc.space import Space, is_supported
 
@@ -51,10 +51,12 @@ class Supported:
 
     Attributes:
         trainable_families: Families of models the worker trains for this kind of task.
+        may_quantise: Whether the nodes have what ``quantization = nf4`` needs.
     """
 
     name: ClassVar[str] = "unsupported"
     trainable_families: frozenset[str]
+    may_quantise: bool = True
 
     def reject(self, pipeline: Pipeline, model: Model) -> str | None:
         """Return what of the pipeline is not supported."""
@@ -70,6 +72,8 @@ class Supported:
             value = pipeline.params.get(name, "")
             if value in reasons:
                 return f"{name} = {value} {reasons[value]}"
+        if pipeline.params.get("quantization") == "nf4" and not self.may_quantise:
+            return "quantization = nf4 needs a GPU, and bitsandbytes in the worker's environment"
         if pipeline.params.get("lora_bias") == "lora_only" and model.family != "encoder":
             return f"lora_bias = lora_only is for encoders, {model.id} is a {model.family}"
         return None
@@ -149,7 +153,7 @@ class FitsMemory:
 
     def reject(self, pipeline: Pipeline, model: Model) -> str | None:
         """Return how much memory the pipeline needs and how much there is."""
-        loading = 4 * model.n_parameters + OVERHEAD_BYTES
+        loading = loading_bytes(pipeline, model, has_gpu=self.memory_budget.has_gpu)
         if loading > self.host_bytes:
             return f"loading {model.id} needs {loading / GIB:.1f} GiB, the job has {self.host_bytes / GIB:.1f} GiB"
         available = self.memory_budget.memory_bytes
@@ -201,6 +205,7 @@ class TrialLimits:
         memory_budget: Memory of each process.
         time_calibration: Factor on the estimated time, measured on such nodes, above 0.
         min_steps: Optimiser steps after the warm-up that a trial takes at least.
+        may_quantise: Whether the nodes have what ``quantization = nf4`` needs.
     """
 
     time_limit_s: float
@@ -208,6 +213,7 @@ class TrialLimits:
     memory_budget: MemoryBudget
     time_calibration: float = 1.0
     min_steps: int = 0
+    may_quantise: bool = True
 
 
 def build_constraints(
@@ -222,7 +228,7 @@ def build_constraints(
         trainable_families: Families of models the worker trains for this kind of task.
     """
     return [
-        Supported(frozenset(trainable_families)),
+        Supported(frozenset(trainable_families), may_quantise=limits.may_quantise),
         ContextLength(),
         EnoughSteps(task, min_steps=limits.min_steps),
         FitsMemory(task, memory_budget=limits.memory_budget, host_bytes=limits.memory_bytes),

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -17,7 +17,7 @@ from xautolm_hpc.distribution import (
 )
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.records import Pipeline, Value
-from xautolm_hpc.space import Categorical, Numeric, Parameter, Space, is_supported
+from xautolm_hpc.space import Categorical, Numeric, Parameter, Space, is_quantisable, is_supported
 
 _TRAINING_STREAM, FEASIBILITY_STREAM, _SELECTION_STREAM = 1, 2, 3  # spawn keys, which no (seed, trial, draw) can equal
 
@@ -60,13 +60,20 @@ def draw_pipeline(distribution: Distribution, space: Space, *, rng: np.random.Ge
         if is_supported(model, method.name):
             break
     marginals = distribution.params[method.name]
+    drawn = {name: _draw_value(p, marginals[name], rng=rng) for name, p in method.params.items()}
     return Pipeline(
         task_kind=space.task_kind,
         model_id=model.id,
         model_revision=model.revision,
         method=method.name,
-        params={name: _draw_value(p, marginals[name], rng=rng) for name, p in method.params.items()},
+        params=_settle_quantization(drawn, may_quantise=is_quantisable(model)),
     )
+
+
+def _settle_quantization(params: Mapping[str, Value], *, may_quantise: bool) -> dict[str, Value]:
+    """Leave ``quantization`` out unless it quantises and the model may be quantised."""
+    is_kept = may_quantise and params.get("quantization") != "none"
+    return {name: value for name, value in params.items() if name != "quantization" or is_kept}
 
 
 def _draw_value(parameter: Parameter, marginal: Marginal, *, rng: np.random.Generator) -> Value:

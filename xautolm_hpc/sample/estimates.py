@@ -5,10 +5,11 @@ They are low rather than high, because a rejected pipeline is never tried: what 
 """
 
 import math
+from dataclasses import dataclass
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import AS_DRAWN, Execution
-from xautolm_hpc.hyperparameters import default_of, n_warmup_steps, optimizer_state_bytes
+from xautolm_hpc.hyperparameters import ADAPTER_METHODS, default_of, n_warmup_steps, optimizer_state_bytes
 from xautolm_hpc.records import Pipeline, Task
 from xautolm_hpc.task_kinds import TASK_KINDS
 
@@ -36,6 +37,15 @@ LOGIT_BYTES = 10
 
 OVERHEAD_BYTES = 3 * GIB // 4
 """The CUDA context with torch's kernels; on the host, Python with torch and transformers loaded."""
+
+SINGLE_BYTES, HALF_BYTES = 4, 2
+"""Bytes of a number in single and in half precision."""
+
+NF4_BYTES = 0.53
+"""Bytes of a weight of four bits: half a byte, and a scale of 8 bits for each 64 weights, with a scale of its own.
+
+Dettmers et al. 2023 ("QLoRA", section on double quantisation) count .127 bits a weight for the scales: .516 bytes; the
+weights of a block that are not linear layers stay in half precision."""
 
 MAX_EVALUATION_BATCH = 256
 """Samples of an evaluation batch at most: between two batches a trial can be stopped."""
@@ -132,7 +142,8 @@ def memory_needed_bytes(
         InputError: The pipeline's optimiser is not known.
     """
     is_half = has_gpu and is_half_precision(pipeline)
-    kept = _model_bytes(pipeline, model, is_half=is_half) / (n_processes if execution.sharded else 1)
+    frozen = frozen_bytes(pipeline, is_half=is_half)
+    kept = model_bytes(pipeline, model, is_half=is_half, frozen=frozen) / (n_processes if execution.sharded else 1)
     n_samples = micro_batch_samples(pipeline, execution, n_processes=n_processes)
     length = tokens_per_sample(pipeline, task, quantile=1)
     per_token = _token_bytes(pipeline, model, length=length, is_half=is_half, execution=execution)
@@ -180,11 +191,70 @@ def is_half_precision(pipeline: Pipeline) -> bool:
     return pipeline.params.get("use_mixed_precision", True) is True
 
 
-def _model_bytes(pipeline: Pipeline, model: Model, *, is_half: bool) -> float:
-    """Sum what is kept of the model for a batch of any size; autocast keeps a half-precision copy of the blocks."""
-    trained = n_trained_parameters(pipeline, model)
-    half_copy = 2 * block_parameters(model) * model.n_layers if is_half else 0
-    return 4 * model.n_parameters + half_copy + (4 + _state_bytes(pipeline)) * trained
+@dataclass(frozen=True, slots=True)
+class FrozenBytes:
+    """Bytes of a weight that is not trained.
+
+    Attributes:
+        in_blocks: Of one in the blocks, nearly all of them in linear layers.
+        outside: Of one outside, in the embeddings.
+    """
+
+    in_blocks: float
+    outside: float
+
+
+IN_SINGLE = FrozenBytes(SINGLE_BYTES, SINGLE_BYTES)
+"""Weights that are not trained kept in single precision, as on CPUs."""
+
+
+def frozen_bytes(pipeline: Pipeline, *, is_half: bool) -> FrozenBytes:
+    """Return what a weight takes that is not trained.
+
+    Args:
+        pipeline: Its ``quantization``.
+        is_half: Whether it is computed in half precision.
+    """
+    usual = HALF_BYTES if is_half else SINGLE_BYTES
+    return FrozenBytes(NF4_BYTES if pipeline.params.get("quantization") == "nf4" else usual, usual)
+
+
+def model_bytes(pipeline: Pipeline, model: Model, *, is_half: bool, frozen: FrozenBytes) -> float:
+    """Sum what is kept of the model for a batch of any size.
+
+    Autocast keeps a copy in half precision of weights in the blocks that are in single precision.
+
+    Args:
+        pipeline: The pipeline.
+        model: Its model.
+        is_half: Whether it is computed in half precision.
+        frozen: What a weight takes that is not trained.
+
+    Raises:
+        InputError: The pipeline's optimiser is not known.
+    """
+    trained, in_blocks = n_trained_parameters(pipeline, model), block_parameters(model) * model.n_layers
+    outside = model.n_parameters - in_blocks
+    own = trained if pipeline.method in ("full", "partial") else 0.0  # others train what comes in addition
+    own_in_blocks = min(own, in_blocks)
+    weights = SINGLE_BYTES * trained
+    weights += frozen.in_blocks * (in_blocks - own_in_blocks) + frozen.outside * (outside - (own - own_in_blocks))
+    copied = in_blocks if frozen.in_blocks == SINGLE_BYTES or own > in_blocks else trained
+    return weights + (HALF_BYTES * copied if is_half else 0) + (SINGLE_BYTES + _state_bytes(pipeline)) * trained
+
+
+def loading_bytes(pipeline: Pipeline, model: Model, *, has_gpu: bool) -> float:
+    """Estimate the host memory that loading a model takes: in half precision where none of its weights are trained.
+
+    Args:
+        pipeline: The pipeline.
+        model: Its model.
+        has_gpu: Whether it is trained on a GPU.
+    """
+    params, is_half = pipeline.params, has_gpu and is_half_precision(pipeline)
+    trains_own = params.get("lora_bias", "none") != "none" or params.get("init_lora_weights") == "pissa"
+    is_loaded_half = is_half and pipeline.method in ADAPTER_METHODS and not trains_own
+    return (HALF_BYTES if is_loaded_half else SINGLE_BYTES) * model.n_parameters + OVERHEAD_BYTES
 
 
 def _token_bytes(pipeline: Pipeline, model: Model, *, length: float, is_half: bool, execution: Execution) -> float:

@@ -75,7 +75,7 @@ def _plan_training(pipeline: Pipeline, model: Model, *, task: Task, budget: Memo
         return AS_DRAWN
     share = -(-int(pipeline.params.get("batch_size", 1)) // budget.n_processes)
     execution = AS_DRAWN
-    for execution in _executions(share, may_shard=budget.has_gpu and budget.n_processes > 1):
+    for execution in _executions(share, may_shard=_may_shard(pipeline, budget)):
         needed = _needed_bytes(pipeline, model, task=task, budget=budget, execution=execution)
         if needed <= USABLE_SHARE * budget.memory_bytes:
             return execution
@@ -92,8 +92,13 @@ def min_memory_bytes(pipeline: Pipeline, model: Model, *, task: Task, memory_bud
         task: The length of its texts.
         memory_budget: GPUs and processes of a trial.
     """
-    *_, least = _executions(1, may_shard=memory_budget.has_gpu and memory_budget.n_processes > 1)
+    *_, least = _executions(1, may_shard=_may_shard(pipeline, memory_budget))
     return _needed_bytes(pipeline, model, task=task, budget=memory_budget, execution=least)
+
+
+def _may_shard(pipeline: Pipeline, budget: MemoryBudget) -> bool:
+    """Check whether a model may be spread over the processes of a trial; weights of four bits may not."""
+    return budget.has_gpu and budget.n_processes > 1 and pipeline.params.get("quantization") != "nf4"
 
 
 def _needed_bytes(

@@ -16,6 +16,7 @@ from xautolm_hpc.distribution import (
     scale_bounds,
     to_scale,
 )
+from xautolm_hpc.hyperparameters import UNSAID
 from xautolm_hpc.pareto import crowding_distances, front_indices, oriented
 from xautolm_hpc.records import Pipeline, Value
 from xautolm_hpc.space import Categorical, Numeric, Parameter, Space, contains
@@ -112,8 +113,8 @@ def fittest(results: Sequence[Result], evolution: Evolution) -> list[Pipeline]:
 
 
 def _values(pipelines: Sequence[Pipeline], method: str, *, name: str, parameter: Parameter) -> list[Value]:
-    values = [p.params[name] for p in pipelines if p.method == method and name in p.params]
-    return [value for value in values if contains(parameter, value)]
+    values = [p.params.get(name, UNSAID.get(name)) for p in pipelines if p.method == method]
+    return [value for value in values if value is not None and contains(parameter, value)]
 
 
 def _move(parameter: Parameter, marginal: Marginal, *, values: Sequence[Value], rate: float) -> Marginal:

@@ -181,6 +181,7 @@ def _prepare_environment() -> None:
     if "OMP_NUM_THREADS" in os.environ:  # the tokeniser's threads, which would otherwise use every core
         os.environ.setdefault("RAYON_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")  # kernels are loaded when they are first used
 
 
 def _run_trial(attempt_dir: Path, *, rank: Rank, stop: StopFlag) -> int:

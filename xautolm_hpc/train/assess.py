@@ -4,6 +4,7 @@ One job evaluates them all, so that libraries are imported once. The weights lie
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -25,6 +26,7 @@ from xautolm_hpc.jobdir import (
 )
 from xautolm_hpc.records import Outcome, from_json, to_json
 from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.frozen.precision import read_frozen
 from xautolm_hpc.train.loop import TrainState, evaluate, load_trainable
 from xautolm_hpc.train.prepare import AttemptInputs, build_train_state, start_torch
 from xautolm_hpc.train.recipe import parse_recipe
@@ -62,7 +64,9 @@ def run_final(job: Job, stop: StopFlag) -> int:
     return 0
 
 
-def load_trained(attempt_dir: Path, *, command: Command, trial: TrialInput, stop: StopFlag) -> TrainState:
+def load_trained(
+    attempt_dir: Path, *, command: Command, trial: TrialInput, stop: StopFlag, in_single: bool = False
+) -> TrainState:
     """Load a trained pipeline, with its best weights and the rows of ``test``.
 
     Args:
@@ -70,6 +74,7 @@ def load_trained(attempt_dir: Path, *, command: Command, trial: TrialInput, stop
         command: Limits and threads.
         trial: Task and data.
         stop: Set by a signal.
+        in_single: Whether it computes in single precision; its frozen weights have the rounded values of training.
 
     Raises:
         TrialError: Its weights or the files of its model are missing, kind ``data_unavailable``.
@@ -79,7 +84,16 @@ def load_trained(attempt_dir: Path, *, command: Command, trial: TrialInput, stop
     if not weights.exists():
         raise TrialError(FailureKind.DATA_UNAVAILABLE, f"`{weights}` is missing: its trial's weights were not kept")
     recipe = parse_recipe(plan.pipeline.method, plan.pipeline.params)
-    inputs = AttemptInputs(attempt_dir=attempt_dir, command=command, trial=trial, plan=plan, expects_gpu=False)
+    if in_single:
+        recipe = replace(recipe, use_mixed_precision=False)
+    inputs = AttemptInputs(
+        attempt_dir=attempt_dir,
+        command=command,
+        trial=trial,
+        plan=plan,
+        expects_gpu=False,
+        trained_as=read_frozen(weights),
+    )
     progress = Progress()
     budget = TrialBudget(progress, stop, time_limit_s=command.time_limit_s)
     accelerator = start_torch(inputs, recipe)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from xautolm_hpc.hyperparameters import ADAPTER_METHODS
 from xautolm_hpc.jobdir import SPLITS, TrialPlan
 from xautolm_hpc.records import Task
 from xautolm_hpc.task_kinds import TASK_KINDS
@@ -48,19 +49,33 @@ print(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))""
 """Kind of task and family, or "" for any other -> lines that use an exported model, run in its folder."""
 
 
-def model_card(plan: TrialPlan, task: Task, *, facts: Mapping[str, Any]) -> str:
+ADAPTER_USAGE = """\
+from peft import PeftModel
+from transformers import {auto_class}, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+base = {auto_class}.from_pretrained({base!r}{options})
+model = PeftModel.from_pretrained(base, ".")"""
+"""Lines that load adapters beside their base model; ``options`` are the arguments that the kind of task needs."""
+
+
+def model_card(
+    plan: TrialPlan, task: Task, *, facts: Mapping[str, Any], frozen: str = "float32", is_apart: bool = False
+) -> str:
     """Write a model card: what was trained on what, what it scores, what it cost, under which licence.
 
     Args:
         plan: Pipeline and base model.
         task: The task.
         facts: ``metrics``, ``test``, ``time_s``, ``energy_j``, ``run`` and ``trial``; ``None`` where unknown.
+        frozen: How the weights that were not trained were kept: a number format, or ``nf4+`` and one.
+        is_apart: Whether the folder holds adapters alone.
     """
     kind = TASK_KINDS[task.kind]
     header: dict[str, Any] = {
         **({"base_model": plan.model.hub_repo} if plan.model.hub_repo else {}),  # hubs take it for a repository
         "pipeline_tag": kind.hub_tags.get(plan.model.family, kind.hub_tag),
-        "library_name": "transformers",
+        "library_name": "peft" if is_apart else "transformers",
         "license": plan.model.licence.lower(),
         "metrics": [name for name in HUB_METRICS if name in facts["metrics"]],
     }
@@ -80,14 +95,16 @@ def model_card(plan: TrialPlan, task: Task, *, facts: Mapping[str, Any]) -> str:
             "In this folder; elsewhere give its path, or the name of its repository, instead of `.`:",
             "",
             "```python",
-            _usage(task.kind, plan.model.family),
+            _adapter_usage(plan, task) if is_apart else _usage(task.kind, plan.model.family),
             "```",
+            "",
+            "## Weights",
+            "",
+            _weights(plan, frozen=frozen, is_apart=is_apart),
             "",
             "## Data",
             "",
-            f"- dataset id: `{task.dataset_id}`",
-            f"- fingerprint of rows, split and metric: `{task.fingerprint}`",
-            f"- rows: {task.n_train} train, {task.n_dev} dev, {task.n_validation} validation, {task.n_test} test",
+            *_data(task),
             "",
             "## Pipeline",
             "",
@@ -96,16 +113,7 @@ def model_card(plan: TrialPlan, task: Task, *, facts: Mapping[str, Any]) -> str:
             f"- seed: {plan.seed}",
             params,
             "",
-            "## Metrics",
-            "",
-            *_table("validation", facts["metrics"], metric=task.metric),
-            *_table("test", facts["test"], metric=task.metric),
-            "",
-            "## Cost",
-            "",
-            f"- training and evaluation: {_number(facts['time_s'], 's')}",
-            f"- GPU energy: {_number(facts['energy_j'], 'J')}",
-            "",
+            *_results(task, facts),
             "## Licence",
             "",
             f"The base model is published under {plan.model.licence}; its terms hold for these weights too. The data's "
@@ -113,6 +121,29 @@ def model_card(plan: TrialPlan, task: Task, *, facts: Mapping[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _results(task: Task, facts: Mapping[str, Any]) -> list[str]:
+    return [
+        "## Metrics",
+        "",
+        *_table("validation", facts["metrics"], metric=task.metric),
+        *_table("test", facts["test"], metric=task.metric),
+        "",
+        "## Cost",
+        "",
+        f"- training and evaluation: {_number(facts['time_s'], 's')}",
+        f"- GPU energy: {_number(facts['energy_j'], 'J')}",
+        "",
+    ]
+
+
+def _data(task: Task) -> list[str]:
+    return [
+        f"- dataset id: `{task.dataset_id}`",
+        f"- fingerprint of rows, split and metric: `{task.fingerprint}`",
+        f"- rows: {task.n_train} train, {task.n_dev} dev, {task.n_validation} validation, {task.n_test} test",
+    ]
 
 
 def _base_model(plan: TrialPlan) -> str:
@@ -123,6 +154,38 @@ def _base_model(plan: TrialPlan) -> str:
     kept = "" if model.keep_layers is None else f", its first {model.keep_layers} blocks"
     where = f"the Python package {model.package}" if model.package else "a local folder"
     return f"{model.id}, from {where}, not a repository of a hub{kept}"
+
+
+def _adapter_usage(plan: TrialPlan, task: Task) -> str:
+    """Return lines of Python that put the adapters onto the base model."""
+    base = plan.model.hub_repo or f"the folder of {plan.model.id}"
+    options = f", num_labels={len(task.labels)}" if task.kind == "text-classification" else ""
+    return ADAPTER_USAGE.format(auto_class=_auto_class(task.kind, plan.model.family), base=base, options=options)
+
+
+def _auto_class(kind: str, family: str) -> str:
+    """Return the class of transformers that loads the base model."""
+    writing = "AutoModelForCausalLM" if family == "decoder" else "AutoModelForSeq2SeqLM"
+    known = {
+        "text-classification": "AutoModelForSequenceClassification",
+        "question-answering": "AutoModelForQuestionAnswering",
+    }
+    return known.get(kind, writing)
+
+
+def _weights(plan: TrialPlan, *, frozen: str, is_apart: bool) -> str:
+    """Write which weights are in the folder, and how those that were not trained were kept."""
+    if plan.pipeline.method == "full":
+        return "All weights were trained; they are in single precision."
+    kept = frozen.removeprefix("nf4+")
+    quantised = "NF4 with double quantisation for the linear layers of the blocks, " if kept != frozen else ""
+    during = f"While training, the weights that were not trained were kept in {quantised}{kept}"
+    if is_apart:
+        return f"Adapters alone, in single precision. {during}{'; load the base model likewise' if quantised else ''}."
+    if plan.pipeline.method not in ADAPTER_METHODS:
+        return f"All weights, in single precision. {during}."
+    expanded = ", which were expanded before" if quantised else ""
+    return f"Adapters are merged into the weights, in single precision. {during}{expanded}."
 
 
 def _usage(kind: str, family: str) -> str:

@@ -1,14 +1,19 @@
-"""Writes a trained pipeline as a folder that transformers loads: merged weights, tokeniser, model card."""
+"""Writes a trained pipeline as a folder that transformers loads: weights, tokeniser, model card.
+
+Adapters are merged into the weights, in single precision: four-bit weights are expanded for that. Or they are written
+alone, for the base model.
+"""
 
 import sys
 from pathlib import Path
 from typing import Any
 
 from xautolm_hpc.durable import read_json
-from xautolm_hpc.jobdir import COMMAND, EXPORT, PIPELINE, TASK, Command, TrialInput, TrialPlan
+from xautolm_hpc.jobdir import COMMAND, EXPORT, PIPELINE, TASK, WEIGHTS, Command, TrialInput, TrialPlan
 from xautolm_hpc.records import from_json
 from xautolm_hpc.train.assess import load_trained
 from xautolm_hpc.train.card import model_card
+from xautolm_hpc.train.frozen.precision import read_frozen
 from xautolm_hpc.train.stop import StopFlag
 
 
@@ -17,7 +22,8 @@ def run_export(attempt_dir: Path, stop: StopFlag) -> int:
 
     Args:
         attempt_dir: Folder with ``task.json``, ``command.json`` and ``export.json``: the trial's own folder under
-            ``trial``, the folder to write under ``to``, the figures for the model card under ``facts``.
+            ``trial``, the folder to write under ``to``, the figures for the model card under ``facts``, and under
+            ``adapter`` whether adapters are written alone.
         stop: Set by a signal.
 
     Returns:
@@ -32,14 +38,18 @@ def run_export(attempt_dir: Path, stop: StopFlag) -> int:
     command = from_json(Command, read_json(attempt_dir / COMMAND), where=COMMAND)
     trial = from_json(TrialInput, read_json(attempt_dir / TASK), where=TASK)
     plan = from_json(TrialPlan, read_json(trial_dir / PIPELINE), where=PIPELINE)
-    train_state = load_trained(trial_dir, command=command, trial=trial, stop=stop)
+    train_state = load_trained(trial_dir, command=command, trial=trial, stop=stop, in_single=True)
     model: Any = train_state.accelerator.unwrap_model(train_state.model)
-    if hasattr(model, "merge_and_unload"):
+    is_apart = bool(wanted.get("adapter", False))
+    if hasattr(model, "merge_and_unload") and not is_apart:
         model = model.merge_and_unload()
     model.config.transformers_weights = None  # a base model's own name of its weights
     model.save_pretrained(target)
     export_tokenizer(train_state.task, family=plan.model.family).save_pretrained(target)
-    (target / "README.md").write_text(model_card(plan, trial.task, facts=wanted["facts"]), encoding="utf-8")
+    card = model_card(
+        plan, trial.task, facts=wanted["facts"], frozen=read_frozen(trial_dir / WEIGHTS), is_apart=is_apart
+    )
+    (target / "README.md").write_text(card, encoding="utf-8")
     return 0
 
 

@@ -4,6 +4,8 @@ Everything is recorded in the :class:`Progress` as soon as it is measured, so th
 """
 
 import math
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,9 +16,10 @@ from xautolm_hpc.node import peak_rss_bytes
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.checkpoint import load_checkpoint, save_checkpoint
 from xautolm_hpc.train.energy import EnergyReader
+from xautolm_hpc.train.frozen.precision import FROZEN, describe_frozen
 from xautolm_hpc.train.heartbeat import HeartbeatWriter
 from xautolm_hpc.train.loop import TrainState, evaluate, train, trainable
-from xautolm_hpc.train.prepare import AttemptInputs, build_train_state, reject_unsupported, start_torch
+from xautolm_hpc.train.prepare import AttemptInputs, build_train_state, reject_unsupported, start_kernels, start_torch
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopRequestedError
 from xautolm_hpc.train.trial_budget import Progress, TrialBudget
@@ -48,10 +51,15 @@ def finetune(
     reject_unsupported(inputs.trial.task.kind, inputs.plan.model)
     recipe = parse_recipe(inputs.plan.pipeline.method, inputs.plan.pipeline.params)
     with progress.load:
-        accelerator = start_torch(inputs, recipe)
+        with progress.loading("device"):
+            accelerator = start_torch(inputs, recipe)
+        with progress.loading("first kernels"):
+            start_kernels(accelerator.device)
         train_state = build_train_state(inputs, recipe, accelerator=accelerator, progress=progress, budget=budget)
-        load_checkpoint(inputs.attempt_dir / CHECKPOINT_DIR, train_state)
+        with progress.loading("checkpoint"):
+            load_checkpoint(inputs.attempt_dir / CHECKPOINT_DIR, train_state)
         budget.agree = collectives.highest
+    sys.stderr.write(progress.load_summary())
 
     def save() -> None:
         measure_gpu_memory(progress)
@@ -89,7 +97,7 @@ def save_weights(path: Path, train_state: TrainState) -> None:
     weights = trainable(train_state.model)  # on every rank: each may hold a shard
     if train_state.rank.is_first:
         aside = path.with_name(f".{path.name}.tmp")
-        save_file(weights, aside)
+        save_file(weights, aside, metadata={FROZEN: describe_frozen(train_state.model)})
         aside.replace(path)
 
 
@@ -102,10 +110,24 @@ def note_steps(progress: Progress, train_state: TrainState) -> None:
 
 
 def measure_gpu_memory(progress: Progress) -> None:
-    """Record the highest memory allocated on all GPUs together; without a GPU it stays unknown."""
+    """Record the highest memory on all GPUs together; without a GPU it stays unknown."""
     if torch.cuda.is_available():
-        here_bytes = sum(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count()))
+        here_bytes = sum(peak_bytes(torch.cuda.memory_stats(number)) for number in range(torch.cuda.device_count()))
         progress.peak_gpu_memory_bytes = max(here_bytes, progress.peak_gpu_memory_bytes or 0)
+
+
+def peak_bytes(statistics: Mapping[str, int]) -> int:
+    """Return the peak memory of a trial on one GPU: the most bytes that tensors held at a time.
+
+    The definition is the same for a step computed eagerly and for one captured in a graph. The tensors of a graph lie
+    in its private pool, which the allocator counts while the graph is captured, so their peak is in this number, too;
+    replaying allocates nothing. What the allocator reserves beyond that is left out: it depends on the card's size and
+    on fragmentation, and a pool keeps its whole reservation: it would set the two apart. So is the CUDA context.
+
+    Args:
+        statistics: ``torch.cuda.memory_stats`` of the GPU; empty before anything was allocated there.
+    """
+    return int(statistics.get("allocated_bytes.all.peak", 0))
 
 
 def exchange_costs(progress: Progress, energy: EnergyReader) -> None:

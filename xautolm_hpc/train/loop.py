@@ -163,7 +163,8 @@ def evaluate(train_state: TrainState, split: str) -> Scores:
         for number in range(n_rounds):
             train_state.budget.check()
             for rows in own[number : number + 1]:
-                given = train_state.task.answer(model, tokens, rows=rows, device=train_state.accelerator.device)
+                with train_state.accelerator.autocast():  # answers are not written by the model's forward alone
+                    given = train_state.task.answer(model, tokens, rows=rows, device=train_state.accelerator.device)
                 answered += zip(rows.tolist(), given, strict=True)
     answers: list[Any] = [None] * len(tokens)
     for row, answer in chain(*collectives.all_gather(answered)):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, AutocastKwargs, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.state import AcceleratorState
 from torch import nn
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
@@ -34,11 +35,13 @@ from xautolm_hpc.train.fit.embeddings import (
     measure_limits,
     train_new_rows,
 )
+from xautolm_hpc.train.frozen.nf4 import check_nf4
+from xautolm_hpc.train.frozen.precision import freeze, loading_dtype, plan_frozen
 from xautolm_hpc.train.kinds.tasks import LearningTask, TaskContext
 from xautolm_hpc.train.loop import LoopState, TrainState
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
-from xautolm_hpc.train.pretrained import Source, find_source, load_config, load_model, load_tokenizer
+from xautolm_hpc.train.pretrained import Loading, Source, find_source, load_config, load_model, load_tokenizer
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import shard_model
@@ -61,6 +64,7 @@ class AttemptInputs:
         plan: Pipeline, model and seed.
         expects_gpu: Whether the node shows a GPU to this process.
         rank: This process among those of the trial.
+        trained_as: How the frozen weights were kept where the pipeline is trained already; ``None`` before.
     """
 
     attempt_dir: Path
@@ -69,6 +73,7 @@ class AttemptInputs:
     plan: TrialPlan
     expects_gpu: bool
     rank: Rank = ALONE
+    trained_as: str | None = None
 
 
 def reject_unsupported(kind: str, model: Model) -> None:
@@ -119,7 +124,15 @@ def start_torch(inputs: AttemptInputs, recipe: Recipe) -> Accelerator:
     handlers = [] if inputs.rank.n_ranks == 1 else [timeout, gradients]
     if StepMode(inputs.plan.step) is StepMode.GRAPH:
         handlers.append(AutocastKwargs(cache_enabled=False))  # a cached copy would belong to one graph's memory
+    AcceleratorState._reset_state()  # a final step tests pipelines of different precisions in one process
     return Accelerator(mixed_precision=_precision(recipe, has_gpu=has_gpu), cpu=not has_gpu, kwargs_handlers=handlers)
+
+
+def start_kernels(device: torch.device) -> None:
+    """Create a GPU's context and load its first kernels, which the first step would else wait for."""
+    if device.type == "cuda":
+        square = torch.ones((16, 16), device=device)
+        (square @ square).sum().item()  # the host waits, so that the time belongs to this part
 
 
 def build_train_state(
@@ -152,16 +165,19 @@ def build_train_state(
         gradient_checkpointing=plan.execution.gradient_checkpointing,
         optimizer=recipe.optimizer,
     )
-    tokenised = _tokenise_task(inputs, recipe, progress=progress, splits=splits)
+    with progress.loading("data"):
+        tokenised = _tokenise_task(inputs, recipe, progress=progress, splits=splits)
     task, tokens = tokenised.task, tokenised.tokens
-    model = _load_with_method(inputs, recipe, tokenised=tokenised, progress=progress)
+    with progress.loading("model"):
+        model = _load_with_method(inputs, recipe, tokenised=tokenised, progress=progress, accelerator=accelerator)
     if step_plan.mode is StepMode.GRAPH:
         make_capturable(model)
     n_steps = recipe.epochs * n_epoch_steps(
         len(tokens["train"]), batch_size=recipe.batch_size, accumulation=recipe.gradient_accumulation_steps
     )
     progress.n_steps, progress.epochs = n_steps, recipe.epochs
-    trained = _place_on_devices(model, plan.execution, accelerator=accelerator)
+    with progress.loading("model to device"):
+        trained = _place_on_devices(model, plan.execution, accelerator=accelerator)
     optimizer = build_optimizer(model, recipe, step_mode=step_plan.mode)
     scheduler = build_schedule(optimizer, recipe, n_steps=n_steps)
     if inputs.rank.index:
@@ -234,28 +250,32 @@ def _tokenise_task(
 
 
 def _load_with_method(
-    inputs: AttemptInputs, recipe: Recipe, *, tokenised: _TokenisedTask, progress: Progress
+    inputs: AttemptInputs, recipe: Recipe, *, tokenised: _TokenisedTask, progress: Progress, accelerator: Accelerator
 ) -> nn.Module:
     """Load the model, on the CPU, and freeze or wrap what the method does not train."""
-    plan, task = inputs.plan, tokenised.task
+    plan, task, method = inputs.plan, tokenised.task, inputs.plan.pipeline.method
+    frozen = plan_frozen(method, recipe, precision=accelerator.mixed_precision, trained_as=inputs.trained_as)
+    if frozen.is_nf4:
+        check_nf4(accelerator.device, execution=plan.execution, is_rounded_only=frozen.is_rounded_only)
     loaded, notes = load_model(
         tokenised.source,
         plan.model,
         auto_class=task.auto_class,
         config=tokenised.config,
         has_new_head=task.has_new_head,
-        deterministic=inputs.command.deterministic,
+        loading=Loading(dtype=loading_dtype(method, recipe, frozen=frozen), deterministic=inputs.command.deterministic),
     )
     progress.notes += notes
     n_rows = grow_embeddings(loaded, tokenised.tokenizer, model_id=plan.model.id)
     set_own_decoding(loaded, task, tokenizer=tokenised.tokenizer, family=plan.model.family)
     if plan.execution.gradient_checkpointing:
         checkpoint_activations(loaded)
-    if plan.pipeline.method == "partial":
+    if method == "partial":
         _note_blocks(len(find_blocks(loaded)), recipe.n_trainable_blocks, progress=progress)
-    model = apply_method(loaded, plan.pipeline.method, recipe=recipe, has_new_head=task.has_new_head)
+    model = apply_method(loaded, method, recipe=recipe, has_new_head=task.has_new_head)
     if n_rows is not None and any(has_ids_from(split, n_rows) for split in tokenised.tokens.values()):
         train_new_rows(loaded, n_rows)
+    freeze(model, frozen, device=accelerator.device)
     return model
 
 

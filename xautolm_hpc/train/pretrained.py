@@ -54,6 +54,23 @@ class Source:
     remedy: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """How a model is loaded.
+
+    Attributes:
+        dtype: Number format of its weights.
+        deterministic: Whether attention avoids fused kernels, whose gradients vary from run to run.
+    """
+
+    dtype: torch.dtype = torch.float32
+    deterministic: bool = False
+
+
+IN_SINGLE = Loading()
+"""Single precision, and the fastest kernels."""
+
+
 def find_source(model: Model, hf_home: str | None) -> Source:
     """Find where a model's files lie; nothing is downloaded on a compute node.
 
@@ -136,9 +153,9 @@ def load_model(
     auto_class: str,
     config: PretrainedConfig,
     has_new_head: bool,
-    deterministic: bool = False,
+    loading: Loading = IN_SINGLE,
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """Load a model with the head of a task, in single precision on the CPU.
+    """Load a model with the head of a task, on the CPU.
 
     Args:
         source: Where its files lie.
@@ -146,7 +163,7 @@ def load_model(
         auto_class: Class of transformers that knows the head.
         config: Its configuration, the labels set.
         has_new_head: Whether the head, and a pooler that the file has not, may have new weights.
-        deterministic: Whether attention avoids fused kernels, whose gradients vary from run to run.
+        loading: Number format and kernels.
 
     Returns:
         The model, and how its weights were read otherwise than by their names, for a person.
@@ -159,10 +176,10 @@ def load_model(
     """
     _silence()
     options = {
-        "dtype": torch.float32,
+        "dtype": loading.dtype,
         "ignore_mismatched_sizes": True,  # a file may hold the head of another task; Architecture looks at all others
         "output_loading_info": True,
-        **({"attn_implementation": "eager"} if deterministic else {}),
+        **({"attn_implementation": "eager"} if loading.deterministic else {}),
     }
     generator = torch.get_rng_state()
     with _explained_head(model, config, auto_class=auto_class):

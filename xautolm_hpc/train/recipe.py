@@ -38,6 +38,7 @@ class Recipe:
         lora_bias: ``none``, ``lora_only`` or ``all``.
         lora_targets: ``attention`` or ``all-linear``: linear layers of the blocks that they adapt.
         init_lora_weights: ``default``, ``gaussian``, ``pissa`` or ``none``.
+        quantization: ``none``, or ``nf4``: frozen linear layers take four bits a number.
     """
 
     learning_rate: float
@@ -64,6 +65,7 @@ class Recipe:
     lora_bias: str = "none"
     lora_targets: str = "attention"
     init_lora_weights: str = "default"
+    quantization: str = "none"
 
 
 def parse_recipe(method: str, params: Mapping[str, Value]) -> Recipe:

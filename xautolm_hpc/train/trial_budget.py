@@ -4,7 +4,8 @@ The outcome of a failed trial is built from the same :class:`Progress` as that o
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -80,6 +81,7 @@ class Progress:
         notes: What was done otherwise than a person may expect, for the outcome's message.
         step_mode: How optimiser steps were computed, ``None`` before training.
         step_reason: Why they were not captured although that was asked for, or ``None``.
+        load_parts_s: Part of ``load`` -> its seconds in this restart, in their order.
     """
 
     phase: str = "load"
@@ -104,6 +106,21 @@ class Progress:
     notes: list[str] = field(default_factory=list)
     step_mode: StepMode | None = None
     step_reason: str | None = None
+    load_parts_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def loading(self, part: str) -> Iterator[None]:
+        """Measure a part of ``load``; one that comes again is added up."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.load_parts_s[part] = self.load_parts_s.get(part, 0.0) + time.monotonic() - began
+
+    def load_summary(self) -> str:
+        """Write a line for the log: the seconds of ``load`` and of its parts."""
+        parts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self.load_parts_s.items())
+        return f"load: {self.load.here_s:.2f} s ({parts})\n"
 
     @property
     def all_gpu_memory_bytes(self) -> int | None:

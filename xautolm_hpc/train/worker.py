@@ -178,7 +178,7 @@ def _attempt(job: Job, progress: Progress, *, stop: StopFlag, energy: EnergyRead
     heartbeat_writer = _heartbeat_writer(job, progress, energy=energy, load=load, interval_s=command.heartbeat_s)
     with load, heartbeat_writer:
         heartbeat_writer.enter("load")
-        with progress.load:
+        with progress.load, progress.loading("imports"):
             from xautolm_hpc.train.finetune import finetune
             from xautolm_hpc.train.prepare import AttemptInputs
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc.catalogue import FAMILIES, Model
-from xautolm_hpc.hyperparameters import METHODS
+from xautolm_hpc.hyperparameters import METHODS, UNSAID
 from xautolm_hpc.priors.similarity import SYSTEM_FEATURES, system_features
 from xautolm_hpc.records import Pipeline, System, Task
 from xautolm_hpc.space import Categorical, Space
@@ -148,8 +148,9 @@ def _column(configurations: Configurations, name: str, *, derived: Mapping[str, 
         return derived[name]
     parameter, is_text, text = name.partition("=")
     if is_text:
-        texts = configurations.texts.get(parameter)
-        return np.zeros(len(configurations)) if texts is None else (texts == text).astype(np.float64)
+        texts = configurations.texts.get(parameter, np.full(len(configurations), ""))
+        is_unsaid = (texts == "") & (UNSAID.get(parameter) == text)
+        return np.asarray((texts == text) | is_unsaid, dtype=np.float64)
     return configurations.numbers.get(name, np.full(len(configurations), np.nan))
 
 

@@ -14,6 +14,7 @@ from xautolm_hpc.distribution import (
     scale_bounds,
     to_scale,
 )
+from xautolm_hpc.hyperparameters import UNSAID
 from xautolm_hpc.priors.xautolm.alpha import Weighed
 from xautolm_hpc.priors.xautolm.replay import (
     CategoricalReplay,
@@ -26,7 +27,7 @@ from xautolm_hpc.priors.xautolm.replay import (
 )
 from xautolm_hpc.records import Value
 from xautolm_hpc.space import Boolean, Categorical, Numeric, Parameter, Space
-from xautolm_hpc.table import BOOL, FLOAT, INT, TEXT, ExperienceTable
+from xautolm_hpc.table import ABSENT, BOOL, FLOAT, INT, TEXT, ExperienceTable
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -121,7 +122,7 @@ def replay_parameter(
     Raises:
         TypeError: The marginal does not fit the parameter.
     """
-    if name not in table.params:
+    if name not in table.params and name not in UNSAID:
         steps = steps.only(np.zeros(len(steps.row), dtype=np.bool_))
         value = np.zeros(0)
     else:
@@ -158,13 +159,13 @@ def _values_on_scale(table: ExperienceTable, name: str, *, rows: Ints, parameter
     It is the index of the value for a categorical parameter, 0 or 1 for a boolean, the number on its scale for a
     number.
     """
-    column = table.params[name]
-    type_code, number = column.type_code[rows], column.number[rows]
     if isinstance(parameter, Categorical):
         index = np.full(len(rows), np.nan)
         for position, value in enumerate(parameter.values):
             index[_equals(table, name, rows=rows, value=value)] = position
         return index
+    column = table.params[name]
+    type_code, number = column.type_code[rows], column.number[rows]
     if isinstance(parameter, Boolean):
         return np.where(type_code == BOOL, number, np.nan)
     is_number = (type_code == INT) | (type_code == FLOAT)
@@ -176,10 +177,13 @@ def _values_on_scale(table: ExperienceTable, name: str, *, rows: Ints, parameter
 
 def _equals(table: ExperienceTable, name: str, *, rows: Ints, value: Value) -> NDArray[np.bool_]:
     """Find the rows that have a value; 1, 1.0 and True are three values, as in :func:`xautolm_hpc.space.contains`."""
+    if name not in table.params:
+        return np.full(len(rows), UNSAID.get(name) == value)
     column = table.params[name]
     type_code = column.type_code[rows]
     if isinstance(value, str):
         text = table.texts.index(value) if value in table.texts else -2
-        return np.asarray((type_code == TEXT) & (column.text[rows] == text))
+        is_unsaid = (type_code == ABSENT) & (UNSAID.get(name) == value)
+        return np.asarray(((type_code == TEXT) & (column.text[rows] == text)) | is_unsaid)
     code = BOOL if isinstance(value, bool) else INT if isinstance(value, int) else FLOAT
     return np.asarray((type_code == code) & (column.number[rows] == float(value)))
