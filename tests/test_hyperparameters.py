@@ -17,7 +17,6 @@ from xautolm_hpc.hyperparameters import (
     check_params,
     default_of,
     find_problems,
-    optimizer_state_bytes,
     rules_of,
 )
 from xautolm_hpc.records import Value
@@ -80,11 +79,6 @@ def test_presets_name_known_hyperparameters_optimisers_and_schedules() -> None:
                 assert set(params) <= {*rules_of(method), *IGNORED}
                 assert set(params.get("optimizer", [])) <= set(OPTIMIZERS)
                 assert set(params.get("lr_scheduler", [])) <= set(SCHEDULES)
-
-
-def test_the_state_of_an_unknown_optimiser_is_refused_not_counted_as_nothing() -> None:
-    with pytest.raises(InputError, match=r"optimizer = 'lion': its state is not known; valid: adamw, adam"):
-        optimizer_state_bytes("lion")
 
 
 @pytest.mark.parametrize(

@@ -384,17 +384,6 @@ def check_params(method: str, params: Mapping[str, Value], *, where: str) -> Non
         raise InputError("\n".join(f"{where}: {problem.full_text}" for problem in problems))
 
 
-def optimizer_state_bytes(name: str) -> int:
-    """Return the bytes of state that an optimiser keeps for each trained parameter.
-
-    Raises:
-        InputError: The optimiser is not known, so that its memory cannot be estimated.
-    """
-    if name not in OPTIMIZERS:
-        raise InputError(f"optimizer = {name!r}: its state is not known; valid: {', '.join(OPTIMIZERS)}")
-    return OPTIMIZERS[name].state_bytes
-
-
 def nearest_name(word: str, valid: Iterable[str]) -> str | None:
     """Find the valid name that a word most likely stands for: in another case, of another program, or misspelt."""
     names = {name.casefold(): name for name in valid}

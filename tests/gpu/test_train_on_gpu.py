@@ -35,7 +35,8 @@ def test_a_trial_measures_memory_energy_and_the_card(tmp_path: Path, bert: Model
     outcome, system = end.outcome, end.system
     assert outcome.succeeded, outcome.message
     assert outcome.peak_gpu_memory_bytes is not None
-    assert outcome.peak_gpu_memory_bytes > 4 * 85e6  # the weights alone, in single precision
+    bytes_each = 4 if method == "full" else 2  # frozen weights are in half precision
+    assert outcome.peak_gpu_memory_bytes > bytes_each * 85e6  # the weights alone
     assert (outcome.energy_source.split("+")[0], outcome.energy_scope) == ("nvml-counter", "whole-gpu")
     assert outcome.gpu_energy_j is not None
     assert outcome.evaluation_time_s is not None

@@ -8,8 +8,9 @@ import math
 from dataclasses import dataclass
 
 from xautolm_hpc.catalogue import Model
+from xautolm_hpc.errors import InputError
 from xautolm_hpc.execution import AS_DRAWN, Execution
-from xautolm_hpc.hyperparameters import ADAPTER_METHODS, default_of, n_warmup_steps, optimizer_state_bytes
+from xautolm_hpc.hyperparameters import ADAPTER_METHODS, OPTIMIZERS, default_of, n_warmup_steps
 from xautolm_hpc.records import Pipeline, Task
 from xautolm_hpc.task_kinds import TASK_KINDS
 
@@ -293,7 +294,11 @@ def checkpoint_bytes(pipeline: Pipeline, model: Model) -> float:
 
 
 def _state_bytes(pipeline: Pipeline) -> int:
-    return optimizer_state_bytes(str(pipeline.params.get("optimizer", default_of("optimizer"))))
+    """Return the bytes of state that the optimiser keeps for each trained parameter."""
+    name = str(pipeline.params.get("optimizer", default_of("optimizer")))
+    if name not in OPTIMIZERS:
+        raise InputError(f"optimizer = {name!r}: its state is not known; valid: {', '.join(OPTIMIZERS)}")
+    return OPTIMIZERS[name].state_bytes
 
 
 def _kept_blocks(pipeline: Pipeline, model: Model) -> float:

@@ -124,6 +124,7 @@ def model_card(
 
 
 def _results(task: Task, facts: Mapping[str, Any]) -> list[str]:
+    """List the lines of the sections Metrics and Cost."""
     return [
         "## Metrics",
         "",

@@ -67,7 +67,7 @@ class Nf4Linear(nn.Module):
 
     @classmethod
     def of(cls, layer: nn.Module, *, device: torch.device) -> "Nf4Linear":
-        """Quantise a linear layer; the new one stays on the device.
+        """Build it from a linear layer; the new one stays on the device.
 
         Args:
             layer: A layer of which :func:`is_linear` holds, in half or single precision.
@@ -98,7 +98,7 @@ def round_to_nf4(layer: nn.Module, *, device: torch.device) -> Tensor:
 
 
 def _quantise(layer: nn.Module, device: torch.device) -> tuple[Tensor, Any]:
-    """Quantise the weight of a layer, as (outputs, inputs)."""
+    """Convert the weight of a layer, as (outputs, inputs), to packed numbers and their scales."""
     from bitsandbytes.functional import quantize_4bit
 
     weight: Any = layer.weight

@@ -95,7 +95,7 @@ def loading_dtype(method: str, recipe: Recipe, *, frozen: FrozenPrecision) -> to
 
 
 def freeze(model: nn.Module, frozen: FrozenPrecision, *, device: torch.device) -> None:
-    """Bring a model to its precision in place: what is trained to single, what is not to the frozen one.
+    """Convert a model to its precision in place: what is trained to single, what is not to the frozen one.
 
     A tensor that several modules share stays shared; it is trained if one of them trains it.
 
@@ -141,7 +141,7 @@ def _convert(parameter: nn.Parameter, dtype: torch.dtype) -> None:
 
 
 def _quantise(model: nn.Module, frozen: FrozenPrecision, *, device: torch.device) -> None:
-    """Quantise the frozen linear layers inside the blocks; one whose bias is trained stays as it is."""
+    """Convert the frozen linear layers inside the blocks to four bits; one whose bias is trained stays as it is."""
     for parent, name, layer in list(_frozen_layers(model)):
         if frozen.is_rounded_only:
             weight: Any = layer.weight
