@@ -13,6 +13,7 @@ from typing import Any
 from tests.store.samples import experience, experiences, system, task
 from xautolm_hpc.records import Experience, to_json
 from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.store.authors.authority import DECISIONS_NAME, KEY_NAME
 
 BUSY: dict[str, Any] = {"status": "failed", "kind": "node_busy", "origin": "infrastructure", "metrics": {}}
 STOPPED: dict[str, Any] = {"status": "stopped", "kind": None, "origin": None, "epochs_done": 0.25, "epochs": 4}
@@ -81,7 +82,12 @@ def write(folder: Path) -> None:
         name = store.compact()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        shutil.copyfile(store.path / str(name), folder / str(name))
+        for file in (
+            str(name),
+            KEY_NAME,
+            DECISIONS_NAME,
+        ):  # with its key: its marks are in force
+            shutil.copyfile(store.path / file, folder / file)
         conflicts = sorted([made[12].id, made[13].id])
         expected = {
             "digest_of_segment": str(name).removeprefix("seg-").removesuffix(".h5"),
