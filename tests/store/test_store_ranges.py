@@ -167,6 +167,20 @@ def test_whatever_is_within_the_ranges_every_command_and_prior_works_on(
         assert main(["store", *verb]) == 0, (verb, capsys.readouterr().err)
     assert as_text(by_id(ExperienceStore(folder / "again").read())) == as_text(by_id(found))
     assert check(next(path.glob("seg-*.h5")), CheckLimits(), is_named=True) == []
+    first, second = found[0], experience(1, run_id="other", outcome={"metrics": {"f1": 0.25}})
+    second_too = dataclasses.replace(second, outcome=dataclasses.replace(second.outcome, metrics={"f1": 0.5}))
+    store.append([second, second_too])
+    marks = [
+        ["accept", str(path), first.provenance.run_id],
+        ["forget", str(path), first.id, "--site", first.provenance.site],
+        ["resolve", str(path), second.key, second.id],
+        ["merge", str(folder / "copy.h5"), str(folder / "again"), "--into", str(path)],
+        ["export", str(path), "--to", str(folder / "earlier"), "--format", "1", "--redact"],
+        ["verify", str(path)],
+    ]
+    for verb in marks:
+        assert main(["store", *verb]) == 0, (verb, capsys.readouterr())
+    assert {e.id for e in store.read()} == {e.id for e in found[1:]} | {second.id}
 
 
 def of_task(name: str, value: Any) -> hostile.Change:
