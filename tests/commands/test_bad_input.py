@@ -5,11 +5,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import pytest
 
 from tests.store.samples import experience
 from xautolm_hpc import cli
-from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.store import FORMAT, ExperienceStore
 
 SEARCH = """
 name = "bad"
@@ -194,31 +195,24 @@ def test_an_export_of_an_unknown_form_is_refused_before_the_store_is_read(
     )
 
 
-def test_a_store_of_a_newer_format_is_refused_before_the_first_job(run_search: RunCommand, tmp_path: Path) -> None:
-    ExperienceStore(tmp_path / "store").append([experience(0)])
-    (segment,) = (tmp_path / "store").glob("*.h5")
-    content = segment.read_bytes()
-    newer = make_newer(tmp_path, content, name=segment.name)
+@pytest.mark.parametrize("is_file", [False, True])
+def test_a_newer_segment_is_named_and_only_a_store_that_is_one_file_of_it_is_refused(
+    run_search: RunCommand, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_file: bool
+) -> None:
+    store = tmp_path / ("store.h5" if is_file else "store")
+    ExperienceStore(store).append([experience(0)])
+    (segment,) = tmp_path.glob("store*.h5") if is_file else store.glob("*.h5")
+    with h5py.File(segment, "r+") as file:
+        file.attrs["format_version"] = FORMAT + 1
 
-    status, text = run_search()
+    status = cli.main(["plan", "search.toml", "--set", f"store.path={store.name}", "--json"])
 
-    assert status == 2
-    assert f"`store/{newer.name}`" in text
-    assert "format 2" in text
-    assert "this version reads 1" in text
+    shown = capsys.readouterr()
+    text = shown.err if is_file else "\n".join(json.loads(shown.out)["notes"])
+    assert status == (2 if is_file else 0)
+    assert f"{segment.name}` is format {FORMAT + 1}; this version reads 1, 2. Upgrade xautolm-hpc, or ask its" in text
+    assert ("It was left out" in text) != is_file
     assert not (tmp_path / "runs" / "bad" / "profile").exists()
-
-
-def make_newer(folder: Path, content: bytes, *, name: str) -> Path:
-    """Write a segment of the next format in place of the store's own."""
-    import h5py
-
-    path = folder / "store" / name
-    path.unlink()
-    path.write_bytes(content)
-    with h5py.File(path, "r+") as file:
-        file.attrs["format_version"] = 2
-    return path
 
 
 def test_a_model_that_is_not_in_the_offline_cache(

@@ -21,7 +21,7 @@ from xautolm_hpc.driver.batches import plan_batches
 from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.launchers import make_launcher
 from xautolm_hpc.driver.measured import check_measured, unmeasured_by_profile, unmeasured_on
-from xautolm_hpc.driver.proposal import SearchProposer, missing_stores, read_stores
+from xautolm_hpc.driver.proposal import SearchProposer, read_stores
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError
@@ -61,18 +61,18 @@ def run(arguments: argparse.Namespace) -> int:
     exists = run_dir.run_path.exists()
     unmeasured = unmeasured_by_profile(inputs.profile, environ=arguments.environ)
     warnings = [] if exists else check_measured(inputs.search, unmeasured)
-    clock = SystemClock()
+    clock, watcher = SystemClock(), report.NotedView()
     setup = inputs.setup(
         run_dir,
         read_json(run_dir.run_path)["run_id"] if exists else NO_RUN_ID,
         launcher=make_launcher(inputs.profile, arguments.environ, clock=clock, since=clock.now()),
         clock=clock,
-        watcher=report.QuietView(),
+        watcher=watcher,
         n_interrupts=lambda: 0,
     )
     with tempfile.TemporaryDirectory(prefix="xautolm-plan-") as folder:
         plan = {"run_exists": exists, **_make_plan(setup, inputs, folder=Path(folder))}
-        plan["notes"] += warnings
+        plan["notes"] += [*watcher.lines, *warnings]
     if arguments.json:
         print(json.dumps(plan, indent=1))
     else:
@@ -93,7 +93,7 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
         "run_dir": str(setup.run_dir.path),
         "task": to_json(profile.task),
         "system": to_json(profile.system),
-        "notes": [*profile.notes, *_notes(setup.profile), *missing_stores(setup.search.store.also_read), *warnings],
+        "notes": [*profile.notes, *_notes(setup.profile), *warnings],
         "prior": priors.shown(to_json(proposer.prior)),
         "trials": [{"trial": n, **to_wire(plan)} for n, plan in enumerate(drawn.plans)],
         "refusals": dict(drawn.rejections),

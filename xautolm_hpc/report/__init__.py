@@ -7,7 +7,7 @@ from xautolm_hpc.durable import write_bytes, write_json
 from xautolm_hpc.report.blocks import Table
 from xautolm_hpc.report.figure import draw_pareto
 from xautolm_hpc.report.frame import print_view
-from xautolm_hpc.report.live import LiveView, OpenView, PlainView, QuietView, choose_view
+from xautolm_hpc.report.live import LiveView, NotedView, OpenView, PlainView, QuietView, choose_view
 from xautolm_hpc.report.markdown import FIGURE_NAME, to_markdown
 from xautolm_hpc.report.planned import print_plan
 from xautolm_hpc.report.safe_text import escape_controls
@@ -20,6 +20,7 @@ from xautolm_hpc.view import RunFacts
 
 __all__ = [
     "LiveView",
+    "NotedView",
     "OpenView",
     "PlainView",
     "QuietView",

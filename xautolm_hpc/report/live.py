@@ -56,6 +56,21 @@ class QuietView(_View):
         """Show nothing."""
 
 
+class NotedView(QuietView):
+    """Progress display that shows nothing and keeps what is logged.
+
+    Attributes:
+        lines: The lines, in their order.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def log(self, text: str) -> None:
+        """Keep a line."""
+        self.lines.append(text)
+
+
 class LiveView(_View):
     """Live table of the present generation on a terminal; log lines scroll above it.
 
