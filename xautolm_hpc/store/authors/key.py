@@ -74,7 +74,8 @@ class KeyFile:
             StoreError: The file holds no key.
         """
         for pause_s in PAUSES_S:
-            self._clock.sleep(pause_s)
+            if pause_s:
+                self._clock.sleep(pause_s)
             try:
                 content = read_small(self.path, most_bytes=MOST_BYTES)
             except (FileNotFoundError, PermissionError):
