@@ -208,7 +208,7 @@ def test_a_segment_that_takes_too_much_memory_is_refused(tmp_path: Path) -> None
     sound = next(tmp_path.glob("seg-*.h5"))
     (tmp_path / file_name(0)).write_bytes(sound.read_bytes())
     with h5py.File(tmp_path / file_name(0), "r+") as file:
-        hostile.claim(file, "tasks", (2**29,), (2**20,))
+        hostile.claim(file, "message", (2**29,), (2**20,))
     store = ExperienceStore(tmp_path, limits=CheckLimits(memory_gb=0.25))
 
     found = store.read()

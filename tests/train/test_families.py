@@ -24,12 +24,15 @@ ADAPT: dict[str, Any] = {
 }
 PARAMS: dict[str, dict[str, Any]] = {
     "full": {"learning_rate": 3e-3, "epochs": 60, "dropout_rate": 0.0},
-    "partial": {"learning_rate": 3e-3, "epochs": 60, "dropout_rate": 0.0, "n_trainable_blocks": 4},
+    "partial": {"learning_rate": 3e-3, "epochs": 60, "dropout_rate": 0.0, "n_trainable_blocks": 2},
     "lora": ADAPT,
     "dora": ADAPT,
     "ia3": {"learning_rate": 3e-2, "epochs": 40},
     "bitfit": {"learning_rate": 3e-2, "epochs": 40, "dropout_rate": 0.0},
     "head": {"learning_rate": 3e-2, "epochs": 40, "dropout_rate": 0.0},
+}
+STEADIER: dict[tuple[str, str, str], dict[str, Any]] = {
+    ("question-answering", "t5", "full"): {"learning_rate": 2e-3},  # with 3e-3 one example is not learnt on some CPUs
 }
 LEAST_FALL = {"lora": 0.8, "dora": 0.8, "ia3": 0.2, "bitfit": 0.2, "head": 0.2}
 """Method -> share of the first epoch's training loss that is gone by the best epoch."""
@@ -60,7 +63,7 @@ def memorise(folder: Path, *, architecture: str, kind: str, method: str, **chang
     Returns:
         ``f1`` on the 16 examples, ``first_loss`` and ``last_loss``, and ``train_s``.
     """
-    params = {**COMMON, **PARAMS[method], **changes}
+    params = {**COMMON, **PARAMS[method], **STEADIER.get((kind, architecture, method), {}), **changes}
     attempt_dir = write_family_attempt(folder, architecture, kind=kind, method=method, params=params)
 
     outcome = run_attempt(attempt_dir)

@@ -35,7 +35,7 @@ def check_nf4(device: torch.device, *, execution: Execution, is_rounded_only: bo
     if device.type != "cuda" and not is_rounded_only:
         raise TrialError(FailureKind.UNSUPPORTED, f"quantization = nf4 needs a GPU; this trial runs on {device.type}")
     if execution.sharded:
-        raise TrialError(FailureKind.UNSUPPORTED, "quantization = nf4 cannot be used with a model sharded over GPUs")
+        raise TrialError(FailureKind.UNSUPPORTED, "quantization = nf4 is not for models that are sharded over GPUs")
     if find_spec(LIBRARY) is None:
         raise TrialError(
             FailureKind.UNSUPPORTED,

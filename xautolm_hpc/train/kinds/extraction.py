@@ -130,7 +130,7 @@ class Extraction:
 
     def loss(self, model: nn.Module, inputs: dict[str, Tensor], *, targets: Tensor) -> Tensor:
         """Sum over windows the mean cross-entropy of begin and end."""
-        return _losses(model(**inputs), targets).sum()
+        return _losses(model(**inputs), targets, mask=inputs["attention_mask"]).sum()
 
     def answer(
         self, model: nn.Module, tokens: Tokens, *, rows: NDArray[np.int64], device: torch.device
@@ -138,7 +138,7 @@ class Extraction:
         """Find the best span of each window."""
         inputs, targets = collate(tokens, rows, device=device)
         output = model(**inputs)
-        losses = _losses(output, targets)
+        losses = _losses(output, targets, mask=inputs["attention_mask"])
         starts, ends = output.start_logits.float(), output.end_logits.float()  # (n_batch, length)
         inside = torch.zeros_like(starts, dtype=torch.bool)
         for place, row in enumerate(rows):
@@ -198,10 +198,11 @@ def _target(answers: Sequence[dict[str, Any]], spans: Sequence[tuple[int, int]])
     return NO_SPAN
 
 
-def _losses(output: Any, targets: Tensor) -> Tensor:
-    """Compute each window's loss, (n_batch,)."""
-    starts = cross_entropy(output.start_logits.float(), targets[:, 0], reduction="none")
-    ends = cross_entropy(output.end_logits.float(), targets[:, 1], reduction="none")
+def _losses(output: Any, targets: Tensor, *, mask: Tensor) -> Tensor:
+    """Compute each window's loss, (n_batch,), over its own tokens: how far it is padded does not matter."""
+    logits = torch.stack([output.start_logits.float(), output.end_logits.float()])  # (2, n_batch, length)
+    logits = logits.masked_fill(mask == 0, torch.finfo(logits.dtype).min)
+    starts, ends = (cross_entropy(logits[n], targets[:, n], reduction="none") for n in (0, 1))
     return (starts + ends) / 2
 
 
