@@ -80,13 +80,13 @@ def replayed(visible_gpus, *, shared):
     readings = chain([100.0], repeat(100.0 + {first_j} if is_first else 100.0 + {later_j}))
     yield EnergyReader([Counter(device="gpu", read_j=lambda: next(readings))])
 
-class HeldUp(worker.Watch):
+class HeldUp(worker.TrialBudget):
     def check(self):
         while is_first and self._progress.step >= 5 and not self._stop.requested:
             time.sleep(0.1)
         super().check()
 
-worker.open_energy_reader, worker.Watch = replayed, HeldUp
+worker.open_energy_reader, worker.TrialBudget = replayed, HeldUp
 sys.exit(main(sys.argv[3:]))
 """
 
