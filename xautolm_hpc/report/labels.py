@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import RendererAgg
@@ -47,13 +50,14 @@ def place_labels(
     marks, corners = ([_pixel(axes, point) for point in part] for part in avoid)
     on_line = [spot for start, end in pairwise(corners) for spot in _spots(start, end)]
     boxes = [_box_around(mark, MARK_PX) for mark in marks] + [_box_around(spot, LINE_PX) for spot in on_line]
+    extents = np.array([box.extents for box in boxes]).reshape(-1, 4).T  # (4, n_boxes)
     placed: list[Bbox] = []
     for point, text in zip(points, texts, strict=True):
-        placed.append(_place(axes, point, text=text, renderer=renderer, obstacles=(boxes, placed)))
+        placed.append(_place(axes, point, text=text, renderer=renderer, obstacles=(extents, placed)))
 
 
 def _place(
-    axes: Axes, point: Point, *, text: str, renderer: RendererAgg, obstacles: tuple[list[Bbox], list[Bbox]]
+    axes: Axes, point: Point, *, text: str, renderer: RendererAgg, obstacles: tuple[NDArray[np.float64], list[Bbox]]
 ) -> Bbox:
     """Write one label where its cost is least; return the box it fills, in pixels."""
     label = axes.annotate(
@@ -73,7 +77,7 @@ def _place(
         box = _move(label, offset, renderer=renderer)
         cost = OUTSIDE_COST * (_area(box) - _overlap(box, axes.bbox)) + DISTANCE_COST * math.hypot(*offset)
         cost += LABEL_COST * sum(_overlap(box, other) for other in labels)
-        cost += MARK_COST * sum(_overlap(box, other) for other in marks)
+        cost += MARK_COST * _overlaps(box, marks)
         costs.append((cost, number, offset))
     return _move(label, min(costs)[2], renderer=renderer)
 
@@ -115,6 +119,14 @@ def _overlap(box: Bbox, other: Bbox) -> float:
     width = min(box.x1, other.x1) - max(box.x0, other.x0)
     height = min(box.y1, other.y1) - max(box.y0, other.y0)
     return float(max(width, 0.0) * max(height, 0.0))
+
+
+def _overlaps(box: Bbox, extents: NDArray[np.float64]) -> float:
+    """Sum the overlaps of a box with others, given as (x0, y0, x1, y1) by (n_boxes)."""
+    x0, y0, x1, y1 = extents
+    widths = np.minimum(box.x1, x1) - np.maximum(box.x0, x0)
+    heights = np.minimum(box.y1, y1) - np.maximum(box.y0, y0)
+    return float((widths.clip(0) * heights.clip(0)).sum())
 
 
 def _area(box: Bbox) -> float:
