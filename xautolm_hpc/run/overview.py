@@ -23,11 +23,11 @@ def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobStatu
         states: State of each attempt's job, as far as known.
         now: Seconds since the epoch.
     """
-    ends = {number: end for number, trial in history.trials.items() if (end := end_of(trial)) is not None}
+    ends = ends_of(history)
     return replace(
         view,
         trials=tuple(
-            view_trial(trial, states.get(trial.last.path), history=history, now=now)
+            _view(trial, states.get(trial.last.path), end=ends.get(trial.number), history=history, now=now)
             for trial in history.generation(view.generation)
         ),
         n_succeeded=sum(end.outcome.succeeded for end in ends.values()),
@@ -35,7 +35,7 @@ def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobStatu
             end.outcome.status == OutcomeStatus.FAILED and end.outcome.kind != FailureKind.CANCELLED
             for end in ends.values()
         ),
-        best=best_trial(history, view.objectives),
+        best=_best(history, ends, objectives=view.objectives),
     )
 
 
@@ -43,6 +43,12 @@ def end_of(trial: Trial) -> End | None:
     """Return how a trial's present attempt ended: from the ledger, or from its folder before the ledger says so."""
     last = trial.last
     return last.end if last.end is not None or last.submission is None else read_end(last.path)
+
+
+def ends_of(history: History) -> dict[int, End]:
+    """Read how the present attempts ended, each file once: trial number -> end."""
+    found = ((number, end_of(trial)) for number, trial in history.trials.items())
+    return {number: end for number, end in found if end is not None}
 
 
 def view_trial(trial: Trial, state: JobStatus | None, *, history: History, now: float) -> TrialView:
@@ -54,11 +60,15 @@ def view_trial(trial: Trial, state: JobStatus | None, *, history: History, now: 
         history: What happened in its run.
         now: Seconds since the epoch.
     """
+    return _view(trial, state, end=end_of(trial), history=history, now=now)
+
+
+def _view(trial: Trial, state: JobStatus | None, *, end: End | None, history: History, now: float) -> TrialView:
+    """Build one line about a trial whose present attempt ended as given, or not yet."""
     pipeline = trial.plan.pipeline
     build = partial(
         TrialView, trial=trial.number, attempt=trial.last.number, model=pipeline.model_id, method=pipeline.method
     )
-    end = end_of(trial)
     if end is not None:
         is_cancelled = end.outcome.kind == FailureKind.CANCELLED
         return build(
@@ -89,7 +99,12 @@ def best_trial(history: History, objectives: Sequence[str]) -> BestTrial | None:
         history: What happened so far.
         objectives: The search's objectives, the first one first.
     """
-    outcomes = [(trial, end.outcome) for trial in history.trials.values() if (end := end_of(trial)) is not None]
+    return _best(history, ends_of(history), objectives=objectives)
+
+
+def _best(history: History, ends: Mapping[int, End], *, objectives: Sequence[str]) -> BestTrial | None:
+    """Find the best of the trials that ended as given."""
+    outcomes = [(history.trials[number], end.outcome) for number, end in ends.items()]
     keys = [(preference(outcome, t.number, objectives=objectives), t, outcome) for t, outcome in outcomes]
     ranked = [(key, trial, outcome) for key, trial, outcome in keys if key is not None]
     if not ranked:
