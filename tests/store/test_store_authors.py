@@ -15,7 +15,6 @@ from tests.store.claims import (
     SITE,
     copy_segments,
     everything,
-    make_ours,
     own_key_id,
     write_marks,
 )
@@ -23,16 +22,6 @@ from tests.store.samples import RUN, experience, experiences
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.store import ExperienceStore, copy_store, merge
 from xautolm_hpc.store.marks import accept_mark, tombstone
-
-
-@pytest.fixture
-def ours(tmp_path: Path) -> Path:
-    return make_ours(tmp_path / "ours")
-
-
-@pytest.fixture
-def victims() -> list[str]:
-    return [experience(number).id for number in range(4)]
 
 
 def claimed_author(path: Path) -> str:

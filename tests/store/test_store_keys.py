@@ -15,7 +15,6 @@ from tests.store.claims import (
     SITE,
     check_here_instead,
     everything,
-    make_ours,
     read_only,
     write_marks,
 )
@@ -24,16 +23,6 @@ from xautolm_hpc.errors import StoreError
 from xautolm_hpc.store import ExperienceStore, merge
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.marks import tombstone
-
-
-@pytest.fixture
-def ours(tmp_path: Path) -> Path:
-    return make_ours(tmp_path / "ours")
-
-
-@pytest.fixture
-def victims() -> list[str]:
-    return [experience(number).id for number in range(4)]
 
 
 @pytest.mark.parametrize("content", [b"", b"abc\n", b"0" * 64, b"z" * 64 + b"\n", b"0" * 65 + b"\n"])

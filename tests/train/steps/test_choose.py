@@ -1,6 +1,7 @@
 """Steps are captured where that was asked for and can be; else they run eagerly, and the reason is recorded."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from xautolm_hpc.records import STEPS
 from xautolm_hpc.train.steps.choose import StepPlan, plan_steps
 from xautolm_hpc.train.steps.runner import step_seed
 
-CAN = {"has_gpu": True, "n_ranks": 1, "gradient_checkpointing": False, "optimizer": "adamw"}
+CAN: dict[str, Any] = {"has_gpu": True, "n_ranks": 1, "gradient_checkpointing": False, "optimizer": "adamw"}
 
 
 @pytest.mark.parametrize(
@@ -26,13 +27,13 @@ CAN = {"has_gpu": True, "n_ranks": 1, "gradient_checkpointing": False, "optimize
     ],
 )
 def test_what_hinders_a_capture_is_the_reason(changes: dict[str, bool | int], reason: str | None) -> None:
-    plan = plan_steps(StepMode.GRAPH, **{**CAN, **changes})  # type: ignore[arg-type]
+    plan = plan_steps(StepMode.GRAPH, **{**CAN, **changes})
 
     assert plan == StepPlan(mode=StepMode.GRAPH if reason is None else StepMode.EAGER, reason=reason)
 
 
 def test_eager_steps_that_were_asked_for_need_no_reason() -> None:
-    assert plan_steps(StepMode.EAGER, **CAN) == StepPlan(mode=StepMode.EAGER)  # type: ignore[arg-type]
+    assert plan_steps(StepMode.EAGER, **CAN) == StepPlan(mode=StepMode.EAGER)
 
 
 def test_the_ways_are_those_of_the_outcome() -> None:
