@@ -1,5 +1,7 @@
 """Every rule of the verdict, a row each."""
 
+from typing import Any
+
 import pytest
 
 from tests.nouns import claim
@@ -11,20 +13,19 @@ from xautolm_hpc.launcher import JobSource, JobState, JobStatus
 CLAIM = claim(pid=9, claimed_at=100.0)
 
 
-def ended(returncode: int | None = 1, ended_by: str | None = None, **more: object) -> Exit:
-    return Exit(returncode=returncode, ended_by=ended_by, started_at=100.0, ended_at=160.0, **more)  # type: ignore[arg-type]
+def ended(returncode: int | None = 1, ended_by: str | None = None, **more: Any) -> Exit:
+    return Exit(returncode=returncode, ended_by=ended_by, started_at=100.0, ended_at=160.0, **more)
 
 
-def evidence(state: str = "COMPLETED", **fields: object) -> Evidence:
-    reason = str(fields.pop("reason", ""))
-    given = {"claims": (CLAIM,), **fields}
-    return Evidence(state=JobStatus(state=JobState(state), reason=reason, source=JobSource.SACCT), **given)  # type: ignore[arg-type]
+def evidence(state: str = "COMPLETED", *, reason: str = "", **fields: Any) -> Evidence:
+    job = JobStatus(state=JobState(state), reason=reason, source=JobSource.SACCT)
+    return Evidence(**{"state": job, "claims": (CLAIM,), **fields})
 
 
 BEAT = Heartbeat(at=150.0, phase="train", step=40, n_steps=100, train_s=30.0, gpu_energy_j=900.0)
 
 ENDED_LATE = ended(-15, "time_limit")  # after 60 s
-USED_UP = {"heartbeats": (BEAT, BEAT), "time_limit_s": 60.0}
+USED_UP: dict[str, Any] = {"heartbeats": (BEAT, BEAT), "time_limit_s": 60.0}
 NODE_SAYS = "slurmstepd-n1: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-02T03:04:05"
 
 ROWS = [

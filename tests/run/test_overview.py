@@ -6,9 +6,10 @@ import pytest
 
 from tests.nouns import claim, end, failed, pipeline, succeeded, trial
 from xautolm_hpc.durable import write_json
-from xautolm_hpc.jobdir import Heartbeat, claim_path, heartbeat_path
+from xautolm_hpc.jobdir import OUTCOME, End, Heartbeat, claim_path, find_end, heartbeat_path
 from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.records import Outcome, to_json
+from xautolm_hpc.run import progress
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import History, Trial
 from xautolm_hpc.run.overview import best_trial, ended_line, fill_view, view_trial
@@ -128,6 +129,32 @@ def test_a_view_is_filled_with_the_present_generation_and_counts_the_whole_run(t
     assert (view.n_succeeded, view.n_failed) == (2, 1)
     assert view.best == BestTrial(trial=2, model="minilm-l2", method="full", f1=0.6, objective="f1", value=0.6)
     assert (view.name, view.phase) == ("one", "generation")
+
+
+def test_the_file_of_an_end_that_the_ledger_lacks_is_read_once_for_a_view(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = trial(tmp_path, None)
+    shown.last.submission = "gen-000"
+    shown.last.path.mkdir(parents=True, exist_ok=True)
+    write_json(shown.last.path / OUTCOME, to_json(end(succeeded(0.6))))
+    read: list[Path] = []
+
+    def count(path: Path) -> End | None:
+        read.append(path)
+        return find_end(path)
+
+    monkeypatch.setattr(progress, "find_end", count)
+
+    view = fill_view(
+        RunView(name="one", phase=Phase.GENERATION, objectives=("f1",)),
+        history_of(tmp_path, shown),
+        states={},
+        now=1.0,
+    )
+
+    assert (view.n_succeeded, view.best is not None, view.trials[0].state) == (1, True, "SUCCEEDED")
+    assert read == [shown.last.path]
 
 
 def test_the_best_trial_is_the_first_of_those_with_the_highest_f1(tmp_path: Path) -> None:

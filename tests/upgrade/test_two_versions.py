@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from tests.driving import SEARCH, end_attempt, make_setup, search_in
+from tests.driving import SEARCH, Notes, end_attempt, make_setup, search_in
 from tests.fakes import FakeLauncher, failed_end, stub_end
 from tests.nouns import end, succeeded
 from tests.train.tiny import tiny_model, tiny_train_state
-from tests.upgrade.old_run import OLD, launcher, unpack
+from tests.upgrade.old_run import OLD, end_trial, launcher, unpack
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.driver.loop import run_search
+from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.execution import Execution
@@ -58,6 +59,12 @@ FILES: dict[str, tuple[type, dict[str, type]]] = {
 
 WITH_MIN_STEPS = SEARCH + "[trial]\nearly_stopping_min_steps = 60\n"
 WITHOUT_MIN_STEPS = SEARCH + "[trial]\nearly_stopping_min_steps = 0\n"
+
+
+def logged(setup: Setup) -> list[str]:
+    """Return what the driver logged."""
+    assert isinstance(setup.watcher, Notes)
+    return setup.watcher.lines
 
 
 def files_of(run_dir: Path, name: str) -> list[Path]:
@@ -102,17 +109,13 @@ def test_a_run_of_the_first_version_goes_on_with_files_that_its_worker_reads(
     tmp_path: Path, old_keys: dict[str, dict[str, set[str]]]
 ) -> None:
     unpack(tmp_path)
-    resumed = launcher()
     written: list[dict[str, dict[str, set[str]]]] = []
-    submit = resumed.submit
 
-    def note(submission: Any) -> Any:
-        for path in submission.attempt_dirs:
-            written.append({name: keys_in(path / name, FILES[name][1]) for name in (COMMAND, TASK, PIPELINE)})
-        return submit(submission)
+    def end_of(path: Path) -> End | None:
+        written.append({name: keys_in(path / name, FILES[name][1]) for name in (COMMAND, TASK, PIPELINE)})
+        return end_attempt(path, trial_end=end_trial)
 
-    resumed.submit = note  # type: ignore[method-assign]
-    search_in(tmp_path, text=OLD, launcher=resumed)
+    search_in(tmp_path, text=OLD, launcher=FakeLauncher(end_of))
 
     assert len(written) > 10
     assert all(keys == {name: old_keys[name] for name in keys} for keys in written)
@@ -135,7 +138,7 @@ def with_protocol(protocol: int | None) -> Callable[[Path], End | None]:
 def test_a_worker_that_does_not_know_a_setting_is_refused_before_a_trial_is_drawn(tmp_path: Path) -> None:
     inner = FakeLauncher(with_protocol(None))
 
-    with pytest.raises(InputError) as caught:  # noqa: PT011 - the whole message is compared
+    with pytest.raises(InputError, match="which does not know trial") as caught:
         search_in(tmp_path, text=WITH_MIN_STEPS, launcher=inner)
 
     assert str(caught.value) == (
@@ -154,7 +157,7 @@ def test_an_earlier_worker_that_knows_every_setting_is_named_and_used(tmp_path: 
 
     run_search(setup)
 
-    lines: list[str] = setup.watcher.lines  # type: ignore[attr-defined]
+    lines = logged(setup)
     assert [line for line in lines if "earlier version" in line] == [
         "the worker `python` has an earlier version of xautolm-hpc: what only later ones measure stays unknown"
     ]
@@ -166,7 +169,7 @@ def test_a_worker_of_this_version_or_a_later_one_is_used_without_a_word(tmp_path
 
     run_search(setup)
 
-    lines: list[str] = setup.watcher.lines  # type: ignore[attr-defined]
+    lines = logged(setup)
     assert not [line for line in lines if "earlier version" in line]
 
 
@@ -275,7 +278,7 @@ def test_a_run_of_the_first_version_goes_on_in_its_store_of_format_1(tmp_path: P
     run_search(setup)
 
     store = ExperienceStore(tmp_path / "store")
-    notes = [line for line in setup.watcher.lines if "now gets one of format 2" in line]  # type: ignore[attr-defined]
+    notes = [line for line in logged(setup) if "now gets one of format 2" in line]
     assert {segment.recorded_format(path) for path in (tmp_path / "past").glob("seg-*.h5")} == {1}
     assert {segment.recorded_format(path) for path in store.path.glob("seg-*.h5")} == {1, 2}
     assert len(notes) == 1
