@@ -72,7 +72,8 @@ class Results:
 
     def _without_stored_as_lost(self, experiences: Sequence[Experience]) -> list[Experience]:
         """Leave out what an earlier version stored as ``lost``, because format 1 has no word for its failure kind."""
-        earlier = {e.id: id_1 for e in experiences if (id_1 := as_format_1(e).id) != e.id}
+        renamed = [(e, old) for e in experiences if (old := as_format_1(e)).outcome.kind != e.outcome.kind]
+        earlier = {e.id: old.id for e, old in renamed}
         known = set(self.store.ids()) if earlier else set()
         return [e for e in experiences if earlier.get(e.id) not in known]
 

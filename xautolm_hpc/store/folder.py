@@ -39,7 +39,7 @@ PAUSES_S = (0.0, 0.05, 0.1, 0.2, *[0.4] * 150)
 RECORD_PAUSES_S = (0.01, 0.04, 0.15)
 """Pauses before a new segment is checked: another process of this site may be about to record it as its own."""
 
-COPY_ANEW = "; copy it anew from where it came from, or remove it"
+COPY_ANEW = "; copy it again from where it came from, or remove it"
 LEFT_OVER_S = 86_400
 NO_IDENTITY: Identity = (0, 0, 0, 0)
 
@@ -254,9 +254,7 @@ class SegmentFolder:
                 if self.is_file:
                     raise
                 problem = wrong[0].problem if wrong else "damaged"
-                remedy = (
-                    "" if isinstance(error, FormatError) else "; copy it anew from where it came from, or remove it"
-                )
+                remedy = "" if isinstance(error, FormatError) else COPY_ANEW
                 message = f"{error}. It was left out{remedy}"
                 findings.append(StoreFinding(problem=problem, where=path.name, message=message))
         return parts, findings
@@ -346,14 +344,12 @@ class SegmentFolder:
         found: dict[Path, Columns] = {}
         with contextlib.suppress(FileNotFoundError):
             keys = self._keys_of_segments()
-            sizes = {path: len(known.ids) for path, known in keys.items() if self._are_in_force(known.marks)}
+            in_force = {*self.authority.sort(mark for known in keys.values() for mark in known.marks).in_force}
+            sizes = {path: len(known.ids) for path, known in keys.items() if in_force.issuperset(known.marks)}
             for path in tier_mates(sizes, n_new):
                 with contextlib.suppress(StoreError, FileNotFoundError):
                     found[path] = segment.read(path, EVERYTHING, identity=keys[path].identity)
         return found
-
-    def _are_in_force(self, marks: tuple[bytes, ...]) -> bool:
-        return not marks or len(self.authority.sort(marks).in_force) == len(marks)
 
     def _write(self, whole: Columns, old: Collection[Path]) -> str:
         """Write columns in stored form, then remove the segments they contain."""

@@ -48,9 +48,11 @@ def judged(parts: Mapping[Path, Columns], authority: Authority, *, findings: Ite
     """
     if parts:
         authority.open(mark for part in parts.values() for mark in part.marks)
-    found = {path: authority.sort(part.marks) for path, part in parts.items() if part.marks}
-    in_force = {path: with_marks(parts[path], marks.in_force) for path, marks in found.items()}
-    pending = {path: marks.pending for path, marks in found.items() if marks.pending}
+    sorted_marks = authority.sort(mark for part in parts.values() for mark in part.marks)
+    acting, waiting = {*sorted_marks.in_force}, {*sorted_marks.pending}
+    marked = {path: part for path, part in parts.items() if part.marks}
+    in_force = {path: with_marks(part, [m for m in part.marks if m in acting]) for path, part in marked.items()}
+    pending = {path: found for path, part in marked.items() if (found := tuple(m for m in part.marks if m in waiting))}
     return Loaded(
         parts={**parts, **in_force},
         pending=pending,
