@@ -18,6 +18,7 @@ from tests.upgrade.old_run import OLD, end_trial, launcher, unpack
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.setup import Setup
+from xautolm_hpc.driver.worker_version import ASKED
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.execution import Execution
@@ -150,6 +151,20 @@ def test_a_worker_that_does_not_know_a_setting_is_refused_before_a_trial_is_draw
     assert len(inner.submissions) == 1  # the profile job
     search_in(tmp_path, text=WITHOUT_MIN_STEPS, launcher=inner)
     assert len(ExperienceStore(tmp_path / "store").read()) > 0
+
+
+def test_what_a_search_asks_of_a_worker_is_known_of_every_added_field_of_a_plan() -> None:
+    assert set(ASKED) == set(ADDED[TrialPlan])
+
+
+def test_a_worker_that_cannot_capture_steps_is_refused_before_a_trial_is_drawn(tmp_path: Path) -> None:
+    earlier = FakeLauncher(with_protocol(None))
+    text = WITHOUT_MIN_STEPS + 'step = "graph"\n'
+
+    with pytest.raises(InputError, match=r"trial\.step = graph: .* take the setting out: trial\.step = eager"):
+        search_in(tmp_path, text=text, launcher=earlier)
+
+    assert len(earlier.submissions) == 1  # the profile job
 
 
 def test_an_earlier_worker_that_knows_every_setting_is_named_and_used(tmp_path: Path) -> None:

@@ -144,8 +144,7 @@ class SearchProposer:
         return NextTrials(plans=plans, rejections=found.rejections, is_exhausted=found.exhausted)
 
     def _plan(self, number: int, pipeline: Pipeline) -> TrialPlan:
-        written = self.setup.search.trial.early_stopping_min_steps
-        min_steps = _written_or(written, self.setup.space.early_stopping_min_steps)
+        min_steps = self.setup.early_stopping_min_steps()
         return plan_trial(
             self.setup, number, profile=self.profile, pipeline=pipeline, early_stopping_min_steps=min_steps
         )
@@ -310,10 +309,6 @@ def _min_steps(setup: Setup, task: Task) -> int:
     constraint = sample.EnoughSteps(task, min_steps=preset)
     left = sample.check_feasible(setup.space, [constraint], seed=0, n_draws=N_STEP_DRAWS)
     return preset if left.share >= LEAST_SHARE else 1
-
-
-def _written_or(written: int | None, preset: int) -> int:
-    return preset if written is None else written
 
 
 def _whole_job(setup: Setup, system: System) -> System:

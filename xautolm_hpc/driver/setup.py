@@ -97,6 +97,11 @@ class Setup:
         grace_s = self.profile.patience.outcome_grace_s
         return min(grace_s, LOCAL_GRACE_S) if self.profile.launcher == "local" else grace_s
 
+    def early_stopping_min_steps(self) -> int:
+        """Return the steps after the warm-up before early stopping counts epochs: as written, else as in the preset."""
+        written = self.search.trial.early_stopping_min_steps
+        return self.space.early_stopping_min_steps if written is None else written
+
     def command(self, module: str, *arguments: str, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Command:
         """Build the command that runs a module of this package on a node.
 

@@ -1,6 +1,7 @@
 """Whether the worker is of a version that understands what a search asks of it."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import InputError
@@ -23,24 +24,25 @@ def check_worker_version(setup: Setup, profile: ProfileResult) -> None:
     if profile.protocol >= PROTOCOL:
         return
     python = setup.worker[0]
-    for key, (value, since) in _asked(setup).items():
-        if value and since > profile.protocol:
+    off = {field.name: field.default for field in dataclasses.fields(TrialPlan)}
+    for name, since in ADDED[TrialPlan].items():
+        asked = ASKED[name](setup)
+        if since > profile.protocol and asked != off[name]:
             raise InputError(
-                f"the worker `{python}` has an earlier version of xautolm-hpc, which does not know {key} = {value}: "
-                "every trial would fail. Install this version there, or take the setting out: "
-                f"{key} = 0"
+                f"the worker `{python}` has an earlier version of xautolm-hpc, which does not know trial.{name} = "
+                f"{asked}: every trial would fail. Install this version there, or take the setting out: "
+                f"trial.{name} = {off[name]}"
             )
     setup.watcher.log(
         f"the worker `{python}` has an earlier version of xautolm-hpc: what only later ones measure stays unknown"
     )
 
 
-def _asked(setup: Setup) -> Mapping[str, tuple[int, int]]:
-    """List the settings that put a key into the files of a trial: value, and the protocol that knows the key.
+ASKED: Mapping[str, Callable[[Setup], object]] = {
+    "early_stopping_min_steps": lambda setup: setup.early_stopping_min_steps(),
+    "step": lambda setup: setup.search.trial.step,
+}
+"""Added field of a trial's plan -> what a search asks for, by the setting of its name under ``trial``.
 
-    A key that ``profile.json`` has is not among them: a worker that does not know it refuses the profile job.
-    """
-    written = setup.search.trial.early_stopping_min_steps
-    min_steps = setup.space.early_stopping_min_steps if written is None else written
-    since = ADDED[TrialPlan]["early_stopping_min_steps"]
-    return {"trial.early_stopping_min_steps": (min_steps, since)}
+A key that ``profile.json`` has is not among them: a worker that does not know it refuses the profile job.
+"""
