@@ -10,7 +10,7 @@ from xautolm_hpc.store import segment
 
 
 class FormatNote:
-    """Knows the formats of the segments of a store; a segment never changes, so each is asked once.
+    """Knows the formats of the segments of a store: each is opened once for it, and none after one of the newest format.
 
     Attributes:
         log: Takes the note; by default it goes to standard error.
@@ -28,6 +28,8 @@ class FormatNote:
             segments: Its segments; one that cannot be read does not count.
             format_version: Format of the new segment.
         """
+        if any(known >= format_version for known in self._formats.values()):
+            return  # it was said, or there was nothing to say: no later segment is opened for it
         names = {path.name: path for path in segments}
         for name in names.keys() - self._formats.keys():
             with suppress(StoreError, FileNotFoundError):
