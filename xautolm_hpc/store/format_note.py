@@ -10,7 +10,7 @@ from xautolm_hpc.store import segment
 
 
 class FormatNote:
-    """Knows the formats of the segments of a store: each is opened once for it, and none after one of the newest format.
+    """Knows the formats of segments: each is opened once for it, and none after one of the newest format.
 
     Attributes:
         log: Takes the note; by default it goes to standard error.
