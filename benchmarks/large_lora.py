@@ -6,6 +6,7 @@ Without a GPU it says so and measures nothing. The goals are the figures of a lo
 """
 
 import argparse
+import gc
 import sys
 import time
 from collections.abc import Sequence
@@ -128,6 +129,7 @@ def measure(quantizations: Sequence[str], *, targets: str) -> list[Goal]:
             learning_rate=1e-4, batch_size=N_TEXTS, max_length=N_TOKENS, epochs=1, lora_r=16, lora_targets=targets,
             quantization=quantization,
         )  # fmt: skip
+        gc.collect()  # a model's parts know one another: the one before would stay
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         cost = train_large(LLAMA_8B, recipe, is_checkpointed=is_checkpointed)

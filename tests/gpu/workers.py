@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.train.attempts import read_end, rows, task, worker_environment, write_split
 from xautolm_hpc.durable import read_json, write_json
-from xautolm_hpc.jobdir import TASK, End, TrialInput, heartbeat_path
+from xautolm_hpc.jobdir import PROTOCOL, PROTOCOL_VARIABLE, TASK, End, TrialInput, heartbeat_path
 from xautolm_hpc.node import list_gpus
 from xautolm_hpc.records import to_json
 
@@ -32,7 +32,9 @@ def start(attempt_dir: Path, *words: str, gpus: str = "0", **variables: str) -> 
     with (attempt_dir / "log").open("a") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "xautolm_hpc.train", *words, str(attempt_dir)],
-            env=worker_environment(**{**site, "CUDA_VISIBLE_DEVICES": gpus, **variables}),
+            env=worker_environment(
+                **{PROTOCOL_VARIABLE: str(PROTOCOL), **site, "CUDA_VISIBLE_DEVICES": gpus, **variables}
+            ),
             stdout=log,
             stderr=subprocess.STDOUT,
             text=True,

@@ -44,6 +44,8 @@ def run_export(attempt_dir: Path, stop: StopFlag) -> int:
     if hasattr(model, "merge_and_unload") and not is_apart:
         model = model.merge_and_unload()
     model.config.transformers_weights = None  # a base model's own name of its weights
+    if hasattr(model.config, "use_cache"):
+        model.config.use_cache = True
     model.save_pretrained(target)
     export_tokenizer(train_state.task, family=plan.model.family).save_pretrained(target)
     card = model_card(

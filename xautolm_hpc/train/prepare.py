@@ -335,6 +335,8 @@ def set_own_decoding(model: PreTrainedModel, task: LearningTask, *, tokenizer: A
     """Replace what the model's last task left of padding and decoding: unset values would be taken from there."""
     if family == "decoder" or model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id  # by which a decoder finds the last token of a text
+    if getattr(model.config, "use_cache", False):
+        model.config.use_cache = False  # a loss needs no keys of earlier tokens; generate() keeps them all the same
     if getattr(model, "generation_config", None) is not None:
         decoding = getattr(task, "decoding", GenerationConfig)
         model.generation_config = decoding()

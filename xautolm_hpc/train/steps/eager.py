@@ -96,7 +96,15 @@ class EagerRunner:
         train_state = self._train_state
         if train_state.recipe.max_grad_norm is not None:
             train_state.accelerator.clip_grad_norm_(train_state.model.parameters(), train_state.recipe.max_grad_norm)
+        scale_before = _loss_scale(train_state)
         train_state.optimizer.step()
-        if not train_state.accelerator.optimizer_step_was_skipped:  # fp16 skips steps until its loss scale fits
+        # fp16 skips steps until its loss scale fits. A fused optimiser does so on the device, unseen by accelerate.
+        if _loss_scale(train_state) >= scale_before:
             train_state.scheduler.step()
         train_state.optimizer.zero_grad()
+
+
+def _loss_scale(train_state: TrainState) -> float:
+    """Return the scale of the loss, 1 without one: it falls when a step is skipped, as a gradient has overflowed."""
+    scaler = train_state.accelerator.scaler
+    return 1.0 if scaler is None or not scaler.is_enabled() else float(scaler.get_scale())

@@ -26,6 +26,13 @@ class _Capturable(Optimizer):
 
     found_inf: Tensor | None = None
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state, the counts of steps too, beside the parameters; torch leaves these where they were read."""
+        super().load_state_dict(state_dict)
+        for parameter, state in self.state.items():
+            if isinstance(state.get("step"), Tensor):
+                state["step"] = state["step"].to(device=parameter.device, dtype=torch.float32)
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Run one step, unless ``found_inf`` is 1.
