@@ -135,7 +135,7 @@ def train(train_state: TrainState, *, save: Callable[[], None]) -> None:
         if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S and not loop.finished:
             save()
             saved_at = time.monotonic()
-    if loop.best_weights is not None:
+    if loop.best_weights is not None and loop.best_epoch != loop.epoch:
         load_trainable(train_state.model, loop.best_weights)
 
 
@@ -177,9 +177,21 @@ def evaluate(train_state: TrainState, split: str) -> Scores:
     return scores
 
 
-def trainable(model: nn.Module) -> dict[str, Tensor]:
-    """Copy the trainable parameters to the CPU: name -> values."""
-    return {name: whole(p.detach()).cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
+def trainable(model: nn.Module, *, into: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Copy the trainable parameters to the CPU.
+
+    Args:
+        model: The model.
+        into: An earlier copy whose memory is used again; new memory takes longer than the copy itself.
+
+    Returns:
+        Name -> values.
+    """
+    values = {name: whole(p.detach()) for name, p in model.named_parameters() if p.requires_grad}
+    kept = into if into is not None and into.keys() == values.keys() else None
+    if kept is None:
+        return {name: value.to("cpu", copy=True) for name, value in values.items()}
+    return {name: kept[name].copy_(value) for name, value in values.items()}
 
 
 def load_trainable(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -239,7 +251,7 @@ def _close_epoch(train_state: TrainState, dev: Scores) -> None:
     progress.dev_f1 = dev.f1
     if (dev.f1, -dev.loss) > (loop.best_f1, -loop.best_loss):
         loop.best_epoch, loop.best_f1, loop.best_loss = loop.epoch, dev.f1, dev.loss
-        loop.best_weights = trainable(train_state.model)
+        loop.best_weights = trainable(train_state.model, into=loop.best_weights)
         progress.metrics |= {"train_loss": train_loss, "dev_loss": dev.loss, "dev_f1": dev.f1}
     # A falling loss is a gain too: a new head predicts the majority class for some epochs, and F1 stays the same.
     # Without this every slow start would be stopped early.
