@@ -14,6 +14,27 @@ class StepMode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSpeed:
+    """Speed of a device, as the profile job measures it.
+
+    Attributes:
+        single_flops_per_s: Operations a second of a product of matrices in single precision.
+        half_flops_per_s: The same in half precision; ``None`` on a CPU.
+        bytes_per_s: Bytes a second of a copy within its memory, reading and writing counted.
+        kernel_s: Seconds that the host takes to start a kernel in a training step.
+        upload_bytes_per_s: Bytes a second from the host's memory; ``None`` on a CPU.
+        context_bytes: Memory of the GPU that is taken before anything is trained; ``None`` on a CPU.
+    """
+
+    single_flops_per_s: float
+    half_flops_per_s: float | None
+    bytes_per_s: float
+    kernel_s: float
+    upload_bytes_per_s: float | None = None
+    context_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """How the optimiser steps of a pipeline are computed; their samples and gradients are the pipeline's own.
 
