@@ -124,7 +124,7 @@ def on_gpu(case: TrainingCase, runs: Mapping[str, Sequence[TrainingCost]], *, na
     return goals
 
 
-def _find_model(name: str, folder: Path) -> tuple[Model, str]:
+def find_model(name: str, folder: Path) -> tuple[Model, str]:
     """Find a model of the catalogue, or make a BERT of the base size with random weights."""
     if name != "bert-base":
         model = load_catalogue()[name]
@@ -141,7 +141,7 @@ def _find_model(name: str, folder: Path) -> tuple[Model, str]:
 
 def _cases(arguments: argparse.Namespace, folder: Path, *, task: str, max_length: int) -> Iterator[TrainingCase]:
     """Describe the runs of one task and length, one for each seed."""
-    model, files = _find_model(arguments.model, folder)
+    model, files = find_model(arguments.model, folder)
     read = {name: read_rows(SHARED / "datasets" / task / f"{name}.jsonl.gz") for name in ("train", "validation")}
     is_sst2 = task == "sst2"
     n_rows, n_held_out, epochs = (
