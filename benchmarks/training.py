@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -50,6 +51,19 @@ DEV_SHARE = 8
 LEAST_RATIOS = {("sst2", 128): 3.0, ("squad", 384): 2.0}
 """Task and length -> least ratio of our samples a second to the reference's."""
 
+LEAST_CAPTURED: Mapping[tuple[str, str, int], Mapping[str, float]] = {
+    ("bert-base", "sst2", 64): {"reference": 4.5, "trainer": 4.5},
+    ("bert-base", "sst2", 128): {"reference": 7.0},
+    ("bert-base", "sst2", 512): {"reference": 15.0},
+    ("bert-base", "squad", 384): {"reference": 4.0},
+    ("minilm-l6", "sst2", 64): {"reference": 5.0, "trainer": 6.5},
+    ("minilm-l6", "squad", 384): {"reference": 4.0},
+}
+"""Model, task and length -> least ratio of captured samples a second to those of other ways, on an H200."""
+
+MATRIX_TFLOPS: Mapping[float, float] = {9.0: 790}
+"""Compute capability -> half-precision teraflop/s that large matrix products really reach there."""
+
 CAPTURED = "ours, graph"
 """Name of our way with captured steps."""
 
@@ -57,71 +71,119 @@ HALF_PEAK_TFLOPS: Mapping[float, float] = {7.0: 125, 7.5: 65, 8.0: 312, 8.6: 150
 """Compute capability -> dense half-precision teraflop/s of the data-centre card that has it."""
 
 
-def measure(cases: Sequence[TrainingCase], *, name: str, least_ratio: float | None) -> list[Goal]:
-    """Train every way with every seed and compare them."""
-    ways: dict[str, Callable[[TrainingCase], TrainingCost]] = {
-        "ours": train_ours, "reference": train_like_reference, "trainer": train_with_trainer
-    }  # fmt: skip
-    if DEVICE.type == "cuda":
-        ways["ours, fp32"] = lambda case: train_ours(case, half=False)
-        ways[CAPTURED] = lambda case: train_ours(case, step=StepMode.GRAPH)
-    else:
-        print(f"{name}: {CAPTURED}: not run, this machine has no GPU that torch can use")
-    runs: dict[str, list[TrainingCost]] = {way: [] for way in ways}
-    for case in cases:
-        for way, train in ways.items():
-            runs[way].append(train(case))
-    n_samples = cases[0].n_samples
-    rate = {way: n_samples / statistics.median(run.seconds for run in done) for way, done in runs.items()}
+WAYS: Mapping[str, Callable[[TrainingCase], TrainingCost]] = {
+    "ours": train_ours,
+    "reference": train_like_reference,
+    "trainer": train_with_trainer,
+    "ours, fp32": lambda case: train_ours(case, half=False),
+    CAPTURED: lambda case: train_ours(case, step=StepMode.GRAPH),
+}
+ON_GPU = ("ours, fp32", CAPTURED)
+"""Ways that make sense on a GPU only."""
+
+
+def measure(
+    cases: Sequence[TrainingCase], *, name: str, ways: Sequence[str], least: Mapping[str, float], others: int | None
+) -> list[Goal]:
+    """Train in some ways with every seed and compare them.
+
+    Args:
+        cases: The runs, one for each seed.
+        name: Task and length.
+        ways: Names of :data:`WAYS`.
+        least: Way of ``ours`` and another, as in "ours / reference" -> their least ratio.
+        others: Rows of one epoch for all ways but the captured one, whose speed does not depend on them; or ``None``.
+    """
+    runs: dict[str, list[TrainingCost]] = {}
+    trained: dict[str, TrainingCase] = {}
+    for way in ways:
+        if way in ON_GPU and DEVICE.type != "cuda":
+            print(f"{name}: {way}: not run, this machine has no GPU that torch can use")
+            continue
+        chosen = [case if others is None or way == CAPTURED else _shortened(case, others) for case in cases]
+        trained[way], runs[way] = chosen[0], [WAYS[way](case) for case in chosen]
+    rate = {way: trained[way].n_samples / statistics.median(run.seconds for run in done) for way, done in runs.items()}
+    goals = [Goal(f"{name}: samples a second, {way}", value, None, "1/s") for way, value in rate.items()]
+    for own, other in product(("ours", CAPTURED), ("reference", "trainer", "ours")):
+        if own in rate and other in rate and own != other:
+            ratio = f"{own} / {other}"
+            goals.append(Goal(f"{name}: {ratio}", rate[own] / rate[other], least.get(ratio), "times", at_most=False))
+    if others is None:
+        goals += _compare_f1(runs, name=name)
+    return goals + (on_gpu(trained, runs, name=name) if DEVICE.type == "cuda" else [])
+
+
+def _shortened(case: TrainingCase, n_rows: int) -> TrainingCase:
+    """Return a run of one epoch over the first rows."""
+    return replace(case, epochs=1, rows={**case.rows, "train": case.rows["train"][:n_rows]})
+
+
+def _compare_f1(runs: Mapping[str, Sequence[TrainingCost]], *, name: str) -> list[Goal]:
+    """Compare F1 and time of the CPU, of ways that trained on the same rows."""
     cpu_s = {way: statistics.median(run.cpu_s for run in done) for way, done in runs.items()}
     f1 = {way: statistics.mean(run.f1 for run in done) for way, done in runs.items()}
-    spread = max(max(run.f1 for run in done) - min(run.f1 for run in done) for done in runs.values())
-    goals = [Goal(f"{name}: samples a second, {way}", value, None, "1/s") for way, value in rate.items()]
-    goals += [Goal(f"{name}: F1, {way}", value, None, "") for way, value in f1.items()]
-    if len(cases) > 1:
+    goals = [Goal(f"{name}: F1, {way}", value, None, "") for way, value in f1.items()]
+    if min(map(len, runs.values()), default=0) > 1:
         of_seeds = {way: statistics.stdev(run.f1 for run in done) for way, done in runs.items()}
         goals += [Goal(f"{name}: F1, {way}, SD of a seed", value, None, "") for way, value in of_seeds.items()]
-    goals += [
-        Goal(f"{name}: ours / reference", rate["ours"] / rate["reference"], least_ratio, "times", at_most=False),
-        Goal(f"{name}: ours / trainer", rate["ours"] / rate["trainer"], 1.0, "times", at_most=False),
-        Goal(f"{name}: CPU time, reference / ours", cpu_s["reference"] / cpu_s["ours"], None, "times"),
-        Goal(f"{name}: CPU time, trainer / ours", cpu_s["trainer"] / cpu_s["ours"], None, "times"),
-        Goal(f"{name}: F1 of the reference above ours", f1["reference"] - f1["ours"], max(spread, 0.02), ""),
-    ]
-    if CAPTURED in rate:
+    if "ours" in runs:
         goals += [
-            Goal(f"{name}: {CAPTURED} / {way}", rate[CAPTURED] / rate[way], None, "times")
-            for way in ("ours", "reference", "trainer")
+            Goal(f"{name}: CPU time, {other} / ours", cpu_s[other] / cpu_s["ours"], None, "times")
+            for other in ("reference", "trainer")
+            if other in runs
         ]
-    return goals + (on_gpu(cases[0], runs, name=name) if DEVICE.type == "cuda" else [])
+    if {"ours", "reference"} <= set(runs):
+        spread = max(max(run.f1 for run in done) - min(run.f1 for run in done) for done in runs.values())
+        goals.append(
+            Goal(f"{name}: F1 of the reference above ours", f1["reference"] - f1["ours"], max(spread, 0.02), "")
+        )
+    return goals
 
 
-def on_gpu(case: TrainingCase, runs: Mapping[str, Sequence[TrainingCost]], *, name: str) -> list[Goal]:
-    """Measure what the GPU did: real tokens a second, share of its peak, energy."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(case.folder, local_files_only=True)
-    samples = case.kind.encode(tokenizer, case.rows["train"], max_length=case.max_length, padding=False)
-    lengths = [len(sample["input_ids"]) for sample in samples]
-    n_tokens = case.epochs * sum(lengths)
-    weights = 12 * case.model.hidden_size**2 * case.model.n_layers
+def on_gpu(trained: Mapping[str, TrainingCase], runs: Mapping[str, Sequence[TrainingCost]], *, name: str) -> list[Goal]:
+    """Measure what the GPU did: real tokens a second, share of its peak, energy, and the last epoch alone.
+
+    Args:
+        trained: Way -> what it trained.
+        runs: Way -> its runs.
+        name: Task and length.
+    """
     capability = list_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))[0][0].capability
     peak = HALF_PEAK_TFLOPS.get(capability, math.nan) * 1e12
     goals = []
     for way, done in runs.items():
-        seconds = statistics.median(run.seconds for run in done)
-        joules = [run.gpu_energy_j for run in done if run.gpu_energy_j is not None]
+        case = trained[way]
+        tokens = case.epochs * _n_tokens(case) / statistics.median(run.seconds for run in done)
+        flops = 6 * 12 * case.model.hidden_size**2 * case.model.n_layers  # for a token, forward and backward
         goals += [
-            Goal(f"{name}: tokens a second, {way}", n_tokens / seconds, None, "1/s"),
-            Goal(
-                f"{name}: share of the half-precision peak (MFU), {way}",
-                6 * weights * n_tokens / seconds / peak,
-                None,
-                "",
-            ),
+            Goal(f"{name}: tokens a second, {way}", tokens, None, "1/s"),
+            Goal(f"{name}: share of the half-precision peak (MFU), {way}", flops * tokens / peak, None, ""),
         ]
+        last_s = [run.last_epoch_s for run in done if run.last_epoch_s is not None]
+        if last_s:
+            tokens = _n_tokens(case) / statistics.median(last_s)
+            real = MATRIX_TFLOPS.get(capability, math.nan) * 1e12
+            goals += [
+                Goal(
+                    f"{name}: samples a second, last epoch, {way}",
+                    tokens * len(case.rows["train"]) / _n_tokens(case),
+                    None,
+                    "1/s",
+                ),
+                Goal(f"{name}: share of large matrix products, last epoch, {way}", flops * tokens / real, None, ""),
+            ]
+        joules = [run.gpu_energy_j for run in done if run.gpu_energy_j is not None]
         if joules:
             per_thousand = 1000 * statistics.median(joules) / case.n_samples
             goals.append(Goal(f"{name}: energy per 1,000 samples, {way}", per_thousand, None, "J"))
     return goals
+
+
+def _n_tokens(case: TrainingCase) -> int:
+    """Count the tokens of an epoch, without padding."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(case.folder, local_files_only=True)
+    samples = case.kind.encode(tokenizer, case.rows["train"], max_length=case.max_length, padding=False)
+    return sum(len(sample["input_ids"]) for sample in samples)
 
 
 def find_model(name: str, folder: Path) -> tuple[Model, str]:
@@ -165,6 +227,16 @@ def _cases(arguments: argparse.Namespace, folder: Path, *, task: str, max_length
         )  # fmt: skip
 
 
+def _least(model: str, task: str, *, max_length: int) -> dict[str, float]:
+    """Return the least ratio of each pair of ways that has one."""
+    captured = LEAST_CAPTURED.get((model, task, max_length), {})
+    least = {f"{CAPTURED} / {other}": ratio for other, ratio in captured.items()}
+    if DEVICE.type == "cuda":
+        return least
+    reference = {"ours / reference": LEAST_RATIOS[task, max_length]} if (task, max_length) in LEAST_RATIOS else {}
+    return {**least, **reference, "ours / trainer": 1.0}
+
+
 def main() -> int:
     """Measure what the arguments ask for; 1 with ``--check`` if a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -181,6 +253,8 @@ def main() -> int:
     parser.add_argument("--squad-epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), metavar="WAY")
+    parser.add_argument("--other-rows", type=int, metavar="N", help="one epoch of N rows for all but captured steps")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the values to FILE")
     parser.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
     arguments = parser.parse_args()
@@ -190,8 +264,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for task, max_length in benchmarked:
             cases = list(_cases(arguments, Path(folder), task=task, max_length=max_length))
-            least_ratio = LEAST_RATIOS.get((task, max_length))
-            measured_now = measure(cases, name=f"{task}, {max_length}", least_ratio=least_ratio)
+            measured_now = measure(
+                cases,
+                name=f"{task}, {max_length}",
+                ways=arguments.ways,
+                least=_least(arguments.model, task, max_length=max_length),
+                others=arguments.other_rows,
+            )
             print(table(measured_now), flush=True)
             goals += measured_now
     if arguments.json:

@@ -77,12 +77,14 @@ class TrainingCost:
         cpu_s: Time of all threads of this process in it: what does not depend on who else uses the machine.
         f1: F1 on ``validation`` after it.
         gpu_energy_j: Energy of the GPUs, joules, or ``None``.
+        last_epoch_s: Time of the last of several epochs, its evaluation on ``dev`` included, or ``None``.
     """
 
     seconds: float
     cpu_s: float
     f1: float
     gpu_energy_j: float | None = None
+    last_epoch_s: float | None = None
 
 
 def train_ours(case: TrainingCase, *, half: bool = True, step: StepMode = StepMode.EAGER) -> TrainingCost:
@@ -99,7 +101,9 @@ def train_ours(case: TrainingCase, *, half: bool = True, step: StepMode = StepMo
             joules = energy.energy_j("gpu")
     if progress.step_mode is not step:
         sys.stderr.write(f"steps were not captured: {progress.step_reason}\n")
-    return TrainingCost(progress.train.here_s, cpu.seconds, progress.metrics["f1"], joules)
+    ends_s = [row[4] for row in progress.curve]
+    last_epoch_s = ends_s[-1] - ends_s[-2] if len(ends_s) > 1 else None
+    return TrainingCost(progress.train.here_s, cpu.seconds, progress.metrics["f1"], joules, last_epoch_s)
 
 
 class CpuStopwatch(Stopwatch):

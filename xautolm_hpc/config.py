@@ -68,14 +68,14 @@ class TrialSection(_Section):
         max_attempts: Attempts of one trial at most, those after infrastructure failures or with more memory included.
         deterministic: Whether to avoid non-deterministic kernels.
         early_stopping_min_steps: Steps after the warm-up before early stopping counts epochs; absent, the preset's.
-        step: Whether a GPU runs steps kernel by kernel (``eager``) or replays captured ones (``graph``).
+        step: Whether a GPU replays captured steps where it can (``graph``) or runs them kernel by kernel (``eager``).
     """
 
     time_limit_min: Positive = 60.0
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     deterministic: bool = False
     early_stopping_min_steps: Annotated[int, Field(ge=0)] | None = None
-    step: Literal["eager", "graph"] = "eager"
+    step: Literal["eager", "graph"] = "graph"
 
 
 class ConstraintsSection(_Section):

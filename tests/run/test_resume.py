@@ -31,7 +31,7 @@ SEARCH: dict[str, Any] = {
     "name": "one",
     "profile": None,
     "search": {"population": 20, "seed": 0, "objectives": ["f1"]},
-    "trial": {"time_limit_min": 60.0, "max_attempts": 3, "early_stopping_min_steps": None, "step": "eager"},
+    "trial": {"time_limit_min": 60.0, "max_attempts": 3, "early_stopping_min_steps": None, "step": "graph"},
     "constraints": {"min_steps": None},
     "budget": {"generations": 3, "trials": None},
 }

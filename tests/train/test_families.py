@@ -34,6 +34,9 @@ PARAMS: dict[str, dict[str, Any]] = {
 STEADIER: dict[tuple[str, str, str], dict[str, Any]] = {
     ("question-answering", "t5", "full"): {"learning_rate": 2e-3},  # with 3e-3 one example is not learnt on some CPUs
 }
+ONE_BLOCK = ("albert",)
+"""Architectures whose layers share the weights of one block."""
+
 LEAST_FALL = {"lora": 0.8, "dora": 0.8, "ia3": 0.2, "bitfit": 0.2, "head": 0.2}
 """Method -> share of the first epoch's training loss that is gone by the best epoch."""
 
@@ -64,6 +67,8 @@ def memorise(folder: Path, *, architecture: str, kind: str, method: str, **chang
         ``f1`` on the 16 examples, ``first_loss`` and ``last_loss``, and ``train_s``.
     """
     params = {**COMMON, **PARAMS[method], **STEADIER.get((kind, architecture, method), {}), **changes}
+    if architecture in ONE_BLOCK and method == "partial":
+        params["n_trainable_blocks"] = 1
     attempt_dir = write_family_attempt(folder, architecture, kind=kind, method=method, params=params)
 
     outcome = run_attempt(attempt_dir)

@@ -59,7 +59,7 @@ FILES: dict[str, tuple[type, dict[str, type]]] = {
 """File of an attempt -> the record in it, and the records in that."""
 
 WITH_MIN_STEPS = SEARCH + "[trial]\nearly_stopping_min_steps = 60\n"
-WITHOUT_MIN_STEPS = SEARCH + "[trial]\nearly_stopping_min_steps = 0\n"
+AS_BEFORE = SEARCH + "[trial]\nearly_stopping_min_steps = 0\nstep = 'eager'\n"
 
 
 def logged(setup: Setup) -> list[str]:
@@ -144,12 +144,12 @@ def test_a_worker_that_does_not_know_a_setting_is_refused_before_a_trial_is_draw
 
     assert str(caught.value) == (
         "the worker `python` has an earlier version of xautolm-hpc, which does not know "
-        "trial.early_stopping_min_steps = 60: every trial would fail. Install this version there, or "
-        "take the setting out: trial.early_stopping_min_steps = 0"
+        'trial.early_stopping_min_steps = 60, trial.step = "graph": every trial would fail. Install this version '
+        'there, or set trial.early_stopping_min_steps = 0, trial.step = "eager"'
     )
     assert caught.value.exit_status == 2
     assert len(inner.submissions) == 1  # the profile job
-    search_in(tmp_path, text=WITHOUT_MIN_STEPS, launcher=inner)
+    search_in(tmp_path, text=AS_BEFORE, launcher=inner)
     assert len(ExperienceStore(tmp_path / "store").read()) > 0
 
 
@@ -159,16 +159,16 @@ def test_what_a_search_asks_of_a_worker_is_known_of_every_added_field_of_a_plan(
 
 def test_a_worker_that_cannot_capture_steps_is_refused_before_a_trial_is_drawn(tmp_path: Path) -> None:
     earlier = FakeLauncher(with_protocol(None))
-    text = WITHOUT_MIN_STEPS + 'step = "graph"\n'
+    text = AS_BEFORE.replace("eager", "graph")
 
-    with pytest.raises(InputError, match=r"trial\.step = graph: .* take the setting out: trial\.step = eager"):
+    with pytest.raises(InputError, match=r"trial\.step = \"graph\": .* or set trial\.step = \"eager\""):
         search_in(tmp_path, text=text, launcher=earlier)
 
     assert len(earlier.submissions) == 1  # the profile job
 
 
 def test_an_earlier_worker_that_knows_every_setting_is_named_and_used(tmp_path: Path) -> None:
-    setup = make_setup(tmp_path, text=WITHOUT_MIN_STEPS, launcher=FakeLauncher(with_protocol(1)))
+    setup = make_setup(tmp_path, text=AS_BEFORE, launcher=FakeLauncher(with_protocol(1)))
 
     run_search(setup)
 

@@ -1,6 +1,7 @@
 """Whether the worker is of a version that understands what a search asks of it."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
 
 from xautolm_hpc.driver.setup import Setup
@@ -25,14 +26,17 @@ def check_worker_version(setup: Setup, profile: ProfileResult) -> None:
         return
     python = setup.worker[0]
     off = {field.name: field.default for field in dataclasses.fields(TrialPlan)}
-    for name, since in ADDED[TrialPlan].items():
-        asked = ASKED[name](setup)
-        if since > profile.protocol and asked != off[name]:
-            raise InputError(
-                f"the worker `{python}` has an earlier version of xautolm-hpc, which does not know trial.{name} = "
-                f"{asked}: every trial would fail. Install this version there, or take the setting out: "
-                f"trial.{name} = {off[name]}"
-            )
+    unknown = {
+        name: asked
+        for name, since in ADDED[TrialPlan].items()
+        if since > profile.protocol and (asked := ASKED[name](setup)) != off[name]
+    }
+    if unknown:
+        raise InputError(
+            f"the worker `{python}` has an earlier version of xautolm-hpc, which does not know {_settings(unknown)}: "
+            "every trial would fail. Install this version there, or set "
+            f"{_settings({name: off[name] for name in unknown})}"
+        )
     setup.watcher.log(
         f"the worker `{python}` has an earlier version of xautolm-hpc: what only later ones measure stays unknown"
     )
@@ -46,3 +50,8 @@ ASKED: Mapping[str, Callable[[Setup], object]] = {
 
 A key that ``profile.json`` has is not among them: a worker that does not know it refuses the profile job.
 """
+
+
+def _settings(values: Mapping[str, object]) -> str:
+    """Write settings as in a search file."""
+    return ", ".join(f"trial.{name} = {json.dumps(value)}" for name, value in values.items())

@@ -53,9 +53,9 @@ class CpuRecorder:
         self.seeds: list[int] = []
         self.fails_at = fails_at
 
-    def record(self, work: Work) -> Work:
+    def record(self, work: Work, *, warm_up: Work | None = None) -> Work:
         """Warm up once, record, and return what replays."""
-        work()
+        (warm_up or work)()
         tape = Tape()
         with _capturing(), tape:
             work()

@@ -30,8 +30,8 @@ def test_no_other_cut_is_cheaper(n_repeats: int) -> None:
 def test_a_long_training_gets_more_lengths_than_a_short_one() -> None:
     n_edges = [len(choose_edges(SST2, n_rows=32, n_repeats=epochs)) for epochs in (1, 10, 100)]
 
-    assert n_edges[0] <= 3
-    assert n_edges[0] < n_edges[1] < n_edges[2] == 6
+    assert n_edges[0] <= 4
+    assert n_edges[0] < n_edges[1] <= n_edges[2] == 6
 
 
 def test_one_step_gets_one_length() -> None:

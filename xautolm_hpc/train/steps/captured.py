@@ -146,7 +146,8 @@ class CapturedRunner:
             for layout, rows in missing.items():
                 state.check_fits(layout)
                 self._write(layout, state.static, rows=rows, step_weight=1)
-                self._graphs[layout] = self._recorder.record(self._pass_work(layout, state))
+                warm_up = self._forward_work(layout, state) if self._graphs else None
+                self._graphs[layout] = self._recorder.record(self._pass_work(layout, state), warm_up=warm_up)
             if self._is_split and UPDATE not in self._graphs:
                 self._graphs[UPDATE] = self._recorder.record(state.end_step)
 
@@ -172,6 +173,16 @@ class CapturedRunner:
             state.update.loss.add_(loss.detach())
             if is_whole:
                 state.end_step()
+
+        return work
+
+    def _forward_work(self, layout: BatchLayout, state: DeviceState) -> Work:
+        """Return the forward part of a pass: what depends on the length of a batch is made there."""
+        inputs, targets = layout.inputs(state.static), layout.targets(state.static)
+
+        def work() -> None:
+            with torch.no_grad():
+                self._task.loss(self._train_state.trained, inputs, targets=targets)
 
         return work
 

@@ -17,7 +17,7 @@ class StepPlan:
 
     Attributes:
         mode: Captured or eager.
-        reason: Why not captured although that was asked for, or ``None``.
+        reason: Why a GPU does not replay captured steps although that was asked for, or ``None``.
     """
 
     mode: StepMode
@@ -36,10 +36,9 @@ def plan_steps(
         gradient_checkpointing: Whether activations are computed again.
         optimizer: Name of the optimiser.
     """
-    if asked is StepMode.EAGER:
+    if asked is StepMode.EAGER or not has_gpu:
         return StepPlan(mode=StepMode.EAGER)
     reasons = {
-        "no GPU": not has_gpu,
         f"{n_ranks} processes": n_ranks > 1,
         "activations are computed again, with the random numbers of the first time": gradient_checkpointing,
         CAPTURABLE[optimizer].reason or "": CAPTURABLE[optimizer].build is None,

@@ -8,11 +8,6 @@ from torch import Tensor
 
 from xautolm_hpc.train.steps.lead import Marker
 
-FIRST_WARMUPS = 3
-"""Runs before the first capture: libraries choose kernels and reserve workspaces, scripted functions are compiled."""
-
-LATER_WARMUPS = 1
-
 Work = Callable[[], None]
 
 
@@ -24,8 +19,12 @@ class Recorder(Protocol):
         """Whether buffers on the host must be pinned, so that copies from them do not wait."""
         ...
 
-    def record(self, work: Work) -> Work:
+    def record(self, work: Work, *, warm_up: Work | None = None) -> Work:
         """Run some work to warm up, record it once more, and return what replays it.
+
+        Args:
+            work: The work.
+            warm_up: A part of it that is run instead, where the rest was run before with another shape.
 
         Raises:
             RuntimeError: It cannot be recorded.
@@ -64,20 +63,24 @@ class CudaRecorder:
             self._device = torch.device("cuda", torch.cuda.current_device())  # with its number
         self._pool: Any = torch.cuda.graph_pool_handle()
         self._stream = _new_stream(self._device)
-        self._is_warm = False
 
-    def record(self, work: Work) -> Work:
+    def record(self, work: Work, *, warm_up: Work | None = None) -> Work:
         """Warm up and capture on a stream of its own; every work must do the same each time it is called.
+
+        In the warm-up libraries choose kernels and reserve workspaces, optimisers make their state, and models keep
+        what follows from a length. What were made in a capture would belong to the graph alone.
+
+        Args:
+            work: The work.
+            warm_up: A part of it that is run instead.
 
         Raises:
             RuntimeError: It cannot be captured; torch says why.
         """
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
-            for _ in range(LATER_WARMUPS if self._is_warm else FIRST_WARMUPS):
-                work()
+            (warm_up or work)()
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
-        self._is_warm = True
         graph = torch.cuda.CUDAGraph()
         self._capture(graph, work)
         return graph.replay
