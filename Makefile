@@ -43,39 +43,46 @@ $(INSTALLED): $(LOCKED) pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Runs two commands side by side: the first writes to a log that is printed when both have ended. Fails if one did.
+beside = @mkdir -p build; $(1) > build/$@.log 2>&1 & beside=$$!; trap "kill $$beside" INT TERM; \
+	$(2); rest=$$?; wait $$beside; beside=$$?; cat build/$@.log; test $$rest -eq 0 && test $$beside -eq 0
+
 check: env  ## style, types, direction of imports, documents
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(PYTEST) -q tests/checks
+	$(call beside,$(BIN)/mypy,$(PYTEST) -q tests/checks)
 
 format: env  ## write the code in the project's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+STORE := tests/store
+TRAIN := tests/train
+MAIN := --ignore=tests/checks --ignore=$(STORE) --ignore=$(TRAIN) tests
+
+# Two halves side by side, a core for each: most tests use one.
+test: export OMP_NUM_THREADS := 1
 test: env  ## every test that needs neither Slurm nor Apptainer; `make check` runs tests/checks
-	$(PYTEST) $(HERE) --ignore=tests/checks tests
+	$(call beside,$(PYTEST) $(HERE) $(STORE) $(TRAIN),$(PYTEST) $(HERE) $(MAIN))
 
 test-store: env  ## the store, its files and its merges
-	$(PYTEST) $(HERE) tests/store
+	$(PYTEST) $(HERE) $(STORE)
 
 test-train: env  ## training and measuring, on real small models
-	$(PYTEST) $(HERE) tests/train
+	$(PYTEST) $(HERE) $(TRAIN)
 
 test-families: env  ## every architecture with every method; writes its table to build/families.md
 	$(PYTEST) -m families tests/train
 
 test-main: env  ## the rest: everything that is neither in test-store nor in test-train
-	$(PYTEST) $(HERE) --ignore=tests/checks --ignore=tests/store --ignore=tests/train tests
+	$(PYTEST) $(HERE) $(MAIN)
 
 # The ways a job can end, and the end of its time, are minutes of waiting: they run beside the rest, on their own clusters.
 BESIDE := tests/slurm/test_no_hang.py tests/slurm/test_preempted.py
 test-slurm: env  ## whole searches, and every way a job can end, on a private real Slurm (as root on Debian)
 	@$(BIN)/python -c 'from slurm.dev.packages import install, missing_packages as m; install(m(accounting=True))'
-	@mkdir -p build; $(PYTEST) -m slurm $(BESIDE) > build/beside.log 2>&1 & beside=$$!; \
-	$(PYTEST) -m slurm $(addprefix --ignore=,$(BESIDE)) tests/slurm; rest=$$?; \
-	wait $$beside; beside=$$?; cat build/beside.log; test $$rest -eq 0 && test $$beside -eq 0
+	$(call beside,$(PYTEST) -m slurm $(BESIDE),$(PYTEST) -m slurm $(addprefix --ignore=,$(BESIDE)) tests/slurm)
 
 demo:  ## make .venv, then search on this machine; prints the seconds of both
 	@set -e; start=$$(date +%s); $(MAKE) --no-print-directory env; made=$$(date +%s); \

@@ -7,8 +7,10 @@ success; 4 done, with findings to look at; 130 interrupted.
 import argparse
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from xautolm_hpc import __version__
 from xautolm_hpc.commands.store_verbs import add_store
@@ -58,20 +60,24 @@ def _explain_os_error(error: OSError) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the whole command line, without importing any command."""
+    width = shutil.get_terminal_size().columns - 2  # as argparse does, which asks anew for every argument
+    formatter_class = partial(argparse.HelpFormatter, width=width)
     parser = argparse.ArgumentParser(
         prog="xautolm-hpc",
+        formatter_class=formatter_class,
         description="Search for the best way to fine-tune a language model, using the results of past searches.",
         epilog="Exit status: 0 done, 1 a fault of this program or of the cluster, 2 usage or bad input, 3 the budget "
         "ended without a success, 4 done with findings to look at, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"xautolm-hpc {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_parser = partial(verbs.add_parser, formatter_class=formatter_class)
     for add in (
         _add_run, _add_evaluate, _add_plan, _add_status, _add_logs, _add_cancel, _add_report, _add_priors,
         _add_models, add_store, _add_doctor, _add_export,
     ):  # fmt: skip
-        add(verbs.add_parser)
-    _add_prefetch(verbs.add_parser)
+        add(add_parser)
+    _add_prefetch(add_parser)
     return parser
 
 

@@ -5,6 +5,7 @@ Unknown is ``None``, never 0. Times are seconds, energies joules, sizes bytes. A
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -24,6 +25,9 @@ TIME_SCOPE, BUSY_TIME_SCOPE = "train+eval", "train+eval on a busy node"
 
 Value = bool | int | float | str
 """Value of one hyperparameter."""
+
+PLAIN = frozenset({bool, int, float, str, type(None)})
+"""Types that JSON holds as they are."""
 
 STEPS = ("graph", "eager")
 """Ways to compute a training step: captured once and replayed, or operation by operation."""
@@ -292,6 +296,8 @@ def canonical_json(value: Any) -> str:
 
 def to_json(record: Any) -> Any:
     """Turn a record into plain data for :func:`json.dumps`; tuples become lists, members of an enum their values."""
+    if type(record) in PLAIN:  # most of what records hold
+        return record
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         return {f.name: to_json(getattr(record, f.name)) for f in dataclasses.fields(record)}
     if isinstance(record, Mapping):
@@ -361,20 +367,33 @@ def _decode_union(choices: tuple[Any, ...], data: object, *, where: str) -> Any:
     raise InputError(f"{where}: expected one of {names}, found {quoted(data)}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """What a record may hold: the type of each field, and which have no default."""
+
+    types: Mapping[str, Any]
+    required: frozenset[str]
+
+
+@functools.cache  # annotations are evaluated, which takes longer than all the rest of reading a record
+def _fields(record_type: Any) -> _Fields:
+    fields, hints = dataclasses.fields(record_type), typing.get_type_hints(record_type)
+    required = (f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING)
+    return _Fields({f.name: hints[f.name] for f in fields}, frozenset(required))
+
+
 def _decode_record(record_type: Any, data: object, *, where: str) -> Any:
     """Rebuild a record; what has a default may be missing, nothing may be unknown."""
     if not isinstance(data, dict):
         raise InputError(f"{where}: expected a {record_type.__name__} object, found {quoted(data)}")
-    fields = {f.name: f for f in dataclasses.fields(record_type)}
-    unknown = sorted(set(data) - set(fields))
+    fields = _fields(record_type)
+    unknown = sorted(set(data) - set(fields.types))
     if unknown:
         raise InputError(
-            f"{where}: unknown key {quoted(unknown[0])} in {record_type.__name__}; valid: {', '.join(fields)}"
+            f"{where}: unknown key {quoted(unknown[0])} in {record_type.__name__}; valid: {', '.join(fields.types)}"
         )
-    hints = typing.get_type_hints(record_type)
-    values = {name: _decode(hints[name], value, where=f"{where}: {name}") for name, value in data.items()}
-    required = {name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
-    missing = sorted(required - set(values))
+    values = {name: _decode(fields.types[name], value, where=f"{where}: {name}") for name, value in data.items()}
+    missing = sorted(fields.required - set(values))
     if missing:
         raise InputError(f"{where}: {record_type.__name__} lacks {missing[0]!r}")
     return record_type(**values)

@@ -82,7 +82,14 @@ OTHER = failed("environment", "Traceback\nImportError: no peft")
     ],
 )
 def test_the_first_5_or_any_10_equal_failures_stop_a_search(ends: list[Outcome], n_equal: int) -> None:
-    assert equal_failures(ends) == n_equal
+    assert equal_failures(reversed(ends)) == n_equal
+
+
+def test_ends_before_one_that_differs_are_not_read() -> None:
+    ends = iter([*[BROKEN] * 3, OTHER, *[BROKEN] * 100])
+
+    assert equal_failures(ends) == 0
+    assert len(list(ends)) == 100
 
 
 def test_only_the_line_that_says_why_is_compared() -> None:

@@ -157,6 +157,28 @@ def test_the_file_of_an_end_that_the_ledger_lacks_is_read_once_for_a_view(
     assert read == [shown.last.path]
 
 
+def test_attempts_that_were_just_polled_are_not_read_again_for_a_view(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, running = trial(tmp_path, None, number=0), trial(tmp_path, None, number=1)
+    for shown in (ended, running):
+        shown.last.submission = "gen-000"
+    read: list[Path] = []
+    monkeypatch.setattr(progress, "find_end", read.append)
+
+    view = fill_view(
+        RunView(name="one", phase=Phase.GENERATION, objectives=("f1",)),
+        history_of(tmp_path, ended, running),
+        states={running.last.path: JobStatus(state=JobState.RUNNING)},
+        now=1.0,
+        polled={ended.last.path: end(succeeded(0.6)), running.last.path: None},
+    )
+
+    assert [shown.state for shown in view.trials] == ["SUCCEEDED", "RUNNING"]
+    assert view.n_succeeded == 1
+    assert read == []
+
+
 def test_the_best_trial_is_the_first_of_those_with_the_highest_f1(tmp_path: Path) -> None:
     trials = [
         trial(tmp_path, succeeded(0.5), number=0),

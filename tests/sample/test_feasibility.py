@@ -39,6 +39,18 @@ def test_rejections_are_counted_by_constraint() -> None:
     assert report != check_feasible(narrow, _constraints(), seed=1, n_draws=1000)
 
 
+def test_no_more_is_drawn_once_enough_can_run_and_all_where_it_cannot() -> None:
+    half = replace(SPACE, models=(SPACE.models[0], replace(SPACE.models[1], family="decoder")))
+
+    found = check_feasible(half, _constraints(), seed=0, n_draws=1000, enough=0.1)
+    missed = check_feasible(half, _constraints(), seed=0, n_draws=1000, enough=0.9)
+
+    assert found.n_draws - sum(found.rejections.values()) == 100
+    assert found.n_draws < 300
+    assert found.share >= 0.1
+    assert missed == check_feasible(half, _constraints(), seed=0, n_draws=1000)
+
+
 def test_a_space_too_large_for_its_job_is_infeasible_and_the_message_says_what_to_do() -> None:
     report = check_feasible(SPACE, _constraints(memory_bytes=GIB // 2), seed=0, n_draws=100)
 

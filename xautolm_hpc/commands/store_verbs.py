@@ -62,7 +62,8 @@ def add_store(add_parser: AddParser) -> None:
     parser.description = "Read, merge, change and export experience stores."
     verbs = parser.add_subparsers(title="store commands", metavar="COMMAND", required=True)
     for name, text in VERBS.items():
-        verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        description = f"{text[0].upper()}{text[1:]}."
+        verb = verbs.add_parser(name, help=text, description=description, formatter_class=parser.formatter_class)
         verb.set_defaults(module=MODULES[name], store_verb=name)
         ARGUMENTS[name](verb)
         verb.add_argument("--json", action="store_true", help="print JSON")

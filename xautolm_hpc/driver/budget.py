@@ -1,6 +1,6 @@
 """When a search ends: budgets, and a run of equal failures that only a person can mend."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from xautolm_hpc.failures import failure_kind
@@ -49,25 +49,24 @@ def trials_left(limits: Limits, n_drawn: int, *, population: int) -> int:
     return population if limits.trials is None else max(0, min(population, limits.trials - n_drawn))
 
 
-def equal_failures(ends: Sequence[Outcome]) -> int:
-    """Count the trailing trials whose equal failures must stop the search.
+def equal_failures(ends: Iterable[Outcome]) -> int:
+    """Count the last trials whose equal failures must stop the search.
 
     Args:
-        ends: Outcomes of the trials in the order they ended.
+        ends: Outcomes of the trials, the last one to end first; read until one differs.
 
     Returns:
         How many of the last trials ended alike, if these are the first 5 or any 10 in a row; else 0.
     """
-    signatures = [_signature(outcome) for outcome in ends]
-    if not signatures or signatures[-1] is None:
+    signatures = map(_signature, ends)
+    last, n_equal = next(signatures, None), 1
+    if last is None:
         return 0
-    n_equal = 0
-    for signature in reversed(signatures):
-        if signature != signatures[-1]:
-            break
+    for signature in signatures:
+        if signature != last:
+            return n_equal if n_equal >= CONSECUTIVE_EQUAL else 0
         n_equal += 1
-    is_start = n_equal == len(signatures) and n_equal >= FIRST_EQUAL
-    return n_equal if is_start or n_equal >= CONSECUTIVE_EQUAL else 0
+    return n_equal if n_equal >= FIRST_EQUAL else 0
 
 
 def _signature(outcome: Outcome) -> tuple[str, str] | None:

@@ -1,7 +1,11 @@
 """What the driver shows of its run while it works."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from xautolm_hpc import gather
 from xautolm_hpc.driver.setup import Setup
+from xautolm_hpc.jobdir import End
 from xautolm_hpc.run.journal import Journal
 from xautolm_hpc.run.overview import fill_view
 from xautolm_hpc.view import Phase, RunView
@@ -32,10 +36,14 @@ class Display:
     def enter(self, phase: Phase) -> None:
         """Show that the driver begins something else."""
         self.phase = phase
-        self.show()
+        self.show({})
 
-    def show(self) -> None:
-        """Show the run as it is now."""
+    def show(self, polled: Mapping[Path, End | None]) -> None:
+        """Show the run as it is now.
+
+        Args:
+            polled: Attempts that were just looked at -> how they ended, ``None`` if they have not.
+        """
         history = self.journal.history
         view = RunView(
             name=self.setup.search.name,
@@ -46,4 +54,4 @@ class Display:
             objectives=self.setup.search.search.objectives,
         )
         now = self.setup.clock.now()
-        self.setup.watcher.show(fill_view(view, history, states=self.tracker.states, now=now))
+        self.setup.watcher.show(fill_view(view, history, states=self.tracker.states, now=now, polled=polled))

@@ -39,14 +39,14 @@ class Pace:
         poll: Looks once at some attempts and lists those that have ended.
         poll_s: Seconds between two looks.
         n_interrupts: Tells how often the person pressed Ctrl-C.
-        show: Shows the run as it is now.
+        show: Shows the run as it is now, given how each attempt that was polled ended; ``None``: it has not.
         full_timeout_s: Seconds to wait for room in a queue that other jobs fill.
     """
 
     poll: Callable[[Sequence[Path]], list[AttemptResult]]
     poll_s: float
     n_interrupts: Callable[[], int]
-    show: Callable[[], None]
+    show: Callable[[Mapping[Path, End | None]], None]
     full_timeout_s: float = 24 * 3600.0
 
 
@@ -299,7 +299,7 @@ class Jobs:
                 self._cancel(paths)
             self._next_look_at = self.journal.clock.now() + self.pace.poll_s
             ends = self.pace.poll(paths)
-            self.pace.show()
+            self.pace.show(dict.fromkeys(paths) | {path: end for path, end, _ in ends})
             if ends:
                 self._try_more()
                 return ends

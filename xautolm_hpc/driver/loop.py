@@ -7,7 +7,8 @@ Everything the driver must remember stands in the ledger and the attempt folders
 command goes on where it was: what was drawn is read, what was submitted is adopted, what ended is not run again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from xautolm_hpc import gather, report
@@ -24,7 +25,7 @@ from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.driver.worker_version import check_worker_version
 from xautolm_hpc.errors import InterruptedSearchError
 from xautolm_hpc.jobdir import AttemptResult, End, ProfileResult, to_wire
-from xautolm_hpc.records import to_json
+from xautolm_hpc.records import Outcome, to_json
 from xautolm_hpc.run.history import Trial
 from xautolm_hpc.run.journal import Journal
 from xautolm_hpc.run.lease import Lease
@@ -211,19 +212,22 @@ class Search:
     def _on_end(self, trial: Trial, end: End) -> None:
         """Log an end, and stop the search when trial after trial fails alike."""
         self.setup.watcher.log(ended_line(trial, end))
-        finished = [self.history.trials[t] for t, number in self.history.ends if self._is_final(t, number)]
-        outcomes = [t.last.end.outcome for t in finished if t.last.end is not None]
-        n_equal = equal_failures(outcomes)
-        suspects = {t.number for t in finished[-n_equal:]} if n_equal else set()
+        n_equal = equal_failures(outcome for _, outcome in self._finished())
+        alike = list(islice(self._finished(), n_equal))
+        suspects = {number for number, _ in alike}
         if not suspects <= self.history.suspects:
-            last = outcomes[-1]
+            _, last = alike[0]
             reason = f"stopped: the last {n_equal} trials failed alike, with {last.kind}: {last.reason}"
             self.journal.record("stop", reason=reason, suspects=sorted(suspects))
             self.setup.watcher.log(reason)
 
-    def _is_final(self, number: int, attempt: int) -> bool:
-        trial = self.history.trials[number]
-        return trial.last.number == attempt and not self.template.is_due_again(trial)
+    def _finished(self) -> Iterator[tuple[int, Outcome]]:
+        """Iterate over number and outcome of the trials that get no other attempt, the last one to end first."""
+        for number, attempt in reversed(self.history.ends):
+            trial = self.history.trials[number]
+            end = trial.last.end
+            if end is not None and trial.last.number == attempt and not self.template.is_due_again(trial):
+                yield number, end.outcome
 
     def _commit(self, generation: int) -> None:
         """Store a generation's experiences; doing it again after a crash adds nothing."""

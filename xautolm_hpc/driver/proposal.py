@@ -150,7 +150,8 @@ class SearchProposer:
         )
 
     def _check_feasible(self) -> None:
-        found = sample.check_feasible(self.setup.space, self.constraints, seed=self.setup.search.search.seed)
+        seed, enough = self.setup.search.search.seed, sample.MIN_FEASIBLE_SHARE
+        found = sample.check_feasible(self.setup.space, self.constraints, seed=seed, enough=enough)
         if not found.is_feasible:
             raise SpaceError(sample.infeasible_message(found))
 
@@ -307,7 +308,7 @@ def _min_steps(setup: Setup, task: Task) -> int:
     if written is not None or preset == 0:
         return preset if written is None else written
     constraint = sample.EnoughSteps(task, min_steps=preset)
-    left = sample.check_feasible(setup.space, [constraint], seed=0, n_draws=N_STEP_DRAWS)
+    left = sample.check_feasible(setup.space, [constraint], seed=0, n_draws=N_STEP_DRAWS, enough=LEAST_SHARE)
     return preset if left.share >= LEAST_SHARE else 1
 
 

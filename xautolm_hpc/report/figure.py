@@ -65,7 +65,8 @@ def draw_pareto(summary: Mapping[str, Any], path: Path) -> None:
         canvas = FigureCanvasAgg(figure)
         main = _draw(figure, data)
         _name_axes(figure, summary, data=data)
-        canvas.draw()  # type: ignore[no-untyped-call]  # settles the layout that the labels are placed in
+        figure.draw_without_rendering()  # settles the layout for the labels
+        figure.set_layout_engine("none")
         _label(main, data, renderer=canvas.get_renderer())  # type: ignore[no-untyped-call]
         canvas.print_png(image)  # type: ignore[no-untyped-call]
     write_bytes(path, image.getvalue())

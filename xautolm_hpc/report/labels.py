@@ -29,6 +29,9 @@ DISTANCE_COST = 6.0
 
 Point = tuple[float, float]
 
+CORNERS: tuple[Point, ...] = ((-1.0, -1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, 1.0))
+"""Offsets at which a label is measured, one for each side it is aligned to; elsewhere it is as large."""
+
 
 def place_labels(
     axes: Axes,
@@ -73,8 +76,11 @@ def _place(
     label.set_in_layout(False)
     marks, labels = obstacles
     costs = []
+    boxes = {corner: _move(label, corner, renderer=renderer) for corner in CORNERS}
+    px_per_pt = renderer.points_to_pixels(1.0)  # type: ignore[no-untyped-call]
     for number, offset in enumerate(_offsets()):
-        box = _move(label, offset, renderer=renderer)
+        corner = (math.copysign(1.0, offset[0]), math.copysign(1.0, offset[1]))
+        box = boxes[corner].translated(*(px_per_pt * (a - b) for a, b in zip(offset, corner, strict=True)))
         cost = OUTSIDE_COST * (_area(box) - _overlap(box, axes.bbox)) + DISTANCE_COST * math.hypot(*offset)
         cost += LABEL_COST * sum(_overlap(box, other) for other in labels)
         cost += MARK_COST * _overlaps(box, marks)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from xautolm_hpc.failures import FailureKind, OutcomeStatus
 from xautolm_hpc.jobdir import End
@@ -14,7 +15,14 @@ from xautolm_hpc.run.progress import read_end, read_progress
 from xautolm_hpc.view import TRIAL_ENDS, BestTrial, RunView, TrialEnd, TrialView
 
 
-def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobStatus], now: float) -> RunView:
+def fill_view(
+    view: RunView,
+    history: History,
+    *,
+    states: Mapping[Path, JobStatus],
+    now: float,
+    polled: Mapping[Path, End | None] = MappingProxyType({}),
+) -> RunView:
     """Fill in what history and jobs know of a run.
 
     Args:
@@ -22,8 +30,9 @@ def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobStatu
         history: What happened so far.
         states: State of each attempt's job, as far as known.
         now: Seconds since the epoch.
+        polled: Attempts whose folders need no look -> how they ended, ``None`` if they have not.
     """
-    ends = ends_of(history)
+    ends = ends_of(history, polled)
     return replace(
         view,
         trials=tuple(
@@ -39,15 +48,22 @@ def fill_view(view: RunView, history: History, *, states: Mapping[Path, JobStatu
     )
 
 
-def end_of(trial: Trial) -> End | None:
-    """Return how a trial's present attempt ended: from the ledger, or from its folder before the ledger says so."""
+def end_of(trial: Trial, polled: Mapping[Path, End | None] = MappingProxyType({})) -> End | None:
+    """Return how a trial's present attempt ended: from the ledger, or from its folder before the ledger says so.
+
+    Args:
+        trial: The trial.
+        polled: Attempts whose folders need no look -> how they ended, ``None`` if they have not.
+    """
     last = trial.last
-    return last.end if last.end is not None or last.submission is None else read_end(last.path)
+    if last.end is not None or last.submission is None:
+        return last.end
+    return polled[last.path] if last.path in polled else read_end(last.path)
 
 
-def ends_of(history: History) -> dict[int, End]:
-    """Read how the present attempts ended, each file once: trial number -> end."""
-    found = ((number, end_of(trial)) for number, trial in history.trials.items())
+def ends_of(history: History, polled: Mapping[Path, End | None] = MappingProxyType({})) -> dict[int, End]:
+    """Read how the present attempts ended, each file once: trial number -> end; see :func:`end_of`."""
+    found = ((number, end_of(trial, polled)) for number, trial in history.trials.items())
     return {number: end for number, end in found if end is not None}
 
 

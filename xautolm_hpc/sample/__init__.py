@@ -21,12 +21,13 @@ from xautolm_hpc.sample.constraints import (
 from xautolm_hpc.sample.draw import draw_pipeline, training_seed
 from xautolm_hpc.sample.duration import measure_time_calibration
 from xautolm_hpc.sample.estimates import checkpoint_bytes
-from xautolm_hpc.sample.feasibility import FeasibilityReport, check_feasible, infeasible_message
+from xautolm_hpc.sample.feasibility import MIN_FEASIBLE_SHARE, FeasibilityReport, check_feasible, infeasible_message
 from xautolm_hpc.sample.memory_plan import MemoryBudget, plan_execution
 from xautolm_hpc.sample.population import Drawn, Proposal, draw_generation, not_drawn_before
 from xautolm_hpc.sample.update import Evolution, update
 
 __all__ = [
+    "MIN_FEASIBLE_SHARE",
     "Constraint",
     "Drawn",
     "EnoughSteps",

@@ -49,7 +49,7 @@ class FeasibilityReport:
 
 
 def check_feasible(
-    space: Space, constraints: Sequence[Constraint], *, seed: int, n_draws: int = 10_000
+    space: Space, constraints: Sequence[Constraint], *, seed: int, n_draws: int = 10_000, enough: float = 1.0
 ) -> FeasibilityReport:
     """Draw pipelines uniformly and count those that the constraints reject.
 
@@ -58,18 +58,23 @@ def check_feasible(
         constraints: What may reject a pipeline.
         seed: Seed of the search.
         n_draws: Pipelines to draw, at least 1.
+        enough: Share of ``n_draws``, in 0..1; no more are drawn once so many can run, for their share is no smaller.
 
     Raises:
         SpaceError: No model supports any method.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(FEASIBILITY_STREAM,)))
     start, rejections, examples = uniform(space), Counter[str](), dict[str, str]()
-    for _ in range(n_draws):
+    n_drawn = n_feasible = 0
+    while n_drawn < n_draws and n_feasible < enough * n_draws:
         rejection = first_rejection(constraints, draw_pipeline(start, space, rng=rng), space=space)
-        if rejection is not None:
+        n_drawn += 1
+        if rejection is None:
+            n_feasible += 1
+        else:
             rejections[rejection[0]] += 1
             examples.setdefault(*rejection)
-    return FeasibilityReport(n_draws=n_draws, rejections=dict(rejections.most_common()), examples=examples)
+    return FeasibilityReport(n_draws=n_drawn, rejections=dict(rejections.most_common()), examples=examples)
 
 
 def infeasible_message(report: FeasibilityReport) -> str:
