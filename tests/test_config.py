@@ -278,7 +278,10 @@ def test_the_path_inside_a_package_stays_as_it_is(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (OWN_MODEL + OWN_MODEL, "[[model]]: one id stands twice in ['mine', 'mine']"),
-        (OWN_MODEL.replace('licence = "MIT"\n', ""), "[[model]]: Model lacks 'licence'"),
+        (
+            "[[model]]\nn_layers = 2\n",
+            "[[model]]: the table names no model; give repo, a hub repository, path, a folder",
+        ),
         (OWN_MODEL + "width = 3\n", "[[model]]: unknown key 'width' in Model; valid: id, family, "),
         (OWN_MODEL.replace("1000", "'big'"), "[[model]]: n_parameters: expected int, found 'big'"),
         (OWN_MODEL.replace("seq2seq", "rnn"), "model 'mine': unknown family 'rnn'; valid: encoder, decoder, seq2seq"),

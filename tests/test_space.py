@@ -266,12 +266,18 @@ def test_a_model_of_the_search_file_comes_before_the_catalogues() -> None:
         ({"methods": ("full", "full")}, "space.methods: one stands twice in ['full', 'full']"),
         ({"methods": ()}, "space.methods: the list is empty; leave it out for the preset's"),
         ({"models": ()}, "space.models: the list is empty; leave it out for the preset's"),
+        (
+            {"models": "larg"},
+            "space.models = 'larg': expected an array of models' ids, or the name of a list: small, medium, large. Did "
+            "you mean 'large'?",
+        ),
         ({"models": ("gpt2", "gpt2")}, "space.models: 'gpt2' stands twice"),
         (
             {"models": ("roberta-bse",)},
             "space.models: unknown model 'roberta-bse'; near it: pysentimiento/robertuito-base-uncased, "
             "PlanTL-GOB-ES/roberta-base-bne, roberta-base, roberta-large, xlm-roberta-base, xlm-roberta-large. "
-            "`xautolm-hpc models` lists the catalogue; a [[model]] table in the search file adds one by hub id or path",
+            "`xautolm-hpc models` lists the catalogue; a [[model]] table in the search file adds one by its repo or "
+            "path alone",
         ),
         ({"overrides": {"full": {"epochs": 3}}}, f"space.params.full.epochs: 3 {NO_DISTRIBUTION}"),
     ],

@@ -172,10 +172,12 @@ def _add_export(add_parser: AddParser) -> None:
     parser.add_argument("--to", required=True, metavar="DIR", help="folder to write to; must be new or empty")
     parser.add_argument("--python", help="Python with torch and transformers (default: the Python of the run's worker)")
     parser.add_argument("--adapter", action="store_true", help="write adapters alone, for the base model; not merged")
+    parser.add_argument("--licence", help="licence of the base model, where its [[model]] table gives none")
 
 
 def _add_models(add_parser: AddParser) -> None:
-    parser = _verb(add_parser, "models", text="list the catalogue of pretrained models")
+    parser = _verb(add_parser, "models", text="list the catalogue of models, what fits a GPU and what is in the cache")
+    parser.add_argument("profile", nargs="?", help="the cluster profile (TOML) whose GPU and cache count")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from xautolm_hpc.catalogue import Model
+from xautolm_hpc.catalogue import SizeReader, read_own_models, stand_in
 from xautolm_hpc.container import ContainerSection
 from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.durable import decode_text
 from xautolm_hpc.errors import ConfigError, InputError, SpaceError
-from xautolm_hpc.records import ObjectiveName, from_json, to_json
-from xautolm_hpc.space import Space, SpaceSection, build_space, find_refused
+from xautolm_hpc.records import ObjectiveName, to_json
+from xautolm_hpc.space import Space, SpaceSection, build_space, find_refused, searched_models
 from xautolm_hpc.task_kinds import MetricName, TaskKindName
 
 Positive = Annotated[float, Field(gt=0)]
@@ -144,23 +144,21 @@ class SearchFile(_Section):
             raise ValueError(f"search.objectives = {[*names]}: expected 1 to 3, each once, of {valid}")
         return self
 
-    def build_space(self) -> Space:
+    def build_space(self, read_sizes: SizeReader = lambda table: {}) -> Space:
         """Build the search space that ``[space]`` and ``[[model]]`` describe.
+
+        Args:
+            read_sizes: Reads what a ``[[model]]`` table leaves out.
 
         Raises:
             InputError: A ``[[model]]`` table lacks a key, has an unknown key, or repeats an id.
             SpaceError: A model, method, parameter or distribution is unknown or malformed.
         """
-        own = [from_json(Model, to_json(entry), where="[[model]]") for entry in self.model]
-        if len({model.id for model in own}) < len(own):
-            raise InputError(f"[[model]]: one id stands twice in {[model.id for model in own]}")
+        part, kind = self.space, self.task.kind
+        ids = searched_models(part.preset, task_kind=kind, models=part.models)
+        own = read_own_models(to_json(self.model), read_sizes, searched=ids)
         return build_space(
-            self.space.preset,
-            task_kind=self.task.kind,
-            models=self.space.models,
-            methods=self.space.methods,
-            overrides=self.space.params,
-            own_models={model.id: model for model in own},
+            part.preset, task_kind=kind, models=ids, methods=part.methods, overrides=part.params, own_models=own
         )
 
 
@@ -275,7 +273,7 @@ def load_search(
     search = _check(SearchFile, written, path=path)
     problems = [] if has_trials(search.name) else find_refused(written.get("space"))
     try:
-        search.build_space()
+        search.build_space(stand_in)
     except InputError as found:
         problems = [*str(found).splitlines(), *problems]
     if problems:

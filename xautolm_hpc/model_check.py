@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xautolm_hpc.catalogue import Model
+from xautolm_hpc.catalogue import Model, can_learn
 from xautolm_hpc.errors import InputError, XAutoLMError
 from xautolm_hpc.records import from_json
-from xautolm_hpc.task_kinds import TASK_KINDS
 
 MODELS = "models.json"
 TIMEOUT_S = 1800.0
@@ -57,8 +56,7 @@ class NotCheckedError(XAutoLMError):
 
 def request_check(task_kind: str, models: Sequence[Model], *, hf_home: str | None) -> ModelCheckRequest:
     """Build the request for the models of a space that can learn a kind of task at all."""
-    families = TASK_KINDS[task_kind].families
-    able = [model for model in models if model.family in families and task_kind not in model.unsupported_tasks]
+    able = [model for model in models if can_learn(model, task_kind)]
     return ModelCheckRequest(task_kind=task_kind, models=tuple(able), hf_home=hf_home)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from xautolm_hpc.catalogue import Model, find_models
+from xautolm_hpc.catalogue import Model, find_models, list_models
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.hyperparameters import (
     ANYTHING,
@@ -144,7 +144,7 @@ class SpaceSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     preset: str = "default"
-    models: tuple[str, ...] | None = None
+    models: tuple[str, ...] | str | None = None
     methods: tuple[str, ...] | None = None
     params: dict[str, dict[str, Any]] = {}
 
@@ -155,11 +155,27 @@ def load_presets() -> Mapping[str, Any]:
     return tomllib.loads(resources.files("xautolm_hpc").joinpath("presets.toml").read_text())
 
 
+def searched_models(preset: str, *, task_kind: str, models: tuple[str, ...] | str | None) -> tuple[str, ...]:
+    """List the ids of the models of a search.
+
+    Args:
+        preset: Name of a preset; of an unknown one there are none.
+        task_kind: Kind of task.
+        models: Model ids, the name of a list of them, or ``None`` for the preset's.
+
+    Raises:
+        SpaceError: There is no such list.
+    """
+    if isinstance(models, str):
+        return list_models(models, task_kind)
+    return tuple(load_presets().get(preset, {}).get("models", ())) if models is None else models
+
+
 def build_space(
     preset: str,
     *,
     task_kind: str,
-    models: tuple[str, ...] | None,
+    models: tuple[str, ...] | str | None,
     methods: tuple[str, ...] | None,
     overrides: Mapping[str, Mapping[str, Any]],
     own_models: Mapping[str, Model],
@@ -169,7 +185,7 @@ def build_space(
     Args:
         preset: ``xautolm`` (the reference's value lists) or ``default`` (ours).
         task_kind: Kind of task.
-        models: Model ids, or ``None`` for the preset's.
+        models: Model ids, the name of a list of them, or ``None`` for the preset's.
         methods: Method names, or ``None`` for the preset's.
         overrides: Method -> parameter -> distribution as written in TOML; replaces or adds parameters.
         own_models: The search file's own models by id, beside the catalogue.
@@ -184,7 +200,7 @@ def build_space(
         )
     written = presets[preset]["methods"]
     names = tuple(written) if methods is None else methods
-    model_ids = tuple(presets[preset]["models"]) if models is None else models
+    model_ids = searched_models(preset, task_kind=task_kind, models=models)
     for key, named in (("methods", names), ("params", tuple(overrides))):
         for name in named:
             if name not in written:

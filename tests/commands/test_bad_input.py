@@ -89,8 +89,8 @@ def test_an_unknown_model(run_search: RunCommand) -> None:
     assert status == 2
     assert text == (
         "xautolm-hpc: space.models: unknown model 'minilm-l9'; near it: minilm-l1, minilm-l2, minilm-l3, minilm-l6. "
-        "`xautolm-hpc models` lists the catalogue; a [[model]] table in the search file adds one by hub id or path. "
-        "Did you mean 'minilm-l6'?\n  in `search.toml`"
+        "`xautolm-hpc models` lists the catalogue; a [[model]] table in the search file adds one by its repo or path "
+        "alone. Did you mean 'minilm-l6'?\n  in `search.toml`"
     )
 
 

@@ -106,13 +106,6 @@ path = "store"
 MODEL = """
 [[model]]
 id = "{id}"
-family = "encoder"
-licence = "MIT"
-n_parameters = 10000
-n_layers = 2
-hidden_size = 32
-vocab_size = 60
-context_length = 38
 path = "{path}"
 """
 

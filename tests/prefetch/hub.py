@@ -23,7 +23,8 @@ class Hub:
         requests: Method, path and range of everything that was asked for.
         cut_at: Byte of a large file at which the connection breaks, ``cuts_left`` times.
         damaged: Names of files that are served with one byte changed.
-        gated: Repositories that nobody may read.
+        gated: Repositories of which nobody may know anything.
+        locked: Repositories that everybody knows of, and whose files only the bearer of the token ``granted`` may read.
         tokens: Access tokens that came along.
     """
 
@@ -33,6 +34,7 @@ class Hub:
         self.cut_at: int | None = None
         self.damaged: set[str] = set()
         self.gated: set[str] = set()
+        self.locked: set[str] = set()
         self.tokens: set[str] = set()
         self.address = ""
         self.cuts_left = 0
@@ -56,7 +58,9 @@ class Hub:
                     digest = hashlib.sha256(content).hexdigest()
                     entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
                 siblings.append(entry)
-        return {"id": repo, "sha": COMMIT, "siblings": siblings, "private": False, "downloads": 0, "tags": []}
+        gated = "manual" if repo in self.locked else False
+        known = {"id": repo, "sha": COMMIT, "private": False, "downloads": 0, "tags": [], "gated": gated}
+        return {**known, "siblings": siblings}
 
 
 def git_sha1(content: bytes) -> str:
@@ -97,7 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, path, self.headers.get("Range")))
         if token := self.headers.get("Authorization"):
             self.hub.tokens.add(token)
-        if match := re.fullmatch(
+        may_read = self.headers.get("Authorization") == "Bearer granted"
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/auth-check", path):
+            is_refused = match[1] in self.hub.locked and not may_read
+            self._send(403, {"X-Error-Code": "GatedRepo"}, b"{}") if is_refused else self._send(200, {}, b"{}")
+        elif match := re.fullmatch(
             r"/api/(?:models/|(?=datasets))((?:datasets/)?[^/]+/[^/]+)(?:/revision/([^/]+))?", path
         ):
             self._answer_info(match[1], match[2])

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -26,14 +27,7 @@ models = ["someone/tiny"]
 [budget]
 generations = 1
 [[model]]
-id = "someone/tiny"
-family = "encoder"
-n_parameters = 100000
-n_layers = 1
-hidden_size = 16
-vocab_size = 200
-context_length = 64
-licence = "MIT"
+repo = "someone/tiny"
 """
 MODEL = Model(
     id=REPO,
@@ -204,13 +198,43 @@ def test_a_gated_model_an_unknown_one_and_an_unknown_revision_are_explained(
     hub.gated.clear()
     search_path.write_text(f"{SEARCH}revision = 'deadbeef'\n")
     revision = prefetch(search_path, hub, hf_home=tmp_path)
-    search_path.write_text(f"{SEARCH}repo = 'someone/else'\n")
+    search_path.write_text(SEARCH.replace("someone/tiny", "someone/else"))
     unknown = prefetch(search_path, hub, hf_home=tmp_path)
 
     assert [each.returncode for each in (gated, revision, unknown)] == [2, 2, 2]
-    assert "Ask for it on its page, then set HF_TOKEN" in gated.stderr
+    assert "Ask for it on its page, huggingface.co/someone/tiny, then set HF_TOKEN" in gated.stderr
     assert "someone/tiny at revision deadbeef: the hub has no such revision" in revision.stderr
     assert "someone/else: the hub has no such repository" in unknown.stderr
+
+
+def test_every_gated_model_is_named_before_anything_is_downloaded(hub: Hub, search_path: Path, tmp_path: Path) -> None:
+    shutil.copytree(hub.folder / REPO, hub.folder / "someone" / "small")
+    hub.locked |= {REPO, "someone/small"}
+    text = SEARCH.replace('["someone/tiny"]', '["someone/tiny", "someone/small"]')
+    search_path.write_text(f"{text}[[model]]\nrepo = 'someone/small'\n")
+
+    refused = prefetch(search_path, hub, hf_home=tmp_path / "cache")
+    environ = {"HF_ENDPOINT": hub.address, "HF_TOKEN": "granted"}
+    fetched = command("prefetch", str(search_path), hf_home=tmp_path / "cache", environ=environ)
+
+    access = "its owner grants access on request. Ask for it on its page, huggingface.co/"
+    assert refused.returncode == 2
+    assert [line.strip() for line in refused.stderr.splitlines()] == [
+        f"xautolm-hpc: {REPO}: {access}{REPO}, then set HF_TOKEN",
+        f"someone/small: {access}someone/small, then set HF_TOKEN",
+    ]
+    assert fetched.returncode == 0, fetched.stderr
+
+
+def test_what_a_table_says_of_a_model_is_held_against_what_was_fetched(
+    hub: Hub, search_path: Path, tmp_path: Path
+) -> None:
+    search_path.write_text(f"{SEARCH}n_layers = 99\n")
+
+    fetched = prefetch(search_path, hub, hf_home=tmp_path / "cache")
+
+    assert fetched.returncode == 2
+    assert "model 'someone/tiny': its [[model]] table says n_layers = 99, which is 1 in" in fetched.stderr
 
 
 def test_no_hub_and_offline_mode_are_reported(search_path: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from tests.driving import ledger_of, make_setup, search_in
 from tests.stub_search import write_stub_search
+from tests.train.families import write_model
 from tests.upgrade.old_run import OLD, RECORDED_PATH, launcher, rows_of, unpack
 from xautolm_hpc import catalogue, cli, config, space
 from xautolm_hpc.config import SearchFile, SearchSection, TrialSection, load_search
@@ -94,6 +95,11 @@ def change_catalogue(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "load_catalogue", lambda: changed)
 
 
+def change_list(patch: pytest.MonkeyPatch) -> None:
+    """Change the models that the name of a list stands for."""
+    patch.setattr(catalogue, "load_lists", lambda: {"small": ("gpt2", "albert-base-v2")})
+
+
 Change = Callable[[pytest.MonkeyPatch], None]
 EVERY_CHANGE = [add_key, change_default, change_preset, change_catalogue]
 THAT_MOVE_DRAWS = [change_default, change_preset, change_catalogue]
@@ -105,14 +111,14 @@ def plans_of(folder: Path) -> list[object]:
     return [plan for line in drawn for plan in line["plans"]]
 
 
-def begin(folder: Path) -> None:
+def begin(folder: Path, *, text: str = TEXT) -> None:
     """Start a search, and interrupt it once its first generation is committed."""
 
     def n_interrupts() -> int:
         return int((folder / "runs" / "fake" / "report").exists())
 
     with pytest.raises(InterruptedSearchError, match="between two generations"):
-        search_in(folder, text=TEXT, launcher=launcher(), n_interrupts=n_interrupts)
+        search_in(folder, text=text, launcher=launcher(), n_interrupts=n_interrupts)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +141,38 @@ def test_a_run_started_before_the_change_draws_as_it_would_have(
     assert len(whole) == 15
     assert plans_of(tmp_path) == whole
     assert not [line for line in ledger_of(tmp_path) if line["event"] == "changed"]
+
+
+NAMED = TEXT.replace("[search]", '[space]\nmodels = "small"\n[search]')
+OWN = TEXT.replace("[search]", '[space]\nmodels = ["mine", "gpt2"]\n[search]') + "[[model]]\npath = 'mine'\n"
+
+
+def test_a_run_goes_on_with_the_models_that_its_list_stood_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    search_in(whole, text=NAMED, launcher=launcher())
+    begin(cut, text=NAMED)
+    change_list(monkeypatch)
+
+    search_in(cut, text=NAMED, launcher=launcher())
+
+    assert plans_of(cut) == plans_of(whole)
+    assert len(plans_of(cut)) == 15
+
+
+def test_a_run_goes_on_with_the_sizes_that_its_own_model_had(tmp_path: Path) -> None:
+    write_model(tmp_path / "mine", "bert")
+    path = tmp_path / "mine" / "config.json"
+    path.write_text(json.dumps({**read_json(path), "max_position_embeddings": 128}))
+    begin(tmp_path, text=OWN)
+    path.write_text(json.dumps({**read_json(path), "max_position_embeddings": 512}))
+
+    search_in(tmp_path, text=OWN, launcher=launcher())
+
+    models: Any = [plan["model"] for plan in plans_of(tmp_path)]  # type: ignore[index]
+    assert len(models) == 15
+    assert {model["context_length"] for model in models if model["id"] == "mine"} == {128}
 
 
 @pytest.mark.parametrize("change", THAT_MOVE_DRAWS)

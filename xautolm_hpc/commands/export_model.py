@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from xautolm_hpc.catalogue import Model
 from xautolm_hpc.commands.status import profile_of
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import InputError, LaunchError
@@ -26,7 +27,7 @@ from xautolm_hpc.jobdir import (
     TrialPlan,
     find_end,
 )
-from xautolm_hpc.records import Outcome, from_json, to_json
+from xautolm_hpc.records import Outcome, Pipeline, from_json, to_json
 from xautolm_hpc.run.folder import RunDir, find_run, trial_number
 
 
@@ -34,8 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the folder on this machine, with the Python of the run's worker.
 
     Raises:
-        InputError: The folder is not empty, the trial's weights were not kept, it has no adapters to write alone, or
-            the worker runs in an image.
+        InputError: The folder is not empty, the trial's weights were not kept, it has no adapters to write alone,
+            nobody said the licence of its base model, or the worker runs in an image.
         LaunchError: The worker failed.
     """
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
@@ -43,8 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"--to {arguments.to}: `{target}` exists already and is not empty; give a new folder")
     trial_dir = _trial_dir(run_dir, arguments.trial)
+    plan = from_json(TrialPlan, read_json(trial_dir / PIPELINE), where=PIPELINE)
     if arguments.adapter:
-        _check_adapters(trial_dir, trial=arguments.trial)
+        _check_adapters(plan.pipeline, trial=arguments.trial)
+    licence = _licence(plan.model, arguments.licence)
     command = from_json(Command, read_json(trial_dir / COMMAND), where=COMMAND)
     python = arguments.python or command.argv[0]
     if arguments.python is None and profile_of(run_dir).container is not None:
@@ -53,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         step_dir, written = Path(folder), Path(folder) / "model"
         write_json(step_dir / COMMAND, to_json(command))
         write_json(step_dir / TASK, to_json(_trial_input(run_dir)))
-        facts = _facts(run_dir, trial_dir, trial=arguments.trial)
+        facts = {**_facts(run_dir, trial_dir, trial=arguments.trial), "licence": licence}
         wanted = {"trial": str(trial_dir), "to": str(written), "facts": facts, "adapter": arguments.adapter}
         write_json(step_dir / EXPORT, wanted)
         done = subprocess.run(
@@ -79,9 +82,19 @@ def _trial_dir(run_dir: RunDir, trial: int) -> Path:
     return kept[trial]
 
 
-def _check_adapters(trial_dir: Path, *, trial: int) -> None:
+def _licence(model: Model, given: str | None) -> str:
+    """Return the licence of the base model, which the model card names."""
+    licence = given or model.licence
+    if not licence:
+        raise InputError(
+            f"model {model.id!r} has no licence in its [[model]] table, and the model card names it: give --licence, "
+            "for instance --licence apache-2.0"
+        )
+    return licence
+
+
+def _check_adapters(pipeline: Pipeline, *, trial: int) -> None:
     """Check that a trial has adapters that work beside its base model as it is published."""
-    pipeline = from_json(TrialPlan, read_json(trial_dir / PIPELINE), where=PIPELINE).pipeline
     if pipeline.method not in ADAPTER_METHODS:
         raise InputError(
             f"--adapter: trial {trial} is trained with {pipeline.method}, which has no adapters; "

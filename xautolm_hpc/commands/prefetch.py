@@ -27,12 +27,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Show the size of models and data, then download and verify them, and check that each model fits together.
 
     Raises:
-        InputError: ``HF_HUB_OFFLINE`` is set, or the files of a model do not fit together.
+        InputError: ``HF_HUB_OFFLINE`` is set, or the files of a model do not fit together, or its ``[[model]]`` table.
     """
     environ = arguments.environ
     if environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
         raise InputError("HF_HUB_OFFLINE is set, and prefetch needs the network: unset HF_HUB_OFFLINE")
-    inputs = Inputs.load(Path(arguments.search), tuple(arguments.settings), environ=environ)
+    load = partial(Inputs.load, Path(arguments.search), tuple(arguments.settings), environ=environ)
+    inputs = load(is_to_fetch=True)
     endpoint, token = environ.get("HF_ENDPOINT") or None, environ.get("HF_TOKEN") or None
     models = plan_models(inputs.space.models, endpoint=endpoint, token=token)
     data = plan_data(inputs.search.data, endpoint=endpoint, token=token)
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif not arguments.dry_run:
         report.print_lines([Text(f"{len(plans)} repositories verified in {inputs.hf_home}")], console)
     if not arguments.dry_run and models:
-        _check_models(inputs, log=partial(Console(stderr=True).print, markup=False, highlight=False))
+        _check_models(load(), log=partial(Console(stderr=True).print, markup=False, highlight=False))
     return 0
 
 

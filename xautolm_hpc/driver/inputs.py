@@ -11,10 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from xautolm_hpc.catalogue import missing_weights
+from xautolm_hpc.catalogue import SizeReader, missing_weights, stand_in
 from xautolm_hpc.config import ClusterProfile, SearchFile, load_profile, load_search, read_written, rebuild_search
 from xautolm_hpc.container import find_package, make_container
 from xautolm_hpc.dataset import missing_data
+from xautolm_hpc.driver.own_models import size_reader
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.image import Container, read_image
@@ -60,43 +61,65 @@ class Inputs:
         *,
         environ: Mapping[str, str],
         has_trials: Callable[[str], bool] = lambda name: False,
+        is_to_fetch: bool = False,
     ) -> "Inputs":
         """Read a search file and the profile it names.
+
+        What ``[[model]]`` tables leave out is read from the models' files, unless the search has trials: it goes on
+        with the models it began with.
 
         Args:
             search_path: The search file.
             settings: ``KEY=VALUE`` pairs that replace values of it.
             environ: The person's environment.
             has_trials: Tells by its name whether a search has trials; if so, it goes on with what is now refused.
+            is_to_fetch: Whether the models' files are still to be fetched; their sizes are then not read.
 
         Raises:
             ConfigError: A file is missing, or a key or value in it is not valid.
+            InputError: The sizes of a model cannot be read, or the table of a model says others than its files.
             SpaceError: The search file describes no space.
         """
         search = load_search(search_path, settings, has_trials=has_trials)
         profile = load_profile(Path(search.profile) if search.profile else None)
         words = (str(search_path), *(word for setting in settings for word in ("--set", setting)))
-        return replace(
-            cls.of(search, profile, environ=environ), written=read_written(search_path, settings), words=words
-        )
+        is_read = not is_to_fetch and not has_trials(search.name)
+        fetch = f"xautolm-hpc prefetch {shlex.join(words)}"
+        reader = size_reader(find_hf_home(profile, environ), fetch=fetch) if is_read else stand_in
+        try:
+            inputs = cls.of(search, profile, environ=environ, read_sizes=reader)
+        except InputError as error:
+            error.add_note(f"in `{search_path}`")
+            raise
+        return replace(inputs, written=read_written(search_path, settings), words=words)
 
     @classmethod
-    def of(cls, search: SearchFile, profile: ClusterProfile, *, environ: Mapping[str, str]) -> "Inputs":
+    def of(
+        cls,
+        search: SearchFile,
+        profile: ClusterProfile,
+        *,
+        environ: Mapping[str, str],
+        read_sizes: SizeReader | None = None,
+    ) -> "Inputs":
         """Build the inputs from what was read already.
 
         Args:
             search: The search file.
             profile: The cluster profile.
             environ: The person's environment.
+            read_sizes: Reads what ``[[model]]`` tables leave out; ``None`` reads the models' files.
 
         Raises:
+            InputError: The sizes of a model cannot be read, or the table of a model says others than its files.
             SpaceError: The search file describes no space.
         """
+        hf_home = find_hf_home(profile, environ)
         return cls(
             search=search,
             profile=profile,
-            space=search.build_space(),
-            hf_home=_hf_home(profile, environ),
+            space=search.build_space(read_sizes or size_reader(hf_home)),
+            hf_home=hf_home,
             environ=environ,
             written=search.model_dump(mode="json", exclude_unset=True),
         )
@@ -224,7 +247,13 @@ class Inputs:
         )
 
 
-def _hf_home(profile: ClusterProfile, environ: Mapping[str, str]) -> Path:
+def find_hf_home(profile: ClusterProfile, environ: Mapping[str, str]) -> Path:
+    """Return the offline cache of hub models: the profile's, else that of HF_HOME, else the usual one.
+
+    Args:
+        profile: The cluster profile.
+        environ: The person's environment.
+    """
     named = profile.hf_home or environ.get("HF_HOME")
     return Path(named).expanduser() if named else Path(environ.get("HOME", "/")) / ".cache" / "huggingface"
 

@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from xautolm_hpc.catalogue import Model
+from xautolm_hpc.catalogue import Model, access_text
 from xautolm_hpc.dataset import DataSection, Files, pick_files
 from xautolm_hpc.errors import FetchError, InputError
 
@@ -78,6 +78,8 @@ class RepositoryPlan:
 def plan_models(models: Iterable[Model], *, endpoint: str | None, token: str | None) -> list[RepositoryPlan]:
     """Plan the download of the models of a search space.
 
+    Whether gated repositories may be read is asked before anything is downloaded.
+
     Args:
         models: Models of a space; those of a package or a folder are skipped.
         endpoint: Address of the hub; ``None`` for the usual one.
@@ -85,10 +87,21 @@ def plan_models(models: Iterable[Model], *, endpoint: str | None, token: str | N
 
     Raises:
         FetchError: The hub does not answer, or refuses.
-        InputError: A model does not exist there, or has no safetensors and may not use another format.
+        InputError: A model does not exist there, may not be read, or has no safetensors and may not use another format;
+            there is a line for each of them.
     """
     api = HfApi(endpoint=endpoint, token=token or False)
-    return [_plan(api, model, repo=repo) for model in models if (repo := model.hub_repo) is not None]
+    plans, problems = [], []
+    for model in models:
+        if model.hub_repo is None:
+            continue
+        try:
+            plans.append(_plan(api, model, repo=model.hub_repo))
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+    return plans
 
 
 def plan_data(data: DataSection, *, endpoint: str | None, token: str | None) -> tuple[RepositoryPlan, Files] | None:
@@ -137,9 +150,7 @@ def explained(repo: str, revision: str | None) -> Iterator[None]:
     try:
         yield
     except GatedRepoError as error:
-        raise InputError(
-            f"{where}: its owner grants access on request. Ask for it on its page, then set HF_TOKEN"
-        ) from error
+        raise InputError(f"{where}: {access_text(repo)}") from error
     except RevisionNotFoundError as error:
         raise InputError(f"{where}: the hub has no such revision; see `revision` in the search file") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
@@ -156,6 +167,8 @@ def explained(repo: str, revision: str | None) -> Iterator[None]:
 def _plan(api: HfApi, model: Model, *, repo: str) -> RepositoryPlan:
     with explained(repo, model.revision):
         info = api.model_info(repo, revision=model.revision, files_metadata=True, timeout=TIMEOUT_S)
+        if info.gated:  # everybody may read what there is; this asks whether the files may be read, too
+            api.auth_check(repo)
     files = tuple(sorted((_file(sibling) for sibling in info.siblings or ()), key=lambda file: file.name))
     chosen = _choose(files, model)
     return RepositoryPlan(

@@ -67,16 +67,17 @@ def model_card(
     Args:
         plan: Pipeline and base model.
         task: The task.
-        facts: ``metrics``, ``test``, ``time_s``, ``energy_j``, ``run`` and ``trial``; ``None`` where unknown.
+        facts: ``metrics``, ``test``, ``time_s``, ``energy_j``, ``run`` and ``trial``; ``None`` where unknown; and
+            ``licence``, that of the base model where its entry says none.
         frozen: How the weights that were not trained were kept: a number format, or ``nf4+`` and one.
         is_apart: Whether the folder holds adapters alone.
     """
-    kind = TASK_KINDS[task.kind]
+    kind, licence = TASK_KINDS[task.kind], facts.get("licence") or plan.model.licence
     header: dict[str, Any] = {
         **({"base_model": plan.model.hub_repo} if plan.model.hub_repo else {}),  # hubs take it for a repository
         "pipeline_tag": kind.hub_tags.get(plan.model.family, kind.hub_tag),
         "library_name": "peft" if is_apart else "transformers",
-        "license": plan.model.licence.lower(),
+        "license": licence.lower(),
         "metrics": [name for name in HUB_METRICS if name in facts["metrics"]],
     }
     params = "\n".join(f"- {name}: {value}" for name, value in plan.pipeline.params.items())
@@ -116,7 +117,7 @@ def model_card(
             *_results(task, facts),
             "## Licence",
             "",
-            f"The base model is published under {plan.model.licence}; its terms hold for these weights too. The data's "
+            f"The base model is published under {licence}; its terms hold for these weights too. The data's "
             "own terms may add to them.",
             "",
         ]

@@ -39,21 +39,8 @@ CLASS_NAME = re.compile(r"(FineTune|PartialFineTune|Lora)(LLMEmbeddingClassifier
 FLOATS = ("weight_decay", "learning_rate", "dropout_rate", "lora_dropout", "gradient_clipping_max_norm")
 LOST = {"text-generation": ("optimizer", "use_gradient_clipping")}
 GPU_CAPACITY = re.compile(r"has a total capacity of ([0-9]{1,6}(?:\.[0-9]{1,6})?) GiB")
-OTHER_MODELS = (
-    "meta-llama/Llama-3.1-8B-Instruct",
-    "deepseek-ai/DeepSeek-V2-Lite",
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B",
-    "deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
-    "microsoft/Phi-3.5-mini-instruct",
-    "microsoft/Phi-4-mini-instruct",
-    "microsoft/Phi-4",
-    "microsoft/Phi-4-reasoning",
-    "microsoft/Phi-4-mini-reasoning",
-    "mistralai/Mistral-Nemo-Instruct-FP8-2407",
-)
-"""Models of the released records that the catalogue does not have."""
+OTHER_MODELS = ("mistralai/Mistral-Nemo-Instruct-FP8-2407",)
+"""Models of the released records that the catalogue does not have: weights of 8 bits are not fine-tuned."""
 
 
 @dataclass(slots=True)
