@@ -28,9 +28,10 @@ WORKER = """#!{python} -S
 # Runs the profile job for real, or as in an earlier run, and ends a trial soon with an F1 made of its pipeline.
 import hashlib, json, os, shutil, sys, time
 python, log_path, trial_s, earlier_dir = {python!r}, {log_path!r}, {trial_s!r}, {earlier_dir!r}
-if "trial" not in sys.argv and earlier_dir is None:
+is_profile = "xautolm_hpc.profile" in sys.argv and earlier_dir is not None
+if "trial" not in sys.argv and not is_profile:
     os.execv(python, [python, *sys.argv[1:]])
-if "trial" not in sys.argv:
+if is_profile:
     shutil.copytree(earlier_dir + "/data", json.load(open("profile.json"))["data_dir"], dirs_exist_ok=True)
     for name in ("profile-result.json", "outcome.json"):
         shutil.copy(earlier_dir + "/profile/attempt-0/" + name, name + ".aside")
@@ -105,7 +106,13 @@ def started(folder: Path) -> list[tuple[str, str, str]]:
 
 
 def write_stub_search(
-    folder: Path, *, profile: str = LOCAL, generations: int = 1, trial_s: float = 0.0, waits: bool = False
+    folder: Path,
+    *,
+    profile: str = LOCAL,
+    generations: int = 1,
+    trial_s: float = 0.0,
+    waits: bool = False,
+    earlier_dir: Path | None = None,
 ) -> Path:
     """Write a search, its data, its worker and the profile that names it.
 
@@ -115,13 +122,15 @@ def write_stub_search(
         generations: Generations of the search.
         trial_s: Seconds a trial takes.
         waits: Whether trials wait until :func:`let_go`.
+        earlier_dir: Run folder of a search of the same data that ended, whose profile job is repeated without work.
 
     Returns:
         The search file.
     """
     rows = "".join(f'{{"text": "words {n} of text", "label": "{"yes" if n % 3 else "no"}"}}\n' for n in range(120))
     (folder / "rows.jsonl").write_text(rows)
-    write_worker(folder, trial_s=trial_s, prelude=WAIT_FOR_GO.format(go=str(folder / "go")))
+    prelude = WAIT_FOR_GO.format(go=str(folder / "go"))
+    write_worker(folder, trial_s=trial_s, earlier_dir=earlier_dir, prelude=prelude)
     (folder / "site.toml").write_text(profile)
     (folder / "search.toml").write_text(SEARCH.format(generations=generations))
     if not waits:

@@ -82,8 +82,10 @@ def test_a_worker_that_lacks_packages_is_named_with_what_to_install(
     assert "pip install 'xautolm-hpc[worker]'" in error
 
 
-def test_a_store_to_be_read_that_does_not_exist_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    search = str(write_stub_search(tmp_path))
+def test_a_store_to_be_read_that_does_not_exist_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stub_run_dir: Path
+) -> None:
+    search = str(write_stub_search(tmp_path, earlier_dir=stub_run_dir))
     setting = f"store.also_read=['{tmp_path}/nope']"
 
     cli.main(["plan", search, "--runs-dir", str(tmp_path / "runs"), "--json", "--set", setting])

@@ -50,10 +50,10 @@ def test_evaluate_refuses_a_line_before_anything_is_submitted(
 
 
 def test_a_run_that_has_trials_goes_on_and_says_what_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stub_run_dir: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = write_stub_search(tmp_path)
+    path = write_stub_search(tmp_path, earlier_dir=stub_run_dir)
     path.write_text(path.read_text() + WRONG.replace("batch_size = [8.0]\n", ""))
     with monkeypatch.context() as earlier:
         earlier.setattr(config, "find_refused", lambda written: [])

@@ -23,9 +23,9 @@ def test_models_lists_every_id_whole_in_a_pipe(
 
 
 def test_a_run_shows_its_progress_on_stderr_and_its_report_on_stdout(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stub_run_dir: Path
 ) -> None:
-    search = str(write_stub_search(tmp_path))
+    search = str(write_stub_search(tmp_path, earlier_dir=stub_run_dir))
 
     assert cli.main(["run", search, "--runs-dir", str(tmp_path / "runs")]) == 0
 
@@ -65,8 +65,10 @@ def write_list(folder: Path, n: int) -> str:
     return str(folder / "list.jsonl")
 
 
-def test_an_evaluation_says_what_it_left_out_and_exits_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    search = str(write_stub_search(tmp_path))
+def test_an_evaluation_says_what_it_left_out_and_exits_4(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stub_run_dir: Path
+) -> None:
+    search = str(write_stub_search(tmp_path, earlier_dir=stub_run_dir))
     words = ["evaluate", write_list(tmp_path, 6), search, "--runs-dir", str(tmp_path / "runs"), "--quiet"]
 
     status = cli.main([*words, "--set", "budget.generations=9", "--set", "budget.trials=5"])
