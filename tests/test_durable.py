@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,7 +15,16 @@ from typing import Any
 import pytest
 
 from xautolm_hpc.config import load_search
-from xautolm_hpc.durable import create_bytes, create_json, decode_text, fsync_dir, read_json, write_bytes, write_json
+from xautolm_hpc.durable import (
+    LARGEST_JSON_BYTES,
+    create_bytes,
+    create_json,
+    decode_text,
+    fsync_dir,
+    read_json,
+    write_bytes,
+    write_json,
+)
 from xautolm_hpc.errors import ConfigError, InputError
 
 N_RACERS = 8
@@ -280,3 +290,47 @@ def test_a_delimiter_of_several_characters_is_refused(tmp_path: Path, value: str
         ConfigError, match=f"data.delimiter = '{value}': expected one character that is neither a quote"
     ):
         load_search(tmp_path / "one.toml", (f"data.delimiter='{value}'",))
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+
+    with pytest.raises(InputError, match=r"pipe\.json` is no regular file"):
+        read_json(tmp_path / "pipe.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[" * 200_000, "not valid JSON"),
+        ("[" * 65 + "]" * 65, "nested more than 64 deep"),
+        ('{"a": ' * 65 + "0" + "}" * 65, "nested more than 64 deep"),
+        ('{"f1": NaN}', "not valid JSON: NaN is no number"),
+        ("[-Infinity]", "not valid JSON: -Infinity is no number"),
+        ("1" * 5_000, "not valid JSON"),
+        (" " * 100 + "1", "has 101 bytes; expected at most 100"),
+    ],
+)
+def test_json_that_no_program_of_ours_writes_is_refused(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "odd.json").write_text(content)
+
+    with pytest.raises(InputError, match=re.escape(reason)):
+        read_json(tmp_path / "odd.json", largest_bytes=100 if content.startswith(" ") else LARGEST_JSON_BYTES)
+
+
+def test_json_of_others_may_hold_infinities_where_the_caller_says_so(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"a": Infinity}')
+
+    assert read_json(tmp_path / "config.json", allow_nan=True) == {"a": math.inf}
+    assert read_json(tmp_path / "config.json", allow_nan=True) != {"a": 0}
+
+
+def test_nested_json_within_the_limit_is_read(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 64 + "]" * 64)
+
+    value = read_json(tmp_path / "deep.json")
+
+    depth = 0
+    while value:
+        value, depth = value[0], depth + 1
+    assert depth == 63  # the innermost list is empty

@@ -18,6 +18,7 @@ from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.durable import decode_text
 from xautolm_hpc.errors import ConfigError, InputError, SpaceError
 from xautolm_hpc.records import ObjectiveName, to_json
+from xautolm_hpc.run.folder import RUN_NAME
 from xautolm_hpc.space import Space, SpaceSection, build_space, find_refused, searched_models
 from xautolm_hpc.task_kinds import MetricName, TaskKindName
 
@@ -115,7 +116,7 @@ class StoreSection(_Section):
 class SearchFile(_Section):
     """A whole search file."""
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    name: Annotated[str, Field(min_length=1, pattern=RUN_NAME)]
     profile: str | None = None
     task: TaskSection
     data: DataSection

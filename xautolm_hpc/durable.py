@@ -10,6 +10,7 @@ import codecs
 import errno
 import json
 import os
+import stat
 import uuid
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ from typing import Any
 from xautolm_hpc.errors import InputError
 
 OWN_MODE = 0o600
+LARGEST_JSON_BYTES = 64 * 1024**2
+"""Size of a JSON file above which it is not read, unless the caller says otherwise."""
+
+DEEPEST_JSON = 64
+"""Lists and objects within one another above which a JSON file is refused: what this program writes has under ten."""
+
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 MARKS = (
@@ -100,23 +107,62 @@ def create_json(path: Path, value: Any) -> bool:
     return create_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path, *, largest_bytes: int | None = None) -> Any:
+def read_regular(path: Path, *, largest_bytes: int) -> bytes:
+    """Read a file, without waiting for anything that is none: a pipe, a socket, a device.
+
+    Args:
+        path: The file, or a link to one.
+        largest_bytes: Size above which it is not read.
+
+    Raises:
+        FileNotFoundError: There is none.
+        InputError: It is no regular file, or too large.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"`{path}` is no regular file")
+        if found.st_size > largest_bytes:
+            raise InputError(f"`{path}` has {found.st_size:,} bytes; expected at most {largest_bytes:,}")
+        return file.read(largest_bytes)
+
+
+def read_json(path: Path, *, largest_bytes: int = LARGEST_JSON_BYTES, allow_nan: bool = False) -> Any:
     """Read a JSON file.
 
     Args:
         path: The file.
-        largest_bytes: Size above which it is not read; ``None`` reads any.
+        largest_bytes: Size above which it is not read.
+        allow_nan: Whether NaN and infinities are read; this program writes none.
 
     Raises:
         FileNotFoundError: There is none.
-        InputError: It is not JSON, or too large.
+        InputError: It is no regular file, too large, nested too deep, or not JSON.
     """
-    if largest_bytes is not None and (n_bytes := path.stat().st_size) > largest_bytes:
-        raise InputError(f"`{path}` has {n_bytes:,} bytes; expected at most {largest_bytes:,}")
+    content = read_regular(path, largest_bytes=largest_bytes)
     try:
-        return json.loads(path.read_bytes())
+        value = json.loads(content, parse_constant=None if allow_nan else _refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"`{path}` is not valid JSON: {error}") from error
+    if _is_deeper(value, DEEPEST_JSON):
+        raise InputError(f"`{path}`: lists and objects are nested more than {DEEPEST_JSON} deep")
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Check whether lists and objects are nested deeper than a limit."""
+    level = [value]
+    for _ in range(limit):
+        inner = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, (dict, list))]
+        level = [child for children in inner for child in children if isinstance(child, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def _write_aside(path: Path, content: bytes, *, flush: bool = True, mode: int = OWN_MODE) -> Path:

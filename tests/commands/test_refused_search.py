@@ -67,3 +67,18 @@ def test_a_run_that_has_trials_goes_on_and_says_what_is_refused(
     assert "space.params.full.lr: method full has no parameter 'lr'" in shown
     assert "A new search would be refused; this one has trials and goes on" in shown
     assert cli.main(["run", str(path), "--fork", "again"]) == 2
+
+
+def test_a_fork_goes_into_a_folder_of_its_own_name_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = write_stub_search(tmp_path / "here")
+    before = sorted(tmp_path.rglob("*"))
+
+    status = cli.main(["run", str(path), "--fork", "../../x"])
+
+    assert status == 2
+    assert "--fork '../../x': expected letters, digits" in " ".join(capsys.readouterr().err.split())
+    assert sorted(tmp_path.rglob("*")) == before

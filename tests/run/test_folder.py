@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
+from xautolm_hpc.errors import InputError, RunFolderError
 from xautolm_hpc.run.folder import (
     RunDir,
     attempt_dirs_in,
+    check_run_name,
     generation_job_name,
     single_job_name,
     submission_dirs_in,
@@ -49,3 +53,27 @@ def test_a_run_folder_that_is_empty_has_no_attempts(tmp_path: Path) -> None:
 def test_job_names_are_those_that_older_ledgers_hold() -> None:
     assert generation_job_name(RUN_ID, 2, submission=1) == "xa-6f1e0a52-g002-s1"
     assert single_job_name(RUN_ID, "profile-0") == "xa-6f1e0a52-profile-0"
+
+
+def test_a_run_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(
+        RunFolderError, match=r"runs/mine` is a link to `.*elsewhere`; a run is written into a folder of"
+    ):
+        RunDir(tmp_path / "runs" / "mine").create()
+
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "..", "", ".hidden", "-x", "a\n", "a b", "/tmp/x"])
+def test_a_run_has_the_name_of_a_folder(name: str) -> None:
+    with pytest.raises(InputError, match=r"^--fork .*: expected letters, digits, '\.', '_' and '-', a letter or digit"):
+        check_run_name(name, where="--fork")
+
+
+def test_usual_names_of_runs_are_fine() -> None:
+    for name in ("again", "sst2-v1.1", "7b_try", "größe"):
+        check_run_name(name, where="--fork")

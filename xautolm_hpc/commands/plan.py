@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         environ=arguments.environ,
         has_trials=lambda name: has_trials(RunDir(Path(arguments.runs_dir) / name)),
     )
-    run_dir = RunDir((Path(arguments.runs_dir) / inputs.search.name).resolve())
+    run_dir = RunDir(Path(arguments.runs_dir).resolve() / inputs.search.name)
     inputs = inputs.for_run(run_dir)
     inputs.check()
     exists = run_dir.run_path.exists()

@@ -20,7 +20,7 @@ from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import ConfigError, LaunchError
 from xautolm_hpc.launcher import Launcher
 from xautolm_hpc.node import SystemClock
-from xautolm_hpc.run.folder import RunDir
+from xautolm_hpc.run.folder import RunDir, check_run_name
 from xautolm_hpc.run.resume import began_at, has_trials, open_run
 from xautolm_hpc.view import Finding, FinishKind, RunFacts, Watcher
 
@@ -55,6 +55,8 @@ def conduct(
     """
     console, progress = Console(), Console(stderr=True)
     search_path = Path(arguments.search)
+    if arguments.fork is not None:
+        check_run_name(arguments.fork, where="--fork")
     runs_dir = Path(arguments.runs_dir)
     inputs = Inputs.load(
         search_path,
@@ -64,7 +66,7 @@ def conduct(
     )
     if arguments.fork:
         inputs = replace(inputs, search=inputs.search.model_copy(update={"name": arguments.fork}))
-    clock, run_dir = SystemClock(), RunDir((runs_dir / inputs.search.name).resolve())
+    clock, run_dir = SystemClock(), RunDir(runs_dir.resolve() / inputs.search.name)
     inputs = inputs.for_run(run_dir)
     inputs.check()
     check(inputs, run_dir)

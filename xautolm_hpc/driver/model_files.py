@@ -190,7 +190,7 @@ class ModelFiles:
 
 def _read_config(folder: Path) -> Mapping[str, Any]:
     """Read the configuration of a model; that of its text part comes before that of the whole."""
-    config = read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG, allow_nan=True)
     if not isinstance(config, dict):
         raise ValueError(f"{CONFIG} holds no object")
     text = config.get("text_config")

@@ -1,12 +1,33 @@
 """Where everything of a run lies on disk: every path below ``runs/NAME`` is spelled here and nowhere else."""
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from xautolm_hpc.errors import RunFolderError
+from xautolm_hpc.errors import InputError, RunFolderError, quoted
+
+RUN_NAME = r"^[A-Za-z0-9][\w.-]*$"
+"""What the name of a run may be: it is the name of a folder, and part of the names of jobs."""
+
+
+def check_run_name(name: str, *, where: str) -> None:
+    """Check the name of a run.
+
+    Args:
+        name: The name.
+        where: Where it was given, for the message.
+
+    Raises:
+        InputError: It is none.
+    """
+    if re.fullmatch(RUN_NAME.removesuffix("$"), name) is None:
+        raise InputError(
+            f"{where} {quoted(name)}: expected letters, digits, '.', '_' and '-', a letter or digit first: it is the "
+            "name of a folder"
+        )
 
 
 def submission_dir_beside(attempt_dir: Path) -> Path:
@@ -145,8 +166,13 @@ class RunDir:
         """Make the run folder with mode 0700 if it is not there, and refuse one that others may write.
 
         Raises:
-            RunFolderError: It cannot be made or written, is owned by somebody else, or is open to others.
+            RunFolderError: It is a link, cannot be made or written, is owned by somebody else, or is open to others.
         """
+        if self.path.is_symlink():
+            raise RunFolderError(
+                f"run folder `{self.path}` is a link to `{self.path.resolve()}`; a run is written into a folder of its "
+                "own. Remove the link, or give the folder that it leads to with --runs-dir"
+            )
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             _refuse_open_folder(self.path)
