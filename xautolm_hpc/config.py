@@ -17,8 +17,8 @@ from xautolm_hpc.container import ContainerSection
 from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.durable import decode_text
 from xautolm_hpc.errors import ConfigError, InputError, SpaceError
+from xautolm_hpc.jobdir import RUN_NAME
 from xautolm_hpc.records import ObjectiveName, to_json
-from xautolm_hpc.run.folder import RUN_NAME
 from xautolm_hpc.space import Space, SpaceSection, build_space, find_refused, searched_models
 from xautolm_hpc.task_kinds import MetricName, TaskKindName
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from xautolm_hpc.errors import InputError, RunFolderError, quoted
-
-RUN_NAME = r"^[A-Za-z0-9][\w.-]*$"
-"""What the name of a run may be: it is the name of a folder, and part of the names of jobs."""
+from xautolm_hpc.jobdir import RUN_NAME
 
 
 def check_run_name(name: str, *, where: str) -> None:
