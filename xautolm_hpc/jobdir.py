@@ -27,9 +27,7 @@ from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json, to_j
 COMMAND, TASK, PIPELINE, WEIGHTS = "command.json", "task.json", "pipeline.json", "weights.safetensors"
 PROFILE, PROFILE_RESULT, EXPORT = "profile.json", "profile-result.json", "export.json"
 OUTCOME, VERDICT, MEMBERS, TEST = "outcome.json", "verdict.json", "members.json", "test.json"
-RUN_NAME = r"^[A-Za-z0-9][\w.-]*$"
-"""Names of runs: names of folders."""
-
+RUN_NAME = r"^[A-Za-z0-9][\w.-]*$"  # it is the name of a folder
 SPLITS = ("train", "dev", "validation", "test")
 """Splits of the normalised data."""
 
