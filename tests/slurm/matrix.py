@@ -11,8 +11,7 @@ from pathlib import Path
 from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
 from tests.slurm.dying import START_S, WAYS, Way, has_started, write_attempt
-from xautolm_hpc.gather import JobTracker, gather_ends
-from xautolm_hpc.jobdir import AttemptResult
+from xautolm_hpc.gather import AttemptResult, JobTracker, gather_ends
 from xautolm_hpc.launcher import JobState, Submission
 from xautolm_hpc.node import SystemClock
 from xautolm_hpc.slurm import Slurm

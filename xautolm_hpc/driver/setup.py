@@ -173,6 +173,7 @@ class Setup:
             trial_input=TrialInput(task=profile.task, data_dir=data_dir, sha256=profile.sha256),
             max_attempts=self.search.trial.max_attempts,
             largest_memory_bytes=self.launcher.limits().memory_bytes,
+            trials_per_job=self.profile.job.trials_per_job,
         )
 
 
