@@ -242,3 +242,24 @@ def test_real_trials_share_a_worker_and_a_bad_one_takes_no_other_along(
     assert len({c["pid"] for c in claims}) == 1  # the wrapper's
     assert len({e.provenance.job for e in experiences}) == 1
     assert [e.provenance.job_position for e in experiences] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("n", "profile", "problem"),
+    [
+        ("0", "", "the number of trials should be greater than or equal to 1"),
+        ("3", "[job]\nn_processes = 2\n", "job.trials_per_job = 3: expected 1 where a trial has 2 processes"),
+    ],
+)
+def test_a_number_of_trials_that_cannot_share_a_job_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], n: str, profile: str, problem: str
+) -> None:
+    path = _write(tmp_path / "list.jsonl", _lines(2))
+    (tmp_path / "site.toml").write_text(profile)
+    words = ["evaluate", str(path), str(ROOT_DIR / "examples" / "tiny.toml"), "--per-process", n]
+
+    status = main([*words, "--runs-dir", str(tmp_path / "runs"), "--set", f"profile={tmp_path / 'site.toml'}"])
+
+    assert status == 2
+    assert f"--per-process {n}: {problem}" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -140,14 +140,27 @@ def write_groups(submission: Submission) -> dict[Path, list[Path]]:
     Returns:
         Folder of a group -> its attempts, in the order in which they run.
     """
-    dirs, n = list(submission.attempt_dirs), submission.trials_per_job
-    parts = [dirs[start : start + n] for start in range(0, len(dirs), n)]
-    groups = {submission.folder / GROUPS / f"group-{i}": part for i, part in enumerate(parts)}
+    groups = _split(submission)
     for group, members in groups.items():
         write_members(group, members)
         write_json(group / COMMAND, to_wire(_command_of(members)))
     write_members(submission.folder / GROUPS, list(groups))  # last: what is there is whole
     return groups
+
+
+def as_jobs(submission: Submission) -> Submission:
+    """Describe the jobs that a submission becomes, without writing anything.
+
+    Args:
+        submission: The attempts.
+    """
+    return submission if submission.trials_per_job == 1 else of_groups(submission, _split(submission))
+
+
+def _split(submission: Submission) -> dict[Path, list[Path]]:
+    dirs, n = list(submission.attempt_dirs), submission.trials_per_job
+    parts = [dirs[start : start + n] for start in range(0, len(dirs), n)]
+    return {submission.folder / GROUPS / f"group-{i}": part for i, part in enumerate(parts)}
 
 
 def of_groups(submission: Submission, groups: Mapping[Path, Sequence[Path]]) -> Submission:
