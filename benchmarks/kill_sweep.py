@@ -4,11 +4,13 @@ The outcome of a trial is a function of its pipeline, so each search must end wi
 driver was never killed.
 """
 
+import argparse
 import random
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,15 +33,17 @@ def random_kills(search: StubSearch, rng: random.Random) -> Iterator[Killer]:
         yield Killer(str(search.folder), log, rng.randrange(LONGEST_STEP if after is None else 5), after)
 
 
-def measure(n_points: int = N_POINTS) -> list[Goal]:
+def measure(n_points: int = N_POINTS, *, trials_per_job: int = 1) -> list[Goal]:
     """Run searches until their drivers were killed that many times."""
+    population = 4 if trials_per_job == 1 else 2 * trials_per_job
+    build = partial(StubSearch, population=population, trials_per_job=trials_per_job)
     rng = random.Random(11)  # noqa: S311
     sweeps: list[Sweep] = []
     began_s = time.perf_counter()
     with TemporaryDirectory(prefix="kills-") as name, DevCluster(Path(name) / "cluster", accounting=True) as cluster:
-        expected = StubSearch(Path(name) / "alone", launcher="local").run(local_environ())
+        expected = StubSearch(Path(name) / "alone", launcher="local", population=population).run(local_environ())
         while sum(len(one.killed_at) for one in sweeps) < n_points:
-            search = StubSearch(Path(name) / f"search-{len(sweeps)}", sleep_s=1.0, earlier=expected)
+            search = build(Path(name) / f"search-{len(sweeps)}", sleep_s=1.0 / trials_per_job, earlier=expected)
             sweeps.append(sweep(search, cluster, kills=random_kills(search, rng), expected=expected))
             print(f"search {len(sweeps)}: {len(sweeps[-1].killed_at)} kills, {sweeps[-1].faults}", flush=True)
     steps = Counter(step for one in sweeps for step in one.killed_at)
@@ -57,4 +61,7 @@ def measure(n_points: int = N_POINTS) -> list[Goal]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(measure))
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--trials-per-job", type=int, default=1)
+    given, rest = parser.parse_known_args()
+    sys.exit(run(partial(measure, trials_per_job=given.trials_per_job), rest))

@@ -1,7 +1,7 @@
 """Measures what a search costs Slurm and its nodes: a generation of 200 trials that end at once, beside a bare array.
 
-Both run on the same private Slurm in the same run. Each element of the bare array starts Python as a trial's wrapper
-does, with the same imports, and then ends.
+Once with a job for each trial, once with ten trials a job, on the same private Slurm and in the same run as the array.
+Each element of the bare array starts Python as a trial's wrapper does, with the same imports, and then ends.
 """
 
 import shutil
@@ -19,6 +19,7 @@ from tests.slurm.searching import ROOT_DIR, StubSearch, local_environ
 
 N_TRIALS = 200
 LIMIT = 1.3
+TRIALS_PER_JOB, LIMIT_TOGETHER = 10, 0.4
 LONGEST_S = 600.0
 START = "import numpy, submitit.core.submission, xautolm_hpc.submit.wrapper"
 COUNTED = ("sbatch", "squeue", "sacct")
@@ -68,12 +69,16 @@ def measure(n_trials: int = N_TRIALS) -> list[Goal]:
     """Run the bare array, the generation, and the bare array again."""
     with TemporaryDirectory(prefix="costs-") as name, DevCluster(Path(name) / "cluster", accounting=True) as cluster:
         folder = Path(name)
-        earlier = StubSearch(folder / "earlier", launcher="local", population=1, generations=1).run(local_environ())
+        earlier = StubSearch(folder / "earlier", launcher="local", generations=1).run(local_environ())
         search = StubSearch(folder / "search", population=n_trials, generations=1, earlier=earlier)
         bare_s = [bare_array_s(cluster, n_trials)]
         search.run(counting(cluster, folder))
+        together = StubSearch(
+            folder / "together", population=n_trials, generations=1, earlier=earlier, trials_per_job=TRIALS_PER_JOB
+        ).run(cluster.environ)
         bare_s.append(bare_array_s(cluster, n_trials))
         ours_s, n_ended = generation_s(search), len(search.projection())
+        together_s, is_same = generation_s(together), together.projection() == search.projection()
         called = [line.split() for line in (folder / "calls").read_text().splitlines()]
     n_calls = Counter(words[0] for words in called if "--test-only" not in words)
     bare = sum(bare_s) / len(bare_s)
@@ -83,6 +88,9 @@ def measure(n_trials: int = N_TRIALS) -> list[Goal]:
         Goal("bare array, second", bare_s[1], None, "s"),
         Goal("generation", ours_s, None, "s"),
         Goal("generation / bare array", ours_s / bare, LIMIT, ""),
+        Goal("generation, ten trials a job", together_s, None, "s"),
+        Goal("generation, ten trials a job / bare array", together_s / bare, LIMIT_TOGETHER, ""),
+        Goal("its records equal those of a job for each trial", float(is_same), 1, "", at_most=False),
         Goal("sbatch (profile and generation)", n_calls["sbatch"], 2, ""),
         Goal("squeue", n_calls["squeue"], None, ""),
         Goal("sacct", n_calls["sacct"], n_calls["squeue"], ""),

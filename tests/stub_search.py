@@ -28,6 +28,8 @@ WORKER = """#!{python} -S
 # Runs the profile job for real, or as in an earlier run, and ends a trial soon with an F1 made of its pipeline.
 import hashlib, json, os, shutil, sys, time
 python, log_path, trial_s, earlier_dir = {python!r}, {log_path!r}, {trial_s!r}, {earlier_dir!r}
+if "batch" in sys.argv:
+    os.execv(python, [python, {series!r}, sys.argv[-1]])
 is_profile = "xautolm_hpc.profile" in sys.argv and earlier_dir is not None
 if "trial" not in sys.argv and not is_profile:
     os.execv(python, [python, *sys.argv[1:]])
@@ -65,6 +67,37 @@ except FileExistsError:
 os.unlink(aside)
 """
 
+SERIES = """
+# Runs the trials of a job as the real worker does, each as the stub that is named in its command; without its imports.
+import os, runpy, sys
+from pathlib import Path
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.jobdir import COMMAND, READY
+from xautolm_hpc.train.series.card_memory import CardMemory
+from xautolm_hpc.train.series.warm import run_series
+from xautolm_hpc.train.stop import StopFlag
+
+folder = Path(sys.argv[1])
+os.environ["WRAPPER_PID"] = str(os.getppid())
+stop = StopFlag()
+stop.install()
+(folder / READY).touch()
+
+
+def run_one(attempt_dir):
+    sys.argv = [*read_json(attempt_dir / COMMAND)["argv"], str(attempt_dir)]
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as ended:
+        return ended.code or 0
+    return 0
+
+
+sys.exit(run_series(folder, run_one, stop=stop, cards=CardMemory(list), prepare=lambda: None))
+"""
+"""A worker of several trials."""
+
+
 WAIT_FOR_GO = """
 print("trial begins", file=sys.stderr, flush=True)
 beat = dict(at=began, phase="train", step=30, n_steps=100, train_s=1.0)
@@ -93,8 +126,10 @@ def write_worker(folder: Path, *, trial_s: float = 0.0, earlier_dir: Path | None
             trial_s=trial_s,
             earlier_dir=None if earlier_dir is None else str(earlier_dir),
             prelude=prelude,
+            series=str(folder / "series.py"),
         )
     )
+    (folder / "series.py").write_text(SERIES)
     path.chmod(0o755)
 
 

@@ -10,12 +10,11 @@ import pytest
 
 from tests.nouns import end, failed, plan, succeeded
 from tests.profile.profile_samples import make_request
-from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.durable import write_json
 from xautolm_hpc.errors import InputError, RunFolderError
 from xautolm_hpc.jobdir import (
     MEMBERS,
     OUTCOME,
-    PROFILE,
     VERDICT,
     TrialPlan,
     claim_path,
@@ -23,12 +22,10 @@ from xautolm_hpc.jobdir import (
     find_end,
     heartbeat_path,
     heartbeat_paths,
-    is_heartbeat,
     read_members,
     restarts,
     to_wire,
     write_members,
-    write_profile_request,
 )
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.run.folder import RunDir, find_run
@@ -70,13 +67,12 @@ def test_an_attempt_no_job_started_has_no_restarts(tmp_path: Path) -> None:
     assert restarts(tmp_path) == []
 
 
-def test_heartbeats_are_found_by_restart_and_node_and_told_from_other_files(tmp_path: Path) -> None:
+def test_heartbeats_are_found_by_restart_and_node(tmp_path: Path) -> None:
     paths = [heartbeat_path(tmp_path, 0), heartbeat_path(tmp_path, 0, node=1), heartbeat_path(tmp_path, 1)]
     for path in (*paths, claim_path(tmp_path, 0)):
         write_json(path, {})
 
     assert heartbeat_paths(tmp_path, 0) == paths[:2]
-    assert {path for path in tmp_path.iterdir() if is_heartbeat(path)} == set(paths)
 
 
 def test_the_outcome_counts_before_the_verdict(tmp_path: Path) -> None:
@@ -194,11 +190,9 @@ def test_without_any_run_the_message_says_so(tmp_path: Path) -> None:
 def test_a_profile_request_names_a_delimiter_only_if_one_is_set_so_that_older_workers_read_it(tmp_path: Path) -> None:
     request = make_request(tmp_path / "rows.csv", tmp_path)
 
-    write_profile_request(tmp_path, request)
-    assert read_json(tmp_path / PROFILE) == {k: v for k, v in to_json(request).items() if k != "delimiter"}
+    assert to_wire(request) == {k: v for k, v in to_json(request).items() if k != "delimiter"}
 
-    write_profile_request(tmp_path, dataclasses.replace(request, delimiter=";"))
-    assert read_json(tmp_path / PROFILE) == to_json(request) | {"delimiter": ";"}
+    assert to_wire(dataclasses.replace(request, delimiter=";")) == to_json(request) | {"delimiter": ";"}
 
 
 def test_a_plan_names_the_least_steps_of_early_stopping_only_where_there_are_some() -> None:

@@ -102,7 +102,7 @@ def _add_evaluate(add_parser: AddParser) -> None:
     parser.add_argument("pipelines", help="the list: one pipeline a line, as JSON (model, method, params, seed)")
     _add_search_arguments(parser)
     parser.add_argument(
-        "--per-process", type=int, default=1, metavar="N", help="trials run by one worker process (default: 1)"
+        "--per-process", type=int, metavar="N", help="trials that one job runs, in place of job.trials_per_job"
     )
     parser.add_argument("--quiet", action="store_true", help="show results and errors only, no progress")
     _add_final(parser)

@@ -172,6 +172,7 @@ class JobSection(_Section):
     n_processes: Count = 1
     memory_gb: Positive = 4.0  # of 2**30 bytes
     queue_slack_min: Positive = 10.0  # beside the time limit, for loading and saving
+    trials_per_job: Count = 1  # one after the other, at most
 
 
 class LocalSection(_Section):
@@ -244,10 +245,16 @@ class ClusterProfile(_Section):
 
     @model_validator(mode="after")
     def _check_worker(self) -> "ClusterProfile":
+        """Reject a profile that names no worker or two, or several trials in a job where a trial has several ranks."""
         if self.worker_python and self.container:
             raise ValueError("worker_python and container: name one of them, not both")
         if self.launcher == "slurm" and not (self.worker_python or self.container):
             raise ValueError("launcher = 'slurm' needs worker_python, or [container] with an image")
+        n_ranks = (self.job.n_gpus or self.job.n_processes) * self.job.n_nodes
+        if self.job.trials_per_job > 1 and n_ranks > 1:
+            raise ValueError(
+                f"job.trials_per_job = {self.job.trials_per_job}: expected 1 where a trial has {n_ranks} processes"
+            )
         return self
 
     @property
@@ -309,11 +316,7 @@ def read_written(path: Path, settings: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def rebuild_search(settings: Mapping[str, Any], *, path: Path) -> SearchFile:
-    """Rebuild a search's settings from those that a ``run.json`` keeps, whole and with absolute paths.
-
-    Raises:
-        ConfigError: A key or value is not valid in this version.
-    """
+    """Rebuild the settings that a ``run.json`` keeps whole; what is not valid in this version is a ConfigError."""
     return _check(SearchFile, dict(settings), path=path)
 
 
@@ -376,10 +379,6 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-EXPECTED = {"tuple_type": "an array", "model_type": "a table", "dict_type": "a table"}
-"""Pydantic's error type -> the TOML type expected."""
-
-
 def _explain(section: type[BaseModel], error: Any, *, path: Path) -> str:
     """Write the key of a wrong value and what is valid there."""
     key = ".".join(str(part) for part in error["loc"])
@@ -389,7 +388,8 @@ def _explain(section: type[BaseModel], error: Any, *, path: Path) -> str:
     if error["type"] in ("missing", "value_error"):
         return f"`{path}`: " + (f"`{key}` is missing" if error["type"] == "missing" else str(error["ctx"]["error"]))
     expected = error["msg"].removeprefix("Input should be ").replace("String should", "text that should")
-    return f"`{path}`: `{key}` = {to_json(error['input'])!r}: expected {EXPECTED.get(error['type'], expected)}"
+    in_toml = {"tuple_type": "an array", "model_type": "a table", "dict_type": "a table"}  # by pydantic's error type
+    return f"`{path}`: `{key}` = {to_json(error['input'])!r}: expected {in_toml.get(error['type'], expected)}"
 
 
 def _section_at(section: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel]:

@@ -16,10 +16,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.execution import AS_DRAWN, Execution, StepMode
 from xautolm_hpc.image import Container
 from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json, to_json
@@ -34,11 +34,11 @@ SPLITS = ("train", "dev", "validation", "test")
 READY = "ready"
 """Empty file by which a worker shows that signals reach it now; on other nodes than the first ``ready-<node>``."""
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of the files that driver and worker write for each other; it rises with every key added to them.
 
-A version refuses a file with a key that it does not know, so each side leaves out what the other's protocol lacks:
-see :func:`to_wire`. Protocol 1 is that of every version before the number was written."""
+A version refuses a file with a key that it does not know, so each side leaves out what the other's protocol lacks.
+Protocol 1 is that of every version before the number was written; a worker of 3 claims each trial of a job safely."""
 
 PROTOCOL_VARIABLE = "XAUTOLM_PROTOCOL"
 """Variable by which the driver tells a worker its protocol: an earlier worker reads over it."""
@@ -87,10 +87,11 @@ class Claim:
         job_id: Id of the job; another job that finds this file ends at once and writes nothing.
         node: Name of the node.
         restart: Slurm's restart count.
-        pid: Process of the wrapper.
+        pid: Process of the wrapper, which may run several attempts one after the other.
         pid_started: Kernel start time of that process, in clock ticks since boot.
         boot_id: Kernel's boot id of the node.
         claimed_at: Seconds since the epoch.
+        job_started_at: When its job began, if it runs several attempts; seconds since the epoch, or ``None``.
     """
 
     job_id: str
@@ -100,6 +101,7 @@ class Claim:
     pid_started: int
     boot_id: str
     claimed_at: float
+    job_started_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +203,7 @@ class End:
         image_digest: sha256 of the worker's image, or ``None``.
         package_version: Version of this package that ran.
         is_model_unfit: Whether the files of the model do not fit together, so that no trial of it can succeed.
+        job_started_at: When its job began, if that runs several attempts; seconds since the epoch, or ``None``.
     """
 
     outcome: Outcome
@@ -213,20 +216,7 @@ class End:
     image_digest: str | None
     package_version: str
     is_model_unfit: bool = False
-
-
-class AttemptResult(NamedTuple):
-    """An attempt that ended, as gathering found it.
-
-    Attributes:
-        attempt_dir: Its folder.
-        end: How it ended.
-        source: File that holds it: ``outcome`` or ``verdict``.
-    """
-
-    attempt_dir: Path
-    end: End
-    source: str
+    job_started_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,8 +285,9 @@ ADDED: Mapping[type, Mapping[str, int]] = {
     ProfileRequest: {"delimiter": 2},
     ProfileResult: {"protocol": 2, "has_quantiser": 2},
     TrialPlan: {"early_stopping_min_steps": 2, "step": 2},
+    Claim: {"job_started_at": 3},
     Heartbeat: {"delay_s": 2},
-    End: {"is_model_unfit": 2},
+    End: {"is_model_unfit": 2, "job_started_at": 3},
     Outcome: dict.fromkeys(
         ("truncated", "epochs_done", "epochs", "schedule_share", "step", "step_reason", "cpu_share"), 2
     ),
@@ -331,14 +322,35 @@ def protocol_of_driver(environ: Mapping[str, str]) -> int:
     return int(written) if written.isdecimal() else 1
 
 
-def write_profile_request(attempt_dir: Path, request: ProfileRequest) -> None:
-    """Write ``profile.json``."""
-    write_json(attempt_dir / PROFILE, to_wire(request))
-
-
 def split_path(data_dir: Path, split: str) -> Path:
     """Name the file of a split of the normalised data."""
     return data_dir / f"{split}.jsonl.gz"
+
+
+def claim_attempt(attempt_dir: Path, claim: Claim, *, reader: int = PROTOCOL) -> bool:
+    """Claim an attempt for one job.
+
+    Args:
+        attempt_dir: The attempt's folder.
+        claim: Who claims it.
+        reader: Protocol of the driver, which reads the claim.
+
+    Returns:
+        Whether it may run. If not, it has ended or is another job's, and nothing was written, save where two jobs of
+        different restart counts met: then neither runs, and the attempt is lost and retried.
+    """
+    has_ended = (attempt_dir / OUTCOME).exists() or (attempt_dir / VERDICT).exists()
+    if has_ended or is_foreign(attempt_dir, claim.job_id):
+        return False
+    if not create_json(claim_path(attempt_dir, claim.restart), to_wire(claim, reader=reader)):
+        return False
+    return not is_foreign(attempt_dir, claim.job_id)
+
+
+def is_foreign(attempt_dir: Path, job_id: str) -> bool:
+    """Check whether another job has claimed an attempt, under whatever restart count."""
+    paths = [claim_path(attempt_dir, restart) for restart in restarts(attempt_dir)]
+    return any(from_json(Claim, read_json(path), where=str(path)).job_id != job_id for path in paths)
 
 
 def claim_path(attempt_dir: Path, restart: int) -> Path:
@@ -361,19 +373,13 @@ def heartbeat_paths(attempt_dir: Path, restart: int) -> list[Path]:
     return [heartbeat_path(attempt_dir, restart), *sorted(attempt_dir.glob(f"heartbeat-{restart}-*.json"))]
 
 
-def is_heartbeat(path: Path) -> bool:
-    """Check whether a file of an attempt folder is a heartbeat, of whatever restart and node."""
-    return path.name.startswith("heartbeat-")
-
-
 def find_end(attempt_dir: Path) -> End | None:
     """Read how an attempt ended: from its outcome, else from its verdict; ``None`` if it has neither.
 
     Raises:
         InputError: The file is damaged.
     """
-    paths = (attempt_dir / OUTCOME, attempt_dir / VERDICT)
-    path = next((path for path in paths if path.exists()), None)
+    path = next((path for name in (OUTCOME, VERDICT) if (path := attempt_dir / name).exists()), None)
     return None if path is None else from_json(End, read_json(path), where=str(path))
 
 
@@ -384,12 +390,7 @@ def write_members(folder: Path, attempt_dirs: Sequence[Path]) -> None:
 
 
 def read_members(path: Path) -> list[Path]:
-    """Read ``members.json``.
-
-    Raises:
-        FileNotFoundError: There is none.
-        InputError: It is damaged.
-    """
+    """Read ``members.json``; without one this is a FileNotFoundError."""
     return [Path(member) for member in read_json(path)]
 
 

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from xautolm_hpc.failures import FailureKind, FailureOrigin
+from xautolm_hpc.jobdir import MEMBERS, read_members
+
+GROUPS = "groups"
+"""Folder in that of a submission: a folder for each job that runs several attempts, and their ``members.json``."""
 
 
 class JobState(StrEnum):
@@ -180,6 +184,9 @@ class JobStatus:
         source: Where this comes from.
         is_stale: Whether no source answered when last asked: then this is what was known before.
         log_paths: Logs beside the attempt folder that the launcher's own programs write about the job.
+        job_dir: Folder of what the job itself wrote (claim, exit file, logs) where it runs several attempts, else
+            ``None``: then that lies in the attempt folder.
+        gives_back: Whether the job, once it is over, leaves the attempt as it was: it began others and not this one.
     """
 
     state: JobState
@@ -190,6 +197,8 @@ class JobStatus:
     source: JobSource = JobSource.NONE
     is_stale: bool = False
     log_paths: tuple[Path, ...] = ()
+    job_dir: Path | None = None
+    gives_back: bool = False
 
     @property
     def is_alive(self) -> bool:
@@ -216,6 +225,7 @@ class Submission:
         attempt_dirs: Absolute attempt folders, in array order.
         resources: What every job of it asks for.
         max_parallel: Jobs of it that may run at the same time, or ``None`` for any number.
+        trials_per_job: Attempts that one job runs one after the other, at most; ``resources`` are those of one.
     """
 
     name: str
@@ -223,6 +233,20 @@ class Submission:
     attempt_dirs: tuple[Path, ...]
     resources: Resources
     max_parallel: int | None = None
+    trials_per_job: int = 1
+
+
+def read_groups(folder: Path) -> dict[Path, list[Path]]:
+    """Read which attempts of a submission share a job.
+
+    Args:
+        folder: Folder of the submission.
+
+    Returns:
+        Folder of a job -> its attempts, both in their order; empty where every attempt has a job of its own.
+    """
+    path = folder / GROUPS / MEMBERS
+    return {group: read_members(group / MEMBERS) for group in read_members(path)} if path.exists() else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,12 +258,14 @@ class QueueLimits:
         queued: Jobs of the run that were submitted and have not ended.
         parallel: Jobs of the run that run at the same time.
         memory_bytes: Host memory that one job may ask for on a node.
+        slots: Jobs that surely run at the same time: none of these places is left empty for longer jobs in others.
     """
 
     batch: int | None = None
     queued: int | None = None
     parallel: int | None = None
     memory_bytes: int | None = None
+    slots: int | None = None
 
 
 class Launcher(Protocol):

@@ -3,12 +3,14 @@
 GPUs are asked through NVML (nvidia-ml-py), without torch; a machine without the driver has none.
 """
 
+import ctypes
 import os
 import platform
 import resource
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -18,6 +20,7 @@ from typing import Protocol
 
 from xautolm_hpc.records import System
 
+PR_SET_PDEATHSIG = 1
 POWERCAP_DIR = Path("/sys/class/powercap")
 BUSY_SHARE_OF_TIME = 0.1
 """Share of a trial's time by which others may delay it; above it that time is no evidence on the pipeline."""
@@ -65,6 +68,60 @@ def process_started(pid: int) -> int | None:
         return None
     fields = text.rpartition(")")[2].split()  # the name before ")" may hold spaces
     return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def die_with(parent_pid: int) -> None:
+    """Ask the kernel to kill this process when its parent dies; called in the child before it becomes the worker.
+
+    Args:
+        parent_pid: The parent; if it is dead already, this process ends at once.
+    """
+    set_process_option(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def set_process_option(option: int, value: int) -> None:
+    """Set an option of this process by Linux's prctl(2).
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")
+
+
+def n_oom_kills(membership_path: Path = Path("/proc/self/cgroup"), groups_dir: Path = Path("/sys/fs/cgroup")) -> int:
+    """Count the kills by the kernel's out-of-memory killer in a process's control group.
+
+    Args:
+        membership_path: Which groups the process is in, as the kernel writes it; of version 1 and 2.
+        groups_dir: Where the groups are mounted.
+
+    Returns:
+        The count since the group was made; 0 where it is unknown.
+    """
+    with suppress(OSError, ValueError):
+        for line in membership_path.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                found = _count(groups_dir / path.lstrip("/") / "memory.events")
+            elif "memory" in controllers.split(","):
+                found = _count(groups_dir / "memory" / path.lstrip("/") / "memory.oom_control")
+            else:
+                found = None
+            if found is not None:
+                return found
+    return 0
+
+
+def _count(path: Path) -> int | None:
+    if path.exists():
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    return None
 
 
 def is_node_busy(delay_s: float | None, elapsed_s: float) -> bool:

@@ -38,7 +38,7 @@ def test_a_run_draws_the_pipelines_its_plan_showed(tmp_path: Path, capsys: pytes
         for path in (tmp_path / "runs" / "stub" / "gen-000").glob(f"trial-*/attempt-0/{PIPELINE}")
     }
     assert status == 0
-    assert there == {"rows.jsonl", "worker", "site.toml", "search.toml", "go"}
+    assert there == {"rows.jsonl", "worker", "series.py", "site.toml", "search.toml", "go"}
     assert {trial.pop("trial"): trial for trial in plan["trials"]} == drawn
     assert len(drawn) == 4
 

@@ -44,6 +44,20 @@ def test_the_images_own_test_passes_offline(place: OfflinePlace, image: Path) ->
     assert "9 packages import" in tested.stdout
 
 
+def test_several_trials_in_a_job_end_in_the_image_as_on_the_host(
+    cluster: Cluster, image: Path, outside: Outside
+) -> None:
+    place, folder = cluster.place, cluster.place.folder / "together"
+    write_profile(folder, image, job="trials_per_job = 4")
+
+    inside = search(place, TINY_PATH, folder, environ=cluster.environ)
+
+    on_host = outside["tiny"].result(WAIT_S)
+    assert [comparable(e) for e in inside] == [comparable(e) for e in on_host]
+    assert [e.outcome.metrics for e in inside] == [pytest.approx(dict(e.outcome.metrics), abs=1e-6) for e in on_host]
+    assert sorted(e.provenance.job_position or 0 for e in inside) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
 def test_the_tiny_example_ends_in_the_image_as_on_the_host(cluster: Cluster, image: Path, outside: Outside) -> None:
     place, folder = cluster.place, cluster.place.folder / "inside"
     write_profile(folder, image)

@@ -12,7 +12,14 @@ from tests.doctor.sites import make_site
 from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.doctor import CHECKS, cluster, examine, machine
 from xautolm_hpc.doctor.cluster import limit_s
-from xautolm_hpc.doctor.passed import FILE_NAME, job_check_key, recall_job_check, remember_job_check
+from xautolm_hpc.doctor.passed import (
+    FILE_NAME,
+    job_check_key,
+    recall_job_check,
+    recall_start_s,
+    remember_job_check,
+    remember_start_s,
+)
 from xautolm_hpc.errors import ConfigError, RunFolderError
 
 
@@ -261,3 +268,22 @@ def test_clocks_that_differ_by_more_than_five_seconds_are_a_warning(skew_s: floa
 
     assert finding.level == level
     assert f"differs from that of the file server by {'+7 s' if level == 'warning' else '4.9 s'}" in finding.found
+
+
+def test_how_long_a_worker_starts_is_remembered_beside_the_job_check(tmp_path: Path) -> None:
+    assert recall_start_s(tmp_path, "key") is None
+
+    remember_start_s(tmp_path, "key", start_s=7.25)
+    assert not recall_job_check(tmp_path, "key")
+    remember_job_check(tmp_path, "key", now=0.0)
+
+    assert (recall_start_s(tmp_path, "key"), recall_start_s(tmp_path, "other")) == (7.25, None)
+    (tmp_path / FILE_NAME).write_text("{")
+    assert recall_start_s(tmp_path, "key") is None
+
+
+def test_a_job_check_holds_for_any_number_of_trials_in_a_job() -> None:
+    one, ten = (ClusterProfile.model_validate({"job": {"trials_per_job": n}}) for n in (1, 10))
+
+    assert job_check_key(one) == job_check_key(ten)
+    assert job_check_key(one) != job_check_key(ClusterProfile.model_validate({"job": {"n_cpus": 2}}))

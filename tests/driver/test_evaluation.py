@@ -9,17 +9,13 @@ import pytest
 
 from benchmarks.seed_design import N_PIPELINES, draw_pipelines
 from tests.driving import SEARCH, end_attempt, make_setup, projection
-from tests.fakes import FakeLauncher, failed_end, stub_end
+from tests.fakes import FakeLauncher, failed_end
 from xautolm_hpc.cli import main
 from xautolm_hpc.driver import evaluation
 from xautolm_hpc.driver.evaluation import read_list, run_evaluation
-from xautolm_hpc.durable import create_json, write_json
 from xautolm_hpc.errors import InputError, InterruptedSearchError
-from xautolm_hpc.jobdir import COMMAND, MEMBERS, OUTCOME, PIPELINE, End, read_members
-from xautolm_hpc.launcher import Submission
-from xautolm_hpc.records import to_json
+from xautolm_hpc.jobdir import End
 from xautolm_hpc.store import ExperienceStore
-from xautolm_hpc.submit.series_launcher import SeriesLauncher
 from xautolm_hpc.view import Finish, FinishKind
 
 ROOT_DIR = Path(__file__).parents[2]
@@ -216,77 +212,6 @@ def test_an_empty_list_is_refused(tmp_path: Path) -> None:
         read_list(_write(tmp_path / "list.jsonl", []), space, search_seed=0)
 
 
-class GroupLauncher(FakeLauncher):
-    """Its jobs are groups: each ends the attempts of its members, but for those it is told to leave out."""
-
-    def __init__(self, left_out: tuple[int, ...] = ()) -> None:
-        super().__init__(self._end)
-        self.left_out = left_out
-
-    def _end(self, folder: Path) -> End | None:
-        if not (folder / MEMBERS).exists():
-            return end_attempt(folder)
-        for member in read_members(folder / MEMBERS):
-            is_left_out = int(member.parent.name.rpartition("-")[2]) in self.left_out and member.name == "attempt-0"
-            if not is_left_out:
-                self._run(member, age_s=1.0) if (member / "fake-job.json").exists() else _end_member(member)
-        return None
-
-
-def _end_member(member: Path) -> None:
-    create_json(member / OUTCOME, to_json(stub_end(member)))
-
-
-def test_attempts_of_a_group_share_one_job(tmp_path: Path) -> None:
-    inner = GroupLauncher()
-
-    _evaluate(tmp_path, _lines(12), launcher=SeriesLauncher(inner, n_together=4))
-
-    sizes = [len(s.attempt_dirs) for s in inner.submissions]
-    assert sizes == [1, 3, 1]  # profile; ten trials as 4 + 4 + 2; two trials as 2
-    group = inner.submissions[1].attempt_dirs[0]
-    command = json.loads((tmp_path / "runs" / "fake" / "gen-000" / "trial-000" / "attempt-0" / COMMAND).read_text())
-    stored = sorted(ExperienceStore(tmp_path / "store").read(), key=lambda e: e.provenance.trial)
-    assert [e.provenance.job for e in stored] == [0] * 4 + [1] * 4 + [2] * 2 + [3] * 2
-    assert [e.provenance.job_position for e in stored] == [0, 1, 2, 3] * 2 + [0, 1] * 2
-    assert inner.submissions[1].resources.time_limit_s == 4 * inner.submissions[0].resources.time_limit_s
-    assert command["argv"][-1] == "trial"
-    assert group.name == "group-0"
-
-
-def test_a_trial_its_worker_never_reached_is_tried_again(tmp_path: Path) -> None:
-    inner = GroupLauncher(left_out=(2,))
-
-    _evaluate(tmp_path, _lines(4), launcher=SeriesLauncher(inner, n_together=4))
-
-    attempts = {
-        (e.provenance.trial, e.provenance.attempt): e.outcome.kind for e in ExperienceStore(tmp_path / "store").read()
-    }
-    assert set(attempts) == {(0, 0), (1, 0), (2, 0), (2, 1), (3, 0)}
-    assert attempts[2, 0] == "launch_failure"
-
-
-def test_groups_are_found_again_by_another_driver(tmp_path: Path) -> None:
-    inner = GroupLauncher()
-    first, second = (SeriesLauncher(inner, n_together=2) for _ in range(2))
-    dirs = tuple(tmp_path / f"trial-{i}" / "attempt-0" for i in range(3))
-    for path in dirs:
-        path.mkdir(parents=True)
-    setup = make_setup(tmp_path, text=TEXT)
-    for path in dirs:
-        write_json(path / PIPELINE, {"of": path.parent.name})
-        write_json(path / COMMAND, to_json(setup.command("xautolm_hpc.train", "trial")))
-    (tmp_path / "submission").mkdir()
-    submission = Submission(name="s", folder=tmp_path / "submission", attempt_dirs=dirs, resources=setup.resources())
-    jobs = first.submit(submission)
-
-    adopted = second.adopt(submission, jobs)
-
-    assert adopted == jobs
-    assert len(set(jobs.values())) == 2
-    assert second.poll([dirs[0]])[dirs[0]].state == first.poll([dirs[0]])[dirs[0]].state
-
-
 def test_real_trials_share_a_worker_and_a_bad_one_takes_no_other_along(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,8 +223,10 @@ def test_real_trials_share_a_worker_and_a_bad_one_takes_no_other_along(
         {"model": "minilm-l2", "method": "lora", "params": {**BASE, "lora_r": 4, "lora_alpha": 8}, "seed": 2},
     ]
     path = _write(tmp_path / "list.jsonl", lines)
+    (tmp_path / "one-slot.toml").write_text("[local]\nn_slots = 1\n")
     words = ["evaluate", str(path), str(ROOT_DIR / "examples" / "tiny.toml"), "--per-process", "3", "--quiet"]
     sets = [f"store.path={tmp_path / 'store'}", "budget.generations=9", "name=list"]
+    sets.append(f"profile={tmp_path / 'one-slot.toml'}")
 
     status = main([*words, *(word for setting in sets for word in ("--set", setting))])
     again = main([*words, *(word for setting in sets for word in ("--set", setting))])
@@ -312,6 +239,27 @@ def test_real_trials_share_a_worker_and_a_bad_one_takes_no_other_along(
         json.loads(p.read_text()) for p in (tmp_path / "runs" / "list").glob("gen-*/trial-*/attempt-0/claim-0.json")
     ]
     assert len({c["job_id"] for c in claims}) == 1
-    assert len({c["pid"] for c in claims}) == 3
+    assert len({c["pid"] for c in claims}) == 1  # the wrapper's
     assert len({e.provenance.job for e in experiences}) == 1
     assert [e.provenance.job_position for e in experiences] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("n", "profile", "problem"),
+    [
+        ("0", "", "the number of trials should be greater than or equal to 1"),
+        ("3", "[job]\nn_processes = 2\n", "job.trials_per_job = 3: expected 1 where a trial has 2 processes"),
+    ],
+)
+def test_a_number_of_trials_that_cannot_share_a_job_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], n: str, profile: str, problem: str
+) -> None:
+    path = _write(tmp_path / "list.jsonl", _lines(2))
+    (tmp_path / "site.toml").write_text(profile)
+    words = ["evaluate", str(path), str(ROOT_DIR / "examples" / "tiny.toml"), "--per-process", n]
+
+    status = main([*words, "--runs-dir", str(tmp_path / "runs"), "--set", f"profile={tmp_path / 'site.toml'}"])
+
+    assert status == 2
+    assert f"--per-process {n}: {problem}" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -10,12 +10,11 @@ from tests import nouns
 from tests.fakes import FakeClock, FakeLauncher, failed_end, stub_end
 from tests.submit.jobs import submission_of
 from xautolm_hpc.durable import create_json, read_json, write_json
-from xautolm_hpc.gather import JobTracker, gather_ends, late_outcome
+from xautolm_hpc.gather import AttemptResult, JobTracker, gather_ends, late_outcome
 from xautolm_hpc.jobdir import (
     OUTCOME,
     PIPELINE,
     VERDICT,
-    AttemptResult,
     Exit,
     Heartbeat,
     claim_path,

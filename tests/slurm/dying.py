@@ -8,6 +8,7 @@ from pathlib import Path
 from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
 from tests.slurm.searching import STUB_OUTCOME
+from tests.stub_search import SERIES
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.jobdir import COMMAND, Command, write_members
 from xautolm_hpc.launcher import Resources, Submission
@@ -15,17 +16,20 @@ from xautolm_hpc.records import to_json
 from xautolm_hpc.submit.arrays import SlurmOptions
 
 MIB = 1024**2
+GIVEN_BACK = "given back"
 START_S = 240.0
 
 WORKER = """#!{python} -S
 # Waits until it is told to, then ends as its first argument says.
 import os, signal, sys, time
+if "batch" in sys.argv:
+    os.execv({python!r}, [{python!r}, {series!r}, sys.argv[-1]])
 way, go_path = sys.argv[1], sys.argv[2]
 restart = os.environ.get("SLURM_RESTART_COUNT", "0")
 for number in (signal.SIGUSR1, signal.SIGTERM):
     signal.signal(number, signal.SIG_IGN)
 open("started-" + restart, "w").close()
-if way == "runs" and restart != "0":
+if way == "succeeds" or (way == "runs" and restart != "0"):
     with open("aside", "w") as file:
         file.write({outcome!r})
     os.link("aside", "outcome.json")
@@ -37,7 +41,7 @@ if way == "fails":
 if way == "is killed":
     os.kill(os.getpid(), signal.SIGKILL)
 if way == "kills the wrapper":
-    os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(int(os.environ.get("WRAPPER_PID", os.getppid())), signal.SIGKILL)
 if way == "takes memory":
     held = bytearray(400 << 20)
     time.sleep(600)
@@ -59,6 +63,7 @@ class Way:
         options: What the job asks Slurm for.
         python: Interpreter of the wrapper.
         act: Does to the job what it does not do itself; is given its id.
+        spares_others: Whether the trials after it in a job run all the same; else the job gives them back.
     """
 
     name: str
@@ -68,6 +73,19 @@ class Way:
     options: SlurmOptions = field(default_factory=SlurmOptions)
     python: str = sys.executable
     act: Callable[[DevCluster, str], None] | None = None
+    spares_others: bool = False
+
+    @property
+    def after(self) -> str:
+        """What becomes of a trial after it in its job."""
+        if not self.starts:
+            return str(self.kind)
+        return "succeeded" if self.spares_others else GIVEN_BACK
+
+    @property
+    def before(self) -> str:
+        """What becomes of a trial before it in its job."""
+        return "succeeded" if self.starts else str(self.kind)
 
     @property
     def starts(self) -> bool:
@@ -99,10 +117,10 @@ def _preempt_and_requeue(cluster: DevCluster, job_id: str) -> None:
 
 
 WAYS = (
-    Way(name="exit status 3", kind="error", origin="pipeline", worker="fails"),
-    Way(name="SIGKILL of the worker", kind="lost", worker="is killed"),
+    Way(name="exit status 3", kind="error", origin="pipeline", worker="fails", spares_others=True),
+    Way(name="SIGKILL of the worker", kind="lost", worker="is killed", spares_others=True),
     Way(name="SIGKILL of the wrapper", kind="lost", worker="kills the wrapper"),
-    Way(name="host out of memory", kind="host_oom", origin="pipeline", worker="takes memory"),
+    Way(name="host out of memory", kind="host_oom", origin="pipeline", worker="takes memory", spares_others=True),
     Way(name="time limit", kind="wall_limit", options=SlurmOptions(options={"time": "1"})),
     Way(name="scancel", kind="cancelled", act=lambda cluster, job_id: _run(cluster, "scancel", job_id)),
     Way(
@@ -123,10 +141,11 @@ WAYS = (
         origin=None,
         options=_on("n5", partition="preempt-requeue"),
         act=_preempt_and_requeue,
+        spares_others=True,
     ),
     Way(name="launch failure", kind="launch_failure", python="/nowhere/python"),
-    Way(name="outcome missing", kind="lost", worker="writes nothing"),
-    Way(name="outcome cut off", kind="lost", worker="cuts its outcome off"),
+    Way(name="outcome missing", kind="lost", worker="writes nothing", spares_others=True),
+    Way(name="outcome cut off", kind="lost", worker="cuts its outcome off", spares_others=True),
     Way(name="held", kind="launch_failure", options=SlurmOptions(options={"hold": True})),
     Way(name="never starts", kind="launch_failure", options=SlurmOptions(partition="closed")),
 )
@@ -136,16 +155,39 @@ def _run(cluster: DevCluster, *command: str) -> None:
     cluster.run(*command)
 
 
-def write_attempt(folder: Path, way: Way) -> Submission:
-    """Write an attempt that ends in some way, ready to be submitted."""
-    attempt_dir = folder / way.slug / "attempt-0"
-    attempt_dir.mkdir(parents=True)
+def write_attempts(folder: Path, way: Way, *, has_others: bool = False) -> Submission:
+    """Write an attempt that ends in some way, ready to be submitted.
+
+    Args:
+        folder: Folder of all ways.
+        way: How it ends.
+        has_others: Whether its job runs two more, which succeed: one before it and one after it.
+    """
+    words = ["succeeds", way.worker, "succeeds"] if has_others else [way.worker]
+    dirs = tuple(folder / way.slug / f"trial-{i}" / "attempt-0" for i in range(len(words)))
     worker = folder / "worker"
     if not worker.exists():
-        worker.write_text(WORKER.format(python=sys.executable, outcome=STUB_OUTCOME))
+        (folder / "series.py").write_text(SERIES)
+        given = {"python": sys.executable, "outcome": STUB_OUTCOME, "series": str(folder / "series.py")}
+        worker.write_text(WORKER.format(**given))
         worker.chmod(0o755)
-    command = Command(
-        argv=(str(worker), way.worker, str(folder / "go")),
+    for attempt_dir, word in zip(dirs, words, strict=True):
+        attempt_dir.mkdir(parents=True)
+        write_json(attempt_dir / COMMAND, to_json(_command(worker, word, go_path=folder / "go")))
+    submission_dir = folder / way.slug / "submission-0"
+    write_members(submission_dir, dirs)
+    return Submission(
+        name=f"dies-{way.slug}",
+        folder=submission_dir,
+        attempt_dirs=dirs,
+        resources=Resources(memory_bytes=200 * MIB, time_limit_s=1800.0),
+        trials_per_job=len(dirs),
+    )
+
+
+def _command(worker: Path, word: str, *, go_path: Path) -> Command:
+    return Command(
+        argv=(str(worker), word, str(go_path)),
         time_limit_s=1800.0,
         wall_limit_s=1800.0,
         memory_bytes=200 * MIB,
@@ -157,18 +199,14 @@ def write_attempt(folder: Path, way: Way) -> Submission:
         site="here",
         cluster="dev",
     )
-    write_json(attempt_dir / COMMAND, to_json(command))
-    submission_dir = folder / way.slug / "submission-0"
-    write_members(submission_dir, [attempt_dir])
-    return Submission(
-        name=f"dies-{way.slug}",
-        folder=submission_dir,
-        attempt_dirs=(attempt_dir,),
-        resources=Resources(memory_bytes=200 * MIB, time_limit_s=1800.0),
-    )
+
+
+def dying_dir(submission: Submission) -> Path:
+    """Return the attempt of a submission that ends in its way: the one in the middle."""
+    return submission.attempt_dirs[len(submission.attempt_dirs) // 2]
 
 
 def has_started(submissions: Mapping[str, Submission]) -> Callable[[], bool]:
     """Tell whether every worker that can start has started."""
-    waited_for = [submissions[way.name].attempt_dirs[0] for way in WAYS if way.starts]
+    waited_for = [dying_dir(submissions[way.name]) for way in WAYS if way.starts]
     return lambda: all((path / "started-0").exists() for path in waited_for)

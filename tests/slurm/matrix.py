@@ -5,17 +5,18 @@ import threading
 import time
 from collections.abc import Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
-from tests.slurm.dying import START_S, WAYS, Way, has_started, write_attempt
-from xautolm_hpc.gather import JobTracker, gather_ends
-from xautolm_hpc.jobdir import AttemptResult
+from tests.slurm.dying import GIVEN_BACK, START_S, WAYS, Way, dying_dir, has_started, write_attempts
+from xautolm_hpc.gather import AttemptResult, JobTracker, gather_ends
 from xautolm_hpc.launcher import JobState, Submission
 from xautolm_hpc.node import SystemClock
 from xautolm_hpc.slurm import Slurm
+from xautolm_hpc.submit.series_launcher import SeriesLauncher
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 
 PATIENCE_S = 30.0
@@ -85,24 +86,27 @@ class Cell:
         kind: Failure kind; ``None`` for a success, ``HANGS`` if nothing was found in time.
         origin: Its origin.
         after_s: Seconds from the job's end to the verdict.
+        others: What became of the trial before it and the one after it in its job; empty if it had it for itself.
     """
 
     kind: str | None
     origin: str | None
     after_s: float
+    others: tuple[str, ...] = ()
 
     def is_right(self, way: Way, given: Sources) -> bool:
         """Tell whether this is what it must be, and whether it came in time."""
         known = self.kind == way.kind or (way.name, given.name) in IMPOSSIBLE
-        return known and self.origin == way.origin and self.after_s <= BOUND_S + given.poll_takes_s
+        spared = self.others in ((), (way.before, way.after)) or (way.name, given.name) in IMPOSSIBLE
+        return known and spared and self.origin == way.origin and self.after_s <= BOUND_S + given.poll_takes_s
 
 
-def run_column(folder: Path, given: Sources) -> dict[str, Cell]:
+def run_column(folder: Path, given: Sources, *, has_others: bool) -> dict[str, Cell]:
     """Let every way to end happen under one state of the sources; gives what came of each."""
     options = {"accounting": given.accounting, "min_job_age_s": given.min_job_age_s, "kill_wait_s": 2}
     with DevCluster(folder / "c", nodes=5, cgroup=True, **options) as cluster:  # type: ignore[arg-type]
         cluster.run("scontrol", "create", "partitionname=closed", "nodes=n1", "state=down")
-        column = _Column(folder, cluster, given)
+        column = _Column(folder, cluster, given=given, has_others=has_others)
         column.start_all()
         column.let_end()
         return column.gather()
@@ -111,12 +115,14 @@ def run_column(folder: Path, given: Sources) -> dict[str, Cell]:
 class _Column:
     """One cluster, and the jobs on it."""
 
-    def __init__(self, folder: Path, cluster: DevCluster, given: Sources) -> None:
+    def __init__(self, folder: Path, cluster: DevCluster, *, given: Sources, has_others: bool) -> None:
         self.folder = folder
+        self.has_others = has_others
+        self.others: dict[Path, str] = {}
         self.cluster = cluster
         self.given = given
         self.slurm = Slurm({**cluster.environ, "PATH": self._slow_path()})
-        self.launcher = SlurmLauncher(WAYS[0].options, since=time.time(), slurm=self.slurm)
+        self.launcher = SeriesLauncher(SlurmLauncher(WAYS[0].options, since=time.time(), slurm=self.slurm))
         self.tracker = JobTracker(outcome_grace_s=PATIENCE_S, pending_timeout_s=PATIENCE_S, redact=lambda text: text)
         self.submissions: dict[str, Submission] = {}
         self.job_ids: dict[str, str] = {}
@@ -134,8 +140,8 @@ class _Column:
     def start_all(self) -> None:
         """Submit every job, and wait until those that can start have started."""
         for way in WAYS:
-            submission = write_attempt(self.folder, way)
-            one = SlurmLauncher(way.options, since=time.time(), python=way.python, slurm=self.slurm)
+            submission = write_attempts(self.folder, way, has_others=self.has_others)
+            one = SeriesLauncher(SlurmLauncher(way.options, since=time.time(), python=way.python, slurm=self.slurm))
             ids = one.submit(submission)
             self.launcher.adopt(submission, ids)
             self.submissions[way.name], self.job_ids[way.name] = submission, next(iter(ids.values()))
@@ -159,18 +165,36 @@ class _Column:
         stop = threading.Event()
         with ThreadPoolExecutor(1) as pool:
             noting = pool.submit(self._note_ends, stop)
-            while len(cells) < len(WAYS) and not self._is_late(cells):
+            while not self._has_all(cells) and not self._is_late(cells):
                 cells |= {name: self._cell(found, name) for name, found in self._look(cells).items()}
-                stop.wait(self.given.poll_s if len(cells) < len(WAYS) else 0)
+                stop.wait(0 if self._has_all(cells) else self.given.poll_s)
             stop.set()
             noting.result()
-        return {way.name: cells.get(way.name, Cell(kind="HANGS", origin=None, after_s=float("inf"))) for way in WAYS}
+        hangs = Cell(kind="HANGS", origin=None, after_s=float("inf"))
+        return {way.name: self._with_others(cells.get(way.name, hangs), way.name) for way in WAYS}
 
     def _look(self, found_before: Container[str]) -> dict[str, AttemptResult]:
         """Look once, as a driver does, at what has not been found yet."""
-        names = {one.attempt_dirs[0]: name for name, one in self.submissions.items() if name not in found_before}
-        ends = gather_ends(self.launcher, self.tracker, attempt_dirs=list(names), clock=SystemClock())
-        return {names[found.attempt_dir]: found for found in ends}
+        names = {dying_dir(one): name for name, one in self.submissions.items() if name not in found_before}
+        paths = [path for one in self.submissions.values() for path in one.attempt_dirs]
+        beside = [path for path in paths if path not in self.others and path not in map(dying_dir, self._all())]
+        ends = gather_ends(self.launcher, self.tracker, attempt_dirs=[*names, *beside], clock=SystemClock())
+        self.others |= dict.fromkeys(self.tracker.given_back, GIVEN_BACK)
+        self.others |= {path: end.outcome.kind or "succeeded" for path, end, _ in ends if path in beside}
+        return {names[found.attempt_dir]: found for found in ends if found.attempt_dir in names}
+
+    def _all(self) -> list[Submission]:
+        return list(self.submissions.values())
+
+    def _with_others(self, cell: Cell, name: str) -> Cell:
+        """Add what became of the other trials of the job."""
+        paths = self.submissions[name].attempt_dirs
+        beside = [path for path in paths if path != dying_dir(self.submissions[name])]
+        return replace(cell, others=tuple(self.others.get(path, "NOT FOUND") for path in beside))
+
+    def _has_all(self, cells: Mapping[str, Cell]) -> bool:
+        n_beside = sum(len(one.attempt_dirs) - 1 for one in self._all())
+        return len(cells) == len(WAYS) and len(self.others) >= n_beside
 
     def _cell(self, found: AttemptResult, name: str) -> Cell:
         now = time.time()
@@ -178,7 +202,7 @@ class _Column:
         return Cell(kind=outcome.kind, origin=outcome.origin, after_s=now - self.ended_at.get(name, now))
 
     def _is_late(self, cells: Mapping[str, Cell]) -> bool:
-        left = [way.name for way in WAYS if way.name not in cells]
+        left = [way.name for way in WAYS if way.name not in cells] or list(self.ended_at)
         patience_s = 2 * (BOUND_S + self.given.poll_takes_s)
         return all(time.time() - self.ended_at.get(name, time.time()) > patience_s for name in left)
 
@@ -195,14 +219,21 @@ class _Column:
                     self.ended_at[name] = began + PATIENCE_S
 
 
-def run_matrix(folder: Path, *, hang_s: float) -> dict[Sources, dict[str, Cell]]:
-    """Run all columns side by side, each in a cluster of its own."""
+def run_matrix(folder: Path, *, hang_s: float, has_others: bool = False) -> dict[Sources, dict[str, Cell]]:
+    """Run all columns side by side, each in a cluster of its own.
+
+    Args:
+        folder: Folder for all of it.
+        hang_s: Seconds that commands take where they hang.
+        has_others: Whether each trial shares its job with two that succeed, one before it and one after it.
+    """
     given = sources(hang_s)
     folders = [folder / str(number) for number in range(len(given))]
     for one in folders:
         one.mkdir()
     with ThreadPoolExecutor(len(given)) as pool:
-        return dict(zip(given, pool.map(run_column, folders, given), strict=True))
+        columns = pool.map(partial(run_column, has_others=has_others), folders, given)
+        return dict(zip(given, columns, strict=True))
 
 
 def table(matrix: Mapping[Sources, Mapping[str, Cell]]) -> str:
@@ -218,4 +249,5 @@ def table(matrix: Mapping[Sources, Mapping[str, Cell]]) -> str:
 def _words(way: Way, given: Sources, cell: Cell) -> str:
     mark = "" if cell.is_right(way, given) else " !"
     star = " *" if (way.name, given.name) in IMPOSSIBLE else ""
-    return f"{cell.kind or 'succeeded'} {cell.after_s:.0f} s{star}{mark}"
+    others = "" if cell.others in ((), (way.before, way.after)) else f" beside {', '.join(cell.others)}"
+    return f"{cell.kind or 'succeeded'} {cell.after_s:.0f} s{others}{star}{mark}"

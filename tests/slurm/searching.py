@@ -50,6 +50,8 @@ PROFILE = """
 launcher = "{launcher}"
 worker_python = "{folder}/worker"
 {more}
+[job]
+trials_per_job = {trials_per_job}
 [local]
 poll_s = 0.2
 [slurm]
@@ -75,6 +77,7 @@ class StubSearch:
         earlier: A search that ended, whose profile job is repeated without work.
         profile: Further lines of the profile, before its sections.
         prelude: Python that a trial runs first.
+        trials_per_job: Trials that a job runs.
     """
 
     folder: Path
@@ -87,10 +90,17 @@ class StubSearch:
     earlier: "StubSearch | None" = None
     profile: str = ""
     prelude: str = ""
+    trials_per_job: int = 1
 
     def __post_init__(self) -> None:
         search = SEARCH.format(data_path=DATA_PATH, population=self.population, generations=self.generations)
-        profile = PROFILE.format(launcher=self.launcher, folder=self.folder, slurm=self.slurm, more=self.profile)
+        profile = PROFILE.format(
+            launcher=self.launcher,
+            folder=self.folder,
+            slurm=self.slurm,
+            more=self.profile,
+            trials_per_job=self.trials_per_job,
+        )
         self.folder.mkdir(parents=True, exist_ok=True)
         earlier_dir = None if self.earlier is None else self.earlier.run_dir
         write_worker(self.folder, trial_s=self.sleep_s, earlier_dir=earlier_dir, prelude=self.prelude)

@@ -16,8 +16,12 @@ pytestmark = pytest.mark.slurm
 HANG_S = 15.0
 
 
-def test_every_end_gets_its_kind_and_origin_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    matrix = run_matrix(tmp_path, hang_s=HANG_S)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("has_others", [False, True], ids=["a job for each trial", "three trials a job"])
+def test_every_end_gets_its_kind_and_origin_in_time(
+    has_others: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matrix = run_matrix(tmp_path, hang_s=HANG_S, has_others=has_others)
 
     with capsys.disabled():
         sys.stdout.write(f"\n{table(matrix)}\n")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.submit.jobs import wait_until
-from xautolm_hpc.submit.processes import descendants, held_memory_bytes, n_oom_kills, peak_memory_bytes, session_members
+from xautolm_hpc.node import n_oom_kills
+from xautolm_hpc.submit.processes import descendants, held_memory_bytes, peak_memory_bytes, session_members
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.submit.jobs import SLEEP, WRITE_PID, is_running, make_attempt, submission_of, wait_until
+from xautolm_hpc import jobdir
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.jobdir import COMMAND, OUTCOME, VERDICT, Exit, claim_path, exit_path
+from xautolm_hpc.jobdir import COMMAND, OUTCOME, VERDICT, Exit, claim_attempt, claim_path, exit_path
 from xautolm_hpc.records import from_json, to_json
-from xautolm_hpc.submit import wrapper
-from xautolm_hpc.submit.wrapper import claim_attempt, describe_claim, run_member, slurm_job_id
+from xautolm_hpc.submit.wrapper import describe_claim, run_member, slurm_job_id
 
 CALL = "import sys; from xautolm_hpc.submit.wrapper import run_member; run_member(sys.argv[1]{0})"
 LOCAL = ", int(sys.argv[2]), job_id=sys.argv[3]"
@@ -149,7 +149,7 @@ def test_of_two_jobs_that_claim_at_the_same_moment_with_different_restarts_none_
         create_json(claim_path(attempt_dir, 1), to_json(describe_claim("8_0", 1)))
         return create_json(path, content)
 
-    monkeypatch.setattr(wrapper, "create_json", create_after_the_other)
+    monkeypatch.setattr(jobdir, "create_json", create_after_the_other)
 
     assert not claim_attempt(attempt_dir, describe_claim("7_0", 0))
     assert not claim_attempt(attempt_dir, describe_claim("8_0", 1))

@@ -11,7 +11,7 @@ from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import MEMBERS, VERDICT, Claim, claim_path, read_members, restarts
-from xautolm_hpc.launcher import JobStatus
+from xautolm_hpc.launcher import GROUPS, JobStatus, read_groups
 from xautolm_hpc.records import Outcome, from_json
 from xautolm_hpc.report import escape_controls
 from xautolm_hpc.run.folder import RunDir, find_run, submission_dir_beside, submission_dirs_in, trial_number
@@ -130,10 +130,14 @@ def _launcher_logs(attempt_dir: Path) -> list[Path]:
         members = read_members(folder / MEMBERS) if (folder / MEMBERS).exists() else []
         if attempt_dir not in members:
             continue
-        names = [f"*_{members.index(attempt_dir)}_0_log.err", *_names_by_claim(attempt_dir)]
-        names += ["*_0_log.err"] if len(members) == 1 else []
-        names += [] if restarts(attempt_dir) else ["launch.log"]
-        found += [path for name in names for path in sorted(folder.glob(name))]
+        groups = read_groups(folder)
+        job_dirs, where = (list(groups), folder / GROUPS) if groups else (members, folder)
+        job_dir = next((group for group, shared in groups.items() if attempt_dir in shared), attempt_dir)
+        names = [f"*_{job_dirs.index(job_dir)}_0_log.err", *_names_by_claim(job_dir)]
+        names += ["*_0_log.err"] if len(job_dirs) == 1 else []
+        names += [] if restarts(job_dir) else ["launch.log"]
+        found += [path for name in names for path in sorted(where.glob(name))]
+        found += sorted(job_dir.glob("stderr")) if groups else []
     return list(dict.fromkeys(found))
 
 

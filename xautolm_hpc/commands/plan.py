@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from rich.console import Console
 
 from xautolm_hpc import priors, report, sample
 from xautolm_hpc.config import ClusterProfile
-from xautolm_hpc.doctor import Site
+from xautolm_hpc.doctor import Site, job_check_key, recall_start_s
 from xautolm_hpc.doctor.packages import check_worker_packages
 from xautolm_hpc.driver.batches import plan_batches
 from xautolm_hpc.driver.inputs import Inputs
-from xautolm_hpc.driver.launchers import make_launcher
+from xautolm_hpc.driver.launchers import make_launcher, slurm_launcher
 from xautolm_hpc.driver.measured import check_measured, unmeasured_by_profile, unmeasured_on
 from xautolm_hpc.driver.proposal import SearchProposer, read_stores
 from xautolm_hpc.driver.setup import Setup
+from xautolm_hpc.driver.start_up import StartUp, plan_start_up, start_up_notes
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, find_end, to_wire
@@ -34,7 +36,7 @@ from xautolm_hpc.run.resume import has_trials
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.submit.apptainer import container_argv
 from xautolm_hpc.submit.environment import wrapper_environment
-from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
+from xautolm_hpc.submit.series_launcher import as_jobs
 
 NO_RUN_ID = "0" * 8
 """Placeholder in job names for the run id, which exists only once the run has started."""
@@ -88,12 +90,19 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
     warnings = [] if setup.run_dir.run_path.exists() else check_measured(setup.search, unmeasured_on(profile.system))
     proposer = SearchProposer(setup, profile, past=read_stores(setup))
     drawn = proposer.propose([], [])
+    start_up = _start_up(setup, profile, plans=drawn.plans, time_calibration=proposer.prior.slowness)
     return {
         "name": setup.search.name,
         "run_dir": str(setup.run_dir.path),
         "task": to_json(profile.task),
         "system": to_json(profile.system),
-        "notes": [*profile.notes, *_notes(setup.profile), *warnings],
+        "notes": [
+            *profile.notes,
+            *_notes(setup.profile),
+            *start_up_notes(start_up, has_one_process=setup.has_one_process()),
+            *warnings,
+        ],
+        "start_up": None if start_up is None else to_json(start_up),
         "prior": priors.shown(to_json(proposer.prior)),
         "trials": [{"trial": n, **to_wire(plan)} for n, plan in enumerate(drawn.plans)],
         "refusals": dict(drawn.rejections),
@@ -187,6 +196,17 @@ def _notes(profile: ClusterProfile) -> list[str]:
     return []
 
 
+def _start_up(
+    setup: Setup, profile: ProfileResult, *, plans: Sequence[TrialPlan], time_calibration: float | None
+) -> StartUp | None:
+    """Estimate how the start-up of trials compares with their work."""
+    limit_s, factor = setup.search.trial.time_limit_min * 60, time_calibration or 1.0
+    needed = partial(sample.seconds_needed, task=profile.task, system=profile.system)
+    trials_s = [min(limit_s, factor * needed(plan.pipeline, plan.model)) for plan in plans]
+    start_s = recall_start_s(setup.run_dir.path.parent, job_check_key(setup.profile))
+    return plan_start_up(setup.profile, trials_s, start_s=start_s, is_calibrated=time_calibration is not None)
+
+
 def _n_parallel(setup: Setup) -> int:
     profile = setup.profile
     return profile.local.n_slots if profile.launcher == "local" else profile.slurm.max_parallel
@@ -216,12 +236,12 @@ def _nearest_folder(path: Path) -> Path:
 
 def _arrays(setup: Setup, inputs: Inputs, *, trials: Sequence[int], folder: Path) -> list[dict[str, Any]]:
     """Write the batch scripts of the profile job and the first generation, and ask Slurm whether it accepts them."""
-    launcher = setup.launcher
-    if not isinstance(launcher, SlurmLauncher):
+    if setup.profile.launcher != "slurm":
         return []
+    launcher = slurm_launcher(setup.profile, since=setup.clock.now())
     slurm, exports = Slurm(inputs.environ), wrapper_environment(inputs.environ)
     planned = []
-    for number, submission in enumerate(_submissions(setup, trials)):
+    for number, submission in enumerate(map(as_jobs, _submissions(setup, trials))):
         script_path = folder / f"{number}.sh"
         script_path.write_text(launcher.sbatch_text(submission))
         accepted, answer = slurm.test_only(script_path, exports)
@@ -247,7 +267,13 @@ def _submissions(setup: Setup, trials: Sequence[int]) -> list[Submission]:
         attempt_dirs=(profile_dir,),
         resources=setup.resources(),
     )
-    batches = plan_batches([(setup.resources(), trials)], setup.launcher.limits(), n_queued=0, n_parallel=0)
+    batches = plan_batches(
+        [(setup.resources(), trials)],
+        setup.launcher.limits(),
+        n_queued=0,
+        n_parallel=0,
+        trials_per_job=setup.profile.job.trials_per_job,
+    )
     return [
         profile_job,
         *(
@@ -257,6 +283,7 @@ def _submissions(setup: Setup, trials: Sequence[int]) -> list[Submission]:
                 attempt_dirs=tuple(run_dir.attempt_dir(0, trial, attempt=0) for trial in batch.members),
                 resources=batch.resources,
                 max_parallel=batch.max_parallel,
+                trials_per_job=batch.trials_per_job,
             )
             for number, batch in enumerate(batches)
         ),

@@ -18,7 +18,6 @@ from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.measured import check_measured, unmeasured_by_profile
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import ConfigError, LaunchError
-from xautolm_hpc.launcher import Launcher
 from xautolm_hpc.node import SystemClock
 from xautolm_hpc.run.folder import RunDir, check_run_name
 from xautolm_hpc.run.resume import began_at, has_trials, open_run
@@ -39,7 +38,7 @@ def conduct(
     arguments: argparse.Namespace,
     start: Callable[[Setup], RunFacts],
     *,
-    wrap: Callable[[Launcher], Launcher] = lambda launcher: launcher,
+    adjust: Callable[[Inputs], Inputs] = lambda inputs: inputs,
     check: Callable[[Inputs, RunDir], object] = lambda inputs, run_dir: None,
 ) -> int:
     """Check the input, run the search with a progress display and show its report.
@@ -47,7 +46,7 @@ def conduct(
     Args:
         arguments: Parsed command-line arguments.
         start: Runs the search, or the evaluation of a list.
-        wrap: Wraps the launcher.
+        adjust: Changes the input by what else the command line says.
         check: Raises an error for other input that is wrong, before anything is written.
 
     Returns:
@@ -64,6 +63,7 @@ def conduct(
         environ=arguments.environ,
         has_trials=lambda name: has_trials(RunDir(runs_dir / (arguments.fork or name))),
     )
+    inputs = adjust(inputs)
     if arguments.fork:
         inputs = replace(inputs, search=inputs.search.model_copy(update={"name": arguments.fork}))
     clock, run_dir = SystemClock(), RunDir(runs_dir.resolve() / inputs.search.name)
@@ -78,7 +78,7 @@ def conduct(
     run_dir.create()
     stale_s = inputs.profile.patience.lease_stale_s
     run_id, changes = open_run(run_dir, inputs.run_config(), source=search_path, clock=clock, lease_stale_s=stale_s)
-    launcher = wrap(make_launcher(inputs.profile, arguments.environ, clock=clock, since=began_at(run_dir)))
+    launcher = make_launcher(inputs.profile, arguments.environ, clock=clock, since=began_at(run_dir))
     with report.choose_view(progress, quiet=arguments.quiet) as watcher, _Interrupts(watcher, run_dir) as interrupts:
         setup = inputs.setup(
             run_dir, run_id, launcher=launcher, clock=clock, watcher=watcher, n_interrupts=interrupts.count

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from xautolm_hpc.doctor import cluster, images, machine, packages
 from xautolm_hpc.doctor.job import check_job
 from xautolm_hpc.doctor.machine import runs_folder
-from xautolm_hpc.doctor.passed import job_check_key, recall_job_check, remember_job_check
+from xautolm_hpc.doctor.passed import job_check_key, recall_job_check, recall_start_s, remember_job_check
 from xautolm_hpc.doctor.site import Site, search_of_doctor
 from xautolm_hpc.view import Finding
 
@@ -95,6 +95,7 @@ __all__ = [
     "failures",
     "job_check_key",
     "recall_job_check",
+    "recall_start_s",
     "remember_job_check",
     "runs_folder",
     "search_of_doctor",

@@ -10,10 +10,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from xautolm_hpc.doctor.machine import skew_finding
+from xautolm_hpc.doctor.passed import job_check_key, remember_start_s
 from xautolm_hpc.doctor.site import Site
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import InputError, LaunchError
@@ -129,6 +131,7 @@ def _wait(
     while True:
         found = _read_findings(attempt_dir)
         if found is not None:
+            _remember_start(site, attempt_dir)
             return found
         state = launcher.poll([attempt_dir])[attempt_dir]
         message = f"{state.state} {state.reason}".strip()
@@ -167,6 +170,14 @@ def _read_findings(attempt_dir: Path) -> list[Finding] | None:
     where = ok(JOB, f"ran on node {node}, which sees the run folder and the interpreters")
     skew = skew_finding("clock of the node", content["at"] - path.stat().st_mtime, other="the file server")
     return [where, skew, *findings]
+
+
+def _remember_start(site: Site, attempt_dir: Path) -> None:
+    """Remember how long the worker took to import its libraries, for ``plan``; it is no harm if that fails."""
+    start_s = read_json(attempt_dir / CHECK).get("start_s")
+    if start_s is not None:
+        with suppress(OSError):
+            remember_start_s(site.runs_dir, job_check_key(site.profile), start_s=start_s)
 
 
 def _explain_end(site: Site, submission: Submission, *, state: JobStatus, job_id: str) -> Finding | None:

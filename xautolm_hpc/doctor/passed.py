@@ -1,7 +1,9 @@
 """Which profiles had their job check already: one small file beside the runs."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from xautolm_hpc import __version__
 from xautolm_hpc.config import ClusterProfile
@@ -11,13 +13,14 @@ from xautolm_hpc.node import utc_text
 from xautolm_hpc.records import canonical_json
 
 FILE_NAME = ".job-checks.json"
-NOT_IN_KEY = {"patience", "system"}
-"""What of a profile changes nothing about whether a job can run."""
+START = "start_s of {}"
+NOT_IN_KEY: Mapping[str, Any] = {"patience": True, "system": True, "job": {"trials_per_job": True}}
+"""What of a profile changes nothing about whether a job can run, in pydantic's form."""
 
 
 def job_check_key(profile: ClusterProfile) -> str:
     """Digest what a job check depends on: the profile, its image's file and this package's version."""
-    described = profile.model_dump(mode="json", exclude=NOT_IN_KEY)
+    described = profile.model_dump(mode="json", exclude=dict(NOT_IN_KEY))
     image = None if profile.container is None else _stamp(Path(profile.container.image))
     return hashlib.sha256(canonical_json([described, image, __version__]).encode()).hexdigest()
 
@@ -41,12 +44,39 @@ def remember_job_check(runs_dir: Path, key: str, *, now: float) -> None:
     Raises:
         OSError: The file system refused.
     """
+    _add(runs_dir, key, value=utc_text(now))
+
+
+def recall_start_s(runs_dir: Path, key: str) -> float | None:
+    """Return how long a worker of this key took to import its libraries, in seconds; ``None`` if nobody measured it."""
+    try:
+        seconds = read_json(runs_dir / FILE_NAME).get(START.format(key))
+    except (OSError, InputError):
+        return None
+    return float(seconds) if isinstance(seconds, int | float) else None
+
+
+def remember_start_s(runs_dir: Path, key: str, *, start_s: float) -> None:
+    """Remember how long a worker took to import its libraries.
+
+    Args:
+        runs_dir: Folder of run folders.
+        key: What :func:`job_check_key` gave.
+        start_s: The seconds.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    _add(runs_dir, START.format(key), value=start_s)
+
+
+def _add(runs_dir: Path, key: str, *, value: object) -> None:
     path = runs_dir / FILE_NAME
     try:
         known = read_json(path)
     except (OSError, InputError):
         known = {}
-    write_json(path, {**known, key: utc_text(now)})
+    write_json(path, {**known, key: value})
 
 
 def _stamp(path: Path) -> list[int] | None:

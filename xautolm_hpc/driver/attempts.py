@@ -17,7 +17,6 @@ from xautolm_hpc.jobdir import (
     WEIGHTS,
     Command,
     TrialInput,
-    is_heartbeat,
     to_wire,
 )
 from xautolm_hpc.launcher import Resources
@@ -44,6 +43,7 @@ class AttemptTemplate:
         trial_input: Task and split.
         max_attempts: Attempts a trial may have.
         largest_memory_bytes: Memory that no attempt may exceed, or ``None``; a first attempt gets what it asks for.
+        trials_per_job: Attempts that one job may run, one after the other.
     """
 
     command: Command
@@ -51,6 +51,7 @@ class AttemptTemplate:
     trial_input: TrialInput
     max_attempts: int
     largest_memory_bytes: int | None = None
+    trials_per_job: int = 1
 
     def resources_of(self, trial: Trial, *, bad_nodes: Iterable[str] = ()) -> Resources:
         """Size the next attempt: memory doubles with every host_oom, nodes that failed are left out.
@@ -208,7 +209,9 @@ def job_positions(trials: Iterable[Trial]) -> dict[Path, int]:
 def _with_queue_time(outcome: Outcome, attempt: Attempt, *, started_at: float | None) -> Outcome:
     if outcome.queue_s is not None or started_at is None or attempt.submitted_at is None:
         return outcome
-    return replace(outcome, queue_s=max(0.0, started_at - attempt.submitted_at))
+    job_started_at = attempt.end.job_started_at if attempt.end else None
+    waited_until = started_at if job_started_at is None else job_started_at
+    return replace(outcome, queue_s=max(0.0, waited_until - attempt.submitted_at))
 
 
 def objectives_of(outcome: Outcome | None, names: Sequence[str]) -> dict[str, float] | None:
@@ -236,7 +239,7 @@ def clean_up(generation_dir: Path, kept: Collection[Path] = ()) -> None:
         shutil.rmtree(attempt_dir / "checkpoint", ignore_errors=True)
         for path in attempt_dir.iterdir():
             is_spare = path.name in (TASK, READY) or (path.name == WEIGHTS and attempt_dir not in kept)
-            if is_spare or is_heartbeat(path) or path.name.startswith(f"{READY}-") or _is_empty(path):
+            if is_spare or path.name.startswith(("heartbeat-", f"{READY}-")) or _is_empty(path):
                 path.unlink(missing_ok=True)
 
 

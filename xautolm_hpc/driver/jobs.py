@@ -5,7 +5,7 @@ folder lets only one of the two jobs run it.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -14,7 +14,8 @@ from pathlib import Path
 from xautolm_hpc.driver.attempts import AttemptTemplate, bad_nodes
 from xautolm_hpc.driver.batches import Batch, plan_batches
 from xautolm_hpc.errors import BusyError, InterruptedSearchError, QueueFullError
-from xautolm_hpc.jobdir import AttemptResult, End, write_members
+from xautolm_hpc.gather import AttemptResult
+from xautolm_hpc.jobdir import End, write_members
 from xautolm_hpc.launcher import Launcher, QueueLimits, Resources, Submission
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.folder import generation_job_name, single_job_name, submission_dir_beside
@@ -41,6 +42,7 @@ class Pace:
         n_interrupts: Tells how often the person pressed Ctrl-C.
         show: Shows the run as it is now, given how each attempt that was polled ended; ``None``: it has not.
         full_timeout_s: Seconds to wait for room in a queue that other jobs fill.
+        given_back: Lists the attempts that their jobs, as the last look found, ended without having begun.
     """
 
     poll: Callable[[Sequence[Path]], list[AttemptResult]]
@@ -48,6 +50,7 @@ class Pace:
     n_interrupts: Callable[[], int]
     show: Callable[[Mapping[Path, End | None]], None]
     full_timeout_s: float = 24 * 3600.0
+    given_back: Callable[[], Collection[Path]] = tuple
 
 
 class Jobs:
@@ -127,6 +130,7 @@ class Jobs:
             for path, end, source in self._wait_for(list(waiting)):
                 self._record_end(waiting[path], end, source=source)
                 on_end(waiting[path], end)
+            self._take_back([waiting[path] for path in self.pace.given_back()])
 
     @staticmethod
     def _is_waiting(trial: Trial) -> bool:
@@ -157,17 +161,22 @@ class Jobs:
             for (_, resources), pairs in groupby(sized, key=lambda pair: (pair[1].generation, pair[0]))
         ]
         n_queued, n_parallel = self._in_queue(trials)
-        batches = plan_batches(classes, self._limits(), n_queued=n_queued, n_parallel=n_parallel)
+        batches = plan_batches(
+            classes,
+            self._limits(),
+            n_queued=n_queued,
+            n_parallel=n_parallel,
+            trials_per_job=template.trials_per_job,
+        )
         for batch in batches:
             for trial in batch.members:
                 template.write(trial)
             generation = batch.members[0].generation
             submission = self._submission(batch, generation=generation)
             if not self._start(submission, [(t.number, t.last.number) for t in batch.members], generation=generation):
-                self._queue_cap = n_queued + len(batch.members) // 2
-                is_smaller = len(batch.members) > 1
-                return is_smaller and self._submit_due(trials, template)
-            n_queued += len(batch.members)
+                self._queue_cap = n_queued + batch.n_jobs // 2
+                return batch.n_jobs > 1 and self._submit_due(trials, template)
+            n_queued += batch.n_jobs
         return sum(len(batch.members) for batch in batches) == len(due)
 
     def _limits(self) -> QueueLimits:
@@ -179,7 +188,8 @@ class Jobs:
 
     def _in_queue(self, trials: Sequence[Trial]) -> tuple[int, int]:
         """Count the jobs that were submitted and have not ended, and how many of them may run at the same time."""
-        names = [trial.last.submission for trial in trials if trial.last.submission and trial.last.end is None]
+        open_attempts = [trial.last for trial in trials if trial.last.submission and trial.last.end is None]
+        names = [name for name, _ in {(last.submission or "", last.job_id or last.path) for last in open_attempts}]
         n_parallel = 0
         for name in set(names):
             limit = self.history.submissions[name].get("max_parallel")
@@ -194,6 +204,7 @@ class Jobs:
             attempt_dirs=tuple(trial.last.path for trial in batch.members),
             resources=batch.resources,
             max_parallel=batch.max_parallel,
+            trials_per_job=batch.trials_per_job,
         )
 
     def _start(self, submission: Submission, attempts: list[tuple[int, int]], *, generation: int) -> bool:
@@ -300,7 +311,7 @@ class Jobs:
             self._next_look_at = self.journal.clock.now() + self.pace.poll_s
             ends = self.pace.poll(paths)
             self.pace.show(dict.fromkeys(paths) | {path: end for path, end, _ in ends})
-            if ends:
+            if ends or self.pace.given_back():
                 self._try_more()
                 return ends
 
@@ -315,6 +326,11 @@ class Jobs:
         while left_s > 0 and self.pace.n_interrupts() == n_interrupts:
             self.journal.clock.sleep(min(left_s, LONGEST_NAP_S))
             left_s -= LONGEST_NAP_S
+
+    def _take_back(self, trials: Sequence[Trial]) -> None:
+        """Record attempts that a job gave back: they are due again as if they had never been submitted."""
+        for trial in trials:
+            self.journal.record("given_back", trial=trial.number, attempt=trial.last.number)
 
     def _record_end(self, trial: Trial, end: End, *, source: str) -> None:
         self.journal.record(

@@ -11,6 +11,7 @@ from xautolm_hpc.launcher import Launcher
 from xautolm_hpc.node import Clock, list_gpus
 from xautolm_hpc.submit.arrays import SlurmOptions
 from xautolm_hpc.submit.local_launcher import LocalLauncher
+from xautolm_hpc.submit.series_launcher import SeriesLauncher
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 
 
@@ -28,10 +29,11 @@ def make_launcher(profile: ClusterProfile, environ: Mapping[str, str], *, clock:
     """
     if profile.launcher == "local":
         gpus, _, _ = list_gpus(environ.get("CUDA_VISIBLE_DEVICES"))
-        return LocalLauncher(profile.local.n_slots, clock, python=profile.driver_python, n_gpus=len(gpus))
+        pool = LocalLauncher(profile.local.n_slots, clock, python=profile.driver_python, n_gpus=len(gpus))
+        return SeriesLauncher(pool)
     if shutil.which("sbatch", path=environ.get("PATH")) is None:
         raise InputError("launcher = 'slurm', but there is no sbatch on PATH; run on a login node of the cluster")
-    return slurm_launcher(profile, since=since)
+    return SeriesLauncher(slurm_launcher(profile, since=since))
 
 
 def slurm_launcher(profile: ClusterProfile, *, since: float, node_checks: tuple[str, ...] = ()) -> SlurmLauncher:

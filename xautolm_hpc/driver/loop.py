@@ -22,9 +22,9 @@ from xautolm_hpc.driver.profile_job import profile_task
 from xautolm_hpc.driver.proposal import MakeProposer, Proposer, SearchProposer, read_past
 from xautolm_hpc.driver.results import Results, test_metrics
 from xautolm_hpc.driver.setup import Setup
-from xautolm_hpc.driver.worker_version import check_worker_version
+from xautolm_hpc.driver.worker_version import check_trials_per_job, check_worker_version
 from xautolm_hpc.errors import InterruptedSearchError
-from xautolm_hpc.jobdir import AttemptResult, End, ProfileResult, to_wire
+from xautolm_hpc.jobdir import End, ProfileResult, to_wire
 from xautolm_hpc.records import Outcome, to_json
 from xautolm_hpc.run.history import Trial
 from xautolm_hpc.run.journal import Journal
@@ -73,6 +73,7 @@ def _begin(setup: Setup, lease: Lease, *, make_proposer: MakeProposer) -> "Searc
     profile = profile_task(setup, jobs)
     for note in profile.notes:
         setup.watcher.log(f"data: {note}")
+    check_trials_per_job(setup, profile)
     if not journal.history.trials:
         check_worker_version(setup, profile)
         for line in check_measured(setup.search, unmeasured_on(profile.system)):
@@ -95,7 +96,7 @@ def _record_changes(setup: Setup, journal: Journal) -> None:
 def _make_jobs(setup: Setup, journal: Journal, *, display: Display) -> Jobs:
     """Build what submits jobs and waits for them."""
 
-    def poll(paths: Sequence[Path]) -> list[AttemptResult]:
+    def poll(paths: Sequence[Path]) -> list[gather.AttemptResult]:
         return gather.gather_ends(setup.launcher, display.tracker, attempt_dirs=paths, clock=setup.clock)
 
     pace = Pace(
@@ -104,6 +105,7 @@ def _make_jobs(setup: Setup, journal: Journal, *, display: Display) -> Jobs:
         n_interrupts=setup.n_interrupts,
         show=display.show,
         full_timeout_s=setup.profile.patience.pending_patience_h * 3600,
+        given_back=lambda: display.tracker.given_back,
     )
     return Jobs(journal, setup.launcher, pace=pace, run_id=setup.run_id)
 

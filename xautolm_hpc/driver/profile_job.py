@@ -8,7 +8,7 @@ from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError, InterruptedSearchError
 from xautolm_hpc.failures import FailureOrigin
-from xautolm_hpc.jobdir import COMMAND, PROFILE_RESULT, End, ProfileResult, find_end, to_wire, write_profile_request
+from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, End, ProfileResult, find_end, to_wire
 from xautolm_hpc.model_check import MODELS
 from xautolm_hpc.records import from_json, to_json
 
@@ -42,7 +42,7 @@ def profile_task(setup: Setup, jobs: Jobs) -> ProfileResult:
 
 def _run_job(setup: Setup, jobs: Jobs, *, path: Path, number: int) -> End:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_profile_request(path, setup.profile_request())
+    write_json(path / PROFILE, to_wire(setup.profile_request()))
     write_json(path / COMMAND, to_wire(setup.profile_command()))
     write_json(path / MODELS, to_json(setup.model_check_request()))
     return jobs.run_single(path, setup.one_node(), name=_job_name(number))

@@ -87,10 +87,13 @@ class Setup:
         """Count the processes of a trial on each node: one for each GPU, or what the profile says without one."""
         return self.profile.job.n_gpus or self.profile.job.n_processes
 
+    def has_one_process(self) -> bool:
+        """Return whether a trial is a single process."""
+        return self.n_processes() == self.profile.job.n_nodes == 1
+
     def _trial_arguments(self) -> tuple[str, ...]:
         """Return the words that start a trial: through a leader where several processes share it."""
-        is_alone = self.n_processes() == self.profile.job.n_nodes == 1
-        return ("trial",) if is_alone else ("lead", str(self.n_processes()))
+        return ("trial",) if self.has_one_process() else ("lead", str(self.n_processes()))
 
     def outcome_grace_s(self) -> float:
         """Return how long to wait for a missing outcome; files of a local job are in no file server's cache."""
@@ -173,6 +176,7 @@ class Setup:
             trial_input=TrialInput(task=profile.task, data_dir=data_dir, sha256=profile.sha256),
             max_attempts=self.search.trial.max_attempts,
             largest_memory_bytes=self.launcher.limits().memory_bytes,
+            trials_per_job=self.profile.job.trials_per_job,
         )
 
 

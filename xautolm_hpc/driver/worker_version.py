@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.jobdir import ADDED, PROTOCOL, ProfileResult, TrialPlan
+from xautolm_hpc.jobdir import ADDED, PROTOCOL, Claim, ProfileResult, TrialPlan
 
 
 def check_worker_version(setup: Setup, profile: ProfileResult) -> None:
@@ -41,6 +41,29 @@ def check_worker_version(setup: Setup, profile: ProfileResult) -> None:
         f"the worker `{python}` has an earlier version of xautolm-hpc: what only later ones measure stays unknown"
     )
 
+
+def check_trials_per_job(setup: Setup, profile: ProfileResult) -> None:
+    """Refuse several trials in a job of a worker that does not claim each of them safely.
+
+    Called whenever a driver begins its work, since the cluster profile may change while a search is under way.
+
+    Args:
+        setup: What the search is run with.
+        profile: Result of the profile job.
+
+    Raises:
+        InputError: The worker is of such an earlier version.
+    """
+    n = setup.profile.job.trials_per_job
+    if n > 1 and profile.protocol < SAFE_CLAIMS:
+        raise InputError(
+            f"the worker `{setup.worker[0]}` has an earlier version of xautolm-hpc, which cannot run several trials in "
+            f"a job safely: job.trials_per_job = {n}. Install this version there, or set job.trials_per_job = 1"
+        )
+
+
+SAFE_CLAIMS = ADDED[Claim]["job_started_at"]
+"""Protocol since which a worker claims each trial of a job before it begins it."""
 
 ASKED: Mapping[str, Callable[[Setup], object]] = {
     "early_stopping_min_steps": lambda setup: setup.early_stopping_min_steps(),

@@ -1,5 +1,5 @@
 """Jobs become outcomes: every end a job can have is classified; nothing hangs, nothing is lost."""
 
-from xautolm_hpc.gather.ends import JobTracker, gather_ends, late_outcome
+from xautolm_hpc.gather.ends import AttemptResult, JobTracker, gather_ends, late_outcome
 
-__all__ = ["JobTracker", "gather_ends", "late_outcome"]
+__all__ = ["AttemptResult", "JobTracker", "gather_ends", "late_outcome"]

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.gather.traces import last_exit, last_heartbeat, read_evidence, read_outcome
 from xautolm_hpc.gather.verdict import verdict
-from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, VERDICT, AttemptResult, End, Heartbeat
+from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, VERDICT, End, Heartbeat, restarts
 from xautolm_hpc.launcher import JobState, JobStatus, Launcher, reason_head
 from xautolm_hpc.node import Clock
 from xautolm_hpc.records import from_json, to_json
@@ -38,6 +39,20 @@ SLOW_S = 5.0
 """Seconds of asking for states after which outcomes are looked for once more."""
 
 
+class AttemptResult(NamedTuple):
+    """An attempt that ended, as gathering found it.
+
+    Attributes:
+        attempt_dir: Its folder.
+        end: How it ended.
+        source: File that holds it: ``outcome`` or ``verdict``.
+    """
+
+    attempt_dir: Path
+    end: End
+    source: str
+
+
 @dataclass(slots=True)
 class _Seen:
     """What was seen of one attempt at earlier polls."""
@@ -58,6 +73,7 @@ class JobTracker:
 
     Attributes:
         states: State of each job at the last poll.
+        given_back: Attempts whose jobs, at the last poll, were over without having begun them, but others.
     """
 
     def __init__(self, *, outcome_grace_s: float, pending_timeout_s: float, redact: Callable[[str], str]) -> None:
@@ -65,6 +81,7 @@ class JobTracker:
         self.pending_timeout_s = pending_timeout_s
         self.redact = redact
         self.states: Mapping[Path, JobStatus] = {}
+        self.given_back: list[Path] = []
         self._seen: dict[Path, _Seen] = {}
 
     def is_over(self, attempt_dir: Path, *, state: JobStatus, now: float) -> bool:
@@ -149,15 +166,18 @@ def gather_ends(
     if now - asked_at > SLOW_S:  # much can have come while Slurm was being asked
         found |= {path: end for path in rest if (end := _recorded_end(path)) is not None}
     stuck: list[Path] = []
+    tracker.given_back = []
     for path in [path for path in rest if path not in found]:
         state = _trust_exit_file(path, states.get(path, JobStatus(state=JobState.UNKNOWN)))
         if tracker.is_stuck(path, state=state, now=now):
             stuck.append(path)
+        elif tracker.is_over(path, state=state, now=now) and _is_given_back(path, state):
+            tracker.given_back.append(path)
         elif tracker.is_over(path, state=state, now=now):
             found[path] = _recorded_end(path) or _write_verdict(path, tracker, state=state, now=now)
     if stuck:
         launcher.cancel(stuck)
-    for path in found:
+    for path in (*found, *tracker.given_back):
         tracker.forget(path)
     return [found[path] for path in attempt_dirs if path in found]
 
@@ -177,11 +197,16 @@ def _recorded_end(attempt_dir: Path) -> AttemptResult | None:
     return None
 
 
+def _is_given_back(attempt_dir: Path, state: JobStatus) -> bool:
+    """Check whether a job that is over left an attempt as it was, the folder looked into now."""
+    return state.gives_back and attempt_dir.is_dir() and not restarts(attempt_dir)
+
+
 def _trust_exit_file(attempt_dir: Path, state: JobStatus) -> JobStatus:
     """Use a job's own exit file while no source answers, unless it ended to be put back into the queue."""
     if not (state.is_stale and state.is_alive):
         return state
-    ended = last_exit(attempt_dir)
+    ended = last_exit(attempt_dir) or (last_exit(state.job_dir) if state.job_dir else None)
     is_over = ended is not None and ended.returncode != CHECKPOINT_EXIT_STATUS
     return replace(state, state=JobState.UNKNOWN) if is_over else state
 

@@ -11,6 +11,7 @@ from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import OutcomeStatus, origin_of
 from xautolm_hpc.image import Container
 from xautolm_hpc.jobdir import (
+    CHECKPOINT_EXIT_STATUS,
     COMMAND,
     OUTCOME,
     Claim,
@@ -41,7 +42,8 @@ class Evidence:
     Attributes:
         state: State of the job, from the launcher.
         claims: Claims by restart, ascending.
-        exit: Exit file of the last restart, or ``None``.
+        exit: Exit file of the last restart, or ``None``; that of a job of several attempts, where it was ended during
+            this one.
         exits: Exit files of all restarts that have one.
         heartbeats: Heartbeats of all restarts that have one.
         log_tail: Last lines of the worker's stderr, redacted; "" if there is none.
@@ -107,10 +109,11 @@ def read_evidence(attempt_dir: Path, state: JobStatus, *, redact: Callable[[str]
     exits = {r: ended for r in claimed if (ended := _read(Exit, exit_path(attempt_dir, r))) is not None}
     by_restart = [[_read(Heartbeat, path) for path in heartbeat_paths(attempt_dir, r)] for r in claimed]
     command = _read(Command, attempt_dir / COMMAND)
+    of_job = None if state.job_dir is None else last_exit(state.job_dir)
     return Evidence(
         state=state,
         claims=tuple(claim for claim in claims if claim is not None),
-        exit=exits.get(claimed[-1]) if claimed else None,
+        exit=_deciding_exit(exits.get(claimed[-1]) if claimed else None, of_job),
         exits=tuple(exits.values()),
         heartbeats=tuple(beat for beats in by_restart for beat in beats if beat is not None),
         log_tail=redact(read_tail(attempt_dir / "stderr")),
@@ -145,6 +148,14 @@ def last_exit(attempt_dir: Path) -> Exit | None:
     """Read how the last restart of an attempt ended, or ``None``."""
     claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
     return _read(Exit, exit_path(attempt_dir, claimed[-1])) if claimed else None
+
+
+def _deciding_exit(own: Exit | None, of_job: Exit | None) -> Exit | None:
+    """Choose the exit file that says how an attempt ended: its own, unless its job was ended while it ran."""
+    if own is None:
+        return of_job
+    is_checkpoint = own.returncode == CHECKPOINT_EXIT_STATUS and own.ended_by is None
+    return of_job if is_checkpoint and of_job is not None and of_job.ended_by is not None else own
 
 
 def _check_words(outcome: Outcome, path: Path) -> None:

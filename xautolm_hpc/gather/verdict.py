@@ -74,6 +74,7 @@ def verdict(evidence: Evidence, *, now: float) -> End:
         system=None,
         restart=claims[-1].restart if claims else 0,
         started_at=claims[0].claimed_at if claims else None,
+        job_started_at=claims[0].job_started_at if claims else None,
         ended_at=_ended_at(evidence, now),
         node=claims[-1].node if claims else evidence.state.node,
         lock_hash=evidence.container.lock_sha256 if evidence.container else None,
@@ -90,7 +91,10 @@ def _by_wrapper(evidence: Evidence) -> Judgement | None:
     ended = evidence.exit
     if ended is None or ended.ended_by not in NAMED_BY_WRAPPER:
         return None
-    return FailureKind(ended.ended_by), ended.message or f"the wrapper ended the worker: {ended.ended_by}"
+    kind = FailureKind(ended.ended_by)
+    if kind is FailureKind.WALL_LIMIT and _has_used_its_time(evidence):
+        kind = FailureKind.TIME_LIMIT
+    return kind, ended.message or f"the wrapper ended the worker: {ended.ended_by}"
 
 
 def _by_slurm(evidence: Evidence) -> Judgement | None:

@@ -1,5 +1,6 @@
 """What happened in a run so far, told by its ledger and its attempt folders; a driver that restarts reads it here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,14 +124,12 @@ class History:
                 self._apply_intent(line)
             case "submitted":
                 self._apply_submitted(line)
+            case "given_back":
+                self._apply_given_back(line)
             case "end" | "late":
                 self._apply_end(line)
-            case "commit":
-                self.committed.append(line["generation"])
-            case "stop":
-                self.stopped, self.suspects = line["reason"], set(line["suspects"])
-            case "model_out":
-                self.models_out[line["model"]] = line["from_trial"]
+            case "commit" | "stop" | "model_out":
+                self._apply_decision(line)
 
     def attempt(self, trial: int, number: int) -> Attempt:
         """Find an attempt, adding it if it is the trial's next one."""
@@ -200,7 +199,7 @@ class History:
     def spent(self, now: float, lease_number: int) -> Spent:
         """Add up what the run has cost; the present driver counts until ``now``."""
         ended = [a.end for trial in self.trials.values() for a in trial.attempts if a.end is not None]
-        seconds = [0.0 if e.started_at is None else e.ended_at - e.started_at for e in ended]
+        seconds = charged_s(ended)
         energies = [
             joules for e in ended for joules in (e.outcome.gpu_energy_j, e.outcome.cpu_energy_j) if joules is not None
         ]
@@ -215,6 +214,15 @@ class History:
             trial_s=sum(seconds),
             energy_j=sum(energies) if energies else None,
         )
+
+    def _apply_decision(self, line: Line) -> None:
+        match line["event"]:
+            case "commit":
+                self.committed.append(line["generation"])
+            case "stop":
+                self.stopped, self.suspects = line["reason"], set(line["suspects"])
+            case "model_out":
+                self.models_out[line["model"]] = line["from_trial"]
 
     def _apply_drawn(self, line: Line) -> None:
         self.exhausted = line["exhausted"]
@@ -238,6 +246,11 @@ class History:
             attempt.job_id, attempt.submitted_at = job_id, line["at"]
             attempt.job = self._jobs.setdefault(job_id, len(self._jobs))
 
+    def _apply_given_back(self, line: Line) -> None:
+        """Forget a job that ended without having begun an attempt, which is as if it had never been submitted."""
+        attempt = self.attempt(line["trial"], line["attempt"])
+        attempt.submission = attempt.job_id = attempt.job = attempt.submitted_at = None
+
     def _apply_end(self, line: Line) -> None:
         attempt = self.attempt(line["trial"], line["attempt"])
         path = attempt.path / (OUTCOME if line["source"] == "outcome" else VERDICT)
@@ -245,6 +258,29 @@ class History:
         attempt.source = line["source"]
         if (line["trial"], line["attempt"]) not in self.ends:
             self.ends.append((line["trial"], line["attempt"]))
+
+
+def charged_s(ends: Sequence[End]) -> list[float]:
+    """Compute for how many seconds the attempts of a run held what their jobs were given.
+
+    Where a job runs several, each is charged from the end of the one before it, or from the job's start: so the time of
+    the job outside trials is charged, too.
+
+    Args:
+        ends: How attempts ended.
+
+    Returns:
+        Seconds, in the order of ``ends``; 0 for an attempt that never started.
+    """
+    free_at: dict[tuple[str | None, float], float] = {}
+    charged: dict[int, float] = {}
+    for i, end in sorted(enumerate(ends), key=lambda pair: pair[1].ended_at):
+        began_at = end.started_at
+        if end.job_started_at is not None:
+            began_at = free_at.get((end.node, end.job_started_at), end.job_started_at)
+            free_at[end.node, end.job_started_at] = end.ended_at
+        charged[i] = 0.0 if began_at is None else max(0.0, end.ended_at - began_at)
+    return [charged[i] for i in range(len(ends))]
 
 
 def read_history(run_dir: RunDir) -> History:

@@ -7,7 +7,7 @@ from pathlib import Path
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import Claim, claim_path, restarts
-from xautolm_hpc.launcher import JobSource, JobState, JobStatus
+from xautolm_hpc.launcher import JobSource, JobState, JobStatus, read_groups
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import from_json
 from xautolm_hpc.run.folder import RunDir
@@ -139,7 +139,8 @@ def _matched(history: History, attempts: Iterable[Attempt], *, rows: Iterable[Jo
 
 def _row_by_name(history: History, attempt: Attempt, *, rows: Iterable[JobRow]) -> JobRow | None:
     """Find an attempt whose job id is not in the ledger by its place in its array."""
-    members = history.submission(attempt.submission or "").attempt_dirs
-    index = str(members.index(attempt.path))
+    submission = history.submission(attempt.submission or "")
+    groups = list(read_groups(submission.folder).values()) or [[path] for path in submission.attempt_dirs]
+    index = next(str(i) for i, members in enumerate(groups) if attempt.path in members)
     of_name = [row for row in rows if row.name == attempt.submission]
     return next((row for row in of_name if row.job_id.partition("_")[2] == index), None)

@@ -19,7 +19,7 @@ from xautolm_hpc.sample.constraints import (
     first_rejection,
 )
 from xautolm_hpc.sample.draw import draw_pipeline, training_seed
-from xautolm_hpc.sample.duration import measure_time_calibration
+from xautolm_hpc.sample.duration import measure_time_calibration, seconds_needed
 from xautolm_hpc.sample.estimates import checkpoint_bytes
 from xautolm_hpc.sample.feasibility import MIN_FEASIBLE_SHARE, FeasibilityReport, check_feasible, infeasible_message
 from xautolm_hpc.sample.memory_plan import MemoryBudget, plan_execution
@@ -47,6 +47,7 @@ __all__ = [
     "measure_time_calibration",
     "not_drawn_before",
     "plan_execution",
+    "seconds_needed",
     "training_seed",
     "update",
 ]

@@ -82,7 +82,7 @@ class LocalLauncher:
 
     def limits(self) -> QueueLimits:
         """Set no limit: the pool's slots decide how many jobs run."""
-        return QueueLimits()
+        return QueueLimits(slots=self._n_slots)
 
     def submit(self, submission: Submission) -> Mapping[Path, str]:
         """Queue the attempts of a batch; :meth:`poll` starts them.

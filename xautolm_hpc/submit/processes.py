@@ -1,13 +1,13 @@
 """Processes of this node as the kernel's /proc shows them: who descends from whom, and the memory they hold."""
 
-import ctypes
 import os
 import signal
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+from xautolm_hpc.node import set_process_option
+
 PR_SET_CHILD_SUBREAPER = 36
 GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 """What reading /proc raises for a process that has ended, or is not ours."""
@@ -15,18 +15,7 @@ GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
 def become_subreaper() -> None:
     """Make orphans among this process's descendants its own children, so that none escapes."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
-
-
-def die_with(parent_pid: int) -> None:
-    """Ask the kernel to kill this process when its parent dies; called in the child before it becomes the worker.
-
-    Args:
-        parent_pid: The parent; if it is dead already, this process ends at once.
-    """
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os.kill(os.getpid(), signal.SIGKILL)
+    set_process_option(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def descendants(pid: int) -> list[int]:
@@ -72,44 +61,6 @@ def reap_strays(except_pid: int) -> None:
         if fields[0] == "Z" and int(fields[1]) == me and pid != except_pid:
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
-
-
-def n_oom_kills(membership_path: Path = Path("/proc/self/cgroup"), groups_dir: Path = Path("/sys/fs/cgroup")) -> int:
-    """Count the kills by the kernel's out-of-memory killer in a process's control group.
-
-    Args:
-        membership_path: Which groups the process is in, as the kernel writes it; of version 1 and 2.
-        groups_dir: Where the groups are mounted.
-
-    Returns:
-        The count since the group was made; 0 where it is unknown.
-    """
-    with suppress(OSError, ValueError):
-        for line in membership_path.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if not controllers:
-                found = _count(groups_dir / path.lstrip("/") / "memory.events")
-            elif "memory" in controllers.split(","):
-                found = _count(groups_dir / "memory" / path.lstrip("/") / "memory.oom_control")
-            else:
-                found = None
-            if found is not None:
-                return found
-    return 0
-
-
-def _count(path: Path) -> int | None:
-    if path.exists():
-        for line in path.read_text().splitlines():
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                return int(value)
-    return None
-
-
-def _prctl(option: int, value: int) -> None:
-    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")
 
 
 def _all_stats() -> list[tuple[int, list[str]]]:

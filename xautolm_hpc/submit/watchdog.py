@@ -12,6 +12,7 @@ from pathlib import Path
 
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import Command
+from xautolm_hpc.node import n_oom_kills
 from xautolm_hpc.submit import processes
 from xautolm_hpc.submit.signals import SignalInbox
 
@@ -67,7 +68,7 @@ class Watchdog:
         self._started = time.monotonic()
         self._kill_at: float | None = None
         self._held_bytes = 0
-        self._n_oom_kills = processes.n_oom_kills()
+        self._n_oom_kills = n_oom_kills()
 
     def watch(self) -> None:
         """Watch until the worker has ended, then kill and reap whatever it left behind."""
@@ -154,5 +155,5 @@ class Watchdog:
 
     def _blame_oom_killer(self) -> None:
         was_killed = self._process.returncode == -signal.SIGKILL and self.ended_by is None
-        if was_killed and processes.n_oom_kills() > self._n_oom_kills:
+        if was_killed and n_oom_kills() > self._n_oom_kills:
             self.ended_by, self.message = FailureKind.HOST_OOM, "killed by the kernel: the job's memory was used up"

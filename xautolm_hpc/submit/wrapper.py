@@ -20,16 +20,16 @@ from xautolm_hpc.jobdir import (
     COMMAND,
     OUTCOME,
     READY,
-    VERDICT,
     Claim,
     Command,
     Exit,
+    claim_attempt,
     claim_path,
     exit_path,
+    is_foreign,
     read_members,
-    restarts,
 )
-from xautolm_hpc.node import boot_id, node_name, process_started
+from xautolm_hpc.node import boot_id, die_with, node_name, process_started
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.submit.apptainer import (
@@ -40,7 +40,7 @@ from xautolm_hpc.submit.apptainer import (
     scratch,
 )
 from xautolm_hpc.submit.environment import node_environment
-from xautolm_hpc.submit.processes import become_subreaper, die_with
+from xautolm_hpc.submit.processes import become_subreaper
 from xautolm_hpc.submit.signals import SignalInbox
 from xautolm_hpc.submit.watchdog import Watchdog
 
@@ -117,22 +117,6 @@ def describe_claim(job_id: str, restart: int) -> Claim:
     )
 
 
-def claim_attempt(attempt_dir: Path, claim: Claim) -> bool:
-    """Claim an attempt for one job.
-
-    Returns:
-        Whether it may run. If not, the attempt has ended or is another job's, and nothing was written, save
-        where two jobs of different restart counts met: then neither runs, and the attempt is lost and retried.
-    """
-    if (attempt_dir / OUTCOME).exists() or (attempt_dir / VERDICT).exists():
-        return False
-    if _is_foreign(attempt_dir, claim.job_id):
-        return False
-    if not create_json(claim_path(attempt_dir, claim.restart), to_json(claim)):
-        return False
-    return not _is_foreign(attempt_dir, claim.job_id)
-
-
 def join_attempt(attempt_dir: Path, claim: Claim) -> bool:
     """Wait, on every node of a job but its first, until that one has claimed the attempt.
 
@@ -145,12 +129,7 @@ def join_attempt(attempt_dir: Path, claim: Claim) -> bool:
             return False
         time.sleep(JOIN_TICK_S)
         os.listdir(attempt_dir)  # noqa: PTH208 - opens the folder now: a file server may show an old one
-    return not _is_foreign(attempt_dir, claim.job_id)
-
-
-def _is_foreign(attempt_dir: Path, job_id: str) -> bool:
-    paths = [claim_path(attempt_dir, restart) for restart in restarts(attempt_dir)]
-    return any(from_json(Claim, read_json(path), where=str(path)).job_id != job_id for path in paths)
+    return not is_foreign(attempt_dir, claim.job_id)
 
 
 def _find_member(members_path: Path, index: int) -> Path:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "trial ATTEMPT_DIR": "train one pipeline; reads command.json, task.json and pipeline.json, writes outcome.json",
     "lead N ATTEMPT_DIR": "the same with N processes on this node and on every other node of the Slurm step",
-    "batch SERIES_DIR": "train the series of trials in members.json, one after the other, each in a forked process",
+    "batch SERIES_DIR": "train the trials of members.json, one after the other, each in a forked process",
     "final STEP_DIR": "evaluate the trained pipelines of members.json on test; writes test.json beside each",
     "export STEP_DIR": "write a trained pipeline as a folder that transformers loads; reads export.json",
     "embed FOLDER N": "embed the texts of texts.json with N threads; writes vectors.npy",
@@ -95,8 +95,11 @@ def _run_series(folder: Path) -> int:
     stop.install()
     _declare_ready(folder)
     _prepare_environment()
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # to be asked for GPUs opens none, here and in what is forked
+    from xautolm_hpc.jobdir import protocol_of_driver
     from xautolm_hpc.train.retry import RETRY_EXIT_STATUS
     from xautolm_hpc.train.series import run_series
+    from xautolm_hpc.train.series.card_memory import CardMemory
 
     def run_one(attempt_dir: Path) -> int:
         _declare_ready(attempt_dir)
@@ -107,7 +110,8 @@ def _run_series(folder: Path) -> int:
             os.execv(sys.executable, argv)  # noqa: S606 - this very interpreter
         return status
 
-    return run_series(folder, run_one, stop=stop)
+    cards = CardMemory.of_job(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return run_series(folder, run_one, stop=stop, cards=cards, reader=protocol_of_driver(os.environ))
 
 
 def _run_test(attempt_dir: Path) -> int:

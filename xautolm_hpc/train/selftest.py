@@ -3,6 +3,7 @@
 ``doctor --job`` and the first job of a cluster profile run it where a trial would run. It needs no data and no weights.
 """
 
+import os
 import sys
 import time
 from importlib import import_module
@@ -31,10 +32,12 @@ def run_test(attempt_dir: Path, *, visible_gpus: str | None, n_promised_gpus: in
     Returns:
         0; the file says what is wrong.
     """
-    findings = [_imports()]
+    began_s = time.monotonic()
+    findings, start_s = [_imports()], None
     if findings[0].level == "ok":
-        findings += [_gpus(visible_gpus, n_promised_gpus), _energy(visible_gpus), _training_step()]
-    content = {"at": time.time(), "findings": [to_json(finding) for finding in findings]}
+        start_s = time.monotonic() - began_s
+        findings += [_start_up(start_s), _gpus(visible_gpus, n_promised_gpus), _energy(visible_gpus), _training_step()]
+    content = {"at": time.time(), "start_s": start_s, "findings": [to_json(finding) for finding in findings]}
     create_json(attempt_dir / CHECK, content)
     return 0
 
@@ -53,6 +56,17 @@ def _imports() -> Finding:
                 remedy="install the worker's environment again: pip install 'xautolm-hpc[worker]'",
             )
     return ok("worker's imports", f"xautolm_hpc {__version__}, {', '.join(versions)}")
+
+
+def _start_up(start_s: float) -> Finding:
+    """Report how long a trial's imports take, which a job of several trials makes once, and how long a fork takes."""
+    began_s = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    fork_s = time.monotonic() - began_s
+    return ok("start-up of a trial", f"imports {start_s:.1f} s; forked from a worker that has them {fork_s:.2f} s")
 
 
 def _gpus(visible_gpus: str | None, n_promised: int) -> Finding:

@@ -294,27 +294,29 @@ def _earlier_heartbeats(job: Job) -> Iterator[Heartbeat]:
 
 def attempt_result(job: Job, outcome: Outcome, *, started_at: float, is_model_unfit: bool = False) -> End:
     """Build the attempt result: an outcome, and what is known of the node and the software."""
+    claim = _claim(job)
     return End(
         outcome=outcome,
         system=_system(job),
         restart=job.restart,
         started_at=started_at,
         ended_at=time.time(),
-        node=_node(job),
+        node=node_name() if claim is None else claim.node,  # as the scheduler calls it
         lock_hash=_lock_hash(),
         image_digest=job.image_digest,
         package_version=__version__,
         is_model_unfit=is_model_unfit,
+        job_started_at=None if claim is None else claim.job_started_at,
     )
 
 
-def _node(job: Job) -> str:
-    """Name the node as the job's claim does, which has the scheduler's name for it."""
+def _claim(job: Job) -> Claim | None:
+    """Read the claim of this job; ``None`` if there is none that can be read."""
     path = claim_path(job.attempt_dir, job.restart)
     try:
-        return from_json(Claim, read_json(path), where=path.name).node
+        return from_json(Claim, read_json(path), where=path.name)
     except (OSError, InputError):
-        return node_name()
+        return None
 
 
 def _system(job: Job) -> System | None:
