@@ -21,7 +21,7 @@ export HF_DATASETS_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env image image-check test-container check format test test-store test-train test-families test-main test-slurm demo bench bench-cli bench-driver \
+.PHONY: help env image image-check test-container check format test test-search test-store test-train test-families test-main test-slurm demo bench bench-cli bench-driver \
   bench-container bench-estimates bench-tasks lock clean
 
 help:  ## list the targets
@@ -57,26 +57,28 @@ format: env  ## write the code in the project's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-STORE := tests/store
-TRAIN := tests/train
-MAIN := --ignore=tests/checks --ignore=$(STORE) --ignore=$(TRAIN) tests
-
-# Two halves side by side, a core for each: most tests use one.
+# Four parts, two at a time and the longest first: a core for each, which is all that most tests use.
+TEST_PARTS := test-search test-main test-train test-store
 test: export OMP_NUM_THREADS := 1
 test: env  ## every test that needs neither Slurm nor Apptainer; `make check` runs tests/checks
-	$(call beside,$(PYTEST) $(HERE) $(STORE) $(TRAIN),$(PYTEST) $(HERE) $(MAIN))
+	@echo "$(TEST_PARTS): two at a time; each is printed when it has ended"
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target $(TEST_PARTS)
+
+SEARCH := tests/driver tests/commands tests/upgrade
+test-search: env  ## whole searches on this machine, and the commands
+	$(PYTEST) $(HERE) $(SEARCH)
 
 test-store: env  ## the store, its files and its merges
-	$(PYTEST) $(HERE) $(STORE)
+	$(PYTEST) $(HERE) tests/store
 
 test-train: env  ## training and measuring, on real small models
-	$(PYTEST) $(HERE) $(TRAIN)
+	$(PYTEST) $(HERE) tests/train
 
 test-families: env  ## every architecture with every method; writes its table to build/families.md
 	$(PYTEST) -m families tests/train
 
-test-main: env  ## the rest: everything that is neither in test-store nor in test-train
-	$(PYTEST) $(HERE) $(MAIN)
+test-main: env  ## the rest: every test that the other three parts of `make test` leave out
+	$(PYTEST) $(HERE) $(addprefix --ignore=,tests/checks tests/store tests/train $(SEARCH)) tests
 
 # The ways a job can end, and the end of its time, are minutes of waiting: they run beside the rest, on their own clusters.
 BESIDE := tests/slurm/test_no_hang.py tests/slurm/test_preempted.py
