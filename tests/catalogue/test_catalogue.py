@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT_DIR
 from xautolm_hpc.catalogue import (
     FAMILIES,
     Model,
@@ -241,3 +242,12 @@ def write_snapshot(hf_home: Path, revision: str, *, is_main: bool = True) -> Pat
         (repo / "refs").mkdir()
         (repo / "refs" / "main").write_text(f"{revision}\n")
     return folder
+
+
+def test_the_document_counts_the_models_as_they_are() -> None:
+    text = (ROOT_DIR / "docs" / "models.md").read_text()
+
+    assert f"lists the catalogue: {len(CATALOGUE)} pretrained models" in text
+    for name, ids in LISTS.items():
+        largest = max(model.n_parameters for model in find_models(ids, {}))
+        assert f'| `"{name}"` | {len(ids)} | {largest / 1e9:.1f}e9 parameters |' in text
