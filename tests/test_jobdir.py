@@ -19,7 +19,6 @@ from xautolm_hpc.jobdir import (
     TrialPlan,
     claim_path,
     exit_path,
-    find_end,
     heartbeat_path,
     heartbeat_paths,
     read_members,
@@ -28,6 +27,7 @@ from xautolm_hpc.jobdir import (
     write_members,
 )
 from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.run.ends import find_end
 from xautolm_hpc.run.folder import RunDir, find_run
 
 

@@ -373,16 +373,6 @@ def heartbeat_paths(attempt_dir: Path, restart: int) -> list[Path]:
     return [heartbeat_path(attempt_dir, restart), *sorted(attempt_dir.glob(f"heartbeat-{restart}-*.json"))]
 
 
-def find_end(attempt_dir: Path) -> End | None:
-    """Read how an attempt ended: from its outcome, else from its verdict; ``None`` if it has neither.
-
-    Raises:
-        InputError: The file is damaged.
-    """
-    path = next((path for name in (OUTCOME, VERDICT) if (path := attempt_dir / name).exists()), None)
-    return None if path is None else from_json(End, read_json(path), where=str(path))
-
-
 def write_members(folder: Path, attempt_dirs: Sequence[Path]) -> None:
     """Write ``members.json``: the attempt folders of a submission, in array order."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
+from xautolm_hpc.errors import InputError, quoted
 from xautolm_hpc.records import System
 
 PR_SET_PDEATHSIG = 1
@@ -311,6 +312,24 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """Wait for some seconds."""
         time.sleep(seconds)
+
+
+LATEST_MOMENT = 253_402_214_400.0
+"""Seconds since the epoch, at the end of the year 9999, after which a time has no date."""
+
+
+def check_moment(seconds: float | None, *, where: str) -> None:
+    """Check that a time has a date; an unknown one is fine.
+
+    Args:
+        seconds: Seconds since the epoch, or ``None``.
+        where: What it is the time of, for the message.
+
+    Raises:
+        InputError: It has none.
+    """
+    if seconds is not None and not 0 <= seconds <= LATEST_MOMENT:
+        raise InputError(f"{where} is {quoted(seconds)}; expected seconds since 1970, from 0 to {LATEST_MOMENT:.0f}")
 
 
 def utc_text(seconds: float) -> str:

@@ -9,6 +9,7 @@ import pytest
 from tests import nouns
 from tests.fakes import FakeClock, FakeLauncher, failed_end, stub_end
 from tests.submit.jobs import submission_of
+from xautolm_hpc.driver.results import check_end
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.gather import AttemptResult, JobTracker, gather_ends, late_outcome
 from xautolm_hpc.jobdir import (
@@ -59,7 +60,10 @@ def clock() -> FakeClock:
 @pytest.fixture
 def tracker() -> JobTracker:
     return JobTracker(
-        outcome_grace_s=GRACE_S, pending_timeout_s=DAY_S, redact=lambda text: text.replace("hf_me", "***")
+        outcome_grace_s=GRACE_S,
+        pending_timeout_s=DAY_S,
+        redact=lambda text: text.replace("hf_me", "***"),
+        check=check_end,
     )
 
 
@@ -251,13 +255,13 @@ def test_a_verdict_of_a_driver_that_died_is_taken_up(attempt_dir: Path, tracker:
 
 
 def test_a_late_outcome_is_told(attempt_dir: Path) -> None:
-    nothing = late_outcome(attempt_dir)
+    nothing = late_outcome(attempt_dir, check_end)
     create_json(attempt_dir / OUTCOME, to_json(stub_end(attempt_dir)))
-    in_time = late_outcome(attempt_dir)
+    in_time = late_outcome(attempt_dir, check_end)
     create_json(attempt_dir / VERDICT, to_json(failed_end("lost")))
 
     assert (nothing, in_time) == (None, None)
-    assert late_outcome(attempt_dir) == stub_end(attempt_dir)
+    assert late_outcome(attempt_dir, check_end) == stub_end(attempt_dir)
 
 
 def test_a_verdict_reads_the_last_restarts_exit_file(attempt_dir: Path, tracker: JobTracker, clock: FakeClock) -> None:

@@ -8,6 +8,7 @@ import pytest
 from tests import nouns
 from tests.fakes import FakeClock
 from tests.gather.test_ends import GRACE_S, ScriptedLauncher, look
+from xautolm_hpc.driver.results import check_end
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.gather import JobTracker
 from xautolm_hpc.jobdir import VERDICT, Exit, claim_path, exit_path
@@ -21,7 +22,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def tracker() -> JobTracker:
-    return JobTracker(outcome_grace_s=GRACE_S, pending_timeout_s=3600.0, redact=lambda text: text)
+    return JobTracker(outcome_grace_s=GRACE_S, pending_timeout_s=3600.0, redact=str, check=check_end)
 
 
 def job_of_several(tmp_path: Path, state: str, *, begins: bool, stale: bool = False) -> tuple[ScriptedLauncher, Path]:

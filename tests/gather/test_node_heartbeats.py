@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from tests.nouns import claim
+from xautolm_hpc.driver.results import check_end
 from xautolm_hpc.durable import write_json
-from xautolm_hpc.gather.traces import read_evidence
+from xautolm_hpc.gather.traces import Evidence, read_evidence
 from xautolm_hpc.gather.verdict import verdict
 from xautolm_hpc.jobdir import Heartbeat, claim_path, heartbeat_path
 from xautolm_hpc.launcher import JobState, JobStatus
@@ -26,7 +27,7 @@ def test_energy_of_all_nodes_and_restarts_is_added_up_and_time_counted_once(tmp_
 
     attempt_dir = _killed(tmp_path, (0, 0, first), (0, 1, other), (1, 0, again))
 
-    outcome = verdict(read_evidence(attempt_dir, JobStatus(state=JobState.NODE_FAIL), redact=str), now=10.0).outcome
+    outcome = verdict(_evidence(attempt_dir), now=10.0).outcome
     assert (outcome.kind, outcome.train_s) == ("node_failure", 24.0)
     assert (outcome.gpu_energy_j, outcome.cpu_energy_j) == (170.0, 11.0)
 
@@ -41,18 +42,22 @@ def test_delays_of_restarts_add_up_and_the_most_delayed_node_counts(tmp_path: Pa
 
     attempt_dir = _killed(tmp_path, *zip((0, 0, 1, 1), (0, 1, 0, 1), beats, strict=True))
 
-    assert read_evidence(attempt_dir, JobStatus(state=JobState.NODE_FAIL), redact=str).delay_s == 4.5
+    assert _evidence(attempt_dir).delay_s == 4.5
 
 
 def test_a_delay_that_nobody_measured_is_unknown(tmp_path: Path) -> None:
     attempt_dir = _killed(tmp_path, (0, 0, Heartbeat(at=5.0, phase="train", train_s=20.0)))
 
-    assert read_evidence(attempt_dir, JobStatus(state=JobState.NODE_FAIL), redact=str).delay_s is None
+    assert _evidence(attempt_dir).delay_s is None
 
 
 def test_energy_no_heartbeat_tells_is_unknown(tmp_path: Path) -> None:
     attempt_dir = _killed(tmp_path, (0, 0, Heartbeat(at=5.0, phase="train", train_s=20.0)))
 
-    outcome = verdict(read_evidence(attempt_dir, JobStatus(state=JobState.NODE_FAIL), redact=str), now=10.0).outcome
+    outcome = verdict(_evidence(attempt_dir), now=10.0).outcome
 
     assert (outcome.gpu_energy_j, outcome.cpu_energy_j, outcome.energy_source) == (None, None, "none")
+
+
+def _evidence(attempt_dir: Path) -> Evidence:
+    return read_evidence(attempt_dir, JobStatus(state=JobState.NODE_FAIL), redact=str, check=check_end)

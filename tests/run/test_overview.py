@@ -6,10 +6,11 @@ import pytest
 
 from tests.nouns import claim, end, failed, pipeline, succeeded, trial
 from xautolm_hpc.durable import write_json
-from xautolm_hpc.jobdir import OUTCOME, End, Heartbeat, claim_path, find_end, heartbeat_path
+from xautolm_hpc.jobdir import OUTCOME, End, Heartbeat, claim_path, heartbeat_path
 from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.records import Outcome, to_json
 from xautolm_hpc.run import progress
+from xautolm_hpc.run.ends import find_end
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import History, Trial
 from xautolm_hpc.run.overview import best_trial, ended_line, fill_view, view_trial

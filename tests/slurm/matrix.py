@@ -12,6 +12,7 @@ from pathlib import Path
 from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
 from tests.slurm.dying import GIVEN_BACK, START_S, WAYS, Way, dying_dir, has_started, write_attempts
+from xautolm_hpc.driver.results import check_end
 from xautolm_hpc.gather import AttemptResult, JobTracker, gather_ends
 from xautolm_hpc.launcher import JobState, Submission
 from xautolm_hpc.node import SystemClock
@@ -123,7 +124,9 @@ class _Column:
         self.given = given
         self.slurm = Slurm({**cluster.environ, "PATH": self._slow_path()})
         self.launcher = SeriesLauncher(SlurmLauncher(WAYS[0].options, since=time.time(), slurm=self.slurm))
-        self.tracker = JobTracker(outcome_grace_s=PATIENCE_S, pending_timeout_s=PATIENCE_S, redact=lambda text: text)
+        self.tracker = JobTracker(
+            outcome_grace_s=PATIENCE_S, pending_timeout_s=PATIENCE_S, redact=lambda text: text, check=check_end
+        )
         self.submissions: dict[str, Submission] = {}
         self.job_ids: dict[str, str] = {}
         self.ended_at: dict[str, float] = {}

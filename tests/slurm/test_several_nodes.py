@@ -12,6 +12,7 @@ import pytest
 from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
 from tests.train.attempts import command, read_end, worker_environment, write_attempt
+from xautolm_hpc.driver.results import check_end
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.gather.traces import read_evidence
 from xautolm_hpc.gather.verdict import judge
@@ -96,7 +97,7 @@ def test_two_nodes_train_one_trial_and_die_together(bare_cluster: DevCluster, tm
     assert wait_until(lambda: all(exit_path(endless, 0, node=n).exists() for n in (0, 1)), timeout_s=60)
 
     assert [exit_of(endless, node).returncode for node in (0, 1)] == [-signal.SIGKILL] * 2
-    evidence = read_evidence(endless, JobStatus(state=JobState.COMPLETED), redact=str)
+    evidence = read_evidence(endless, JobStatus(state=JobState.COMPLETED), redact=str, check=check_end)
     assert judge(evidence)[0] == "lost"
     assert heartbeat_path(endless, 0, node=1).exists()
 

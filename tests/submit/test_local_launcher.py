@@ -12,6 +12,7 @@ import pytest
 
 from tests.fakes import FakeClock
 from tests.submit.jobs import SLEEP, WRITE_OUTCOME, WRITE_PID, is_running, make_attempt, submission_of, wait_until
+from xautolm_hpc.driver.results import check_end
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.gather import JobTracker, gather_ends
@@ -81,7 +82,7 @@ def pid_in(attempt_dir: Path) -> int:
 
 
 def kind_of(launcher: Launcher, attempt_dir: Path) -> tuple[str | None, str]:
-    tracker = JobTracker(outcome_grace_s=0.0, pending_timeout_s=3600.0, redact=str)
+    tracker = JobTracker(outcome_grace_s=0.0, pending_timeout_s=3600.0, redact=str, check=check_end)
     ends = gather_ends(launcher, tracker, attempt_dirs=[attempt_dir], clock=SystemClock())
     return ends[0].end.outcome.kind, ends[0].source
 

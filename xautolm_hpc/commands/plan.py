@@ -27,10 +27,11 @@ from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.driver.start_up import StartUp, plan_start_up, start_up_notes
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError
-from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, find_end, to_wire
+from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, to_wire
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.node import SystemClock
 from xautolm_hpc.records import System, from_json, to_json
+from xautolm_hpc.run.ends import find_end
 from xautolm_hpc.run.folder import RunDir, generation_job_name, single_job_name, submission_dir_beside
 from xautolm_hpc.run.resume import has_trials
 from xautolm_hpc.slurm import Slurm

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from xautolm_hpc import gather
+from xautolm_hpc.driver.results import check_end
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.jobdir import End
 from xautolm_hpc.run.journal import Journal
@@ -30,6 +31,7 @@ class Display:
             outcome_grace_s=setup.outcome_grace_s(),
             pending_timeout_s=setup.profile.patience.pending_patience_h * 3600,
             redact=setup.redact,
+            check=check_end,
         )
         self.phase = Phase.PROFILE
 

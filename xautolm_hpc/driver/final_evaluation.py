@@ -12,9 +12,10 @@ from xautolm_hpc.driver.jobs import Jobs
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.jobdir import COMMAND, TASK, TEST, WEIGHTS, Command, TrialInput, find_end, write_members
+from xautolm_hpc.jobdir import COMMAND, TASK, TEST, WEIGHTS, Command, TrialInput, write_members
 from xautolm_hpc.pareto import front_indices, oriented
 from xautolm_hpc.records import to_json
+from xautolm_hpc.run.ends import find_end
 from xautolm_hpc.run.history import Trial
 from xautolm_hpc.view import Phase
 

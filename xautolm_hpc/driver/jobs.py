@@ -341,4 +341,5 @@ class Jobs:
             status=end.outcome.status,
             kind=end.outcome.kind,
             source=source,
+            end=to_json(end),
         )

@@ -141,6 +141,7 @@ class Search:
         self.proposer = proposer
         self.template = setup.template(profile)
         self.results = Results(setup, journal, profile=profile)
+        self.results.restore_ends()
         self._warned: set[str] = set()
 
     def run(self) -> RunFacts:

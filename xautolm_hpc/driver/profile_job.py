@@ -8,9 +8,10 @@ from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError, InterruptedSearchError
 from xautolm_hpc.failures import FailureOrigin
-from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, End, ProfileResult, find_end, to_wire
+from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, End, ProfileResult, to_wire
 from xautolm_hpc.model_check import MODELS
 from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.run.ends import find_end
 
 
 def profile_task(setup: Setup, jobs: Jobs) -> ProfileResult:

@@ -1,7 +1,8 @@
 """From ended attempts to experiences in the store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from xautolm_hpc import gather
@@ -9,10 +10,11 @@ from xautolm_hpc.driver.attempts import Origin, job_positions
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import TEST, End, ProfileResult
-from xautolm_hpc.records import Experience
+from xautolm_hpc.node import check_moment
+from xautolm_hpc.records import Experience, to_json
 from xautolm_hpc.run.history import Attempt, Trial
 from xautolm_hpc.run.journal import Journal
-from xautolm_hpc.store import CheckLimits, ExperienceStore, as_format_1, storable
+from xautolm_hpc.store import CheckLimits, ExperienceStore, as_format_1, check_ended, storable
 
 
 class Results:
@@ -82,13 +84,31 @@ class Results:
         early = [t for t in self.history.trials.values() if t.generation in self.history.committed]
         self.store.amend(self.experiences([t for t in early if t.number in self.history.suspects]))
 
+    def restore_ends(self) -> None:
+        """Take ends that an earlier version left in folders, and that cannot be read there any more, from the store."""
+        unread = self.history.unread
+        if not unread:
+            return
+        stored = {(e.provenance.trial, e.provenance.attempt): e for e in self._own_experiences()}
+        for (trial, number), reason in unread.items():
+            experience = stored.get((trial, number))
+            if experience is None:
+                self.watcher.log(f"trial {trial}, attempt {number}: {reason}. The store does not have it: it is lost")
+            else:
+                attempt = self.history.attempt(trial, number)
+                attempt.end = _end_of(experience)
+
+    def _own_experiences(self) -> Iterator[Experience]:
+        """Iterate over the experiences of this run that the store has."""
+        return (e for e in self.store.read() if e.provenance.run_id == self.origin.run_id)
+
     def take_late_outcomes(self) -> None:
         """Replace a committed ``lost`` by the outcome that arrived after all."""
         for trial in self.history.trials.values():
             if trial.generation not in self.history.committed:
                 continue
             for attempt in trial.attempts:
-                late = gather.late_outcome(attempt.path) if attempt.source == "verdict" else None
+                late = gather.late_outcome(attempt.path, check_end) if attempt.source == "verdict" else None
                 if late is not None:
                     self._take_late(trial, attempt, late=late)
 
@@ -100,8 +120,40 @@ class Results:
         stored = lost if self._without_stored_as_lost([lost]) else as_format_1(lost)
         self.store.forget([stored.id], site=self.origin.site)
         self.store.append([storable(found)])
-        self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome")
+        self.journal.record("late", trial=trial.number, attempt=attempt.number, source="outcome", end=to_json(late))
         self.watcher.log(f"trial {trial.number}: its outcome arrived late and was taken in")
+
+
+def _end_of(experience: Experience) -> End:
+    """Return the end that an experience was made of."""
+    provenance = experience.provenance
+    moments = [
+        None if text is None else datetime.fromisoformat(text).timestamp()
+        for text in (provenance.started_at, provenance.ended_at)
+    ]
+    return End(
+        outcome=experience.outcome,
+        system=experience.system,
+        restart=provenance.restart,
+        started_at=moments[0],
+        ended_at=moments[1] or 0.0,
+        node=provenance.node,
+        lock_hash=provenance.lock_hash,
+        image_digest=provenance.image_digest,
+        package_version=provenance.package_version,
+    )
+
+
+def check_end(end: End) -> None:
+    """Check that the store can hold how an attempt ended, before the ledger says so.
+
+    Raises:
+        InputError: A field is outside its range.
+    """
+    check_moment(end.started_at, where="started_at")
+    check_moment(end.ended_at, where="ended_at")
+    known = {name: getattr(end, name) for name in ("restart", "node", "lock_hash", "image_digest", "package_version")}
+    check_ended(end.outcome, system=end.system, provenance=known, where="how it ended")
 
 
 def test_metrics(trials: Sequence[Trial]) -> dict[int, Mapping[str, float]]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xautolm_hpc.durable import create_json, read_json
-from xautolm_hpc.gather.traces import last_exit, last_heartbeat, read_evidence, read_outcome
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.gather.traces import Evidence, last_exit, last_heartbeat, read_evidence, read_outcome
 from xautolm_hpc.gather.verdict import verdict
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, VERDICT, End, Heartbeat, restarts
 from xautolm_hpc.launcher import JobState, JobStatus, Launcher, reason_head
@@ -70,16 +71,25 @@ class JobTracker:
         outcome_grace_s: Seconds a missing outcome is waited for after its job ended.
         pending_timeout_s: Seconds a job may be held, or wait for what cannot come, before it is cancelled.
         redact: Takes secrets out of a text; log tails pass it before they are written.
+        check: Raises an error for an end that cannot be stored; such an outcome counts as damaged.
 
     Attributes:
         states: State of each job at the last poll.
         given_back: Attempts whose jobs, at the last poll, were over without having begun them, but others.
     """
 
-    def __init__(self, *, outcome_grace_s: float, pending_timeout_s: float, redact: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        *,
+        outcome_grace_s: float,
+        pending_timeout_s: float,
+        redact: Callable[[str], str],
+        check: Callable[[End], None],
+    ) -> None:
         self.outcome_grace_s = outcome_grace_s
         self.pending_timeout_s = pending_timeout_s
         self.redact = redact
+        self.check = check
         self.states: Mapping[Path, JobStatus] = {}
         self.given_back: list[Path] = []
         self._seen: dict[Path, _Seen] = {}
@@ -159,12 +169,12 @@ def gather_ends(
     Returns:
         The attempts that ended, in the order of ``attempt_dirs``.
     """
-    found = {path: end for path in attempt_dirs if (end := _recorded_end(path)) is not None}
+    found = {path: end for path in attempt_dirs if (end := _recorded_end(path, tracker)) is not None}
     rest, now = [path for path in attempt_dirs if path not in found], clock.now()
     states = tracker.states = launcher.poll(rest)
     asked_at, now = now, clock.now()
     if now - asked_at > SLOW_S:  # much can have come while Slurm was being asked
-        found |= {path: end for path in rest if (end := _recorded_end(path)) is not None}
+        found |= {path: end for path in rest if (end := _recorded_end(path, tracker)) is not None}
     stuck: list[Path] = []
     tracker.given_back = []
     for path in [path for path in rest if path not in found]:
@@ -174,7 +184,7 @@ def gather_ends(
         elif tracker.is_over(path, state=state, now=now) and _is_given_back(path, state):
             tracker.given_back.append(path)
         elif tracker.is_over(path, state=state, now=now):
-            found[path] = _recorded_end(path) or _write_verdict(path, tracker, state=state, now=now)
+            found[path] = _recorded_end(path, tracker) or _write_verdict(path, tracker, state=state, now=now)
     if stuck:
         launcher.cancel(stuck)
     for path in (*found, *tracker.given_back):
@@ -182,19 +192,27 @@ def gather_ends(
     return [found[path] for path in attempt_dirs if path in found]
 
 
-def late_outcome(attempt_dir: Path) -> End | None:
-    """Read the outcome of an attempt on which a verdict was given before it came; ``None`` if there is none."""
-    return read_outcome(attempt_dir)[0] if (attempt_dir / VERDICT).exists() else None
+def late_outcome(attempt_dir: Path, check: Callable[[End], None]) -> End | None:
+    """Read the outcome of an attempt on which a verdict was given before it came; ``None`` if there is none.
+
+    Args:
+        attempt_dir: The attempt's folder.
+        check: Raises an error for an end that cannot be stored; such an outcome never came.
+    """
+    return read_outcome(attempt_dir, check)[0] if (attempt_dir / VERDICT).exists() else None
 
 
-def _recorded_end(attempt_dir: Path) -> AttemptResult | None:
-    end, _ = read_outcome(attempt_dir)
+def _recorded_end(attempt_dir: Path, tracker: JobTracker) -> AttemptResult | None:
+    end, _ = read_outcome(attempt_dir, tracker.check)
     if end is not None:
         return AttemptResult(attempt_dir, end, "outcome")
     path = attempt_dir / VERDICT
-    if path.exists():  # of a driver that died before it wrote its ledger
-        return AttemptResult(attempt_dir, from_json(End, read_json(path), where=str(path)), "verdict")
-    return None
+    try:  # of a driver that died before it wrote its ledger
+        end = from_json(End, read_json(path), where=str(path))
+        tracker.check(end)
+    except (OSError, InputError):
+        return None
+    return AttemptResult(attempt_dir, end, "verdict")
 
 
 def _is_given_back(attempt_dir: Path, state: JobStatus) -> bool:
@@ -212,8 +230,12 @@ def _trust_exit_file(attempt_dir: Path, state: JobStatus) -> JobStatus:
 
 
 def _write_verdict(attempt_dir: Path, tracker: JobTracker, *, state: JobStatus, now: float) -> AttemptResult:
-    evidence = read_evidence(attempt_dir, tracker.explain(attempt_dir, state), redact=tracker.redact)
-    end = verdict(evidence, now=now)
+    state = tracker.explain(attempt_dir, state)
+    end = verdict(read_evidence(attempt_dir, state, redact=tracker.redact, check=tracker.check), now=now)
+    try:
+        tracker.check(end)
+    except InputError as error:  # numbers of a damaged heartbeat or exit file
+        end = verdict(Evidence(state=state, damaged=str(error)), now=now)
     if attempt_dir.is_dir():
         create_json(attempt_dir / VERDICT, to_json(end))
     return AttemptResult(attempt_dir, end, "verdict")

@@ -77,8 +77,12 @@ class Evidence:
         return max(sum(ended.ended_at - ended.started_at for ended in self.exits), self.train_s or 0.0)
 
 
-def read_outcome(attempt_dir: Path) -> tuple[End | None, str | None]:
+def read_outcome(attempt_dir: Path, check: Callable[[End], None]) -> tuple[End | None, str | None]:
     """Read ``outcome.json``, the folder opened anew so that no stale cache of a file server answers.
+
+    Args:
+        attempt_dir: The attempt's folder.
+        check: Raises an error for an end that cannot be stored.
 
     Returns:
         The outcome, or ``None``; and why the file cannot be read, or ``None`` if there is none or it can.
@@ -89,6 +93,7 @@ def read_outcome(attempt_dir: Path) -> tuple[End | None, str | None]:
             return None, None
         end = from_json(End, read_json(path, largest_bytes=LARGEST_OUTCOME_BYTES), where=str(path))
         _check_words(end.outcome, path)
+        check(end)
     except FileNotFoundError:
         return None, None
     except (InputError, OSError) as error:
@@ -96,13 +101,16 @@ def read_outcome(attempt_dir: Path) -> tuple[End | None, str | None]:
     return end, None
 
 
-def read_evidence(attempt_dir: Path, state: JobStatus, *, redact: Callable[[str], str]) -> Evidence:
+def read_evidence(
+    attempt_dir: Path, state: JobStatus, *, redact: Callable[[str], str], check: Callable[[End], None]
+) -> Evidence:
     """Collect what an attempt left behind; what is missing or damaged is left out.
 
     Args:
         attempt_dir: The attempt's folder; it may be gone.
         state: State of the job, from the launcher.
         redact: Takes secrets out of a text.
+        check: Raises an error for an end that cannot be stored.
     """
     claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
     claims = [_read(Claim, claim_path(attempt_dir, r)) for r in claimed]
@@ -121,7 +129,7 @@ def read_evidence(attempt_dir: Path, state: JobStatus, *, redact: Callable[[str]
         time_limit_s=None if command is None else command.time_limit_s,
         container=None if command is None else command.container,
         delay_s=_total_delay_s(by_restart),
-        damaged=read_outcome(attempt_dir)[1],
+        damaged=read_outcome(attempt_dir, check)[1],
     )
 
 

@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xautolm_hpc.durable import read_json
+from xautolm_hpc import __version__
+from xautolm_hpc.errors import InputError
+from xautolm_hpc.failures import FailureKind, OutcomeStatus, origin_of
 from xautolm_hpc.jobdir import OUTCOME, VERDICT, End, TrialPlan
 from xautolm_hpc.launcher import Resources, Submission
 from xautolm_hpc.records import Outcome, Pipeline, from_json
+from xautolm_hpc.run.ends import read_end_file
 from xautolm_hpc.run.folder import RunDir, submission_dir_beside
 from xautolm_hpc.run.ledger import Line, read_ledger
 from xautolm_hpc.view import Spent
@@ -97,6 +100,7 @@ class History:
         exhausted: Whether the last draw found nothing feasible any more.
         stopped: Why the driver stopped the search itself, or ``None``.
         suspects: Trials that are no evidence, because they all ended alike.
+        unread: (trial, attempt) whose end cannot be read any more -> why; they count as lost.
         models_out: Model whose files do not fit together -> number of the first trial that it is not drawn for.
     """
 
@@ -110,6 +114,7 @@ class History:
     stopped: str | None = None
     suspects: set[int] = field(default_factory=set)
     models_out: dict[str, int] = field(default_factory=dict)
+    unread: dict[tuple[int, int], str] = field(default_factory=dict)
     _jobs: dict[str, int] = field(default_factory=dict)
     _sessions: dict[int, tuple[float, float]] = field(default_factory=dict)
 
@@ -253,11 +258,20 @@ class History:
 
     def _apply_end(self, line: Line) -> None:
         attempt = self.attempt(line["trial"], line["attempt"])
-        path = attempt.path / (OUTCOME if line["source"] == "outcome" else VERDICT)
-        attempt.end = from_json(End, read_json(path), where=str(path))
-        attempt.source = line["source"]
+        attempt.end, attempt.source = self._end_in(line, attempt), line["source"]
         if (line["trial"], line["attempt"]) not in self.ends:
             self.ends.append((line["trial"], line["attempt"]))
+
+    def _end_in(self, line: Line, attempt: Attempt) -> End:
+        """Return the end that a line holds; earlier versions left it in the attempt's folder."""
+        if "end" in line:
+            return from_json(End, line["end"], where=f"ledger: end of trial {line['trial']}")
+        path = attempt.path / (OUTCOME if line["source"] == "outcome" else VERDICT)
+        try:
+            return read_end_file(path)
+        except (OSError, InputError) as error:
+            self.unread[line["trial"], line["attempt"]] = str(error)
+            return _unread_end(line, reason=str(error))
 
 
 def charged_s(ends: Sequence[End]) -> list[float]:
@@ -281,6 +295,17 @@ def charged_s(ends: Sequence[End]) -> list[float]:
             free_at[end.node, end.job_started_at] = end.ended_at
         charged[i] = 0.0 if began_at is None else max(0.0, end.ended_at - began_at)
     return [charged[i] for i in range(len(ends))]
+
+
+def _unread_end(line: Line, *, reason: str) -> End:
+    """Return the end of an attempt of which only the ledger's line is left: lost, whatever it was."""
+    kind = FailureKind.LOST
+    message = f"how it ended cannot be read any more: {reason}"
+    outcome = Outcome(status=OutcomeStatus.FAILED, kind=kind, origin=origin_of(kind), message=message)
+    return End(
+        outcome=outcome, system=None, restart=line.get("restart", 0), started_at=None, ended_at=line["at"], node=None,
+        lock_hash=None, image_digest=None, package_version=__version__,
+    )  # fmt: skip
 
 
 def read_history(run_dir: RunDir) -> History:

@@ -27,12 +27,12 @@ from xautolm_hpc.jobdir import (
     Heartbeat,
     claim_path,
     exit_path,
-    find_end,
     heartbeat_path,
     restarts,
 )
 from xautolm_hpc.launcher import JobSource, JobState, JobStatus
 from xautolm_hpc.records import T, from_json
+from xautolm_hpc.run.ends import find_end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,9 @@ from xautolm_hpc import __version__
 from xautolm_hpc.distribution import FrozenPrior
 from xautolm_hpc.durable import create_bytes, create_json, decode_text, read_json, write_json
 from xautolm_hpc.errors import RunFolderError
-from xautolm_hpc.jobdir import find_end
 from xautolm_hpc.node import Clock, utc_text
 from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.run.ends import find_end
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.ledger import read_ledger

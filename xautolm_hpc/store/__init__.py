@@ -8,6 +8,7 @@ from xautolm_hpc.store.exchange.redacted import Copied, copy_store, redacted
 from xautolm_hpc.store.exchange.reference_import import ReferenceImport, import_xautolm
 from xautolm_hpc.store.layout import FORMAT
 from xautolm_hpc.store.merging import Merged, merge
+from xautolm_hpc.store.ranges import check_ended
 from xautolm_hpc.store.store import Appended, ExperienceStore
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 
@@ -24,6 +25,7 @@ __all__ = [
     "ReferenceImport",
     "StoreFinding",
     "as_format_1",
+    "check_ended",
     "copy_store",
     "import_xautolm",
     "merge",

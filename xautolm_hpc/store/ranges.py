@@ -160,10 +160,7 @@ def check_record(record: Task | System | Pipeline | Outcome | Provenance, *, whe
         InputError: A field is outside its range; the message has its name, the value and what is valid.
     """
     for name, allowed in RANGES[type(record)].items():
-        fault = allowed.fault(getattr(record, name))
-        if fault is not None:
-            inner, value, expected = fault
-            raise InputError(f"{where}: {name}{inner} is {quoted(value)}; expected {expected}")
+        _check_field(name, getattr(record, name), allowed=allowed, where=where)
     if isinstance(record, Task):
         _check_length(record, where=where)
     if isinstance(record, Outcome):
@@ -192,6 +189,32 @@ def check_experiences(experiences: Iterable[Experience], *, where: str = "experi
                 checked[id(shared)] = shared
         for record in (e.pipeline, e.outcome, e.provenance):
             check_record(record, where=place)
+
+
+def check_ended(outcome: Outcome, *, system: System | None, provenance: Mapping[str, Any], where: str) -> None:
+    """Check what an attempt left, before it becomes part of an experience.
+
+    Args:
+        outcome: What came of it.
+        system: The node it ran on, or ``None``.
+        provenance: Some fields of its provenance: name -> value.
+        where: What it belongs to, for the message.
+
+    Raises:
+        InputError: A field is outside its range.
+    """
+    check_record(outcome, where=where)
+    if system is not None:
+        check_record(system, where=where)
+    for name, value in provenance.items():
+        _check_field(name, value, allowed=RANGES[Provenance][name], where=where)
+
+
+def _check_field(name: str, value: object, *, allowed: Range, where: str) -> None:
+    fault = allowed.fault(value)
+    if fault is not None:
+        inner, found, expected = fault
+        raise InputError(f"{where}: {name}{inner} is {quoted(found)}; expected {expected}")
 
 
 def outcome_problem(status: str, *, kind: str | None, origin: str | None, is_truncated: bool) -> str | None:
