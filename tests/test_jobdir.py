@@ -27,7 +27,7 @@ from xautolm_hpc.jobdir import (
     write_members,
 )
 from xautolm_hpc.records import from_json, to_json
-from xautolm_hpc.run.ends import find_end
+from xautolm_hpc.run.attempt_end import find_end
 from xautolm_hpc.run.folder import RunDir, find_run
 
 

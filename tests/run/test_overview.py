@@ -10,7 +10,7 @@ from xautolm_hpc.jobdir import OUTCOME, End, Heartbeat, claim_path, heartbeat_pa
 from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.records import Outcome, to_json
 from xautolm_hpc.run import progress
-from xautolm_hpc.run.ends import find_end
+from xautolm_hpc.run.attempt_end import find_end
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import History, Trial
 from xautolm_hpc.run.overview import best_trial, ended_line, fill_view, view_trial

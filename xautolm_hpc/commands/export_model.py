@@ -27,7 +27,7 @@ from xautolm_hpc.jobdir import (
     TrialPlan,
 )
 from xautolm_hpc.records import Outcome, Pipeline, from_json, to_json
-from xautolm_hpc.run.ends import find_end
+from xautolm_hpc.run.attempt_end import find_end
 from xautolm_hpc.run.folder import RunDir, find_run, trial_number
 
 

@@ -31,7 +31,7 @@ from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, 
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.node import SystemClock
 from xautolm_hpc.records import System, from_json, to_json
-from xautolm_hpc.run.ends import find_end
+from xautolm_hpc.run.attempt_end import find_end
 from xautolm_hpc.run.folder import RunDir, generation_job_name, single_job_name, submission_dir_beside
 from xautolm_hpc.run.resume import has_trials
 from xautolm_hpc.slurm import Slurm

@@ -15,7 +15,7 @@ from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import COMMAND, TASK, TEST, WEIGHTS, Command, TrialInput, write_members
 from xautolm_hpc.pareto import front_indices, oriented
 from xautolm_hpc.records import to_json
-from xautolm_hpc.run.ends import find_end
+from xautolm_hpc.run.attempt_end import find_end
 from xautolm_hpc.run.history import Trial
 from xautolm_hpc.view import Phase
 

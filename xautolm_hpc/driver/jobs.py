@@ -333,6 +333,7 @@ class Jobs:
             self.journal.record("given_back", trial=trial.number, attempt=trial.last.number)
 
     def _record_end(self, trial: Trial, end: End, *, source: str) -> None:
+        """Record how a trial's present attempt ended, in full: nobody needs its folder for that again."""
         self.journal.record(
             "end",
             trial=trial.number,

@@ -11,7 +11,7 @@ from xautolm_hpc.failures import FailureOrigin
 from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, End, ProfileResult, to_wire
 from xautolm_hpc.model_check import MODELS
 from xautolm_hpc.records import from_json, to_json
-from xautolm_hpc.run.ends import find_end
+from xautolm_hpc.run.attempt_end import find_end
 
 
 def profile_task(setup: Setup, jobs: Jobs) -> ProfileResult:

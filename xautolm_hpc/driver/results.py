@@ -85,7 +85,7 @@ class Results:
         self.store.amend(self.experiences([t for t in early if t.number in self.history.suspects]))
 
     def restore_ends(self) -> None:
-        """Take ends that an earlier version left in folders, and that cannot be read there any more, from the store."""
+        """Find in the store the ends that an earlier version left in folders and that cannot be read there any more."""
         unread = self.history.unread
         if not unread:
             return

@@ -203,6 +203,7 @@ def late_outcome(attempt_dir: Path, check: Callable[[End], None]) -> End | None:
 
 
 def _recorded_end(attempt_dir: Path, tracker: JobTracker) -> AttemptResult | None:
+    """Read the end of an attempt from its outcome, else from its verdict; ``None`` without one that can be stored."""
     end, _ = read_outcome(attempt_dir, tracker.check)
     if end is not None:
         return AttemptResult(attempt_dir, end, "outcome")

@@ -11,7 +11,7 @@ from xautolm_hpc.failures import FailureKind, OutcomeStatus, origin_of
 from xautolm_hpc.jobdir import OUTCOME, VERDICT, End, TrialPlan
 from xautolm_hpc.launcher import Resources, Submission
 from xautolm_hpc.records import Outcome, Pipeline, from_json
-from xautolm_hpc.run.ends import read_end_file
+from xautolm_hpc.run.attempt_end import read_end_file
 from xautolm_hpc.run.folder import RunDir, submission_dir_beside
 from xautolm_hpc.run.ledger import Line, read_ledger
 from xautolm_hpc.view import Spent

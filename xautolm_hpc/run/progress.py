@@ -32,7 +32,7 @@ from xautolm_hpc.jobdir import (
 )
 from xautolm_hpc.launcher import JobSource, JobState, JobStatus
 from xautolm_hpc.records import T, from_json
-from xautolm_hpc.run.ends import find_end
+from xautolm_hpc.run.attempt_end import find_end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

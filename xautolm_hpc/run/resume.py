@@ -23,7 +23,7 @@ from xautolm_hpc.durable import create_bytes, create_json, decode_text, read_jso
 from xautolm_hpc.errors import RunFolderError
 from xautolm_hpc.node import Clock, utc_text
 from xautolm_hpc.records import from_json, to_json
-from xautolm_hpc.run.ends import find_end
+from xautolm_hpc.run.attempt_end import find_end
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.ledger import read_ledger
