@@ -21,6 +21,9 @@ from tests.slurm.searching import StubSearch, local_environ
 
 N_POINTS = 200
 LIMIT_MIN = 40.0
+REQUEUED_SHARE = 0.3
+"""Share of drivers before which a running job is put back into the queue or preempted, with several trials a job."""
+
 LONGEST_STEP = 45
 """Steps a driver lives at most; about 30 of them come before it waits for its first job."""
 
@@ -33,18 +36,56 @@ def random_kills(search: StubSearch, rng: random.Random) -> Iterator[Killer]:
         yield Killer(str(search.folder), log, rng.randrange(LONGEST_STEP if after is None else 5), after)
 
 
+class Requeuer:
+    """Puts running jobs back into the queue now and then, or lets urgent ones take their nodes.
+
+    Args:
+        cluster: Where they run.
+        rng: Chooses which and when.
+
+    Attributes:
+        n: How often it did.
+    """
+
+    def __init__(self, cluster: DevCluster, rng: random.Random) -> None:
+        self.n = 0
+        self._cluster, self._rng = cluster, rng
+
+    def __call__(self) -> None:
+        """End a run of one job perhaps, and let those whose run was ended before start again soon."""
+        rows = self._cluster.run("squeue", "--noheader", "--array", "--format=%i %T %N %r").splitlines()
+        jobs = [row.split() for row in rows]
+        for job_id, state, *_, reason in jobs:
+            if state == "PENDING" and reason in ("BeginTime", "(BeginTime)"):
+                self._cluster.start_soon(job_id)
+        running = [(job[0], job[2]) for job in jobs if job[1] == "RUNNING"]
+        if not running or self._rng.random() > REQUEUED_SHARE:
+            return
+        job_id, node = self._rng.choice(running)
+        self.n += 1
+        if self._rng.random() < 0.5:
+            self._cluster.run("scontrol", "requeue", job_id, check=False)
+        else:
+            place = ("--partition=urgent", f"--nodelist={node}", "--exclusive")
+            self._cluster.run("sbatch", *place, "--output=/dev/null", "--wrap=true", check=False)
+
+
 def measure(n_points: int = N_POINTS, *, trials_per_job: int = 1) -> list[Goal]:
     """Run searches until their drivers were killed that many times."""
     population = 4 if trials_per_job == 1 else 2 * trials_per_job
-    build = partial(StubSearch, population=population, trials_per_job=trials_per_job)
+    slurm = "" if trials_per_job == 1 else 'partition = "preempt-requeue"'
+    build = partial(StubSearch, population=population, trials_per_job=trials_per_job, slurm=slurm)
     rng = random.Random(11)  # noqa: S311
     sweeps: list[Sweep] = []
     began_s = time.perf_counter()
     with TemporaryDirectory(prefix="kills-") as name, DevCluster(Path(name) / "cluster", accounting=True) as cluster:
         expected = StubSearch(Path(name) / "alone", launcher="local", population=population).run(local_environ())
+        requeuer = Requeuer(cluster, rng)
+        disturb = requeuer if trials_per_job > 1 else lambda: None
         while sum(len(one.killed_at) for one in sweeps) < n_points:
             search = build(Path(name) / f"search-{len(sweeps)}", sleep_s=1.0 / trials_per_job, earlier=expected)
-            sweeps.append(sweep(search, cluster, kills=random_kills(search, rng), expected=expected))
+            kills = random_kills(search, rng)
+            sweeps.append(sweep(search, cluster, kills=kills, expected=expected, disturb=disturb))
             print(f"search {len(sweeps)}: {len(sweeps[-1].killed_at)} kills, {sweeps[-1].faults}", flush=True)
     steps = Counter(step for one in sweeps for step in one.killed_at)
     print("\n".join(f"{n:5}  before {step}" for step, n in sorted(steps.items())))
@@ -52,6 +93,7 @@ def measure(n_points: int = N_POINTS, *, trials_per_job: int = 1) -> list[Goal]:
         Goal("drivers killed", steps.total(), n_points, "", at_most=False),
         Goal("different steps", len(steps), None, ""),
         Goal("searches", len(sweeps), None, ""),
+        Goal("jobs requeued or preempted", requeuer.n, None, ""),
         Goal("records lost", sum(one.n_lost for one in sweeps), 0, ""),
         Goal("records too many", sum(one.n_extra for one in sweeps), 0, ""),
         Goal("attempts run twice", sum(one.n_twice for one in sweeps), 0, ""),
