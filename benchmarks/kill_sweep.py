@@ -7,12 +7,14 @@ driver was never killed.
 import argparse
 import random
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 from benchmarks.goals import Goal, run
 from slurm.dev.private import DevCluster
@@ -23,6 +25,9 @@ N_POINTS = 200
 LIMIT_MIN = 40.0
 REQUEUED_SHARE = 0.3
 """Share of drivers before which a running job is put back into the queue or preempted, with several trials a job."""
+
+PREEMPTED_SHARE = 0.3
+"""Share of these that are preempted, with all others on their node."""
 
 LONGEST_STEP = 45
 """Steps a driver lives at most; about 30 of them come before it waits for its first job."""
@@ -50,24 +55,39 @@ class Requeuer:
     def __init__(self, cluster: DevCluster, rng: random.Random) -> None:
         self.n = 0
         self._cluster, self._rng = cluster, rng
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._start_soon, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
 
     def __call__(self) -> None:
-        """End a run of one job perhaps, and let those whose run was ended before start again soon."""
-        rows = self._cluster.run("squeue", "--noheader", "--array", "--format=%i %T %N %r").splitlines()
-        jobs = [row.split() for row in rows]
-        for job_id, state, *_, reason in jobs:
-            if state == "PENDING" and reason in ("BeginTime", "(BeginTime)"):
-                self._cluster.start_soon(job_id)
-        running = [(job[0], job[2]) for job in jobs if job[1] == "RUNNING"]
-        if not running or self._rng.random() > REQUEUED_SHARE:
+        """End a run of one job, perhaps."""
+        rows = self._cluster.run("squeue", "--noheader", "--array", "--states=running", "--format=%i %N").splitlines()
+        if not rows or self._rng.random() > REQUEUED_SHARE:
             return
-        job_id, node = self._rng.choice(running)
+        job_id, node = self._rng.choice(rows).split()
         self.n += 1
-        if self._rng.random() < 0.5:
-            self._cluster.run("scontrol", "requeue", job_id, check=False)
-        else:
+        if self._rng.random() < PREEMPTED_SHARE:
             place = ("--partition=urgent", f"--nodelist={node}", "--exclusive")
             self._cluster.run("sbatch", *place, "--output=/dev/null", "--wrap=true", check=False)
+        else:
+            self._cluster.run("scontrol", "requeue", job_id, check=False)
+
+    def _start_soon(self) -> None:
+        """Let jobs that were put back start in two seconds; by default Slurm waits two minutes."""
+        known: set[tuple[str, str]] = set()
+        while not self._is_over.wait(1.0):
+            text = self._cluster.run("squeue", "--noheader", "--array", "--format=%i %S %r", check=False)
+            waiting = {(row.split()[0], row.split()[1]) for row in text.splitlines() if "BeginTime" in row}
+            for job_id, start in waiting - known:
+                self._cluster.run("scontrol", "update", f"jobid={job_id}", "starttime=now+2", check=False)
+                known.add((job_id, start))
 
 
 def measure(n_points: int = N_POINTS, *, trials_per_job: int = 1) -> list[Goal]:
@@ -78,10 +98,13 @@ def measure(n_points: int = N_POINTS, *, trials_per_job: int = 1) -> list[Goal]:
     rng = random.Random(11)  # noqa: S311
     sweeps: list[Sweep] = []
     began_s = time.perf_counter()
-    with TemporaryDirectory(prefix="kills-") as name, DevCluster(Path(name) / "cluster", accounting=True) as cluster:
+    with (
+        TemporaryDirectory(prefix="kills-") as name,
+        DevCluster(Path(name) / "cluster", accounting=True) as cluster,
+        Requeuer(cluster, rng) as requeuer,
+    ):
         expected = StubSearch(Path(name) / "alone", launcher="local", population=population).run(local_environ())
-        requeuer = Requeuer(cluster, rng)
-        disturb = requeuer if trials_per_job > 1 else lambda: None
+        disturb: Callable[[], None] = requeuer if trials_per_job > 1 else lambda: None
         while sum(len(one.killed_at) for one in sweeps) < n_points:
             search = build(Path(name) / f"search-{len(sweeps)}", sleep_s=1.0 / trials_per_job, earlier=expected)
             kills = random_kills(search, rng)

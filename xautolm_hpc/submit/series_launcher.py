@@ -26,6 +26,7 @@ from xautolm_hpc.jobdir import (
 )
 from xautolm_hpc.launcher import (
     GROUPS,
+    WAITS_IN_JOB,
     JobSource,
     JobState,
     JobStatus,
@@ -123,7 +124,7 @@ class SeriesLauncher:
             return replace(
                 own,
                 state=JobState.PENDING if waits else job.state,
-                reason="waits for the trials before it in its job" if waits else job.reason,
+                reason=WAITS_IN_JOB if waits else job.reason,
                 gives_back=bool(of_job) and is_next,
             )
         if of_job and claims[-1].job_id != of_job[-1].job_id:
