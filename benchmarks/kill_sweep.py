@@ -80,7 +80,7 @@ class Requeuer:
             self._cluster.run("scontrol", "requeue", job_id, check=False)
 
     def _start_soon(self) -> None:
-        """Let jobs that were put back start in two seconds; by default Slurm waits two minutes."""
+        """Start jobs that were put back in two seconds; by default Slurm waits two minutes."""
         known: set[tuple[str, str]] = set()
         while not self._is_over.wait(1.0):
             text = self._cluster.run("squeue", "--noheader", "--array", "--format=%i %S %r", check=False)
