@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,9 @@ N_POINTS = 200
 LIMIT_MIN = 40.0
 REQUEUED_SHARE = 0.3
 """Share of drivers before which a running job is put back into the queue or preempted, with several trials a job."""
+
+SOON_S = 10.0
+"""Seconds after which a job that was put back would start by itself, or is told to start soon."""
 
 PREEMPTED_SHARE = 0.3
 """Share of these that are preempted, with all others on their node."""
@@ -81,13 +85,13 @@ class Requeuer:
 
     def _start_soon(self) -> None:
         """Start jobs that were put back in two seconds; by default Slurm waits two minutes."""
-        known: set[tuple[str, str]] = set()
         while not self._is_over.wait(1.0):
-            text = self._cluster.run("squeue", "--noheader", "--array", "--format=%i %S %r", check=False)
-            waiting = {(row.split()[0], row.split()[1]) for row in text.splitlines() if "BeginTime" in row}
-            for job_id, start in waiting - known:
-                self._cluster.run("scontrol", "update", f"jobid={job_id}", "starttime=now+2", check=False)
-                known.add((job_id, start))
+            text = self._cluster.run(
+                "squeue", "--noheader", "--array", "--states=pending", "--format=%i %S", check=False
+            )
+            for job_id, start in (row.split() for row in text.splitlines()):
+                if start != "N/A" and (datetime.fromisoformat(start) - datetime.now()).total_seconds() > SOON_S:
+                    self._cluster.run("scontrol", "update", f"jobid={job_id}", "starttime=now+2", check=False)
 
 
 def measure(n_points: int = N_POINTS, *, trials_per_job: int = 1) -> list[Goal]:

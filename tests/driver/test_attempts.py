@@ -327,3 +327,11 @@ def test_the_folder_of_a_job_of_several_attempts_stays_until_it_has_written_how_
     (groups[1] / "exit-0.json").write_text("{}")
     clean_up(tmp_path / "gen-000")
     assert [path.name for path in folder.iterdir()] == ["members.json"]
+
+
+def test_a_trial_that_shared_its_job_waited_in_the_queue_until_the_job_began(tmp_path: Path) -> None:
+    ended = trial(tmp_path, succeeded())
+    ended.last.submitted_at = 900.0
+    ended.last.end = end(succeeded(), started_at=1000.0, job_started_at=930.0)
+
+    assert ORIGIN.experience(ended, ended.last, is_suspect=False).outcome.queue_s == 30.0
