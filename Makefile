@@ -154,15 +154,19 @@ bench-features: env  ## how long meta-features take over 120,000 texts
 bench-priors: env  ## how long priors take over a million experiences
 	$(BIN)/python -m benchmarks.priors
 
-.PHONY: bench-kill-sweep bench-no-hang bench-slurm
+.PHONY: bench-kill-sweep bench-no-hang bench-slurm bench-warm
 bench-kill-sweep: env  ## kill the driver 200 times in searches on a private Slurm: nothing lost, nothing twice
 	$(BIN)/python -m benchmarks.kill_sweep
+	$(BIN)/python -m benchmarks.kill_sweep --trials-per-job 5
 
 bench-no-hang: env  ## every way a job can end, with Slurm commands that take 60 s each, fail or have forgotten the job
 	$(BIN)/python -m benchmarks.no_hang
 
 bench-slurm: env  ## the cost of a generation of 200 trials, compared with a bare array of 200
 	$(BIN)/python -m benchmarks.slurm_overhead
+
+bench-warm: env  ## how long a trial starts, in a job of its own and after the first one of a job
+	$(BIN)/python -m benchmarks.warm_start
 
 bench-tasks: env  ## MiniLM on real tasks, full and with LoRA, compared with the majority baseline
 	$(BIN)/python -m benchmarks.real_tasks

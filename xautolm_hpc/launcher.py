@@ -16,6 +16,9 @@ from xautolm_hpc.jobdir import MEMBERS, read_members
 GROUPS = "groups"
 """Folder in that of a submission: a folder for each job that runs several attempts, and their ``members.json``."""
 
+WAITS_IN_JOB = "waits for the trials before it in its job"
+"""Reason of an attempt whose job runs, but has not begun it."""
+
 
 class JobState(StrEnum):
     """State of a job, in Slurm's words; other launchers use the same ones.

@@ -13,7 +13,7 @@ from tests.nouns import claim, succeeded
 from xautolm_hpc import cli
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.durable import create_json, write_json
-from xautolm_hpc.jobdir import OUTCOME, PROFILE, VERDICT, End, Exit, claim_path, exit_path
+from xautolm_hpc.jobdir import OUTCOME, PROFILE, VERDICT, End, Exit, claim_path, exit_path, write_members
 from xautolm_hpc.node import boot_id, node_name
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.folder import RunDir
@@ -191,6 +191,18 @@ def test_logs_of_a_worker_without_output_show_the_launchers(command: Command, ru
     assert status == 0
     assert "no output yet" in complaint
     assert printed == "slurmstepd: error: execve(): No such file or directory\n"
+
+
+def test_logs_of_a_trial_that_shares_a_job_show_those_of_the_job(command: Command, run_dir: RunDir) -> None:
+    groups_dir = run_dir.submission_dir(0, 0) / "groups"
+    groups = [groups_dir / f"group-{i}" for i in range(2)]
+    write_members(groups_dir, groups)
+    for i, group in enumerate(groups):
+        write_members(group, [attempt_dir(run_dir, 2 * i), attempt_dir(run_dir, 2 * i + 1)])
+        (groups_dir / f"7_{i}_0_log.err").write_text(f"slurmstepd: job {i}\n")
+        (group / "stderr").write_text(f"worker of job {i}\n")
+
+    assert command("logs", "3")[1] == "slurmstepd: job 1\nworker of job 1\n"
 
 
 def test_logs_of_the_runs_first_job(command: Command, run_dir: RunDir) -> None:

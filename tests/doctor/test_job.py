@@ -1,5 +1,6 @@
 """The job check: what a job tells, and what is told where it can tell nothing."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from tests.doctor.sites import make_site
 from tests.submit.fake_slurm import FakeSlurm
-from xautolm_hpc.doctor import check_job
+from xautolm_hpc.doctor import check_job, job_check_key, recall_start_s
 from xautolm_hpc.node import node_name
 from xautolm_hpc.view import Finding
 
@@ -115,3 +116,15 @@ def job_name(script_path: Path) -> str:
     """Read a batch script's job name."""
     lines = script_path.read_text().splitlines()
     return next(line for line in lines if "--job-name=" in line).partition("--job-name=")[2]
+
+
+def test_how_long_the_worker_starts_is_measured_and_remembered_for_plan(tmp_path: Path) -> None:
+    site = make_site(tmp_path, **{**QUICK, "launcher": "local", "worker_python": sys.executable})
+
+    findings = check_job(site, log=lambda line: None)
+
+    (start,) = [finding for finding in findings if finding.check == "start-up of a trial"]
+    start_s = recall_start_s(tmp_path, job_check_key(site.profile))
+    assert start_s is not None
+    assert start_s > 0
+    assert start.found.startswith(f"imports {start_s:.1f} s; forked from a worker that has them ")

@@ -309,3 +309,29 @@ def test_of_a_submission_only_its_members_stay(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["members.json"]
     assert read_members(folder / "members.json") == [Path("/a")]
     assert (tmp_path / "outside" / "kept").exists()
+
+
+def test_the_folder_of_a_job_of_several_attempts_stays_until_it_has_written_how_it_ended(tmp_path: Path) -> None:
+    folder = tmp_path / "gen-000" / "submission-0"
+    groups = [folder / "groups" / f"group-{i}" for i in range(2)]
+    write_members(folder, [Path("/a"), Path("/b")])
+    write_members(folder / "groups", groups)
+    for group, attempt_dir in zip(groups, (Path("/a"), Path("/b")), strict=True):
+        write_members(group, [attempt_dir])
+        (group / "claim-0.json").write_text("{}")
+    (groups[0] / "exit-0.json").write_text("{}")
+
+    clean_up(tmp_path / "gen-000")
+    assert groups[1].is_dir()
+
+    (groups[1] / "exit-0.json").write_text("{}")
+    clean_up(tmp_path / "gen-000")
+    assert [path.name for path in folder.iterdir()] == ["members.json"]
+
+
+def test_a_trial_that_shared_its_job_waited_in_the_queue_until_the_job_began(tmp_path: Path) -> None:
+    ended = trial(tmp_path, succeeded())
+    ended.last.submitted_at = 900.0
+    ended.last.end = end(succeeded(), started_at=1000.0, job_started_at=930.0)
+
+    assert ORIGIN.experience(ended, ended.last, is_suspect=False).outcome.queue_s == 30.0

@@ -241,6 +241,7 @@ def test_real_trials_share_a_worker_and_a_bad_one_takes_no_other_along(
     assert len({c["job_id"] for c in claims}) == 1
     assert len({c["pid"] for c in claims}) == 1  # the wrapper's
     assert len({e.provenance.job for e in experiences}) == 1
+    assert len({e.outcome.queue_s for e in experiences}) == 1  # until their job began
     assert [e.provenance.job_position for e in experiences] == [0, 1, 2]
 
 

@@ -14,7 +14,7 @@ from tests.submit.fake_slurm import FakeSlurm
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.durable import create_json, write_json
 from xautolm_hpc.errors import InterruptedSearchError
-from xautolm_hpc.jobdir import MEMBERS, OUTCOME, WEIGHTS, End, claim_path
+from xautolm_hpc.jobdir import MEMBERS, OUTCOME, WEIGHTS, End, claim_path, write_members
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.folder import RunDir
@@ -78,6 +78,28 @@ def test_slurm_is_asked_once_by_name_and_its_reasons_are_passed_on(run_dir: RunD
     ]
     assert seen[0].node == "n3"
     assert [call[0] for call in slurm.calls()] == ["squeue", "sacct"]
+
+
+def test_trials_that_share_a_job_are_found_by_it_and_wait_for_their_turn(run_dir: RunDir, tmp_path: Path) -> None:
+    slurm, groups_dir = FakeSlurm(tmp_path), run_dir.submission_dir(0, 0) / "groups"
+    (name,) = open_submissions(inspect_run(run_dir, slurm=None, stale_s=1.0).history)
+    groups = [groups_dir / f"group-{i}" for i in range(2)]
+    write_members(groups_dir, groups)
+    for i, group in enumerate(groups):
+        write_members(group, [attempt_dir(run_dir, 2 * i), attempt_dir(run_dir, 2 * i + 1)])
+    claim(attempt_dir(run_dir, 0), pid=1, pid_started=1)
+    slurm.set_job("7_0", name=name, state="RUNNING", node="n3")
+    slurm.set_job("7_1", name=name, state="PENDING", reason="Priority")
+
+    snapshot = inspect_run(run_dir, slurm=slurm.client(), stale_s=1.0)
+
+    seen = [snapshot.states[attempt_dir(run_dir, n)] for n in range(4)]
+    assert [(s.state, s.reason) for s in seen] == [
+        ("RUNNING", ""),
+        ("PENDING", "waits for the trials before it in its job"),
+        ("PENDING", "Priority"),
+        ("PENDING", "Priority"),
+    ]
 
 
 def test_a_held_job_seen_from_outside_is_not_over(run_dir: RunDir, tmp_path: Path) -> None:

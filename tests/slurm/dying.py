@@ -63,7 +63,8 @@ class Way:
         options: What the job asks Slurm for.
         python: Interpreter of the wrapper.
         act: Does to the job what it does not do itself; is given its id.
-        spares_others: Whether the trials after it in a job run all the same; else the job gives them back.
+        spares_others: Whether the trials after it in a job run all the same; else the job gives them back. ``None``
+            where both may be: the kernel chooses whom it kills for want of memory.
     """
 
     name: str
@@ -73,19 +74,15 @@ class Way:
     options: SlurmOptions = field(default_factory=SlurmOptions)
     python: str = sys.executable
     act: Callable[[DevCluster, str], None] | None = None
-    spares_others: bool = False
+    spares_others: bool | None = False
 
     @property
-    def after(self) -> str:
-        """What becomes of a trial after it in its job."""
+    def beside(self) -> list[tuple[str, str]]:
+        """What may become of the trial before it in its job and of the one after it."""
         if not self.starts:
-            return str(self.kind)
-        return "succeeded" if self.spares_others else GIVEN_BACK
-
-    @property
-    def before(self) -> str:
-        """What becomes of a trial before it in its job."""
-        return "succeeded" if self.starts else str(self.kind)
+            return [(str(self.kind), str(self.kind))]
+        spared, not_spared = ("succeeded", "succeeded"), ("succeeded", GIVEN_BACK)
+        return {True: [spared], False: [not_spared], None: [spared, not_spared]}[self.spares_others]
 
     @property
     def starts(self) -> bool:
@@ -120,7 +117,7 @@ WAYS = (
     Way(name="exit status 3", kind="error", origin="pipeline", worker="fails", spares_others=True),
     Way(name="SIGKILL of the worker", kind="lost", worker="is killed", spares_others=True),
     Way(name="SIGKILL of the wrapper", kind="lost", worker="kills the wrapper"),
-    Way(name="host out of memory", kind="host_oom", origin="pipeline", worker="takes memory", spares_others=True),
+    Way(name="host out of memory", kind="host_oom", origin="pipeline", worker="takes memory", spares_others=None),
     Way(name="time limit", kind="wall_limit", options=SlurmOptions(options={"time": "1"})),
     Way(name="scancel", kind="cancelled", act=lambda cluster, job_id: _run(cluster, "scancel", job_id)),
     Way(

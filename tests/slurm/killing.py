@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,14 @@ class Sweep:
         return {"lost": self.n_lost, "extra": self.n_extra, "twice": self.n_twice, "orphans": self.n_orphans}
 
 
-def sweep(search: StubSearch, cluster: DevCluster, *, kills: Iterator[Killer], expected: StubSearch) -> Sweep:
+def sweep(
+    search: StubSearch,
+    cluster: DevCluster,
+    *,
+    kills: Iterator[Killer],
+    expected: StubSearch,
+    disturb: Callable[[], None] = lambda: None,
+) -> Sweep:
     """Run a search whose drivers are killed, each once, as long as there are killers; then count what went wrong.
 
     Args:
@@ -130,12 +137,14 @@ def sweep(search: StubSearch, cluster: DevCluster, *, kills: Iterator[Killer], e
         cluster: Where it runs.
         kills: When to kill the drivers; the first that comes through ends it.
         expected: The same search, left alone.
+        disturb: Is called before each driver; does something to the jobs.
 
     Raises:
         AssertionError: A driver ended with an error, or there is no end of them.
     """
     log_path = search.folder / "kills.log"
     for _ in range(MOST_DRIVERS):
+        disturb()
         killer = next(kills, None)
         status = run_driver(search, cluster.environ, killer)
         if status == 0:

@@ -98,7 +98,7 @@ class Cell:
     def is_right(self, way: Way, given: Sources) -> bool:
         """Tell whether this is what it must be, and whether it came in time."""
         known = self.kind == way.kind or (way.name, given.name) in IMPOSSIBLE
-        spared = self.others in ((), (way.before, way.after)) or (way.name, given.name) in IMPOSSIBLE
+        spared = self.others in ((), *way.beside)
         return known and spared and self.origin == way.origin and self.after_s <= BOUND_S + given.poll_takes_s
 
 
@@ -252,5 +252,5 @@ def table(matrix: Mapping[Sources, Mapping[str, Cell]]) -> str:
 def _words(way: Way, given: Sources, cell: Cell) -> str:
     mark = "" if cell.is_right(way, given) else " !"
     star = " *" if (way.name, given.name) in IMPOSSIBLE else ""
-    others = "" if cell.others in ((), (way.before, way.after)) else f" beside {', '.join(cell.others)}"
+    others = "" if cell.others in ((), *way.beside) else f" beside {', '.join(cell.others)}"
     return f"{cell.kind or 'succeeded'} {cell.after_s:.0f} s{others}{star}{mark}"

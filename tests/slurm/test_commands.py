@@ -165,7 +165,8 @@ def test_doctor_finds_a_fitting_profile_fit_and_its_job_takes_a_training_step(
     assert re.match(r"ran on node n[12], which sees the run folder and the interpreters", rows["job check"]["found"])
     assert "torch 2." in rows["worker's imports"]["found"]
     assert re.search(r"on cpu: loss 0\.\d+ after", rows["training step"]["found"])
-    assert not (tmp_path / "runs").exists()
+    assert re.match(r"imports \d+\.\d s; forked", rows["start-up of a trial"]["found"])
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".job-checks.json"]  # how long a worker starts
 
 
 def run_apart(cluster: DevCluster, folder: Path, *arguments: str, size: str) -> subprocess.CompletedProcess[str]:

@@ -29,10 +29,11 @@ MOMENTS = (
 """Where the drivers are killed, one after the other: step after the first one of this name."""
 
 
+@pytest.mark.parametrize("trials_per_job", [1, 2])
 def test_drivers_killed_at_a_dozen_steps_lose_nothing_and_run_nothing_twice(
-    bare_cluster: DevCluster, local_search: StubSearch, tmp_path: Path
+    bare_cluster: DevCluster, local_search: StubSearch, tmp_path: Path, trials_per_job: int
 ) -> None:
-    search = StubSearch(tmp_path, sleep_s=1.0, earlier=local_search)
+    search = StubSearch(tmp_path, sleep_s=1.0, earlier=local_search, trials_per_job=trials_per_job)
 
     def kills() -> Iterator[Killer]:
         log = open_log(search)

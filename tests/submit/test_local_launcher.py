@@ -331,3 +331,10 @@ def test_no_secret_of_the_driver_lies_in_the_run_folder(tmp_path: Path, monkeypa
     assert {OUTCOME, "claim-0.json", "stdout"} <= {path.name for path in files}
     assert any(path.suffix == ".pkl" for path in files)
     assert [path for path in files if secret.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize(("n_slots", "n_gpus", "slots"), [(3, 0, 3), (3, 2, 2), (1, 2, 1)])
+def test_the_places_of_the_pool_are_its_slots_or_its_gpus_if_these_are_fewer(
+    n_slots: int, n_gpus: int, slots: int
+) -> None:
+    assert launcher_with(n_slots, n_gpus=n_gpus).limits().slots == slots

@@ -234,6 +234,16 @@ def test_a_job_that_never_began_gives_nothing_back(tmp_path: Path, inner: OneSta
     assert not any(state.gives_back for state in found.values())
 
 
+def test_a_job_that_could_not_start_its_worker_gives_nothing_back(running: Running, inner: OneState) -> None:
+    launcher, group, dirs = running
+    begin(group, returncode=255, ended_by="launch_failure")
+    inner.job = JobStatus(state=JobState.COMPLETED)
+
+    found = launcher.poll(dirs)
+
+    assert not any(state.gives_back for state in found.values())
+
+
 def test_an_attempt_that_another_job_runs_is_not_judged_by_this_one(running: Running, inner: OneState) -> None:
     launcher, _, dirs = running
     begin(dirs[1], by=replace(JOB, job_id="8_0", restart=2))

@@ -28,7 +28,7 @@ from xautolm_hpc.driver.start_up import StartUp, plan_start_up, start_up_notes
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import COMMAND, PROFILE, PROFILE_RESULT, ProfileResult, TrialPlan, to_wire
-from xautolm_hpc.launcher import Submission
+from xautolm_hpc.launcher import Resources, Submission
 from xautolm_hpc.node import SystemClock
 from xautolm_hpc.records import System, from_json, to_json
 from xautolm_hpc.run.attempt_end import find_end
@@ -107,7 +107,7 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
         "prior": priors.shown(to_json(proposer.prior)),
         "trials": [{"trial": n, **to_wire(plan)} for n, plan in enumerate(drawn.plans)],
         "refusals": dict(drawn.rejections),
-        "resources": to_json(setup.resources()),
+        "resources": to_json(_job_resources(setup)),
         "n_parallel": _n_parallel(setup),
         "disk": _disk(setup, drawn.plans, data_bytes=data_bytes),
         "worker_command": _worker_command(setup, profile),
@@ -195,6 +195,12 @@ def _notes(profile: ClusterProfile) -> list[str]:
     if profile.launcher == "slurm" and profile.system == type(profile.system)():
         return ["the cluster profile has no [system], so memory and time are not estimated; a run measures the node"]
     return []
+
+
+def _job_resources(setup: Setup) -> Resources:
+    """Return what a job of trials asks for: the time of all that it runs."""
+    of_trial = setup.resources()
+    return replace(of_trial, time_limit_s=of_trial.time_limit_s * setup.profile.job.trials_per_job)
 
 
 def _start_up(

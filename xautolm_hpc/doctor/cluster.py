@@ -101,7 +101,9 @@ def check_time_limit(site: Site) -> list[Finding]:
     found = f"a job asks for {wanted_s / 60:g} min, partition {site.nodes()[0].name!r} allows {longest / 60:g} min"
     return [
         failure(
-            "time limit", found, remedy="lower trial.time_limit_min or job.queue_slack_min, or name another partition"
+            "time limit",
+            found,
+            remedy="lower trial.time_limit_min, job.queue_slack_min or job.trials_per_job, or name another partition",
         )
     ]
 

@@ -1,7 +1,7 @@
 """What checks are given."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xautolm_hpc.config import BudgetSection, ClusterProfile, SearchFile, TaskSection, TrialSection
@@ -104,8 +104,9 @@ class Site:
         return make_launcher(self.profile, self.inputs.environ, clock=clock, since=clock.now())
 
     def resources(self) -> Resources:
-        """Return what one job of a search here asks for."""
-        return job_resources(self.inputs.search, self.profile)
+        """Return what one job of a search here asks for; one that runs several trials has their time together."""
+        of_trial = job_resources(self.inputs.search, self.profile)
+        return replace(of_trial, time_limit_s=of_trial.time_limit_s * self.profile.job.trials_per_job)
 
     def setup(self, folder: Path, launcher: Launcher) -> Setup:
         """Build what a search in a folder would be run with.

@@ -17,9 +17,11 @@ from xautolm_hpc.jobdir import (
     WEIGHTS,
     Command,
     TrialInput,
+    exit_path,
+    restarts,
     to_wire,
 )
-from xautolm_hpc.launcher import Resources
+from xautolm_hpc.launcher import GROUPS, Resources
 from xautolm_hpc.node import utc_text
 from xautolm_hpc.records import Experience, Outcome, Provenance, System, Task
 from xautolm_hpc.run.folder import attempt_dirs_in, submission_dirs_in
@@ -233,7 +235,7 @@ def clean_up(generation_dir: Path, kept: Collection[Path] = ()) -> None:
         kept: Attempt folders whose weights stay.
     """
     for path in (path for folder in submission_dirs_in(generation_dir) for path in folder.iterdir()):
-        if path.name != MEMBERS:
+        if path.name != MEMBERS and not (path.name == GROUPS and _is_in_use(path)):
             _remove(path)
     for attempt_dir in attempt_dirs_in(generation_dir):
         shutil.rmtree(attempt_dir / "checkpoint", ignore_errors=True)
@@ -241,6 +243,12 @@ def clean_up(generation_dir: Path, kept: Collection[Path] = ()) -> None:
             is_spare = path.name in (TASK, READY) or (path.name == WEIGHTS and attempt_dir not in kept)
             if is_spare or path.name.startswith(("heartbeat-", f"{READY}-")) or _is_empty(path):
                 path.unlink(missing_ok=True)
+
+
+def _is_in_use(groups_dir: Path) -> bool:
+    """Check whether a job of several attempts may still write how it ended, as it does after its last attempt."""
+    claimed = [(folder, restarts(folder)) for folder in groups_dir.iterdir() if folder.is_dir()]
+    return any(counts and not exit_path(folder, counts[-1]).exists() for folder, counts in claimed)
 
 
 def _is_empty(path: Path) -> bool:

@@ -1,13 +1,13 @@
 """Read the state of a run from its folder and from Slurm, without its driver, which may be dead; change nothing."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import Claim, claim_path, restarts
-from xautolm_hpc.launcher import JobSource, JobState, JobStatus, read_groups
+from xautolm_hpc.launcher import WAITS_IN_JOB, JobSource, JobState, JobStatus, read_groups
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.records import from_json
 from xautolm_hpc.run.folder import RunDir
@@ -121,7 +121,22 @@ def _slurm_states(history: History, attempts: list[Attempt], *, slurm: Slurm) ->
         accounts = slurm.sacct(names, since=began_at(history.run_dir))
         found = {**_matched(history, attempts, rows=accounts or []), **found}
     silent = "squeue does not answer" if rows is None else "squeue does not know it"
-    return {a.path: found.get(a.path, JobStatus(state=JobState.UNKNOWN, reason=silent)) for a in attempts}
+    states = {a.path: found.get(a.path, JobStatus(state=JobState.UNKNOWN, reason=silent)) for a in attempts}
+    shared = {path for name in names for paths in _groups(history, name) if len(paths) > 1 for path in paths}
+    return {path: _in_its_job(path, state) if path in shared else state for path, state in states.items()}
+
+
+def _in_its_job(path: Path, state: JobStatus) -> JobStatus:
+    """Return how an attempt stands whose job runs others, too: it waits until the job has begun it."""
+    if state.state is not JobState.RUNNING or (path.is_dir() and restarts(path)):
+        return state
+    return replace(state, state=JobState.PENDING, reason=WAITS_IN_JOB)
+
+
+def _groups(history: History, name: str) -> list[list[Path]]:
+    """List the attempts of a submission by job, in array order."""
+    submission = history.submission(name)
+    return list(read_groups(submission.folder).values()) or [[path] for path in submission.attempt_dirs]
 
 
 def _matched(history: History, attempts: Iterable[Attempt], *, rows: Iterable[JobRow]) -> dict[Path, JobStatus]:
@@ -139,8 +154,7 @@ def _matched(history: History, attempts: Iterable[Attempt], *, rows: Iterable[Jo
 
 def _row_by_name(history: History, attempt: Attempt, *, rows: Iterable[JobRow]) -> JobRow | None:
     """Find an attempt whose job id is not in the ledger by its place in its array."""
-    submission = history.submission(attempt.submission or "")
-    groups = list(read_groups(submission.folder).values()) or [[path] for path in submission.attempt_dirs]
+    groups = _groups(history, attempt.submission or "")
     index = next(str(i) for i, members in enumerate(groups) if attempt.path in members)
     of_name = [row for row in rows if row.name == attempt.submission]
     return next((row for row in of_name if row.job_id.partition("_")[2] == index), None)

@@ -81,8 +81,8 @@ class LocalLauncher:
         self._here = (node_name(), boot_id())
 
     def limits(self) -> QueueLimits:
-        """Set no limit: the pool's slots decide how many jobs run."""
-        return QueueLimits(slots=self._n_slots)
+        """Set no limit: the pool's slots, and its GPUs if it lends some, decide how many jobs run."""
+        return QueueLimits(slots=min(self._n_slots, len(self._gpus)) if self._gpus else self._n_slots)
 
     def submit(self, submission: Submission) -> Mapping[Path, str]:
         """Queue the attempts of a batch; :meth:`poll` starts them.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import (
     CHECKPOINT_EXIT_STATUS,
     COMMAND,
@@ -26,6 +27,7 @@ from xautolm_hpc.jobdir import (
 )
 from xautolm_hpc.launcher import (
     GROUPS,
+    WAITS_IN_JOB,
     JobSource,
     JobState,
     JobStatus,
@@ -112,8 +114,8 @@ class SeriesLauncher:
         """Return how an attempt stands whose job runs others, too.
 
         One that the job has not begun waits while the job lives, and is given back after. If the job began none at
-        all, its first attempt ends as the job did: so every job ends something, and a worker that cannot start is not
-        started for ever. A job that never began itself ends all of its attempts.
+        all, its first attempt ends as the job did: so every job ends something, and a worker that breaks at once is not
+        started for ever. A job that never began itself, or could not start its worker, ends all of its attempts.
         """
         own = replace(job, job_dir=group, log_paths=(*job.log_paths, group / "stderr"))
         claims, of_job = _claims(attempt_dir), _claims(group)
@@ -123,8 +125,8 @@ class SeriesLauncher:
             return replace(
                 own,
                 state=JobState.PENDING if waits else job.state,
-                reason="waits for the trials before it in its job" if waits else job.reason,
-                gives_back=bool(of_job) and is_next,
+                reason=WAITS_IN_JOB if waits else job.reason,
+                gives_back=bool(of_job) and is_next and not _is_without_worker(group, of_job[-1]),
             )
         if of_job and claims[-1].job_id != of_job[-1].job_id:
             return replace(own, state=JobState.UNKNOWN, reason="another job runs it")
@@ -207,12 +209,22 @@ def _claims(attempt_dir: Path) -> list[Claim]:
     return found
 
 
+def _is_without_worker(group: Path, claim: Claim) -> bool:
+    """Check whether the wrapper of a job wrote that it could not start the worker."""
+    path = exit_path(group, claim.restart)
+    return path.exists() and _read_exit(path).ended_by == FailureKind.LAUNCH_FAILURE
+
+
+def _read_exit(path: Path) -> Exit:
+    return from_json(Exit, read_json(path), where=str(path))
+
+
 def _ended_state(attempt_dir: Path, claim: Claim, *, job: JobStatus) -> JobStatus | None:
     """Return how an attempt's own process ended; ``None`` while it has not, or is to go on after a requeue."""
     path = exit_path(attempt_dir, claim.restart)
     if not path.exists():
         return None
-    ended = from_json(Exit, read_json(path), where=str(path))
+    ended = _read_exit(path)
     if ended.returncode == CHECKPOINT_EXIT_STATUS and ended.ended_by is None:
         return None
     return replace(

@@ -287,6 +287,26 @@ def test_a_job_put_back_into_the_queue_goes_on_with_what_it_had_not_ended(tmp_pa
     assert read_claim(dirs[2], 1).job_started_at == 50.0
 
 
+def test_a_trial_killed_with_its_job_has_not_ended_and_runs_again_after_the_requeue(tmp_path: Path) -> None:
+    dirs = make_trials(tmp_path, 2)
+
+    def be_killed(attempt_dir: Path) -> int:
+        (tmp_path / "stop").touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    def wait(attempt_dir: Path) -> int:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return be_killed(attempt_dir)
+
+    first = run_job(tmp_path / "job", dirs, wait, stop=WhenThere(tmp_path / "stop"))
+    left = exit_path(dirs[0], 0).exists()
+    second = run_job(tmp_path / "job", dirs, succeed, job=replace(JOB, restart=1))
+
+    assert (first, left, second) == (CHECKPOINT_EXIT_STATUS, False, 0)
+    assert [n_runs(path) for path in dirs] == [1, 1]
+
+
 def test_a_trial_cut_short_with_its_node_runs_again_after_the_requeue(tmp_path: Path) -> None:
     dirs = make_trials(tmp_path, 2)
     assert claim_attempt(dirs[0], JOB)

@@ -85,10 +85,17 @@ def run_series(
         if claim_attempt(attempt_dir, begins, reader=reader):
             cards.note_level()
             ended = _run_trial(attempt_dir, run_one, stop=stop, pids=pids)
+            if stop.requested and _is_cut_short(ended):
+                return CHECKPOINT_EXIT_STATUS  # without an exit file: the end is the job's, which may be requeued
             create_json(exit_path(attempt_dir, claim.restart), to_json(ended))
             if stop.requested and ended.returncode == CHECKPOINT_EXIT_STATUS:
                 return CHECKPOINT_EXIT_STATUS
     return 0
+
+
+def _is_cut_short(ended: Exit) -> bool:
+    """Check whether a signal from outside ended a trial."""
+    return ended.ended_by is None and ended.returncode is not None and ended.returncode < 0
 
 
 def _own_claim(folder: Path) -> Claim:
