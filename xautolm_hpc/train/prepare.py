@@ -41,13 +41,24 @@ from xautolm_hpc.train.kinds.tasks import LearningTask, TaskContext
 from xautolm_hpc.train.loop import LoopState, TrainState
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
-from xautolm_hpc.train.pretrained import Loading, Source, find_source, load_config, load_model, load_tokenizer
+from xautolm_hpc.train.pretrained import (
+    Loading,
+    Source,
+    find_source,
+    load_config,
+    load_model,
+    load_tokenizer,
+    read_config,
+)
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import shard_model
 from xautolm_hpc.train.steps.architectures import make_capturable
 from xautolm_hpc.train.steps.choose import build_runner, plan_steps
 from xautolm_hpc.train.trial_budget import Progress, TrialBudget
+
+IN_SINGLE_ONLY = ("deberta",)
+"""Architectures (``model_type``) that mask attention with a number which half precision lacks: DeBERTa v1."""
 
 SPLITS = ("train", "dev", "validation")
 """Splits that a trial reads; ``test`` is for the final step."""
@@ -125,7 +136,10 @@ def start_torch(inputs: AttemptInputs, recipe: Recipe) -> Accelerator:
     if StepMode(inputs.plan.step) is StepMode.GRAPH:
         handlers.append(AutocastKwargs(cache_enabled=False))  # a cached copy would belong to one graph's memory
     AcceleratorState._reset_state()  # a final step tests pipelines of different precisions in one process
-    return Accelerator(mixed_precision=_precision(recipe, has_gpu=has_gpu), cpu=not has_gpu, kwargs_handlers=handlers)
+    precision = _precision(recipe, has_gpu=has_gpu)
+    if precision != "no" and is_in_single_only(inputs.plan):
+        precision = "no"
+    return Accelerator(mixed_precision=precision, cpu=not has_gpu, kwargs_handlers=handlers)
 
 
 def start_kernels(device: torch.device) -> None:
@@ -158,6 +172,8 @@ def build_train_state(
         TrialError: The pipeline is not supported, or something that it needs is missing.
     """
     plan = inputs.plan
+    if accelerator.device.type == "cuda" and recipe.use_mixed_precision and accelerator.mixed_precision == "no":
+        progress.notes.append(f"model {plan.model.id} was computed in single precision: half precision breaks it")
     step_plan = plan_steps(
         StepMode(plan.step),
         has_gpu=accelerator.device.type == "cuda",
@@ -296,6 +312,16 @@ def build_task(task_context: TaskContext) -> LearningTask:
     module = import_module(f"xautolm_hpc.train.kinds.{TASK_KINDS[task_context.task.kind].trained_by}")
     build: Callable[[TaskContext], LearningTask] = module.build
     return build(task_context)
+
+
+def is_in_single_only(plan: TrialPlan) -> bool:
+    """Check whether the architecture of a model cannot be computed in half precision.
+
+    Raises:
+        UnfitModelError: Its configuration cannot be read.
+        TrialError: Files are missing; kind ``data_unavailable``.
+    """
+    return read_config(find_source(plan.model, plan.hf_home), plan.model).model_type in IN_SINGLE_ONLY
 
 
 def _precision(recipe: Recipe, *, has_gpu: bool) -> str:

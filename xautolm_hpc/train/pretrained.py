@@ -103,7 +103,7 @@ def load_tokenizer(source: Source, model: Model) -> Any:
         TrialError: Its files are missing, kind ``data_unavailable``; or it has neither token, or cannot return the
             offsets of tokens in a text, kind ``unsupported``.
     """
-    _read_config(source, model)  # which the tokeniser's class reads, too
+    read_config(source, model)  # which the tokeniser's class reads, too
     with ExplainedFile(model_id=model.id, place=source.place, file="its tokeniser"):
         tokenizer = _load(AutoTokenizer.from_pretrained, source, model=model)
     if tokenizer.vocab_size <= len(tokenizer.all_special_ids):  # as some classes do whose files are missing
@@ -134,7 +134,7 @@ def load_config(source: Source, model: Model, *, dropout_rate: float | None, tok
         TrialError: Files are missing, kind ``data_unavailable``, or there is no dropout to set, kind
             ``unsupported``.
     """
-    config = _read_config(source, model)
+    config = read_config(source, model)
     reset_task_settings(config, model)
     check_architecture(config, model_id=model.id, place=source.place)
     _set_padding(config, tokenizer)
@@ -248,7 +248,7 @@ def check_model(
     return built, notes
 
 
-def _read_config(source: Source, model: Model) -> PretrainedConfig:
+def read_config(source: Source, model: Model) -> PretrainedConfig:
     """Read a model's configuration as it lies there."""
     with ExplainedFile(model_id=model.id, place=source.place):
         return _load(AutoConfig.from_pretrained, source, model=model)

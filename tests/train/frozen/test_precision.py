@@ -36,7 +36,7 @@ from xautolm_hpc.train.frozen.precision import (
 )
 from xautolm_hpc.train.loop import TrainState, evaluate, train, trainable
 from xautolm_hpc.train.methods import apply_method
-from xautolm_hpc.train.prepare import AttemptInputs, build_train_state, start_torch
+from xautolm_hpc.train.prepare import AttemptInputs, build_train_state, is_in_single_only, start_torch
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopFlag
 from xautolm_hpc.train.trial_budget import Progress, TrialBudget
@@ -279,3 +279,15 @@ def test_weights_of_an_unknown_precision_are_no_data() -> None:
         plan_frozen("lora", parse_recipe("lora", PARAMS), precision="bf16", trained_as="fp3")
 
     assert caught.value.kind == "data_unavailable"
+
+
+@pytest.mark.parametrize(("architecture", "is_single"), [("deberta", True), ("deberta-v2", False), ("bert", False)])
+def test_an_architecture_that_half_precision_breaks_is_known(
+    tmp_path: Path, architecture: str, is_single: bool
+) -> None:
+    attempt_dir = write_family_attempt(
+        tmp_path, architecture, kind="text-classification", method="full", params={"learning_rate": 1e-3}
+    )
+    plan = from_json(TrialPlan, read_json(attempt_dir / PIPELINE), where=PIPELINE)
+
+    assert is_in_single_only(plan) is is_single
