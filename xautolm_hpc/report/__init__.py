@@ -5,10 +5,11 @@ from typing import Any
 
 from xautolm_hpc.durable import write_bytes, write_json
 from xautolm_hpc.report.blocks import Table
+from xautolm_hpc.report.curve_figure import draw_curves
 from xautolm_hpc.report.figure import draw_pareto
 from xautolm_hpc.report.frame import print_view
 from xautolm_hpc.report.live import LiveView, NotedView, OpenView, PlainView, QuietView, choose_view
-from xautolm_hpc.report.markdown import FIGURE_NAME, to_markdown
+from xautolm_hpc.report.markdown import CURVES_NAME, FIGURE_NAME, to_markdown
 from xautolm_hpc.report.planned import print_plan
 from xautolm_hpc.report.safe_text import escape_controls
 from xautolm_hpc.report.screen import print_findings, print_prior, print_report
@@ -43,14 +44,14 @@ __all__ = [
 
 
 def write_report(facts: RunFacts, report_dir: Path) -> dict[str, Any]:
-    """Write ``report.json``, ``report.md`` and ``pareto.png``, each in one step, over those of an earlier report.
+    """Write ``report.json``, ``report.md``, ``pareto.png`` and ``curves.png``, each in one step, over earlier ones.
 
     Args:
         facts: The run's results.
         report_dir: Folder of the report; made if it is not there.
 
     Returns:
-        The summary that all three are made of.
+        The summary that all of them are made of.
 
     Raises:
         OSError: The folder cannot be written.
@@ -60,4 +61,5 @@ def write_report(facts: RunFacts, report_dir: Path) -> dict[str, Any]:
     write_json(report_dir / "report.json", summary)
     write_bytes(report_dir / "report.md", to_markdown(summary).encode())
     draw_pareto(summary, report_dir / FIGURE_NAME)
+    draw_curves(summary, report_dir / CURVES_NAME)
     return summary

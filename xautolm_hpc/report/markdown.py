@@ -6,10 +6,11 @@ from typing import Any
 from rich.cells import cell_len
 
 from xautolm_hpc.report.blocks import Section, Table
+from xautolm_hpc.report.curves import CURVES_TITLE
 from xautolm_hpc.report.safe_text import markdown_text
 from xautolm_hpc.report.sections import report_sections
 
-FIGURE_NAME = "pareto.png"
+FIGURE_NAME, CURVES_NAME = "pareto.png", "curves.png"
 
 
 def to_markdown(summary: Mapping[str, Any]) -> str:
@@ -19,7 +20,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         summary: Result of :func:`xautolm_hpc.report.summary.summarise`.
 
     Returns:
-        The document; it refers to the figure beside it, ``pareto.png``.
+        The document; it refers to the figures beside it, ``pareto.png`` and ``curves.png``.
     """
     run = summary["run"]
     blocks = [f"# Report of {markdown_text(run['name'])}", f"Run {markdown_text(run['run_id'])}."]
@@ -27,6 +28,8 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         blocks += _blocks(section)
         if section.title == "Pareto set":
             blocks.append(f"![First objective against the second, with failures]({FIGURE_NAME})")
+        if section.title == CURVES_TITLE:
+            blocks.append(f"![F1 on dev against seconds of training]({CURVES_NAME})")
     return "\n\n".join(blocks) + "\n"
 
 

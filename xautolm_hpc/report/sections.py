@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xautolm_hpc.report.blocks import Section, Table
+from xautolm_hpc.report.curves import curve_section
 from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.quantities import COSTS, QUANTITIES, UNKNOWN, counted, duration_text, value_text
 from xautolm_hpc.report.safe_text import shortened
@@ -32,6 +33,7 @@ def report_sections(summary: Summary) -> list[Section]:
         _front(summary),
         _tests(summary),
         _hyperparameters(summary),
+        curve_section(summary),
         _dominated(summary),
         _unranked(summary),
         _failures(summary),

@@ -151,6 +151,7 @@ def _trial(experience: Experience, n_attempts: Mapping[int, int]) -> dict[str, A
         "metrics": {name: _finite(value) for name, value in outcome.metrics.items()},
         **{name: _finite(getattr(outcome, name)) for name in MEASURES},
         "epochs_run": epochs_run(experience),
+        "curve": [[_finite(value) for value in point] for point in outcome.curve],
         "learning_steps": learning_steps(experience),
         "energy_source": outcome.energy_source,
         "energy_scope": outcome.energy_scope,
