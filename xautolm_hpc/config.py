@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from xautolm_hpc.catalogue import SizeReader, read_own_models, stand_in
 from xautolm_hpc.container import ContainerSection
@@ -19,6 +19,7 @@ from xautolm_hpc.durable import decode_text
 from xautolm_hpc.errors import ConfigError, InputError, SpaceError
 from xautolm_hpc.jobdir import RUN_NAME
 from xautolm_hpc.records import ObjectiveName, to_json
+from xautolm_hpc.slurm import check_options
 from xautolm_hpc.space import Space, SpaceSection, build_space, find_refused, searched_models
 from xautolm_hpc.task_kinds import MetricName, TaskKindName
 
@@ -238,7 +239,7 @@ class ClusterProfile(_Section):
     hf_home: str | None = None
     job: JobSection = JobSection()
     local: LocalSection = LocalSection()
-    slurm: SlurmSection = SlurmSection()
+    slurm: Annotated[SlurmSection, AfterValidator(check_options)] = SlurmSection()
     patience: PatienceSection = PatienceSection()
     environment: EnvironmentSection = EnvironmentSection()
     system: SystemSection = SystemSection()
