@@ -287,3 +287,13 @@ def test_a_job_check_holds_for_any_number_of_trials_in_a_job() -> None:
 
     assert job_check_key(one) == job_check_key(ten)
     assert job_check_key(one) != job_check_key(ClusterProfile.model_validate({"job": {"n_cpus": 2}}))
+
+
+def test_a_folder_of_runs_that_slurm_would_write_elsewhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "%u").mkdir()
+    site = replace(make_site(tmp_path), runs_dir=tmp_path / "%u" / "runs")
+
+    (finding,) = machine.check_operations(site)
+
+    assert finding.level == "failure"
+    assert "has the character '%' in its path" in finding.found

@@ -68,6 +68,25 @@ def test_a_run_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.parametrize("part", ["50%", "%u", "%%", "a\nb", "a\tb"])
+def test_a_path_that_submitit_or_slurm_would_change_is_refused(tmp_path: Path, part: str) -> None:
+    runs_dir = tmp_path / part
+    runs_dir.mkdir()
+
+    with pytest.raises(RunFolderError, match=r"has the character '.*' in its path: submitit and Slurm would write"):
+        RunDir(runs_dir / "mine").create()
+
+    assert list(runs_dir.iterdir()) == []
+
+
+def test_blanks_quotes_and_letters_of_all_kinds_are_fine_in_a_path(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "a b" / "größe's $x" / "mine")
+
+    run_dir.create()
+
+    assert run_dir.path.is_dir()
+
+
 @pytest.mark.parametrize("name", ["../../x", "a/b", "..", "", ".hidden", "-x", "a\n", "a b", "/tmp/x"])
 def test_a_run_has_the_name_of_a_folder(name: str) -> None:
     with pytest.raises(InputError, match=r"^--fork .*: expected letters, digits, '\.', '_' and '-', a letter or digit"):

@@ -13,6 +13,7 @@ from xautolm_hpc.doctor.site import Site
 from xautolm_hpc.durable import create_json, fsync_dir, write_json
 from xautolm_hpc.errors import RunFolderError
 from xautolm_hpc.node import list_gpus
+from xautolm_hpc.run.folder import check_runs_path
 from xautolm_hpc.view import Finding, failure, ok, warning
 
 LARGEST_SKEW_S = 5.0
@@ -26,6 +27,10 @@ ELSEWHERE = "give another folder with --runs-dir, on a shared file system that p
 def check_operations(site: Site) -> list[Finding]:
     """Try what a run rests on: write and flush, rename, link without overwriting."""
     name = "run folder's file system"
+    try:
+        check_runs_path(site.runs_dir)
+    except RunFolderError as error:
+        return [failure("run folder's path", str(error), remedy="give another folder with --runs-dir")]
     with _probe_folder(site) as folder:
         try:
             write_json(folder / "renamed", {"by": "doctor"})

@@ -28,6 +28,23 @@ def check_run_name(name: str, *, where: str) -> None:
         )
 
 
+def check_runs_path(path: Path) -> None:
+    """Check the path of a folder of runs.
+
+    Args:
+        path: The path, absolute.
+
+    Raises:
+        RunFolderError: It has a character that submitit or Slurm replaces in the names of log files, or a line end.
+    """
+    odd = next((character for character in str(path) if character == "%" or not character.isprintable()), None)
+    if odd is not None:
+        raise RunFolderError(
+            f"the folder of runs {quoted(str(path))} has the character {odd!r} in its path: submitit and Slurm would "
+            "write elsewhere. Give another with --runs-dir"
+        )
+
+
 def submission_dir_beside(attempt_dir: Path) -> Path:
     """Name the folder of the submission of a single attempt."""
     return attempt_dir.with_name(f"submission-{attempt_dir.name}")
@@ -164,8 +181,10 @@ class RunDir:
         """Make the run folder with mode 0700 if it is not there, and refuse one that others may write.
 
         Raises:
-            RunFolderError: It is a link, cannot be made or written, is owned by somebody else, or is open to others.
+            RunFolderError: Its path has a character that may not be there; it is a link, cannot be made or written, is
+                owned by somebody else, or is open to others.
         """
+        check_runs_path(self.path)
         if self.path.is_symlink():
             raise RunFolderError(
                 f"run folder `{self.path}` is a link to `{self.path.resolve()}`; a run is written into a folder of its "
