@@ -74,6 +74,12 @@ def test_trials_that_share_jobs_count_as_jobs_against_every_limit() -> None:
     assert {batch.trials_per_job for batch in batches} == {10}
 
 
+def test_nothing_to_submit_makes_no_batch() -> None:
+    limits = QueueLimits(queued=5, slots=2)
+
+    assert plan_batches([(SMALL, range(0))], limits, n_queued=0, n_parallel=0, trials_per_job=10) == []
+
+
 def test_no_slot_stays_empty_for_longer_jobs_in_others() -> None:
     together = [
         plan_batches([(SMALL, range(n))], QueueLimits(slots=4), n_queued=0, n_parallel=0, trials_per_job=10)[0]

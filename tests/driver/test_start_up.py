@@ -2,18 +2,12 @@
 
 import pytest
 
-from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.driver.start_up import StartUp, plan_start_up, start_up_notes
-
-
-def profile(n: int) -> ClusterProfile:
-    """Return a profile whose jobs run some trials."""
-    return ClusterProfile.model_validate({"job": {"trials_per_job": n}})
 
 
 def notes(n: int, *trials_s: float, start_s: float | None = 8.0, is_calibrated: bool = True) -> list[str]:
     """Return what is said of trials of some length."""
-    start_up = plan_start_up(profile(n), trials_s, start_s=start_s, is_calibrated=is_calibrated)
+    start_up = plan_start_up(trials_s, trials_per_job=n, start_s=start_s, is_calibrated=is_calibrated)
     return start_up_notes(start_up, has_one_process=True)
 
 
@@ -55,5 +49,5 @@ def test_more_trials_a_job_are_proposed_beside_few_where_they_save_a_fifth_again
 def test_nothing_is_said_where_durations_are_unknown_or_trials_cannot_share_a_job() -> None:
     assert notes(1, 0.0, 5.0) == []
     assert notes(1) == []
-    start_up = plan_start_up(profile(1), [1.0], start_s=8.0, is_calibrated=True)
+    start_up = plan_start_up([1.0], trials_per_job=1, start_s=8.0, is_calibrated=True)
     assert start_up_notes(start_up, has_one_process=False) == []

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +20,7 @@ from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import InputError, InterruptedSearchError
+from xautolm_hpc.launcher import Submission
 from xautolm_hpc.records import Experience
 from xautolm_hpc.run.history import charged_s
 from xautolm_hpc.store import ExperienceStore
@@ -236,3 +237,29 @@ def test_the_time_of_a_job_outside_its_trials_is_charged_to_the_run() -> None:
     assert charged_s(of_job[::-1]) == [10, 20, 20]
     assert charged_s([*of_job, ended(10, 20, 0, "n2"), ended(10, 20, 5), ended(10, 20, None)])[3:] == [20, 15, 10]
     assert charged_s([end(succeeded(), started_at=None)]) == [0.0]
+
+
+def test_a_driver_adopts_what_was_given_back_with_the_job_that_it_went_on_with(tmp_path: Path) -> None:
+    adopted: list[str] = []
+
+    class Adopting(WarmLauncher):
+        """Notes what it adopts."""
+
+        def adopt(self, submission: Submission, known: Mapping[Path, str]) -> Mapping[Path, str]:
+            adopted.append(submission.name[-2:])
+            return super().adopt(submission, known)
+
+    def script(job: int, n: int) -> tuple[Sequence[Way], str]:
+        return ([Way.END, Way.NOT_BEGIN, Way.NOT_BEGIN, Way.NOT_BEGIN], "FAILED") if job == 0 else ([], "RUNNING")
+
+    def detach() -> int:
+        return 2 * int([1, 2, 3] in launcher.groups)
+
+    launcher = Adopting(script)
+    with pytest.raises(InterruptedSearchError, match="detached"):
+        run_search(warm_setup(tmp_path, launcher, n_interrupts=detach))
+    adopted.clear()
+    with pytest.raises(InterruptedSearchError, match="detached"):
+        run_search(warm_setup(tmp_path, launcher, n_interrupts=lambda: 2))
+
+    assert adopted == ["s0", "s1"]

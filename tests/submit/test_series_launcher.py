@@ -271,3 +271,19 @@ def test_the_end_of_an_attempt_needs_no_job(running: Running) -> None:
     write_json(dirs[2] / OUTCOME, to_json(failed_end("diverged")))
 
     assert launcher.poll(dirs[2:])[dirs[2]].state is JobState.PENDING  # gathering reads the outcome first
+
+
+def test_a_driver_that_adopts_submissions_in_their_order_follows_the_last_job_of_an_attempt(
+    tmp_path: Path, inner: OneState
+) -> None:
+    first = submission_in(tmp_path, 3, together=3)
+    again = replace(first, name="s1", folder=tmp_path / "submission-1", attempt_dirs=first.attempt_dirs[1:])
+    for submission in (first, again):
+        SeriesLauncher(inner).submit(submission)
+    launcher = SeriesLauncher(inner)
+
+    for submission in (first, again):
+        launcher.adopt(submission, {})
+    launcher.poll(first.attempt_dirs)
+
+    assert inner.asked == [groups_of(first)[0], groups_of(again)[0]]

@@ -211,7 +211,12 @@ def _start_up(
     needed = partial(sample.seconds_needed, task=profile.task, system=profile.system)
     trials_s = [min(limit_s, factor * needed(plan.pipeline, plan.model)) for plan in plans]
     start_s = recall_start_s(setup.run_dir.path.parent, job_check_key(setup.profile))
-    return plan_start_up(setup.profile, trials_s, start_s=start_s, is_calibrated=time_calibration is not None)
+    return plan_start_up(
+        trials_s,
+        trials_per_job=setup.profile.job.trials_per_job,
+        start_s=start_s,
+        is_calibrated=time_calibration is not None,
+    )
 
 
 def _n_parallel(setup: Setup) -> int:

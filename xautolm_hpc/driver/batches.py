@@ -56,7 +56,7 @@ def plan_batches(
     n_free = None if limits.queued is None else max(0, limits.queued - n_queued)
     pieces: list[Batch[T]] = []
     for resources, members in classes:
-        n_together = min(trials_per_job, math.ceil(len(members) / (limits.slots or 1)))
+        n_together = max(1, min(trials_per_job, math.ceil(len(members) / (limits.slots or 1))))
         fitting = members if n_free is None else members[: n_free * n_together]
         n_free = None if n_free is None else n_free - math.ceil(len(fitting) / n_together)
         size = (limits.batch or max(1, len(fitting))) * n_together

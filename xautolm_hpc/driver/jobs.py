@@ -290,7 +290,8 @@ class Jobs:
     def _adopt(self, trials: Sequence[Trial]) -> None:
         """Find the jobs that an earlier driver submitted; an attempt that never was submitted is due again."""
         waiting = [trial.last for trial in trials if trial.last.submission and trial.last.end is None]
-        for name in sorted({attempt.submission for attempt in waiting if attempt.submission}):
+        names = {attempt.submission for attempt in waiting}
+        for name in [name for name in self.history.submissions if name in names]:  # what was given back went on later
             submission = self.history.submission(name)
             members = [attempt for attempt in waiting if attempt.submission == name]
             known = {a.path: a.job_id for a in members if a.job_id}

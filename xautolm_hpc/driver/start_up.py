@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xautolm_hpc.config import ClusterProfile
-
 ASSUMED_START_S = 8.0
 """Seconds until a worker has imported its libraries, where ``doctor --job`` has not measured them."""
 
@@ -43,13 +41,13 @@ class StartUp:
 
 
 def plan_start_up(
-    profile: ClusterProfile, trials_s: Sequence[float], *, start_s: float | None, is_calibrated: bool
+    trials_s: Sequence[float], *, trials_per_job: int, start_s: float | None, is_calibrated: bool
 ) -> StartUp | None:
     """Describe start-up and work of the trials that a search draws first.
 
     Args:
-        profile: The cluster profile.
         trials_s: Estimated seconds of each; 0 where the hardware is unknown.
+        trials_per_job: Trials that a job runs.
         start_s: Seconds of a worker's imports, or ``None`` if nobody measured them.
         is_calibrated: Whether past trials went into the estimates.
 
@@ -63,7 +61,7 @@ def plan_start_up(
         is_measured=start_s is not None,
         trial_s=sum(trials_s) / len(trials_s),
         is_calibrated=is_calibrated,
-        trials_per_job=profile.job.trials_per_job,
+        trials_per_job=trials_per_job,
     )
 
 

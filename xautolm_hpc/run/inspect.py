@@ -67,7 +67,7 @@ def inspect_run(run_dir: RunDir, *, slurm: Slurm | None, stale_s: float) -> RunS
 
 
 def open_submissions(history: History) -> dict[str, dict[Path, str | None]]:
-    """List submissions with jobs that have not ended: submission -> attempt folder -> job id if known.
+    """List submissions with jobs that have not ended, oldest first: submission -> attempt folder -> job id if known.
 
     Args:
         history: What happened in the run.
@@ -75,7 +75,7 @@ def open_submissions(history: History) -> dict[str, dict[Path, str | None]]:
     found: dict[str, dict[Path, str | None]] = {}
     for attempt in _submitted(history):
         found.setdefault(attempt.submission or "", {})[attempt.path] = attempt.job_id
-    return found
+    return {name: found[name] for name in history.submissions if name in found}
 
 
 def _submitted(history: History) -> list[Attempt]:
