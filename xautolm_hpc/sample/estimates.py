@@ -280,6 +280,11 @@ def _cache_bytes(model: Model, *, is_half: bool) -> float:
     return 2 * (2 if is_half else 4) * block_width(model) * model.n_layers
 
 
+def cached_bytes(pipeline: Pipeline, model: Model) -> float:
+    """Sum what is kept of a token while a GPU writes answers: its logits, and its keys and values in all blocks."""
+    return LOGIT_BYTES * model.vocab_size + _cache_bytes(model, is_half=is_half_precision(pipeline))
+
+
 def checkpoint_bytes(pipeline: Pipeline, model: Model) -> float:
     """Estimate a checkpoint: what is trained, its best state so far and the optimiser's states.
 
