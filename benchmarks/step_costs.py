@@ -32,11 +32,13 @@ def groups(ids: Sequence[str]) -> list[list[str]]:
     return list(found.values())
 
 
-def measure(model_id: str) -> Mapping[str, Any] | None:
+def measure(model_id: str, precisions: Sequence[str]) -> Mapping[str, Any] | None:
     """Measure one model; return plain data, or ``None`` where its architecture cannot be followed."""
     torch.set_num_threads(1)
     model = published_model(model_id)
-    costs = measure_costs(published_config(model_id), family=model.family, context_length=model.context_length)
+    costs = measure_costs(
+        published_config(model_id), family=model.family, context_length=model.context_length, precisions=precisions
+    )
     return None if costs is None else costs.plain()
 
 
@@ -53,6 +55,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--anew", action="store_true", help="measure all models again")
     parser.add_argument("--models", nargs="+", metavar="ID", help="only these, and those of the same blocks")
+    parser.add_argument("--precisions", nargs="+", default=["half", "single", "mixed"], metavar="NAME")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="models measured at a time")
     parser.add_argument("--out", type=Path, default=STEP_COSTS, metavar="FILE", help="file to write")
     arguments = parser.parse_args()
@@ -64,7 +67,7 @@ def main() -> int:
         if any(model_id not in done for model_id in group) and set(group) & set(arguments.models or group)
     ]
     with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
-        futures = [(group, pool.submit(measure, group[0])) for group in left]
+        futures = [(group, pool.submit(measure, group[0], arguments.precisions)) for group in left]
         for group, future in futures:
             began = time.monotonic()
             measured = future.result()

@@ -6,7 +6,7 @@ measured it from their architectures.
 
 import json
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from importlib import resources
@@ -108,6 +108,25 @@ class ModelCosts:
             for name, cost in self.costs.items()
         }
         return {"attention": self.attention, "costs": rounded}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMeasures:
+    """What plans of memory and time are made of, as the profile job measured it.
+
+    Attributes:
+        speed: Speed of the node's GPU; ``None`` without one.
+        attention: Model id -> how the worker's transformers computes its attention.
+        costs: Model id -> what its steps cost, of models that the catalogue does not know.
+    """
+
+    speed: DeviceSpeed | None = None
+    attention: Mapping[str, str] = field(default_factory=dict)
+    costs: Mapping[str, ModelCosts] = field(default_factory=dict)
+
+
+UNMEASURED = StepMeasures()
+"""Nothing was measured."""
 
 
 def cost_name(way: str, precision: str, *, checkpointing: bool = False, extra: str = "") -> str:

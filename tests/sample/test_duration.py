@@ -15,7 +15,7 @@ from xautolm_hpc.sample.duration import (
     seconds_needed,
     throughput_flops_per_s,
 )
-from xautolm_hpc.sample.memory_need import Measured
+from xautolm_hpc.sample.memory_need import StepFacts
 from xautolm_hpc.table import build_table
 
 # 12 h^2 a block are 76.8 M weights; attention adds 4 x 10 tokens x 800 x 10 blocks operations.
@@ -124,7 +124,7 @@ def test_where_the_epochs_are_unknown_they_are_between_the_least_and_all() -> No
 
 def test_captured_trials_do_not_calibrate_eager_ones() -> None:
     table = build_table(_took([3] * 9, step="graph"))
-    captured = TimeKnowledge(system=ON_CPU, measured=Measured(step=StepMode.GRAPH))
+    captured = TimeKnowledge(system=ON_CPU, measured=StepFacts(step=StepMode.GRAPH))
 
     assert measure_time_calibration(table, SPACE, system=ON_CPU) is None
     assert measure_time_calibration(table, SPACE, system=ON_CPU, knowledge=captured) == pytest.approx(3.0)

@@ -11,7 +11,7 @@ from xautolm_hpc.failures import FAILURE_KINDS
 from xautolm_hpc.hyperparameters import default_of, rules_of
 from xautolm_hpc.records import TIME_SCOPE, Pipeline, System, Task, Value
 from xautolm_hpc.sample.estimates import n_train_rows, tokens_per_sample
-from xautolm_hpc.sample.memory_need import NOTHING, Measured
+from xautolm_hpc.sample.memory_need import NOTHING, StepFacts
 from xautolm_hpc.sample.operations import operations_per_token
 from xautolm_hpc.sample.step_time import least_epochs, step_seconds, trial_seconds
 from xautolm_hpc.space import Space
@@ -100,7 +100,7 @@ class TimeKnowledge:
 
     system: System
     speed: DeviceSpeed | None = None
-    measured: Measured = NOTHING
+    measured: StepFacts = NOTHING
 
     def seconds(
         self, pipeline: Pipeline, model: Model, *, task: Task, epochs: float, execution: Execution = AS_DRAWN
@@ -150,7 +150,7 @@ def measure_time_calibration(
         Kaplan and Meier 1958, "Nonparametric estimation from incomplete observations".
     """
     known = knowledge or TimeKnowledge(system=system)
-    alike = np.array([_is_alike(system, other) for other in table.systems], dtype=np.bool_)
+    alike = np.array([is_alike(system, other) for other in table.systems], dtype=np.bool_)
     time_s = table.objectives["evaluation_time_s"]
     scope = np.array([text == TIME_SCOPE for text in table.texts], dtype=np.bool_)
     is_cut = table.stopped | (table.kind == FAILURE_KINDS.index("time_limit"))
@@ -176,8 +176,8 @@ def _ratio(table: ExperienceTable, row: int, *, space: Space, known: TimeKnowled
     Where the epochs that were done are unknown, they are between the least that early stopping allows and all.
     """
     model = space.model(table.models[table.model[row]][0])
-    pipeline = _pipeline_of(table, row)
-    if model is None or not _is_trainable(pipeline):
+    pipeline = pipeline_of(table, row)
+    if model is None or not is_trainable(pipeline):
         return None
     done = float(table.epochs_done[row])
     planned = int(pipeline.params.get("epochs", 1))
@@ -207,13 +207,14 @@ def _median(ratios: Sequence[float], is_whole: Sequence[bool]) -> float:
 HALF_OF_ALL = 0.5
 
 
-def _is_alike(system: System, other: System) -> bool:
+def is_alike(system: System, other: System) -> bool:
+    """Check whether trials take as long on two nodes: the same GPUs, or as many cores."""
     if system.n_gpus == 0:
         return other.n_gpus == 0 and other.n_cpu_cores == system.n_cpu_cores
     return system.gpu_name is not None and (other.gpu_name, other.n_gpus) == (system.gpu_name, system.n_gpus)
 
 
-def _pipeline_of(table: ExperienceTable, row: int) -> Pipeline:
+def pipeline_of(table: ExperienceTable, row: int) -> Pipeline:
     """Build the pipeline of one experience."""
     params: dict[str, Value] = {}
     for name, column in table.params.items():
@@ -229,7 +230,7 @@ def _pipeline_of(table: ExperienceTable, row: int) -> Pipeline:
     return Pipeline(task_kind=kind, model_id=model_id, model_revision=revision, method=method, params=params)
 
 
-def _is_trainable(pipeline: Pipeline) -> bool:
+def is_trainable(pipeline: Pipeline) -> bool:
     """Check that no hyperparameter has a value that a worker refuses: a record of elsewhere may say anything."""
     rules = rules_of(pipeline.method)
     return all(rules[name].accepts(value) for name, value in pipeline.params.items() if name in rules)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import Execution, ModelCosts, StepCost, StepMode, load_step_costs
-from xautolm_hpc.hyperparameters import OPTIMIZERS, default_of
+from xautolm_hpc.hyperparameters import default_of
 from xautolm_hpc.records import Pipeline, Task
+from xautolm_hpc.sample.cost_search import WEIGHT_METHODS, CostSearch, computes_again
 from xautolm_hpc.sample.estimates import (
     GIB,
     HALF_BYTES,
@@ -18,9 +19,9 @@ from xautolm_hpc.sample.estimates import (
     is_half_precision,
     memory_needed_bytes,
     micro_batch_samples,
+    state_bytes,
     tokens_per_sample,
 )
-from xautolm_hpc.sample.step_costs import WEIGHT_METHODS, CostSearch, computes_again
 from xautolm_hpc.task_kinds import TASK_KINDS
 
 WORKSPACE_BYTES = int(0.06 * GIB)
@@ -35,12 +36,15 @@ CAPTURED_GRADIENT_SHARE = 0.8
 EVALUATION_SHARE = 1.2
 """What an evaluation takes for each byte of such a pass: the largest tensors of two blocks meet."""
 
+EVERYTHING_ELSE = "*"
+"""Name of the correction for models and methods without one of their own."""
+
 ADAGRAD_BYTES = 8
 """Bytes for each trained parameter that Adagrad's update needs for a moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class StepFacts:
     """What is known of the memory where trials run.
 
     Attributes:
@@ -48,8 +52,8 @@ class Measured:
         keeps_scores: Ids of models that compute attention score by score there.
         context_bytes: Memory of a GPU that is taken before anything is trained; ``None`` where nobody has measured it.
         step: How steps are computed there.
-        corrections: (model id, method) -> factor on the memory of tensors, by experiences; those of ``("", "")`` are
-            for all others.
+        corrections: ``MODEL METHOD`` -> factor on the memory of tensors, by experiences; that of
+            :data:`EVERYTHING_ELSE` is for all others.
         is_frozen_single: Whether frozen weights are kept in single precision, as earlier versions did.
     """
 
@@ -57,7 +61,7 @@ class Measured:
     keeps_scores: frozenset[str] = frozenset()
     context_bytes: int | None = None
     step: StepMode = StepMode.EAGER
-    corrections: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    corrections: Mapping[str, float] = field(default_factory=dict)
     is_frozen_single: bool = False
 
     def costs_of(self, model: Model) -> ModelCosts | None:
@@ -94,11 +98,11 @@ class Measured:
 
     def correction(self, pipeline: Pipeline) -> float:
         """Return the factor on the memory of a pipeline."""
-        own = self.corrections.get((pipeline.model_id, pipeline.method))
-        return self.corrections.get(("", ""), 1.0) if own is None else own
+        own = self.corrections.get(f"{pipeline.model_id} {pipeline.method}")
+        return self.corrections.get(EVERYTHING_ELSE, 1.0) if own is None else own
 
 
-NOTHING = Measured()
+NOTHING = StepFacts()
 """Nothing but the catalogue is known."""
 
 
@@ -118,7 +122,7 @@ class MemoryNeed(NamedTuple):
     is_measured: bool
 
 
-def may_checkpoint(model: Model, measured: Measured) -> bool:
+def may_checkpoint(model: Model, measured: StepFacts) -> bool:
     """Check whether computing activations again saves memory; where nothing was measured, any model may."""
     costs = measured.costs_of(model)
     return costs is None or computes_again(costs)
@@ -130,7 +134,7 @@ def memory_need(
     *,
     task: Task,
     execution: Execution,
-    measured: Measured = NOTHING,
+    measured: StepFacts = NOTHING,
     n_processes: int = 1,
 ) -> MemoryNeed:
     """Estimate the memory of training on a GPU.
@@ -170,7 +174,7 @@ def memory_need(
     return MemoryNeed(allocated, reserved, reserved + context_bytes, is_measured=True)
 
 
-def evaluation_sample_bytes(pipeline: Pipeline, model: Model, *, task: Task, measured: Measured) -> float | None:
+def evaluation_sample_bytes(pipeline: Pipeline, model: Model, *, task: Task, measured: StepFacts) -> float | None:
     """Estimate the memory of a sample in an evaluation, which keeps nothing from block to block.
 
     It is what a pass takes whose model is frozen but for its head.
@@ -238,7 +242,7 @@ class _Parts:
         return cls(
             weight_bytes=SINGLE_BYTES * n_trained + frozen,
             gradient_bytes=SINGLE_BYTES * n_trained,
-            state_bytes=state_bytes(name) * n_trained,
+            state_bytes=state_bytes(pipeline) * n_trained,
             update_bytes=update,
             unpacked_bytes=2 * HALF_BYTES * in_blocks / (3 * model.n_layers) if is_nf4 else 0.0,
         )
@@ -257,12 +261,6 @@ class _Parts:
         return max(begins / n_shards + activation_bytes, ends / n_shards) + WORKSPACE_BYTES
 
 
-def state_bytes(optimizer: str) -> int:
-    """Return the bytes of state for each trained parameter; 0 for an optimiser that is not known here."""
-    traits = OPTIMIZERS.get(optimizer)
-    return 0 if traits is None else traits.state_bytes
-
-
 def _is_split(pipeline: Pipeline, n_samples: int) -> bool:
     """Check whether a step has several passes, so that gradients are added up.
 
@@ -271,5 +269,5 @@ def _is_split(pipeline: Pipeline, n_samples: int) -> bool:
         n_samples: Samples of a pass on all processes.
     """
     params = pipeline.params
-    n_passes = int(params.get("gradient_accumulation_steps", 1))
-    return n_passes > 1 or n_samples < int(params.get("batch_size", 1))
+    n_micro_batches = int(params.get("gradient_accumulation_steps", 1))
+    return n_micro_batches > 1 or n_samples < int(params.get("batch_size", 1))

@@ -19,7 +19,7 @@ from xautolm_hpc.sample.estimates import (
 )
 from xautolm_hpc.sample.memory_need import (
     NOTHING,
-    Measured,
+    StepFacts,
     evaluation_sample_bytes,
     may_checkpoint,
     memory_need,
@@ -47,7 +47,7 @@ class MemoryBudget:
     memory_bytes: int | None
     has_gpu: bool
     n_processes: int = 1
-    measured: Measured = NOTHING
+    measured: StepFacts = NOTHING
 
     @classmethod
     def of(cls, system: System, *, host_bytes: int, n_processes: int = 1, n_nodes: int = 1) -> "MemoryBudget":

@@ -18,7 +18,7 @@ from xautolm_hpc.sample.estimates import (
     n_train_rows,
     tokens_per_sample,
 )
-from xautolm_hpc.sample.memory_need import Measured
+from xautolm_hpc.sample.memory_need import StepFacts
 from xautolm_hpc.sample.operations import operations_per_token
 
 PRODUCT_SHARE_HALF, PRODUCT_SHARE_SINGLE = 0.5, 0.75
@@ -71,7 +71,7 @@ def step_seconds(
     *,
     task: Task,
     speed: DeviceSpeed,
-    measured: Measured,
+    measured: StepFacts,
     execution: Execution = AS_DRAWN,
 ) -> StepSeconds | None:
     """Estimate the seconds of a step on one GPU.
@@ -97,17 +97,21 @@ def step_seconds(
         return None
     length = tokens_per_sample(pipeline, task, quantile=0)
     n_rows = int(pipeline.params.get("batch_size", 1))
-    n_passes = math.ceil(n_rows / micro_batch_samples(pipeline, execution, n_processes=1))
-    n_passes *= int(pipeline.params.get("gradient_accumulation_steps", 1))
+    n_micro_batches = math.ceil(n_rows / micro_batch_samples(pipeline, execution, n_processes=1))
+    n_micro_batches *= int(pipeline.params.get("gradient_accumulation_steps", 1))
     forward, backward = operations_per_token(pipeline, model, length=length)
     if again:
         backward += forward
-    n_tokens = n_passes * micro_batch_samples(pipeline, execution, n_processes=1) * length
+    n_tokens = n_micro_batches * micro_batch_samples(pipeline, execution, n_processes=1) * length
     is_captured = measured.step is StepMode.GRAPH and not again
     device = _Device(pipeline, model, speed=speed, is_captured=is_captured, is_checkpointed=again)
-    train_s = device.seconds(cost, n_tokens, length=length, operations=forward + backward, n_passes=n_passes)
+    train_s = device.seconds(
+        cost, n_tokens, length=length, operations=forward + backward, n_micro_batches=n_micro_batches
+    )
     n_evaluated = execution.evaluation_batch or n_rows
-    evaluated_s = device.seconds(forward_cost, n_evaluated * length, length=length, operations=forward, n_passes=1)
+    evaluated_s = device.seconds(
+        forward_cost, n_evaluated * length, length=length, operations=forward, n_micro_batches=1
+    )
     return StepSeconds(
         train_step_s=train_s + device.update_s(cost),
         evaluation_row_s=evaluated_s / n_evaluated,
@@ -146,7 +150,9 @@ class _Device:
     is_captured: bool
     is_checkpointed: bool
 
-    def seconds(self, cost: StepCost, n_tokens: float, *, length: float, operations: float, n_passes: int) -> float:
+    def seconds(
+        self, cost: StepCost, n_tokens: float, *, length: float, operations: float, n_micro_batches: int
+    ) -> float:
         """Return the seconds of the passes of a step."""
         is_half, speed = is_half_precision(self.pipeline), self.speed
         rate = speed.half_flops_per_s if is_half and speed.half_flops_per_s else speed.single_flops_per_s
@@ -156,8 +162,8 @@ class _Device:
         if self._is_nf4:
             device_s *= NF4_FACTOR
         if self.is_captured:
-            return device_s + KERNEL_GAP_S * n_passes * cost.n_kernels
-        return max(device_s, STEP_S + self._host_factor * n_passes * cost.n_kernels * speed.kernel_s)
+            return device_s + KERNEL_GAP_S * n_micro_batches * cost.n_kernels
+        return max(device_s, STEP_S + self._host_factor * n_micro_batches * cost.n_kernels * speed.kernel_s)
 
     def update_s(self, cost: StepCost) -> float:
         """Return the seconds of clipping and of the optimiser."""

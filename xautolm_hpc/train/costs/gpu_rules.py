@@ -109,7 +109,7 @@ class GpuRules(TorchFunctionMode):
     def __torch_function__(  # noqa: PLR0917 torch's own signature
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call a function with the arguments that it gets on a GPU."""
+        """Compute a function with the arguments that it gets on a GPU."""
         del types
         name, options = getattr(func, "__name__", ""), dict(kwargs or {})
         if name in ANSWERS:
@@ -132,6 +132,7 @@ class GpuRules(TorchFunctionMode):
         return None
 
     def _cast(self, value: Any, dtype: torch.dtype) -> Any:
+        """Convert tensors to a number format, those in lists too; copies of parameters are kept."""
         if isinstance(value, list | tuple):
             return type(value)(self._cast(part, dtype) for part in value)
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.dtype == dtype:

@@ -85,6 +85,7 @@ def ways(precisions: Sequence[str] = ("half", "single", "mixed")) -> Iterator[Wa
 
 
 def _ways_in(precision: str) -> Iterator[Way]:
+    """List the ways that are measured in one precision."""
     wide = {"lora_targets": "all-linear"}
     if precision != "mixed":
         yield Way(name="full", method="full", precision=precision)
@@ -163,7 +164,8 @@ def build(config: PretrainedConfig, way: Way, *, family: str) -> tuple[nn.Module
     own.pad_token_id, own.eos_token_id = 0, 1
     writes = way.extra == "text"
     auto_class = writing_class(family) if writes else Classification.auto_class
-    options = {"attn_implementation": "eager"} if way.extra == "scores" else {}
+    keeps_scores = way.extra == "scores" or (way.precision == "single" and _shares_keys(own))
+    options = {"attn_implementation": "eager"} if keeps_scores else {}
     with META:
         model: Any = getattr(transformers, auto_class).from_config(own, **options)
     make_capturable(model)
@@ -176,6 +178,12 @@ def build(config: PretrainedConfig, way: Way, *, family: str) -> tuple[nn.Module
     precision = {"half": "bf16", "single": "no", "mixed": "no"}[way.precision]
     freeze(wrapped, plan_frozen(way.method, recipe, precision=precision), device=META)
     return wrapped.train(), str(model.config._attn_implementation)
+
+
+def _shares_keys(config: PretrainedConfig) -> bool:
+    """Check whether several heads share keys and values: no fused kernel computes that in single precision."""
+    n_heads = getattr(config, "num_attention_heads", 0) or 0
+    return (getattr(config, "num_key_value_heads", None) or n_heads) < n_heads
 
 
 def _keep_cache(model: Any) -> None:
@@ -223,7 +231,8 @@ def _text_loss(model: Any, ids: Tensor, *, mask: Tensor) -> Tensor:
     given = {"decoder_input_ids": answers} if is_pair else {}
     logits, labels = model(input_ids=ids, attention_mask=mask, **given).logits.float(), answers
     if not is_pair:
-        logits, labels = logits[:, :-1], ids[:, 1:]
+        # The last token predicts nothing; but here all lengths stay multiples of the prime.
+        logits, labels = logits.narrow(1, 0, ids.shape[1]), ids
     return cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum()
 
 

@@ -97,6 +97,7 @@ class StepMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _follow(self, made: Tensor) -> None:
+        """Count the memory of a tensor until it is freed, unless it looks at memory that is counted."""
         storage = made.untyped_storage()
         key = storage._cdata
         if key in self._alive:
@@ -113,7 +114,7 @@ class StepMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         del self._alive[key]
 
     def _size(self, n_bytes: int, exact_bytes: int) -> Size:
-        """Tell by its divisors what a tensor grows with."""
+        """Find by its divisors what a tensor grows with."""
         if exact_bytes and exact_bytes % LENGTH_PRIME**2 == 0:
             return Size(pair_bytes=n_bytes / (self._n_tokens * self._length))
         if exact_bytes and exact_bytes % LENGTH_PRIME == 0 and exact_bytes % N_TEXTS == 0:

@@ -52,8 +52,8 @@ class CostSearch:
         """Return the cost of a step.
 
         Returns:
-            The cost; ``None`` if neither this way nor one like it was measured, or the architecture does not compute
-            activations again.
+            The cost; ``None`` if neither this way nor one like it was measured. An architecture that does not compute
+            activations again takes what it takes without.
         """
         found = self._of_way()
         if found is None:
@@ -62,9 +62,9 @@ class CostSearch:
         for extra, applies in (("scores", keeps_scores), ("text", self.writes_text)):
             if applies:
                 found = self._with_extra(found, extra)
-        return self._computed_again(found) if self.checkpointing else found
+        return self._computed_again(found) if self.checkpointing and computes_again(self.costs) else found
 
-    def _get(self, way: str, precision: str, *, checkpointing: bool = False, extra: str = "") -> StepCost | None:
+    def _cost(self, way: str, precision: str, *, checkpointing: bool = False, extra: str = "") -> StepCost | None:
         return self.costs.costs.get(cost_name(way, precision, checkpointing=checkpointing, extra=extra))
 
     def _of_way(self) -> StepCost | None:
@@ -75,9 +75,9 @@ class CostSearch:
         found = self._in_precision("half")
         is_own = self.pipeline.method in WEIGHT_METHODS and self.precision == "single"
         like = "full" if is_own else "lora-attention"
-        one, two = self._get(like, "half"), self._get(like, self.precision)
+        one, two = self._cost(like, "half"), self._cost(like, self.precision)
         if found is None or one is None or two is None:
-            return None
+            return found if self.precision == "mixed" else None
         return replace(
             found,
             fixed_bytes=two.fixed_bytes,
@@ -93,16 +93,16 @@ class CostSearch:
         if method == "partial":
             return self._of_blocks(precision)
         if method not in ("lora", "dora"):
-            return self._get(method, precision)
+            return self._cost(method, precision)
         wide = f"{method}-{params.get('lora_targets', 'attention')}"
-        found = self._get(wide, precision)
+        found = self._cost(wide, precision)
         if float(params.get("lora_dropout", 0.0)) > 0:
-            found = self._get(f"{wide}-dropout", precision) or found
+            found = self._cost(f"{wide}-dropout", precision) or found
         return None if found is None else self._of_rank(found)
 
     def _of_rank(self, found: StepCost) -> StepCost:
         """Scale adapters to their rank: their parameters, and a number of each rank for each layer and token."""
-        rank, head = int(self.pipeline.params.get("lora_r", MEASURED_RANK)), self._get("head", "half")
+        rank, head = int(self.pipeline.params.get("lora_r", MEASURED_RANK)), self._cost("head", "half")
         n_head = 0 if head is None else head.n_trained
         of_one_rank = (found.n_trained - n_head) / MEASURED_RANK
         n_layers = of_one_rank / (2 * self.model.hidden_size)
@@ -118,11 +118,11 @@ class CostSearch:
         n_blocks = min(
             int(params.get("n_trainable_blocks", params.get("num_trainable_layers", 1))), self.model.n_layers
         )
-        few, many = (self._get(f"partial-{n}", precision) for n in MEASURED_BLOCKS)
+        few, many = (self._cost(f"partial-{n}", precision) for n in MEASURED_BLOCKS)
         if few is None or many is None:
             return None
         share = (n_blocks - MEASURED_BLOCKS[0]) / (MEASURED_BLOCKS[1] - MEASURED_BLOCKS[0])
-        found, all_blocks = few.between(many, share), self._get("full", "half")
+        found, all_blocks = few.between(many, share), self._cost("full", "half")
         if all_blocks is None:
             return found
         return replace(
@@ -132,7 +132,7 @@ class CostSearch:
             pair_bytes=min(found.pair_bytes, all_blocks.pair_bytes),
         )
 
-    def _computed_again(self, found: StepCost) -> StepCost | None:
+    def _computed_again(self, found: StepCost) -> StepCost:
         """Scale a cost to what is left when activations are computed again, as of the way measured that is most like.
 
         ``partial`` and ``bitfit`` are like ``full``: a share of the blocks, and one of them as a whole.
@@ -140,9 +140,9 @@ class CostSearch:
         like = "full" if self.pipeline.method in WEIGHT_METHODS else "lora-all-linear"
         if self.pipeline.method == "lora" and self.pipeline.params.get("lora_targets", "attention") == "attention":
             like = "lora-attention"
-        plain, again = self._get(like, "half"), self._get(like, "half", checkpointing=True)
+        plain, again = self._cost(like, "half"), self._cost(like, "half", checkpointing=True)
         if plain is None or again is None:
-            return None
+            return found
         return replace(
             found,
             fixed_bytes=min(found.fixed_bytes, max(again.fixed_bytes, found.fixed_bytes - plain.fixed_bytes)),
@@ -157,12 +157,12 @@ class CostSearch:
 
         Scores are kept by the blocks whose activations are kept.
         """
-        plain, other = self._get("full", "half"), self._get("full", "half", extra=extra)
+        plain, other = self._cost("full", "half"), self._cost("full", "half", extra=extra)
         if plain is None or other is None:
             return found
         share = 1.0
         if extra == "scores":
-            of_all = plain if self.precision != "single" else self._get("full", "single") or plain
+            of_all = plain if self.precision != "single" else self._cost("full", "single") or plain
             kept = found.pair_bytes / of_all.pair_bytes if of_all.pair_bytes else 1.0
             share = min(1.0, max(kept, LIVE_SCORES / self.model.n_layers))  # of a block that keeps none they pass by
             if self.precision == "single":  # softmax is computed in single precision anyway
