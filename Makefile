@@ -106,6 +106,10 @@ image: env  ## build the worker's image, as an ordinary user; containers/README.
 image-check: env  ## the image's own test, its lock, its size
 	$(BIN)/python containers/image.py check
 
+.PHONY: catalogue
+catalogue: env  ## measure what steps of the catalogue's models cost, those that xautolm_hpc/step_costs.json lacks
+	$(BIN)/python -m benchmarks.step_costs --processes 2
+
 bench:  ## list the benchmarks
 	@sed -n 's/^\(bench-[a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 

@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.goals import Goal, run
 from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.distribution import uniform
+from xautolm_hpc.execution import AS_DRAWN
 from xautolm_hpc.records import Pipeline, System, Task, Value
 from xautolm_hpc.sample import (
     MemoryBudget,
@@ -29,16 +30,10 @@ from xautolm_hpc.sample import (
     first_rejection,
     plan_execution,
 )
+from xautolm_hpc.sample.constraints import TIME_MARGIN
 from xautolm_hpc.sample.duration import seconds_needed
-from xautolm_hpc.sample.estimates import (
-    GIB,
-    IN_SINGLE,
-    frozen_bytes,
-    is_half_precision,
-    memory_needed_bytes,
-    model_bytes,
-    n_optimiser_steps,
-)
+from xautolm_hpc.sample.estimates import GIB, n_optimiser_steps
+from xautolm_hpc.sample.memory_need import StepFacts, memory_need
 from xautolm_hpc.space import build_space
 
 SHARED = Path(os.environ.get("XAUTOLM_SHARED", Path(__file__).parents[1] / ".." / "shared"))
@@ -47,6 +42,8 @@ TIME_LIMIT_S, N_SPLITS = 5400.0, 2
 N_ROWS = {"liar": 11_524, "sst2": 68_221, "meld": 11_098, "ag_news": 120_000}
 UNKNOWN_TO_FREEZING = ("albert", "bart", "gpt2", "phi")
 N_DRAWS = 200
+REFERENCE_TRIALS = StepFacts(is_frozen_single=True)
+"""How the reference trains: eagerly, frozen weights in single precision."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +67,8 @@ class JudgedTrial:
     @property
     def needed_bytes(self) -> float:
         """Estimated memory, in bytes; these trials kept frozen weights in single precision."""
-        is_half = is_half_precision(self.pipeline)
-        ours, theirs = (
-            model_bytes(self.pipeline, self.model, is_half=is_half, frozen=frozen)
-            for frozen in (frozen_bytes(self.pipeline, is_half=is_half), IN_SINGLE)
-        )
-        return memory_needed_bytes(self.pipeline, self.model, task=self.task, has_gpu=True) - ours + theirs
+        need = memory_need(self.pipeline, self.model, task=self.task, execution=AS_DRAWN, measured=REFERENCE_TRIALS)
+        return need.total_bytes
 
     @property
     def needed_s(self) -> float:
@@ -107,7 +100,7 @@ def judge(trials: Sequence[JudgedTrial], *, time_calibration: Mapping[int, float
     """
     too_large = [trial.needed_bytes > (GPU.gpu_memory_bytes or 0) for trial in trials]
     factor = [1.0 if time_calibration is None else time_calibration[_n_rows(trial)] for trial in trials]
-    too_slow = [trial.needed_s * f > TIME_LIMIT_S for trial, f in zip(trials, factor, strict=True)]
+    too_slow = [TIME_MARGIN * trial.needed_s * f > TIME_LIMIT_S for trial, f in zip(trials, factor, strict=True)]
     labels = [trial.label for trial in trials]
     rejected = [large or slow for large, slow in zip(too_large, too_slow, strict=True)]
     n_ok = labels.count("ok")
@@ -138,7 +131,7 @@ def measured(trials: Sequence[JudgedTrial]) -> dict[int, float]:
         ]
         for n in N_ROWS.values()
     }
-    return {n: float(np.quantile(values, 0.25)) for n, values in ratios.items()}
+    return {n: float(np.median(values)) for n, values in ratios.items()}
 
 
 def count_rejections(*, lengths: tuple[float, ...] | None, families: tuple[str, ...]) -> tuple[Counter[str], int]:

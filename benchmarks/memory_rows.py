@@ -26,7 +26,8 @@ from accelerate.state import AcceleratorState
 from benchmarks.published import published_model
 from benchmarks.random_trials import RandomTrial, random_weights, write_inputs
 from xautolm_hpc.execution import StepMode
-from xautolm_hpc.sample.estimates import GIB, OVERHEAD_BYTES, memory_needed_bytes
+from xautolm_hpc.sample.estimates import GIB
+from xautolm_hpc.sample.memory_need import StepFacts, memory_need
 from xautolm_hpc.train import prepare
 from xautolm_hpc.train.costs.calibration import measure_speed
 from xautolm_hpc.train.exceptions import TrialError
@@ -41,6 +42,9 @@ N_STEPS = 3
 N_TIMED, TIMED_S = 8, 2.0
 """Steps that are timed at most, and seconds of them after which no further one begins."""
 
+HEADER = (
+    f"{'case':84} {'steps':6} {'alloc.':>7} {'planned':>7} {'reserv.':>7} {'planned':>7} {'ratio':>5} {'ms/step':>7}"
+)
 TIME_LIMIT_S = 120.0
 NEAR = 0.15
 ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError, ImportError, TrialError)
@@ -192,13 +196,29 @@ def _run(
     return n_run, time.monotonic() - began
 
 
-def planned_gib(trial: RandomTrial) -> float:
-    """Return what the plan foresees for a case, without the CUDA context, in GiB."""
+def planned(trial: RandomTrial, *, is_captured: bool, keeps_scores: bool) -> dict[str, float]:
+    """Return what the plan foresees for a case, without the CUDA context, in GiB.
+
+    Args:
+        trial: The case.
+        is_captured: Whether its steps are captured.
+        keeps_scores: Whether the transformers that trains it computes attention score by score.
+    """
     model = published_model(trial.model)
-    needed = memory_needed_bytes(
-        trial.pipeline, model, task=trial.task(1, 1), has_gpu=True, execution=trial.execution(model)
+    measured = StepFacts(
+        step=StepMode.GRAPH if is_captured else StepMode.EAGER,
+        keeps_scores=frozenset([model.id] if keeps_scores else []),
+        context_bytes=0,
     )
-    return (needed - OVERHEAD_BYTES) / GIB
+    need = memory_need(
+        trial.pipeline, model, task=trial.task(1, 1), execution=trial.execution(model), measured=measured
+    )
+    return {"planned_gib": need.allocated_bytes / GIB, "planned_reserved_gib": need.reserved_bytes / GIB}
+
+
+def keeps_scores(model_id: str, version: str) -> bool:
+    """Check whether a version of transformers computes a model's attention score by score: T5's before 5.23."""
+    return "t5" in model_id and tuple(map(int, version.split(".")[:2])) < (5, 23)
 
 
 def trial_of(row: Mapping[str, Any]) -> RandomTrial:
@@ -223,11 +243,12 @@ def print_row(trial: RandomTrial, row: Mapping[str, Any]) -> None:
     if "failed" in row:
         print(f"{name:84} {row['failed']}", flush=True)
         return
-    allocated, reserved, planned = row["peak_allocated_gib"], row["peak_reserved_gib"], row["planned_gib"]
-    mark = "" if abs(planned / allocated - 1) <= NEAR else "LOW" if planned < allocated else "high"
+    allocated, reserved = row["peak_allocated_gib"], row["peak_reserved_gib"]
+    ratio = row["planned_reserved_gib"] / reserved
+    mark = "" if abs(ratio - 1) <= NEAR else "LOW" if ratio < 1 else "high"
     print(
-        f"{name:84} {row.get('step_mode', ''):6} {allocated:7.2f} {reserved:7.2f} {planned:7.2f} "
-        f"{planned / allocated:5.2f} {planned / reserved:5.2f} {1e3 * row.get('step_s', 0):7.1f} {mark}",
+        f"{name:84} {row.get('step_mode', ''):6} {allocated:7.2f} {row['planned_gib']:7.2f} "
+        f"{reserved:7.2f} {row['planned_reserved_gib']:7.2f} {ratio:5.2f} {1e3 * row.get('step_s', 0):7.1f} {mark}",
         flush=True,
     )
 
@@ -235,8 +256,8 @@ def print_row(trial: RandomTrial, row: Mapping[str, Any]) -> None:
 def print_shares(rows: Iterable[Mapping[str, Any]]) -> None:
     """Print how many rows the plan is near to."""
     measured = [row for row in rows if "failed" not in row]
-    for name in ("peak_allocated_gib", "peak_reserved_gib"):
-        ratios = [row["planned_gib"] / row[name] for row in measured]
+    for name, foreseen in (("peak_allocated_gib", "planned_gib"), ("peak_reserved_gib", "planned_reserved_gib")):
+        ratios = [row[foreseen] / row[name] for row in measured]
         near = sum(abs(ratio - 1) <= NEAR for ratio in ratios)
         low = sum(ratio < 1 - NEAR for ratio in ratios)
         print(f"{name}: {near} of {len(ratios)} within {NEAR:.0%}, {low} too low by more")
@@ -262,7 +283,12 @@ def measure_all(trials: Iterable[RandomTrial], *, seconds: float, save: Callable
                 row = measure(trial, Path(folder))
         except ERRORS as error:
             row = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]}
-        row = {**asdict(trial), **row, "planned_gib": planned_gib(trial), "wall_s": time.monotonic() - started}
+        row = {**asdict(trial), **row, "wall_s": time.monotonic() - started}
+        row |= planned(
+            trial,
+            is_captured=row.get("step_mode", trial.step) == StepMode.GRAPH.value,
+            keeps_scores=keeps_scores(trial.model, transformers.__version__),
+        )
         rows.append(row)
         print_row(trial, row)
         save(rows)
@@ -298,9 +324,24 @@ def _gib(name: str) -> float:
     return float(torch.cuda.memory_stats()[name]) / GIB
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a file, with what the plan foresees now."""
+    written = json.loads(path.read_text())
+    version = written["machine"]["transformers"]
+    return [
+        row
+        | planned(
+            trial_of(row),
+            is_captured=row.get("step_mode") == StepMode.GRAPH.value,
+            keeps_scores=keeps_scores(row["model"], version),
+        )
+        for row in written["rows"]
+    ]
+
+
 def compare_again(path: Path) -> None:
     """Compare the rows of a file with what the plan foresees now."""
-    rows = [row | {"planned_gib": planned_gib(trial_of(row))} for row in json.loads(path.read_text())["rows"]]
+    rows = read_rows(path)
     for row in rows:
         print_row(trial_of(row), row)
     print_shares(rows)

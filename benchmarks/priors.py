@@ -108,6 +108,8 @@ def table(n: int) -> ExperienceTable:
         pipeline=np.frombuffer(rng.permutation(digests).tobytes().hex().encode(), dtype="S32"),
         objectives=objectives,
         time_scope=np.full(n, len(texts), dtype=np.int32),
+        captured=np.zeros(n, dtype=np.bool_),
+        epochs_done=np.full(n, np.nan),
         params=_params(where, method, texts=texts, rng=rng),
     )
 

@@ -124,6 +124,7 @@ class FrozenPrior:
         forecast: ``models`` and ``methods`` -> name -> what is forecast -> 0..1; of the kind ``evidence``.
         lessons: What the surrogate of the kind ``evidence`` is fitted to, or ``None``.
         slowness: How much longer than estimated trials take on such nodes, or ``None`` if nobody knows.
+        memory: ``MODEL METHOD`` -> factor on the memory that is planned for it; that of ``*`` is for all others.
     """
 
     kind: str
@@ -135,6 +136,7 @@ class FrozenPrior:
     forecast: Mapping[str, Any] = field(default_factory=dict)
     lessons: Mapping[str, Any] | None = None
     slowness: float | None = None
+    memory: Mapping[str, float] = field(default_factory=dict)
 
 
 def uniform(space: Space) -> Distribution:

@@ -1,7 +1,16 @@
-"""How a node carries a pipeline out: what may differ from the pipeline as drawn without changing what is learnt."""
+"""How a node carries a pipeline out: what may differ from the pipeline as drawn without changing what is learnt.
 
-from dataclasses import dataclass, replace
+Also what a step costs there: ``step_costs.json`` holds it for the models of the catalogue, as ``make catalogue`` has
+measured it from their architectures.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
+from importlib import resources
+from typing import Any
 
 
 class StepMode(StrEnum):
@@ -32,6 +41,111 @@ class DeviceSpeed:
     kernel_s: float
     upload_bytes_per_s: float | None = None
     context_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """What a training step of a model takes, beside its weights and the states of the optimiser.
+
+    ``n`` tokens in texts of ``l`` tokens take ``fixed_bytes + n * (token_bytes + l * pair_bytes)`` when the backward
+    pass begins, and likewise for what is moved through the memory.
+
+    Attributes:
+        n_trained: Parameters that are trained, the new head counted.
+        fixed_bytes: Bytes whatever the batch is.
+        token_bytes: Bytes for each token of a batch.
+        pair_bytes: Bytes for each token and token of its text.
+        n_kernels: Kernels that are started forward and backward.
+        moved_token_bytes: Bytes read and written for each token, products of matrices left out.
+        moved_pair_bytes: The same for each token and token of its text.
+    """
+
+    n_trained: int
+    fixed_bytes: float
+    token_bytes: float
+    pair_bytes: float
+    n_kernels: float
+    moved_token_bytes: float
+    moved_pair_bytes: float
+
+    def at(self, n_tokens: float, length: float) -> float:
+        """Return the bytes for a batch of so many tokens, in texts of a length."""
+        return self.fixed_bytes + n_tokens * (self.token_bytes + length * self.pair_bytes)
+
+    def moved_at(self, n_tokens: float, length: float) -> float:
+        """Return the bytes that are moved for such a batch."""
+        return n_tokens * (self.moved_token_bytes + length * self.moved_pair_bytes)
+
+    def between(self, other: "StepCost", share: float) -> "StepCost":
+        """Return what lies between two: 0 for this one, 1 for the other, above 1 beyond it."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        n_trained, *others = (one + share * (two - one) for one, two in pairs)
+        return StepCost(round(n_trained), *others)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCosts:
+    """What steps of a model cost, measured from its architecture.
+
+    Attributes:
+        attention: How its attention was computed: ``sdpa``, or ``eager`` where it keeps a score for each two tokens.
+        costs: Name of a way to train (:func:`cost_name`) -> what a step takes.
+    """
+
+    attention: str
+    costs: Mapping[str, StepCost]
+
+    @classmethod
+    def of(cls, written: Mapping[str, Any]) -> "ModelCosts":
+        """Build it from plain data, as :meth:`plain` gives it."""
+        costs = {name: StepCost(*numbers) for name, numbers in written["costs"].items()}
+        return cls(attention=written["attention"], costs=costs)
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data: a list of numbers for each way."""
+        rounded = {
+            name: [round(number, 4 if abs(number) < 100 else 0) for number in astuple(cost)]
+            for name, cost in self.costs.items()
+        }
+        return {"attention": self.attention, "costs": rounded}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMeasures:
+    """What plans of memory and time are made of, as the profile job measured it.
+
+    Attributes:
+        speed: Speed of the node's GPU; ``None`` without one.
+        attention: Model id -> how the worker's transformers computes its attention.
+        costs: Model id -> what its steps cost, of models that the catalogue does not know.
+    """
+
+    speed: DeviceSpeed | None = None
+    attention: Mapping[str, str] = field(default_factory=dict)
+    costs: Mapping[str, ModelCosts] = field(default_factory=dict)
+
+
+UNMEASURED = StepMeasures()
+"""Nothing was measured."""
+
+
+def cost_name(way: str, precision: str, *, checkpointing: bool = False, extra: str = "") -> str:
+    """Name a way to train a model.
+
+    Args:
+        way: The method, with what bears on its cost: ``full``, ``partial-1``, ``lora-attention`` ...
+        precision: ``half``; ``single``; ``mixed`` for half precision over frozen weights in single precision.
+        checkpointing: Whether activations are computed again.
+        extra: ``scores`` where attention keeps them, ``text`` where the model writes; else empty.
+    """
+    return "/".join(part for part in (way, precision, "again" if checkpointing else "", extra) if part)
+
+
+@lru_cache(maxsize=1)
+def load_step_costs() -> Mapping[str, ModelCosts]:
+    """Read ``step_costs.json``: model id -> what its steps cost."""
+    text = resources.files("xautolm_hpc").joinpath("step_costs.json").read_text()
+    return {model_id: ModelCosts.of(written) for model_id, written in json.loads(text)["models"].items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import create_json, read_json, write_json
-from xautolm_hpc.execution import AS_DRAWN, Execution, StepMode
+from xautolm_hpc.execution import AS_DRAWN, UNMEASURED, Execution, StepMeasures, StepMode
 from xautolm_hpc.image import Container
 from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json, to_json
 
@@ -269,6 +269,7 @@ class ProfileResult:
         protocol: :data:`PROTOCOL` of the worker that wrote it.
         has_quantiser: Whether the worker's environment has the package that ``quantization = nf4`` needs; a worker
             that does not say so does not know the hyperparameter.
+        measures: What plans of memory and time are made of.
     """
 
     task: Task
@@ -279,11 +280,12 @@ class ProfileResult:
     notes: tuple[str, ...] = ()
     protocol: int = 1
     has_quantiser: bool = False
+    measures: StepMeasures = UNMEASURED
 
 
 ADDED: Mapping[type, Mapping[str, int]] = {
     ProfileRequest: {"delimiter": 2},
-    ProfileResult: {"protocol": 2, "has_quantiser": 2},
+    ProfileResult: dict.fromkeys(("protocol", "has_quantiser", "measures"), 2),
     TrialPlan: {"early_stopping_min_steps": 2, "step": 2},
     Claim: {"job_started_at": 3},
     Heartbeat: {"delay_s": 2},

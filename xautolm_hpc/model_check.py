@@ -12,6 +12,7 @@ from pathlib import Path
 
 from xautolm_hpc.catalogue import Model, can_learn
 from xautolm_hpc.errors import InputError, XAutoLMError
+from xautolm_hpc.execution import DeviceSpeed, ModelCosts
 from xautolm_hpc.records import from_json
 
 MODELS = "models.json"
@@ -42,12 +43,29 @@ class ModelFinding:
         kind: Failure kind that its trials would end with; ``None`` if its files fit together.
         reason: Why; ``None`` if they fit.
         notes: How its files are read otherwise than by their names.
+        attention: How the worker's transformers computes its attention: ``sdpa``, ``eager``; ``None`` if unknown.
+        costs: What its steps cost, measured where there is a GPU to train on and the catalogue does not have it.
     """
 
     model: str
     kind: str | None = None
     reason: str | None = None
     notes: tuple[str, ...] = ()
+    attention: str | None = None
+    costs: ModelCosts | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerAnswer:
+    """What the worker found out.
+
+    Attributes:
+        findings: What was found about each model.
+        speed: Speed of the node's GPU; ``None`` without one.
+    """
+
+    findings: tuple[ModelFinding, ...]
+    speed: DeviceSpeed | None = None
 
 
 class NotCheckedError(XAutoLMError):
@@ -60,9 +78,7 @@ def request_check(task_kind: str, models: Sequence[Model], *, hf_home: str | Non
     return ModelCheckRequest(task_kind=task_kind, models=tuple(able), hf_home=hf_home)
 
 
-def ask_worker(
-    worker: Sequence[str], folder: Path, *, environ: Mapping[str, str] | None = None
-) -> tuple[ModelFinding, ...]:
+def ask_worker(worker: Sequence[str], folder: Path, *, environ: Mapping[str, str] | None = None) -> WorkerAnswer:
     """Run ``check-model`` in a process of its own.
 
     Args:
@@ -89,7 +105,7 @@ def ask_worker(
         words = (ended.stderr.strip().splitlines() or ["without a message"])[-1]
         raise NotCheckedError(f"`{worker[0]}` did not check the models: status {ended.returncode}: {words}")
     try:
-        return tuple(from_json(ModelFinding, row, where="check-model") for row in json.loads(ended.stdout))
+        return from_json(WorkerAnswer, json.loads(ended.stdout), where="check-model")
     except (ValueError, InputError) as error:
         raise NotCheckedError(f"`{worker[0]}` did not check the models: what it printed is no finding") from error
 

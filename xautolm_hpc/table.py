@@ -56,6 +56,8 @@ class ExperienceTable:
         pipeline: Digest of the canonical pipeline, 32 hex digits, (n,) S32.
         objectives: Name of each of :data:`xautolm_hpc.pareto.OBJECTIVES` -> values, NaN where unknown, (n,) float64.
         time_scope: Index into ``texts`` of what the evaluation time covers, (n,) int32.
+        captured: Whether its steps are known to have been captured in graphs, (n,) bool.
+        epochs_done: Passes over the training data that were done, NaN where unknown, (n,) float64.
         params: Parameter name -> column.
     """
 
@@ -84,6 +86,8 @@ class ExperienceTable:
     pipeline: NDArray[np.bytes_]
     objectives: Mapping[str, NDArray[np.float64]]
     time_scope: NDArray[np.int32]
+    captured: NDArray[np.bool_]
+    epochs_done: NDArray[np.float64]
     params: Mapping[str, ParamColumn]
 
     def __len__(self) -> int:
@@ -133,6 +137,10 @@ def build_table(experiences: Sequence[Experience]) -> ExperienceTable:
         suspect=np.array([e.provenance.suspect for e in rows], dtype=np.bool_),
         pipeline=np.array([pipeline_digest(e.pipeline).encode() for e in rows], dtype="S32"),
         objectives={name: _objective_column(rows, name) for name in OBJECTIVES},
+        captured=np.array([e.outcome.step == "graph" for e in rows], dtype=np.bool_),
+        epochs_done=np.array(
+            [np.nan if e.outcome.epochs_done is None else e.outcome.epochs_done for e in rows], dtype=np.float64
+        ),
         params=params,
     )
 

@@ -52,6 +52,8 @@ def test_a_plan_is_made_for_the_node_the_profile_describes(tmp_path: Path, capsy
     assert status == 0
     assert "8 cores, 64 GiB, 1 x A100" in printed
     assert "Pipelines of generation 0" in printed
+    assert "What is foreseen of them" in printed
+    assert "GiB" in printed
     assert "Peak" in printed
 
 

@@ -22,7 +22,7 @@ from xautolm_hpc.sample.constraints import (
     build_constraints,
     first_rejection,
 )
-from xautolm_hpc.sample.duration import CPU_FLOPS_PER_CORE
+from xautolm_hpc.sample.duration import CPU_FLOPS_PER_CORE, TimeKnowledge
 from xautolm_hpc.sample.estimates import memory_needed_bytes
 from xautolm_hpc.sample.memory_plan import MemoryBudget
 
@@ -124,7 +124,7 @@ def test_a_model_too_large_for_its_gpu_is_rejected() -> None:
     assert _fits(gpu_bytes=80 * GIB).reject(a_pipeline(), model) is None
     assert _fits(gpu_bytes=None).reject(a_pipeline(), model) is None
     assert _fits(gpu_bytes=24 * GIB).reject(a_pipeline(), model) == (
-        "full of small needs 34.3 GiB with a sample at a time, the GPU has 24.0 GiB"
+        "full of small needs 34.2 GiB with a sample at a time, the GPU has 24.0 GiB"
     )
 
 
@@ -145,7 +145,7 @@ def test_without_a_gpu_the_memory_of_the_job_counts() -> None:
     on_cpu = _fits(has_gpu=False, host_bytes=5 * GIB // 4)
 
     assert on_cpu.reject(a_pipeline(), a_model()) == (
-        "full of small needs 2.3 GiB with a sample at a time, the job has 1.2 GiB"
+        "full of small needs 2.2 GiB with a sample at a time, the job has 1.2 GiB"
     )
     assert on_cpu.reject(a_pipeline(method="head"), a_model()) is None
 
@@ -159,7 +159,7 @@ def test_a_model_that_cannot_be_loaded_is_rejected_however_large_the_gpu() -> No
 
 
 @pytest.mark.parametrize(
-    ("time_calibration", "reason"), [(1.0, None), (2.0, "full of small takes 108 s at least, a trial has 54 s")]
+    ("time_calibration", "reason"), [(1.4, None), (2.0, "full of small takes 75 s at least, a trial has 54 s")]
 )
 def test_what_cannot_end_in_time_is_rejected(time_calibration: float, reason: str | None) -> None:
     # 76.8 M weights and attention over 10 tokens: 153.92 M operations a token forward, thrice that in training;
@@ -169,9 +169,12 @@ def test_what_cannot_end_in_time_is_rejected(time_calibration: float, reason: st
     pipeline = a_pipeline(params={"epochs": 1, "batch_size": 1})
     limit_s = flops / CPU_FLOPS_PER_CORE * 1.01
 
-    rejected = FitsTime(TASK, time_limit_s=limit_s, system=on_cpu, time_calibration=time_calibration).reject(
-        pipeline, a_model()
-    )
+    rejected = FitsTime(
+        TASK,
+        time_limit_s=limit_s,
+        knowledge=TimeKnowledge(system=on_cpu),
+        time_calibration=time_calibration,
+    ).reject(pipeline, a_model())
 
     assert rejected == reason
 
@@ -179,7 +182,8 @@ def test_what_cannot_end_in_time_is_rejected(time_calibration: float, reason: st
 def test_on_a_gpu_that_nobody_knows_no_time_is_too_short() -> None:
     unknown = replace(SYSTEM, gpu_capability=99.0)
 
-    assert FitsTime(TASK, time_limit_s=1e-9, system=unknown).reject(a_pipeline(), a_model()) is None
+    knowledge = TimeKnowledge(system=unknown)
+    assert FitsTime(TASK, time_limit_s=1e-9, knowledge=knowledge).reject(a_pipeline(), a_model()) is None
 
 
 def _names(system: System) -> list[str]:
@@ -217,7 +221,7 @@ def test_a_node_of_which_nothing_is_known_may_have_a_gpu_large_enough() -> None:
     assert first_rejection(_build(nouns.system(site="s", cluster="c")), a_pipeline(), space=space) is None
     assert first_rejection(_build(replace(SYSTEM, n_gpus=0)), a_pipeline(), space=space) == (
         "memory",
-        "full of small needs 30.7 GiB with a sample at a time, the job has 16.0 GiB",
+        "full of small needs 30.6 GiB with a sample at a time, the job has 16.0 GiB",
     )
 
 

@@ -6,8 +6,16 @@ from dataclasses import replace
 import pytest
 
 from tests.priors.builders import SPACE, SYSTEM, TASK, a_model, a_pipeline, a_success, an_experience
+from xautolm_hpc.execution import StepMode
+from xautolm_hpc.failures import FailureOrigin, OutcomeStatus
 from xautolm_hpc.records import BUSY_TIME_SCOPE, Experience, Value
-from xautolm_hpc.sample.duration import measure_time_calibration, seconds_needed, throughput_flops_per_s
+from xautolm_hpc.sample.duration import (
+    TimeKnowledge,
+    measure_time_calibration,
+    seconds_needed,
+    throughput_flops_per_s,
+)
+from xautolm_hpc.sample.memory_need import StepFacts
 from xautolm_hpc.table import build_table
 
 # 12 h^2 a block are 76.8 M weights; attention adds 4 x 10 tokens x 800 x 10 blocks operations.
@@ -68,7 +76,7 @@ def _took(factors: Sequence[float], **changes: object) -> list[Experience]:
     for trial, factor in enumerate(factors):
         pipeline = a_pipeline(params={"batch_size": 8, "epochs": 1 + trial, "optimizer": "adamw"})
         estimate_s = seconds_needed(pipeline, MODEL, task=TASK, system=ON_CPU, may_stop=False)
-        outcome = replace(a_success(time_s=factor * estimate_s), **changes)  # type: ignore[arg-type]
+        outcome = replace(a_success(time_s=factor * estimate_s), **{"epochs_done": 1.0 + trial, **changes})  # type: ignore[arg-type]
         experiences.append(an_experience(outcome, trial, pipeline=pipeline, system=ON_CPU))
     return experiences
 
@@ -76,7 +84,7 @@ def _took(factors: Sequence[float], **changes: object) -> list[Experience]:
 def test_past_trials_on_such_a_node_calibrate_its_time() -> None:
     table = build_table(_took([1, 2, 3, 4, 5, 6, 7, 8, 9]))
 
-    assert measure_time_calibration(table, SPACE, system=ON_CPU) == pytest.approx(3.0)
+    assert measure_time_calibration(table, SPACE, system=ON_CPU) == pytest.approx(5.0)
     assert measure_time_calibration(table, SPACE, system=replace(ON_CPU, n_cpu_cores=4)) is None
     assert measure_time_calibration(table, SPACE, system=SYSTEM) is None
 
@@ -85,3 +93,40 @@ def test_few_trials_or_times_of_another_scope_do_not_calibrate() -> None:
     assert measure_time_calibration(build_table(_took([3] * 7)), SPACE, system=ON_CPU) is None
     for scope in ("whole", BUSY_TIME_SCOPE):
         assert measure_time_calibration(build_table(_took([3] * 9, time_scope=scope)), SPACE, system=ON_CPU) is None
+
+
+def test_trials_whose_time_ended_took_at_least_as_long() -> None:
+    cut = {"status": OutcomeStatus.FAILED, "kind": "time_limit", "origin": FailureOrigin.PIPELINE}
+    left = {"status": OutcomeStatus.STOPPED}
+    ended = _took([1, 2, 3, 4, 5, 6, 7, 8, 9])
+    for changes in (cut, left):
+        known = [*ended[:8], *_took([1, 1, 1, 1, 1, 1, 1, 1, 8.5], **changes)[8:]]
+
+        assert measure_time_calibration(build_table(known), SPACE, system=ON_CPU) == pytest.approx(5.0)
+
+
+def test_only_ended_trials_beyond_a_cut_one_tell_of_its_time() -> None:
+    # At ratio 2 nine of ten are left, at 3 one is cut; of the eight left at 4 and on, half are over after 7.
+    cut = {"status": OutcomeStatus.STOPPED}
+    known = [*_took([2, 9, 4, 5, 6, 7, 8, 9, 9.5]), *_took([1] * 9 + [3], **cut)[9:]]
+
+    assert measure_time_calibration(build_table(known), SPACE, system=ON_CPU) == pytest.approx(7.0)
+
+
+def test_where_the_epochs_are_unknown_they_are_between_the_least_and_all() -> None:
+    table = build_table(_took([1] * 9, epochs_done=None))  # epochs 1 to 9, of which early stopping needs 3
+
+    found = measure_time_calibration(table, SPACE, system=ON_CPU)
+
+    assert found is not None
+    assert 1.0 < found < 3.0
+
+
+def test_captured_trials_do_not_calibrate_eager_ones() -> None:
+    table = build_table(_took([3] * 9, step="graph"))
+    captured = TimeKnowledge(system=ON_CPU, measured=StepFacts(step=StepMode.GRAPH))
+
+    assert measure_time_calibration(table, SPACE, system=ON_CPU) is None
+    assert measure_time_calibration(table, SPACE, system=ON_CPU, knowledge=captured) == pytest.approx(3.0)
+    eager = build_table(_took([3] * 9, step="eager"))
+    assert measure_time_calibration(eager, SPACE, system=ON_CPU) == pytest.approx(3.0)

@@ -94,13 +94,14 @@ def test_a_space_of_which_all_was_drawn_is_exhausted() -> None:
     known = not_drawn_before(pipeline for _, pipeline in first.pipelines)
     drawn = _draw(uniform(TINY), TINY, n=3, first=3, constraints=(known,))
 
-    assert drawn == Drawn((), {"duplicate": 1000}, exhausted=True)
+    assert replace(drawn, reasons={}) == Drawn((), {"duplicate": 1000}, exhausted=True)
 
 
 def test_rejections_are_counted_under_the_first_constraint_that_rejects() -> None:
     drawn = _draw(uniform(SPACE), n=1, constraints=(OnlyModel("none"), OnlyModel("nothing either")))
 
-    assert drawn == Drawn((), {"only_model": 1000}, exhausted=True)
+    assert drawn.reasons == {"only_model": ("wide is not none", "deep is not none", "small is not none")}
+    assert replace(drawn, reasons={}) == Drawn((), {"only_model": 1000}, exhausted=True)
 
 
 def test_one_of_several_candidates_is_selected_but_uniform_draws_are_not() -> None:

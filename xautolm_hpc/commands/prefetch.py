@@ -71,12 +71,12 @@ def _check_models(inputs: Inputs, *, log: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(prefix="xautolm-models-") as folder:
         write_json(Path(folder) / MODELS, to_json(request))
         try:
-            findings = ask_worker([profile.worker_python or sys.executable], Path(folder), environ=environ)
+            answer = ask_worker([profile.worker_python or sys.executable], Path(folder), environ=environ)
         except NotCheckedError as error:
             log(f"{error}; the run's first job checks them")
             return
-    refuse_unfit(findings)
-    for note in [note for finding in findings for note in finding.notes]:
+    refuse_unfit(answer.findings)
+    for note in [note for finding in answer.findings for note in finding.notes]:
         log(note)
 
 

@@ -5,7 +5,7 @@ The driver and ``plan`` both ask here, so that what is planned is what a run the
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +18,7 @@ from xautolm_hpc.driver.attempts import objectives_of
 from xautolm_hpc.driver.budget import trials_left
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import SpaceError
-from xautolm_hpc.execution import AS_DRAWN
+from xautolm_hpc.execution import AS_DRAWN, StepMode
 from xautolm_hpc.jobdir import ProfileResult, TrialPlan
 from xautolm_hpc.records import Pipeline, System, Task, from_json, to_json
 from xautolm_hpc.run.history import KnownEnd
@@ -44,11 +44,13 @@ class NextTrials:
         plans: Plans of the next trials, in order of their numbers.
         rejections: Constraint -> draws it rejected.
         is_exhausted: Whether nothing could be drawn: the space is exhausted.
+        reasons: Constraint -> some of its reasons.
     """
 
     plans: tuple[TrialPlan, ...]
     rejections: Mapping[str, int]
     is_exhausted: bool
+    reasons: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Proposer(Protocol):
@@ -108,7 +110,10 @@ class SearchProposer:
         self.profile = profile
         self.prior = _compute_prior(setup, profile, table=past) if isinstance(past, ExperienceTable) else past
         self.ranking = _read_ranking(setup, profile, prior=self.prior)
-        self.constraints = _build_constraints(setup, profile, time_calibration=self.prior.slowness)
+        self.memory_budget = _memory_budget(setup, profile, corrections=self.prior.memory)
+        self.constraints = _build_constraints(
+            setup, profile, memory_budget=self.memory_budget, time_calibration=self.prior.slowness
+        )
         self.start = Distribution.from_json(self.prior.distribution, setup.space)
 
     def finish(self, n_drawn: int) -> Finish | None:
@@ -141,13 +146,21 @@ class SearchProposer:
             constraints=[sample.ModelFits(frozenset(unfit)), sample.not_drawn_before(drawn), *self.constraints],
         )
         plans = tuple(self._plan(number, pipeline) for number, pipeline in found.pipelines)
-        return NextTrials(plans=plans, rejections=found.rejections, is_exhausted=found.exhausted)
+        return NextTrials(plans=plans, rejections=found.rejections, is_exhausted=found.exhausted, reasons=found.reasons)
+
+    def foresee(self, plan: TrialPlan) -> sample.Foresight:
+        """Return what is foreseen of a planned trial: its memory, its time, how it is executed."""
+        return sample.foresee(plan.pipeline, plan.model, execution=plan.execution, constraints=self.constraints)
 
     def _plan(self, number: int, pipeline: Pipeline) -> TrialPlan:
         min_steps = self.setup.early_stopping_min_steps()
-        return plan_trial(
+        plan = plan_trial(
             self.setup, number, profile=self.profile, pipeline=pipeline, early_stopping_min_steps=min_steps
         )
+        execution = sample.plan_execution(
+            pipeline, plan.model, task=self.profile.task, memory_budget=self.memory_budget
+        )
+        return replace(plan, execution=execution or AS_DRAWN)
 
     def _check_feasible(self) -> None:
         seed, enough = self.setup.search.search.seed, sample.MIN_FEASIBLE_SHARE
@@ -245,7 +258,7 @@ def plan_trial(
     model = setup.space.model(pipeline.model_id)
     if model is None:
         raise SpaceError(f"trial {number}: model {pipeline.model_id!r} is not in the search space")
-    memory_budget = _memory_budget(setup, profile.system)
+    memory_budget = _memory_budget(setup, profile)
     return TrialPlan(
         pipeline=pipeline,
         model=model,
@@ -268,8 +281,13 @@ def _compute_prior(setup: Setup, profile: ProfileResult, *, table: ExperienceTab
         settings=priors.PriorSettings(objectives=search.search.objectives, **search.prior.model_dump()),
         models=load_catalogue(),
     )
-    time_calibration = sample.measure_time_calibration(table, setup.space, system=profile.system)
-    as_read = json.loads(json.dumps({**content, "slowness": time_calibration}))  # as a resumed search reads it
+    known = sample.TimeKnowledge(
+        system=profile.system, speed=profile.measures.speed, measured=_measured(setup, profile)
+    )
+    time_calibration = sample.measure_time_calibration(table, setup.space, system=profile.system, knowledge=known)
+    memory = sample.measure_memory_corrections(table, setup.space, system=profile.system, measured=known.measured)
+    found = {**content, "slowness": time_calibration, "memory": memory}
+    as_read = json.loads(json.dumps(found))  # as a resumed search reads it
     return from_json(FrozenPrior, as_read, where=str(setup.run_dir.prior_path))
 
 
@@ -283,14 +301,15 @@ def _read_ranking(setup: Setup, profile: ProfileResult, *, prior: FrozenPrior) -
 
 
 def _build_constraints(
-    setup: Setup, profile: ProfileResult, *, time_calibration: float | None
+    setup: Setup, profile: ProfileResult, *, memory_budget: sample.MemoryBudget, time_calibration: float | None
 ) -> Sequence[sample.Constraint]:
     """Build what rejects pipelines that cannot run."""
     limits = sample.TrialLimits(
         time_limit_s=setup.search.trial.time_limit_min * 60,
         memory_bytes=setup.resources().memory_bytes,
-        memory_budget=_memory_budget(setup, profile.system),
+        memory_budget=memory_budget,
         time_calibration=time_calibration or 1.0,
+        speed=profile.measures.speed,
         min_steps=_min_steps(setup, profile.task),
         may_quantise=profile.has_quantiser and profile.system.n_gpus != 0,
     )
@@ -318,7 +337,29 @@ def _whole_job(setup: Setup, system: System) -> System:
     return replace(system, n_cpu_cores=cores and cores * n, n_gpus=gpus and gpus * n)
 
 
-def _memory_budget(setup: Setup, system: System) -> sample.MemoryBudget:
+def _memory_budget(
+    setup: Setup, profile: ProfileResult, *, corrections: Mapping[str, float] | None = None
+) -> sample.MemoryBudget:
     """Compute what memory the processes of a trial have on nodes such as the profile job met."""
     n_nodes, host_bytes = setup.profile.job.n_nodes, setup.resources().memory_bytes
-    return sample.MemoryBudget.of(system, host_bytes=host_bytes, n_processes=setup.n_processes(), n_nodes=n_nodes)
+    budget = sample.MemoryBudget.of(
+        profile.system, host_bytes=host_bytes, n_processes=setup.n_processes(), n_nodes=n_nodes
+    )
+    return replace(budget, measured=replace(_measured(setup, profile), corrections=corrections or {}))
+
+
+def _measured(setup: Setup, profile: ProfileResult) -> sample.StepFacts:
+    """Collect what the profile job measured, and how the search computes its steps.
+
+    Deterministic trials compute attention score by score.
+    """
+    measures, trial = profile.measures, setup.search.trial
+    is_alone = setup.n_processes() * setup.profile.job.n_nodes == 1
+    is_captured = StepMode(trial.step) is StepMode.GRAPH and profile.system.n_gpus != 0 and is_alone
+    by_score = {model_id for model_id, attention in measures.attention.items() if attention == "eager"}
+    return sample.StepFacts(
+        costs=measures.costs,
+        keeps_scores=frozenset({model.id for model in setup.space.models} if trial.deterministic else by_score),
+        context_bytes=None if measures.speed is None else measures.speed.context_bytes,
+        step=StepMode.GRAPH if is_captured else StepMode.EAGER,
+    )

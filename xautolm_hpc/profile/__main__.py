@@ -13,8 +13,9 @@ from pathlib import Path
 import xautolm_hpc
 from xautolm_hpc import durable, jobdir
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.execution import StepMeasures
 from xautolm_hpc.failures import OutcomeStatus, origin_of
-from xautolm_hpc.jobdir import Command, End, ProfileRequest
+from xautolm_hpc.jobdir import Command, End, ProfileRequest, ProfileResult
 from xautolm_hpc.model_check import MODELS, NotCheckedError, ask_worker, refuse_unfit
 from xautolm_hpc.node import Clock, SystemClock, measure_system, node_name
 from xautolm_hpc.profile.task import profile_task
@@ -36,7 +37,7 @@ def main(arguments: list[str], *, clock: Clock) -> int:
         command = from_json(Command, command_data, where=jobdir.COMMAND)
         system = measure_system(command.site, command.cluster, visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"))
         result = profile_task(request, system=system, log=_log)
-        result = replace(result, notes=(*result.notes, *_check_models(attempt_dir)))
+        result = _with_models(result, attempt_dir)
     except InputError as error:
         _log(str(error))
         _write_end(attempt_dir, _failure(error), system=system, started_at=started_at, ended_at=clock.now())
@@ -49,24 +50,32 @@ def main(arguments: list[str], *, clock: Clock) -> int:
     return 0
 
 
-def _check_models(attempt_dir: Path) -> list[str]:
-    """Check the models of the search with this very interpreter; return notes for the user.
+def _with_models(result: ProfileResult, attempt_dir: Path) -> ProfileResult:
+    """Check the models of the search with this very interpreter; add notes for the user and what it measured.
 
     Raises:
         InputError: The files of a model do not fit together.
     """
     if not (attempt_dir / MODELS).exists():  # as of a driver that does not ask for it
-        return []
+        return result
     try:
-        findings = ask_worker([sys.executable], attempt_dir)
+        answer = ask_worker([sys.executable], attempt_dir)
     except NotCheckedError as error:
         _log(str(error))
-        return [str(error)]
-    refuse_unfit(findings)
-    notes = [note for finding in findings for note in finding.notes]
+        return replace(result, notes=(*result.notes, str(error)))
+    refuse_unfit(answer.findings)
+    notes = [note for finding in answer.findings for note in finding.notes]
     for note in notes:
         _log(note)
-    return notes
+    return replace(
+        result,
+        notes=(*result.notes, *notes),
+        measures=StepMeasures(
+            speed=answer.speed,
+            attention={finding.model: finding.attention for finding in answer.findings if finding.attention},
+            costs={finding.model: finding.costs for finding in answer.findings if finding.costs},
+        ),
+    )
 
 
 def _success(load_s: float) -> Outcome:

@@ -44,6 +44,7 @@ def plan_sections(plan: Plan) -> list[Section]:
         _overview(plan),
         *prior_sections(summarise_prior(plan["prior"])),
         _trials(plan),
+        _foreseen(plan),
         _rejections(plan),
         _disk(plan["disk"]),
     ]
@@ -102,11 +103,40 @@ def _trials(plan: Plan) -> Section:
     return Section(title="Pipelines of generation 0", table=table)
 
 
+def _foreseen(plan: Plan) -> Section:
+    """List what is foreseen of each of them: memory of what there is, how steps are computed, time."""
+    pairs = zip(plan["trials"], plan["foreseen"], strict=True)
+    rows = tuple((str(trial["trial"]), *_foreseen_cells(trial, foreseen)) for trial, foreseen in pairs)
+    columns = ("Trial", "Memory", "Micro-batch", "Checkpointing", "Steps", "Time", "At least")
+    right = frozenset({"Trial", "Memory", "Micro-batch", "Time", "At least"})
+    return Section(title="What is foreseen of them", table=Table(columns, rows, right=right))
+
+
+def _foreseen_cells(trial: Mapping[str, Any], foreseen: Mapping[str, Any]) -> tuple[str, ...]:
+    """Write what is foreseen of a trial."""
+    available, batch = foreseen["available_bytes"], trial["pipeline"]["params"].get("batch_size", 1)
+    there_is = UNKNOWN if available is None else f"{available / GIB:.1f}"
+    times = (
+        duration_text(foreseen[name]) if foreseen[name] else UNKNOWN for name in ("seconds", "least_s")
+    )  # fmt: skip
+    return (
+        f"{foreseen['memory_bytes'] / GIB:.1f} of {there_is} GiB",
+        f"{foreseen['micro_batch']} of {batch}",
+        "yes" if foreseen["gradient_checkpointing"] else "no",
+        foreseen["step"],
+        *times,
+    )
+
+
 def _rejections(plan: Plan) -> Section:
-    """Count the draws that each constraint rejected."""
-    rows = tuple((name, str(count)) for name, count in plan["refusals"].items())
+    """Count the draws that each constraint rejected, with some of its reasons."""
+    rows = tuple(
+        (name, str(count), "; ".join(plan["refusal_reasons"].get(name, ()))) for name, count in plan["refusals"].items()
+    )
     lines = () if rows else ("No draw was rejected.",)
-    table = Table(("Constraint", "Draws rejected"), rows, frozenset({"Draws rejected"})) if rows else None
+    columns = ("Constraint", "Draws rejected", "For instance")
+    wraps = frozenset({"For instance"})
+    table = Table(columns, rows, right=frozenset({"Draws rejected"}), wraps=wraps) if rows else None
     return Section(title="Rejected before submission", lines=lines, table=table)
 
 

@@ -6,12 +6,17 @@ from typing import ClassVar, Protocol
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.errors import SpaceError
+from xautolm_hpc.execution import AS_DRAWN, DeviceSpeed
 from xautolm_hpc.hyperparameters import UNTRAINED
 from xautolm_hpc.records import Pipeline, System, Task
-from xautolm_hpc.sample.duration import seconds_needed
+from xautolm_hpc.sample.duration import TimeKnowledge
 from xautolm_hpc.sample.estimates import GIB, loading_bytes, n_learning_steps, n_optimiser_steps
 from xautolm_hpc.sample.memory_plan import MemoryBudget, min_memory_bytes, plan_execution
+from xautolm_hpc.sample.step_time import least_epochs
 from xautolm_hpc.space import Space, is_supported
+
+TIME_MARGIN = 0.7
+"""Share of the foreseen time that a trial takes at least: the estimates are within a factor of 1.5."""
 
 
 class Constraint(Protocol):
@@ -177,22 +182,33 @@ class FitsTime:
     Attributes:
         task: The task.
         time_limit_s: Budget of a trial, in seconds.
-        system: The node trials run on.
-        time_calibration: Factor on the estimated time, above 0; 1 is the hardware at its best.
+        knowledge: What is known of the time where trials run.
+        time_calibration: Factor on the estimated time, above 0.
+        memory_budget: Memory of a process, which decides how steps are computed.
     """
 
     name: ClassVar[str] = "time"
     task: Task
     time_limit_s: float
-    system: System
+    knowledge: TimeKnowledge
     time_calibration: float = 1.0
+    memory_budget: MemoryBudget | None = None
 
     def reject(self, pipeline: Pipeline, model: Model) -> str | None:
         """Return how long the pipeline takes at least and how long it may take."""
-        needed_s = self.time_calibration * seconds_needed(pipeline, model, task=self.task, system=self.system)
-        if needed_s <= self.time_limit_s:
+        least_s = TIME_MARGIN * self.foreseen_s(pipeline, model, epochs=least_epochs(pipeline))
+        if least_s <= self.time_limit_s:
             return None
-        return f"{pipeline.method} of {model.id} takes {needed_s:.0f} s at least, a trial has {self.time_limit_s:.0f} s"
+        return f"{pipeline.method} of {model.id} takes {least_s:.0f} s at least, a trial has {self.time_limit_s:.0f} s"
+
+    def foreseen_s(self, pipeline: Pipeline, model: Model, *, epochs: float) -> float:
+        """Estimate the seconds of training so many epochs, and of all evaluations."""
+        execution = None
+        if self.memory_budget is not None and self.knowledge.speed is not None:
+            execution = plan_execution(pipeline, model, task=self.task, memory_budget=self.memory_budget)
+        return self.time_calibration * self.knowledge.seconds(
+            pipeline, model, task=self.task, epochs=epochs, execution=execution or AS_DRAWN
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +220,7 @@ class TrialLimits:
         memory_bytes: Host memory of the job on each node.
         memory_budget: Memory of each process.
         time_calibration: Factor on the estimated time, measured on such nodes, above 0.
+        speed: Speed of the nodes' GPU, or ``None``.
         min_steps: Optimiser steps after the warm-up that a trial takes at least.
         may_quantise: Whether the nodes have what ``quantization = nf4`` needs.
     """
@@ -212,6 +229,7 @@ class TrialLimits:
     memory_bytes: int
     memory_budget: MemoryBudget
     time_calibration: float = 1.0
+    speed: DeviceSpeed | None = None
     min_steps: int = 0
     may_quantise: bool = True
 
@@ -232,7 +250,13 @@ def build_constraints(
         ContextLength(),
         EnoughSteps(task, min_steps=limits.min_steps),
         FitsMemory(task, memory_budget=limits.memory_budget, host_bytes=limits.memory_bytes),
-        FitsTime(task, time_limit_s=limits.time_limit_s, system=system, time_calibration=limits.time_calibration),
+        FitsTime(
+            task,
+            time_limit_s=limits.time_limit_s,
+            knowledge=TimeKnowledge(system=system, speed=limits.speed, measured=limits.memory_budget.measured),
+            time_calibration=limits.time_calibration,
+            memory_budget=limits.memory_budget,
+        ),
     ]
 
 

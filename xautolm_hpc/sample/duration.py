@@ -1,13 +1,19 @@
 """Time of a trial, estimated from its arithmetic and the hardware, and the calibration of that by past trials."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from xautolm_hpc.catalogue import Model
+from xautolm_hpc.execution import AS_DRAWN, DeviceSpeed, Execution, StepMode
+from xautolm_hpc.failures import FAILURE_KINDS
 from xautolm_hpc.hyperparameters import default_of, rules_of
 from xautolm_hpc.records import TIME_SCOPE, Pipeline, System, Task, Value
-from xautolm_hpc.sample.estimates import block_width, n_train_rows, n_trained_blocks, tokens_per_sample
+from xautolm_hpc.sample.estimates import n_train_rows, tokens_per_sample
+from xautolm_hpc.sample.memory_need import NOTHING, StepFacts
+from xautolm_hpc.sample.operations import operations_per_token
+from xautolm_hpc.sample.step_time import least_epochs, step_seconds, trial_seconds
 from xautolm_hpc.space import Space
 from xautolm_hpc.table import BOOL, INT, TEXT, ExperienceTable
 
@@ -25,8 +31,11 @@ CPU_FLOPS_PER_CORE = 1e11
 BLOCK_LAUNCH_S = 1e-4
 """Seconds a GPU's host takes to start the kernels of one block, forward; the backward pass takes twice that."""
 
-MIN_RATIOS, MAX_RATIOS, LOW_QUANTILE = 8, 2_000, 0.25
-"""Past trials that a calibration needs, those it takes at most, and the quantile of their ratios."""
+MIN_RATIOS, MAX_RATIOS = 8, 2_000
+"""Past trials that a calibration of the general estimate needs, and those it takes at most."""
+
+FIRST_WEIGHT = 3
+"""Past trials that an estimate by a measured speed counts for, when others correct it."""
 
 
 def seconds_needed(pipeline: Pipeline, model: Model, *, task: Task, system: System, may_stop: bool = True) -> float:
@@ -50,7 +59,7 @@ def seconds_needed(pipeline: Pipeline, model: Model, *, task: Task, system: Syst
         return 0.0
     params, n_tokens = pipeline.params, tokens_per_sample(pipeline, task, quantile=0)
     batch = int(params.get("batch_size", 1)) * n_tokens
-    forward, backward = _operations_per_token(pipeline, model, length=n_tokens)
+    forward, backward = operations_per_token(pipeline, model, length=n_tokens)
     launch_s = 0.0 if system.n_gpus == 0 else BLOCK_LAUNCH_S * model.n_layers
     back_share = backward / (2 * forward)
     train_step_s = max(batch * (forward + backward) / rate, launch_s * (1 + 2 * back_share))
@@ -79,67 +88,133 @@ def throughput_flops_per_s(system: System, *, is_half: bool) -> float | None:
     return (system.n_gpus or 1) * (max(half, single) if is_half else single) * 1e12
 
 
-def measure_time_calibration(table: ExperienceTable, space: Space, *, system: System) -> float | None:
-    """Compute how many times longer than estimated past trials took on nodes like this one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeKnowledge:
+    """What is known of the time where trials run.
 
-    Trials that stopped early count as if they had taken all their epochs, and the lower quartile of the ratios is
-    returned: the calibration must not reject pipelines that would have ended in time.
+    Attributes:
+        system: The node, with the GPUs of the whole job; its throughput is unknown for a GPU newer than this program.
+        speed: Speed of its GPU, or ``None`` where nobody has measured it.
+        measured: What steps cost there, and how they are computed.
+    """
+
+    system: System
+    speed: DeviceSpeed | None = None
+    measured: StepFacts = NOTHING
+
+    def seconds(
+        self, pipeline: Pipeline, model: Model, *, task: Task, epochs: float, execution: Execution = AS_DRAWN
+    ) -> float:
+        """Estimate the seconds of training so many epochs, and of all evaluations.
+
+        Args:
+            pipeline: The pipeline.
+            model: Its model.
+            task: Its number of rows and length of texts.
+            epochs: Epochs that are trained.
+            execution: How its steps are computed.
+
+        Returns:
+            Seconds, 0 where the hardware is unknown.
+        """
+        parts = None
+        if self.speed is not None and self.system.n_gpus == 1:
+            parts = step_seconds(
+                pipeline, model, task=task, speed=self.speed, measured=self.measured, execution=execution
+            )
+        if parts is not None:
+            return trial_seconds(parts, pipeline, task=task, epochs=epochs)
+        planned = max(int(pipeline.params.get("epochs", 1)), 1)
+        whole_s = seconds_needed(pipeline, model, task=task, system=self.system, may_stop=False)
+        return whole_s * epochs / planned
+
+
+def measure_time_calibration(
+    table: ExperienceTable, space: Space, *, system: System, knowledge: TimeKnowledge | None = None
+) -> float | None:
+    """Compute how many times longer than estimated past trials took on nodes like this one: the median.
+
+    Trials whose time ended, and those left before their end, took at least as long as they did: they count as such
+    (Kaplan and Meier's estimate of the median). Times are compared within one way to compute steps alone.
 
     Args:
         table: Past experiences.
         space: The search space; experiences with other models are left out.
         system: The node of this search; its GPU, or its number of cores, must be that of an experience.
+        knowledge: What the estimates are made of; ``None`` for the node alone.
 
     Returns:
-        A factor for :func:`seconds_needed`; ``None`` with fewer than 8 successes to go by.
+        A factor for the estimates; ``None`` with too few experiences to go by: with a measured speed one is enough.
+
+    Source:
+        Kaplan and Meier 1958, "Nonparametric estimation from incomplete observations".
     """
-    alike = [_is_alike(system, other) for other in table.systems]
+    known = knowledge or TimeKnowledge(system=system)
+    alike = np.array([is_alike(system, other) for other in table.systems], dtype=np.bool_)
     time_s = table.objectives["evaluation_time_s"]
     scope = np.array([text == TIME_SCOPE for text in table.texts], dtype=np.bool_)
-    is_usable = table.succeeded & np.isfinite(time_s) & np.array(alike, dtype=np.bool_)[table.system]
-    is_usable &= scope[table.time_scope]
-    ratios = []
+    is_cut = table.stopped | (table.kind == FAILURE_KINDS.index("time_limit"))
+    is_usable = (table.succeeded | is_cut) & np.isfinite(time_s) & alike[table.system] & scope[table.time_scope]
+    is_usable &= table.captured == (known.measured.step is StepMode.GRAPH)
+    ratios, is_whole = [], []
     for row in np.flatnonzero(is_usable)[:MAX_RATIOS]:
-        model = space.model(table.models[table.model[row]][0])
-        if model is None:
-            continue
-        task, node = table.tasks[table.task[row]], table.systems[table.system[row]]
-        pipeline = _pipeline_of(table, int(row))
-        if not _is_trainable(pipeline):
-            continue
-        estimate_s = seconds_needed(pipeline, model, task=task, system=node, may_stop=False)
-        if estimate_s > 0:
-            ratios.append(float(time_s[row]) / estimate_s)
-    return float(np.quantile(ratios, LOW_QUANTILE)) if len(ratios) >= MIN_RATIOS else None
+        ratio = _ratio(table, int(row), space=space, known=known)
+        if ratio is not None:
+            ratios.append(ratio)
+            is_whole.append(not is_cut[row])
+    if known.speed is None:
+        return _median(ratios, is_whole) if sum(is_whole) >= MIN_RATIOS else None
+    if not any(is_whole):
+        return None
+    median = _median(ratios, is_whole)
+    return float(median ** (len(ratios) / (len(ratios) + FIRST_WEIGHT)))
 
 
-def _operations_per_token(pipeline: Pipeline, model: Model, *, length: float) -> tuple[float, float]:
-    """Count the operations of a token forward and backward; attention grows with the length of the text."""
-    weights = _compute_weights(model)
-    attention = 4 * length * block_width(model) * model.n_layers
-    forward = 2 * weights + attention
-    share = n_trained_blocks(pipeline, model) / model.n_layers
-    backward = {
-        "full": 4 * weights + 2 * attention,
-        "partial": share * (4 * weights + 2 * attention),
-        "head": 0.0,
-    }.get(pipeline.method, 2 * weights + 2 * attention)
-    return forward, backward
+def _ratio(table: ExperienceTable, row: int, *, space: Space, known: TimeKnowledge) -> float | None:
+    """Compute how many times longer than estimated a trial took; ``None`` where there is no estimate of it.
+
+    Where the epochs that were done are unknown, they are between the least that early stopping allows and all.
+    """
+    model = space.model(table.models[table.model[row]][0])
+    pipeline = pipeline_of(table, row)
+    if model is None or not is_trainable(pipeline):
+        return None
+    done = float(table.epochs_done[row])
+    planned = int(pipeline.params.get("epochs", 1))
+    if not np.isfinite(done):
+        done = planned if table.truncated[row] else float(np.sqrt(planned * least_epochs(pipeline)))
+    node = replace(known, system=table.systems[table.system[row]])
+    estimate_s = node.seconds(pipeline, model, task=table.tasks[table.task[row]], epochs=done)
+    return float(table.objectives["evaluation_time_s"][row]) / estimate_s if estimate_s > 0 else None
 
 
-def _compute_weights(model: Model) -> float:
-    """Compute the weights that a token is multiplied by: all but the embeddings; a shared block counts each time."""
-    stored = model.n_parameters - model.vocab_size * model.hidden_size
-    return max(stored, 12 * model.hidden_size**2 * model.n_layers)
+def _median(ratios: Sequence[float], is_whole: Sequence[bool]) -> float:
+    """Estimate the median of ratios, some of which are only known to be larger than what they are."""
+    order = sorted(zip(ratios, is_whole, strict=True))
+    surviving, n_left = 1.0, len(order)
+    for place, (ratio, whole) in enumerate(order):
+        if whole:
+            surviving *= 1 - 1 / n_left
+            if surviving < HALF_OF_ALL:
+                return ratio
+            if surviving == HALF_OF_ALL:
+                following = order[place + 1][0]
+                return float(np.sqrt(ratio * following))
+        n_left -= 1
+    return order[-1][0]
 
 
-def _is_alike(system: System, other: System) -> bool:
+HALF_OF_ALL = 0.5
+
+
+def is_alike(system: System, other: System) -> bool:
+    """Check whether trials take as long on two nodes: the same GPUs, or as many cores."""
     if system.n_gpus == 0:
         return other.n_gpus == 0 and other.n_cpu_cores == system.n_cpu_cores
     return system.gpu_name is not None and (other.gpu_name, other.n_gpus) == (system.gpu_name, system.n_gpus)
 
 
-def _pipeline_of(table: ExperienceTable, row: int) -> Pipeline:
+def pipeline_of(table: ExperienceTable, row: int) -> Pipeline:
     """Build the pipeline of one experience."""
     params: dict[str, Value] = {}
     for name, column in table.params.items():
@@ -155,7 +230,7 @@ def _pipeline_of(table: ExperienceTable, row: int) -> Pipeline:
     return Pipeline(task_kind=kind, model_id=model_id, model_revision=revision, method=method, params=params)
 
 
-def _is_trainable(pipeline: Pipeline) -> bool:
+def is_trainable(pipeline: Pipeline) -> bool:
     """Check that no hyperparameter has a value that a worker refuses: a record of elsewhere may say anything."""
     rules = rules_of(pipeline.method)
     return all(rules[name].accepts(value) for name, value in pipeline.params.items() if name in rules)

@@ -241,7 +241,7 @@ def model_bytes(pipeline: Pipeline, model: Model, *, is_half: bool, frozen: Froz
     weights = SINGLE_BYTES * trained
     weights += frozen.in_blocks * (in_blocks - own_in_blocks) + frozen.outside * (outside - (own - own_in_blocks))
     copied = in_blocks if frozen.in_blocks == SINGLE_BYTES or own > in_blocks else trained
-    return weights + (HALF_BYTES * copied if is_half else 0) + (SINGLE_BYTES + _state_bytes(pipeline)) * trained
+    return weights + (HALF_BYTES * copied if is_half else 0) + (SINGLE_BYTES + state_bytes(pipeline)) * trained
 
 
 def loading_bytes(pipeline: Pipeline, model: Model, *, has_gpu: bool) -> float:
@@ -280,6 +280,11 @@ def _cache_bytes(model: Model, *, is_half: bool) -> float:
     return 2 * (2 if is_half else 4) * block_width(model) * model.n_layers
 
 
+def cached_bytes(pipeline: Pipeline, model: Model) -> float:
+    """Sum what is kept of a token while a GPU writes answers: its logits, and its keys and values in all blocks."""
+    return LOGIT_BYTES * model.vocab_size + _cache_bytes(model, is_half=is_half_precision(pipeline))
+
+
 def checkpoint_bytes(pipeline: Pipeline, model: Model) -> float:
     """Estimate a checkpoint: what is trained, its best state so far and the optimiser's states.
 
@@ -290,11 +295,15 @@ def checkpoint_bytes(pipeline: Pipeline, model: Model) -> float:
     Raises:
         InputError: Its optimiser is not known.
     """
-    return (4 + 4 + _state_bytes(pipeline)) * n_trained_parameters(pipeline, model)
+    return (4 + 4 + state_bytes(pipeline)) * n_trained_parameters(pipeline, model)
 
 
-def _state_bytes(pipeline: Pipeline) -> int:
-    """Return the bytes of state that the optimiser keeps for each trained parameter."""
+def state_bytes(pipeline: Pipeline) -> int:
+    """Return the bytes of state that the optimiser keeps for each trained parameter.
+
+    Raises:
+        InputError: The pipeline's optimiser is not known.
+    """
     name = str(pipeline.params.get("optimizer", default_of("optimizer")))
     if name not in OPTIMIZERS:
         raise InputError(f"optimizer = {name!r}: its state is not known; valid: {', '.join(OPTIMIZERS)}")

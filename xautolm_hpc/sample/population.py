@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
@@ -17,6 +17,9 @@ from xautolm_hpc.space import Space
 MAX_REJECTIONS = 1_000
 """Consecutive rejections after which a generation is submitted short."""
 
+
+MAX_REASONS = 5
+"""Reasons that are kept of each constraint."""
 
 N_CANDIDATES = 64
 """Draws that no constraint rejects, of which a selector takes one."""
@@ -47,12 +50,34 @@ class Drawn:
     Attributes:
         pipelines: Trial numbers and their pipelines, in order; fewer than wanted if the generation is short.
         rejections: Constraint -> draws it rejected.
+        reasons: Constraint -> some of its reasons, those of different pipelines first to last.
         exhausted: Whether none could be drawn: the space is exhausted and the search ends.
     """
 
     pipelines: tuple[tuple[int, Pipeline], ...]
     rejections: Mapping[str, int]
     exhausted: bool
+    reasons: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Rejections:
+    """Counts rejected draws, and keeps some reasons.
+
+    Attributes:
+        counts: Constraint -> draws it rejected.
+        reasons: Constraint -> different reasons, at most :data:`MAX_REASONS`.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, name: str, reason: str) -> None:
+        """Count a draw."""
+        self.counts[name] += 1
+        kept = self.reasons.setdefault(name, [])
+        if len(kept) < MAX_REASONS and reason not in kept:
+            kept.append(reason)
 
 
 def draw_generation(
@@ -75,7 +100,7 @@ def draw_generation(
     """
     n_uniform = math.ceil(proposal.epsilon * len(trials) - 1e-9)  # .07 x 100 is a little more than 7
     explore = Proposal(distribution=uniform(space), epsilon=0.0)
-    pipelines, rejections, canonical = dict[int, Pipeline](), Counter[str](), set[str]()
+    pipelines, rejections, canonical = dict[int, Pipeline](), Rejections(), set[str]()
     all_constraints = [NotDrawnBefore(canonical), *constraints]
     for index, trial in enumerate(trials):
         source = explore if index < n_uniform else proposal
@@ -86,7 +111,9 @@ def draw_generation(
             break
         pipelines[trial] = pipeline
         canonical.add(pipeline.canonical())
-    return Drawn(tuple(pipelines.items()), dict(sorted(rejections.items())), exhausted=not pipelines)
+    counts = dict(sorted(rejections.counts.items()))
+    reasons = {name: tuple(rejections.reasons[name]) for name in counts}
+    return Drawn(tuple(pipelines.items()), counts, exhausted=not pipelines, reasons=reasons)
 
 
 def _draw_one(
@@ -95,7 +122,7 @@ def _draw_one(
     *,
     stream: tuple[int, int],
     all_constraints: Sequence[Constraint],
-    rejections: Counter[str],
+    rejections: "Rejections",
 ) -> Pipeline | None:
     """Draw a trial's pipeline and count rejections; ``None`` after too many of them in a row without a candidate."""
     seed, trial = stream
@@ -109,7 +136,7 @@ def _draw_one(
             candidates.append(pipeline)
             n_in_a_row = 0
         else:
-            rejections[rejection[0]] += 1
+            rejections.add(*rejection)
             n_in_a_row += 1
         if len(candidates) == n_wanted or n_in_a_row == MAX_REJECTIONS:
             break

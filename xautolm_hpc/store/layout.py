@@ -147,9 +147,9 @@ KEYS: Wanted = {"digests": ("id",), "codes": ("run_id", "site"), "counts": ("tri
 
 TABLE: Wanted = {
     "digests": None,
-    "codes": ("task", "system", "model", "method", "run_id", "site", "status", "kind", "time_scope"),
+    "codes": ("task", "system", "model", "method", "run_id", "site", "status", "kind", "time_scope", "step"),
     "counts": ("trial", "attempt", "restart", "suspect"),
-    "numbers": ("evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes", "truncated"),
+    "numbers": ("epochs_done", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes", "truncated"),
     "metrics": ("f1",),
     "params": None,
     "param_floats": None,

@@ -64,6 +64,8 @@ def to_table(columns: Columns) -> ExperienceTable:
         pipeline=hex_digits(columns.groups["digests"]["pipeline"]),
         objectives={name: _objective(columns, name) for name in OBJECTIVES},
         time_scope=time_scope,
+        captured=_equals(known, "graph")[codes["step"]],
+        epochs_done=columns.groups["numbers"]["epochs_done"],
         params=params,
     )
 

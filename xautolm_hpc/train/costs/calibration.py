@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from xautolm_hpc.execution import DeviceSpeed
-from xautolm_hpc.train.costs.operations import OperationCounter
+from xautolm_hpc.train.costs.meter import StepMeter
 
 PRODUCT_SIZE, CPU_PRODUCT_SIZE = 4096, 768
 """Rows and columns of the matrices that are multiplied."""
@@ -84,7 +84,7 @@ def _kernel_s(device: torch.device, half: torch.dtype | None) -> float:
 
 def count_kernels(step: Callable[[], object]) -> int:
     """Count the operations that a step starts; views, which start nothing, are left out."""
-    with OperationCounter() as counter:
+    with StepMeter(N_TOKENS) as counter:
         step()
     return counter.n_kernels
 

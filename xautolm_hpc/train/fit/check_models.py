@@ -1,6 +1,7 @@
 """Checks models before the first trial: whether weights, configuration and tokeniser of each fit together.
 
 Reads ``models.json`` in a folder; prints a finding for each model as JSON. Weights are not read, only their headers.
+Where there is a GPU, it also measures what plans of memory and time need to know.
 """
 
 import json
@@ -9,12 +10,17 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
+from transformers import PreTrainedModel
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import read_json
-from xautolm_hpc.model_check import MODELS, ModelCheckRequest, ModelFinding
+from xautolm_hpc.execution import ModelCosts, load_step_costs
+from xautolm_hpc.model_check import MODELS, ModelCheckRequest, ModelFinding, WorkerAnswer
 from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.train.costs.calibration import measure_speed
+from xautolm_hpc.train.costs.measure import measure_costs
 from xautolm_hpc.train.exceptions import TrialError, classify, describe
 from xautolm_hpc.train.fit.embeddings import check_vocabulary, count_rows
 from xautolm_hpc.train.kinds.classification import Classification
@@ -48,8 +54,9 @@ def check_models(folder: Path) -> int:
     """
     path = folder / MODELS
     request = from_json(ModelCheckRequest, read_json(path), where=str(path))
-    findings = [find_fault(model, request.task_kind, hf_home=request.hf_home) for model in request.models]
-    sys.stdout.write(json.dumps([to_json(finding) for finding in findings], indent=1) + "\n")
+    findings = tuple(find_fault(model, request.task_kind, hf_home=request.hf_home) for model in request.models)
+    speed = measure_speed(torch.device("cuda")) if torch.cuda.is_available() else None
+    sys.stdout.write(json.dumps(to_json(WorkerAnswer(findings=findings, speed=speed)), indent=1) + "\n")
     return 0
 
 
@@ -62,17 +69,28 @@ def find_fault(model: Model, task_kind: str, *, hf_home: str | None) -> ModelFin
         hf_home: Offline cache of hub models.
     """
     try:
-        return ModelFinding(model=model.id, notes=_check(model, task_kind, hf_home=hf_home))
+        built, notes = _check(model, task_kind, hf_home=hf_home)
     except TrialError as error:
         return ModelFinding(model=model.id, kind=error.kind, reason=str(error))
     except (*UNREADABLE, *UNBUILDABLE) as error:
         kind = classify(error, gpu_was_busy=False)
         reason = f"model {model.id}: it cannot be built from its files: {describe(error).splitlines()[-1]}"
         return ModelFinding(model=model.id, kind=kind, reason=reason)
+    attention = getattr(built.config, "_attn_implementation", None)
+    return ModelFinding(model=model.id, notes=notes, attention=attention, costs=_measure_costs(built, model))
 
 
-def _check(model: Model, task_kind: str, *, hf_home: str | None) -> tuple[str, ...]:
-    """Load what is small of a model, compare the rest; return notes."""
+def _measure_costs(built: PreTrainedModel, model: Model) -> ModelCosts | None:
+    """Measure what steps of a model cost where it will be trained on a GPU and the catalogue does not know it."""
+    if not torch.cuda.is_available() or model.id in load_step_costs():
+        return None
+    return measure_costs(
+        built.config, family=model.family, context_length=model.context_length, precisions=("half", "single")
+    )
+
+
+def _check(model: Model, task_kind: str, *, hf_home: str | None) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """Load what is small of a model, compare the rest; return it without weights, and notes."""
     source = find_source(model, hf_home)
     tokenizer = load_tokenizer(source, model)
     config = load_config(source, model, dropout_rate=None, tokenizer=tokenizer)
@@ -80,4 +98,4 @@ def _check(model: Model, task_kind: str, *, hf_home: str | None) -> tuple[str, .
     auto_class = HEADS.get(task_kind) or writing_class(model.family)
     built, notes = check_model(source, model, auto_class=auto_class, config=config, has_new_head=task_kind in HEADS)
     check_vocabulary(tokenizer, count_rows(built), model_id=model.id)
-    return notes
+    return built, notes
