@@ -9,7 +9,7 @@ MIB = 1024**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepFacts:
+class Measured:
     """How a child process ended.
 
     Attributes:
@@ -23,7 +23,7 @@ class StepFacts:
     peak_mib: float
 
 
-def measured(program: str, *arguments: str | Path) -> StepFacts:
+def measured(program: str, *arguments: str | Path) -> Measured:
     """Run Python code with arguments; its resident memory and that of its children is read when it ends.
 
     Of the process itself ``VmHWM`` is read: ``ru_maxrss`` would count what its parent held before it.
@@ -38,4 +38,4 @@ def measured(program: str, *arguments: str | Path) -> StepFacts:
     command = [sys.executable, "-c", watched, *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     *lines, peak_kib = ended.stdout.splitlines()
-    return StepFacts(returncode=ended.returncode, text="\n".join(lines) + ended.stderr, peak_mib=int(peak_kib) / 1024)
+    return Measured(returncode=ended.returncode, text="\n".join(lines) + ended.stderr, peak_mib=int(peak_kib) / 1024)
