@@ -108,7 +108,7 @@ image-check: env  ## the image's own test, its lock, its size
 
 .PHONY: catalogue
 catalogue: env  ## measure what steps of the catalogue's models cost, those that xautolm_hpc/step_costs.json lacks
-	$(BIN)/python -m benchmarks.costs.step_costs --processes 2
+	$(BIN)/python -m benchmarks.real_size.step_costs --processes 2
 
 bench:  ## list the benchmarks
 	@sed -n 's/^\(bench-[a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'

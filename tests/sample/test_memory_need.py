@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.costs.memory_rows import keeps_scores, planned, trial_of
-from benchmarks.costs.published import published_model
-from benchmarks.costs.random_trials import RandomTrial
 from benchmarks.estimates import SHARED
+from benchmarks.real_size.memory_rows import keeps_scores, planned, trial_of
+from benchmarks.real_size.published import published_model
+from benchmarks.real_size.random_trials import RandomTrial
 from tests.nouns import GIB
 from tests.priors.builders import TASK, a_model, a_pipeline
 from xautolm_hpc.execution import (
@@ -32,7 +32,7 @@ from xautolm_hpc.sample.memory_need import (
 from xautolm_hpc.sample.memory_plan import MemoryBudget, plan_execution
 from xautolm_hpc.sample.step_time import step_seconds
 
-ROWS = json.loads((Path(__file__).parents[2] / "benchmarks" / "costs" / "memory_rows_h200.json").read_text())
+ROWS = json.loads((Path(__file__).parents[2] / "benchmarks" / "real_size" / "memory_rows_h200.json").read_text())
 NEAR = 0.15
 COST = StepCost(1000, 100.0, 20.0, 2.0, 50, 40.0, 1.0)
 MODEL = a_model(n_parameters=1000)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.costs.published import published_config
+from benchmarks.real_size.published import published_config
 from tests.train.tiny import CONFIGS
 from xautolm_hpc.execution import load_step_costs
 from xautolm_hpc.train.costs.calibration import count_kernels

@@ -17,7 +17,7 @@ import torch
 import transformers
 
 import xautolm_hpc
-from benchmarks.costs.published import load_architectures, published_config, published_model
+from benchmarks.real_size.published import load_architectures, published_config, published_model
 from xautolm_hpc.train.costs.measure import measure_costs
 
 STEP_COSTS = Path(xautolm_hpc.__file__).with_name("step_costs.json")

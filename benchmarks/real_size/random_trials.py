@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 from transformers.initialization import no_init_weights
 
-from benchmarks.costs.published import published_config, published_model
+from benchmarks.real_size.published import published_config, published_model
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import Execution, StepMode
 from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan

@@ -23,8 +23,8 @@ import torch
 import transformers
 from accelerate.state import AcceleratorState
 
-from benchmarks.costs.published import published_model
-from benchmarks.costs.random_trials import RandomTrial, random_weights, write_inputs
+from benchmarks.real_size.published import published_model
+from benchmarks.real_size.random_trials import RandomTrial, random_weights, write_inputs
 from xautolm_hpc.execution import StepMode
 from xautolm_hpc.sample.estimates import GIB
 from xautolm_hpc.sample.memory_need import StepFacts, memory_need
