@@ -292,6 +292,16 @@ def test_a_delimiter_of_several_characters_is_refused(tmp_path: Path, value: str
         load_search(tmp_path / "one.toml", (f"data.delimiter='{value}'",))
 
 
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    n_open = len(list(Path("/proc/self/fd").iterdir()))
+
+    with pytest.raises(IsADirectoryError, match="Is a directory") as caught:
+        read_json(tmp_path)
+
+    assert caught.value.filename == str(tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == n_open
+
+
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
 

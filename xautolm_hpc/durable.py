@@ -116,16 +116,22 @@ def read_regular(path: Path, *, largest_bytes: int) -> bytes:
 
     Raises:
         FileNotFoundError: There is none.
+        IsADirectoryError: It is a folder.
         InputError: It is no regular file, or too large.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(found.st_mode):
             raise InputError(f"`{path}` is no regular file")
         if found.st_size > largest_bytes:
             raise InputError(f"`{path}` has {found.st_size:,} bytes; expected at most {largest_bytes:,}")
-        return file.read(largest_bytes)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(largest_bytes)
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path, *, largest_bytes: int = LARGEST_JSON_BYTES, allow_nan: bool = False) -> Any:
