@@ -46,8 +46,9 @@ print(len(store.read()[0].outcome.message))
 
 OUTCOME = """
 from pathlib import Path
+from xautolm_hpc.driver.results import check_end
 from xautolm_hpc.gather.traces import read_outcome
-print(read_outcome(Path(sys.argv[1])))
+print(read_outcome(Path(sys.argv[1]), check_end))
 """
 
 
