@@ -52,6 +52,7 @@ worker_python = "{folder}/worker"
 {more}
 [job]
 trials_per_job = {trials_per_job}
+{job}
 [local]
 poll_s = 0.2
 [slurm]
@@ -78,6 +79,7 @@ class StubSearch:
         profile: Further lines of the profile, before its sections.
         prelude: Python that a trial runs first.
         trials_per_job: Trials that a job runs.
+        job: Further lines of the profile's ``[job]``.
     """
 
     folder: Path
@@ -91,6 +93,7 @@ class StubSearch:
     profile: str = ""
     prelude: str = ""
     trials_per_job: int = 1
+    job: str = ""
 
     def __post_init__(self) -> None:
         search = SEARCH.format(data_path=DATA_PATH, population=self.population, generations=self.generations)
@@ -100,6 +103,7 @@ class StubSearch:
             slurm=self.slurm,
             more=self.profile,
             trials_per_job=self.trials_per_job,
+            job=self.job,
         )
         self.folder.mkdir(parents=True, exist_ok=True)
         earlier_dir = None if self.earlier is None else self.earlier.run_dir

@@ -48,9 +48,7 @@ def test_what_a_node_fails_is_done_on_another_and_a_node_that_failed_twice_is_us
 def test_a_trial_that_ran_out_of_memory_gets_twice_as_much(
     accounting_cluster: DevCluster, local_search: StubSearch, tmp_path: Path
 ) -> None:
-    search = StubSearch(
-        tmp_path, generations=1, prelude=TAKES_1300_MIB, earlier=local_search, profile="[job]\nmemory_gb = 1"
-    )
+    search = StubSearch(tmp_path, generations=1, prelude=TAKES_1300_MIB, earlier=local_search, job="memory_gb = 1")
 
     search.run(accounting_cluster.environ)
 
@@ -73,7 +71,7 @@ def test_a_node_that_was_cut_off_and_comes_back_writes_nothing_that_counts_twice
         prelude=STANDS_STILL.format(path=str(tmp_path / "go")),
         slurm="max_parallel = 4" + ("" if requeue else "\noptions = { no-requeue = true }"),
         earlier=local_search,
-        profile="[job]\nmemory_gb = 25",
+        job="memory_gb = 25",
     )
     driver = subprocess.Popen(search.command, env=bare_cluster.environ, cwd=ROOT_DIR)
     try:
