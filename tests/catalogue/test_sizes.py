@@ -1,6 +1,5 @@
 """Every size in the catalogue is that of the architecture that transformers builds from the published configuration."""
 
-import importlib.util
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from transformers.models.auto import modeling_auto
 
 from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.driver.model_files import DECODERS, ENCODERS, ModelFiles
+from xautolm_hpc.train.pretrained import find_source
 
 PUBLISHED = tomllib.loads(Path(__file__).with_name("published_configs.toml").read_text())
 CATALOGUE = load_catalogue()
@@ -136,8 +136,7 @@ def test_sizes_are_those_of_the_architecture(name: str) -> None:
 @pytest.mark.parametrize("name", PACKAGED)
 def test_sizes_of_a_packaged_model_are_those_of_its_first_blocks(name: str) -> None:
     model = CATALOGUE[name]
-    (place,) = importlib.util.find_spec(model.package or "").submodule_search_locations  # type: ignore[union-attr,misc]
-    config = AutoConfig.from_pretrained(Path(place, model.path or ""), local_files_only=True)
+    config = AutoConfig.from_pretrained(find_source(model, None).place, local_files_only=True)
     config.num_hidden_layers = model.keep_layers
 
     assert sizes(model) == sizes_of(build(config))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,10 +38,10 @@ def job_of_several(tmp_path: Path, state: str, *, begins: bool, stale: bool = Fa
     return launcher, attempt_dir
 
 
-def write_exit(path: Path, **fields: object) -> None:
+def write_exit(path: Path, **fields: Any) -> None:
     """Write how a process ended."""
-    given = {"returncode": 0, "ended_by": None, "started_at": 20.0, "ended_at": 90.0}
-    write_json(exit_path(path, 0), to_json(Exit(**{**given, **fields})))  # type: ignore[arg-type]
+    given: dict[str, Any] = {"returncode": 0, "ended_by": None, "started_at": 20.0, "ended_at": 90.0}
+    write_json(exit_path(path, 0), to_json(Exit(**{**given, **fields})))
 
 
 def test_what_a_job_did_not_begin_is_given_back_once_the_job_is_known_to_be_over(

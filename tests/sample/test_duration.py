@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -70,13 +71,13 @@ def test_throughput_comes_from_the_hardware() -> None:
     assert throughput_flops_per_s(replace(ON_CPU, n_cpu_cores=None), is_half=True) is None
 
 
-def _took(factors: Sequence[float], **changes: object) -> list[Experience]:
+def _took(factors: Sequence[float], **changes: Any) -> list[Experience]:
     """Build trials that took so many times as long as estimated."""
     experiences = []
     for trial, factor in enumerate(factors):
         pipeline = a_pipeline(params={"batch_size": 8, "epochs": 1 + trial, "optimizer": "adamw"})
         estimate_s = seconds_needed(pipeline, MODEL, task=TASK, system=ON_CPU, may_stop=False)
-        outcome = replace(a_success(time_s=factor * estimate_s), **{"epochs_done": 1.0 + trial, **changes})  # type: ignore[arg-type]
+        outcome = replace(a_success(time_s=factor * estimate_s), **{"epochs_done": 1.0 + trial, **changes})
         experiences.append(an_experience(outcome, trial, pipeline=pipeline, system=ON_CPU))
     return experiences
 

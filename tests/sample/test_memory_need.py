@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,9 +110,9 @@ def test_four_of_five_steps_take_what_is_foreseen_from_the_speed_of_the_card_alo
     assert sum(1 / 1.5 <= ratio <= 1.5 for ratio in ratios) >= 0.8 * len(ratios)
 
 
-def _need(params: dict[str, int | str] | None = None, **changes: object) -> float:
+def _need(params: dict[str, int | str] | None = None, **changes: Any) -> float:
     pipeline = a_pipeline(params={"batch_size": 2, "max_length": 10, **(params or {})})
-    execution = Execution(**changes)  # type: ignore[arg-type]
+    execution = Execution(**changes)
     return memory_need(pipeline, MODEL, task=TASK, execution=execution, measured=KNOWN).allocated_bytes
 
 

@@ -105,7 +105,7 @@ EVERY_CHANGE = [add_key, change_default, change_preset, change_catalogue]
 THAT_MOVE_DRAWS = [change_default, change_preset, change_catalogue]
 
 
-def plans_of(folder: Path) -> list[object]:
+def plans_of(folder: Path) -> list[Any]:
     """List what was drawn: pipelines, their models as the catalogue has them, and seeds."""
     drawn: list[Any] = [line for line in ledger_of(folder) if line["event"] == "drawn"]
     return [plan for line in drawn for plan in line["plans"]]
@@ -170,7 +170,7 @@ def test_a_run_goes_on_with_the_sizes_that_its_own_model_had(tmp_path: Path) -> 
 
     search_in(tmp_path, text=OWN, launcher=launcher())
 
-    models: Any = [plan["model"] for plan in plans_of(tmp_path)]  # type: ignore[index]
+    models = [plan["model"] for plan in plans_of(tmp_path)]
     assert len(models) == 15
     assert {model["context_length"] for model in models if model["id"] == "mine"} == {128}
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -148,8 +149,8 @@ def test_a_driver_of_an_earlier_version_reads_the_claims(tmp_path: Path) -> None
         ({"memory_bytes": 2**20}, "host_oom"),
     ],
 )
-def test_the_limits_of_a_trial_are_enforced(tmp_path: Path, limits: Mapping[str, float], ended_by: str) -> None:
-    dirs = make_trials(tmp_path, 2, replace(LIMITS, **limits))  # type: ignore[arg-type]
+def test_the_limits_of_a_trial_are_enforced(tmp_path: Path, limits: Mapping[str, Any], ended_by: str) -> None:
+    dirs = make_trials(tmp_path, 2, replace(LIMITS, **limits))
 
     def run_one(attempt_dir: Path) -> int:
         if attempt_dir.name == "trial-0":
