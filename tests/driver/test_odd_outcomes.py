@@ -16,6 +16,8 @@ from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.jobdir import OUTCOME
 from xautolm_hpc.launcher import JobStatus
 from xautolm_hpc.records import Experience
+from xautolm_hpc.run.folder import RunDir
+from xautolm_hpc.run.history import read_history
 from xautolm_hpc.store import ExperienceStore
 
 TRIAL = "trial-001"
@@ -129,9 +131,11 @@ def test_what_the_ledger_says_needs_no_folder(tmp_path: Path) -> None:
     search_in(tmp_path, text=TEXT, launcher=FakeLauncher(end_attempt))
     before = {e.id for e in ExperienceStore(tmp_path / "store").read()}
     shutil.rmtree(tmp_path / "runs" / "fake" / "gen-000")
+    history = read_history(RunDir(tmp_path / "runs" / "fake"))
 
     search_in(tmp_path, text=TWO, launcher=FakeLauncher(end_attempt))
 
+    assert history.unread == {}  # the store was not needed either
     after = {e.id for e in ExperienceStore(tmp_path / "store").read()}
     assert before < after
     assert [line["generation"] for line in ledger_of(tmp_path) if line["event"] == "commit"] == [0, 1]
