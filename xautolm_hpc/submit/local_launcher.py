@@ -25,6 +25,7 @@ from xautolm_hpc.records import from_json
 from xautolm_hpc.submit import processes
 from xautolm_hpc.submit.detached import LAUNCH_LOG, start_detached
 from xautolm_hpc.submit.environment import wrapper_environment
+from xautolm_hpc.submit.processes import after_exit
 from xautolm_hpc.submit.wrapper import run_member
 
 MAX_STARTS = 2
@@ -182,14 +183,8 @@ class LocalLauncher:
         """Return how a claimed job ended; ``None`` while it runs."""
         path = exit_path(job.attempt_dir, claim.restart)
         if path.exists():
-            ended = from_json(Exit, read_json(path), where=str(path))
-            return JobStatus(
-                state=JobState.COMPLETED if ended.returncode == 0 else JobState.FAILED,
-                reason=ended.ended_by or "",
-                node=claim.node,
-                exit_code=ended.returncode,
-                ended_at=ended.ended_at,
-                source=JobSource.PROCESS,
+            return after_exit(
+                JobStatus(state=JobState.UNKNOWN), from_json(Exit, read_json(path), where=str(path)), node=claim.node
             )
         if job.occupies:
             return None

@@ -4,8 +4,11 @@ import os
 import signal
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from xautolm_hpc.jobdir import Exit
+from xautolm_hpc.launcher import JobSource, JobState, JobStatus
 from xautolm_hpc.node import set_process_option
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -93,3 +96,23 @@ def _kilobytes(path: Path, name: str) -> int:
     except GONE:
         return 0
     return 0
+
+
+def after_exit(job: JobStatus, ended: Exit, *, node: str | None) -> JobStatus:
+    """Return the status of a job whose process has ended.
+
+    Args:
+        job: What was known of the job.
+        ended: How its process ended.
+        node: Where it ran.
+    """
+    return replace(
+        job,
+        state=JobState.COMPLETED if ended.returncode == 0 else JobState.FAILED,
+        reason=ended.ended_by or "",
+        node=node,
+        exit_code=ended.returncode,
+        ended_at=ended.ended_at,
+        source=JobSource.PROCESS,
+        is_stale=False,
+    )

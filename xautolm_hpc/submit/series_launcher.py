@@ -28,7 +28,6 @@ from xautolm_hpc.jobdir import (
 from xautolm_hpc.launcher import (
     GROUPS,
     WAITS_IN_JOB,
-    JobSource,
     JobState,
     JobStatus,
     Launcher,
@@ -37,6 +36,7 @@ from xautolm_hpc.launcher import (
     read_groups,
 )
 from xautolm_hpc.records import from_json
+from xautolm_hpc.submit.processes import after_exit
 
 SERIES = "batch"
 """Command of the worker that runs a group."""
@@ -227,13 +227,4 @@ def _ended_state(attempt_dir: Path, claim: Claim, *, job: JobStatus) -> JobStatu
     ended = _read_exit(path)
     if ended.returncode == CHECKPOINT_EXIT_STATUS and ended.ended_by is None:
         return None
-    return replace(
-        job,
-        state=JobState.COMPLETED if ended.returncode == 0 else JobState.FAILED,
-        reason=ended.ended_by or "",
-        node=claim.node,
-        exit_code=ended.returncode,
-        ended_at=ended.ended_at,
-        source=JobSource.PROCESS,
-        is_stale=False,
-    )
+    return after_exit(job, ended, node=claim.node)
