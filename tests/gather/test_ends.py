@@ -93,7 +93,7 @@ def test_ends_come_in_the_order_asked_for(tmp_path: Path, tracker: JobTracker, c
     paths = [tmp_path / name for name in ("b", "a", "c")]
     for path in paths:
         path.mkdir()
-        (path / PIPELINE).write_text(path.name)
+        write_json(path / PIPELINE, {"name": path.name})
     launcher = FakeLauncher(clock=clock)
     launcher.submit(submission_of(tmp_path / "submission", *paths[:2]))
     gather_ends(launcher, tracker, attempt_dirs=paths, clock=clock)
