@@ -175,6 +175,13 @@ bench-warm: env  ## how long a trial starts, in a job of its own and after the f
 bench-tasks: env  ## MiniLM on real tasks, full and with LoRA, compared with the majority baseline
 	$(BIN)/python -m benchmarks.real_tasks
 
+.PHONY: reference
+reference: env  ## write the JSON Schemas and the key pages of docs/reference/ from the settings' own descriptions
+	$(BIN)/xautolm-hpc schema search > xautolm_hpc/packaged/search.schema.json
+	$(BIN)/xautolm-hpc schema profile > xautolm_hpc/packaged/profile.schema.json
+	$(BIN)/xautolm-hpc schema search --markdown > docs/reference/search-file.md
+	$(BIN)/xautolm-hpc schema profile --markdown > docs/reference/cluster-profile.md
+
 lock:  ## resolve lock/*.in again; lock/README.md says what pip must find
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet uv

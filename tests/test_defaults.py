@@ -12,13 +12,12 @@ from xautolm_hpc import cli
 from xautolm_hpc.commands.store_verbs import LIMITS
 from xautolm_hpc.config import (
     BudgetSection,
-    PatienceSection,
     PriorSection,
     SearchSection,
-    SlurmSection,
     StoreSection,
     TrialSection,
 )
+from xautolm_hpc.config.cluster_profile import PatienceSection, SlurmSection
 from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.driver.budget import Limits
 from xautolm_hpc.driver.jobs import Pace

@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_parser = partial(verbs.add_parser, formatter_class=formatter_class)
     for add in (
         _add_run, _add_evaluate, _add_plan, _add_status, _add_logs, _add_cancel, _add_report, _add_priors,
-        _add_models, add_store, _add_doctor, _add_export,
+        _add_models, add_store, _add_doctor, _add_export, _add_schema,
     ):  # fmt: skip
         add(add_parser)
     _add_prefetch(add_parser)
@@ -191,6 +191,13 @@ def _add_doctor(add_parser: AddParser) -> None:
         "--time-limit-min", type=float, default=60.0, metavar="MIN", help="trial.time_limit_min to check (default: 60)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_schema(add_parser: AddParser) -> None:
+    text = "print the keys of a search file or cluster profile as JSON Schema, for editors"
+    parser = _verb(add_parser, "schema", text=text)
+    parser.add_argument("kind", choices=("search", "profile"), help="which file")
+    parser.add_argument("--markdown", action="store_true", help="print a page that lists the keys")
 
 
 def _add_prefetch(add_parser: AddParser) -> None:

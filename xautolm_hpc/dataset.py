@@ -46,14 +46,20 @@ class DataSection(BaseModel):
     """``[data]``: where the rows lie and how many are used.
 
     Attributes:
-        path: A file of one of :data:`EXTENSIONS`, a folder with such files named ``train``, ``validation`` and
-            ``test``, whole or in shards, or one that ``datasets.save_to_disk`` wrote.
+        path: A JSON Lines, CSV, TSV, Parquet or Arrow file, or a folder with such files named ``train``,
+            ``validation`` and ``test``, whole or in shards, or one that ``datasets.save_to_disk`` wrote.
         hub: A data set of the hub instead, ``OWNER/NAME``, from the offline cache.
-        revision: Commit of it.
+        revision: Commit of the data set of the hub, 40 hexadecimal digits.
         files: Split -> pattern of its files in the repository, where their names do not say it.
-        text: Column of the text; likewise ``label``, and for question answering ``question``, ``context``, ``answers``.
+        text: Column of the text.
+        label: Column of its class.
+        question: Column of the question, for question answering and generation.
+        context: Column of the text in which the answer stands.
+        answers: Column of the valid answers.
         delimiter: Character that divides the columns of CSV and TSV files, or ``tab``; recognised when absent.
-        train_rows: Rows drawn from train before ``dev`` is cut off; all when absent. Likewise the others.
+        train_rows: Rows drawn from train before ``dev`` is cut off; all when absent.
+        validation_rows: Rows drawn from validation; all when absent.
+        test_rows: Rows drawn from test; all when absent.
         split_seed: Seed of every split; it belongs to the task, not to the search.
     """
 

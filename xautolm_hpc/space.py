@@ -139,7 +139,14 @@ def contains(parameter: Parameter, value: Value) -> bool:
 
 
 class SpaceSection(BaseModel):
-    """``[space]``: a preset and the changes to it."""
+    """``[space]``: a preset and the changes to it.
+
+    Attributes:
+        preset: ``default``, or ``xautolm`` for the value lists of the paper.
+        models: Ids of models, or the name of a list (``small``, ``medium``, ``large``); the preset's when absent.
+        methods: Methods of fine-tuning; the preset's when absent.
+        params: Method -> hyperparameter -> distribution, instead of the preset's or beside it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
