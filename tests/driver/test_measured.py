@@ -15,7 +15,6 @@ from xautolm_hpc.driver.measured import Unmeasured, check_measured, unmeasured_b
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import ConfigError
 from xautolm_hpc.jobdir import PROFILE_RESULT, End
-from xautolm_hpc.run.resume import STOPS_UNMEASURED
 from xautolm_hpc.store import ExperienceStore
 from xautolm_hpc.view import FinishKind, RunFacts
 
@@ -189,7 +188,7 @@ def test_energy_that_is_counted_ends_the_search_as_before(tmp_path: Path) -> Non
 def test_a_run_that_began_under_an_earlier_version_goes_on_all_the_same_with_a_warning(tmp_path: Path) -> None:
     setup = make_setup(tmp_path, text=WITH_ENERGY)
     begun = read_json(setup.run_dir.run_path)
-    write_json(setup.run_dir.run_path, {key: value for key, value in begun.items() if key != STOPS_UNMEASURED})
+    write_json(setup.run_dir.run_path, {key: value for key, value in begun.items() if key != "stops_unmeasured"})
 
     facts, notes = run(tmp_path, WITH_ENERGY, trial_end=stub_end)
 

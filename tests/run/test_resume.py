@@ -19,13 +19,13 @@ from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.ledger import Ledger
 from xautolm_hpc.run.resume import (
     RunConfig,
-    began_at,
     changed_keys,
     effective_config,
     may_change,
     open_run,
     store_config,
 )
+from xautolm_hpc.run.run_file import began_at
 
 SEARCH: dict[str, Any] = {
     "name": "one",
@@ -74,6 +74,7 @@ def test_a_new_run_keeps_its_settings_and_the_file_as_written(tmp_path: Path) ->
         "created_at": "1970-01-01T00:00:00.000+00:00",
         "package_version": __version__,
         "stops_unmeasured": True,
+        "path": str(tmp_path / "run"),
         "search": SEARCH,
         "written": SEARCH,
         "space": {"models": ["m"]},

@@ -8,7 +8,7 @@ from xautolm_hpc.node import SystemClock
 from xautolm_hpc.run.folder import find_run
 from xautolm_hpc.run.history import read_history
 from xautolm_hpc.run.inspect import open_submissions
-from xautolm_hpc.run.resume import began_at
+from xautolm_hpc.run.run_file import began_at
 
 
 def run(arguments: argparse.Namespace) -> int:

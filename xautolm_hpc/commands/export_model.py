@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the folder on this machine, with the Python of the run's worker.
 
     Raises:
-        InputError: The folder is not empty, the trial's weights were not kept, it has no adapters to write alone,
-            nobody said the licence of its base model, or the worker runs in an image.
+        InputError: The folder is not empty, the trial's weights were not kept, its base model is not there, it has
+            no adapters to write alone, nobody said the licence of its base model, or the worker runs in an image.
         LaunchError: The worker failed.
     """
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = from_json(TrialPlan, read_json(trial_dir / PIPELINE), where=PIPELINE)
     if arguments.adapter:
         _check_adapters(plan.pipeline, trial=arguments.trial)
+    _check_place(plan.model)
     licence = _licence(plan.model, arguments.licence)
     command = from_json(Command, read_json(trial_dir / COMMAND), where=COMMAND)
     python = arguments.python or command.argv[0]
@@ -80,6 +81,15 @@ def _trial_dir(run_dir: RunDir, trial: int) -> Path:
         listed = ", ".join(map(str, sorted(kept))) or "none"
         raise InputError(f"trial {trial} of `{run_dir.path}` has no weights; trials whose weights were kept: {listed}")
     return kept[trial]
+
+
+def _check_place(model: Model) -> None:
+    """Check that the folder of the base model is where the trial found it."""
+    if model.path and not model.package and not Path(model.path).is_dir():
+        raise InputError(
+            f"model {model.id!r}: `{model.path}` is not there. If the project was moved, give its `run` command again: "
+            "the run then knows where its models are"
+        )
 
 
 def _licence(model: Model, given: str | None) -> str:

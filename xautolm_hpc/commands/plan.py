@@ -33,7 +33,7 @@ from xautolm_hpc.node import SystemClock
 from xautolm_hpc.records import System, from_json, to_json
 from xautolm_hpc.run.attempt_end import find_end
 from xautolm_hpc.run.folder import RunDir, generation_job_name, single_job_name, submission_dir_beside
-from xautolm_hpc.run.resume import has_trials
+from xautolm_hpc.run.resume import has_trials, known_run_id
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.submit.apptainer import container_argv
 from xautolm_hpc.submit.environment import wrapper_environment
@@ -61,13 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
     run_dir = RunDir(Path(arguments.runs_dir).resolve() / inputs.search.name)
     inputs = inputs.for_run(run_dir)
     inputs.check()
-    exists = run_dir.run_path.exists()
+    run_id = known_run_id(run_dir)
+    exists = run_id is not None
     unmeasured = unmeasured_by_profile(inputs.profile, environ=arguments.environ)
     warnings = [] if exists else check_measured(inputs.search, unmeasured)
     clock, watcher = SystemClock(), report.NotedView()
     setup = inputs.setup(
         run_dir,
-        read_json(run_dir.run_path)["run_id"] if exists else NO_RUN_ID,
+        run_id or NO_RUN_ID,
         launcher=make_launcher(inputs.profile, arguments.environ, clock=clock, since=clock.now()),
         clock=clock,
         watcher=watcher,

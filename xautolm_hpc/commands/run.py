@@ -20,7 +20,8 @@ from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import ConfigError, LaunchError
 from xautolm_hpc.node import SystemClock
 from xautolm_hpc.run.folder import RunDir, check_run_name
-from xautolm_hpc.run.resume import began_at, has_trials, open_run
+from xautolm_hpc.run.resume import has_trials, open_run
+from xautolm_hpc.run.run_file import began_at
 from xautolm_hpc.view import Finding, FinishKind, RunFacts, Watcher
 
 NO_SUCCESS, STOPPED, LEFT_OUT = 3, 1, 4

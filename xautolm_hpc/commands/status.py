@@ -4,17 +4,18 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 
 from xautolm_hpc import report
 from xautolm_hpc.config import ClusterProfile, load_profile
 from xautolm_hpc.durable import read_json
+from xautolm_hpc.errors import ConfigError
 from xautolm_hpc.node import Clock, SystemClock
 from xautolm_hpc.run.folder import RunDir, find_run
 from xautolm_hpc.run.inspect import RunSnapshot, inspect_run
 from xautolm_hpc.run.overview import fill_view
+from xautolm_hpc.run.run_file import profile_path, read_run_file
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.view import UNFINISHED, FinishKind, Phase, RunView
 
@@ -43,10 +44,14 @@ def profile_of(run_dir: RunDir) -> ClusterProfile:
         run_dir: The run folder.
 
     Raises:
+        RunFolderError: The run folder does not say which.
         ConfigError: It is missing or no longer valid.
     """
-    path = read_json(run_dir.run_path)["search"]["profile"]
-    return load_profile(Path(path) if path else None)
+    try:
+        return load_profile(profile_path(run_dir))
+    except ConfigError as error:
+        error.add_note("the run was last started with this profile; `run` with another one notes where it lies")
+        raise
 
 
 def take_snapshot(run_dir: RunDir, profile: ClusterProfile, *, environ: Mapping[str, str]) -> RunSnapshot:
@@ -79,7 +84,7 @@ def _watch(
 
 def _view(run_dir: RunDir, snapshot: RunSnapshot, *, now: float) -> RunView:
     """Build the view of the run."""
-    history, search = snapshot.history, read_json(run_dir.run_path)["search"]
+    history, search = snapshot.history, read_run_file(run_dir).search
     generation = max(history.n_generations() - 1, 0)
     finish = _finish(run_dir) if snapshot.is_over else None
     view = RunView(

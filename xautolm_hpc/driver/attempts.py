@@ -2,8 +2,8 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from xautolm_hpc.durable import write_json
@@ -46,6 +46,8 @@ class AttemptTemplate:
         max_attempts: Attempts a trial may have.
         largest_memory_bytes: Memory that no attempt may exceed, or ``None``; a first attempt gets what it asks for.
         trials_per_job: Attempts that one job may run, one after the other.
+        model_paths: Id of a model -> its folder; a project that was moved has others than its plans.
+        hf_home: Offline cache of hub models, or ``None``.
     """
 
     command: Command
@@ -54,6 +56,8 @@ class AttemptTemplate:
     max_attempts: int
     largest_memory_bytes: int | None = None
     trials_per_job: int = 1
+    model_paths: Mapping[str, str | None] = field(default_factory=dict)
+    hf_home: str | None = None
 
     def resources_of(self, trial: Trial, *, bad_nodes: Iterable[str] = ()) -> Resources:
         """Size the next attempt: memory doubles with every host_oom, nodes that failed are left out.
@@ -91,7 +95,14 @@ class AttemptTemplate:
         command = replace(self.command, memory_bytes=self.resources_of(trial).memory_bytes)
         write_json(path / TASK, to_wire(self.trial_input), flush=False)
         write_json(path / COMMAND, to_wire(command), flush=False)
-        write_json(path / PIPELINE, to_wire(trial.plan), flush=False)
+        self.write_plan(trial)
+
+    def write_plan(self, trial: Trial) -> None:
+        """Write what a trial's present attempt trains; its model is looked for where it lies now."""
+        plan, model = trial.plan, trial.plan.model
+        model = replace(model, path=self.model_paths.get(model.id, model.path))
+        found = replace(plan, model=model, hf_home=self.hf_home)
+        write_json(trial.last.path / PIPELINE, to_wire(found), flush=False)
 
 
 def failed_nodes(trials: Iterable[Trial]) -> Counter[str]:

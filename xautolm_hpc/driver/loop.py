@@ -24,13 +24,14 @@ from xautolm_hpc.driver.results import Results, test_metrics
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.driver.worker_version import check_trials_per_job, check_worker_version
 from xautolm_hpc.errors import InterruptedSearchError
-from xautolm_hpc.jobdir import End, ProfileResult, to_wire
+from xautolm_hpc.jobdir import WEIGHTS, End, ProfileResult, to_wire
 from xautolm_hpc.records import Outcome, to_json
 from xautolm_hpc.run.history import Trial
 from xautolm_hpc.run.journal import Journal
 from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.overview import ended_line
-from xautolm_hpc.run.resume import freeze_prior, stops_unmeasured, store_config
+from xautolm_hpc.run.resume import freeze_prior, store_config
+from xautolm_hpc.run.run_file import stops_unmeasured
 from xautolm_hpc.view import UNFINISHED, Finish, FinishKind, Phase, RunFacts
 
 
@@ -242,6 +243,9 @@ class Search:
 
     def _test(self) -> None:
         """Evaluate the best trials, or those a person named, on ``test``."""
+        for trial in kept_trials(self.setup, self.history.trials):
+            if (trial.last.path / WEIGHTS).exists():
+                self.template.write_plan(trial)  # of a project that was moved since
         if not self.setup.n_interrupts():
             test_trials(self.setup, self.jobs, template=self.template, trials=self.history.trials, display=self.display)
 

@@ -177,6 +177,8 @@ class Setup:
             max_attempts=self.search.trial.max_attempts,
             largest_memory_bytes=self.launcher.limits().memory_bytes,
             trials_per_job=self.profile.job.trials_per_job,
+            model_paths={model.id: model.path for model in self.space.models},
+            hf_home=self.hf_home,
         )
 
 

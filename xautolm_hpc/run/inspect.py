@@ -15,7 +15,7 @@ from xautolm_hpc.run.history import Attempt, History
 from xautolm_hpc.run.lease import Holder, live_holder
 from xautolm_hpc.run.ledger import read_ledger
 from xautolm_hpc.run.progress import read_end
-from xautolm_hpc.run.resume import began_at
+from xautolm_hpc.run.run_file import began_at
 from xautolm_hpc.slurm import JobRow, Slurm
 
 

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,8 @@ from xautolm_hpc.run.attempt_end import find_end
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.ledger import read_ledger
-
-STOPS_UNMEASURED = "stops_unmeasured"
-"""Key of ``run.json``: whether a run ends when its trials show that its objectives or budget cannot be measured.
-
-Runs that began before it existed only warn."""
+from xautolm_hpc.run.moved import Moved, find_moved, follow, follow_models
+from xautolm_hpc.run.run_file import read_run_file
 
 MAY_CHANGE = ("budget", "profile", "trial.max_attempts")
 """Keys of a search file that may change while its search is under way."""
@@ -76,7 +73,12 @@ def effective_config(run_dir: RunDir, current: RunConfig) -> RunConfig:
     """
     if not run_dir.run_path.exists():
         return current
-    stored = _read_config(run_dir, current)
+    try:
+        stored, _ = _read_config(run_dir, current)
+    except RunFolderError:
+        if not _may_begin_anew(run_dir):
+            raise
+        return current
     search = _keep_unwritten(stored.search, current.search, written=(stored.written, current.written))
     if _forbidden(changed_keys(stored.search, search)) and _may_begin_anew(run_dir):
         return current
@@ -107,17 +109,26 @@ def open_run(
         "run_id": run_id,
         "created_at": utc_text(clock.now()),
         "package_version": __version__,
-        STOPS_UNMEASURED: True,
+        "stops_unmeasured": True,
+        "path": str(run_dir.path),
         **to_json(config),
     }
     create_bytes(run_dir.path / "search.toml", source.read_bytes())
     if create_json(run_dir.run_path, begun):
         return run_id, []
-    changes = changed_keys(_read_config(run_dir, config).search, config.search)
+    begin_anew = partial(open_run, run_dir, config, source=source, clock=clock, lease_stale_s=lease_stale_s)
+    try:
+        stored, moved = _read_config(run_dir, config)
+    except RunFolderError:
+        if not _may_begin_anew(run_dir):
+            raise
+        _forget_beginning(run_dir, lease_stale_s=lease_stale_s)
+        return begin_anew()
+    changes = changed_keys(stored.search, config.search)
     fixed = _forbidden(changes)
     if fixed and _may_begin_anew(run_dir):
         _forget_beginning(run_dir, lease_stale_s=lease_stale_s)
-        return open_run(run_dir, config, source=source, clock=clock, lease_stale_s=lease_stale_s)
+        return begin_anew()
     if fixed:
         key, before, after = fixed[0]
         raise RunFolderError(
@@ -125,17 +136,8 @@ def open_run(
             f"{after!r}. Put it back, or begin a new search with: run --fork NEWNAME. "
             f"May change while a search is under way: {', '.join(MAY_CHANGE)}"
         )
-    return read_json(run_dir.run_path)["run_id"], [f"{key}: {before!r} -> {after!r}" for key, before, after in changes]
-
-
-def began_at(run_dir: RunDir) -> float:
-    """Read when a run began, in seconds since the epoch."""
-    return datetime.fromisoformat(read_json(run_dir.run_path)["created_at"]).timestamp()
-
-
-def stops_unmeasured(run_dir: RunDir) -> bool:
-    """Return whether a run ends when its trials show that its objectives or budget cannot be measured."""
-    return bool(read_json(run_dir.run_path).get(STOPS_UNMEASURED, False))
+    lines = [(found.key, found.before, found.after) for found in moved] + changes
+    return read_run_file(run_dir).run_id, [f"{key}: {before!r} -> {after!r}" for key, before, after in lines]
 
 
 def store_config(run_dir: RunDir, config: RunConfig) -> None:
@@ -145,16 +147,21 @@ def store_config(run_dir: RunDir, config: RunConfig) -> None:
         run_dir: The run folder, whose lease the caller holds.
         config: The configuration.
     """
+    read_run_file(run_dir)
     stored = read_json(run_dir.run_path)
-    updated = {**stored, **to_json(config)}
+    updated = {**stored, **to_json(config), "path": str(run_dir.path)}
     if updated != stored:
         write_json(run_dir.run_path, updated)
 
 
-def _read_config(run_dir: RunDir, current: RunConfig) -> RunConfig:
-    """Read the configuration a run started with; what earlier versions did not store is filled in."""
-    stored = read_json(run_dir.run_path)
-    search = deepcopy(stored["search"])
+def _read_config(run_dir: RunDir, current: RunConfig) -> tuple[RunConfig, list[Moved]]:
+    """Read the configuration a run started with; what earlier versions did not store is filled in.
+
+    Returns:
+        It, with every path that is written as it was then leading to where it leads now; and these paths.
+    """
+    stored = read_run_file(run_dir)
+    search = deepcopy(dict(stored.search))
     for key, value in ADDED_KEYS.items():
         if value is None:
             continue  # which is what an absent key has
@@ -163,12 +170,14 @@ def _read_config(run_dir: RunDir, current: RunConfig) -> RunConfig:
         for name in sections:
             section = section.setdefault(name, {})
         section.setdefault(last, value)
-    written = stored.get("written")
+    written = stored.written
     if written is None:
         # Settings from the command line alone are unknown here; for those that may change, the current file counts.
         file = tomllib.loads(decode_text((run_dir.path / "search.toml").read_bytes()))
         written = {**file, "budget": search["budget"], "profile": search["profile"]}
-    return RunConfig(search=search, written=written, space=stored.get("space", current.space))
+    moved = find_moved(search, current.search, written=(written, current.written))
+    space = follow_models(current.space if stored.space is None else stored.space, moved)
+    return RunConfig(search=follow(search, moved), written=written, space=space), moved
 
 
 def _keep_unwritten(
@@ -208,6 +217,22 @@ def freeze_prior(run_dir: RunDir, prior: FrozenPrior) -> None:
         write_json(run_dir.prior_path, to_json(prior))
 
 
+def known_run_id(run_dir: RunDir) -> str | None:
+    """Read the UUID of a run; ``None`` if there is none, or one that is damaged and begins anew.
+
+    Raises:
+        RunFolderError: ``run.json`` is damaged and the run has trials.
+    """
+    if not run_dir.run_path.exists():
+        return None
+    try:
+        return read_run_file(run_dir).run_id
+    except RunFolderError:
+        if not _may_begin_anew(run_dir):
+            raise
+        return None
+
+
 def has_trials(run_dir: RunDir) -> bool:
     """Check whether a run, which need not exist, has drawn a trial."""
     return any(line["event"] == "drawn" for line in read_ledger(run_dir.ledger_path))
@@ -215,7 +240,7 @@ def has_trials(run_dir: RunDir) -> bool:
 
 def _may_begin_anew(run_dir: RunDir) -> bool:
     """Check whether a run has no trial yet and no job that may still write the split."""
-    if has_trials(run_dir):
+    if has_trials(run_dir) or run_dir.run_path.is_dir():
         return False
     return all(find_end(path) is not None for path in run_dir.profile_attempt_dirs())
 
