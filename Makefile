@@ -80,11 +80,21 @@ test-families: env  ## every architecture with every method; writes its table to
 test-main: env  ## the rest: every test that the other three parts of `make test` leave out
 	$(PYTEST) $(HERE) $(addprefix --ignore=,tests/checks tests/store tests/train $(SEARCH)) tests
 
+# Another release of Slurm than this machine's, in a Debian of its own.
+IN_SLURM = $(if $(SLURM),$(BIN)/python -m slurm.dev.release $(SLURM))
+SMOKE := tests/slurm/test_commands.py
+
 # The ways a job can end, and the end of its time, are minutes of waiting: they run beside the rest, on their own clusters.
 BESIDE := tests/slurm/test_no_hang.py tests/slurm/test_preempted.py
-test-slurm: env  ## whole searches, and every way a job can end, on a private real Slurm (as root on Debian)
-	@$(BIN)/python -c 'from slurm.dev.packages import install, missing_packages as m; install(m(accounting=True))'
-	$(call beside,$(PYTEST) -m slurm $(BESIDE),$(PYTEST) -m slurm $(addprefix --ignore=,$(BESIDE)) tests/slurm)
+test-slurm: env  ## whole searches, and every way a job can end, on a private real Slurm (as root on Debian; SLURM=24.11)
+	@$(if $(SLURM),$(IN_SLURM) true,$(BIN)/python -c 'from slurm.dev.packages import install, missing_packages as m; \
+	install(m(accounting=True))')
+	$(call beside,$(IN_SLURM) $(PYTEST) -m slurm $(BESIDE),$(IN_SLURM) $(PYTEST) -m slurm $(addprefix --ignore=,$(BESIDE)) tests/slurm)
+
+.PHONY: test-slurm-smoke
+test-slurm-smoke: export SLURM := 24.11
+test-slurm-smoke: env  ## the commands and a search, on the newest Slurm that Debian has (24.11)
+	$(IN_SLURM) $(PYTEST) -m slurm $(SMOKE)
 
 demo:  ## make .venv, then search on this machine; prints the seconds of both
 	@set -e; start=$$(date +%s); $(MAKE) --no-print-directory env; made=$$(date +%s); \
