@@ -220,7 +220,9 @@ class Slurm:
         fields = ("account", "partition", "qos", "maxjobs", "maxsubmit")
         asked = ["show", "associations", f"user={user}", f"format={','.join(fields)}"]
         text = self._ask(["sacctmgr", "--noheader", "--parsable2", *asked])
-        return None if text is None else [dict(zip(fields, line.split("|"), strict=False)) for line in text.splitlines()]
+        return (
+            None if text is None else [dict(zip(fields, line.split("|"), strict=False)) for line in text.splitlines()]
+        )
 
     def sbatch(self, script_path: Path, exports: Mapping[str, str]) -> str:
         """Submit a batch script.

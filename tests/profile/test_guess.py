@@ -141,7 +141,7 @@ def test_answers_that_stand_nowhere_are_generated(tmp_path: Path) -> None:
 def test_a_column_that_stands_twice_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(
-        "note,team,team\n" + "".join(f"{text},{team},x\n" for text, team in zip(TEXTS, teams(), strict=True))
+        "note,team,team\n" + "".join(f"{text},{name},x\n" for text, name in zip(TEXTS, teams(), strict=True))
     )
 
     with pytest.raises(DataError, match=r"which column holds the label is not clear"):

@@ -63,7 +63,7 @@ def _newest_cached(hf_home: Path, hub: str) -> str | None:
 
 
 def _fetch(section: DataSection, *, hf_home: Path, environ: Mapping[str, str]) -> tuple[DataSection, Files]:
-    """Fetch a data set of the hub into the offline cache, as ``prefetch`` does."""
+    """Download a data set of the hub into the offline cache, as ``prefetch`` does."""
     if environ.get("HF_HUB_OFFLINE", "0").upper() in ON:
         raise DataError(
             f"`{section.hub}` is no file here and not in the offline cache `{hf_home}`, and HF_HUB_OFFLINE is set: "

@@ -7,9 +7,9 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
+from xautolm_hpc.config.reference import schema_line
 from xautolm_hpc.node import list_gpus
 from xautolm_hpc.slurm import Partition, Slurm
 
@@ -80,7 +80,7 @@ def _of_cluster(partitions: Sequence[Partition], *, slurm: Slurm, environ: Mappi
     gpus = _gpus(chosen)
     settings = slurm.settings() or {}
     associations = slurm.associations(getpass.getuser())
-    own = next((row for row in associations or () if row.get("partition") in ("", chosen.name)), {})
+    own = [row for row in associations or () if row.get("partition") in ("", chosen.name)]
     cluster = settings.get("ClusterName", "cluster")
     lines = [
         *_head(f"Cluster {cluster}, as sinfo, scontrol and sacctmgr described it."),
@@ -110,9 +110,7 @@ def _of_cluster(partitions: Sequence[Partition], *, slurm: Slurm, environ: Mappi
 
 
 def _head(comment: str) -> Iterator[str]:
-    schema = resources.files("xautolm_hpc").joinpath("packaged", "profile.schema.json")
-    with resources.as_file(schema) as path:
-        yield f"#:schema {path.as_uri()}"
+    yield schema_line("profile")
     yield f"# {comment} Written by `xautolm-hpc init --profile`;"
     yield "# `xautolm-hpc doctor` checks it, `xautolm-hpc schema profile --markdown` lists every key."
 
@@ -127,16 +125,18 @@ def _job_lines(chosen: Partition, gpus: _Gpus) -> Iterator[str]:
     yield f"memory_gb = {max(1, min(MAX_TRIAL_GIB, memory_gib))}"
 
 
-def _slurm_lines(chosen: Partition, gpus: _Gpus, *, own: Mapping[str, str]) -> Iterator[str]:
-    """Write the options of sbatch, and the limits that the accounting database sets."""
-    n_running, n_queued = own.get("maxjobs", ""), own.get("maxsubmit", "")
+def _slurm_lines(chosen: Partition, gpus: _Gpus, *, own: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Write the options of sbatch, and the limits that the accounting database sets for the first association."""
+    first = own[0] if own else {}
+    n_running, n_queued = first.get("maxjobs", ""), first.get("maxsubmit", "")
+    accounts = list(dict.fromkeys(row["account"] for row in own if row.get("account")))
     yield "[slurm]"
-    if own.get("account"):
-        yield f"account = {_quoted(own['account'])}"
+    if accounts:
+        yield f"account = {_quoted(accounts[0])}{_choice(accounts)}"
     yield f"partition = {_quoted(chosen.name)}    # its jobs run for {chosen.time_limit} at most"
-    qos = [name for name in own.get("qos", "").split(",") if name]
+    qos = [name for name in first.get("qos", "").split(",") if name]
     if len(qos) > 1:
-        yield f"# qos = {_quoted(qos[0])}    # change: one of {', '.join(qos)}"
+        yield f"# qos = {_quoted(qos[0])}{_choice(qos)}"
     if gpus.n:
         yield f"gres = {_quoted('gpu:1' if gpus.kind is None else f'gpu:{gpus.kind}:1')}"
     yield f"max_parallel = {min(MAX_PARALLEL, int(n_running)) if n_running.isdecimal() else MAX_PARALLEL}"
@@ -156,6 +156,10 @@ def _system_lines(chosen: Partition, gpus: _Gpus) -> Iterator[str]:
         yield f"gpu_capability = {known[1]}"
     elif gpus.n:
         yield "# gpu_memory_gb = 80    # change: without it `plan` and `models` cannot tell what fits"
+
+
+def _choice(names: Sequence[str]) -> str:
+    return f"    # change: one of {', '.join(names)}" if len(names) > 1 else ""
 
 
 def _gpus(kind: Partition) -> _Gpus:

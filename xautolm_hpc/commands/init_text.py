@@ -4,10 +4,10 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from xautolm_hpc.commands.init_settings import EffortName, SearchSettings
+from xautolm_hpc.config.reference import schema_line
 from xautolm_hpc.profile.guess import DataGuess
 from xautolm_hpc.records import Task
 
@@ -89,9 +89,8 @@ def describe_budget(new: NewSearch) -> str:
 
 
 def _head(new: NewSearch) -> Iterator[str]:
-    schema = resources.files("xautolm_hpc").joinpath("packaged", "search.schema.json")
-    with resources.as_file(schema) as path:
-        yield f"#:schema {path.as_uri()}"
+    """Write the name, the profile and the task."""
+    yield schema_line("search")
     yield f"# Written by `xautolm-hpc init`. `xautolm-hpc run {new.path.name}` runs it; the same command resumes it."
     yield "# `xautolm-hpc schema search --markdown` lists every key."
     yield f"name = {_quoted(new.name)}"
@@ -104,6 +103,7 @@ def _head(new: NewSearch) -> Iterator[str]:
 
 
 def _data(new: NewSearch) -> Iterator[str]:
+    """Write where the rows lie, with what was seen of them."""
     yield from (f"# {_comment(line)}" for line in (describe_columns(new), describe_rows(new), *new.notes))
     yield "[data]"
     if new.hub is None:
@@ -122,6 +122,7 @@ def _data(new: NewSearch) -> Iterator[str]:
 
 
 def _space(new: NewSearch) -> Iterator[str]:
+    """Write the models and methods, and how to get the models."""
     settings = new.settings
     yield "[space]"
     fetch = f"`xautolm-hpc prefetch {new.path.name}`"
@@ -136,6 +137,7 @@ def _space(new: NewSearch) -> Iterator[str]:
 
 
 def _params(settings: SearchSettings) -> Iterator[str]:
+    """Write the hyperparameters that depend on the data; the others are the preset's."""
     low, high = settings.epochs
     yield "# Lengths hold 19 of 20 texts; epochs give few rows enough steps, and fit into the time of a trial."
     for method, (lowest, highest) in settings.learning_rates.items():
@@ -159,6 +161,7 @@ def _search(new: NewSearch) -> Iterator[str]:
 
 
 def _budget(new: NewSearch) -> Iterator[str]:
+    """Write the limits of the search, of a trial and of a pipeline."""
     settings = new.settings
     yield f"# {describe_budget(new)[0].upper()}{describe_budget(new)[1:]}."
     yield "[budget]"

@@ -89,7 +89,7 @@ class _Column:
 
 
 def guess_data(data_path: Path, files: Files | None = None, *, given: Mapping[str, str]) -> DataGuess:
-    """Guess what kind of task some data is.
+    """Find out what kind of task some data is, as far as that is clear.
 
     Args:
         data_path: A file or folder.
