@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_parser = partial(verbs.add_parser, formatter_class=formatter_class)
     for add in (
-        _add_run, _add_evaluate, _add_plan, _add_status, _add_logs, _add_cancel, _add_report, _add_priors,
+        _add_init, _add_run, _add_evaluate, _add_plan, _add_status, _add_logs, _add_cancel, _add_report, _add_priors,
         _add_models, add_store, _add_doctor, _add_export, _add_schema,
     ):  # fmt: skip
         add(add_parser)
@@ -93,6 +93,30 @@ def _add_run(add_parser: AddParser) -> None:
     parser.add_argument(
         "--skip-job-check", action="store_true", help="do not submit a short job first that checks a compute node"
     )
+
+
+def _add_init(add_parser: AddParser) -> None:
+    """Add ``init``."""
+    text = "write a search file for your data, or a cluster profile for this cluster or machine; asks nothing"
+    parser = _verb(add_parser, "init", text=text)
+    parser.add_argument("data", nargs="?", help="a file, a folder, or a data set of the hub as OWNER/NAME")
+    parser.add_argument("--profile", action="store_true", help="write a cluster profile instead, for where this runs")
+    parser.add_argument("--to", metavar="FILE", help="file to write (default: NAME.toml; cluster.toml for a profile)")
+    parser.add_argument("--force", action="store_true", help="overwrite the file if it exists")
+    parser.add_argument(
+        "--effort", choices=("quick", "normal", "thorough"), default="quick",
+        help="how much it may cost: 5, 60 or 480 minutes on a machine, 1, 8 or 48 hours on a cluster (default: quick)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cluster", metavar="PROFILE", help="cluster profile the search is for (default: this machine)"
+    )
+    parser.add_argument("--name", help="name of the search and of its run (default: that of the data)")
+    guessed = parser.add_argument_group("what is guessed unless it is said")
+    guessed.add_argument("--kind", choices=("text-classification", "question-answering", "text-generation"))
+    for column in ("text", "label", "question", "context", "answers"):
+        guessed.add_argument(f"--{column}", metavar="COLUMN")
+    guessed.add_argument("--delimiter", help="what divides the columns of a CSV or TSV file, or tab")
+    guessed.add_argument("--revision", metavar="COMMIT", help="commit of a data set of the hub")
 
 
 def _add_evaluate(add_parser: AddParser) -> None:

@@ -150,7 +150,7 @@ def _profile_here(setup: Setup, inputs: Inputs, *, folder: Path) -> ProfileResul
         raise DataError(end.outcome.message or "the data cannot be profiled")
     where = attempt_dir / PROFILE_RESULT
     result = from_json(ProfileResult, read_json(where), where=str(where))
-    return replace(result, system=_planned_system(setup.profile, result.system))
+    return replace(result, system=planned_system(setup.profile, result.system))
 
 
 def _without_outcome(status: int, log: str) -> str:
@@ -168,10 +168,14 @@ def _lacking_packages(inputs: Inputs, folder: Path) -> list[str]:
     return [f"{finding.found}: {finding.remedy}" for finding in findings if finding.remedy]
 
 
-def _planned_system(profile: ClusterProfile, here: System) -> System:
+def planned_system(profile: ClusterProfile, here: System) -> System:
     """Return the node a trial will run on: ``[system]``, with no more GPUs than a job asks for.
 
     With the local launcher it is this machine, unless ``[system]`` is given.
+
+    Args:
+        profile: The cluster profile.
+        here: This machine.
     """
     given = profile.system
     if profile.launcher == "local" and given == type(given)():

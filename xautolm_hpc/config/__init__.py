@@ -24,6 +24,8 @@ __all__ = [
     "BudgetSection", "ClusterProfile", "ConstraintsSection", "PriorSection", "SearchFile", "SearchSection",
     "StoreSection", "TaskSection", "TrialSection", "load_profile", "load_search", "read_written", "rebuild_search",
 ]  # fmt: skip
+OF_PACKAGE = "package:"
+"""Beginning of what names no path but a thing that comes with this program, wherever it is installed."""
 
 
 class TaskSection(SettingsSection):
@@ -254,6 +256,8 @@ def load_search(
         raise error
 
     def resolve(key: str, written: str) -> str:
+        if written.startswith(OF_PACKAGE):
+            return written
         is_set = any(f"{key}.".startswith(setting.partition("=")[0] + ".") for setting in settings)
         return str(((Path.cwd() if is_set else path.resolve().parent) / Path(written).expanduser()).resolve())
 

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from importlib import resources
 from typing import Any, Literal
 
 from pydantic import BaseModel, TypeAdapter
@@ -73,6 +74,13 @@ def json_schema(kind: FileKind) -> dict[str, Any]:
 def schema_text(kind: FileKind) -> str:
     """Write the JSON Schema of a settings file, as the file that comes with the package."""
     return json.dumps(json_schema(kind), indent=1) + "\n"
+
+
+def schema_line(kind: FileKind) -> str:
+    """Write the comment by which editors find the schema that comes with the package."""
+    file = resources.files("xautolm_hpc").joinpath("packaged", f"{kind}.schema.json")
+    with resources.as_file(file) as path:
+        return f"#:schema {path.as_uri()}"
 
 
 def reference_page(kind: FileKind) -> str:

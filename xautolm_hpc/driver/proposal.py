@@ -23,7 +23,7 @@ from xautolm_hpc.jobdir import ProfileResult, TrialPlan
 from xautolm_hpc.records import Pipeline, System, Task, from_json, to_json
 from xautolm_hpc.run.history import KnownEnd
 from xautolm_hpc.run.resume import read_prior
-from xautolm_hpc.store import CheckLimits, ExperienceStore
+from xautolm_hpc.store import CheckLimits, ExperienceStore, locate_store
 from xautolm_hpc.table import ExperienceTable
 from xautolm_hpc.task_kinds import TASK_KINDS
 from xautolm_hpc.view import Finish
@@ -215,7 +215,7 @@ def read_stores(setup: Setup) -> ExperienceTable:
     store = setup.search.store
     for line in missing_stores(setup.search.store.also_read):
         setup.watcher.log(line)
-    paths = [Path(path) for path in (store.path, *store.also_read)]
+    paths = [Path(store.path), *map(locate_store, store.also_read)]
     return ExperienceStore.read_tables(
         paths,
         limits=CheckLimits.of(store.check),
@@ -229,7 +229,7 @@ def missing_stores(paths: Iterable[str]) -> list[str]:
         f"store.also_read: `{path}` does not exist, so the prior learns nothing from it; correct the path, unless that "
         "store is yet to be made"
         for path in paths
-        if not Path(path).exists()
+        if not locate_store(path).exists()
     ]
 
 

@@ -11,7 +11,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -87,6 +87,34 @@ def read_file(path: Path, content: bytes, *, columns: Mapping[str, str], delimit
         raise DataError(f"`{path}` is empty; expected rows with columns {named(columns.values())}")
     check_columns(path, read, columns=columns)
     return read
+
+
+def read_columns(path: Path, content: bytes, *, delimiter: str | None = None) -> FileRows:
+    """Read all columns of a file, of which none is known yet; one that stands twice is left out.
+
+    Args:
+        path: The file, for its extension and for messages.
+        content: Its bytes.
+        delimiter: What divides the columns of a CSV or TSV file; ``None`` if it is to be recognised.
+
+    Raises:
+        DataError: The content is damaged, or what divides its columns is not clear.
+    """
+    extension = extension_of(path.name) or ""
+    plain = extension.removesuffix(".gz")
+    unpacked = content if plain == extension else _unzip(path, content)
+    if plain in USUAL_DELIMITERS:
+        usual = USUAL_DELIMITERS[plain]
+        text = _decode(path, unpacked)
+        # No file has this column, so that its header alone is read.
+        columns, _, delimiter = parse_delimited(path, text, wanted=("\0",), delimiter=delimiter, usual=usual)
+    else:
+        columns = list(PARSERS[plain](path, unpacked, wanted=()).columns)
+    single = [column for column in columns if columns.count(column) == 1]
+    if not single:
+        raise DataError(f"`{path}` has no columns; expected rows with a text and its label")
+    read = read_file(path, content, columns=dict(zip(single, single, strict=True)), delimiter=delimiter)
+    return replace(read, columns=single)
 
 
 def check_columns(path: Path, read: FileRows, *, columns: Mapping[str, str]) -> None:

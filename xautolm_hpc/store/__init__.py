@@ -8,6 +8,7 @@ from xautolm_hpc.store.exchange.redacted import Copied, copy_store, redacted
 from xautolm_hpc.store.exchange.reference_import import ReferenceImport, import_xautolm
 from xautolm_hpc.store.layout import FORMAT
 from xautolm_hpc.store.merging import Merged, merge
+from xautolm_hpc.store.packaged import locate_store
 from xautolm_hpc.store.ranges import check_ended
 from xautolm_hpc.store.store import Appended, ExperienceStore
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
@@ -28,6 +29,7 @@ __all__ = [
     "check_ended",
     "copy_store",
     "import_xautolm",
+    "locate_store",
     "merge",
     "read_jsonl",
     "redacted",

@@ -1,0 +1,156 @@
+"""``init``: the search file it writes is one that ``run`` takes as it is."""
+
+import csv
+import json
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.checks.source import ROOT_DIR
+from xautolm_hpc import cli
+from xautolm_hpc.commands.init_settings import EFFORTS
+from xautolm_hpc.config import load_search
+from xautolm_hpc.driver.inputs import Inputs
+
+N_ROWS = 120
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the present folder, with the tickets as a CSV of a German office."""
+    tickets = [json.loads(line) for line in (ROOT_DIR / "examples/data/tickets.jsonl").read_text().splitlines()]
+    with (tmp_path / "Anfragen 2026.csv").open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(["nr", "nachricht", "abteilung"])
+        writer.writerows([number, row["text"], row["label"]] for number, row in enumerate(tickets[:N_ROWS]))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_what_it_writes_is_checked_as_run_checks_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = cli.main(["init", "Anfragen 2026.csv"])
+
+    printed = capsys.readouterr().out.splitlines()
+    inputs = Inputs.load(Path("Anfragen-2026.toml"), (), environ={"HOME": str(folder)})
+    inputs.check()
+    assert status == 0
+    assert printed[-3:] == [
+        "wrote Anfragen-2026.toml",
+        "next: xautolm-hpc run Anfragen-2026.toml",
+        "next: xautolm-hpc report Anfragen-2026",
+    ]
+    assert "text = nachricht, label = abteilung; 6 classes: access, allocation" in printed[0]
+    assert inputs.search.data.path == str(folder / "Anfragen 2026.csv")
+    assert (inputs.search.data.text, inputs.search.data.label) == ("nachricht", "abteilung")
+    assert inputs.search.data.delimiter == ";"
+
+
+def test_the_search_begins_with_the_evidence_of_the_packaged_store(folder: Path) -> None:
+    cli.main(["init", "Anfragen 2026.csv"])
+
+    search = load_search(Path("Anfragen-2026.toml"))
+    assert search.prior.kind == "evidence"
+    assert search.store.also_read == ("package:seed",)
+    assert search.store.path == str(folder / "experience-store")
+
+
+def test_the_settings_fit_few_short_texts(folder: Path) -> None:
+    cli.main(["init", "Anfragen 2026.csv"])
+
+    written = tomllib.loads(Path("Anfragen-2026.toml").read_text())
+    full = written["space"]["params"]["full"]
+    assert written["space"]["models"] == ["minilm-l3", "minilm-l6"]
+    assert full["max_length"] == [32, 64]
+    assert full["batch_size"] == [8, 16]
+    assert full["epochs"] == {"low": 6, "high": 20, "integer": True}  # of 62 rows, 4 steps of 16 an epoch
+    assert written["constraints"]["min_steps"] == 16
+
+
+def test_the_file_begins_with_its_schema(folder: Path) -> None:
+    cli.main(["init", "Anfragen 2026.csv"])
+
+    first = Path("Anfragen-2026.toml").read_text().splitlines()[0]
+    schema = json.loads(Path(first.removeprefix("#:schema file://")).read_text())
+    assert schema["title"] == "The search file"
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_the_effort_is_said_in_minutes_on_the_screen_and_in_the_file(
+    effort: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["init", "Anfragen 2026.csv", "--effort", effort])
+
+    minutes = {"quick": 5, "normal": 60, "thorough": 480}[effort]
+    search = load_search(Path("Anfragen-2026.toml"))
+    assert f"effort {effort}: ends after {minutes} minutes or" in capsys.readouterr().out
+    assert f"ends after {minutes} minutes" in Path("Anfragen-2026.toml").read_text()
+    assert search.budget.wall_h is not None
+    assert round(search.budget.wall_h * 60, 1) == minutes
+
+
+def test_an_existing_file_is_overwritten_only_by_force(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "Anfragen-2026.toml"
+    path.write_text("mine")
+
+    refused = cli.main(["init", "Anfragen 2026.csv"])
+
+    assert refused == 2
+    assert path.read_text() == "mine"
+    assert "`Anfragen-2026.toml` exists; --force overwrites it" in capsys.readouterr().err
+    assert cli.main(["init", "Anfragen 2026.csv", "--force"]) == 0
+    assert "[budget]" in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_data_in_another_folder_is_named_relative_to_the_file(folder: Path) -> None:
+    (folder / "searches").mkdir()
+
+    cli.main(["init", "Anfragen 2026.csv", "--to", "searches/one.toml", "--name", "one"])
+
+    written = tomllib.loads((folder / "searches/one.toml").read_text())
+    assert (written["name"], written["data"]["path"]) == ("one", "../Anfragen 2026.csv")
+    assert load_search(folder / "searches/one.toml").data.path == str(folder / "Anfragen 2026.csv")
+
+
+def test_a_search_for_a_cluster_names_its_profile_and_waits_longer(folder: Path) -> None:
+    profile = (ROOT_DIR / "slurm/site-gpu-partition.toml").read_text()
+    (folder / "site.toml").write_text(profile)
+
+    cli.main(["init", "Anfragen 2026.csv", "--cluster", "site.toml"])
+
+    search = load_search(folder / "Anfragen-2026.toml")
+    assert search.profile == str(folder / "site.toml")
+    assert search.budget.wall_h == 1.0
+    assert search.space.models == tuple(
+        tomllib.loads((ROOT_DIR / "xautolm_hpc/models.toml").read_text())["lists"]["large"]
+    )
+    assert "prefetch Anfragen-2026.toml" in (folder / "Anfragen-2026.toml").read_text()
+
+
+def test_what_is_no_data_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = cli.main(["init", "nothing.csv"])
+
+    assert status == 2
+    assert "`nothing.csv` does not exist; give a file, a folder, or a data set of the hub" in capsys.readouterr().err
+
+
+def test_a_data_set_of_the_hub_is_not_asked_for_offline(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(folder / "cache"))
+
+    status = cli.main(["init", "owner/name"])
+
+    assert status == 2
+    assert "`owner/name` is no file here and not in the offline cache" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["init"], ["init", "Anfragen 2026.csv", "--profile"]])
+def test_either_data_or_profile_is_given(
+    arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    assert "give the data, a file, a folder or a data set of the hub; or --profile" in capsys.readouterr().err

@@ -1,0 +1,148 @@
+"""What is guessed of data, and what is asked instead of guessed."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from xautolm_hpc.errors import DataError
+from xautolm_hpc.profile.guess import guess_data
+
+TEXTS = [
+    f"the {word} of case {number} is not as it was said to be" for number in range(15) for word in ("end", "price")
+]
+TEAMS = ["north", "south", "west"]
+
+
+def write_csv(path: Path, columns: Mapping[str, Sequence[object]], delimiter: str = ",") -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return path
+
+
+def teams(n_rows: int = len(TEXTS)) -> list[str]:
+    return [TEAMS[row % len(TEAMS)] for row in range(n_rows)]
+
+
+def write_jsonl(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_columns_of_other_names_and_a_semicolon_are_found_by_their_content(tmp_path: Path) -> None:
+    columns = {"nr": range(len(TEXTS)), "nachricht": TEXTS, "abteilung": teams()}
+
+    guess = guess_data(write_csv(tmp_path / "a.csv", columns, ";"), given={})
+
+    assert guess.kind == "text-classification"
+    assert guess.columns == {"text": "nachricht", "label": "abteilung"}
+    assert guess.delimiter == ";"
+    assert guess.unused == ("nr",)
+    assert guess.n_rows == {"train": 30}
+
+
+def test_usual_names_come_before_content(tmp_path: Path) -> None:
+    rows = [
+        {"Tweet": text[:20], "url": f"{text} {text}", "lang": "en" if row % 2 else "de", "emotion": row % 4}
+        for row, text in enumerate(TEXTS)
+    ]
+
+    guess = guess_data(write_jsonl(tmp_path / "tweets.jsonl", rows), given={})
+
+    assert guess.columns == {"text": "Tweet", "label": "emotion"}
+    assert guess.delimiter is None
+
+
+def test_a_part_of_a_name_is_enough_where_one_column_has_it(tmp_path: Path) -> None:
+    columns = {"body": TEXTS, "ticket_category": teams(), "branch": teams()[::-1]}
+
+    assert guess_data(write_csv(tmp_path / "a.csv", columns), given={}).columns["label"] == "ticket_category"
+
+
+def test_two_columns_that_could_be_the_label_are_not_guessed(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", {"note": TEXTS, "north": teams(), "south": teams()[::-1]})
+
+    with pytest.raises(DataError, match=r"2 could be it: north, south; columns: note \(str, 13 words, 30 different\)"):
+        guess_data(path, given={})
+    assert guess_data(path, given={"label": "south"}).columns == {"text": "note", "label": "south"}
+
+
+def test_no_column_that_repeats_is_an_error_that_names_the_columns_and_the_option(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", {"id": range(len(TEXTS)), "note": TEXTS})
+
+    with pytest.raises(DataError, match=r"label is not clear: none repeats .*; columns: id .*note .*--label COLUMN"):
+        guess_data(path, given={})
+
+
+def test_a_column_that_was_said_but_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", {"note": TEXTS, "team": teams()})
+
+    with pytest.raises(DataError, match=r"no column 'tema' \(--label\); its columns: note, team"):
+        guess_data(path, given={"label": "tema"})
+
+
+def test_a_folder_with_one_readable_file_is_that_file(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "survey.csv", {"note": TEXTS, "team": teams()})
+    (tmp_path / "notes.docx").write_bytes(b"PK")
+
+    assert guess_data(tmp_path, given={}).path == path
+
+
+def test_a_folder_with_splits_keeps_them(tmp_path: Path) -> None:
+    for name, n_rows in (("train", 30), ("validation", 12), ("test", 9)):
+        write_csv(tmp_path / f"{name}.tsv", {"note": TEXTS[:n_rows], "team": teams(n_rows)}, "\t")
+
+    guess = guess_data(tmp_path, given={})
+
+    assert guess.path == tmp_path
+    assert guess.n_rows == {"train": 30, "validation": 12, "test": 9}
+    assert guess.delimiter == "\t"
+
+
+def test_a_folder_without_readable_files_is_an_error_that_lists_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "notes.docx").write_bytes(b"PK")
+
+    with pytest.raises(DataError, match=r"has no file that can be read; read are \.jsonl.*, found: notes\.docx"):
+        guess_data(tmp_path, given={})
+
+
+def test_a_folder_with_files_of_unknown_role_is_an_error(tmp_path: Path) -> None:
+    for name in ("may.csv", "june.csv"):
+        write_csv(tmp_path / name, {"note": TEXTS, "team": teams()})
+
+    with pytest.raises(DataError, match=r"2 files and none is called train: june\.csv, may\.csv"):
+        guess_data(tmp_path, given={})
+
+
+def test_answers_that_stand_in_their_context_are_extracted(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"which {n}?", "context": f"it is case {n} of many", "answers": [f"case {n}"]} for n in range(6)
+    ]
+
+    guess = guess_data(write_jsonl(tmp_path / "qa.jsonl", rows), given={})
+
+    assert guess.kind == "question-answering"
+    assert guess.columns == {"question": "question", "context": "context", "answers": "answers"}
+
+
+def test_answers_that_stand_nowhere_are_generated(tmp_path: Path) -> None:
+    rows = [{"query": f"how many {n}?", "passage": "some and more", "answer": str(n)} for n in range(6)]
+
+    guess = guess_data(write_jsonl(tmp_path / "qa.jsonl", rows), given={})
+
+    assert guess.kind == "text-generation"
+    assert guess.columns == {"question": "query", "context": "passage", "answers": "answer"}
+
+
+def test_a_column_that_stands_twice_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "note,team,team\n" + "".join(f"{text},{name},x\n" for text, name in zip(TEXTS, teams(), strict=True))
+    )
+
+    with pytest.raises(DataError, match=r"which column holds the label is not clear"):
+        guess_data(path, given={})
