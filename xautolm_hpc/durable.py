@@ -10,10 +10,11 @@ import codecs
 import errno
 import json
 import os
+import re
 import stat
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from xautolm_hpc.errors import InputError
 
@@ -107,6 +108,33 @@ def create_json(path: Path, value: Any) -> bool:
     return create_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
+def set_aside(path: Path) -> Path:
+    """Rename what is damaged and is made again, so that a person can still look at it.
+
+    Args:
+        path: A file, or whatever lies in its place.
+
+    Returns:
+        Its new path, beside the old one.
+    """
+    aside = path.with_name(f"{path.name}.damaged-{uuid.uuid4().hex[:8]}")
+    path.rename(aside)
+    return aside
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove what writers that were killed left beside the files of a folder that nobody else writes now.
+
+    What becomes a lease stays: drivers write them that do not hold the folder yet.
+
+    Args:
+        folder: The folder; it need not exist.
+    """
+    for path in folder.glob(".*.tmp"):
+        if re.fullmatch(r"\.(?!lease-).+\.[0-9a-f]{12}\.tmp", path.name) and not path.is_dir():
+            path.unlink(missing_ok=True)
+
+
 def read_regular(path: Path, *, largest_bytes: int) -> bytes:
     """Read a file, without waiting for anything that is none: a pipe, a socket, a device.
 
@@ -119,19 +147,29 @@ def read_regular(path: Path, *, largest_bytes: int) -> bytes:
         IsADirectoryError: It is a folder.
         InputError: It is no regular file, or too large.
     """
+    with open_regular(path) as file:
+        n_bytes = os.fstat(file.fileno()).st_size
+        if n_bytes > largest_bytes:
+            raise InputError(f"`{path}` has {n_bytes:,} bytes; expected at most {largest_bytes:,}")
+        return file.read(largest_bytes)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read, without waiting for anything that is none: a pipe, a socket, a device.
+
+    Raises:
+        FileNotFoundError: There is none.
+        IsADirectoryError: It is a folder.
+        InputError: It is no regular file.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        found = os.fstat(descriptor)
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"`{path}` is no regular file")
-        if found.st_size > largest_bytes:
-            raise InputError(f"`{path}` has {found.st_size:,} bytes; expected at most {largest_bytes:,}")
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read(largest_bytes)
-    finally:
-        os.close(descriptor)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise InputError(f"`{path}` is no regular file")
 
 
 def read_json(path: Path, *, largest_bytes: int = LARGEST_JSON_BYTES, allow_nan: bool = False) -> Any:
@@ -146,13 +184,26 @@ def read_json(path: Path, *, largest_bytes: int = LARGEST_JSON_BYTES, allow_nan:
         FileNotFoundError: There is none.
         InputError: It is no regular file, too large, nested too deep, or not JSON.
     """
-    content = read_regular(path, largest_bytes=largest_bytes)
+    return parse_json(read_regular(path, largest_bytes=largest_bytes), where=f"`{path}`", allow_nan=allow_nan)
+
+
+def parse_json(content: bytes, *, where: str, allow_nan: bool = False) -> Any:
+    """Parse JSON that may be damaged, or written by anybody.
+
+    Args:
+        content: The text.
+        where: Where it stands, for the message.
+        allow_nan: Whether NaN and infinities are read.
+
+    Raises:
+        InputError: It is not JSON, or nested too deep.
+    """
     try:
         value = json.loads(content, parse_constant=None if allow_nan else _refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"`{path}` is not valid JSON: {error}") from error
+        raise InputError(f"{where} is not valid JSON: {error}") from error
     if _is_deeper(value, DEEPEST_JSON):
-        raise InputError(f"`{path}`: lists and objects are nested more than {DEEPEST_JSON} deep")
+        raise InputError(f"{where}: lists and objects are nested more than {DEEPEST_JSON} deep")
     return value
 
 

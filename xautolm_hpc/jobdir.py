@@ -20,19 +20,18 @@ from typing import Any
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import create_json, read_json, write_json
+from xautolm_hpc.errors import InputError
 from xautolm_hpc.execution import AS_DRAWN, UNMEASURED, Execution, StepMeasures, StepMode
 from xautolm_hpc.image import Container
-from xautolm_hpc.records import Outcome, Pipeline, System, Task, from_json, to_json
+from xautolm_hpc.records import Outcome, Pipeline, System, T, Task, from_json, to_json
 
 COMMAND, TASK, PIPELINE, WEIGHTS = "command.json", "task.json", "pipeline.json", "weights.safetensors"
 PROFILE, PROFILE_RESULT, EXPORT = "profile.json", "profile-result.json", "export.json"
 OUTCOME, VERDICT, MEMBERS, TEST = "outcome.json", "verdict.json", "members.json", "test.json"
 RUN_NAME = r"^[A-Za-z0-9][\w.-]*$"  # it is the name of a folder
-SPLITS = ("train", "dev", "validation", "test")
-"""Splits of the normalised data."""
+SPLITS = ("train", "dev", "validation", "test")  # of the normalised data
 
-READY = "ready"
-"""Empty file by which a worker shows that signals reach it now; on other nodes than the first ``ready-<node>``."""
+READY = "ready"  # empty; shows that signals reach the worker now; on other nodes than the first ``ready-<node>``
 
 PROTOCOL = 3
 """Version of the files that driver and worker write for each other; it rises with every key added to them.
@@ -43,8 +42,7 @@ Protocol 1 is that of every version before the number was written; a worker of 3
 PROTOCOL_VARIABLE = "XAUTOLM_PROTOCOL"
 """Variable by which the driver tells a worker its protocol: an earlier worker reads over it."""
 
-CHECKPOINT_EXIT_STATUS = 85
-"""Exit status of a worker that checkpointed because a signal asked for it."""
+CHECKPOINT_EXIT_STATUS = 85  # of a worker that checkpointed because a signal asked for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,8 +265,7 @@ class ProfileResult:
         majority_f1: F1 on ``validation``, 0..1, of always answering train's most frequent label, or of no answer.
         notes: What was left out of the data, for the user: rows whose text is in another split, and the like.
         protocol: :data:`PROTOCOL` of the worker that wrote it.
-        has_quantiser: Whether the worker's environment has the package that ``quantization = nf4`` needs; a worker
-            that does not say so does not know the hyperparameter.
+        has_quantiser: Whether the worker knows ``quantization = nf4`` and has the package for it.
         measures: What plans of memory and time are made of.
     """
 
@@ -351,8 +348,16 @@ def claim_attempt(attempt_dir: Path, claim: Claim, *, reader: int = PROTOCOL) ->
 
 def is_foreign(attempt_dir: Path, job_id: str) -> bool:
     """Check whether another job has claimed an attempt, under whatever restart count."""
-    paths = [claim_path(attempt_dir, restart) for restart in restarts(attempt_dir)]
-    return any(from_json(Claim, read_json(path), where=str(path)).job_id != job_id for path in paths)
+    claims = [read_whole(Claim, claim_path(attempt_dir, restart)) for restart in restarts(attempt_dir)]
+    return any(claim is None or claim.job_id != job_id for claim in claims)
+
+
+def read_whole(record_type: type[T], path: Path) -> T | None:
+    """Read a record of an attempt; ``None`` if its file is missing, being written, or damaged."""
+    try:
+        return from_json(record_type, read_json(path), where=str(path))
+    except (OSError, InputError):
+        return None
 
 
 def claim_path(attempt_dir: Path, restart: int) -> Path:
@@ -382,8 +387,11 @@ def write_members(folder: Path, attempt_dirs: Sequence[Path]) -> None:
 
 
 def read_members(path: Path) -> list[Path]:
-    """Read ``members.json``; without one this is a FileNotFoundError."""
-    return [Path(member) for member in read_json(path)]
+    """Read ``members.json``; without one this is a FileNotFoundError, of a damaged one an InputError."""
+    members = read_json(path)
+    if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
+        raise InputError(f"`{path}`: expected a list of paths")
+    return [Path(member) for member in members]
 
 
 def restarts(attempt_dir: Path) -> list[int]:

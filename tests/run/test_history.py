@@ -209,5 +209,5 @@ def test_a_damaged_plan_in_the_ledger_is_refused_with_its_trial(history: History
     line = drawn([plan()], generation=1)
     line["plans"][0]["seed"] = "7"
 
-    with pytest.raises(InputError, match=r"^ledger: trial 2: seed: expected int, found '7'$"):
+    with pytest.raises(InputError, match=r"^`.*ledger.jsonl`: trial 2: seed: expected int, found '7'$"):
         history.apply(line)

@@ -9,7 +9,7 @@ from xautolm_hpc.durable import write_json
 from xautolm_hpc.jobdir import OUTCOME, End, Heartbeat, claim_path, heartbeat_path
 from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.records import Outcome, to_json
-from xautolm_hpc.run import progress
+from xautolm_hpc.run import attempt_end
 from xautolm_hpc.run.attempt_end import find_end
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import History, Trial
@@ -145,7 +145,7 @@ def test_the_file_of_an_end_that_the_ledger_lacks_is_read_once_for_a_view(
         read.append(path)
         return find_end(path)
 
-    monkeypatch.setattr(progress, "find_end", count)
+    monkeypatch.setattr(attempt_end, "find_end", count)
 
     view = fill_view(
         RunView(name="one", phase=Phase.GENERATION, objectives=("f1",)),
@@ -165,7 +165,7 @@ def test_attempts_that_were_just_polled_are_not_read_again_for_a_view(
     for shown in (ended, running):
         shown.last.submission = "gen-000"
     read: list[Path] = []
-    monkeypatch.setattr(progress, "find_end", read.append)
+    monkeypatch.setattr(attempt_end, "find_end", read.append)
 
     view = fill_view(
         RunView(name="one", phase=Phase.GENERATION, objectives=("f1",)),

@@ -63,7 +63,9 @@ def begin_with(folder: Path, config: RunConfig, *, text: str = "name = 'one'\n")
 
 def draw_a_trial(folder: Path) -> None:
     """Let the run's ledger say that its search is under way."""
-    Ledger(folder / "run" / "ledger.jsonl", 1).append("drawn", 0.0, generation=0, plans=[])
+    Ledger(folder / "run" / "ledger.jsonl", 1).append(
+        "drawn", 0.0, generation=0, plans=[], refusals={}, exhausted=False
+    )
 
 
 def test_a_new_run_keeps_its_settings_and_the_file_as_written(tmp_path: Path) -> None:
@@ -151,7 +153,9 @@ def test_a_run_that_came_to_no_trial_begins_anew_with_the_mended_file(tmp_path: 
     profile_dir.mkdir(parents=True)
     write_json(profile_dir / ended, to_json(end(failed("error"))))
     (tmp_path / "run" / "data").mkdir()
-    Ledger(tmp_path / "run" / "ledger.jsonl", 1).append("intent", 0.0, name="xa-profile-0", generation=-1, attempts=[])
+    Ledger(tmp_path / "run" / "ledger.jsonl", 1).append(
+        "intent", 0.0, name="xa-profile-0", generation=-1, attempts=[], resources={}
+    )
 
     new_id, changes = begin(tmp_path, changed("search", population=30), text="mended")
 

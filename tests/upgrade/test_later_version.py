@@ -204,8 +204,11 @@ def test_the_first_resumption_of_a_frozen_run_stores_its_space(tmp_path: Path) -
     search_in(tmp_path, text=OLD, launcher=launcher())
 
     search = load_search(tmp_path / "search.toml")
-    added = {"written": config.read_written(tmp_path / "search.toml"), "space": space_to_json(search.build_space())}
-    added["path"] = str(path.parent)
+    added = {
+        "written": config.read_written(tmp_path / "search.toml"),
+        "space": space_to_json(search.build_space()),
+        "path": str(path.parent),
+    }
     for key, value in resume.ADDED_KEYS.items():
         section, name = key.split(".")
         before["search"].setdefault(section, {})[name] = value

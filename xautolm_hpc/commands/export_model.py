@@ -27,7 +27,7 @@ from xautolm_hpc.jobdir import (
     TrialPlan,
 )
 from xautolm_hpc.records import Outcome, Pipeline, from_json, to_json
-from xautolm_hpc.run.attempt_end import find_end
+from xautolm_hpc.run.attempt_end import read_end, read_scores
 from xautolm_hpc.run.folder import RunDir, find_run, trial_number
 
 
@@ -128,13 +128,13 @@ def _trial_input(run_dir: RunDir) -> TrialInput:
 
 def _facts(run_dir: RunDir, trial_dir: Path, *, trial: int) -> dict[str, Any]:
     """Collect the results that the model card states."""
-    end = find_end(trial_dir)
+    end = read_end(trial_dir)
     outcome = end.outcome if end else Outcome(status=OutcomeStatus.FAILED)
     return {
         "run": run_dir.path.name,
         "trial": trial,
         "metrics": dict(outcome.metrics),
-        "test": read_json(trial_dir / TEST) if (trial_dir / TEST).exists() else None,
+        "test": read_scores(trial_dir / TEST),
         "time_s": outcome.evaluation_time_s,
         "energy_j": outcome.gpu_energy_j,
     }

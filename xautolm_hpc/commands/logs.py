@@ -7,15 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from xautolm_hpc.commands.status import profile_of, take_snapshot
-from xautolm_hpc.durable import read_json
+from xautolm_hpc.durable import open_regular
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import FailureKind
-from xautolm_hpc.jobdir import MEMBERS, VERDICT, Claim, claim_path, read_members, restarts
+from xautolm_hpc.jobdir import MEMBERS, VERDICT, Claim, claim_path, read_members, read_whole, restarts
 from xautolm_hpc.launcher import GROUPS, JobStatus, read_groups
-from xautolm_hpc.records import Outcome, from_json
+from xautolm_hpc.records import Outcome
 from xautolm_hpc.report import escape_controls
+from xautolm_hpc.run.attempt_end import read_end
 from xautolm_hpc.run.folder import RunDir, find_run, submission_dir_beside, submission_dirs_in, trial_number
-from xautolm_hpc.run.progress import read_end, read_exit
+from xautolm_hpc.run.progress import read_exit
 
 POLL_S = 0.5
 STATE_POLL_S = 15.0
@@ -102,11 +103,12 @@ def _print_new(attempt_dir: Path, positions: dict[str, int]) -> dict[str, int]:
 
 
 def _print_file(path: Path, position: int) -> int:
-    if not path.exists():
+    try:
+        with open_regular(path) as file:
+            file.seek(position)
+            content = file.read()
+    except FileNotFoundError:
         return position
-    with path.open("rb") as file:
-        file.seek(position)
-        content = file.read()
     sys.stdout.write(escape_controls(content.decode(errors="replace")))
     sys.stdout.flush()
     return position + len(content)
@@ -115,7 +117,8 @@ def _print_file(path: Path, position: int) -> int:
 def _print_launcher_logs(attempt_dir: Path) -> None:
     """Print what the launcher's own programs said of an attempt's job."""
     for path in _launcher_logs(attempt_dir):
-        text = escape_controls(path.read_text(errors="replace"))
+        with open_regular(path) as file:
+            text = escape_controls(file.read().decode(errors="replace"))
         if text.strip():
             _log(f"the launcher's `{path}`:")
             sys.stdout.write(text)
@@ -127,7 +130,10 @@ def _launcher_logs(attempt_dir: Path) -> list[Path]:
     folders = [submission_dir_beside(attempt_dir), *submission_dirs_in(attempt_dir.parents[1])]
     found: list[Path] = []
     for folder in folders:
-        members = read_members(folder / MEMBERS) if (folder / MEMBERS).exists() else []
+        try:
+            members = read_members(folder / MEMBERS)
+        except (OSError, InputError):
+            continue
         if attempt_dir not in members:
             continue
         groups = read_groups(folder)
@@ -143,7 +149,7 @@ def _launcher_logs(attempt_dir: Path) -> list[Path]:
 
 def _names_by_claim(attempt_dir: Path) -> list[str]:
     paths = [claim_path(attempt_dir, restart) for restart in restarts(attempt_dir)] if attempt_dir.is_dir() else []
-    claims = [from_json(Claim, read_json(path), where=str(path)) for path in paths]
+    claims = [claim for path in paths if (claim := read_whole(Claim, path)) is not None]
     return [f"{name}_0_log.err" for claim in claims for name in (claim.job_id, claim.pid)]
 
 

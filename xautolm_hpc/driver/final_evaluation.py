@@ -10,12 +10,12 @@ from xautolm_hpc.driver.attempts import AttemptTemplate, objectives_of
 from xautolm_hpc.driver.display import Display
 from xautolm_hpc.driver.jobs import Jobs
 from xautolm_hpc.driver.setup import Setup
-from xautolm_hpc.durable import write_json
+from xautolm_hpc.durable import set_aside, write_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.jobdir import COMMAND, TASK, TEST, WEIGHTS, Command, TrialInput, write_members
 from xautolm_hpc.pareto import front_indices, oriented
 from xautolm_hpc.records import to_json
-from xautolm_hpc.run.attempt_end import find_end
+from xautolm_hpc.run.attempt_end import read_end, read_scores
 from xautolm_hpc.run.history import Trial
 from xautolm_hpc.view import Phase
 
@@ -36,12 +36,16 @@ def test_trials(
         InputError: A named trial has no weights to evaluate.
     """
     chosen = pareto_trials(setup, trials) if setup.final is None else named_trials(trials, setup.final)
+    for path in (trial.last.path / TEST for trial in chosen):
+        if path.exists() and read_scores(path) is None:
+            setup.watcher.log(f"`{path}` is damaged; it is set aside, and written again if the weights are there")
+            set_aside(path)
     members = untested(chosen)
     if not members:
         return
     display.enter(Phase.TEST)
     paths = map(setup.run_dir.final_attempt_dir, count())
-    number, path = next((n, path) for n, path in enumerate(paths) if find_end(path) is None)
+    number, path = next((n, path) for n, path in enumerate(paths) if read_end(path) is None)
     command = setup.command("xautolm_hpc.train", "final")
     write_final(path, members, command=command, trial_input=template.trial_input)
     outcome = jobs.run_single(path, setup.resources(), name=f"final-{number}").outcome

@@ -23,6 +23,7 @@ from xautolm_hpc.driver.proposal import MakeProposer, Proposer, SearchProposer, 
 from xautolm_hpc.driver.results import Results, test_metrics
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.driver.worker_version import check_trials_per_job, check_worker_version
+from xautolm_hpc.durable import remove_torn
 from xautolm_hpc.errors import InterruptedSearchError
 from xautolm_hpc.jobdir import WEIGHTS, End, ProfileResult, to_wire
 from xautolm_hpc.records import Outcome, to_json
@@ -57,6 +58,7 @@ def run_search(setup: Setup, make_proposer: MakeProposer = SearchProposer) -> Ru
     """
     lease = Lease.acquire(setup.run_dir.path, stale_s=setup.profile.patience.lease_stale_s)
     try:
+        remove_torn(setup.run_dir.path)
         setup.run_dir.cancel_path.unlink(missing_ok=True)  # it was meant for an earlier driver
         return _begin(setup, lease, make_proposer=make_proposer).run()
     finally:

@@ -17,12 +17,13 @@ from xautolm_hpc.distribution import Distribution, FrozenPrior
 from xautolm_hpc.driver.attempts import objectives_of
 from xautolm_hpc.driver.budget import trials_left
 from xautolm_hpc.driver.setup import Setup
-from xautolm_hpc.errors import SpaceError
+from xautolm_hpc.durable import set_aside
+from xautolm_hpc.errors import RunFolderError, SpaceError
 from xautolm_hpc.execution import AS_DRAWN, StepMode
 from xautolm_hpc.jobdir import ProfileResult, TrialPlan
 from xautolm_hpc.records import Pipeline, System, Task, from_json, to_json
 from xautolm_hpc.run.history import KnownEnd
-from xautolm_hpc.run.resume import read_prior
+from xautolm_hpc.run.resume import has_trials, read_prior
 from xautolm_hpc.store import CheckLimits, ExperienceStore, locate_store
 from xautolm_hpc.table import ExperienceTable
 from xautolm_hpc.task_kinds import TASK_KINDS
@@ -200,9 +201,16 @@ def read_past(setup: Setup) -> Past:
     """Read what the search begins with: the prior it froze, or all experiences of the stores it names.
 
     Raises:
+        RunFolderError: The prior of a run that has trials is damaged; that of a run without any is computed again.
         StoreError: A store is damaged.
     """
-    frozen = read_prior(setup.run_dir)
+    try:
+        frozen = read_prior(setup.run_dir)
+    except RunFolderError as error:
+        if has_trials(setup.run_dir):
+            raise
+        frozen, _ = None, set_aside(setup.run_dir.prior_path)
+        setup.watcher.log(f"{error}: it is computed again")
     return read_stores(setup) if frozen is None else frozen
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from xautolm_hpc import gather
 from xautolm_hpc.driver.attempts import Origin, job_positions
 from xautolm_hpc.driver.setup import Setup
-from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import TEST, End, ProfileResult
 from xautolm_hpc.node import check_moment
 from xautolm_hpc.records import Experience, to_json
+from xautolm_hpc.run.attempt_end import read_scores
 from xautolm_hpc.run.history import Attempt, Trial
 from xautolm_hpc.run.journal import Journal
 from xautolm_hpc.store import CheckLimits, ExperienceStore, as_format_1, check_ended, storable
@@ -159,4 +159,5 @@ def check_end(end: End) -> None:
 def test_metrics(trials: Sequence[Trial]) -> dict[int, Mapping[str, float]]:
     """Read what trials scored on ``test``: trial number -> metric -> value."""
     found = {trial.number: trial.last.path / TEST for trial in trials}
-    return {number: read_json(path) for number, path in found.items() if path.exists()}
+    scores = {number: read_scores(path) for number, path in found.items()}
+    return {number: metrics for number, metrics in scores.items() if metrics is not None}

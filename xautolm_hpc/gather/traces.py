@@ -4,9 +4,8 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from xautolm_hpc.durable import read_json
+from xautolm_hpc.durable import open_regular, read_json
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import OutcomeStatus, origin_of
 from xautolm_hpc.image import Container
@@ -23,12 +22,12 @@ from xautolm_hpc.jobdir import (
     exit_path,
     heartbeat_path,
     heartbeat_paths,
+    read_whole,
     restarts,
 )
 from xautolm_hpc.launcher import JobStatus
 from xautolm_hpc.records import Outcome, from_json
 
-T = TypeVar("T")
 N_TAIL_LINES = 50
 TAIL_BYTES = 64 * 1024
 LARGEST_OUTCOME_BYTES = 16 * 1024**2
@@ -113,10 +112,10 @@ def read_evidence(
         check: Raises an error for an end that cannot be stored.
     """
     claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
-    claims = [_read(Claim, claim_path(attempt_dir, r)) for r in claimed]
-    exits = {r: ended for r in claimed if (ended := _read(Exit, exit_path(attempt_dir, r))) is not None}
-    by_restart = [[_read(Heartbeat, path) for path in heartbeat_paths(attempt_dir, r)] for r in claimed]
-    command = _read(Command, attempt_dir / COMMAND)
+    claims = [read_whole(Claim, claim_path(attempt_dir, r)) for r in claimed]
+    exits = {r: ended for r in claimed if (ended := read_whole(Exit, exit_path(attempt_dir, r))) is not None}
+    by_restart = [[read_whole(Heartbeat, path) for path in heartbeat_paths(attempt_dir, r)] for r in claimed]
+    command = read_whole(Command, attempt_dir / COMMAND)
     of_job = None if state.job_dir is None else last_exit(state.job_dir)
     return Evidence(
         state=state,
@@ -136,11 +135,11 @@ def read_evidence(
 def read_tail(path: Path) -> str:
     """Read the last lines of a log, at most 50 lines and 64 KiB; "" if there is none."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - TAIL_BYTES))
             text = file.read().decode(errors="replace")
-    except OSError:
+    except (OSError, InputError):
         return ""
     lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]  # a progress bar's last stand
     return "\n".join([line for line in lines if line][-N_TAIL_LINES:])
@@ -149,13 +148,13 @@ def read_tail(path: Path) -> str:
 def last_heartbeat(attempt_dir: Path) -> Heartbeat | None:
     """Read the newest heartbeat of an attempt, or ``None``."""
     claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
-    return _read(Heartbeat, heartbeat_path(attempt_dir, claimed[-1])) if claimed else None
+    return read_whole(Heartbeat, heartbeat_path(attempt_dir, claimed[-1])) if claimed else None
 
 
 def last_exit(attempt_dir: Path) -> Exit | None:
     """Read how the last restart of an attempt ended, or ``None``."""
     claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
-    return _read(Exit, exit_path(attempt_dir, claimed[-1])) if claimed else None
+    return read_whole(Exit, exit_path(attempt_dir, claimed[-1])) if claimed else None
 
 
 def _deciding_exit(own: Exit | None, of_job: Exit | None) -> Exit | None:
@@ -177,10 +176,3 @@ def _total_delay_s(by_restart: Iterable[Iterable[Heartbeat | None]]) -> float | 
     """Add up the delays of all restarts; of several nodes the most delayed one holds up the others."""
     known = [[beat.delay_s for beat in beats if beat is not None and beat.delay_s is not None] for beats in by_restart]
     return sum(max(delays) for delays in known if delays) if any(known) else None
-
-
-def _read(record_type: type[T], path: Path) -> T | None:
-    try:
-        return from_json(record_type, read_json(path), where=str(path))
-    except (InputError, OSError):
-        return None

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from xautolm_hpc.durable import write_bytes, write_json
+from xautolm_hpc.durable import remove_torn, write_bytes, write_json
 from xautolm_hpc.report.blocks import Table
 from xautolm_hpc.report.curve_figure import draw_curves
 from xautolm_hpc.report.figure import draw_pareto
@@ -57,6 +57,7 @@ def write_report(facts: RunFacts, report_dir: Path) -> dict[str, Any]:
         OSError: The folder cannot be written.
     """
     report_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove_torn(report_dir)  # of a driver that was killed
     summary = summarise(facts)
     write_json(report_dir / "report.json", summary)
     write_bytes(report_dir / "report.md", to_markdown(summary).encode())

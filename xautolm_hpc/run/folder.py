@@ -112,6 +112,11 @@ class RunDir:
         return self.path / "data"
 
     @property
+    def kept_data_dir(self) -> Path:
+        """Folder of the split while the data is profiled again."""
+        return self.path / "data-kept"
+
+    @property
     def report_dir(self) -> Path:
         """Folder of the report."""
         return self.path / "report"

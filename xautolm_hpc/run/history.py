@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xautolm_hpc import __version__
-from xautolm_hpc.errors import InputError
+from xautolm_hpc.errors import InputError, RunFolderError
 from xautolm_hpc.failures import FailureKind, OutcomeStatus, origin_of
 from xautolm_hpc.jobdir import OUTCOME, VERDICT, End, TrialPlan
 from xautolm_hpc.launcher import Resources, Submission
@@ -119,7 +119,20 @@ class History:
     _sessions: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def apply(self, line: Line) -> None:
-        """Apply one ledger line."""
+        """Apply one ledger line.
+
+        Raises:
+            InputError: A plan or an end in it is damaged, or it names what the lines before do not.
+        """
+        try:
+            self._apply(line)
+        except (LookupError, ValueError) as error:
+            raise RunFolderError(
+                f"`{self.run_dir.ledger_path}`: a line {line['event']!r} names a trial, attempt or submission that the "
+                f"lines before do not: {error}. Restore the file, or start again with --fork"
+            ) from error
+
+    def _apply(self, line: Line) -> None:
         first, _ = self._sessions.get(line["lease"], (line["at"], line["at"]))
         self._sessions[line["lease"]] = (first, line["at"])
         match line["event"]:
@@ -156,7 +169,7 @@ class History:
             name=name,
             folder=self.run_dir.path / paths["folder"],
             attempt_dirs=tuple(self.run_dir.path / path for path in paths["attempt_dirs"]),
-            resources=from_json(Resources, line["resources"], where=f"ledger: {name}"),
+            resources=from_json(Resources, line["resources"], where=f"`{self.run_dir.ledger_path}`: {name}"),
             max_parallel=line.get("max_parallel"),
         )
 
@@ -235,7 +248,7 @@ class History:
             self.rejections[name] = self.rejections.get(name, 0) + count
         for number, plan in enumerate(line["plans"], start=len(self.trials)):
             path = self.run_dir.attempt_dir(line["generation"], number, attempt=0)
-            where = f"ledger: trial {number}"
+            where = f"`{self.run_dir.ledger_path}`: trial {number}"
             self.trials[number] = Trial(
                 number, line["generation"], from_json(TrialPlan, plan, where=where), [Attempt(0, path)]
             )
@@ -265,7 +278,7 @@ class History:
     def _end_in(self, line: Line, attempt: Attempt) -> End:
         """Return the end that a line holds; earlier versions left it in the attempt's folder."""
         if "end" in line:
-            return from_json(End, line["end"], where=f"ledger: end of trial {line['trial']}")
+            return from_json(End, line["end"], where=f"`{self.run_dir.ledger_path}`: end of trial {line['trial']}")
         path = attempt.path / (OUTCOME if line["source"] == "outcome" else VERDICT)
         try:
             return read_end_file(path)

@@ -4,17 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xautolm_hpc.durable import read_json
-from xautolm_hpc.errors import InputError
-from xautolm_hpc.jobdir import Claim, claim_path, restarts
+from xautolm_hpc.jobdir import Claim, claim_path, read_whole, restarts
 from xautolm_hpc.launcher import WAITS_IN_JOB, JobSource, JobState, JobStatus, read_groups
 from xautolm_hpc.node import boot_id, node_name, process_started
-from xautolm_hpc.records import from_json
+from xautolm_hpc.run.attempt_end import read_end
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.history import Attempt, History
 from xautolm_hpc.run.lease import Holder, live_holder
 from xautolm_hpc.run.ledger import read_ledger
-from xautolm_hpc.run.progress import read_end
 from xautolm_hpc.run.run_file import began_at
 from xautolm_hpc.slurm import JobRow, Slurm
 
@@ -99,10 +96,8 @@ def _process_state(path: Path) -> JobStatus:
     claimed = restarts(path) if path.is_dir() else []
     if not claimed:
         return JobStatus(state=JobState.PENDING, reason="waits for a slot", source=JobSource.POOL)
-    where = claim_path(path, claimed[-1])
-    try:
-        claim = from_json(Claim, read_json(where), where=str(where))
-    except (OSError, InputError):  # it is being written
+    claim = read_whole(Claim, claim_path(path, claimed[-1]))
+    if claim is None:  # it is being written
         return JobStatus(state=JobState.RUNNING)
     is_here = claim.node == node_name()
     if is_here and (claim.boot_id != boot_id() or process_started(claim.pid) != claim.pid_started):

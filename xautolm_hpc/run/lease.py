@@ -11,10 +11,13 @@ import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xautolm_hpc.durable import create_json, read_json, write_json
+from xautolm_hpc.durable import create_json, write_json
 from xautolm_hpc.errors import LeaseLostError, RunFolderError
+from xautolm_hpc.jobdir import read_whole
 from xautolm_hpc.node import boot_id, node_name, process_started
-from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.records import to_json
+from xautolm_hpc.run.folder import RunDir
+from xautolm_hpc.run.ledger import read_ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,10 @@ class Holder:
     pid: int
     pid_started: int
     released: bool = False
+
+
+SOMEBODY = Holder(token="", node="an unknown node", boot_id="", pid=0, pid_started=0)
+"""Holder of a lease that does not say who holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class Lease:
         newest = newest_lease(run_path)
         if newest > 0:
             _refuse_live_holder(run_path, newest, stale_s=stale_s)
+        newest = max(newest, _newest_of_ledger(run_path))
         pid = os.getpid()
         holder = Holder(
             token=uuid.uuid4().hex,
@@ -85,7 +93,13 @@ class Lease:
             LeaseLostError: Another driver took over, because this one was silent for too long.
         """
         newest = newest_lease(self.run_path)
-        if newest != self.number or _read_holder(self.run_path, newest).token != self.holder.token:
+        holder = _read_holder(self.run_path, newest)
+        if newest == self.number and holder is None:
+            raise LeaseLostError(
+                f"`{_lease_path(self.run_path, newest)}`, by which this driver works on the run, is damaged; it "
+                "submits and commits nothing more. Run again"
+            )
+        if newest != self.number or holder is None or holder.token != self.holder.token:
             raise LeaseLostError(
                 f"another driver took `{self.run_path}` over (lease {newest}, this one held {self.number}); "
                 "this one submits and commits nothing more"
@@ -108,23 +122,31 @@ class Lease:
 
 def newest_lease(run_path: Path) -> int:
     """Find the highest lease number in a run folder; 0 if there is none."""
-    found = (re.fullmatch(r"lease-(\d+)", path.name) for path in run_path.iterdir())
+    found = (re.fullmatch(r"lease-([0-9]{1,200})", path.name) for path in run_path.iterdir())
     return max((int(match[1]) for match in found if match), default=0)
 
 
 def live_holder(run_path: Path, *, stale_s: float) -> Holder | None:
-    """Find the driver that works on a run folder now, or ``None``."""
+    """Find the driver that works on a run folder now, or ``None``.
+
+    A lease that cannot be read may be one that is being written, so somebody holds it until it has been silent.
+    """
     newest = newest_lease(run_path)
     if newest == 0:
         return None
-    holder = _read_holder(run_path, newest)
-    if holder.released or _is_dead(holder) or _silence_s(run_path, newest) > stale_s:
+    holder = _read_holder(run_path, newest) or SOMEBODY
+    if holder.released or _is_dead(holder) or _is_silent(run_path, newest, stale_s=stale_s):
         return None
     return holder
 
 
 def _refuse_live_holder(run_path: Path, number: int, *, stale_s: float) -> None:
     holder = live_holder(run_path, stale_s=stale_s)
+    if holder is SOMEBODY:
+        raise RunFolderError(
+            f"`{_lease_path(run_path, number)}` is damaged: it says which driver works on the run. If none does, wait "
+            f"until the file is {stale_s:g} s old, then run again; or remove it"
+        )
     if holder is not None:
         raise RunFolderError(
             f"run folder `{run_path}` is in the hands of another driver (lease {number}: pid {holder.pid} on "
@@ -140,19 +162,26 @@ def _is_dead(holder: Holder) -> bool:
     return holder.boot_id != boot_id() or process_started(holder.pid) != holder.pid_started
 
 
-def _silence_s(run_path: Path, number: int) -> float:
+def _is_silent(run_path: Path, number: int, *, stale_s: float) -> bool:
+    """Check whether a lease was not touched for a while; no driver at work can have touched it in the future."""
     probe = run_path / f".now-{uuid.uuid4().hex[:12]}"
     probe.touch(mode=0o600)
     try:
-        return probe.stat().st_mtime - _lease_path(run_path, number).stat().st_mtime
+        silence_s = probe.stat().st_mtime - _lease_path(run_path, number).lstat().st_mtime
     finally:
-        probe.unlink()
+        probe.unlink(missing_ok=True)
+    return abs(silence_s) > stale_s
+
+
+def _newest_of_ledger(run_path: Path) -> int:
+    """Find the lease of the last driver that wrote; lines of a lower one would be taken for those of a dead driver."""
+    return max((line["lease"] for line in read_ledger(RunDir(run_path).ledger_path)), default=0)
 
 
 def _lease_path(run_path: Path, number: int) -> Path:
     return run_path / f"lease-{number}"
 
 
-def _read_holder(run_path: Path, number: int) -> Holder:
-    path = _lease_path(run_path, number)
-    return from_json(Holder, read_json(path), where=str(path))
+def _read_holder(run_path: Path, number: int) -> Holder | None:
+    """Read who holds a lease; ``None`` if it is being written or damaged, or gone."""
+    return read_whole(Holder, _lease_path(run_path, number))

@@ -9,9 +9,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from xautolm_hpc.errors import RunFolderError
+from xautolm_hpc.durable import parse_json, read_regular
+from xautolm_hpc.errors import InputError, RunFolderError
+from xautolm_hpc.run.events import check_line
 
 Line = dict[str, Any]
+LARGEST_BYTES = 4 * 1024**3
 
 
 class Ledger:
@@ -26,7 +29,7 @@ class Ledger:
         """Open the ledger for writing: a torn last line of a dead driver is cut off."""
         self.path = path
         self.lease_number = lease_number
-        content = path.read_bytes() if path.exists() else b""
+        content = read_regular(path, largest_bytes=LARGEST_BYTES) if path.exists() else b""
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             os.truncate(path, whole)
@@ -63,28 +66,29 @@ def read_ledger(path: Path) -> list[Line]:
     """Read the lines that count, in order.
 
     Raises:
+        InputError: The ledger is no regular file, or too large.
         RunFolderError: A line before the last one is damaged.
     """
-    if not path.exists():
+    try:
+        whole = read_regular(path, largest_bytes=LARGEST_BYTES).split(b"\n")[:-1]  # the last one is torn or empty
+    except FileNotFoundError:
         return []
-    whole = path.read_bytes().split(b"\n")[:-1]  # the last one is torn or empty
     lines: list[Line] = []
     newest_lease = 0
     for number, text in enumerate(whole, start=1):
-        line = _parse_line(text)
-        if line is None:
-            raise RunFolderError(
-                f"`{path}` line {number} is damaged: {text[:60]!r}. Restore the file, or start again with --fork"
-            )
+        line = _parse_line(text, where=f"`{path}` line {number}")
         if line["lease"] >= newest_lease:
             newest_lease = line["lease"]
             lines.append(line)
     return lines
 
 
-def _parse_line(text: bytes) -> Line | None:
+def _parse_line(text: bytes, *, where: str) -> Line:
     try:
-        line = json.loads(text)
-    except ValueError:
-        return None
-    return line if isinstance(line, dict) and {"event", "at", "lease"} <= set(line) else None
+        line = parse_json(text, where="it")
+        check_line(line, where="it")
+    except InputError as error:
+        raise RunFolderError(
+            f"{where} is damaged: {text[:60]!r} ({error}). Restore the file, or start again with --fork"
+        ) from error
+    return dict(line)

@@ -16,23 +16,19 @@ In a run that was cancelled, what is not alive and has no end is ``CANCELLED``. 
 from dataclasses import dataclass
 from pathlib import Path
 
-from xautolm_hpc.durable import read_json
-from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import (
     CHECKPOINT_EXIT_STATUS,
     Claim,
-    End,
     Exit,
     Heartbeat,
     claim_path,
     exit_path,
     heartbeat_path,
+    read_whole,
     restarts,
 )
 from xautolm_hpc.launcher import JobSource, JobState, JobStatus
-from xautolm_hpc.records import T, from_json
-from xautolm_hpc.run.attempt_end import find_end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +59,6 @@ class _Files:
     claim: Claim | None = None
     heartbeat: Heartbeat | None = None
     exit: Exit | None = None
-
-
-def read_end(path: Path) -> End | None:
-    """Read how an attempt ended; ``None`` if nothing says it, or what says it is damaged: the driver judges that."""
-    try:
-        return find_end(path)
-    except (OSError, InputError):
-        return None
 
 
 def read_exit(path: Path) -> Exit | None:
@@ -147,14 +135,7 @@ def _read_files(path: Path) -> _Files:
     if not claimed:
         return _Files()
     return _Files(
-        claim=_read_if_whole(Claim, claim_path(path, claimed[-1])),
-        heartbeat=_read_if_whole(Heartbeat, heartbeat_path(path, claimed[-1])),
-        exit=_read_if_whole(Exit, exit_path(path, claimed[-1])),
+        claim=read_whole(Claim, claim_path(path, claimed[-1])),
+        heartbeat=read_whole(Heartbeat, heartbeat_path(path, claimed[-1])),
+        exit=read_whole(Exit, exit_path(path, claimed[-1])),
     )
-
-
-def _read_if_whole(record_type: type[T], path: Path) -> T | None:
-    try:
-        return from_json(record_type, read_json(path), where=str(path))
-    except (OSError, InputError):
-        return None

@@ -19,11 +19,19 @@ from typing import Any
 
 from xautolm_hpc import __version__
 from xautolm_hpc.distribution import FrozenPrior
-from xautolm_hpc.durable import create_bytes, create_json, decode_text, read_json, write_json
-from xautolm_hpc.errors import RunFolderError
+from xautolm_hpc.durable import (
+    LARGEST_JSON_BYTES,
+    create_bytes,
+    create_json,
+    decode_text,
+    read_json,
+    read_regular,
+    write_json,
+)  # fmt: skip
+from xautolm_hpc.errors import InputError, RunFolderError
 from xautolm_hpc.node import Clock, utc_text
 from xautolm_hpc.records import from_json, to_json
-from xautolm_hpc.run.attempt_end import find_end
+from xautolm_hpc.run.attempt_end import read_end
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.ledger import read_ledger
@@ -173,11 +181,21 @@ def _read_config(run_dir: RunDir, current: RunConfig) -> tuple[RunConfig, list[M
     written = stored.written
     if written is None:
         # Settings from the command line alone are unknown here; for those that may change, the current file counts.
-        file = tomllib.loads(decode_text((run_dir.path / "search.toml").read_bytes()))
+        file = _read_frozen_file(run_dir.path / "search.toml")
         written = {**file, "budget": search["budget"], "profile": search["profile"]}
     moved = find_moved(search, current.search, written=(written, current.written))
     space = follow_models(current.space if stored.space is None else stored.space, moved)
     return RunConfig(search=follow(search, moved), written=written, space=space), moved
+
+
+def _read_frozen_file(path: Path) -> dict[str, Any]:
+    """Read the search file that a run began with."""
+    try:
+        return tomllib.loads(decode_text(read_regular(path, largest_bytes=LARGEST_JSON_BYTES)))
+    except (OSError, ValueError, RecursionError, InputError) as error:
+        raise RunFolderError(
+            f"`{path}` cannot be read as TOML: {error}. It is the search file that the run began with: put it back"
+        ) from error
 
 
 def _keep_unwritten(
@@ -204,11 +222,18 @@ def read_prior(run_dir: RunDir) -> FrozenPrior | None:
     """Read the prior a run began with; ``None`` if it has none yet.
 
     Raises:
-        InputError: The file is damaged.
+        RunFolderError: The file is damaged.
     """
-    if not run_dir.prior_path.exists():
+    path = run_dir.prior_path
+    try:
+        return from_json(FrozenPrior, read_json(path), where=f"`{path}`")
+    except FileNotFoundError:
         return None
-    return from_json(FrozenPrior, read_json(run_dir.prior_path), where=str(run_dir.prior_path))
+    except (OSError, InputError) as error:
+        raise RunFolderError(
+            f"{error}. It holds the prior that the search began with; its store has learnt since. Restore it from a "
+            "backup, or begin a new search with: run --fork NEWNAME. A run without trials makes it again"
+        ) from error
 
 
 def freeze_prior(run_dir: RunDir, prior: FrozenPrior) -> None:
@@ -242,7 +267,7 @@ def _may_begin_anew(run_dir: RunDir) -> bool:
     """Check whether a run has no trial yet and no job that may still write the split."""
     if has_trials(run_dir) or run_dir.run_path.is_dir():
         return False
-    return all(find_end(path) is not None for path in run_dir.profile_attempt_dirs())
+    return all(read_end(path) is not None for path in run_dir.profile_attempt_dirs())
 
 
 def _forget_beginning(run_dir: RunDir, *, lease_stale_s: float) -> None:

@@ -16,12 +16,21 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import LaunchError
-from xautolm_hpc.jobdir import MEMBERS, OUTCOME, VERDICT, Claim, Exit, claim_path, exit_path, heartbeat_path, restarts
+from xautolm_hpc.jobdir import (
+    MEMBERS,
+    OUTCOME,
+    VERDICT,
+    Claim,
+    Exit,
+    claim_path,
+    exit_path,
+    heartbeat_path,
+    read_whole,
+    restarts,
+)  # fmt: skip
 from xautolm_hpc.launcher import JobSource, JobState, JobStatus, QueueLimits, Submission
 from xautolm_hpc.node import Clock, boot_id, node_name, process_started
-from xautolm_hpc.records import from_json
 from xautolm_hpc.submit import processes
 from xautolm_hpc.submit.detached import LAUNCH_LOG, start_detached
 from xautolm_hpc.submit.environment import wrapper_environment
@@ -166,6 +175,8 @@ class LocalLauncher:
             self._interrupt(job, claim if claimant_lives else None)
         if claim is not None:
             job.state = self._claimed_state(job, claim)
+        elif _is_claimed(job.attempt_dir) and not has_process:
+            job.state = JobStatus(state=JobState.UNKNOWN, reason="its claim cannot be read")
         elif not has_process:
             self._give_up_or_queue(job)
         if job.process is not None and not job.occupies:
@@ -181,11 +192,9 @@ class LocalLauncher:
 
     def _claimed_state(self, job: _Job, claim: Claim) -> JobStatus | None:
         """Return how a claimed job ended; ``None`` while it runs."""
-        path = exit_path(job.attempt_dir, claim.restart)
-        if path.exists():
-            return after_exit(
-                JobStatus(state=JobState.UNKNOWN), from_json(Exit, read_json(path), where=str(path)), node=claim.node
-            )
+        ended = read_whole(Exit, exit_path(job.attempt_dir, claim.restart))
+        if ended is not None:
+            return after_exit(JobStatus(state=JobState.UNKNOWN), ended, node=claim.node)
         if job.occupies:
             return None
         return JobStatus(state=JobState.UNKNOWN, reason="the wrapper died", node=claim.node)
@@ -277,18 +286,18 @@ class LocalLauncher:
 
 def _has_begun(attempt_dir: Path) -> bool:
     ended = any((attempt_dir / name).exists() for name in (OUTCOME, VERDICT))
-    return ended or _last_claim(attempt_dir) is not None
+    return ended or _is_claimed(attempt_dir)
+
+
+def _is_claimed(attempt_dir: Path) -> bool:
+    return attempt_dir.is_dir() and bool(restarts(attempt_dir))  # the folder may have been removed
 
 
 def _last_claim(attempt_dir: Path) -> Claim | None:
-    try:
-        claimed = restarts(attempt_dir)
-    except FileNotFoundError:  # the folder was removed
+    """Read who runs an attempt; ``None`` if nobody, or if the claim is damaged."""
+    if not _is_claimed(attempt_dir):
         return None
-    if not claimed:
-        return None
-    path = claim_path(attempt_dir, claimed[-1])
-    return from_json(Claim, read_json(path), where=str(path))
+    return read_whole(Claim, claim_path(attempt_dir, restarts(attempt_dir)[-1]))
 
 
 def _last_progress_at(attempt_dir: Path, claim: Claim) -> float:

@@ -6,12 +6,10 @@ lies in the folder of its group.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from xautolm_hpc.durable import read_json, write_json
-from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import (
     CHECKPOINT_EXIT_STATUS,
@@ -21,6 +19,7 @@ from xautolm_hpc.jobdir import (
     Exit,
     claim_path,
     exit_path,
+    read_whole,
     restarts,
     to_wire,
     write_members,
@@ -201,30 +200,22 @@ def _command_of(members: Sequence[Path]) -> Command:
 
 def _claims(attempt_dir: Path) -> list[Claim]:
     """Read the claims of an attempt or a group, by restart; one that is being written is none yet."""
-    found = []
-    for restart in restarts(attempt_dir) if attempt_dir.is_dir() else []:
-        path = claim_path(attempt_dir, restart)
-        with suppress(InputError):
-            found.append(from_json(Claim, read_json(path), where=str(path)))
-    return found
+    claimed = restarts(attempt_dir) if attempt_dir.is_dir() else []
+    claims = (read_whole(Claim, claim_path(attempt_dir, restart)) for restart in claimed)
+    return [claim for claim in claims if claim is not None]
 
 
 def _is_without_worker(group: Path, claim: Claim) -> bool:
     """Check whether the wrapper of a job wrote that it could not start the worker."""
-    path = exit_path(group, claim.restart)
-    return path.exists() and _read_exit(path).ended_by == FailureKind.LAUNCH_FAILURE
-
-
-def _read_exit(path: Path) -> Exit:
-    return from_json(Exit, read_json(path), where=str(path))
+    ended = read_whole(Exit, exit_path(group, claim.restart))
+    return ended is not None and ended.ended_by == FailureKind.LAUNCH_FAILURE
 
 
 def _ended_state(attempt_dir: Path, claim: Claim, *, job: JobStatus) -> JobStatus | None:
     """Return how an attempt's own process ended; ``None`` while it has not, or is to go on after a requeue."""
-    path = exit_path(attempt_dir, claim.restart)
-    if not path.exists():
+    ended = read_whole(Exit, exit_path(attempt_dir, claim.restart))
+    if ended is None:
         return None
-    ended = _read_exit(path)
     if ended.returncode == CHECKPOINT_EXIT_STATUS and ended.ended_by is None:
         return None
     return after_exit(job, ended, node=claim.node)

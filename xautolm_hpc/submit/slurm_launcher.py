@@ -9,16 +9,13 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from xautolm_hpc.durable import read_json
-from xautolm_hpc.errors import BusyError, InputError, LaunchError
-from xautolm_hpc.jobdir import MEMBERS, Claim, claim_path, restarts
+from xautolm_hpc.errors import BusyError, LaunchError
+from xautolm_hpc.jobdir import MEMBERS, Claim, claim_path, read_whole, restarts
 from xautolm_hpc.launcher import JobSource, JobState, JobStatus, QueueLimits, Submission
-from xautolm_hpc.records import from_json
 from xautolm_hpc.slurm import JobRow, Slurm, lacks_nodes
 from xautolm_hpc.submit.arrays import CALL, SCRIPT, ArrayExecutor, SlurmOptions, sbatch_parameters
 from xautolm_hpc.submit.environment import wrapper_environment
@@ -269,9 +266,7 @@ def _members_of(submission: Submission, rows: Iterable[JobRow]) -> dict[Path, st
 def _newest_claim(attempt_dir: Path) -> Claim | None:
     """Read who runs an attempt; a claim being written on a file system without links is no claim yet."""
     for restart in restarts(attempt_dir)[-1:] if attempt_dir.is_dir() else []:
-        path = claim_path(attempt_dir, restart)
-        with suppress(InputError):
-            return from_json(Claim, read_json(path), where=str(path))
+        return read_whole(Claim, claim_path(attempt_dir, restart))
     return None
 
 
