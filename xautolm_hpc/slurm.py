@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -212,6 +212,19 @@ class Slurm:
         pairs = None if text is None else [word.partition("=") for word in text.split()]
         return None if pairs is None else {key: value for key, _, value in pairs}
 
+    def sacctmgr(self, entity: str, fields: Sequence[str], *, where: Sequence[str]) -> list[dict[str, str]] | None:
+        """List what the accounting database says of an ``association``, a ``user`` or a ``qos``.
+
+        Args:
+            entity: What is asked about.
+            fields: Names of columns.
+            where: Conditions, for instance ``account=dev``.
+        """
+        question = ["show", entity, "where", *where, f"format={','.join(fields)}"]
+        text = self._ask(["sacctmgr", "--noheader", "--parsable2", "--readonly", *question])
+        rows = None if text is None else [line.split("|") for line in text.splitlines()]
+        return None if rows is None else [dict(zip(fields, row, strict=False)) for row in rows]
+
     def sinfo(self) -> list[Partition] | None:
         """List partitions and the kinds of nodes in them."""
         text = self._ask(["sinfo", "--noheader", "--format=%P|%a|%l|%D|%c|%m|%G"])
@@ -341,11 +354,7 @@ def _sacct_rows(text: str) -> list[JobRow]:
             rows.pop(job_id, None)  # an earlier run, before a requeue
             rows[job_id] = row
         elif row.state is JobState.OUT_OF_MEMORY and job_id in rows:
-            job = rows[job_id]
-            rows[job_id] = JobRow(
-                job_id=job_id, name=job.name, state=row.state, reason=job.reason, node=job.node,
-                exit_code=job.exit_code, ended_at=job.ended_at, source=JobSource.SACCT,
-            )  # fmt: skip
+            rows[job_id] = replace(rows[job_id], state=row.state)
     return list(rows.values())
 
 
