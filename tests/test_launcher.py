@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from xautolm_hpc.launcher import JobState, reason_head
+from xautolm_hpc.launcher import JobState
 
 ALIVE = ["PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED"]
 HELD = ["REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT", "EXPEDITING", "RH", "RF", "RD", "SE"]
@@ -59,18 +59,3 @@ def test_every_way_to_end_but_success_and_plain_failure_names_its_kind() -> None
 def test_a_state_is_its_word_in_files() -> None:
     assert json.dumps({"state": JobState.NODE_FAIL}) == '{"state": "NODE_FAIL"}'
     assert f"{JobState.NODE_FAIL}" == "NODE_FAIL"
-
-
-@pytest.mark.parametrize(
-    ("reason", "head"),
-    [
-        ("Priority", "Priority"),
-        ("(QOSMaxWallDurationPerJobLimit)", "QOSMaxWallDurationPerJobLimit"),
-        ("ReqNodeNotAvail, UnavailableNodes:n1", "ReqNodeNotAvail"),
-        ("ReqNodeNotAvail(Unavailable:n1)", "ReqNodeNotAvail"),
-        ("launch failed requeued held", "launch failed requeued held"),
-        ("", ""),
-    ],
-)
-def test_the_reason_of_a_job_is_known_without_the_details_that_slurm_adds(reason: str, head: str) -> None:
-    assert reason_head(reason) == head

@@ -21,6 +21,7 @@ def cluster(tmp_path: Path) -> FakeSlurm:
 def test_squeue_rows_are_typed(cluster: FakeSlurm) -> None:
     cluster.set_job("101_0", name="a", state="PENDING", reason="ReqNodeNotAvail, UnavailableNodes:n[1-3]|x")
     cluster.set_job("101_1", name="a", state="RUNNING", node="n1")
+    cluster.set_job("101_2", name="a", state="REQUEUE_HOLD", reason="job requeued in held state", priority="0")
     cluster.set_job("102", name="other")
 
     rows = cluster.client().squeue(["a"])
@@ -30,6 +31,14 @@ def test_squeue_rows_are_typed(cluster: FakeSlurm) -> None:
     assert rows == [
         JobRow(job_id="101_0", state="PENDING", reason=reason, node=None, **common),  # type: ignore[arg-type]
         JobRow(job_id="101_1", state="RUNNING", reason="", node="n1", **common),  # type: ignore[arg-type]
+        JobRow(
+            job_id="101_2",
+            state="PENDING",  # type: ignore[arg-type]
+            reason="job requeued in held state",
+            node=None,
+            is_held=True,
+            **common,  # type: ignore[arg-type]
+        ),
     ]
 
 

@@ -181,6 +181,7 @@ class JobStatus:
     Attributes:
         state: Its state.
         reason: Why it is pending or how it ended, as the source wrote it.
+        is_held: Whether it is pending and held, whatever the reason says.
         node: Node it runs or ran on, or ``None``.
         exit_code: Exit status of the job, or ``None``.
         ended_at: Seconds since the epoch, or ``None`` while it is alive or when unknown.
@@ -194,6 +195,7 @@ class JobStatus:
 
     state: JobState
     reason: str = ""
+    is_held: bool = False
     node: str | None = None
     exit_code: int | None = None
     ended_at: float | None = None
@@ -207,15 +209,6 @@ class JobStatus:
     def is_alive(self) -> bool:
         """Whether the job may still write an outcome."""
         return self.state.is_alive
-
-
-def reason_head(reason: str) -> str:
-    """Return the reason of a job without the details that Slurm adds after a comma or in parentheses.
-
-    Args:
-        reason: The reason in a row of squeue or sacct.
-    """
-    return reason.strip("()").partition(",")[0].partition("(")[0].strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

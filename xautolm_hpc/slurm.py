@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ CLEARED = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SCON
 KEPT = ("SLURM_CONF",)
 FIXED = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
 SQUEUE, SACCT = "squeue", "sacct"
-SQUEUE_FORMAT = "%i|%j|%T|%N|%r"
+SQUEUE_FORMAT = "%i|%j|%T|%N|%Q|%r"
 SACCT_FORMAT = "JobID,JobName,State,ExitCode,NodeList,End,Reason"
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 """Commands no search on a cluster can do without."""
@@ -91,6 +91,7 @@ class JobRow:
         name: Job name.
         state: Its state.
         reason: Why it is pending or how it ended; "" if Slurm gives no reason.
+        is_held: Whether it waits and has no priority, so that Slurm does not start it; known to squeue alone.
         node: Node list, or ``None``.
         exit_code: Exit status, 128 + signal if one ended it; ``None`` in a row of squeue.
         ended_at: Seconds since the epoch, or ``None``.
@@ -105,6 +106,7 @@ class JobRow:
     exit_code: int | None
     ended_at: float | None
     source: JobSource
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +155,7 @@ class Slurm:
         text = self._ask(
             [SQUEUE, "--noheader", "--array", "--states=all", f"--name={','.join(names)}", f"--format={SQUEUE_FORMAT}"]
         )
-        return None if text is None else [_squeue_row(line) for line in text.splitlines() if line.count("|") >= 4]
+        return None if text is None else [_squeue_row(line) for line in text.splitlines() if line.count("|") >= 5]
 
     def sacct(self, names: Iterable[str], *, since: float) -> list[JobRow] | None:
         """List the jobs of some names from the accounting database, the last run of each.
@@ -209,6 +211,19 @@ class Slurm:
         text = self._ask(["scontrol", "--oneliner", "show", "partition", name])
         pairs = None if text is None else [word.partition("=") for word in text.split()]
         return None if pairs is None else {key: value for key, _, value in pairs}
+
+    def sacctmgr(self, entity: str, fields: Sequence[str], *, where: Sequence[str]) -> list[dict[str, str]] | None:
+        """List what the accounting database says of an ``association``, a ``user`` or a ``qos``.
+
+        Args:
+            entity: What is asked about.
+            fields: Names of columns.
+            where: Conditions, for instance ``account=dev``.
+        """
+        question = ["show", entity, "where", *where, f"format={','.join(fields)}"]
+        text = self._ask(["sacctmgr", "--noheader", "--parsable2", "--readonly", *question])
+        rows = None if text is None else [line.split("|") for line in text.splitlines()]
+        return None if rows is None else [dict(zip(fields, row, strict=False)) for row in rows]
 
     def sinfo(self) -> list[Partition] | None:
         """List partitions and the kinds of nodes in them."""
@@ -321,16 +336,18 @@ def lacks_nodes(error: LaunchError) -> bool:
 
 def _squeue_row(line: str) -> JobRow:
     """Read a line in :data:`SQUEUE_FORMAT`; the reason comes last, since it may hold any character."""
-    job_id, name, state, node, reason = (field.strip() for field in line.split("|", 4))
+    job_id, name, word, node, priority, reason = (field.strip() for field in line.split("|", 5))
+    state = JobState.from_slurm(word)
     return JobRow(
         job_id=job_id,
         name=name,
-        state=JobState.from_slurm(state),
+        state=state,
         reason="" if reason == "None" else reason,
         node=node or None,
         exit_code=None,
         ended_at=None,
         source=JobSource.SQUEUE,
+        is_held=state is JobState.PENDING and priority == "0",  # which Slurm keeps for jobs that are held
     )
 
 
@@ -346,11 +363,7 @@ def _sacct_rows(text: str) -> list[JobRow]:
             rows.pop(job_id, None)  # an earlier run, before a requeue
             rows[job_id] = row
         elif row.state is JobState.OUT_OF_MEMORY and job_id in rows:
-            job = rows[job_id]
-            rows[job_id] = JobRow(
-                job_id=job_id, name=job.name, state=row.state, reason=job.reason, node=job.node,
-                exit_code=job.exit_code, ended_at=job.ended_at, source=JobSource.SACCT,
-            )  # fmt: skip
+            rows[job_id] = replace(rows[job_id], state=row.state)
     return list(rows.values())
 
 

@@ -86,7 +86,7 @@ def test_what_the_script_missed_on_the_node_is_told_by_its_exit_status(
         if line.endswith("submitted"):
             name = slurm.calls("sbatch")[-1][-1]
             assert Path(name).exists()
-            text = f"101_0|{job_name(Path(name))}|FAILED|n3|NonZeroExitCode"
+            text = f"101_0|{job_name(Path(name))}|FAILED|n3|9|NonZeroExitCode"
             slurm.answer("squeue", stdout=text)
 
     (finding,) = check_job(site, log=fail_at_once)

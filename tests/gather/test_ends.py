@@ -22,7 +22,7 @@ from xautolm_hpc.jobdir import (
     exit_path,
     heartbeat_path,
 )
-from xautolm_hpc.launcher import JobState, JobStatus, Submission
+from xautolm_hpc.launcher import WAITS_IN_JOB, JobState, JobStatus, Submission
 from xautolm_hpc.records import to_json
 
 GRACE_S = 60.0
@@ -35,9 +35,14 @@ class ScriptedLauncher(FakeLauncher):
     def __init__(self, state: str, reason: str = "") -> None:
         super().__init__(state=state)
         self.says = JobStatus(state=JobState(state), reason=reason, node="n1")
+        self.log_paths: tuple[Path, ...] = ()
+
+    def log_says(self, folder: Path, text: str) -> None:
+        (folder / "job.err").write_text(text)
+        self.log_paths = (folder / "job.err",)
 
     def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
-        return dict.fromkeys(attempt_dirs, self.says)
+        return dict.fromkeys(attempt_dirs, replace(self.says, log_paths=self.log_paths))
 
     def cancel(self, attempt_dirs: Sequence[Path]) -> None:
         self.cancelled += attempt_dirs
@@ -302,21 +307,19 @@ def test_a_job_held_longer_than_its_timeout_is_cancelled_and_named_with_the_reme
     look(launcher, tracker, attempt_dir, clock)
     patient = list(launcher.cancelled)
     clock.sleep(1.0)
-    look(launcher, tracker, attempt_dir, clock)
-    look(launcher, tracker, attempt_dir, clock)
-    clock.sleep(GRACE_S)
+    at_once = look(launcher, tracker, attempt_dir, clock)
     found = look(launcher, tracker, attempt_dir, clock)
 
-    assert patient == []
+    assert (patient, at_once) == ([], None)
     assert launcher.cancelled == [attempt_dir]
-    assert found is not None
+    assert found is not None  # two looks after its time was over
     assert found.end.outcome.kind == "launch_failure"  # it is tried again, unlike what a person cancelled
     assert "waited 24 h for 'PartitionTimeLimit'; the partition allows no job that long" in (
         found.end.outcome.message or ""
     )
 
 
-@pytest.mark.parametrize("reason", ["Priority", "Resources", "QOSMaxJobsPerUserLimit", "", "waits for a free slot"])
+@pytest.mark.parametrize("reason", ["Priority", "Resources", "QOSMaxJobsPerUserLimit", "", WAITS_IN_JOB])
 def test_a_job_that_waits_its_turn_is_never_given_up(
     reason: str, attempt_dir: Path, tracker: JobTracker, clock: FakeClock
 ) -> None:
@@ -341,6 +344,59 @@ def test_a_reason_that_cleared_and_came_back_is_waited_for_anew(
     look(launcher, tracker, attempt_dir, clock)
 
     assert launcher.cancelled == []
+
+
+def test_a_limit_on_one_job_counts_on_while_other_jobs_are_before_it(
+    attempt_dir: Path, tracker: JobTracker, clock: FakeClock
+) -> None:
+    launcher = ScriptedLauncher("PENDING")
+    for reason in ("AssocMaxCpuPerJobLimit", "Priority", "", "AssocMaxCpuPerJobLimit"):
+        launcher.says = JobStatus(state=JobState.PENDING, reason=reason)
+        look(launcher, tracker, attempt_dir, clock)
+        clock.sleep(DAY_S / 3)
+
+    found = look(launcher, tracker, attempt_dir, clock)
+
+    assert launcher.cancelled == [attempt_dir]
+    assert found is not None
+    assert tracker.impossible.keys() == {attempt_dir}
+    assert "the account allows no job that large: lower job.n_cpus" in tracker.impossible[attempt_dir]
+
+
+def test_a_job_put_back_and_held_is_given_up_and_its_node_is_not_blamed(
+    attempt_dir: Path, tracker: JobTracker, clock: FakeClock
+) -> None:
+    launcher = ScriptedLauncher("PENDING", "job requeued in held state")
+    claim(attempt_dir)
+    launcher.log_says(attempt_dir, "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-12-01 DUE TO JOB REQUEUE ***")
+
+    look(launcher, tracker, attempt_dir, clock)
+    clock.sleep(DAY_S)
+    look(launcher, tracker, attempt_dir, clock)
+    found = look(launcher, tracker, attempt_dir, clock)
+
+    assert found is not None
+    assert (found.end.outcome.kind, found.end.node) == ("launch_failure", None)
+    assert "waited 24 h for 'job requeued in held state'; Slurm holds the job" in (found.end.outcome.message or "")
+    assert tracker.impossible == {}
+
+
+def test_a_job_let_go_while_it_was_given_up_has_its_grace(
+    attempt_dir: Path, tracker: JobTracker, clock: FakeClock
+) -> None:
+    launcher = ScriptedLauncher("PENDING", "JobHeldUser")
+    look(launcher, tracker, attempt_dir, clock)
+    clock.sleep(DAY_S)
+    look(launcher, tracker, attempt_dir, clock)
+    claim(attempt_dir)  # it began before it was cancelled
+
+    at_once = look(launcher, tracker, attempt_dir, clock)
+    clock.sleep(GRACE_S)
+    found = look(launcher, tracker, attempt_dir, clock)
+
+    assert at_once is None
+    assert found is not None
+    assert found.end.outcome.kind == "cancelled"
 
 
 def test_jobs_of_the_fake_outlive_their_driver(attempt_dir: Path, tracker: JobTracker, clock: FakeClock) -> None:

@@ -29,6 +29,13 @@ USED_UP: dict[str, Any] = {"heartbeats": (BEAT, BEAT), "time_limit_s": 60.0}
 NODE_SAYS = "slurmstepd-n1: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-02T03:04:05"
 
 ROWS = [
+    # a job that was cancelled because it waited in vain
+    ("given up, held from the start", evidence("CANCELLED", claims=(), given_up="it waited 24 h"), "launch_failure"),
+    (
+        "given up, put back and held",
+        evidence("CANCELLED", exit=ended(85), launch_log=NODE_SAYS + " DUE TO JOB REQUEUE", given_up="it waited 24 h"),
+        "launch_failure",
+    ),
     # the wrapper's word
     ("the wrapper met a memory limit", evidence(exit=ended(-9, "host_oom")), "host_oom"),
     ("the wrapper met the time limit", evidence(exit=ended(-15, "time_limit")), "time_limit"),

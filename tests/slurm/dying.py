@@ -1,9 +1,10 @@
 """The ways in which a job can end, made to happen on a private Slurm."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from slurm.dev.daemons import wait_until
 from slurm.dev.private import DevCluster
@@ -17,6 +18,9 @@ from xautolm_hpc.submit.arrays import SlurmOptions
 
 MIB = 1024**2
 GIVEN_BACK = "given back"
+CLOSED, SHORT, SMALL = "closed", "short", "small"
+"""A partition that takes no jobs, one of a minute, an account whose jobs may have one core."""
+
 START_S = 240.0
 
 WORKER = """#!{python} -S
@@ -42,6 +46,7 @@ if way == "is killed":
     os.kill(os.getpid(), signal.SIGKILL)
 if way == "kills the wrapper":
     os.kill(int(os.environ.get("WRAPPER_PID", os.getppid())), signal.SIGKILL)
+    time.sleep(600)  # until it goes with the wrapper; if it ended by itself, the next trial of its job could begin
 if way == "takes memory":
     held = bytearray(400 << 20)
     time.sleep(600)
@@ -62,7 +67,11 @@ class Way:
         worker: What the worker does, in the words of :data:`WORKER`.
         options: What the job asks Slurm for.
         python: Interpreter of the wrapper.
+        n_cpus: Cores that the job asks for.
         act: Does to the job what it does not do itself; is given its id.
+        starts: Whether its worker gets as far as to start.
+        waits_in_vain: Whether the job ends only because it is given up.
+        needs_accounts: Whether there is no such end without accounts.
         spares_others: Whether the trials after it in a job run all the same; else the job gives them back. ``None``
             where both may be: the kernel chooses whom it kills for want of memory.
     """
@@ -73,7 +82,11 @@ class Way:
     worker: str = "runs"
     options: SlurmOptions = field(default_factory=SlurmOptions)
     python: str = sys.executable
+    n_cpus: int = 1
     act: Callable[[DevCluster, str], None] | None = None
+    starts: bool = True
+    waits_in_vain: bool = False
+    needs_accounts: bool = False
     spares_others: bool | None = False
 
     @property
@@ -83,11 +96,6 @@ class Way:
             return [(str(self.kind), str(self.kind))]
         spared, not_spared = ("succeeded", "succeeded"), ("succeeded", GIVEN_BACK)
         return {True: [spared], False: [not_spared], None: [spared, not_spared]}[self.spares_others]
-
-    @property
-    def starts(self) -> bool:
-        """Whether its worker gets as far as to start."""
-        return self.kind != "launch_failure"
 
     @property
     def slug(self) -> str:
@@ -111,6 +119,20 @@ def _preempt_and_requeue(cluster: DevCluster, job_id: str) -> None:
     _preempt(cluster, "n5")
     assert wait_until(lambda: "PENDING" in cluster.job_state(job_id), timeout_s=START_S)
     cluster.start_soon(job_id)
+
+
+def _requeue_and_hold(cluster: DevCluster, job_id: str) -> None:
+    cluster.run("scontrol", "requeuehold", job_id)
+
+    def is_held() -> bool:
+        return cluster.run("squeue", "--noheader", f"--jobs={job_id}", "--format=%t %Q") in ("PD 0", "RH 0", "SE 0")
+
+    assert wait_until(is_held, timeout_s=START_S), cluster.run("squeue")
+
+
+def _never_starts(name: str, options: SlurmOptions, **more: Any) -> Way:
+    """Describe a job that waits for what cannot come."""
+    return Way(name=name, kind="launch_failure", options=options, starts=False, waits_in_vain=True, **more)
 
 
 WAYS = (
@@ -140,11 +162,19 @@ WAYS = (
         act=_preempt_and_requeue,
         spares_others=True,
     ),
-    Way(name="launch failure", kind="launch_failure", python="/nowhere/python"),
+    Way(name="launch failure", kind="launch_failure", python="/nowhere/python", starts=False),
     Way(name="outcome missing", kind="lost", worker="writes nothing", spares_others=True),
     Way(name="outcome cut off", kind="lost", worker="cuts its outcome off", spares_others=True),
-    Way(name="held", kind="launch_failure", options=SlurmOptions(options={"hold": True})),
-    Way(name="never starts", kind="launch_failure", options=SlurmOptions(partition="closed")),
+    _never_starts("held", SlurmOptions(options={"hold": True})),
+    _never_starts(
+        "held by its user",
+        SlurmOptions(options={"begin": "now+1hour"}),
+        act=lambda cluster, job_id: _run(cluster, "scontrol", "uhold", job_id),
+    ),
+    Way(name="put back and held", kind="launch_failure", act=_requeue_and_hold, waits_in_vain=True),
+    _never_starts("partition down", SlurmOptions(partition=CLOSED)),
+    _never_starts("longer than its partition allows", SlurmOptions(partition=SHORT)),
+    _never_starts("more cores than its account allows", SlurmOptions(account=SMALL), n_cpus=2, needs_accounts=True),
 )
 
 
@@ -177,7 +207,7 @@ def write_attempts(folder: Path, way: Way, *, has_others: bool = False) -> Submi
         name=f"dies-{way.slug}",
         folder=submission_dir,
         attempt_dirs=dirs,
-        resources=Resources(memory_bytes=200 * MIB, time_limit_s=1800.0),
+        resources=Resources(n_cpus=way.n_cpus, memory_bytes=200 * MIB, time_limit_s=1800.0),
         trials_per_job=len(dirs),
     )
 
@@ -203,7 +233,7 @@ def dying_dir(submission: Submission) -> Path:
     return submission.attempt_dirs[len(submission.attempt_dirs) // 2]
 
 
-def has_started(submissions: Mapping[str, Submission]) -> Callable[[], bool]:
+def has_started(submissions: Mapping[str, Submission], ways: Sequence[Way]) -> Callable[[], bool]:
     """Tell whether every worker that can start has started."""
-    waited_for = [dying_dir(submissions[way.name]) for way in WAYS if way.starts]
+    waited_for = [dying_dir(submissions[way.name]) for way in ways if way.starts]
     return lambda: all((path / "started-0").exists() for path in waited_for)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.dying import WAYS
 from tests.slurm.matrix import IMPOSSIBLE, run_matrix, table
 
 pytestmark = pytest.mark.slurm
@@ -28,7 +27,7 @@ def test_every_end_gets_its_kind_and_origin_in_time(
     wrong = [
         (way.name, given.name, column[way.name])
         for given, column in matrix.items()
-        for way in WAYS
+        for way in given.ways
         if not column[way.name].is_right(way, given)
     ]
     assert wrong == []

@@ -33,7 +33,8 @@ def rows(source):
             yield job_id, job
 
 def squeue():
-    shown = [(i, j["name"], j["state"], j.get("node", ""), j.get("reason", "None")) for i, j in rows("squeue")]
+    more = {{"node": "", "priority": "9", "reason": "None"}}
+    shown = [(i, j["name"], j["state"], *({{**more, **j}}[name] for name in more)) for i, j in rows("squeue")]
     return "\\n".join(map("|".join, shown))
 
 def sacct():
@@ -107,7 +108,7 @@ class FakeSlurm:
         self._write(state)
 
     def set_job(self, job_id: str, **fields: Any) -> None:
-        """Change what is known of a job: ``state``, ``reason``, ``node``, ``in`` (sources), ``accounts``."""
+        """Change what is known of a job: ``state``, ``reason``, ``priority``, ``node``, ``in``, ``accounts``."""
         state = self._read()
         state["jobs"].setdefault(job_id, {"name": "", "state": "PENDING", "in": ["squeue", "sacct"]}).update(fields)
         self._write(state)

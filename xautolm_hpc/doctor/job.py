@@ -19,10 +19,10 @@ from xautolm_hpc.doctor.passed import job_check_key, remember_start_s
 from xautolm_hpc.doctor.site import Site
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import InputError, LaunchError
-from xautolm_hpc.gather.ends import REMEDIES
+from xautolm_hpc.gather.pending import obstacle
 from xautolm_hpc.gather.traces import read_tail
 from xautolm_hpc.jobdir import COMMAND, Exit, claim_path, exit_path, restarts, write_members
-from xautolm_hpc.launcher import JobState, JobStatus, Launcher, Submission, reason_head
+from xautolm_hpc.launcher import JobState, JobStatus, Launcher, Submission
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.view import Finding, failure, ok
 
@@ -146,13 +146,13 @@ def _wait(
 
 def _give_up(site: Site, submission: Submission, *, state: JobStatus, job_id: str, held: _Held) -> Finding | None:
     """Return why nothing is to be expected of the job any more; ``None`` while something is."""
-    grace_s, remedy = site.profile.patience.outcome_grace_s, _remedy(state)
+    grace_s, stuck = site.profile.patience.outcome_grace_s, obstacle(state)
     gone_s = held.seconds("gone", not state.is_alive)
     if not state.is_alive:
         ended = _explain_end(site, submission, state=state, job_id=job_id)
         return _unexplained(submission, state) if ended is None and gone_s >= grace_s else ended
-    if held.seconds("stuck", remedy is not None) >= STUCK_S:
-        return failure(JOB, f"the job waits for {state.reason!r}", remedy=remedy or "")
+    if held.seconds("stuck", stuck is not None) >= STUCK_S and stuck is not None:
+        return failure(JOB, f"the job waits for {state.reason!r}", remedy=stuck.remedy)
     if held.seconds("runs", state.state is JobState.RUNNING) >= JOB_TIME_S + grace_s:
         found = f"the job runs on {state.node or 'a node'} and has said nothing for {JOB_TIME_S + grace_s:g} s"
         return failure(JOB, found, remedy="look at that node, or ask the cluster's support")
@@ -245,7 +245,3 @@ def _unexplained(submission: Submission, state: JobStatus) -> Finding:
     lines: Sequence[str] = [line for path in logs for line in read_tail(path).splitlines()][-3:]
     found = f"the job ended as {state.state} {state.reason}".strip() + f": {' / '.join(lines) or 'its log is empty'}"
     return failure(JOB, found, remedy="the node could not start the job: look at driver_python and at the job's node")
-
-
-def _remedy(state: JobStatus) -> str | None:
-    return REMEDIES.get(reason_head(state.reason)) if state.state is JobState.PENDING else None

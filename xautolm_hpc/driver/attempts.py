@@ -80,6 +80,10 @@ class AttemptTemplate:
         ran_out = end is not None and end.outcome.kind == FailureKind.HOST_OOM
         return not ran_out or self._memory_bytes(n_host_oom) > self._memory_bytes(n_host_oom - 1)
 
+    def asks_for_least(self, trial: Trial) -> bool:
+        """Check whether the present attempt of a trial asks for no more than a first attempt of any trial."""
+        return self._memory_bytes(_n_host_oom(trial)) == self.resources.memory_bytes
+
     def _memory_bytes(self, n_host_oom: int) -> int:
         first = self.resources.memory_bytes
         wanted: int = first * min(2**n_host_oom, LARGEST_MEMORY_FACTOR)

@@ -5,7 +5,7 @@ folder lets only one of the two jobs run it.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xautolm_hpc.driver.attempts import AttemptTemplate, bad_nodes
 from xautolm_hpc.driver.batches import Batch, plan_batches
-from xautolm_hpc.errors import BusyError, InterruptedSearchError, QueueFullError
+from xautolm_hpc.errors import BusyError, InterruptedSearchError, LaunchError, QueueFullError
 from xautolm_hpc.gather import AttemptResult
 from xautolm_hpc.jobdir import End, write_members
 from xautolm_hpc.launcher import Launcher, QueueLimits, Resources, Submission
@@ -43,6 +43,7 @@ class Pace:
         show: Shows the run as it is now, given how each attempt that was polled ended; ``None``: it has not.
         full_timeout_s: Seconds to wait for room in a queue that other jobs fill.
         given_back: Lists the attempts that their jobs, as the last look found, ended without having begun.
+        impossible: Lists the attempts that the last look gave up because no job that asks for as much starts -> why.
     """
 
     poll: Callable[[Sequence[Path]], list[AttemptResult]]
@@ -51,6 +52,7 @@ class Pace:
     show: Callable[[Mapping[Path, End | None]], None]
     full_timeout_s: float = 24 * 3600.0
     given_back: Callable[[], Collection[Path]] = tuple
+    impossible: Callable[[], Mapping[Path, str]] = dict
 
 
 class Jobs:
@@ -76,7 +78,11 @@ class Jobs:
         self._next_look_at = -math.inf
 
     def run_single(self, path: Path, resources: Resources, *, name: str) -> End:
-        """Run one attempt that belongs to no trial, and wait for its end."""
+        """Run one attempt that belongs to no trial, and wait for its end.
+
+        Raises:
+            LaunchError: The cluster starts no job that asks for as much.
+        """
         submission = Submission(
             name=self._full_name(name),
             folder=submission_dir_beside(path),
@@ -86,7 +92,9 @@ class Jobs:
         if not (self.has_submitted(name) and self._patiently(lambda: self.launcher.adopt(submission, {}))):
             while not self._start(submission, [], generation=-1):
                 self._wait_for_places()
-        return self._wait_for([path])[0].end
+        end = self._wait_for([path])[0].end
+        _check_possible(self.pace.impossible().values())
+        return end
 
     def has_submitted(self, name: str) -> bool:
         """Check whether the ledger knows a single attempt's job by its name within the run."""
@@ -111,7 +119,7 @@ class Jobs:
         Raises:
             InterruptedSearchError: The person interrupted, with trials still to run.
             LeaseLostError: Another driver took over.
-            LaunchError: The cluster refused the jobs.
+            LaunchError: The cluster refused the jobs, or starts none that asks for as much.
         """
         trials = [trial for generation in generations for trial in self.history.generation(generation)]
         self._adopt([trial for trial in trials if trial.generation not in self._adopted])
@@ -131,6 +139,8 @@ class Jobs:
                 self._record_end(waiting[path], end, source=source)
                 on_end(waiting[path], end)
             self._take_back([waiting[path] for path in self.pace.given_back()])
+            impossible = self.pace.impossible().items()
+            _check_possible(why for path, why in impossible if template.asks_for_least(waiting[path]))
 
     @staticmethod
     def _is_waiting(trial: Trial) -> bool:
@@ -345,3 +355,13 @@ class Jobs:
             source=source,
             end=to_json(end),
         )
+
+
+def _check_possible(reasons: Iterable[str]) -> None:
+    """Stop the search where another attempt would wait in vain as well.
+
+    Raises:
+        LaunchError: There is a reason.
+    """
+    for why in reasons:
+        raise LaunchError(f"Slurm starts no job of this search: {why}. Then run the same command again")

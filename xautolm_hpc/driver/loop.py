@@ -109,6 +109,7 @@ def _make_jobs(setup: Setup, journal: Journal, *, display: Display) -> Jobs:
         show=display.show,
         full_timeout_s=setup.profile.patience.pending_patience_h * 3600,
         given_back=lambda: display.tracker.given_back,
+        impossible=lambda: display.tracker.impossible,
     )
     return Jobs(journal, setup.launcher, pace=pace, run_id=setup.run_id)
 

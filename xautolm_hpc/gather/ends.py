@@ -7,34 +7,13 @@ from typing import NamedTuple
 
 from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.gather.pending import Obstacle, obstacle
 from xautolm_hpc.gather.traces import Evidence, last_exit, last_heartbeat, read_evidence, read_outcome
 from xautolm_hpc.gather.verdict import verdict
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, VERDICT, End, Heartbeat, restarts
-from xautolm_hpc.launcher import JobState, JobStatus, Launcher, reason_head
+from xautolm_hpc.launcher import JobState, JobStatus, Launcher
 from xautolm_hpc.node import Clock
 from xautolm_hpc.records import from_json, to_json
-
-REMEDIES: Mapping[str, str] = {
-    "AssocGrpBilling": "the account's allocation is used up: renew it or name another slurm.account",
-    "AssocGrpBillingMinutes": "the account's allocation is used up: renew it or name another slurm.account",
-    "AssocGrpCPUMinutesLimit": "the account's allocation is used up: renew it or name another slurm.account",
-    "AssocGrpGRESMinutes": "the account's allocation is used up: renew it or name another slurm.account",
-    "AssocMaxWallDurationPerJobLimit": "the account allows no job that long: lower trial.time_limit_min",
-    "BadConstraints": "no node has what the job asks for: look at slurm.constraint, slurm.gres and job",
-    "DependencyNeverSatisfied": "the job waits for one that failed: look at slurm.options",
-    "InvalidAccount": "slurm.account is not valid on this cluster",
-    "InvalidQOS": "slurm.qos is not valid on this cluster",
-    "JobHeldAdmin": "an administrator holds the job: ask the cluster's support",
-    "JobHeldUser": "you hold the job: scontrol release it",
-    "PartitionDown": "the partition takes no jobs: name another slurm.partition",
-    "PartitionNodeLimit": "the partition allows fewer nodes: lower job.n_nodes or name another slurm.partition",
-    "PartitionTimeLimit": "the partition allows no job that long: lower trial.time_limit_min",
-    "QOSMaxWallDurationPerJobLimit": "the QOS allows no job that long: lower trial.time_limit_min",
-    "ReqNodeNotAvail": "the nodes asked for are not available: look at slurm.constraint and slurm.reservation",
-    "launch failed requeued held": "the node could not start the job, so Slurm holds it: ask the cluster's support",
-}
-"""Slurm's reasons that do not clear by waiting -> what to do."""
-
 
 SLOW_S = 5.0
 """Seconds of asking for states after which outcomes are looked for once more."""
@@ -54,14 +33,38 @@ class AttemptResult(NamedTuple):
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class _GivenUp:
+    """A job that was cancelled because it waited in vain: why, and how often its attempt had begun by then."""
+
+    why: str
+    obstacle: Obstacle
+    n_begun: int
+
+
 @dataclass(slots=True)
 class _Seen:
     """What was seen of one attempt at earlier polls."""
 
     ended_at: float | None = None
     stuck_since: float | None = None
-    given_up_for: str | None = None
+    obstacle: Obstacle | None = None
+    given_up: _GivenUp | None = None
     heartbeat: Heartbeat | None = None
+
+    def clear(self, state: JobStatus) -> None:
+        """Forget that the job was stuck, now that nothing is seen in its way.
+
+        Not where Slurm has just not looked at it again and gives no reason, or another one for what stays true: jobs
+        before it wait, too.
+        """
+        is_silent = state.state is JobState.PENDING and (
+            state.reason == "" or (self.obstacle is not None and self.obstacle.is_of_request)
+        )
+        if not is_silent:
+            self.stuck_since = self.obstacle = None
+        if state.is_alive:
+            self.given_up = None
 
 
 class JobTracker:
@@ -76,6 +79,8 @@ class JobTracker:
     Attributes:
         states: State of each job at the last poll.
         given_back: Attempts whose jobs, at the last poll, were over without having begun them, but others.
+        impossible: Attempts that ended at the last poll because Slurm starts no job that asks for as much -> its reason
+            and the remedy.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class JobTracker:
         self.check = check
         self.states: Mapping[Path, JobStatus] = {}
         self.given_back: list[Path] = []
+        self.impossible: dict[Path, str] = {}
         self._seen: dict[Path, _Seen] = {}
 
     def is_over(self, attempt_dir: Path, *, state: JobStatus, now: float) -> bool:
@@ -112,6 +118,8 @@ class JobTracker:
         if state.is_alive:
             seen.ended_at = None
             return False
+        if seen.given_up is not None and _n_begun(attempt_dir) == seen.given_up.n_begun:
+            return True  # it was cancelled while it waited, so nothing more can come
         if seen.ended_at is None:
             seen.ended_at = now
         return now - seen.ended_at >= self.outcome_grace_s
@@ -124,27 +132,39 @@ class JobTracker:
             state: State of its job now.
             now: Seconds since the epoch.
         """
-        seen = self._seen.setdefault(attempt_dir, _Seen())
-        if state.state is not JobState.PENDING or _remedy(state.reason) is None:
-            seen.stuck_since = None
+        seen, found = self._seen.setdefault(attempt_dir, _Seen()), obstacle(state)
+        if found is None:
+            seen.clear(state)
             return False
         if seen.stuck_since is None:
             seen.stuck_since = now
+        seen.obstacle = found
         if now - seen.stuck_since < self.pending_timeout_s:
             return False
-        seen.given_up_for = state.reason
-        seen.ended_at = now  # it is cancelled at once, and what never ran leaves no outcome
+        why = f"it waited {self.pending_timeout_s / 3600:g} h for {state.reason or 'held'!r}; {found.remedy}"
+        seen.given_up = _GivenUp(why, found, _n_begun(attempt_dir))
         return True
 
-    def explain(self, attempt_dir: Path, state: JobStatus) -> JobStatus:
-        """Add to the status of a job that was given up why it was: nobody cancelled it, so it is tried again."""
-        seen = self._seen.get(attempt_dir, _Seen())
-        if state.state not in (JobState.CANCELLED, JobState.UNKNOWN) or seen.given_up_for is None:
-            return state
-        reason = (
-            f"it waited {self.pending_timeout_s / 3600:g} h for {seen.given_up_for!r}; {_remedy(seen.given_up_for)}"
-        )
-        return replace(state, state=JobState.FAILED, reason=reason)
+    def why_given_up(self, attempt_dir: Path, state: JobStatus) -> str | None:
+        """Return why the job of an attempt that is over was given up; ``None`` for one that ended otherwise.
+
+        Args:
+            attempt_dir: The attempt's folder.
+            state: State of its job now.
+        """
+        given_up = self._seen.get(attempt_dir, _Seen()).given_up
+        if given_up is None or state.state not in (JobState.CANCELLED, JobState.UNKNOWN):
+            return None
+        return given_up.why if _n_begun(attempt_dir) == given_up.n_begun else None
+
+    def is_impossible(self, attempt_dir: Path) -> bool:
+        """Check whether an attempt's job was given up for what every job of the search asks for.
+
+        Args:
+            attempt_dir: The attempt's folder.
+        """
+        given_up = self._seen.get(attempt_dir, _Seen()).given_up
+        return given_up is not None and given_up.obstacle.is_of_request
 
     def forget(self, attempt_dir: Path) -> None:
         """Forget an attempt that ended."""
@@ -176,7 +196,7 @@ def gather_ends(
     if now - asked_at > SLOW_S:  # much can have come while Slurm was being asked
         found |= {path: end for path in rest if (end := _recorded_end(path, tracker)) is not None}
     stuck: list[Path] = []
-    tracker.given_back = []
+    tracker.given_back, tracker.impossible = [], {}
     for path in [path for path in rest if path not in found]:
         state = _trust_exit_file(path, states.get(path, JobStatus(state=JobState.UNKNOWN)))
         if tracker.is_stuck(path, state=state, now=now):
@@ -231,8 +251,11 @@ def _trust_exit_file(attempt_dir: Path, state: JobStatus) -> JobStatus:
 
 
 def _write_verdict(attempt_dir: Path, tracker: JobTracker, *, state: JobStatus, now: float) -> AttemptResult:
-    state = tracker.explain(attempt_dir, state)
-    end = verdict(read_evidence(attempt_dir, state, redact=tracker.redact, check=tracker.check), now=now)
+    why = tracker.why_given_up(attempt_dir, state)
+    if why is not None and tracker.is_impossible(attempt_dir):
+        tracker.impossible[attempt_dir] = why
+    evidence = read_evidence(attempt_dir, state, redact=tracker.redact, check=tracker.check)
+    end = verdict(replace(evidence, given_up=why), now=now)
     try:
         tracker.check(end)
     except InputError as error:  # numbers of a damaged heartbeat or exit file
@@ -242,6 +265,6 @@ def _write_verdict(attempt_dir: Path, tracker: JobTracker, *, state: JobStatus, 
     return AttemptResult(attempt_dir, end, "verdict")
 
 
-def _remedy(reason: str) -> str | None:
-    """Find what to do about a reason."""
-    return REMEDIES.get(reason_head(reason))
+def _n_begun(attempt_dir: Path) -> int:
+    """Count how often an attempt was begun, the folder looked into now."""
+    return len(restarts(attempt_dir)) if attempt_dir.is_dir() else 0

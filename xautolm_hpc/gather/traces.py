@@ -51,6 +51,7 @@ class Evidence:
         container: The image it ran in, or ``None``.
         delay_s: Seconds by which others on a node delayed the trial, over all restarts; ``None`` if that is unknown.
         damaged: Why ``outcome.json`` cannot be read, or ``None`` if there is none.
+        given_up: Why the job was cancelled after it had waited in vain, or ``None``.
     """
 
     state: JobStatus
@@ -64,6 +65,7 @@ class Evidence:
     container: Container | None = None
     delay_s: float | None = None
     damaged: str | None = None
+    given_up: str | None = None
 
     @property
     def train_s(self) -> float | None:

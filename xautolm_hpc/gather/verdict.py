@@ -76,7 +76,7 @@ def verdict(evidence: Evidence, *, now: float) -> End:
         started_at=claims[0].claimed_at if claims else None,
         job_started_at=claims[0].job_started_at if claims else None,
         ended_at=_ended_at(evidence, now),
-        node=claims[-1].node if claims else evidence.state.node,
+        node=_node(evidence),
         lock_hash=evidence.container.lock_sha256 if evidence.container else None,
         image_digest=evidence.container.image_sha256 if evidence.container else None,
         package_version=__version__,
@@ -85,6 +85,13 @@ def verdict(evidence: Evidence, *, now: float) -> End:
 
 def _damaged_outcome(evidence: Evidence) -> Judgement | None:
     return None if evidence.damaged is None else (FailureKind.LOST, f"the outcome cannot be read: {evidence.damaged}")
+
+
+def _given_up(evidence: Evidence) -> Judgement | None:
+    """Name a job that this program cancelled because it would not start: nobody else did, so it is tried again."""
+    if evidence.given_up is None:
+        return None
+    return FailureKind.LAUNCH_FAILURE, f"the job was given up: {evidence.given_up}"
 
 
 def _by_wrapper(evidence: Evidence) -> Judgement | None:
@@ -164,6 +171,7 @@ def _by_exit_status(evidence: Evidence) -> Judgement | None:
 
 RULES: tuple[Callable[[Evidence], Judgement | None], ...] = (
     _damaged_outcome,
+    _given_up,
     _by_wrapper,
     _by_slurm,
     _by_launch_log,
@@ -172,6 +180,13 @@ RULES: tuple[Callable[[Evidence], Judgement | None], ...] = (
     _never_claimed,
     _by_exit_status,
 )
+
+
+def _node(evidence: Evidence) -> str | None:
+    """Return the node that the end speaks of: none where a job waited in vain, wherever it had run before."""
+    if evidence.given_up is not None:
+        return None
+    return evidence.claims[-1].node if evidence.claims else evidence.state.node
 
 
 def _sum(values: list[float | None]) -> float | None:

@@ -274,6 +274,7 @@ def _state_of(row: JobRow) -> JobStatus:
     return JobStatus(
         state=row.state,
         reason=row.reason,
+        is_held=row.is_held,
         node=row.node,
         exit_code=row.exit_code,
         ended_at=row.ended_at,
