@@ -23,8 +23,8 @@ import torch
 import transformers
 from accelerate.state import AcceleratorState
 
-from benchmarks.real_size.published import published_model
 from benchmarks.real_size.random_trials import RandomTrial, random_weights, write_inputs
+from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.execution import StepMode
 from xautolm_hpc.sample.estimates import GIB
 from xautolm_hpc.sample.memory_need import StepFacts, memory_need
@@ -149,7 +149,7 @@ def measure(trial: RandomTrial, folder: Path) -> dict[str, Any]:
     """
     AcceleratorState._reset_state(reset_partial_state=True)  # each trial has a process of its own
     _forget()
-    execution = trial.execution(published_model(trial.model))
+    execution = trial.execution(load_catalogue()[trial.model])
     n_train = trial.batch_size * (N_STEPS + N_TIMED)
     n_dev = execution.evaluation_batch or trial.batch_size
     if trial.kind == GENERATION:
@@ -204,7 +204,7 @@ def planned(trial: RandomTrial, *, is_captured: bool, keeps_scores: bool) -> dic
         is_captured: Whether its steps are captured.
         keeps_scores: Whether the transformers that trains it computes attention score by score.
     """
-    model = published_model(trial.model)
+    model = load_catalogue()[trial.model]
     measured = StepFacts(
         step=StepMode.GRAPH if is_captured else StepMode.EAGER,
         keeps_scores=frozenset([model.id] if keeps_scores else []),

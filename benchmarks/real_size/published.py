@@ -1,51 +1,38 @@
-"""Pretrained models by their published configurations, without their weights: ``architectures.toml``."""
+"""Pretrained models by their published configurations, without their weights: ``published_configs.toml``."""
 
 import tomllib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModel, PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
-from xautolm_hpc.catalogue import Model, load_catalogue
+from xautolm_hpc.catalogue import load_catalogue
+from xautolm_hpc.train.pretrained import find_source
 
-ARCHITECTURES = Path(__file__).with_name("architectures.toml")
-ENCODERS = ("modernbert", "eurobert", "deberta-v2")
-"""Types of encoders among the models that the catalogue lacks; the others are decoders, or encoder-decoder models."""
+CONFIGS: Mapping[str, Mapping[str, Any]] = tomllib.loads(Path(__file__).with_name("published_configs.toml").read_text())
+"""Model id -> what the file says of it."""
 
 
-@lru_cache(maxsize=1)
-def load_architectures() -> Mapping[str, Mapping[str, Any]]:
-    """Read the configurations: model id -> what its config.json says."""
-    return tomllib.loads(ARCHITECTURES.read_text())
+NULLS: Mapping[str, Mapping[str, None]] = {"deepseek_v2": {"q_lora_rank": None}}
+"""Type -> what JSON says is null, and TOML cannot: queries of DeepSeek-V2-Lite are not compressed."""
+
+
+@cache
+def published(model_id: str) -> Mapping[str, Any]:
+    """Return what the published configuration of a model says."""
+    own = dict(CONFIGS[model_id])
+    like = own.pop("like", None)
+    return {**(published(like) if like else {}), **own}
 
 
 def published_config(model_id: str) -> PretrainedConfig:
-    """Build the configuration of a model; a new one for each call."""
-    return AutoConfig.for_model(**load_architectures()[model_id])
-
-
-def published_model(model_id: str) -> Model:
-    """Describe a model: as the catalogue does, or by the sizes of its architecture where it is not there."""
-    known = load_catalogue().get(model_id)
-    if known is not None:
-        return known
-    config = published_config(model_id)
-    with torch.device("meta"):
-        built: Any = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
-    n_layers = config.num_hidden_layers
-    decoder_layers = getattr(config, "num_decoder_layers", 0) or 0
-    family = "seq2seq" if config.is_encoder_decoder else "encoder" if config.model_type in ENCODERS else "decoder"
-    return Model(
-        id=model_id,
-        family=family,
-        n_parameters=sum(parameter.numel() for parameter in built.parameters()),
-        n_layers=n_layers + (decoder_layers if config.is_encoder_decoder else 0),
-        hidden_size=config.hidden_size,
-        vocab_size=config.vocab_size,
-        context_length=getattr(config, "max_position_embeddings", None) or 512,
-        licence="",
-        keeps_attention_scores=config.model_type == "deberta-v2",
-    )
+    """Build the configuration of a model of the catalogue; a new one for each call."""
+    if model_id in CONFIGS:
+        given = {**published(model_id), **NULLS.get(published(model_id)["model_type"], {})}
+        return AutoConfig.for_model(**given)
+    model = load_catalogue()[model_id]  # it comes with a package, and has some of the layers
+    config: PretrainedConfig = AutoConfig.from_pretrained(find_source(model, None).place, local_files_only=True)
+    config.num_hidden_layers = model.n_layers
+    return config

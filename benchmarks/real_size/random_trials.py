@@ -20,8 +20,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 from transformers.initialization import no_init_weights
 
-from benchmarks.real_size.published import published_config, published_model
-from xautolm_hpc.catalogue import Model
+from benchmarks.real_size.published import published_config
+from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.execution import Execution, StepMode
 from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
 from xautolm_hpc.records import Pipeline, Task, Value
@@ -41,7 +41,7 @@ class RandomTrial:
     """What is trained, and how.
 
     Attributes:
-        model: Id of a model in ``architectures.toml``.
+        model: Id of a model in ``published_configs.toml``.
         method: Method.
         batch_size: Samples of a batch.
         tokens: Tokens of every text.
@@ -118,7 +118,7 @@ def write_inputs(
         argv=(), time_limit_s=time_limit_s, wall_limit_s=math.inf, memory_bytes=0, n_threads=torch.get_num_threads(),
         heartbeat_s=3600, deterministic=False, enforce_limits=False, environment={}, site="", cluster="",
     )  # fmt: skip
-    model = published_model(trial.model)
+    model = load_catalogue()[trial.model]
     return prepare.AttemptInputs(
         attempt_dir=folder,
         command=command,
@@ -133,10 +133,10 @@ def random_weights(model_id: str) -> Iterator[None]:
     """Make trials of a model find a tokeniser of words, its published configuration and random weights.
 
     Args:
-        model_id: Id of a model in ``architectures.toml``.
+        model_id: Id of a model in ``published_configs.toml``.
     """
     config = published_config(model_id)
-    tokenizer = word_tokenizer(is_decoder=published_model(model_id).family == "decoder")
+    tokenizer = word_tokenizer(is_decoder=load_catalogue()[model_id].family == "decoder")
 
     def find_source(model: Model, hf_home: str | None) -> Source:
         del model, hf_home

@@ -1,6 +1,6 @@
 """Measures what steps of the models of the catalogue cost, and writes xautolm_hpc/step_costs.json (`make catalogue`).
 
-Models that differ by their vocabulary alone are measured once. What the file has is kept, unless ``--anew`` is given.
+Models of the same architecture are measured once. What the file has is kept, unless ``--anew`` is given.
 """
 
 import argparse
@@ -17,17 +17,18 @@ import torch
 import transformers
 
 import xautolm_hpc
-from benchmarks.real_size.published import load_architectures, published_config, published_model
+from benchmarks.real_size.published import published_config
+from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.train.costs.measure import measure_costs
 
 STEP_COSTS = Path(xautolm_hpc.__file__).with_name("step_costs.json")
 
 
 def groups(ids: Sequence[str]) -> list[list[str]]:
-    """Group models whose blocks are the same, in their order."""
+    """Group models of the same architecture, in their order; how many positions they have costs nothing."""
     found: dict[str, list[str]] = {}
     for model_id in ids:
-        config = {key: value for key, value in load_architectures()[model_id].items() if key != "vocab_size"}
+        config = {**published_config(model_id).to_dict(), "max_position_embeddings": None}
         found.setdefault(json.dumps(config, sort_keys=True), []).append(model_id)
     return list(found.values())
 
@@ -35,7 +36,7 @@ def groups(ids: Sequence[str]) -> list[list[str]]:
 def measure(model_id: str, precisions: Sequence[str]) -> Mapping[str, Any] | None:
     """Measure one model; return plain data, or ``None`` where its architecture cannot be followed."""
     torch.set_num_threads(1)
-    model = published_model(model_id)
+    model = load_catalogue()[model_id]
     costs = measure_costs(
         published_config(model_id), family=model.family, context_length=model.context_length, precisions=precisions
     )
@@ -44,7 +45,7 @@ def measure(model_id: str, precisions: Sequence[str]) -> Mapping[str, Any] | Non
 
 def write(models: Mapping[str, Any], path: Path) -> None:
     """Write the file, a model a line."""
-    ordered = [model_id for model_id in load_architectures() if models.get(model_id) is not None]
+    ordered = [model_id for model_id in load_catalogue() if models.get(model_id) is not None]
     lines = ",\n".join(f"{json.dumps(model_id)}: {json.dumps(models[model_id])}" for model_id in ordered)
     made = json.dumps({"torch": torch.__version__, "transformers": transformers.__version__})
     path.write_text(f'{{"made_with": {made},\n"models": {{\n{lines}\n}}}}\n')
@@ -60,7 +61,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=STEP_COSTS, metavar="FILE", help="file to write")
     arguments = parser.parse_args()
     done = {} if arguments.anew or not arguments.out.exists() else json.loads(arguments.out.read_text())["models"]
-    every = groups(list(load_architectures()))
+    every = groups(list(load_catalogue()))
+    for group in every:
+        done |= dict.fromkeys(group, next((done[model_id] for model_id in group if model_id in done), None))
+    done = {model_id: costs for model_id, costs in done.items() if costs is not None}
+    write(done, arguments.out)
     left = [
         group
         for group in every

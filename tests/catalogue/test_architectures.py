@@ -15,7 +15,8 @@ from transformers import (
     SmolLM3Config,
 )
 
-from tests.catalogue.test_sizes import CATALOGUE, published
+from benchmarks.real_size.published import published
+from tests.catalogue.test_sizes import CATALOGUE
 from tests.train.tiny import CONFIGS, ENDS, T5, USUAL, tiny_train_state, weights_of
 from xautolm_hpc.hyperparameters import METHODS
 from xautolm_hpc.train.exceptions import TrialError

@@ -1,6 +1,5 @@
 """Every size in the catalogue is that of the architecture that transformers builds from the published configuration."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,11 +11,12 @@ import torch
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 from transformers.models.auto import modeling_auto
 
+from benchmarks.real_size.published import CONFIGS, published, published_config
 from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.driver.model_files import DECODERS, ENCODERS, ModelFiles
+from xautolm_hpc.execution import load_step_costs
 from xautolm_hpc.train.pretrained import find_source
 
-PUBLISHED = tomllib.loads(Path(__file__).with_name("published_configs.toml").read_text())
 CATALOGUE = load_catalogue()
 HUB_MODELS = [name for name, model in CATALOGUE.items() if model.hub_repo]
 PACKAGED = [name for name, model in CATALOGUE.items() if model.package]
@@ -65,14 +65,6 @@ class Built:
     n_parameters: int
 
 
-@cache
-def published(name: str) -> Mapping[str, Any]:
-    """Return what the published configuration of a model says."""
-    own = dict(PUBLISHED[name])
-    like = own.pop("like", None)
-    return {**(published(like) if like else {}), **own}
-
-
 def build(config: PretrainedConfig) -> Built:
     """Build an architecture without heads; tied weights count once."""
     with torch.device("meta"):
@@ -84,10 +76,7 @@ def build(config: PretrainedConfig) -> Built:
 @cache
 def built(name: str) -> Built:
     """Build the architecture of a model of the hub."""
-    values = dict(published(name))
-    # JSON says null where TOML cannot: queries of DeepSeek-V2-Lite are not compressed.
-    more: dict[str, Any] = {"q_lora_rank": None} if values["model_type"] == "deepseek_v2" else {}
-    return build(AutoConfig.for_model(**values, **more))
+    return build(published_config(name))
 
 
 def context_length(config: PretrainedConfig) -> int:
@@ -125,7 +114,7 @@ def sizes_of(found: Built) -> Mapping[str, Any]:
 
 
 def test_every_model_of_a_hub_has_its_published_configuration_here() -> None:
-    assert set(PUBLISHED) == set(HUB_MODELS)
+    assert set(CONFIGS) == set(HUB_MODELS)
 
 
 @pytest.mark.parametrize("name", HUB_MODELS)
@@ -181,3 +170,13 @@ def test_types_of_models_are_of_the_family_that_transformers_has_them_in() -> No
     assert set(encoders) >= ENCODERS
     assert set(decoders) >= DECODERS
     assert not DECODERS & set(encoders)
+
+
+@pytest.mark.parametrize("name", load_step_costs())
+def test_a_step_of_full_trains_every_parameter_of_the_model_and_a_small_head(name: str) -> None:
+    assert load_step_costs()[name].costs["full/half"].n_trained == pytest.approx(CATALOGUE[name].n_parameters, rel=0.01)
+
+
+def test_nearly_every_model_has_costs() -> None:
+    without = {"pysentimiento/robertuito-base-uncased", "mistralai/Mixtral-8x7B-Instruct-v0.1"}
+    assert set(CATALOGUE) - set(load_step_costs()) <= without | {"deepseek-ai/DeepSeek-V2-Lite"}

@@ -10,10 +10,10 @@ import pytest
 
 from benchmarks.estimates import SHARED
 from benchmarks.real_size.memory_rows import keeps_scores, planned, trial_of
-from benchmarks.real_size.published import published_model
 from benchmarks.real_size.random_trials import RandomTrial
 from tests.nouns import GIB
 from tests.priors.builders import TASK, a_model, a_pipeline
+from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.execution import (
     AS_DRAWN,
     DeviceSpeed,
@@ -49,7 +49,7 @@ def _earlier() -> Iterator[tuple[float, float]]:
             model=row["model"], method=row["method"], batch_size=row["batch_size"], tokens=row["tokens"],
             params=row["params"], gradient_checkpointing=row["gradient_checkpointing"],
         )  # fmt: skip
-        model = published_model(trial.model)
+        model = load_catalogue()[trial.model]
         scores = frozenset([model.id] if "t5" in model.id else [])
         measured = StepFacts(is_frozen_single=True, keeps_scores=scores, context_bytes=0)
         need = memory_need(
@@ -94,7 +94,7 @@ def test_four_of_five_steps_take_what_is_foreseen_from_the_speed_of_the_card_alo
     speed, ratios = DeviceSpeed(**ROWS["machine"]["speed"]), []
     for row in ROWS["rows"]:
         trial = trial_of(row)
-        model = published_model(trial.model)
+        model = load_catalogue()[trial.model]
         scores = frozenset([model.id] if keeps_scores(model.id, ROWS["machine"]["transformers"]) else [])
         seconds = step_seconds(
             trial.pipeline,
@@ -157,7 +157,7 @@ def test_checkpointing_is_planned_only_where_the_architecture_does_it() -> None:
     executions = {
         name: plan_execution(
             a_pipeline(model=name, params={"batch_size": 64, "max_length": 512}),
-            published_model(name),
+            load_catalogue()[name],
             task=task,
             memory_budget=MemoryBudget(memory_bytes=5 * GIB, has_gpu=True),
         )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import MT5Config, MT5ForSequenceClassification, PreTrainedModel
 
 from tests.train.families import family_train_state
 from tests.train.steps.cpu_recorder import capture
@@ -61,6 +61,20 @@ def test_outputs_and_gradients_are_those_of_transformers(architecture: str) -> N
     assert twice[1].keys() == gradients.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(twice[1][name], gradient, atol=1e-6, rtol=1e-5)
+
+
+def test_a_multilingual_t5_is_changed_as_t5_is() -> None:
+    given = {key: value for key, value in CONFIGS["t5"].to_dict().items() if key not in ("model_type", "architectures")}
+    torch.manual_seed(0)
+    own: Any = MT5ForSequenceClassification(MT5Config(**given)).train(mode=False)
+    theirs: Any = MT5ForSequenceClassification(own.config).train(mode=False)
+    theirs.load_state_dict(own.state_dict())
+
+    assert make_capturable(own) == ("MT5ForSequenceClassification",)
+
+    (logits, gradients), (known, known_gradients) = _outputs(own), _outputs(theirs)
+    torch.testing.assert_close(logits, known, atol=1e-6, rtol=1e-6)
+    assert gradients.keys() == known_gradients.keys()
 
 
 @pytest.mark.parametrize("architecture", CHANGED)

@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import Seq2SeqSequenceClassifierOutput
 
 DECODER_INPUTS = "decoder_input_ids"
-CLASSIFIERS = {"T5ForSequenceClassification": "transformer", "BartForSequenceClassification": "model"}
+CLASSIFIERS = {
+    "T5ForSequenceClassification": "transformer",
+    "MT5ForSequenceClassification": "transformer",
+    "BartForSequenceClassification": "model",
+}
 """Class of a classifier that looks for end tokens -> name of the model in it."""
 
 
@@ -57,7 +61,7 @@ def _classify(
         options: Ignored where they are ``None``: what PEFT passes on.
     """
     given = {name: value for name, value in options.items() if value is not None and name != "return_dict"}
-    if type(self).__name__.startswith("T5") and DECODER_INPUTS not in given:
+    if hasattr(self, "_shift_right") and DECODER_INPUTS not in given:
         given[DECODER_INPUTS] = self._shift_right(input_ids)
     inner = getattr(self, CLASSIFIERS[type(self).__name__])
     states = inner(input_ids, attention_mask=attention_mask, use_cache=False, **given)[0]  # (n_batch, length, width)
