@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from xautolm_hpc.config import load_profile
+from xautolm_hpc.config.slurm_options import OF_THE_PROGRAM
 from xautolm_hpc.errors import ConfigError
-from xautolm_hpc.slurm import OF_THE_PROGRAM
 
 PROFILE = 'launcher = "slurm"\nworker_python = "python"\n[slurm]\n'
 

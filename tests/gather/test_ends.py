@@ -6,80 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from tests import nouns
 from tests.fakes import FakeClock, FakeLauncher, failed_end, stub_end
+from tests.gather.looking import GRACE_S, ScriptedLauncher, claim, look
 from tests.submit.jobs import submission_of
 from xautolm_hpc.driver.results import check_end
 from xautolm_hpc.durable import create_json, read_json, write_json
-from xautolm_hpc.gather import AttemptResult, JobTracker, gather_ends, late_outcome
+from xautolm_hpc.gather import JobTracker, gather_ends, late_outcome
 from xautolm_hpc.jobdir import (
     OUTCOME,
     PIPELINE,
     VERDICT,
     Exit,
     Heartbeat,
-    claim_path,
     exit_path,
     heartbeat_path,
 )
-from xautolm_hpc.launcher import WAITS_IN_JOB, JobState, JobStatus, Submission
+from xautolm_hpc.launcher import JobState, JobStatus, Submission
 from xautolm_hpc.records import to_json
-
-GRACE_S = 60.0
-DAY_S = 24 * 3600.0
-
-
-class ScriptedLauncher(FakeLauncher):
-    """A launcher that says of every attempt what a test scripts."""
-
-    def __init__(self, state: str, reason: str = "") -> None:
-        super().__init__(state=state)
-        self.says = JobStatus(state=JobState(state), reason=reason, node="n1")
-        self.log_paths: tuple[Path, ...] = ()
-
-    def log_says(self, folder: Path, text: str) -> None:
-        (folder / "job.err").write_text(text)
-        self.log_paths = (folder / "job.err",)
-
-    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
-        return dict.fromkeys(attempt_dirs, replace(self.says, log_paths=self.log_paths))
-
-    def cancel(self, attempt_dirs: Sequence[Path]) -> None:
-        self.cancelled += attempt_dirs
-        self.says = JobStatus(state=JobState.CANCELLED)
-
-
-@pytest.fixture
-def attempt_dir(tmp_path: Path) -> Path:
-    path = tmp_path / "attempt-0"
-    path.mkdir()
-    (path / PIPELINE).write_text("{}")
-    return path
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def tracker() -> JobTracker:
-    return JobTracker(
-        outcome_grace_s=GRACE_S,
-        pending_timeout_s=DAY_S,
-        redact=lambda text: text.replace("hf_me", "***"),
-        check=check_end,
-    )
-
-
-def claim(path: Path, restart: int = 0, claimed_at: float = 1_000_000.0) -> None:
-    record = nouns.claim(restart=restart, claimed_at=claimed_at)
-    create_json(claim_path(path, restart), to_json(record))
-
-
-def look(launcher: FakeLauncher, tracker: JobTracker, path: Path, clock: FakeClock) -> AttemptResult | None:
-    ends = gather_ends(launcher, tracker, attempt_dirs=[path], clock=clock)
-    return ends[0] if ends else None
 
 
 def test_an_outcome_counts_whatever_the_job_is_said_to_do(
@@ -295,108 +238,6 @@ def test_no_secret_of_a_log_stands_in_a_verdict(attempt_dir: Path, tracker: JobT
 
     assert "401 Unauthorized for ***" in (attempt_dir / VERDICT).read_text()
     assert "hf_me" not in (attempt_dir / VERDICT).read_text()
-
-
-def test_a_job_held_longer_than_its_timeout_is_cancelled_and_named_with_the_remedy(
-    attempt_dir: Path, tracker: JobTracker, clock: FakeClock
-) -> None:
-    launcher = ScriptedLauncher("PENDING", "PartitionTimeLimit")
-
-    look(launcher, tracker, attempt_dir, clock)
-    clock.sleep(DAY_S - 1.0)
-    look(launcher, tracker, attempt_dir, clock)
-    patient = list(launcher.cancelled)
-    clock.sleep(1.0)
-    at_once = look(launcher, tracker, attempt_dir, clock)
-    found = look(launcher, tracker, attempt_dir, clock)
-
-    assert (patient, at_once) == ([], None)
-    assert launcher.cancelled == [attempt_dir]
-    assert found is not None  # two looks after its time was over
-    assert found.end.outcome.kind == "launch_failure"  # it is tried again, unlike what a person cancelled
-    assert "waited 24 h for 'PartitionTimeLimit'; the partition allows no job that long" in (
-        found.end.outcome.message or ""
-    )
-
-
-@pytest.mark.parametrize("reason", ["Priority", "Resources", "QOSMaxJobsPerUserLimit", "", WAITS_IN_JOB])
-def test_a_job_that_waits_its_turn_is_never_given_up(
-    reason: str, attempt_dir: Path, tracker: JobTracker, clock: FakeClock
-) -> None:
-    launcher = ScriptedLauncher("PENDING", reason)
-
-    for _ in range(5):
-        look(launcher, tracker, attempt_dir, clock)
-        clock.sleep(DAY_S)
-
-    assert launcher.cancelled == []
-
-
-def test_a_reason_that_cleared_and_came_back_is_waited_for_anew(
-    attempt_dir: Path, tracker: JobTracker, clock: FakeClock
-) -> None:
-    launcher = ScriptedLauncher("PENDING", "ReqNodeNotAvail, UnavailableNodes:n[1-3]")
-    for reason in ("JobHeldUser", "Priority", "JobHeldUser"):
-        launcher.says = JobStatus(state=JobState.PENDING, reason=reason)
-        look(launcher, tracker, attempt_dir, clock)
-        clock.sleep(DAY_S / 2)
-
-    look(launcher, tracker, attempt_dir, clock)
-
-    assert launcher.cancelled == []
-
-
-def test_a_limit_on_one_job_counts_on_while_other_jobs_are_before_it(
-    attempt_dir: Path, tracker: JobTracker, clock: FakeClock
-) -> None:
-    launcher = ScriptedLauncher("PENDING")
-    for reason in ("AssocMaxCpuPerJobLimit", "Priority", "", "AssocMaxCpuPerJobLimit"):
-        launcher.says = JobStatus(state=JobState.PENDING, reason=reason)
-        look(launcher, tracker, attempt_dir, clock)
-        clock.sleep(DAY_S / 3)
-
-    found = look(launcher, tracker, attempt_dir, clock)
-
-    assert launcher.cancelled == [attempt_dir]
-    assert found is not None
-    assert tracker.impossible.keys() == {attempt_dir}
-    assert "the account allows no job that large: lower job.n_cpus" in tracker.impossible[attempt_dir]
-
-
-def test_a_job_put_back_and_held_is_given_up_and_its_node_is_not_blamed(
-    attempt_dir: Path, tracker: JobTracker, clock: FakeClock
-) -> None:
-    launcher = ScriptedLauncher("PENDING", "job requeued in held state")
-    claim(attempt_dir)
-    launcher.log_says(attempt_dir, "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-12-01 DUE TO JOB REQUEUE ***")
-
-    look(launcher, tracker, attempt_dir, clock)
-    clock.sleep(DAY_S)
-    look(launcher, tracker, attempt_dir, clock)
-    found = look(launcher, tracker, attempt_dir, clock)
-
-    assert found is not None
-    assert (found.end.outcome.kind, found.end.node) == ("launch_failure", None)
-    assert "waited 24 h for 'job requeued in held state'; Slurm holds the job" in (found.end.outcome.message or "")
-    assert tracker.impossible == {}
-
-
-def test_a_job_let_go_while_it_was_given_up_has_its_grace(
-    attempt_dir: Path, tracker: JobTracker, clock: FakeClock
-) -> None:
-    launcher = ScriptedLauncher("PENDING", "JobHeldUser")
-    look(launcher, tracker, attempt_dir, clock)
-    clock.sleep(DAY_S)
-    look(launcher, tracker, attempt_dir, clock)
-    claim(attempt_dir)  # it began before it was cancelled
-
-    at_once = look(launcher, tracker, attempt_dir, clock)
-    clock.sleep(GRACE_S)
-    found = look(launcher, tracker, attempt_dir, clock)
-
-    assert at_once is None
-    assert found is not None
-    assert found.end.outcome.kind == "cancelled"
 
 
 def test_jobs_of_the_fake_outlive_their_driver(attempt_dir: Path, tracker: JobTracker, clock: FakeClock) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests import nouns
 from tests.fakes import FakeClock
-from tests.gather.test_ends import GRACE_S, ScriptedLauncher, look
+from tests.gather.looking import GRACE_S, ScriptedLauncher, look
 from xautolm_hpc.driver.results import check_end
 from xautolm_hpc.durable import write_json
 from xautolm_hpc.gather import JobTracker

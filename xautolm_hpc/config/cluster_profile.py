@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from xautolm_hpc.config.section import Count, Positive, SettingsSection
+from xautolm_hpc.config.slurm_options import check_options
 from xautolm_hpc.container import ContainerSection
-from xautolm_hpc.slurm import check_options
 
 
 class JobSection(SettingsSection):

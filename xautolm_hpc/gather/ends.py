@@ -251,6 +251,7 @@ def _trust_exit_file(attempt_dir: Path, state: JobStatus) -> JobStatus:
 
 
 def _write_verdict(attempt_dir: Path, tracker: JobTracker, *, state: JobStatus, now: float) -> AttemptResult:
+    """Write how an attempt ended by what it left behind, or that its job was given up."""
     why = tracker.why_given_up(attempt_dir, state)
     if why is not None and tracker.is_impossible(attempt_dir):
         tracker.impossible[attempt_dir] = why

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.doctor.sites import make_site
-from xautolm_hpc.doctor import BEFORE_A_RUN, CHECKS, Site, limits
+from xautolm_hpc.doctor import BEFORE_A_RUN, CHECKS, Site, job_limits
 
 USER = pwd.getpwuid(os.getuid()).pw_name
 ENFORCED = {"AccountingStorageEnforce": "associations,limits", "ClusterName": "c1"}
@@ -35,13 +35,13 @@ def with_accounts(
 ) -> Site:
     """Make a site whose accounts have some limits, and a profile whose jobs ask for 8 cores, 32 GiB and 2 GPUs."""
     rows = [{"Account": "dev", **(account or {})}, {"User": USER, "Account": "dev", **(association or {})}]
-    columns = ("User", "Account", "Partition", "DefaultQOS", *limits.OF_ASSOCIATION)
+    columns = ("User", "Account", "Partition", "DefaultQOS", *job_limits.OF_ASSOCIATION)
     kinds = [{"Name": name, **values} for name, values in (qos or {}).items()]
     answers = {
         "user": "dev\n",
         "association": "".join("|".join(row.get(name, "") for name in columns) + "\n" for row in rows),
         "qos": "".join(
-            "|".join(row.get(name, "") for name in ("Name", "Flags", *limits.OF_QOS)) + "\n" for row in kinds
+            "|".join(row.get(name, "") for name in ("Name", "Flags", *job_limits.OF_QOS)) + "\n" for row in kinds
         ),
     }
     write_command(folder, "sacctmgr", answers)
@@ -68,7 +68,7 @@ def with_accounts(
 def test_a_limit_that_a_job_exceeds_is_a_failure_that_names_the_key(
     tmp_path: Path, place: dict[str, Any], found: str, remedy: str
 ) -> None:
-    (finding,) = limits.check_account_limits(with_accounts(tmp_path, **place))
+    (finding,) = job_limits.check_account_limits(with_accounts(tmp_path, **place))
 
     assert finding.level == "failure"
     assert found in finding.found
@@ -87,7 +87,7 @@ def test_a_limit_that_a_job_exceeds_is_a_failure_that_names_the_key(
     ids=["none", "just enough", "not asked for", "the QOS counts before", "the user counts before the account"],
 )
 def test_a_limit_that_holds_no_job_back_is_ok(tmp_path: Path, place: dict[str, Any]) -> None:
-    (finding,) = limits.check_account_limits(with_accounts(tmp_path, **place))
+    (finding,) = job_limits.check_account_limits(with_accounts(tmp_path, **place))
 
     assert (finding.level, finding.remedy) == ("ok", "")
     assert f"association of {USER} in account dev" in finding.found
@@ -104,7 +104,7 @@ def test_the_partitions_qos_counts_before_the_jobs_unless_that_says_otherwise(
         slurm={"qos": "mine"},
     )
 
-    (finding,) = limits.check_account_limits(site)
+    (finding,) = job_limits.check_account_limits(site)
 
     assert finding.level == level
 
@@ -112,7 +112,7 @@ def test_the_partitions_qos_counts_before_the_jobs_unless_that_says_otherwise(
 def test_gpus_of_a_type_are_counted_under_both_names(tmp_path: Path) -> None:
     site = with_accounts(tmp_path, association={"MaxTRES": "gres/gpu:a100=2,gres/gpu=3"}, slurm={"gres": "gpu:a100:4"})
 
-    found = [finding.found for finding in limits.check_account_limits(site)]
+    found = [finding.found for finding in job_limits.check_account_limits(site)]
 
     assert [text.partition(";")[0] for text in found] == ["a job asks for 4 GPUs"] * 2
 
@@ -120,14 +120,14 @@ def test_gpus_of_a_type_are_counted_under_both_names(tmp_path: Path) -> None:
 def test_a_job_of_several_trials_is_as_long_as_they_are(tmp_path: Path) -> None:
     site = with_accounts(tmp_path, association={"MaxWall": "02:00:00"}, job={"trials_per_job": 3})
 
-    (finding,) = limits.check_account_limits(site)
+    (finding,) = job_limits.check_account_limits(site)
 
     assert "a job asks for 210 minutes" in finding.found
     assert "job.trials_per_job" in finding.remedy
 
 
 def test_a_site_without_accounting_answers_that_its_limits_are_not_known(tmp_path: Path) -> None:
-    (finding,) = limits.check_account_limits(replace(make_site(tmp_path), settings=ENFORCED))
+    (finding,) = job_limits.check_account_limits(replace(make_site(tmp_path), settings=ENFORCED))
 
     assert (finding.level, finding.found) == ("ok", "not known: sacctmgr does not answer")
 
@@ -136,7 +136,7 @@ def test_a_site_without_accounting_answers_that_its_limits_are_not_known(tmp_pat
 def test_limits_that_the_controller_does_not_hold_jobs_to_are_none(tmp_path: Path, enforced: str) -> None:
     site = with_accounts(tmp_path, association={"MaxTRES": "cpu=1"})
 
-    (finding,) = limits.check_account_limits(replace(site, settings={"AccountingStorageEnforce": enforced}))
+    (finding,) = job_limits.check_account_limits(replace(site, settings={"AccountingStorageEnforce": enforced}))
 
     assert (finding.level, finding.found) == ("ok", "none holds: AccountingStorageEnforce does not name limits")
 
@@ -152,7 +152,7 @@ def test_limits_that_the_controller_does_not_hold_jobs_to_are_none(tmp_path: Pat
 def test_a_limit_of_the_partition_that_a_job_exceeds_is_a_failure(
     tmp_path: Path, setting: str, found: str, remedy: str
 ) -> None:
-    (finding,) = limits.check_partition_limits(with_accounts(tmp_path, partition=f"PartitionName=gpu {setting}"))
+    (finding,) = job_limits.check_partition_limits(with_accounts(tmp_path, partition=f"PartitionName=gpu {setting}"))
 
     assert finding.level == "failure"
     assert found in finding.found
@@ -160,10 +160,10 @@ def test_a_limit_of_the_partition_that_a_job_exceeds_is_a_failure(
 
 
 def test_a_partition_whose_limits_hold_no_job_back_is_not_mentioned(tmp_path: Path) -> None:
-    assert limits.check_partition_limits(with_accounts(tmp_path)) == []
+    assert job_limits.check_partition_limits(with_accounts(tmp_path)) == []
 
 
 def test_a_search_is_refused_before_it_begins_for_a_limit_that_would_hold_every_job_back() -> None:
-    checks = (limits.check_partition_limits, limits.check_account_limits)
+    checks = (job_limits.check_partition_limits, job_limits.check_account_limits)
 
     assert all(check in BEFORE_A_RUN and check in CHECKS for check in checks)
