@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _table(rows: list[RunRow], *, now: float) -> report.Table:
+    """Build the table of runs, a row each."""
     columns = ("Run", "State", "Trials", "Best F1", "Best pipeline", "Began", "Size", "Note")
     cells = tuple(
         (
