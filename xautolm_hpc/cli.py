@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_parser = partial(verbs.add_parser, formatter_class=formatter_class)
     for add in (
         _add_init, _add_run, _add_evaluate, _add_plan, _add_runs, _add_status, _add_logs, _add_cancel, _add_report,
-        _add_priors, _add_models, add_store, _add_doctor, _add_export, _add_schema,
+        _add_priors, _add_models, add_store, _add_doctor, _add_export, _add_schema, _add_examples,
     ):  # fmt: skip
         add(add_parser)
     _add_prefetch(add_parser)
@@ -239,6 +239,11 @@ def _add_schema(add_parser: AddParser) -> None:
     parser = _verb(add_parser, "schema", text=text)
     parser.add_argument("kind", choices=("search", "profile"), help="which file")
     parser.add_argument("--markdown", action="store_true", help="print a page that lists the keys")
+
+
+def _add_examples(add_parser: AddParser) -> None:
+    parser = _verb(add_parser, "examples", text="copy the example searches and cluster profiles to a new folder")
+    parser.add_argument("folder", help="folder to write; must be new or empty")
 
 
 def _add_prefetch(add_parser: AddParser) -> None:
