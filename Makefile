@@ -185,6 +185,10 @@ bench-warm: env  ## how long a trial starts, in a job of its own and after the f
 bench-tasks: env  ## MiniLM on real tasks, full and with LoRA, compared with the majority baseline
 	$(BIN)/python -m benchmarks.real_tasks
 
+.PHONY: release-check
+release-check: env  ## whether a release can be made: version, changes, citation, wheel, sdist, metadata
+	$(BIN)/python -m tests.packaging.release
+
 .PHONY: reference
 reference: env  ## write the JSON Schemas and the key pages of docs/reference/ from the settings' own descriptions
 	$(BIN)/xautolm-hpc schema search > xautolm_hpc/packaged/search.schema.json

@@ -73,8 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_parser = partial(verbs.add_parser, formatter_class=formatter_class)
     for add in (
-        _add_init, _add_run, _add_evaluate, _add_plan, _add_status, _add_logs, _add_cancel, _add_report, _add_priors,
-        _add_models, add_store, _add_doctor, _add_export, _add_schema,
+        _add_init, _add_run, _add_evaluate, _add_plan, _add_runs, _add_status, _add_logs, _add_cancel, _add_report,
+        _add_priors, _add_models, add_store, _add_doctor, _add_export, _add_schema, _add_examples,
     ):  # fmt: skip
         add(add_parser)
     _add_prefetch(add_parser)
@@ -168,6 +168,12 @@ def _add_status(add_parser: AddParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _add_runs(add_parser: AddParser) -> None:
+    parser = _verb(add_parser, "runs", text="list the runs of a folder: state, best trial, age and size")
+    parser.add_argument("--runs-dir", default="runs", help="folder of run folders (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _add_logs(add_parser: AddParser) -> None:
     parser = _run_verb(add_parser, "logs", text="print the output of a trial")
     parser.add_argument("trial", help="trial number, or `profile` for the profile job")
@@ -192,11 +198,22 @@ def _add_priors(add_parser: AddParser) -> None:
 def _add_export(add_parser: AddParser) -> None:
     parser = _run_verb(add_parser, "export-model", text="write a trained model as a folder that transformers can load")
     parser.set_defaults(module="export_model")
-    parser.add_argument("trial", type=int, help="trial number; trials of the Pareto set can be exported")
+    parser.add_argument(
+        "trial", type=_trial_or_best, help="trial number, or best; trials of the Pareto set can be exported"
+    )
     parser.add_argument("--to", required=True, metavar="DIR", help="folder to write to; must be new or empty")
     parser.add_argument("--python", help="Python with torch and transformers (default: the Python of the run's worker)")
     parser.add_argument("--adapter", action="store_true", help="write adapters alone, for the base model; not merged")
     parser.add_argument("--licence", help="licence of the base model, where its [[model]] table gives none")
+
+
+def _trial_or_best(text: str) -> int | None:
+    """Parse the number of a trial; ``None`` for the best one."""
+    if text == "best":
+        return None
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected the number of a trial, or best")
+    return int(text)
 
 
 def _add_models(add_parser: AddParser) -> None:
@@ -222,6 +239,11 @@ def _add_schema(add_parser: AddParser) -> None:
     parser = _verb(add_parser, "schema", text=text)
     parser.add_argument("kind", choices=("search", "profile"), help="which file")
     parser.add_argument("--markdown", action="store_true", help="print a page that lists the keys")
+
+
+def _add_examples(add_parser: AddParser) -> None:
+    parser = _verb(add_parser, "examples", text="copy the example searches and cluster profiles to a new folder")
+    parser.add_argument("folder", help="folder to write; must be new or empty")
 
 
 def _add_prefetch(add_parser: AddParser) -> None:

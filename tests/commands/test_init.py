@@ -36,10 +36,11 @@ def test_what_it_writes_is_checked_as_run_checks_it(folder: Path, capsys: pytest
     inputs = Inputs.load(Path("Anfragen-2026.toml"), (), environ={"HOME": str(folder)})
     inputs.check()
     assert status == 0
-    assert printed[-3:] == [
+    assert printed[-4:] == [
         "wrote Anfragen-2026.toml",
         "next: xautolm-hpc run Anfragen-2026.toml",
         "next: xautolm-hpc report Anfragen-2026",
+        "next: xautolm-hpc export-model Anfragen-2026 best --to Anfragen-2026-model",
     ]
     assert "text = nachricht, label = abteilung; 6 classes: access, allocation" in printed[0]
     assert inputs.search.data.path == str(folder / "Anfragen 2026.csv")

@@ -29,6 +29,9 @@ from xautolm_hpc.jobdir import (
 from xautolm_hpc.records import Outcome, Pipeline, from_json, to_json
 from xautolm_hpc.run.attempt_end import read_end, read_scores
 from xautolm_hpc.run.folder import RunDir, find_run, trial_number
+from xautolm_hpc.run.history import History
+from xautolm_hpc.run.ledger import read_ledger
+from xautolm_hpc.run.overview import best_trial
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,10 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     target = Path(arguments.to).resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"--to {arguments.to}: `{target}` exists already and is not empty; give a new folder")
-    trial_dir = _trial_dir(run_dir, arguments.trial)
+    trial = _best(run_dir) if arguments.trial is None else arguments.trial
+    trial_dir = _trial_dir(run_dir, trial)
     plan = from_json(TrialPlan, read_json(trial_dir / PIPELINE), where=PIPELINE)
     if arguments.adapter:
-        _check_adapters(plan.pipeline, trial=arguments.trial)
+        _check_adapters(plan.pipeline, trial=trial)
     _check_place(plan.model)
     licence = _licence(plan.model, arguments.licence)
     command = from_json(Command, read_json(trial_dir / COMMAND), where=COMMAND)
@@ -57,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         step_dir, written = Path(folder), Path(folder) / "model"
         write_json(step_dir / COMMAND, to_json(command))
         write_json(step_dir / TASK, to_json(_trial_input(run_dir)))
-        facts = {**_facts(run_dir, trial_dir, trial=arguments.trial), "licence": licence}
+        facts = {**_facts(run_dir, trial_dir, trial=trial), "licence": licence}
         wanted = {"trial": str(trial_dir), "to": str(written), "facts": facts, "adapter": arguments.adapter}
         write_json(step_dir / EXPORT, wanted)
         done = subprocess.run(
@@ -66,12 +70,23 @@ def run(arguments: argparse.Namespace) -> int:
             check=False,
         )
         if done.returncode:
-            raise LaunchError(f"the export of trial {arguments.trial} failed with status {done.returncode}; see above")
+            raise LaunchError(f"the export of trial {trial} failed with status {done.returncode}; see above")
         target.parent.mkdir(parents=True, exist_ok=True)
         # Contents alone: some writers make files that only their owner may read.
         shutil.copytree(written, target, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    print(f"`{target}` holds trial {arguments.trial}: weights, tokeniser and model card (README.md)")
+    print(f"`{target}` holds trial {trial}: weights, tokeniser and model card (README.md)")
     return 0
+
+
+def _best(run_dir: RunDir) -> int:
+    """Return the number of the best trial so far."""
+    history = History(run_dir)
+    for line in read_ledger(run_dir.ledger_path):
+        history.apply(line)
+    found = best_trial(history, tuple(read_json(run_dir.run_path)["search"]["search"]["objectives"]))
+    if found is None:
+        raise InputError(f"no trial of `{run_dir.path}` has succeeded, so there is no best one")
+    return found.trial
 
 
 def _trial_dir(run_dir: RunDir, trial: int) -> Path:

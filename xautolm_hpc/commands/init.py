@@ -85,7 +85,10 @@ def _write_search(arguments: argparse.Namespace) -> int:
     _write(path, search_text(new))
     load_search(path)
     fetch = [f"xautolm-hpc prefetch {path}"] if settings.is_to_fetch else []
-    following = [*fetch, f"xautolm-hpc run {path}", f"xautolm-hpc report {name}"]
+    following = [
+        *fetch, f"xautolm-hpc run {path}", f"xautolm-hpc report {name}",
+        f"xautolm-hpc export-model {name} best --to {name}-model",
+    ]  # fmt: skip
     return _show(
         [
             describe_columns(new), describe_rows(new), *profiled.notes, describe_budget(new), f"wrote {path}",

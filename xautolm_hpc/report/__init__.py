@@ -11,6 +11,7 @@ from xautolm_hpc.report.frame import print_view
 from xautolm_hpc.report.live import LiveView, NotedView, OpenView, PlainView, QuietView, choose_view
 from xautolm_hpc.report.markdown import CURVES_NAME, FIGURE_NAME, to_markdown
 from xautolm_hpc.report.planned import print_plan
+from xautolm_hpc.report.quantities import duration_text
 from xautolm_hpc.report.safe_text import escape_controls
 from xautolm_hpc.report.screen import print_findings, print_prior, print_report
 from xautolm_hpc.report.sections import left_out_text
@@ -27,6 +28,7 @@ __all__ = [
     "QuietView",
     "Table",
     "choose_view",
+    "duration_text",
     "escape_controls",
     "left_out_text",
     "print_findings",
