@@ -27,7 +27,7 @@ LAYERED = {"__init__", "__main__", "cli", "config"}
 """What the layers of the contracts keep from every step."""
 CONTRACT = "priors and sample see only the nouns of the search"
 
-MAX_FILES = 30
+MAX_FILES = 32
 FOLDERS = ("xautolm_hpc", "tests", "benchmarks", "docs")
 
 IN_EVERY_PACKAGE = {"__init__", "__main__"}

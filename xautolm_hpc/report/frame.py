@@ -8,11 +8,11 @@ from rich.text import Text
 
 from xautolm_hpc.launcher import JobState
 from xautolm_hpc.report.blocks import Table
-from xautolm_hpc.report.quantities import J_PER_KWH, QUANTITIES, UNKNOWN, duration_text, stopwatch_text
+from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, duration_text, stopwatch_text
 from xautolm_hpc.report.safe_text import one_line
 from xautolm_hpc.report.screen import harmless
 from xautolm_hpc.report.table_layout import draw_table, table_width, wrap_text
-from xautolm_hpc.view import BestTrial, Phase, RunView, Spent, TrialEnd, TrialView
+from xautolm_hpc.view import J_PER_KWH, BestTrial, Phase, RunView, Spent, TrialEnd, TrialView
 
 STARTED = (JobState.RUNNING, JobState.COMPLETING, JobState.SUSPENDED)
 ENDED = (TrialEnd.SUCCEEDED, TrialEnd.FAILED, JobState.FAILED)

@@ -108,7 +108,7 @@ def _class_f1(hits: NDArray[Any], involved: NDArray[Any]) -> NDArray[np.float64]
 
 
 def _percentiles(values: NDArray[np.float64], *, found: float) -> Interval:
-    """Take the ends of an interval from the values of all samples, moved by how far their middle is off ``found``."""
+    """Return the ends of an interval from the values of all samples, moved by how far their middle is off ``found``."""
     normal, n = NormalDist(), len(values)
     below = (np.sum(values < found) + np.sum(values <= found)) / (2 * n)
     bias = normal.inv_cdf(min(max(float(below), 1 / n), 1 - 1 / n))
