@@ -181,6 +181,12 @@ def _add_cancel(add_parser: AddParser) -> None:
 
 def _add_report(add_parser: AddParser) -> None:
     parser = _run_verb(add_parser, "report", text="show a run's results: Pareto set, failures, rejections, prior, cost")
+    parser.add_argument("--page", action="store_true", help="also write the page, report.html, anew")
+    parser.add_argument(
+        "--show-texts",
+        action="store_true",
+        help="also show five wrong answers with their texts, and write them into the page",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from xautolm_hpc.durable import remove_torn, write_bytes, write_json
 from xautolm_hpc.report.blocks import Table
 from xautolm_hpc.report.curve_figure import draw_curves
+from xautolm_hpc.report.examples import wrong_answers
 from xautolm_hpc.report.figure import draw_pareto
 from xautolm_hpc.report.figure_numbers import FIGURES, figure_numbers
 from xautolm_hpc.report.frame import print_view
@@ -16,7 +17,7 @@ from xautolm_hpc.report.other_figures import draw_others
 from xautolm_hpc.report.page.document import to_html
 from xautolm_hpc.report.planned import print_plan
 from xautolm_hpc.report.safe_text import escape_controls
-from xautolm_hpc.report.screen import print_findings, print_prior, print_report
+from xautolm_hpc.report.screen import print_examples, print_findings, print_prior, print_report
 from xautolm_hpc.report.sections import left_out_text
 from xautolm_hpc.report.shortfall import shortfall_text
 from xautolm_hpc.report.summary import summarise
@@ -35,6 +36,7 @@ __all__ = [
     "choose_view",
     "escape_controls",
     "left_out_text",
+    "print_examples",
     "print_findings",
     "print_lines",
     "print_plan",
@@ -48,6 +50,7 @@ __all__ = [
     "to_markdown",
     "write_page",
     "write_report",
+    "wrong_answers",
 ]
 
 SUMMARY_NAME, PAGE_NAME = "report.json", "report.html"
