@@ -142,6 +142,10 @@ bench-cli: env  ## how long the command and a worker take to start
 bench-driver: env  ## the cost of the driver, without the trials
 	$(BIN)/python -m benchmarks.driver_overhead
 
+.PHONY: bench-report
+bench-report: env  ## how long `report` with its page and `status` take for 500 trials, and how large the page is
+	$(BIN)/python -m benchmarks.report_time
+
 .PHONY: bench-training
 bench-training: env  ## samples a second, compared with the reference recipe and a plain Trainer
 	$(BIN)/python -m benchmarks.training --check

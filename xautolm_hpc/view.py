@@ -187,6 +187,7 @@ class RunView:
         best: The best trial so far, or ``None``.
         note: One line of text, or "".
         objectives: The search's objectives, the first one first.
+        charges: Result of :func:`charges`; empty where nothing is known of rates.
     """
 
     name: str
@@ -200,6 +201,7 @@ class RunView:
     best: BestTrial | None = None
     note: str = ""
     objectives: tuple[str, ...]
+    charges: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Watcher(Protocol):

@@ -136,9 +136,11 @@ def _parallel(summary: Summary) -> Numbers | None:
     trials = [t for t in all_trials(summary) if t["status"] == "succeeded" and measure(t, "f1") is not None]
     rows = [{"model": t["model"], "method": t["method"], **t["params"], "F1": measure(t, "f1")} for t in trials]
     names = [name for name in dict.fromkeys(name for row in rows for name in row) if name != "F1"]
-    axes = [axis for name in [*names, "F1"] if (axis := _axis(name, [row.get(name) for row in rows])) is not None]
-    if len(trials) < 2 or len(axes) < 2:
+    axes = [axis for name in names if (axis := _axis(name, [row.get(name) for row in rows])) is not None]
+    if not axes:
         return None
+    scores = [float(row["F1"]) for row in rows]
+    axes.append({"name": "F1", "low": min(scores), "high": max(scores), "is_log": False})
     lines = [
         {"trial": t["trial"], "name": name_of(t), "values": [row.get(axis["name"]) for axis in axes]}
         for t, row in zip(trials, rows, strict=True)
@@ -178,6 +180,8 @@ def axis_place(axis: Mapping[str, Any], value: Value | None) -> float | None:
         return None
     if "categories" in axis:
         return float(axis["categories"].index(_category(value)) / max(1, len(axis["categories"]) - 1))
+    if axis["low"] == axis["high"]:
+        return 0.5
     low, high, here = (math.log(v) if axis["is_log"] else v for v in (axis["low"], axis["high"], float(value)))
     return float((here - low) / (high - low))
 

@@ -348,3 +348,19 @@ def test_wrong_answers_are_shown_only_where_they_are_given() -> None:
 
     assert "Wrong answers" not in to_html(summary)
     assert "my printer burns" in to_html(summary, examples=[example])
+
+
+@pytest.mark.parametrize("f1", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("n_trials", [1, 2, 7])
+def test_trials_that_are_all_alike_have_charts(f1: float, n_trials: int) -> None:
+    curve = ((1.0, 0.7, 0.7, f1, 0.0),)
+    trials = [
+        success(n, f1=f1, curve=curve, evaluation_time_s=0.0, params={"learning_rate": 1e-5 * (n + 1)})
+        for n in range(n_trials)
+    ]
+
+    for objectives in (("f1",), ("f1", "evaluation_time_s"), ("evaluation_time_s", "f1")):
+        numbers = figure_numbers(summarise(facts(trials, objectives=objectives)))
+        page = parsed(to_html(summarise(facts(trials, objectives=objectives))))
+        assert len(page.find("tr", **{"data-status": "succeeded"})) == n_trials
+        assert ("parallel" in numbers) == (n_trials > 1)
