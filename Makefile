@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/installed
 
 PYTEST := $(BIN)/python -m pytest
 # What needs a Slurm controller or Apptainer is started by name: pytest -m slurm tests/slurm.
-HERE := -m "not slurm and not container and not families"
+HERE := -m "not slurm and not container and not families and not browser"
 
 # Tests and the demo never ask the model hub for anything; waiting OpenMP threads leave a shared core alone.
 export HF_HUB_OFFLINE := 1
@@ -96,6 +96,13 @@ test-slurm-smoke: export SLURM := 24.11
 test-slurm-smoke: env  ## the commands and a search, on the newest Slurm that Debian has (24.11)
 	$(IN_SLURM) $(PYTEST) -m slurm $(SMOKE)
 
+AXE := axe-core-4.14.1
+.PHONY: test-browser
+test-browser: env  ## the report's page in Chromium, with screenshots in build/ (as root on Debian)
+	@$(BIN)/python -c 'from slurm.dev.packages import install, missing_browser as m; install(m())'
+	@mkdir -p build; test -f build/$(AXE).tgz || npm pack --silent --pack-destination build axe-core@$(AXE:axe-core-%=%)
+	$(PYTEST) -m browser tests/browser
+
 demo:  ## make .venv, then search on this machine; prints the seconds of both
 	@set -e; start=$$(date +%s); $(MAKE) --no-print-directory env; made=$$(date +%s); \
 	$(BIN)/xautolm-hpc run examples/demo.toml; searched=$$(date +%s); \
@@ -134,6 +141,10 @@ bench-cli: env  ## how long the command and a worker take to start
 
 bench-driver: env  ## the cost of the driver, without the trials
 	$(BIN)/python -m benchmarks.driver_overhead
+
+.PHONY: bench-report
+bench-report: env  ## how long `report` with its page and `status` take for 500 trials, and how large the page is
+	$(BIN)/python -m benchmarks.report_time
 
 .PHONY: bench-training
 bench-training: env  ## samples a second, compared with the reference recipe and a plain Trainer

@@ -13,7 +13,7 @@ import torch
 import transformers
 from sklearn.metrics import f1_score
 
-from xautolm_hpc.train.kinds.answers import mean_scores
+from xautolm_hpc.train.kinds.answers import row_scores
 from xautolm_hpc.train.kinds.tasks import references_of
 
 Rows = list[dict[str, Any]]
@@ -133,7 +133,8 @@ class Spans:
                     output.start_logits[number].cpu(), output.end_logits[number].cpu(), inside=inside
                 )
                 texts.append(row["context"][offsets[number][start][0] : offsets[number][end][1]])
-        return mean_scores("squad-f1", texts, references=[references_of(row) for row in rows])[1]
+        pairs = row_scores("squad-f1", texts, references=[references_of(row) for row in rows])
+        return float(pairs[:, 1].mean())
 
 
 def _pairs(tokenizer: Any, rows: Sequence[dict[str, Any]], *, max_length: int, padding: str | bool) -> Any:

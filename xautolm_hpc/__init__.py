@@ -9,6 +9,25 @@ gather    waits, classifies every end a job can have
 store     commits the experiences, successes and failures, for all later searches
 report    tables and figures of a run
 driver    does these in this order, generation after generation
+
+``search``, ``Run`` and ``Store`` are the same from Python (:mod:`xautolm_hpc.api`); they are imported when they are
+first used.
 """
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+__all__ = ["Run", "Store", "__version__", "search"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is used from Python when it is first used: workers and commands import this package, too.
+
+    Raises:
+        AttributeError: There is no such name.
+    """
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has: {', '.join(__all__)}")
+    return getattr(import_module(f"{__name__}.api"), name)

@@ -29,11 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    parsed = build_parser().parse_args(arguments)
-    parsed.environ = dict(os.environ)
-    command = importlib.import_module(f"xautolm_hpc.commands.{parsed.module}")
     try:
-        return int(command.run(parsed))
+        return run_command(arguments)
     except XAutoLMError as error:
         print(f"xautolm-hpc: {error}", file=sys.stderr)
         for note in getattr(error, "__notes__", ()):
@@ -48,6 +45,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("xautolm-hpc: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def run_command(arguments: Sequence[str] | None) -> int:
+    """Run one command, and raise what goes wrong.
+
+    Args:
+        arguments: Command-line arguments; ``None`` takes ``sys.argv`` without the program.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        XAutoLMError: The command failed.
+        OSError: The system refused something.
+    """
+    parsed = build_parser().parse_args(arguments)
+    parsed.environ = dict(os.environ)
+    command = importlib.import_module(f"xautolm_hpc.commands.{parsed.module}")
+    return int(command.run(parsed))
 
 
 def _explain_os_error(error: OSError) -> str:
@@ -187,6 +203,12 @@ def _add_cancel(add_parser: AddParser) -> None:
 
 def _add_report(add_parser: AddParser) -> None:
     parser = _run_verb(add_parser, "report", text="show a run's results: Pareto set, failures, rejections, prior, cost")
+    parser.add_argument("--page", action="store_true", help="also write the page, report.html, anew")
+    parser.add_argument(
+        "--show-texts",
+        action="store_true",
+        help="also show five wrong answers with their texts, and write them into the page",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

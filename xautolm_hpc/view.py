@@ -1,13 +1,16 @@
 """What is shown of a run: its progress (:class:`RunView`), its results (:class:`RunFacts`), results of checks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
 from xautolm_hpc.failures import OutcomeStatus
 from xautolm_hpc.launcher import JobState
+from xautolm_hpc.predictions import Predictions
 from xautolm_hpc.records import Experience, Task
+
+J_PER_KWH = 3.6e6
 
 
 class Phase(StrEnum):
@@ -69,6 +72,34 @@ class Spent:
     gpu_s: float = 0.0
     trial_s: float = 0.0
     energy_j: float | None = None
+
+
+def charges(rates: Mapping[str, Any], spent: Spent) -> dict[str, Any]:
+    """Compute what energy and GPU time cost.
+
+    Args:
+        rates: ``[cost]`` of the cluster profile: ``co2_g_per_kwh``, ``price_per_gpu_h`` and ``currency``.
+        spent: Energy and GPU time.
+
+    Returns:
+        ``co2_kg`` and ``price``, each ``None`` where its rate or the energy is unknown, and the rates by their names.
+    """
+    grams, price, energy_j = rates["co2_g_per_kwh"], rates["price_per_gpu_h"], spent.energy_j
+    return {
+        "co2_kg": None if grams is None or energy_j is None else energy_j / J_PER_KWH * grams / 1000,
+        "price": None if price is None else spent.gpu_s / 3600 * price,
+        **rates,
+    }
+
+
+def charges_text(found: Mapping[str, Any]) -> list[str]:
+    """Write what energy and GPU time cost, such as ``0.12 kg CO2`` and ``3.40 EUR``; what is unknown is left out.
+
+    Args:
+        found: Result of :func:`charges`.
+    """
+    texts = [] if found.get("co2_kg") is None else [f"{found['co2_kg']:.3g} kg CO2"]
+    return texts if found.get("price") is None else [*texts, f"{found['price']:.2f} {found['currency']}"]
 
 
 class TrialEnd(StrEnum):
@@ -156,6 +187,7 @@ class RunView:
         best: The best trial so far, or ``None``.
         note: One line of text, or "".
         objectives: The search's objectives, the first one first.
+        charges: Result of :func:`charges`; empty where nothing is known of rates.
     """
 
     name: str
@@ -169,6 +201,7 @@ class RunView:
     best: BestTrial | None = None
     note: str = ""
     objectives: tuple[str, ...]
+    charges: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Watcher(Protocol):
@@ -181,6 +214,12 @@ class Watcher(Protocol):
     def log(self, text: str) -> None:
         """Show one line that stays: a retry, a failure, a commit."""
         ...
+
+
+def no_answers(experience: Experience, split: str) -> Predictions | None:
+    """Return what is known of the answers of a trial whose run has no folder: nothing."""
+    del experience, split
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +239,9 @@ class RunFacts:
         finish: Why the search ended.
         tests: Trial number -> metric -> value on ``test``, of the trials that were evaluated there.
         left_out: Trials of a given list that were not evaluated, by number.
+        answers: Returns what an attempt answered on each row of ``validation`` or ``test``, ``None`` where unknown.
+        importance: Result of :func:`xautolm_hpc.priors.hyperparameter_importance`, or ``None``.
+        charges: Result of :func:`charges`; empty where nothing is known of rates.
     """
 
     name: str
@@ -214,6 +256,9 @@ class RunFacts:
     finish: Finish
     tests: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     left_out: tuple[int, ...] = ()
+    answers: Callable[[Experience, str], Predictions | None] = no_answers
+    importance: Mapping[str, Any] | None = None
+    charges: Mapping[str, Any] = field(default_factory=dict)
 
     def last_attempts(self) -> tuple[Experience, ...]:
         """List the last attempt of every trial; it is the result of the trial."""

@@ -17,6 +17,9 @@ PROGRAMS = {
 ACCOUNTING_PROGRAMS = {"slurmdbd": "slurmdbd", "mariadbd": "mariadb-server"}
 """Program -> Debian package that has it."""
 
+BROWSER_PROGRAMS = {"chromium": "chromium", "chromedriver": "chromium-driver", "npm": "npm"}
+"""The same for the tests of the report's page."""
+
 POLICY_PATH = Path("/usr/sbin/policy-rc.d")
 POLICY = "#!/bin/sh\n# slurm/dev: no package starts a service while this file is here.\nexit 101\n"
 FORBIDDEN = 101
@@ -44,6 +47,11 @@ def missing_packages(*, accounting: bool) -> list[str]:
     """List the Debian packages whose programs are not on PATH, sorted."""
     programs = PROGRAMS | (ACCOUNTING_PROGRAMS if accounting else {})
     return sorted({package for name, package in programs.items() if not shutil.which(name, path=search_path())})
+
+
+def missing_browser() -> list[str]:
+    """List the Debian packages that the tests of the report's page lack, sorted."""
+    return sorted({package for name, package in BROWSER_PROGRAMS.items() if not shutil.which(name)})
 
 
 def install(packages: Iterable[str]) -> None:

@@ -21,6 +21,10 @@ n_gpus = 4
 gpu_name = "A100"
 gpu_memory_gb = 40
 gpu_capability = 8.0
+[cost]
+co2_g_per_kwh = 250
+price_per_gpu_h = 2.0
+currency = "CHF"
 """
 
 
@@ -55,6 +59,7 @@ def test_a_plan_is_made_for_the_node_the_profile_describes(tmp_path: Path, capsy
     assert "What is foreseen of them" in printed
     assert "GiB" in printed
     assert "Peak" in printed
+    assert "a trial that uses its whole time (1 GPU-hours) costs at most 2.00 CHF" in printed
 
 
 def test_data_that_cannot_be_learnt_from_is_reported_before_anything_runs(

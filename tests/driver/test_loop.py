@@ -256,7 +256,13 @@ def test_the_report_is_written_with_the_run(tmp_path: Path) -> None:
     search_in(tmp_path)
 
     report_dir = tmp_path / "runs" / "fake" / "report"
-    assert {path.name for path in report_dir.iterdir()} == {"report.json", "report.md", "pareto.png"}
+    assert {path.name for path in report_dir.iterdir()} >= {
+        "report.json",
+        "report.md",
+        "report.html",
+        "pareto.png",
+        "pareto.json",
+    }
     assert len(read_json(report_dir / "report.json")["front"]) >= 1
 
 

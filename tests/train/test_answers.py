@@ -2,7 +2,8 @@
 
 import pytest
 
-from xautolm_hpc.train.kinds.answers import drop_scores, mean_scores, squad_scores
+from xautolm_hpc.train.kinds.answers import drop_scores, row_scores, squad_scores
+from xautolm_hpc.train.kinds.metrics import score_answers
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,8 @@ def test_the_best_reference_counts_and_an_empty_one_does_not() -> None:
 
 
 def test_scores_are_averaged_over_questions() -> None:
-    exact, f1 = mean_scores("squad-f1", ["Rome", "Oslo town"], references=[[("Rome",)], [("Oslo",)]])
+    pairs = row_scores("squad-f1", ["Rome", "Oslo town"], references=[[("Rome",)], [("Oslo",)]])
+    scores = score_answers(pairs, loss=0.5)
 
-    assert (exact, f1) == pytest.approx((0.5, (1 + 2 / 3) / 2))
+    assert pairs.tolist() == [[1.0, 1.0], [0.0, pytest.approx(2 / 3)]]
+    assert (scores.exact_match, scores.f1) == pytest.approx((0.5, (1 + 2 / 3) / 2))

@@ -17,6 +17,8 @@ from tests.train.families import labelled_rows, question_rows, run_attempt, writ
 from tests.train.test_families import COMMON, PARAMS
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, EXPORT, OUTCOME, TASK, TEST, WEIGHTS, write_members
+from xautolm_hpc.predictions import read_predictions
+from xautolm_hpc.report.intervals import f1_of
 from xautolm_hpc.train.__main__ import main
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.kinds.generation import prompt_text
@@ -51,6 +53,29 @@ def _export(tmp_path: Path, attempt_dir: Path) -> Path:
     write_json(step_dir / EXPORT, {"trial": str(attempt_dir), "to": str(tmp_path / "model-out"), "facts": FACTS})
     assert main(["export", str(step_dir)]) == 0
     return tmp_path / "model-out"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [("bert", "text-classification"), ("bert", "question-answering"), ("t5", "text-generation")],
+)
+def test_what_was_answered_on_each_row_is_kept_beside_the_outcome(tmp_path: Path, architecture: str, kind: str) -> None:
+    attempt_dir = _trained(tmp_path, architecture, kind=kind, method="full")
+    step_dir = _step(tmp_path / "final", attempt_dir)
+    write_members(step_dir, [attempt_dir])
+
+    assert main(["final", str(step_dir)]) == 0
+
+    validated, tested = (read_predictions(attempt_dir, split) for split in ("validation", "test"))
+    assert validated is not None
+    assert tested is not None
+    assert f1_of(validated) == pytest.approx(read_json(attempt_dir / OUTCOME)["outcome"]["metrics"]["f1"])
+    assert f1_of(tested) == pytest.approx(read_json(attempt_dir / TEST)["f1"])
+    rows = labelled_rows() if kind == "text-classification" else question_rows()
+    assert len(validated) == len(tested) == len(rows)
+    if validated.truth is not None:
+        labels = read_json(attempt_dir / TASK)["task"]["labels"]
+        assert [labels[number] for number in validated.truth] == [row["label"] for row in rows]
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

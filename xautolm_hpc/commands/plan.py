@@ -38,6 +38,7 @@ from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.submit.apptainer import container_argv
 from xautolm_hpc.submit.environment import wrapper_environment
 from xautolm_hpc.submit.series_launcher import as_jobs
+from xautolm_hpc.view import J_PER_KWH, Spent, charges, charges_text
 
 NO_RUN_ID = "0" * 8
 """Placeholder in job names for the run id, which exists only once the run has started."""
@@ -101,6 +102,7 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
         "notes": [
             *profile.notes,
             *_notes(setup.profile),
+            *_cost_notes(setup),
             *start_up_notes(start_up, has_one_process=setup.has_one_process()),
             *warnings,
         ],
@@ -202,6 +204,21 @@ def _notes(profile: ClusterProfile) -> list[str]:
     if profile.launcher == "slurm" and profile.system == type(profile.system)():
         return ["the cluster profile has no [system], so memory and time are not estimated; a run measures the node"]
     return []
+
+
+def _cost_notes(setup: Setup) -> list[str]:
+    """Write what a trial and the whole budget cost and emit at most, as far as the profile's ``[cost]`` tells."""
+    rates, budget, of_trial = setup.profile.cost.model_dump(), setup.search.budget, setup.resources()
+    trial_s = setup.search.trial.time_limit_min * 60 * of_trial.n_gpus * of_trial.n_nodes
+    spans = {
+        f"a trial that uses its whole time ({trial_s / 3600:.3g} GPU-hours)": Spent(gpu_s=trial_s),
+        "the whole budget": Spent(gpu_s=(budget.gpu_h or 0.0) * 3600, energy_j=(budget.energy_kwh or 0.0) * J_PER_KWH),
+    }
+    found = {
+        name: charges_text({key: value for key, value in charges(rates, spent).items() if value})
+        for name, spent in spans.items()
+    }
+    return [f"{name} costs at most {' and '.join(texts)}" for name, texts in found.items() if texts]
 
 
 def _job_resources(setup: Setup) -> Resources:

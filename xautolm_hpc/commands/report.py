@@ -1,7 +1,11 @@
 """``report``: show a run's results."""
 
 import argparse
+import gzip
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -9,24 +13,70 @@ from rich.text import Text
 from xautolm_hpc import report
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import RunFolderError
-from xautolm_hpc.run.folder import find_run
+from xautolm_hpc.jobdir import split_path
+from xautolm_hpc.predictions import read_predictions
+from xautolm_hpc.run.folder import RunDir, find_run
+
+SPLIT = "validation"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the report of the committed generations.
 
     Raises:
-        RunFolderError: There is no such run, or it has no committed generation yet.
+        RunFolderError: There is no such run, it has no committed generation yet, or its data are gone.
     """
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
-    path = run_dir.report_dir / "report.json"
-    if not path.exists():
-        raise RunFolderError(f"`{run_dir.path}` has no committed generation yet; see: xautolm-hpc status")
-    summary = read_json(path)
+    summary = read_summary(run_dir)
+    examples = wrong_answers(run_dir, summary) if arguments.show_texts else []
+    if arguments.page or arguments.show_texts:
+        report.write_page(summary, run_dir.report_dir, examples=examples)
     if arguments.json:
-        print(json.dumps(summary, indent=1))
+        print(json.dumps(summary | ({"wrong_answers": examples} if arguments.show_texts else {}), indent=1))
         return 0
     console = Console()
     report.print_report(summary, console)
-    report.print_lines([Text(f"files: {run_dir.report_dir}")], console)
+    if arguments.show_texts:
+        report.print_examples(examples, console)
+    report.print_lines([Text(line) for line in _where(run_dir.report_dir)], console)
     return 0
+
+
+def read_summary(run_dir: RunDir) -> dict[str, Any]:
+    """Read the content of ``report.json``.
+
+    Raises:
+        RunFolderError: There is none yet.
+    """
+    path = run_dir.report_dir / report.SUMMARY_NAME
+    if not path.exists():
+        raise RunFolderError(f"`{run_dir.path}` has no committed generation yet; see: xautolm-hpc status")
+    summary: dict[str, Any] = read_json(path)
+    return summary
+
+
+def wrong_answers(run_dir: RunDir, summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Read a few rows that the best trial answered wrong, with their texts; none where its answers are unknown.
+
+    Raises:
+        RunFolderError: The run's data are gone.
+    """
+    best = summary["best"]
+    if best is None:
+        return []
+    attempt_dir = run_dir.attempt_dir(best["generation"], best["trial"], attempt=best["attempt"])
+    answers = read_predictions(attempt_dir, SPLIT)
+    if answers is None:
+        return []
+    path = split_path(run_dir.data_dir, SPLIT)
+    try:
+        rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    except FileNotFoundError as error:
+        raise RunFolderError(f"`{path}` is gone; its texts cannot be shown") from error
+    return report.wrong_answers(answers, rows, labels=summary["task"]["labels"])
+
+
+def _where(report_dir: Path) -> list[str]:
+    """Name the report's files; an earlier version wrote no page."""
+    page = report_dir / report.PAGE_NAME
+    return [f"files: {report_dir}", f"page: {page}" if page.exists() else "page: none; --page writes it"]

@@ -17,6 +17,7 @@ from xautolm_hpc.driver.launchers import make_launcher
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.measured import check_measured, unmeasured_by_profile
 from xautolm_hpc.driver.setup import Setup
+from xautolm_hpc.durable import read_json
 from xautolm_hpc.errors import ConfigError, LaunchError
 from xautolm_hpc.node import SystemClock
 from xautolm_hpc.run.folder import RunDir, check_run_name
@@ -85,7 +86,7 @@ def conduct(
             run_dir, run_id, launcher=launcher, clock=clock, watcher=watcher, n_interrupts=interrupts.count
         )
         facts = start(replace(setup, changes=tuple(changes), final=arguments.final))
-    report.print_report(report.summarise(facts), console)
+    report.print_report(read_json(run_dir.report_dir / report.SUMMARY_NAME), console)
     report.print_lines([Text(f"report: {run_dir.report_dir}")], console)
     for line in _complaints(facts, is_quiet=arguments.quiet):
         report.print_lines([Text(report.escape_controls(f"xautolm-hpc: {line}"))], progress)

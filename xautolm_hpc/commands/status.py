@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from xautolm_hpc.run.inspect import RunSnapshot, inspect_run
 from xautolm_hpc.run.overview import fill_view
 from xautolm_hpc.run.run_file import profile_path, read_run_file
 from xautolm_hpc.slurm import Slurm
-from xautolm_hpc.view import UNFINISHED, FinishKind, Phase, RunView
+from xautolm_hpc.view import UNFINISHED, FinishKind, Phase, RunView, charges
 
 LEAST_POLL_S = 1.0
 
@@ -26,14 +27,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Show the present generation, the best trial and the cost so far; on a terminal until the run is over."""
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
     profile = profile_of(run_dir)
-    console, clock = Console(), SystemClock()
+    console, clock, rates = Console(), SystemClock(), profile.cost.model_dump()
     snapshot = take_snapshot(run_dir, profile, environ=arguments.environ)
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(_view(run_dir, snapshot, now=clock.now())), indent=1))
+        print(json.dumps(dataclasses.asdict(_view(run_dir, snapshot, rates=rates, now=clock.now())), indent=1))
     elif not snapshot.is_over and (arguments.watch or (console.is_terminal and not arguments.once)):
         _watch(run_dir, profile, environ=arguments.environ, console=console, clock=clock)
     else:
-        report.print_view(_view(run_dir, snapshot, now=clock.now()), console)
+        report.print_view(_view(run_dir, snapshot, rates=rates, now=clock.now()), console)
     return 0
 
 
@@ -70,11 +71,12 @@ def _watch(
     run_dir: RunDir, profile: ClusterProfile, *, environ: Mapping[str, str], console: Console, clock: Clock
 ) -> None:
     """Show the run at every poll until it is over or Ctrl-C is pressed; its jobs are not affected."""
+    rates = profile.cost.model_dump()
     try:
         with report.choose_view(console, quiet=False) as watcher:
             while True:
                 snapshot = take_snapshot(run_dir, profile, environ=environ)
-                watcher.show(_view(run_dir, snapshot, now=clock.now()))
+                watcher.show(_view(run_dir, snapshot, rates=rates, now=clock.now()))
                 if snapshot.is_over:
                     return
                 clock.sleep(max(LEAST_POLL_S, profile.poll_s))
@@ -82,17 +84,19 @@ def _watch(
         return
 
 
-def _view(run_dir: RunDir, snapshot: RunSnapshot, *, now: float) -> RunView:
+def _view(run_dir: RunDir, snapshot: RunSnapshot, *, rates: Mapping[str, Any], now: float) -> RunView:
     """Build the view of the run."""
     history, search = snapshot.history, read_run_file(run_dir).search
     generation = max(history.n_generations() - 1, 0)
     finish = _finish(run_dir) if snapshot.is_over else None
+    spent = history.spent(now, snapshot.lease_number if snapshot.holder else 0)
     view = RunView(
         name=search["name"],
         phase=Phase.DONE if finish else _phase(run_dir, snapshot, generation=generation),
         generation=generation,
         n_generations=search["budget"]["generations"],
-        spent=history.spent(now, snapshot.lease_number if snapshot.holder else 0),
+        spent=spent,
+        charges=charges(rates, spent),
         note=finish or _note(snapshot),
         objectives=tuple(search["search"]["objectives"]),
     )

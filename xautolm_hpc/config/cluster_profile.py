@@ -124,6 +124,20 @@ class SystemSection(SettingsSection):
     gpu_capability: Positive | None = None
 
 
+class CostSection(SettingsSection):
+    """``[cost]``: what energy and GPU time cost; the report shows emissions and price where it is given.
+
+    Attributes:
+        co2_g_per_kwh: Grams of CO2 equivalent by kilowatt-hours: emissions of the grid for one of them.
+        price_per_gpu_h: Price of a GPU for one of its hours, in ``currency``.
+        currency: What the price is in.
+    """
+
+    co2_g_per_kwh: Annotated[float, Field(ge=0)] | None = None
+    price_per_gpu_h: Annotated[float, Field(ge=0)] | None = None
+    currency: Annotated[str, Field(min_length=1, max_length=12)] = "EUR"
+
+
 class ClusterProfile(SettingsSection):
     """A whole cluster profile; the default runs trials on this machine.
 
@@ -141,6 +155,7 @@ class ClusterProfile(SettingsSection):
         patience: How long to wait.
         environment: Variables passed to jobs.
         system: The compute node.
+        cost: What energy and GPU time cost.
     """
 
     site: Annotated[str, Field(min_length=1)] = "local"
@@ -156,6 +171,7 @@ class ClusterProfile(SettingsSection):
     patience: PatienceSection = PatienceSection()
     environment: EnvironmentSection = EnvironmentSection()
     system: SystemSection = SystemSection()
+    cost: CostSection = CostSection()
 
     @model_validator(mode="after")
     def _check_worker(self) -> "ClusterProfile":

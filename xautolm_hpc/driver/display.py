@@ -9,7 +9,7 @@ from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.jobdir import End
 from xautolm_hpc.run.journal import Journal
 from xautolm_hpc.run.overview import fill_view
-from xautolm_hpc.view import Phase, RunView
+from xautolm_hpc.view import Phase, RunView, charges
 
 
 class Display:
@@ -46,13 +46,14 @@ class Display:
         Args:
             polled: Attempts that were just looked at -> how they ended, ``None`` if they have not.
         """
-        history = self.journal.history
+        history, spent = self.journal.history, self.journal.spent()
         view = RunView(
             name=self.setup.search.name,
             phase=self.phase,
             generation=len(history.committed),
             n_generations=self.setup.search.budget.generations,
-            spent=self.journal.spent(),
+            spent=spent,
+            charges=charges(self.setup.profile.cost.model_dump(), spent),
             objectives=self.setup.search.search.objectives,
         )
         now = self.setup.clock.now()

@@ -20,7 +20,7 @@ from xautolm_hpc.driver.jobs import Jobs, Pace
 from xautolm_hpc.driver.measured import check_measured, end_of_unmeasured, unmeasured_on
 from xautolm_hpc.driver.profile_job import profile_task
 from xautolm_hpc.driver.proposal import MakeProposer, Proposer, SearchProposer, read_past
-from xautolm_hpc.driver.results import Results, test_metrics
+from xautolm_hpc.driver.results import Results, find_importance, test_metrics
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.driver.worker_version import check_trials_per_job, check_worker_version
 from xautolm_hpc.durable import remove_torn
@@ -33,7 +33,7 @@ from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.overview import ended_line
 from xautolm_hpc.run.resume import freeze_prior, store_config
 from xautolm_hpc.run.run_file import stops_unmeasured
-from xautolm_hpc.view import UNFINISHED, Finish, FinishKind, Phase, RunFacts
+from xautolm_hpc.view import UNFINISHED, Finish, FinishKind, Phase, RunFacts, charges
 
 
 def run_search(setup: Setup, make_proposer: MakeProposer = SearchProposer) -> RunFacts:
@@ -260,18 +260,22 @@ class Search:
     def _write_report(self, finish: Finish) -> RunFacts:
         """Write the report of everything that ended so far."""
         trials = list(self.history.trials.values())
+        experiences, spent = tuple(self.results.experiences(trials)), self.journal.spent()
         facts = RunFacts(
             name=self.setup.search.name,
             run_id=self.setup.run_id,
             objectives=self.setup.search.search.objectives,
             task=self.profile.task,
             majority_f1=self.profile.majority_f1,
-            experiences=tuple(self.results.experiences(trials)),
+            experiences=experiences,
             rejections=self.history.rejections,
             prior=to_json(self.proposer.prior),
-            spent=self.journal.spent(),
+            spent=spent,
             finish=finish,
             tests=test_metrics(trials),
+            answers=self.results.answers,
+            importance=None if finish is UNFINISHED else find_importance(experiences),
+            charges=charges(self.setup.profile.cost.model_dump(), spent),
         )
         report.write_report(facts, self.setup.run_dir.report_dir)
         return facts

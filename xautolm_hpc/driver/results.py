@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from xautolm_hpc import gather
+from xautolm_hpc import gather, priors
 from xautolm_hpc.driver.attempts import Origin, job_positions
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.jobdir import TEST, End, ProfileResult
 from xautolm_hpc.node import check_moment
+from xautolm_hpc.predictions import Predictions, read_predictions
 from xautolm_hpc.records import Experience, to_json
 from xautolm_hpc.run.attempt_end import read_scores
 from xautolm_hpc.run.history import Attempt, Trial
@@ -32,6 +34,7 @@ class Results:
             Path(store.path), limits=CheckLimits.of(store.check), group=store.group, log=setup.watcher.log
         )
         self.watcher = setup.watcher
+        self.run_dir = setup.run_dir
         self.journal = journal
         self.history = journal.history
         self.origin = Origin(
@@ -58,6 +61,11 @@ class Results:
             for attempt in trial.attempts
             if attempt.end is not None
         ]
+
+    def answers(self, experience: Experience, split: str) -> Predictions | None:
+        """Read what an attempt of the run answered on each row of a split; ``None`` where that is unknown."""
+        of = experience.provenance
+        return read_predictions(self.run_dir.attempt_dir(of.generation, of.trial, attempt=of.attempt), split)
 
     def commit(self, generation: int) -> int:
         """Append a generation's experiences to the store and record it.
@@ -161,3 +169,8 @@ def test_metrics(trials: Sequence[Trial]) -> dict[int, Mapping[str, float]]:
     found = {trial.number: trial.last.path / TEST for trial in trials}
     scores = {number: read_scores(path) for number, path in found.items()}
     return {number: metrics for number, metrics in scores.items() if metrics is not None}
+
+
+def find_importance(experiences: Sequence[Experience]) -> dict[str, Any] | None:
+    """Find which hyperparameters mattered among the trials of a run that succeeded."""
+    return priors.hyperparameter_importance([e for e in experiences if e.outcome.succeeded])

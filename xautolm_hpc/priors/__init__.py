@@ -3,6 +3,7 @@
 eligible     the experiences that count, each configuration once
 similarity   their distance to the current task and system; distances between the tasks of a store
 settings     settings of all kinds of prior
+importance   which hyperparameters mattered among the trials of a search
 
 xautolm/     the kinds ``uniform``, ``xautolm`` and ``knn``, as in the paper:
   utility    how good each success is
@@ -26,6 +27,7 @@ from typing import Any
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.priors.evidence.acquisition import AcquisitionSettings, Ranking, make_search_context, ranking_from_json
 from xautolm_hpc.priors.evidence.forecast import forecast_content
+from xautolm_hpc.priors.importance import hyperparameter_importance
 from xautolm_hpc.priors.settings import PriorSettings
 from xautolm_hpc.priors.similarity import distance_table, task_distances
 from xautolm_hpc.priors.xautolm.explain import Contribution, ExplanationTarget, contributions, explain, prior_to_json
@@ -45,6 +47,7 @@ __all__ = [
     "contributions",
     "distance_table",
     "explain",
+    "hyperparameter_importance",
     "make_search_context",
     "prior_content",
     "prior_to_json",

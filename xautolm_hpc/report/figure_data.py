@@ -29,12 +29,14 @@ class Mark:
         y: Position on the vertical axis, in the displayed unit.
         third: Third objective in its displayed unit, or ``None``.
         text: Trial number, model and method, escaped.
+        trial: Trial number.
     """
 
     x: float
     y: float
     third: float | None
     text: str
+    trial: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +47,13 @@ class Failure:
         x: Cost it had reached, or its number; ``None`` where the cost is unknown.
         origin: What the failure speaks about.
         kind: Failure kind.
+        trial: Trial number.
     """
 
     x: float | None
     origin: FailureOrigin
     kind: str
+    trial: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +176,7 @@ def _mark(trial: Trial, first: str, *, second: str | None, third: str | None) ->
         y=_shown(trial, first),
         third=None if third is None else _shown(trial, third),
         text=f"{trial['trial']}: {model}, {method}",
+        trial=int(trial["trial"]),
     )
 
 
@@ -185,7 +190,7 @@ def _failure(trial: Trial, second: str | None) -> Failure:
             reached = measure(trial, "train_s")
         x = None if reached is None else reached / QUANTITIES[second].divisor
     origin = FailureOrigin(trial["origin"] or FailureOrigin.PIPELINE)
-    return Failure(x=x, origin=origin, kind=one_line(trial["kind"] or "unknown"))
+    return Failure(x=x, origin=origin, kind=one_line(trial["kind"] or "unknown"), trial=int(trial["trial"]))
 
 
 def _shown(trial: Trial, name: str) -> float:

@@ -2,17 +2,19 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from xautolm_hpc.launcher import JobState
 from xautolm_hpc.report.blocks import Table
-from xautolm_hpc.report.quantities import J_PER_KWH, QUANTITIES, UNKNOWN, duration_text, stopwatch_text
+from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, duration_text, stopwatch_text
 from xautolm_hpc.report.safe_text import one_line
 from xautolm_hpc.report.screen import harmless
 from xautolm_hpc.report.table_layout import draw_table, table_width, wrap_text
-from xautolm_hpc.view import BestTrial, Phase, RunView, Spent, TrialEnd, TrialView
+from xautolm_hpc.view import J_PER_KWH, BestTrial, Phase, RunView, Spent, TrialEnd, TrialView, charges_text
 
 STARTED = (JobState.RUNNING, JobState.COMPLETING, JobState.SUSPENDED)
 ENDED = (TrialEnd.SUCCEEDED, TrialEnd.FAILED, JobState.FAILED)
@@ -71,13 +73,19 @@ def best_text(best: BestTrial | None) -> str:
     return f"best {quantity.title} {value} (trial {best.trial}, {best.model}, {best.method})"
 
 
-def spent_text(spent: Spent) -> str:
-    """Write what a run has cost; energy only where it was measured."""
+def spent_text(spent: Spent, charged: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """Write what a run has cost; energy only where it was measured, emissions and price only where rates are known.
+
+    Args:
+        spent: Time and energy.
+        charged: Result of :func:`xautolm_hpc.view.charges`.
+    """
     parts = [f"{duration_text(spent.wall_s)} wall", f"{duration_text(spent.trial_s)} of trials"]
     if spent.gpu_s > 0:
         parts.append(f"{spent.gpu_s / 3600:.2f} GPU-hours")
     if spent.energy_j is not None:
         parts.append(f"{spent.energy_j / J_PER_KWH:.3g} kWh")
+    parts += [one_line(text) for text in charges_text(charged)]
     return ", ".join(parts)
 
 
@@ -90,7 +98,7 @@ def _header(view: RunView, width: int | None) -> list[Text]:
     title.append(", committing" if view.phase == Phase.COMMIT else "")
     counts = Text(f"{view.n_succeeded} succeeded", style="green").append(", ", style="default")
     counts.append(f"{view.n_failed} failed", style="red")
-    spent = [Text(line, "dim") for line in wrap_text(spent_text(view.spent), width)]
+    spent = [Text(line, "dim") for line in wrap_text(spent_text(view.spent, view.charges), width)]
     if width is None or counts.cell_len + 3 + spent[0].cell_len <= width:
         spent[0] = counts.append("   ").append_text(spent[0])
     else:

@@ -1,12 +1,11 @@
 """Titles, units and digits of measured values, the same on screen, in Markdown and in figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xautolm_hpc.pareto import OBJECTIVES
 
 UNKNOWN = "–"
-J_PER_KWH = 3.6e6
 
 COSTS = tuple(name for name, objective in OBJECTIVES.items() if not objective.is_metric)
 """Objectives that are fields of an outcome."""
@@ -82,3 +81,8 @@ def value_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Join words as a sentence lists them: ``a``, ``a and b``, ``a, b and c``; at least one."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from xautolm_hpc.report.blocks import Section
+from xautolm_hpc.report.examples import example_section
 from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.quantities import counted
 from xautolm_hpc.report.safe_text import one_line
@@ -45,6 +46,16 @@ def print_prior(prior: Mapping[str, Any], console: Console) -> None:
     """
     for section in prior_sections(summarise_prior(prior)):
         print_section(section, console)
+
+
+def print_examples(examples: Sequence[Mapping[str, str]], console: Console) -> None:
+    """Print rows that the best trial answered wrong, with their texts.
+
+    Args:
+        examples: Result of :func:`xautolm_hpc.report.examples.wrong_answers`.
+        console: Output.
+    """
+    print_section(example_section(examples), console)
 
 
 def harmless(text: str, style: str = "") -> Text:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xautolm_hpc.report.blocks import Section, Table
+from xautolm_hpc.report.certainty import certainty_sentences, interval_text
 from xautolm_hpc.report.curves import curve_section
 from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.quantities import COSTS, QUANTITIES, UNKNOWN, counted, duration_text, value_text
@@ -59,6 +60,17 @@ def totals_line(summary: Summary) -> str:
     return f"{trials} · {rejected} · {duration_text(spent['trial_s'])} of trials · energy: {energy_text(spent)}"
 
 
+def _charged_facts(spent: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List emissions and price, as far as the rates are known; an older report knows of none."""
+    facts = []
+    if spent.get("co2_kg") is not None:
+        facts.append(("Emissions", f"{spent['co2_kg']:.3g} kg CO2 (at {spent['co2_g_per_kwh']:g} g a kWh)"))
+    if spent.get("price") is not None:
+        rate = f"at {spent['price_per_gpu_h']:g} {spent['currency']} a GPU-hour"
+        facts.append(("Price", f"{spent['price']:.2f} {spent['currency']} ({rate})"))
+    return facts
+
+
 def energy_text(spent: Mapping[str, Any]) -> str:
     """Write the energy of a run, or that nothing measured it."""
     if spent["energy_kwh"] is None:
@@ -75,6 +87,7 @@ def _overview(summary: Summary) -> Section:
         ("Objectives", ", ".join(f"{o['name']} ({o['better']} is better)" for o in summary["objectives"])),
         ("Ended because", summary["run"]["finish"]),
         ("Best trial", _best_text(summary)),
+        *([("How sure", " ".join(sure))] if (sure := certainty_sentences(summary)) else []),
         ("Majority baseline", _majority_text(summary)),
         *([("Why", shortfall_text(shortfall))] if (shortfall := summary.get("shortfall")) else []),
         ("Trials", _trials_text(counts)),
@@ -107,6 +120,7 @@ def _best_text(summary: Summary) -> str:
     first = summary["objectives"][0]["name"]
     quantity = QUANTITIES[first]
     value = quantity.text_with_unit(measure(best, first))
+    value += interval_text(summary, best["trial"], split="validation") if first == "f1" else ""
     return f"trial {best['trial']} with {quantity.title} {value}: {best['model']}, {best['method']}"
 
 
@@ -259,5 +273,6 @@ def _cost(summary: Summary) -> Section:
         ("Time of trials", f"{duration_text(spent['trial_s'])}, failed and repeated attempts included"),
         ("GPU time", f"{spent['gpu_h']:.3g} GPU-hours"),
         ("Energy", energy),
+        *_charged_facts(spent),
     )
     return Section(title="Cost", facts=facts)

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from xautolm_hpc.failures import FailureKind, FailureOrigin
 from xautolm_hpc.pareto import OBJECTIVES, front_indices, oriented, preference
 from xautolm_hpc.records import Experience, Task
-from xautolm_hpc.report.quantities import COSTS, J_PER_KWH
+from xautolm_hpc.report.certainty import describe_certainty
+from xautolm_hpc.report.quantities import COSTS
 from xautolm_hpc.report.shortfall import epochs_run, find_shortfall, learning_steps
-from xautolm_hpc.view import RunFacts, Spent
+from xautolm_hpc.view import J_PER_KWH, RunFacts, Spent
 
 MEASURES = (
     *("load_s", "train_s", "eval_s", "queue_s", "retry_s"),
@@ -29,7 +31,8 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
         ``run``, ``task``, ``objectives``, ``counts``, ``best`` (by the first objective), ``majority_f1`` and
         ``margin`` of the best above it, ``shortfall`` (why no trial is above it), the trials as ``front``,
         ``dominated``, ``unranked`` (succeeded without all objectives) and ``failed``, then ``failures``, ``refusals``,
-        ``spent``, ``prior``.
+        ``spent``, ``prior``. ``certainty`` of F1 (:func:`~xautolm_hpc.report.certainty.describe_certainty`),
+        ``ended_s`` (trial -> seconds from the run's first attempt to its end) and ``importance``.
     """
     last = facts.last_attempts()
     n_attempts = Counter(e.provenance.trial for e in facts.experiences)
@@ -59,10 +62,13 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
         **{name: [_trial(e, n_attempts) for e in members] for name, members in groups.items()},
         "failures": _failures(facts.experiences, last),
         "refusals": dict(sorted(facts.rejections.items(), key=lambda item: (-item[1], item[0]))),
-        "spent": _spent(facts.spent, facts.experiences),
+        "spent": _spent(facts.spent, facts.experiences) | dict(facts.charges),
         "prior": summarise_prior(facts.prior),
         "left_out": list(facts.left_out),
         "tests": {str(trial): dict(metrics) for trial, metrics in sorted(facts.tests.items())},
+        "certainty": describe_certainty(facts, best=best, front=front, succeeded=succeeded),
+        "ended_s": _ended_s(facts.experiences, last),
+        "importance": None if facts.importance is None else dict(facts.importance),
     }
 
 
@@ -196,6 +202,15 @@ def _spent(spent: Spent, attempts: Sequence[Experience]) -> dict[str, Any]:
         "energy_sources": sorted({outcome.energy_source for outcome in measured}),
         "energy_scopes": sorted({outcome.energy_scope for outcome in measured}),
     }
+
+
+def _ended_s(attempts: Sequence[Experience], last: Sequence[Experience]) -> dict[str, float]:
+    """Return when each trial ended, in seconds since the first attempt of the run began."""
+    begins = [datetime.fromisoformat(at) for e in attempts if (at := e.provenance.started_at) is not None]
+    if not begins:
+        return {}
+    ends = {e.provenance.trial: datetime.fromisoformat(e.provenance.ended_at) for e in last}
+    return {str(trial): (at - min(begins)).total_seconds() for trial, at in ends.items()}
 
 
 def _finite(value: float | None) -> float | None:

@@ -24,6 +24,7 @@ from xautolm_hpc.jobdir import (
     TrialPlan,
     read_members,
 )
+from xautolm_hpc.predictions import PREDICTION_FILES, write_predictions
 from xautolm_hpc.records import Outcome, from_json, to_json
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.frozen.precision import read_frozen
@@ -57,6 +58,7 @@ def run_final(job: Job, stop: StopFlag) -> int:
             train_state = load_trained(member, command=command, trial=trial, stop=stop)
             scores = evaluate(train_state, "test")
             metrics = {name: value for name, value in scores.as_metrics().items() if name != "validation_loss"}
+            write_predictions(member / PREDICTION_FILES["test"], scores.predictions)  # test.json says it is done
             create_json(member / TEST, {**metrics, "loss": scores.loss})
     outcome = Outcome(status=OutcomeStatus.SUCCEEDED)
     if not (job.attempt_dir / OUTCOME).exists():

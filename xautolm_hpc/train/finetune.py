@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from xautolm_hpc.jobdir import WEIGHTS
 from xautolm_hpc.node import peak_rss_bytes
+from xautolm_hpc.predictions import PREDICTION_FILES, write_predictions
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.checkpoint import load_checkpoint, save_checkpoint
 from xautolm_hpc.train.energy import EnergyReader
@@ -76,6 +77,8 @@ def finetune(
         with progress.eval:
             scores = evaluate(train_state, "validation")
         save_weights(inputs.attempt_dir / WEIGHTS, train_state)
+        if train_state.rank.is_first:
+            write_predictions(inputs.attempt_dir / PREDICTION_FILES["validation"], scores.predictions)
     except StopRequestedError:
         save()
         raise

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 Reference = tuple[str, ...]
 """The spans of one accepted answer, mostly one; an empty tuple says that the question has no answer."""
@@ -56,17 +57,21 @@ METRICS: Mapping[str, Callable[[str, Sequence[Reference]], Pair]] = {"squad-f1":
 """Name of a task's metric -> function that scores an answer."""
 
 
-def mean_scores(metric: str, answers: Sequence[str], *, references: Sequence[Sequence[Reference]]) -> Pair:
-    """Average exact match and F1 over questions.
+def row_scores(
+    metric: str, answers: Sequence[str], *, references: Sequence[Sequence[Reference]]
+) -> NDArray[np.float64]:
+    """Score the answer to each question.
 
     Args:
         metric: One of :data:`METRICS`.
         answers: Answer to each question, at least one.
         references: Accepted answers of each question.
+
+    Returns:
+        Exact match and F1 of each, (n_questions, 2).
     """
     pairs = [METRICS[metric](answer, accepted) for answer, accepted in zip(answers, references, strict=True)]
-    exact, f1 = np.mean(pairs, axis=0)  # (2,)
-    return float(exact), float(f1)
+    return np.array(pairs, dtype=np.float64)
 
 
 def _best(pairs: Sequence[Pair]) -> Pair:

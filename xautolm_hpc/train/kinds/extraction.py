@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from xautolm_hpc.train.data import Tokens, collate
-from xautolm_hpc.train.kinds.answers import Reference, mean_scores
-from xautolm_hpc.train.kinds.metrics import Scores
+from xautolm_hpc.train.kinds.answers import Reference, row_scores
+from xautolm_hpc.train.kinds.metrics import Scores, score_answers
 from xautolm_hpc.train.kinds.tasks import TaskContext, padding_of, references_of, shorten
 
 STRIDE_SHARE = 0.25
@@ -169,8 +169,8 @@ class Extraction:
             if window.question not in best or score > best[window.question][0]:
                 best[window.question] = (score, text)
         order = sorted(best)
-        exact, f1 = mean_scores(self.metric, [best[q][1] for q in order], references=[references[q] for q in order])
-        return Scores(f1=f1, exact_match=exact, loss=float(np.mean([answer.loss for answer in answers])))
+        pairs = row_scores(self.metric, [best[q][1] for q in order], references=[references[q] for q in order])
+        return score_answers(pairs, loss=float(np.mean([answer.loss for answer in answers])))
 
 
 def build(task_context: TaskContext) -> Extraction:

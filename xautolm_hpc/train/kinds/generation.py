@@ -19,8 +19,8 @@ from transformers import GenerationConfig
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train.data import Tokens, collate, pad
 from xautolm_hpc.train.exceptions import TrialError
-from xautolm_hpc.train.kinds.answers import SPAN_SEPARATOR, Reference, mean_scores
-from xautolm_hpc.train.kinds.metrics import Scores
+from xautolm_hpc.train.kinds.answers import SPAN_SEPARATOR, Reference, row_scores
+from xautolm_hpc.train.kinds.metrics import Scores, score_answers
 from xautolm_hpc.train.kinds.tasks import TaskContext, encode, references_of
 
 IGNORED = -100
@@ -149,9 +149,9 @@ class Generation:
     def score(self, tokens: Tokens, answers: Sequence[Any]) -> Scores:
         """Score the answers; the loss is the mean over the tokens of the first references."""
         texts = [answer.text for answer in answers]
-        exact, f1 = mean_scores(self.metric, texts, references=[prompt.references for prompt in tokens.facts])
+        pairs = row_scores(self.metric, texts, references=[prompt.references for prompt in tokens.facts])
         loss = math.fsum(answer.loss_sum for answer in answers) / int(tokens.weights.sum())
-        return Scores(f1=f1, exact_match=exact, loss=loss)
+        return score_answers(pairs, loss=loss)
 
     def _token_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """Compute the loss of each token, 0 where it does not count: (n_batch, length)."""

@@ -1,9 +1,11 @@
 """The scores of a split, and those of a classification."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from xautolm_hpc.predictions import Predictions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,12 +17,14 @@ class Scores:
         loss: Mean loss, unweighted, in nats.
         accuracy: Share of rows classified right, 0..1; ``None`` for other tasks.
         exact_match: Share of answers that equal a reference, 0..1; ``None`` for a classification.
+        predictions: The answer to each row, in numbers.
     """
 
     f1: float
     loss: float
     accuracy: float | None = None
     exact_match: float | None = None
+    predictions: Predictions = field(default_factory=Predictions, compare=False, repr=False)
 
     def as_metrics(self) -> dict[str, float]:
         """Return the known scores as metrics of the split that the trial is judged by."""
@@ -62,4 +66,16 @@ def score_classes(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> Scor
         f1=macro_f1(truth, predicted, n_classes=logits.shape[1]),
         accuracy=float(np.mean(predicted == truth)),
         loss=float(losses.mean()),
+        predictions=Predictions(truth=truth, predicted=predicted.astype(np.int64), n_classes=logits.shape[1]),
     )
+
+
+def score_answers(pairs: NDArray[np.float64], *, loss: float) -> Scores:
+    """Average the scores of text answers.
+
+    Args:
+        pairs: Exact match and F1 of the answer to each question, (n_questions, 2), at least one.
+        loss: Mean loss, in nats.
+    """
+    exact, f1 = pairs.mean(axis=0)  # (2,)
+    return Scores(f1=float(f1), exact_match=float(exact), loss=loss, predictions=Predictions(f1=pairs[:, 1]))

@@ -1,0 +1,168 @@
+"""How sure the best trial is, told from what the trials answered."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import nouns
+from tests.report.facts import facts, failure, success
+from tests.report.large_run import answers, large_run
+from xautolm_hpc.predictions import Predictions
+from xautolm_hpc.records import Experience
+from xautolm_hpc.report import summarise
+from xautolm_hpc.report.certainty import MOST_LABELS, N_RIVALS, certainty_sentences
+from xautolm_hpc.report.intervals import difference_interval, f1_interval
+from xautolm_hpc.report.run_in_words import movers, prior_sentences, verdict_sentences
+
+
+def of_quality(**shares: float) -> Any:
+    """Build the answers of trials: ``t3 = 0.9`` is right on the first 90 % of 400 rows; others are unknown."""
+
+    def given(experience: Experience, split: str) -> Predictions | None:
+        share = shares.get(f"t{experience.provenance.trial}")
+        if share is None or split != "validation":
+            return None
+        truth = np.arange(400) % 3
+        predicted = np.where(np.arange(400) < share * 400, truth, (truth + 1) % 3)
+        return Predictions(truth=truth, predicted=predicted, n_classes=3)
+
+    return given
+
+
+def test_trials_that_the_same_rows_cannot_tell_apart_are_named() -> None:
+    def given(experience: Experience, split: str) -> Predictions:
+        errors = {0: range(40), 1: range(40, 82), 2: range(200)}[experience.provenance.trial]
+        truth = np.arange(400) % 3
+        predicted = truth.copy()
+        predicted[list(errors)] = (truth[list(errors)] + 1) % 3
+        return Predictions(truth=truth, predicted=predicted, n_classes=3)
+
+    trials = [success(0, f1=0.9), success(1, f1=0.895), success(2, f1=0.5)]
+
+    summary = summarise(facts(trials, answers=given))
+
+    assert summary["certainty"]["compared"] == [1, 2]
+    assert summary["certainty"]["within_noise"] == [1]
+    assert "Trial 1 is within noise of it" in " ".join(verdict_sentences(summary))
+
+
+def test_a_best_trial_that_is_clearly_ahead_is_called_so() -> None:
+    trials = [success(0, f1=0.9), success(1, f1=0.5)]
+
+    summary = summarise(facts(trials, answers=of_quality(t0=0.9, t1=0.5)))
+
+    assert summary["certainty"]["within_noise"] == []
+    assert "ahead of the next 1 trial by more than noise" in " ".join(certainty_sentences(summary))
+
+
+def test_intervals_are_those_of_the_answers_and_stand_in_the_verdict() -> None:
+    given = of_quality(t0=0.8)
+    trial = success(0, f1=0.8)
+
+    summary = summarise(facts([trial], answers=given))
+
+    interval = f1_interval(given(trial, "validation"))
+    assert interval is not None
+    assert summary["certainty"]["intervals"] == {"0": {"validation": [interval.low, interval.high]}}
+    assert f"(95 % interval {interval.low:.4f} to {interval.high:.4f})" in verdict_sentences(summary)[0]
+
+
+def test_where_answers_are_unknown_nothing_is_said() -> None:
+    summary = summarise(facts([success(0, f1=0.8), success(1, f1=0.7)]))
+
+    assert summary["certainty"] == {
+        "level": 0.95, "intervals": {}, "compared": None, "within_noise": None, "classes": [], "confusion": None,
+    }  # fmt: skip
+    assert certainty_sentences(summary) == []
+    assert "interval" not in " ".join(verdict_sentences(summary))
+
+
+def test_a_best_trial_by_another_objective_is_compared_with_none() -> None:
+    trials = [success(0, f1=0.9, evaluation_time_s=9.0), success(1, f1=0.5, evaluation_time_s=1.0)]
+
+    summary = summarise(facts(trials, objectives=("evaluation_time_s", "f1"), answers=of_quality(t0=0.9, t1=0.5)))
+
+    assert summary["certainty"]["compared"] is None
+    assert set(summary["certainty"]["intervals"]) == {"0", "1"}
+
+
+def test_classes_are_listed_with_the_worst_first_and_counted_on_test_if_it_was_used() -> None:
+    run = large_run(12)
+
+    certainty = summarise(run)["certainty"]
+
+    assert certainty["confusion"]["split"] == "test"
+    assert np.array(certainty["confusion"]["counts"]).sum() == 500
+    scores = [row["f1"] for row in certainty["classes"]]
+    assert scores == sorted(scores)
+    assert {row["label"] for row in certainty["classes"]} == set(run.task.labels)
+
+
+def test_few_trials_are_asked_for_their_answers() -> None:
+    asked: list[int] = []
+
+    def given(experience: Experience, split: str) -> Predictions:
+        asked.append(experience.provenance.trial)
+        return answers(experience, split)
+
+    summary = summarise(large_run(200, answers=given))
+
+    assert len(asked) <= len(summary["front"]) + N_RIVALS + 3
+    assert len(summary["certainty"]["compared"]) == N_RIVALS
+
+
+def test_a_matrix_of_many_classes_is_left_out() -> None:
+    n = MOST_LABELS + 1
+    labels = tuple(f"class {number}" for number in range(n))
+    rows = Predictions(truth=np.arange(n), predicted=np.arange(n), n_classes=n)
+    task = nouns.task(labels=labels)
+
+    certainty = summarise(facts([success(0, f1=1.0)], task=task, answers=lambda experience, split: rows))["certainty"]
+
+    assert certainty["confusion"] is None
+    assert len(certainty["classes"]) == n
+
+
+def test_a_run_without_success_has_a_verdict() -> None:
+    summary = summarise(facts([failure(0, "gpu_oom"), failure(1, "lost")]))
+
+    assert verdict_sentences(summary) == ["No trial succeeded, of 2 trials."]
+
+
+def test_a_best_trial_at_the_baseline_is_called_so() -> None:
+    summary = summarise(facts([success(0, f1=0.2)]))
+
+    assert "It is not above always answering the most frequent label (F1 0.2000)." in verdict_sentences(summary)
+
+
+def test_the_prior_is_told_with_what_moved_it_and_what_is_no_evidence() -> None:
+    summary = summarise(large_run(8))
+
+    sentences, strongest = " ".join(prior_sentences(summary)), movers(summary)
+
+    assert "The prior xautolm learnt from 400 successes and 1 failure of past runs." in sentences
+    assert "No evidence were 75 records of the store: 70 for infrastructure and 5 for no objective." in sentences
+    assert (
+        "started furthest ahead: probability 0.5207 instead of 0.5000, above all because of 1 success on liar"
+        in sentences
+    )
+    assert [reason["contribution"] for reason in strongest] == [0.0312, -0.0105]
+    assert strongest[0]["of"] == "model google/bert_uncased_L-2"
+
+
+def test_a_uniform_prior_is_told_as_such() -> None:
+    summary = summarise(facts([success(0)]))
+
+    assert prior_sentences(summary) == ["The search started from the uniform distribution: it used no past experience."]
+    assert movers(summary) == []
+
+
+@pytest.mark.parametrize("share", [0.7, 0.9])
+def test_the_difference_of_equal_trials_holds_nothing(share: float) -> None:
+    given = of_quality(t0=share)(success(0), "validation")
+
+    found = difference_interval(given, given)
+
+    assert found is not None
+    assert found.low <= 0 <= found.high

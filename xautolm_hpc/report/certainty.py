@@ -1,0 +1,123 @@
+"""How sure the best trial is: intervals of F1, trials within noise of the best, and which classes it confuses."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xautolm_hpc.predictions import PREDICTION_FILES, Predictions
+from xautolm_hpc.records import Experience
+from xautolm_hpc.report.intervals import LEVEL, class_scores, confusion, difference_interval, f1_interval
+from xautolm_hpc.report.quantities import counted, listed
+from xautolm_hpc.view import RunFacts
+
+N_RIVALS = 5
+"""Trials that the best one is compared with row by row: the next best by F1."""
+
+N_FRONT = 20
+"""Trials of the Pareto set that get an interval, the best first."""
+
+MOST_LABELS = 20
+"""Classes up to which the whole confusion matrix is kept; of more classes their scores alone are."""
+
+
+def describe_certainty(
+    facts: RunFacts, *, best: Experience | None, front: Sequence[Experience], succeeded: Sequence[Experience]
+) -> dict[str, Any]:
+    """Compute what the answers of the trials tell about their F1.
+
+    Args:
+        facts: The run's results; its ``answers`` are asked for a few trials only.
+        best: The best trial.
+        front: The Pareto set, best first.
+        succeeded: All trials that succeeded.
+
+    Returns:
+        ``level`` of the intervals; ``intervals``: trial -> split -> low, high; ``compared`` with the best row by row,
+        and of those ``within_noise`` of it, both None where the best is not the best by F1 or its answers are unknown;
+        ``classes`` of the best trial, the worst F1 first; ``confusion`` of it. What is unknown is missing or None.
+    """
+    found: dict[str, Any] = {
+        "level": LEVEL, "intervals": {}, "compared": None, "within_noise": None, "classes": [], "confusion": None,
+    }  # fmt: skip
+    if best is None:
+        return found
+    rivals = _rivals(best, succeeded)
+    shown = {e.provenance.trial: e for e in [best, *front[:N_FRONT], *rivals]}
+    answers = {trial: known for trial, e in shown.items() if (known := facts.answers(e, "validation")) is not None}
+    for trial, experience in shown.items():
+        given = {"validation": answers.get(trial)}
+        if trial in facts.tests:
+            given["test"] = facts.answers(experience, "test")
+        if intervals := _intervals(given):
+            found["intervals"][str(trial)] = intervals
+    own = answers.get(best.provenance.trial)
+    if own is None:
+        return found
+    if facts.objectives[0] == "f1":
+        found |= _compare(
+            own, {e.provenance.trial: answers[e.provenance.trial] for e in rivals if e.provenance.trial in answers}
+        )
+    return found | _classes(facts, best, own=own)
+
+
+def interval_text(summary: Mapping[str, Any], trial: int, *, split: str) -> str:
+    """Write the interval of a trial's F1, such as `` (95 % interval 0.7812 to 0.8301)``; empty where it is unknown."""
+    certainty = summary.get("certainty") or {}
+    found = certainty.get("intervals", {}).get(str(trial), {}).get(split)
+    if found is None:
+        return ""
+    return f" ({certainty['level']:.0%} interval {found[0]:.4f} to {found[1]:.4f})".replace("%", " %")
+
+
+def certainty_sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Write how sure the best trial is; nothing where its answers are unknown."""
+    best, certainty = summary["best"], summary.get("certainty") or {}
+    tested = summary["tests"].get(str(best["trial"])) if best else None
+    sentences = []
+    if tested and "f1" in tested:
+        interval = interval_text(summary, best["trial"], split="test")
+        sentences.append(f"On test, which no trial had seen, it has F1 {tested['f1']:.4f}{interval}.")
+    compared, noise = certainty.get("compared"), certainty.get("within_noise")
+    if noise:
+        names = listed([str(trial) for trial in noise])
+        subject = f"Trial {names} is" if len(noise) == 1 else f"Trials {names} are"
+        sentences.append(f"{subject} within noise of it on the same rows: another sample of rows could turn the order.")
+    elif compared:
+        sentences.append(f"It is ahead of the next {counted(len(compared), 'trial')} by more than noise.")
+    if compared:
+        sentences.append("The best of many trials is a little lucky on validation; the score on test is not.")
+    return sentences
+
+
+def _rivals(best: Experience, succeeded: Sequence[Experience]) -> list[Experience]:
+    """List the next best trials by F1."""
+    known = [(f1, e) for e in succeeded if e is not best and (f1 := e.outcome.objective("f1")) is not None]
+    return [e for _, e in sorted(known, key=lambda pair: (-pair[0], pair[1].provenance.trial))[:N_RIVALS]]
+
+
+def _intervals(given: Mapping[str, Predictions | None]) -> dict[str, list[float]]:
+    found = {split: f1_interval(answers) for split, answers in given.items() if answers is not None}
+    return {split: [each.low, each.high] for split, each in found.items() if each is not None}
+
+
+def _compare(own: Predictions, others: Mapping[int, Predictions]) -> dict[str, Any]:
+    """Compare the best trial with others on the same rows."""
+    differences = {trial: difference_interval(own, answers) for trial, answers in others.items()}
+    known = {trial: each for trial, each in differences.items() if each is not None}
+    return {"compared": list(known), "within_noise": [trial for trial, each in known.items() if each.low <= 0]}
+
+
+def _classes(facts: RunFacts, best: Experience, *, own: Predictions) -> dict[str, Any]:
+    """Describe how the best trial answers each class, on ``test`` where it was evaluated there."""
+    split = "test" if best.provenance.trial in facts.tests else "validation"
+    answers = own if split == "validation" else facts.answers(best, split)
+    if answers is None:
+        split, answers = next(iter(PREDICTION_FILES)), own
+    counts, labels = confusion(answers), list(facts.task.labels)
+    if counts is None or len(labels) != answers.n_classes:
+        return {}
+    rows = [
+        {"label": label, "rows": int(counts[n].sum()), "precision": float(p), "recall": float(r), "f1": float(f1)}
+        for n, (label, (p, r, f1)) in enumerate(zip(labels, class_scores(counts), strict=True))
+    ]
+    matrix = {"split": split, "labels": labels, "counts": counts.tolist()} if len(labels) <= MOST_LABELS else None
+    return {"classes": sorted(rows, key=lambda row: (row["f1"], row["label"])), "confusion": matrix}

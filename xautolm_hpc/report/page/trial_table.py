@@ -1,0 +1,131 @@
+"""The table of every trial: what it is, what came of it, and each hyperparameter in a column of its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xautolm_hpc.report.figure_numbers import all_trials
+from xautolm_hpc.report.page.elements import Markup, tag
+from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, value_text
+
+Summary = Mapping[str, Any]
+Trial = Mapping[str, Any]
+
+MEASURED = ("f1", "accuracy", "exact_match", "evaluation_time_s", "peak_gpu_memory_bytes", "gpu_energy_j")
+"""Measures that have a column where a trial knows them, beside the objectives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    Attributes:
+        heading: Its heading.
+        key: Where its value stands in a trial of ``report.json``, dots between the parts.
+        digits: Digits after the point of a measure; ``None`` for texts and hyperparameters.
+        divisor: Value / divisor = what is shown.
+    """
+
+    heading: str
+    key: str
+    digits: int | None = None
+    divisor: float = 1.0
+
+    def value(self, trial: Trial) -> Any:
+        """Return its value for a trial; ``None`` where it is unknown."""
+        first, _, rest = self.key.partition(".")
+        return trial.get(first, {}).get(rest) if rest else trial.get(first)
+
+    def text(self, value: Any) -> str:
+        """Write a value as it is shown."""
+        if value is None:
+            return UNKNOWN
+        return value_text(value) if self.digits is None else f"{value / self.divisor:.{self.digits}f}"
+
+
+def trial_table(summary: Summary) -> Markup:
+    """Build the table of all trials with its filters; without a script it is a plain table."""
+    trials = all_trials(summary)
+    columns = _columns(summary, trials)
+    heads = [
+        tag(
+            "th",
+            tag("button", column.heading, type="button"),
+            scope="col", data_key=column.key, data_divisor=repr(column.divisor),
+            class_="number" if column.digits else None,
+        )
+        for column in columns
+    ]  # fmt: skip
+    rows = [_row(trial, columns) for trial in trials]
+    table = tag(
+        "table",
+        tag("caption", "All trials; a heading sorts them, a trial's number marks it in the charts"),
+        tag("thead", tag("tr", *heads)),
+        tag("tbody", *rows),
+        id="trials-table",
+    )
+    return tag(
+        "div", _filters(trials), tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="All trials")
+    )
+
+
+def result_of(trial: Trial) -> str:
+    """Name how a trial ended: its status, or the kind of its failure."""
+    return str(trial["kind"] or trial["status"])
+
+
+def _columns(summary: Summary, trials: Sequence[Trial]) -> list[Column]:
+    """List the columns: the objectives, measures that a trial knows, and every hyperparameter."""
+    names = [*(objective["name"] for objective in summary["objectives"]), *MEASURED]
+    measures = [_measure(name) for name in dict.fromkeys(names)]
+    known = [column for column in measures if any(column.value(trial) is not None for trial in trials)]
+    params = dict.fromkeys(name for trial in trials for name in trial["params"])
+    return [
+        Column("Trial", "trial"),
+        Column("Model", "model"),
+        Column("Method", "method"),
+        Column("Result", "result"),
+        *known,
+        Column("Epochs run", "epochs_run"),
+        *(Column(name, f"params.{name}") for name in params),
+    ]
+
+
+def _measure(name: str) -> Column:
+    quantity = QUANTITIES[name]
+    key = f"metrics.{name}" if name in ("f1", "accuracy", "exact_match") else name
+    return Column(quantity.heading, key, quantity.digits, quantity.divisor)
+
+
+def _row(trial: Trial, columns: Sequence[Column]) -> Markup:
+    shown = {**trial, "result": result_of(trial)}
+    mark = tag("button", str(trial["trial"]), type="button", class_="mark", aria_pressed="false")
+    cells = [tag("th", mark, scope="row", data_v=trial["trial"])]
+    cells += [_cell(column, column.value(shown)) for column in columns[1:]]
+    return tag("tr", *cells, data_trial=trial["trial"], data_status=trial["status"])
+
+
+def _cell(column: Column, value: Any) -> Markup:
+    """Build a cell; a number has its exact value beside it, by which the column is sorted."""
+    if value is None or isinstance(value, str | bool):
+        return tag("td", column.text(value), class_="number" if column.digits else None)
+    return tag("td", column.text(value), class_="number", data_v=repr(value))
+
+
+def _filters(trials: Sequence[Trial]) -> Markup:
+    """Build the filters above the table; the script shows them."""
+    results = sorted({result_of(trial) for trial in trials})
+    methods = sorted({str(trial["method"]) for trial in trials})
+    return tag(
+        "form",
+        tag("label", "Contains ", tag("input", type="search", id="filter-text", autocomplete="off")),
+        _choice("Result", "filter-result", values=results),
+        _choice("Method", "filter-method", values=methods),
+        tag("output", f"{len(trials)} of {len(trials)} trials", id="filter-count"),
+        id="filters", hidden=True, aria_label="Filter the trials",
+    )  # fmt: skip
+
+
+def _choice(label: str, name: str, *, values: Sequence[str]) -> Markup:
+    options = [tag("option", "all", value=""), *(tag("option", value, value=value) for value in values)]
+    return tag("label", f"{label} ", tag("select", *options, id=name))

@@ -1,0 +1,119 @@
+"""A run in a few sentences: what is best and how sure that is, and what past experience moved."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from xautolm_hpc.report.certainty import certainty_sentences, interval_text
+from xautolm_hpc.report.quantities import QUANTITIES, counted, listed
+from xautolm_hpc.report.sections import measure
+from xautolm_hpc.report.shortfall import LEAST_GAIN
+
+Summary = Mapping[str, Any]
+
+N_MOVERS = 3
+"""Experiences that are told to have moved the prior."""
+
+
+def verdict_sentences(summary: Summary) -> list[str]:
+    """Write what a run found: the best trial, how far it is above the baseline, and how sure that is.
+
+    Args:
+        summary: Result of :func:`xautolm_hpc.report.summary.summarise`.
+    """
+    best = summary["best"]
+    if best is None:
+        return [f"No trial succeeded, of {counted(summary['counts']['trials'], 'trial')}."]
+    first = summary["objectives"][0]["name"]
+    quantity = QUANTITIES[first]
+    value = quantity.text_with_unit(measure(best, first))
+    sure = interval_text(summary, best["trial"], split="validation") if first == "f1" else ""
+    head = (
+        f"Trial {best['trial']} is the best: {quantity.title} {value}{' on validation' if first == 'f1' else ''}{sure}"
+    )
+    return [
+        f"{head}, with {best['model']} and {best['method']}.",
+        *_baseline(summary),
+        *certainty_sentences(summary),
+    ]
+
+
+def prior_sentences(summary: Summary) -> list[str]:
+    """Write what past experience moved before the first trial, and what was left out of account."""
+    prior = summary["prior"]
+    if prior["kind"] == "uniform":
+        return ["The search started from the uniform distribution: it used no past experience."]
+    counts = prior["counts"]
+    sentences = []
+    if "positives" in counts and "negatives" in counts:
+        successes = counted(counts["positives"], "success", plural="successes")
+        failures = counted(counts["negatives"], "failure")
+        sentences.append(f"The prior {prior['kind']} learnt from {successes} and {failures} of past runs.")
+    skipped = {reason: n for reason, n in counts.get("skipped", {}).items() if n}
+    if skipped:
+        reasons = listed([f"{n:,} for {reason}" for reason, n in skipped.items()])
+        sentences.append(f"No evidence were {counted(sum(skipped.values()), 'record')} of the store: {reasons}.")
+    for group, noun in (("models", "Model"), ("methods", "Method")):
+        ahead = max(prior[group], key=lambda member: member["prior"] - member["uniform"], default=None)
+        if ahead is not None and ahead["prior"] - ahead["uniform"] >= LEAST_GAIN:
+            sentences.append(
+                f"{noun} {ahead['name']} started furthest ahead: probability {ahead['prior']:.4f} instead of "
+                f"{ahead['uniform']:.4f}{_because(ahead)}."
+            )
+    return sentences or ["No past experience moved a model or a method."]
+
+
+def movers(summary: Summary) -> list[dict[str, Any]]:
+    """List the experiences that moved a probability of the prior most, the strongest first.
+
+    Args:
+        summary: Result of :func:`xautolm_hpc.report.summary.summarise`.
+
+    Returns:
+        At most :data:`N_MOVERS` entries of the summary's ``moved_by``, each with ``of``: the model or method moved.
+    """
+    prior = summary["prior"]
+    found = [
+        {**reason, "of": f"{noun} {member['name']}"}
+        for group, noun in (("models", "model"), ("methods", "method"))
+        for member in prior[group]
+        for reason in member["moved_by"]
+        if "contribution" in reason
+    ]
+    strongest: dict[str, dict[str, Any]] = {}
+    for reason in sorted(found, key=lambda each: -abs(each["contribution"])):
+        strongest.setdefault(reason["id"], reason)
+    return list(strongest.values())[:N_MOVERS]
+
+
+def mover_sentence(reason: Mapping[str, Any]) -> str:
+    """Write what one experience did to the prior."""
+    result = "succeeded" if reason["kind"] is None else f"failed with {reason['kind']}"
+    return (
+        f"{reason['model']} with {reason['method']} {result} on {reason['task']} (experience {reason['id']}): it moved "
+        f"the probability of {reason['of']} by {reason['contribution']:+.4f}."
+    )
+
+
+def _because(member: Mapping[str, Any]) -> str:
+    """Write what helped a model or method most, as far as it is recorded."""
+    helped = [reason for reason in member["moved_by"] if reason.get("contribution", 0.0) > 0]
+    if not helped:
+        return ""
+    successes = [reason for reason in helped if reason["kind"] is None]
+    failures = [reason for reason in helped if reason["kind"] is not None]
+    parts = []
+    if successes:
+        tasks = listed(list(dict.fromkeys(reason["task"] for reason in successes)))
+        parts.append(f"{counted(len(successes), 'success', plural='successes')} on {tasks}")
+    if failures:
+        parts.append(f"{counted(len(failures), 'failure')} of others")
+    return f", above all because of {listed(parts)}"
+
+
+def _baseline(summary: Summary) -> list[str]:
+    majority, margin = summary["majority_f1"], summary["margin"]
+    if majority is None or margin is None:
+        return []
+    if margin < LEAST_GAIN:
+        return [f"It is not above always answering the most frequent label (F1 {majority:.4f})."]
+    return [f"Always answering the most frequent label has F1 {majority:.4f}."]
