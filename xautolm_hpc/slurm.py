@@ -190,15 +190,6 @@ class Slurm:
         text = self._ask(["sinfo", "--noheader", "--format=%P|%a|%l|%D|%c|%m|%G"])
         return None if text is None else [_partition(line) for line in text.splitlines() if line.count("|") >= 6]
 
-    def associations(self, user: str) -> list[dict[str, str]] | None:
-        """List what a person may charge and use, as the accounting database says it: a row an association."""
-        fields = ("account", "partition", "qos", "maxjobs", "maxsubmit")
-        asked = ["show", "associations", f"user={user}", f"format={','.join(fields)}"]
-        text = self._ask(["sacctmgr", "--noheader", "--parsable2", *asked])
-        return (
-            None if text is None else [dict(zip(fields, line.split("|"), strict=False)) for line in text.splitlines()]
-        )
-
     def sbatch(self, script_path: Path, exports: Mapping[str, str]) -> str:
         """Submit a batch script.
 

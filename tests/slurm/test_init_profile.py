@@ -1,6 +1,5 @@
 """``init --profile`` on a real Slurm: what it writes passes ``doctor``, with the limits that the cluster has."""
 
-import getpass
 import tomllib
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from slurm.dev.private import ACCOUNT, DevCluster
 from tests.slurm.conftest import MAX_SUBMIT_JOBS
 from xautolm_hpc import cli
 from xautolm_hpc.config import load_profile
-from xautolm_hpc.slurm import Slurm
 
 pytestmark = pytest.mark.slurm
 
@@ -48,10 +46,3 @@ def test_doctor_finds_no_fault_of_slurm_with_it(
     assert "a job asks for gpu:1, nodes have gpu:2" in rows
     assert "a job asks for 8 cores" in rows
     assert "account" not in tomllib.loads((tmp_path / "cluster.toml").read_text())["slurm"]
-
-
-def test_an_association_is_read_with_its_limits(accounting_cluster: DevCluster) -> None:
-    rows = Slurm(accounting_cluster.environ).associations(getpass.getuser())
-
-    assert rows is not None
-    assert {row["account"]: row["maxsubmit"] for row in rows} == {ACCOUNT: str(MAX_SUBMIT_JOBS), "root": ""}

@@ -20,6 +20,9 @@ SHARE_OF_MEMORY = 0.9
 MAX_TRIAL_CPUS = 8
 MAX_TRIAL_GIB = 64
 MAX_PARALLEL = 16
+ASSOCIATION = ("account", "partition", "qos", "maxjobs", "maxsubmit")
+"""What is asked of what a person may charge and use."""
+
 KNOWN_GPUS = {"v100": (16, 7.0), "a100": (40, 8.0), "h100": (80, 9.0), "h200": (141, 9.0), "l40s": (48, 8.9)}
 """Part of a GPU's type in Slurm -> GiB it has at least, and its compute capability."""
 
@@ -79,7 +82,7 @@ def _of_cluster(partitions: Sequence[Partition], *, slurm: Slurm, environ: Mappi
     chosen = max(partitions, key=lambda kind: (kind.is_up, _gpus(kind).n * kind.n_nodes, kind.is_default))
     gpus = _gpus(chosen)
     settings = slurm.settings() or {}
-    associations = slurm.associations(getpass.getuser())
+    associations = slurm.sacctmgr("association", ASSOCIATION, where=[f"user={getpass.getuser()}"])
     own = [row for row in associations or () if row.get("partition") in ("", chosen.name)]
     cluster = settings.get("ClusterName", "cluster")
     lines = [
