@@ -55,7 +55,7 @@ def test_a_run_without_a_report_is_unfinished(runs_dir: Path) -> None:
         ("run.json", "[]", "TypeError: list indices"),
         ("run.json", '{"search": {}}', "KeyError"),
         ("ledger.jsonl", "{}\n{}\n", "ledger.jsonl` line 1 is damaged"),
-        ("ledger.jsonl", '{"event": "end", "at": 1, "lease": 1}\n', "KeyError"),
+        ("ledger.jsonl", '{"event": "end", "at": 1, "lease": 1}\n', "ledger.jsonl` line 1 is damaged"),
         ("report/report.json", "no", "report.json"),
     ],
 )
