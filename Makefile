@@ -196,6 +196,16 @@ bench-warm: env  ## how long a trial starts, in a job of its own and after the f
 bench-tasks: env  ## MiniLM on real tasks, full and with LoRA, compared with the majority baseline
 	$(BIN)/python -m benchmarks.real_tasks
 
+DOCS := $(VENV)-docs
+.PHONY: docs
+docs: $(DOCS)/installed  ## build the site of the documentation, build/site/index.html; readable without a network
+	$(DOCS)/bin/python docs/site.py
+
+$(DOCS)/installed: lock/docs.txt
+	$(PYTHON) -m venv --clear $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
 .PHONY: release-check
 release-check: env  ## whether a release can be made: version, changes, citation, wheel, sdist, metadata
 	$(BIN)/python -m tests.packaging.release
@@ -214,5 +224,5 @@ lock:  ## resolve lock/*.in again; lock/README.md says what pip must find
 	rm -rf $(VENV)-lock
 
 clean:  ## remove the environment and caches; runs/ stays
-	rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-lock $(DOCS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.checks.source import ROOT_DIR
 
-NOT_OURS = {".git", ".venv", "build", "dist", "node_modules", "runs"}
+NOT_OURS = {".git", ".venv", ".venv-docs", "build", "dist", "node_modules", "runs"}
 README = ROOT_DIR / "README.md"
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", flags=re.MULTILINE | re.DOTALL)
