@@ -60,8 +60,8 @@ def run_command(arguments: Sequence[str] | None) -> int:
         XAutoLMError: The command failed.
         OSError: The system refused something.
     """
-    parsed = build_parser().parse_args(arguments)
-    parsed.environ = dict(os.environ)
+    parser = build_parser()
+    parsed = parser.parse_args(arguments, argparse.Namespace(environ=dict(os.environ), parser=parser))
     command = importlib.import_module(f"xautolm_hpc.commands.{parsed.module}")
     return int(command.run(parsed))
 
@@ -90,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_parser = partial(verbs.add_parser, formatter_class=formatter_class)
     for add in (
         _add_init, _add_run, _add_evaluate, _add_plan, _add_runs, _add_status, _add_logs, _add_cancel, _add_report,
-        _add_priors, _add_models, add_store, _add_doctor, _add_export, _add_schema, _add_examples,
+        _add_priors, _add_models, add_store, _add_doctor, _add_export, _add_schema, _add_examples, _add_completion,
     ):  # fmt: skip
         add(add_parser)
     _add_prefetch(add_parser)
@@ -266,6 +266,11 @@ def _add_schema(add_parser: AddParser) -> None:
 def _add_examples(add_parser: AddParser) -> None:
     parser = _verb(add_parser, "examples", text="copy the example searches and cluster profiles to a new folder")
     parser.add_argument("folder", help="folder to write; must be new or empty")
+
+
+def _add_completion(add_parser: AddParser) -> None:
+    parser = _verb(add_parser, "completion", text="print what makes a shell complete the commands and their options")
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
 
 
 def _add_prefetch(add_parser: AddParser) -> None:

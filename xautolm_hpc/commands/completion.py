@@ -1,0 +1,28 @@
+"""``completion``: print what makes a shell complete the commands and their options."""
+
+import argparse
+from collections.abc import Iterator
+
+import shtab
+
+FILES = {"search", "profile", "pipelines", "data", "cluster", "to", "folder", "store", "stores", "into", "run_name"}
+"""Arguments that name a file or folder; their words are completed as paths."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the script that the shell reads when it starts."""
+    parser: argparse.ArgumentParser = arguments.parser
+    for action in _actions(parser):
+        if action.dest in FILES and action.choices is None and action.nargs != 0:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
+    print(shtab.complete(parser, shell=arguments.shell))
+    return 0
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Walk the arguments of a command and of those below it."""
+    for action in parser._actions:  # argparse has no other way to list them
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from _actions(inner)
