@@ -59,7 +59,8 @@ def type_line(line: str, folder: Path, *, environ: dict[str, str] | None = None)
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m xautolm_hpc "$@"\n')
         program.chmod(0o755)
     path = f"{program.parent}:{os.environ['PATH']}"
-    package = {"PYTHONPATH": str(ROOT_DIR), "HF_HUB_OFFLINE": "1", "PATH": path}
+    packages = os.pathsep.join([str(ROOT_DIR), *filter(None, [os.environ.get("PYTHONPATH")])])
+    package = {"PYTHONPATH": packages, "HF_HUB_OFFLINE": "1", "PATH": path}
     return subprocess.run(
         ["/bin/sh", "-c", line],
         cwd=folder,

@@ -142,3 +142,16 @@ def test_files_that_cannot_be_assigned_to_splits_are_named_by_the_search_file(
         "train": ("other/train-00000-of-00002.parquet", "other/train-00001-of-00002.parquet")
     }
     assert repository_dir(tmp_path, REPO).name == "datasets--someone--tickets"
+
+
+def test_init_fetches_a_data_set_and_names_its_commit(hub: Hub, tmp_path: Path) -> None:
+    hf_home, path = tmp_path / "cache", tmp_path / "tickets.toml"
+
+    begun = command("init", REPO, "--to", str(path), hf_home=hf_home, environ={"HF_ENDPOINT": hub.address})
+    again = command("init", REPO, "--to", str(path), "--force", hf_home=hf_home, environ={"HF_HUB_OFFLINE": "1"})
+
+    assert (begun.returncode, again.returncode) == (0, 0), begun.stderr + again.stderr
+    data = load_search(path).data
+    assert (data.hub, data.revision, data.text, data.label) == (REPO, COMMIT, "message", "label")
+    assert cached_files(hf_home, data) is not None
+    assert "2 classes: refund, login" in begun.stdout

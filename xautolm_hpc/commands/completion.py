@@ -3,14 +3,22 @@
 import argparse
 from collections.abc import Iterator
 
-import shtab
+from xautolm_hpc.errors import InputError
 
 FILES = {"search", "profile", "pipelines", "data", "cluster", "to", "folder", "store", "stores", "into", "run_name"}
 """Arguments that name a file or folder; their words are completed as paths."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the script that the shell reads when it starts."""
+    """Print the script that the shell reads when it starts.
+
+    Raises:
+        InputError: The library that writes it is not installed.
+    """
+    try:
+        import shtab
+    except ImportError as error:
+        raise InputError("completion needs the package shtab: pip install shtab") from error
     parser: argparse.ArgumentParser = arguments.parser
     for action in _actions(parser):
         if action.dest in FILES and action.choices is None and action.nargs != 0:
