@@ -227,7 +227,7 @@ class Store:
             StoreError: One of them cannot be read.
         """
         paths = [str(other.path if isinstance(other, Store) else Path(other)) for other in others]
-        _call("store", "merge", str(self.path), *paths)
+        _call("store", "merge", "--into", str(self.path), *paths)
 
 
 def _call(*arguments: str) -> None:
