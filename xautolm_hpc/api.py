@@ -31,6 +31,7 @@ from xautolm_hpc.report import write_page
 from xautolm_hpc.report.figure_numbers import all_trials
 from xautolm_hpc.run.folder import check_run_name, find_run
 from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.store.packaged import locate_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,12 +197,12 @@ class Store:
         """Open a store; one that is not there is empty.
 
         Args:
-            path: Folder of segments, or one ``.h5`` file.
+            path: Folder of segments, or one ``.h5`` file; ``package:seed`` is the store that comes with this program.
 
         Raises:
             NoStoreError: The path, or a folder it lies in, is a file that is none.
         """
-        place = Path(path).resolve()
+        place = locate_store(os.fspath(path)).resolve()
         ExperienceStore(place).check_place()
         return cls(place)
 
