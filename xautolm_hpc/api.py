@@ -166,7 +166,7 @@ class Run:
         return Path(folder)
 
     def resume(self, search_file: StrPath | None = None) -> "Run":
-        """Go on with the search where it stands; one that has ended stays as it is, unless its budget was raised.
+        """Continue the search where it stands; one that has ended stays as it is, unless its budget was raised.
 
         Args:
             search_file: Its search file; by default the one that :func:`search` wrote beside the run's folder.
@@ -219,7 +219,7 @@ class Store:
         return _frame([_row(experience) for experience in self])
 
     def merge(self, *others: "StrPath | Store") -> None:
-        """Take over the experiences of other stores; what is here already stays once.
+        """Add the experiences of other stores; what is here already stays once.
 
         Args:
             others: Stores, or their paths.

@@ -85,7 +85,7 @@ def _kind(model_dir: Path) -> str:
 
 
 def _answers(model_dir: Path, rows: Sequence[Mapping[str, str]], *, python: str, environ: Mapping[str, str]) -> str:
-    """Let a worker answer the rows; return them as JSON Lines."""
+    """Start a worker that answers the rows; return its answers as JSON Lines."""
     with tempfile.TemporaryDirectory(prefix="xautolm-predict-") as name:
         folder = Path(name)
         write_json(folder / PREDICT, {"model": str(model_dir)})

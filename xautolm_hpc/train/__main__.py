@@ -85,7 +85,7 @@ def _run_embed(folder: Path, *, n_threads: int) -> int:
 
 def _run_predict(folder: Path) -> int:
     _prepare_environment()
-    from xautolm_hpc.train.predict import run_predict
+    from xautolm_hpc.train.answer_rows import run_predict
 
     return run_predict(folder)
 

@@ -12,10 +12,10 @@ from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, EXPORT, PIPELINE, TASK, WEIGHTS, Command, TrialInput, TrialPlan
 from xautolm_hpc.predictions import PREDICT
 from xautolm_hpc.records import from_json
+from xautolm_hpc.train.answer_rows import describe_task
 from xautolm_hpc.train.assess import load_trained
 from xautolm_hpc.train.card import model_card
 from xautolm_hpc.train.frozen.precision import read_frozen
-from xautolm_hpc.train.predict import describe_task
 from xautolm_hpc.train.stop import StopFlag
 
 
