@@ -43,7 +43,7 @@ def measure(n_trials: int = N_TRIALS) -> list[Goal]:
 
 
 def _fastest_s(*arguments: str) -> float:
-    """Time a command, from start to end."""
+    """Measure a command, from start to end."""
     found = []
     for _ in range(N_STARTS):
         start_s = time.perf_counter()

@@ -31,6 +31,7 @@ from xautolm_hpc.report import write_page
 from xautolm_hpc.report.figure_numbers import all_trials
 from xautolm_hpc.run.folder import check_run_name, find_run
 from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.store.packaged import locate_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +166,7 @@ class Run:
         return Path(folder)
 
     def resume(self, search_file: StrPath | None = None) -> "Run":
-        """Go on with the search where it stands; one that has ended stays as it is, unless its budget was raised.
+        """Continue the search where it stands; one that has ended stays as it is, unless its budget was raised.
 
         Args:
             search_file: Its search file; by default the one that :func:`search` wrote beside the run's folder.
@@ -196,12 +197,12 @@ class Store:
         """Open a store; one that is not there is empty.
 
         Args:
-            path: Folder of segments, or one ``.h5`` file.
+            path: Folder of segments, or one ``.h5`` file; ``package:seed`` is the store that comes with this program.
 
         Raises:
             NoStoreError: The path, or a folder it lies in, is a file that is none.
         """
-        place = Path(path).resolve()
+        place = locate_store(os.fspath(path)).resolve()
         ExperienceStore(place).check_place()
         return cls(place)
 
@@ -218,7 +219,7 @@ class Store:
         return _frame([_row(experience) for experience in self])
 
     def merge(self, *others: "StrPath | Store") -> None:
-        """Take over the experiences of other stores; what is here already stays once.
+        """Add the experiences of other stores; what is here already stays once.
 
         Args:
             others: Stores, or their paths.
@@ -227,7 +228,7 @@ class Store:
             StoreError: One of them cannot be read.
         """
         paths = [str(other.path if isinstance(other, Store) else Path(other)) for other in others]
-        _call("store", "merge", str(self.path), *paths)
+        _call("store", "merge", "--into", str(self.path), *paths)
 
 
 def _call(*arguments: str) -> None:

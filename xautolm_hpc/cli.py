@@ -90,7 +90,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_parser = partial(verbs.add_parser, formatter_class=formatter_class)
     for add in (
         _add_init, _add_run, _add_evaluate, _add_plan, _add_runs, _add_status, _add_logs, _add_cancel, _add_report,
-        _add_priors, _add_models, add_store, _add_doctor, _add_export, _add_schema, _add_examples, _add_completion,
+        _add_priors, _add_models, add_store, _add_doctor, _add_export, _add_predict, _add_schema, _add_examples,
+        _add_completion,
     ):  # fmt: skip
         add(add_parser)
     _add_prefetch(add_parser)
@@ -236,6 +237,17 @@ def _trial_or_best(text: str) -> int | None:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r}: expected the number of a trial, or best")
     return int(text)
+
+
+def _add_predict(add_parser: AddParser) -> None:
+    parser = _verb(add_parser, "predict", text="answer the rows of a file with an exported model")
+    parser.add_argument("model", help="folder that export-model wrote")
+    parser.add_argument("file", help="JSON Lines, CSV, TSV, Parquet or Arrow file with the rows")
+    parser.add_argument("--to", metavar="FILE", help="JSON Lines file to write (default: print)")
+    for name in ("text", "question", "context"):
+        parser.add_argument(f"--{name}", metavar="COLUMN", default=name, help=f"column (default: {name})")
+    parser.add_argument("--delimiter", help="what divides the columns of a CSV or TSV file, where that is not clear")
+    parser.add_argument("--python", help="Python with torch and transformers (default: this one)")
 
 
 def _add_models(add_parser: AddParser) -> None:

@@ -21,6 +21,9 @@ from xautolm_hpc.errors import InputError
 PREDICTION_FILES: Mapping[str, str] = {"validation": "predictions.npz", "test": "predictions-test.npz"}
 """Split -> name of the file in the attempt folder."""
 
+PREDICT, ROWS, ANSWERS = "predict.json", "rows.jsonl", "answers.jsonl"
+"""Files by which new rows are answered with an exported model; the first one is also in the exported folder."""
+
 LARGEST_BYTES = 256 * 1024**2
 """Size of a file, and of what it holds unpacked, above which it is not read."""
 

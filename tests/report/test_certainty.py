@@ -8,12 +8,13 @@ import pytest
 from tests import nouns
 from tests.report.facts import facts, failure, success
 from tests.report.large_run import answers, large_run
+from tests.report.whole_run import PRIOR
 from xautolm_hpc.predictions import Predictions
 from xautolm_hpc.records import Experience
 from xautolm_hpc.report import summarise
 from xautolm_hpc.report.certainty import MOST_LABELS, N_RIVALS, certainty_sentences
 from xautolm_hpc.report.intervals import difference_interval, f1_interval
-from xautolm_hpc.report.run_in_words import movers, prior_sentences, verdict_sentences
+from xautolm_hpc.report.run_in_words import mover_sentence, movers, prior_sentences, verdict_sentences
 
 
 def of_quality(**shares: float) -> Any:
@@ -142,13 +143,24 @@ def test_the_prior_is_told_with_what_moved_it_and_what_is_no_evidence() -> None:
     sentences, strongest = " ".join(prior_sentences(summary)), movers(summary)
 
     assert "The prior xautolm learnt from 400 successes and 1 failure of past runs." in sentences
-    assert "No evidence were 75 records of the store: 70 for infrastructure and 5 for no objective." in sentences
+    assert "75 records of the store are no evidence: 70 (infrastructure) and 5 (no objective)." in sentences
     assert (
         "started furthest ahead: probability 0.5207 instead of 0.5000, above all because of 1 success on liar"
         in sentences
     )
     assert [reason["contribution"] for reason in strongest] == [0.0312, -0.0105]
     assert strongest[0]["of"] == "model google/bert_uncased_L-2"
+
+
+def test_what_moved_the_prior_evidence_is_told_as_what_it_expects() -> None:
+    prior = {**PRIOR, "kind": "evidence", "counts": {**PRIOR["counts"], "skipped": {"same_configuration": 1}}}  # type: ignore[dict-item]
+
+    summary = summarise(large_run(8, prior=prior))
+
+    assert "1 record of the store is no evidence: 1 (same configuration)." in prior_sentences(summary)
+    first, second = map(mover_sentence, movers(summary))
+    assert first.endswith("it raised what was expected of model google/bert_uncased_L-2 by 3%.")
+    assert second.endswith("it lowered what was expected of model google/bert_uncased_L-2 by 1%.")
 
 
 def test_a_uniform_prior_is_told_as_such() -> None:

@@ -17,11 +17,13 @@ from tests.train.families import labelled_rows, question_rows, run_attempt, writ
 from tests.train.test_families import COMMON, PARAMS
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, EXPORT, OUTCOME, TASK, TEST, WEIGHTS, write_members
-from xautolm_hpc.predictions import read_predictions
+from xautolm_hpc.predictions import ANSWERS, PREDICT, ROWS, read_predictions
 from xautolm_hpc.report.intervals import f1_of
 from xautolm_hpc.train.__main__ import main
 from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.kinds.answers import row_scores
 from xautolm_hpc.train.kinds.generation import prompt_text
+from xautolm_hpc.train.kinds.tasks import references_of
 
 FACTS: dict[str, Any] = {
     "run": "towns",
@@ -104,6 +106,43 @@ def test_a_classifier_is_tested_once_and_loads_as_a_pipeline(tmp_path: Path, met
     answers = [answer["label"] for answer in classify([row["text"] for row in rows])]
     share = sum(answer == row["label"] for answer, row in zip(answers, rows, strict=True)) / len(rows)
     assert share == pytest.approx(validation["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind", "method"),
+    [
+        ("bert", "text-classification", "full"),
+        ("bert", "question-answering", "lora"),
+        ("t5", "text-generation", "full"),
+        ("gpt2", "text-generation", "lora"),
+    ],
+)
+def test_an_exported_model_answers_as_its_trial_did(tmp_path: Path, architecture: str, kind: str, method: str) -> None:
+    attempt_dir = _trained(tmp_path, architecture, kind=kind, method=method)
+    folder = _export(tmp_path, attempt_dir)
+    is_labelled = kind == "text-classification"
+    rows = labelled_rows() if is_labelled else question_rows()
+    step_dir = tmp_path / "predict"
+    step_dir.mkdir()
+    write_json(step_dir / PREDICT, {"model": str(folder)})
+    asked = [{k: row[k] for k in (("text",) if is_labelled else ("question", "context"))} for row in rows]
+    (step_dir / ROWS).write_text("".join(json.dumps(row) + "\n" for row in asked))
+
+    assert main(["predict", str(step_dir)]) == 0
+
+    answers = [json.loads(line) for line in (step_dir / ANSWERS).read_text().splitlines()]
+    known = read_predictions(attempt_dir, "validation")
+    assert known is not None
+    if known.predicted is not None:
+        labels = read_json(attempt_dir / TASK)["task"]["labels"]
+        assert [answer["label"] for answer in answers] == [labels[number] for number in known.predicted]
+        assert all(1 / len(labels) <= answer["score"] <= 1 for answer in answers)
+    else:
+        references = [references_of(row) for row in rows]
+        metric = read_json(attempt_dir / TASK)["task"]["metric"]
+        pairs = row_scores(metric, [answer["answer"] for answer in answers], references=references)
+        assert known.f1 is not None
+        assert pairs[:, 1].tolist() == known.f1.tolist()
 
 
 def test_the_card_says_what_was_trained_on_what_and_what_it_cost(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from xautolm_hpc.durable import remove_torn, write_bytes, write_json
 from xautolm_hpc.report.blocks import Table
 from xautolm_hpc.report.curve_figure import draw_curves
-from xautolm_hpc.report.examples import wrong_answers
 from xautolm_hpc.report.figure import draw_pareto
 from xautolm_hpc.report.figure_numbers import FIGURES, figure_numbers
 from xautolm_hpc.report.frame import print_view
@@ -23,6 +22,7 @@ from xautolm_hpc.report.sections import left_out_text
 from xautolm_hpc.report.shortfall import shortfall_text
 from xautolm_hpc.report.summary import summarise
 from xautolm_hpc.report.table_layout import print_lines, print_table
+from xautolm_hpc.report.wrong_rows import wrong_answers
 from xautolm_hpc.view import FinishKind, RunFacts
 
 __all__ = [

@@ -23,7 +23,9 @@ FIGURES = ("pareto", "best", "curves", "parallel", "importance")
 LOG_SHARE = 0.2
 """A hyperparameter with half of its values in so small a share of their range has a logarithmic axis."""
 
-S_PER_H = 3600.0
+S_PER_H, S_PER_MIN = 3600.0, 60.0
+LEAST_HOURS_S = 2 * S_PER_H
+"""Duration of a run from which hours are its unit."""
 
 
 def figure_numbers(summary: Summary) -> dict[str, Numbers]:
@@ -63,6 +65,7 @@ def _pareto(summary: Summary) -> Numbers:
         "x_label": data.x_label,
         "y_label": data.y_label,
         "is_log": data.spans_decades(),
+        "x_is_count": data.x_is_trial,
         "front_name": data.front_name,
         "rest_name": data.rest_name,
         "points": points,
@@ -78,11 +81,12 @@ def _point(mark: Mark, group: str, *, names: Mapping[int, str]) -> Numbers:
 
 
 def _best(summary: Summary) -> Numbers | None:
-    """Collect the first objective of each trial, and the best so far, against the hours since the run began."""
+    """Collect the first objective of each trial, and the best so far, against the time since the run began."""
     first, ended_s = summary["objectives"][0]["name"], summary.get("ended_s", {})
+    unit_s = S_PER_H if max(ended_s.values(), default=0.0) > LEAST_HOURS_S else S_PER_MIN
     quantity, is_maximised = QUANTITIES[first], OBJECTIVES[first].is_maximised
     known = [
-        (ended_s[str(trial["trial"])] / S_PER_H, value / quantity.divisor, trial)
+        (ended_s[str(trial["trial"])] / unit_s, value / quantity.divisor, trial)
         for trial in all_trials(summary)
         if trial["status"] == "succeeded" and str(trial["trial"]) in ended_s
         if (value := measure(trial, first)) is not None
@@ -96,10 +100,10 @@ def _best(summary: Summary) -> Numbers | None:
         points.append({"trial": trial["trial"], "x": x, "y": y, "name": name_of(trial), "is_best": is_best})
         line += [[x, line[-1][1]]] if line and is_best else []
         line += [[x, y]] if is_best else []
-    end = max(hours / S_PER_H for hours in ended_s.values())
+    end = max(ended_s.values()) / unit_s
     return {
         "title": f"Best {quantity.title} so far against time",
-        "x_label": "Hours since the first trial began",
+        "x_label": f"{'Hours' if unit_s == S_PER_H else 'Minutes'} since the first trial began",
         "y_label": f"{quantity.heading}, {OBJECTIVES[first].better} is better",
         "points": points,
         "line": [*line, [end, line[-1][1]]],
@@ -116,6 +120,7 @@ def _curves(summary: Summary) -> Numbers | None:
     return {
         "title": "Learning curves",
         "x_label": "Seconds of training" if has_times else "Epochs",
+        "x_is_count": not has_times,
         "y_label": "F1 on dev",
         "curves": [
             {

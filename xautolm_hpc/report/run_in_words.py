@@ -1,5 +1,6 @@
 """A run in a few sentences: what is best and how sure that is, and what past experience moved."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,8 +51,10 @@ def prior_sentences(summary: Summary) -> list[str]:
         sentences.append(f"The prior {prior['kind']} learnt from {successes} and {failures} of past runs.")
     skipped = {reason: n for reason, n in counts.get("skipped", {}).items() if n}
     if skipped:
-        reasons = listed([f"{n:,} for {reason}" for reason, n in skipped.items()])
-        sentences.append(f"No evidence were {counted(sum(skipped.values()), 'record')} of the store: {reasons}.")
+        reasons = listed([f"{n:,} ({reason.replace('_', ' ')})" for reason, n in skipped.items()])
+        n_skipped = sum(skipped.values())
+        verb = "is" if n_skipped == 1 else "are"
+        sentences.append(f"{counted(n_skipped, 'record')} of the store {verb} no evidence: {reasons}.")
     for group, noun in (("models", "Model"), ("methods", "Method")):
         ahead = max(prior[group], key=lambda member: member["prior"] - member["uniform"], default=None)
         if ahead is not None and ahead["prior"] - ahead["uniform"] >= LEAST_GAIN:
@@ -63,17 +66,22 @@ def prior_sentences(summary: Summary) -> list[str]:
 
 
 def movers(summary: Summary) -> list[dict[str, Any]]:
-    """List the experiences that moved a probability of the prior most, the strongest first.
+    """List the experiences that moved the prior most, the strongest first: its probabilities, or what it expects.
 
     Args:
         summary: Result of :func:`xautolm_hpc.report.summary.summarise`.
 
     Returns:
-        At most :data:`N_MOVERS` entries of the summary's ``moved_by``, each with ``of``: the model or method moved.
+        At most :data:`N_MOVERS` entries of the summary's ``moved_by``, each with ``of``, the model or method moved, and
+        ``effect``, how it was moved.
     """
     prior = summary["prior"]
     found = [
-        {**reason, "of": f"{noun} {member['name']}"}
+        {
+            **reason,
+            "of": f"{noun} {member['name']}",
+            "effect": _effect(prior["kind"], reason["contribution"], of=f"{noun} {member['name']}"),
+        }
         for group, noun in (("models", "model"), ("methods", "method"))
         for member in prior[group]
         for reason in member["moved_by"]
@@ -89,9 +97,17 @@ def mover_sentence(reason: Mapping[str, Any]) -> str:
     """Write what one experience did to the prior."""
     result = "succeeded" if reason["kind"] is None else f"failed with {reason['kind']}"
     return (
-        f"{reason['model']} with {reason['method']} {result} on {reason['task']} (experience {reason['id']}): it moved "
-        f"the probability of {reason['of']} by {reason['contribution']:+.4f}."
+        f"{reason['model']} with {reason['method']} {result} on {reason['task']} (experience {reason['id']}): it "
+        f"{reason['effect']}."
     )
+
+
+def _effect(kind: str, contribution: float, *, of: str) -> str:
+    """Write what a contribution is: of the prior ``evidence`` a part of the logarithm of what it expects."""
+    if kind != "evidence":
+        return f"moved the probability of {of} by {contribution:+.4f}"
+    verb, share = "raised" if contribution > 0 else "lowered", abs(math.expm1(contribution))
+    return f"{verb} what was expected of {of} by {share:.0%}"
 
 
 def _because(member: Mapping[str, Any]) -> str:

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.text import Text
 
 from xautolm_hpc.report.blocks import Section
-from xautolm_hpc.report.examples import example_section
 from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.quantities import counted
 from xautolm_hpc.report.safe_text import one_line
 from xautolm_hpc.report.sections import report_sections
 from xautolm_hpc.report.summary import summarise_prior
 from xautolm_hpc.report.table_layout import print_lines, print_table, table_width, wrap_text
+from xautolm_hpc.report.wrong_rows import example_section
 from xautolm_hpc.view import Finding
 
 STYLES = {"ok": "green", "warning": "yellow", "failure": "red"}
@@ -52,7 +52,7 @@ def print_examples(examples: Sequence[Mapping[str, str]], console: Console) -> N
     """Print rows that the best trial answered wrong, with their texts.
 
     Args:
-        examples: Result of :func:`xautolm_hpc.report.examples.wrong_answers`.
+        examples: Result of :func:`xautolm_hpc.report.wrong_rows.wrong_answers`.
         console: Output.
     """
     print_section(example_section(examples), console)

@@ -24,6 +24,7 @@ COMMANDS = {
     "batch SERIES_DIR": "train the trials of members.json, one after the other, each in a forked process",
     "final STEP_DIR": "evaluate the trained pipelines of members.json on test; writes test.json beside each",
     "export STEP_DIR": "write a trained pipeline as a folder that transformers loads; reads export.json",
+    "predict FOLDER": "answer the rows of rows.jsonl with the exported model of predict.json; writes answers.jsonl",
     "embed FOLDER N": "embed the texts of texts.json with N threads; writes vectors.npy",
     "check-model FOLDER": "check that the files of each model of models.json fit together; prints findings as JSON",
     "test ATTEMPT_DIR": "test whether trials can run here; writes check.json",
@@ -52,8 +53,8 @@ def main(arguments: Sequence[str]) -> int:
             return _run_step(step, Path(path).resolve())
         case ["embed", path, n] if Path(path).is_dir() and n.isdecimal() and int(n) > 0:
             return _run_embed(Path(path).resolve(), n_threads=int(n))
-        case ["check-model", path] if Path(path).is_dir():
-            return _check_models(Path(path).resolve())
+        case ["check-model" | "predict" as step, path] if Path(path).is_dir():
+            return (_check_models if step == "check-model" else _run_predict)(Path(path).resolve())
         case ["test", path] if Path(path).is_dir():
             return _run_test(Path(path).resolve())
     sys.stderr.write(_usage(arguments))
@@ -80,6 +81,13 @@ def _run_embed(folder: Path, *, n_threads: int) -> int:
     from xautolm_hpc.train.embed import embed_folder
 
     return embed_folder(folder, n_threads=n_threads)
+
+
+def _run_predict(folder: Path) -> int:
+    _prepare_environment()
+    from xautolm_hpc.train.answer_rows import run_predict
+
+    return run_predict(folder)
 
 
 def _check_models(folder: Path) -> int:

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from xautolm_hpc.durable import read_json
+from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import COMMAND, EXPORT, PIPELINE, TASK, WEIGHTS, Command, TrialInput, TrialPlan
+from xautolm_hpc.predictions import PREDICT
 from xautolm_hpc.records import from_json
+from xautolm_hpc.train.answer_rows import describe_task
 from xautolm_hpc.train.assess import load_trained
 from xautolm_hpc.train.card import model_card
 from xautolm_hpc.train.frozen.precision import read_frozen
@@ -48,6 +50,7 @@ def run_export(attempt_dir: Path, stop: StopFlag) -> int:
         model.config.use_cache = True
     model.save_pretrained(target)
     export_tokenizer(train_state.task, family=plan.model.family).save_pretrained(target)
+    write_json(target / PREDICT, describe_task(train_state.task, trial.task.kind))
     card = model_card(
         plan, trial.task, facts=wanted["facts"], frozen=read_frozen(trial_dir / WEIGHTS), is_apart=is_apart
     )

@@ -38,7 +38,13 @@ def _pareto(numbers: Numbers) -> Markup:
     bottom = HEIGHT - BOTTOM - FAILURE_ROW * len(kinds)
     points, failures = numbers["points"], numbers["failures"]
     xs = [point["x"] for point in points] + [f["x"] for f in failures if f["x"] is not None]
-    x = make_scale([*xs, *_known(numbers["majority"]["x"])], LEFT, end_px=WIDTH - RIGHT, is_log=numbers["is_log"])
+    x = make_scale(
+        [*xs, *_known(numbers["majority"]["x"])],
+        LEFT,
+        end_px=WIDTH - RIGHT,
+        is_log=numbers["is_log"],
+        is_count=numbers["x_is_count"],
+    )
     y = make_scale([p["y"] for p in points] + _known(numbers["majority"]["y"]), bottom, end_px=TOP)
     rows = {kind: bottom + FAILURE_ROW * (n + 0.7) for n, kind in enumerate(kinds)}
     drawn = [
@@ -74,7 +80,8 @@ def _best(numbers: Numbers) -> Markup:
 def _curves(numbers: Numbers) -> Markup:
     """Draw a line for each trial, the best ones in colour."""
     curves = numbers["curves"]
-    x = make_scale([0.0, *(v for curve in curves for v in curve["x"])], LEFT, end_px=WIDTH - RIGHT)
+    xs = [0.0, *(v for curve in curves for v in curve["x"])]
+    x = make_scale(xs, LEFT, end_px=WIDTH - RIGHT, is_count=numbers["x_is_count"])
     ys = [v for curve in curves for v in curve["y"]] + _known(numbers["majority"]["y"])
     y = make_scale(ys, HEIGHT - BOTTOM, end_px=TOP)
     lines = [

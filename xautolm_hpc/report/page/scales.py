@@ -19,6 +19,7 @@ class Scale:
         high: Value at ``end_px``.
         start_px: Pixel of the lower end; likewise ``end_px`` of the upper one.
         is_log: Whether it is logarithmic; its values are above 0 then.
+        is_count: Whether its values are whole numbers.
     """
 
     low: float
@@ -26,6 +27,7 @@ class Scale:
     start_px: float
     end_px: float
     is_log: bool = False
+    is_count: bool = False
 
     def place(self, value: float) -> float:
         """Compute the pixel of a value, to a tenth."""
@@ -39,13 +41,16 @@ class Scale:
             found = [factor * 10.0**exponent for exponent in exponents for factor in (1, 2, 5)]
         else:
             step = _round_step((self.high - self.low) / N_TICKS)
+            step = max(1.0, step) if self.is_count else step
             first = math.ceil(self.low / step)
             found = [n * step for n in range(first, first + 3 * N_TICKS)]
         shown = [value for value in found if self.low <= value <= self.high]
         return shown if len(shown) <= 2 * N_TICKS else shown[::3]
 
 
-def make_scale(values: Sequence[float], start_px: float, *, end_px: float, is_log: bool = False) -> Scale:
+def make_scale(
+    values: Sequence[float], start_px: float, *, end_px: float, is_log: bool = False, is_count: bool = False
+) -> Scale:
     """Build an axis that holds some values.
 
     Args:
@@ -53,6 +58,7 @@ def make_scale(values: Sequence[float], start_px: float, *, end_px: float, is_lo
         start_px: Pixel of its lower end.
         end_px: Pixel of its upper end.
         is_log: Whether it is logarithmic; all values are above 0 then.
+        is_count: Whether its values are whole numbers.
     """
     low, high = min(values, default=0.0), max(values, default=1.0)
     if is_log:
@@ -60,7 +66,7 @@ def make_scale(values: Sequence[float], start_px: float, *, end_px: float, is_lo
     else:
         spare = (high - low) * MARGIN or abs(high) * MARGIN or 0.5
         low, high = (0.0 if low == 0 and high > 0 else low - spare), high + spare
-    return Scale(low=low, high=high, start_px=start_px, end_px=end_px, is_log=is_log)
+    return Scale(low=low, high=high, start_px=start_px, end_px=end_px, is_log=is_log, is_count=is_count)
 
 
 def tick_text(value: float) -> str:

@@ -158,19 +158,22 @@ class Extraction:
 
     def score(self, tokens: Tokens, answers: Sequence[Any]) -> Scores:
         """Score the best span of each question's windows."""
+        references = {window.question: window.references for window in tokens.facts}
+        texts = self.best_answers(tokens, answers)
+        pairs = row_scores(self.metric, texts, references=[references[q] for q in sorted(references)])
+        return score_answers(pairs, loss=float(np.mean([answer.loss for answer in answers])))
+
+    def best_answers(self, tokens: Tokens, answers: Sequence[Any]) -> list[str]:
+        """Return the best span of each question's windows, by question; empty where there is no answer."""
         best: dict[int, tuple[float, str]] = {}
-        references: dict[int, Sequence[Reference]] = {}
         for window, answer in zip(tokens.facts, answers, strict=True):
-            references[window.question] = window.references
             abstains = self.may_abstain and answer.none_score >= answer.score
             text = "" if abstains else _text(window, answer)
             # A window without the answer abstains; it must not win against a window that has found it.
             score = answer.score - (answer.none_score if self.may_abstain else 0.0)
             if window.question not in best or score > best[window.question][0]:
                 best[window.question] = (score, text)
-        order = sorted(best)
-        pairs = row_scores(self.metric, [best[q][1] for q in order], references=[references[q] for q in order])
-        return score_answers(pairs, loss=float(np.mean([answer.loss for answer in answers])))
+        return [best[question][1] for question in sorted(best)]
 
 
 def build(task_context: TaskContext) -> Extraction:

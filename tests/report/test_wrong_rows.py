@@ -8,7 +8,7 @@ from rich.console import Console
 
 from xautolm_hpc.predictions import Predictions
 from xautolm_hpc.report import print_examples, wrong_answers
-from xautolm_hpc.report.examples import LONGEST_TEXT, N_EXAMPLES
+from xautolm_hpc.report.wrong_rows import LONGEST_TEXT, N_EXAMPLES
 
 LABELS = ("billing", "login")
 ROWS: list[dict[str, str]] = [{"text": f"text {number}", "label": LABELS[number % 2]} for number in range(40)]

@@ -1,0 +1,154 @@
+"""A search from a data frame to an exported model that answers new rows, without a command line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import xautolm_hpc
+from tests.api.conftest import SETTINGS, frame
+from xautolm_hpc import cli
+from xautolm_hpc.durable import read_json
+from xautolm_hpc.errors import InputError, RunFolderError
+
+
+@pytest.mark.slow
+def test_a_run_has_its_trials_its_best_and_its_pareto_set(searched: "xautolm_hpc.Run") -> None:
+    summary = read_json(searched.path / "report" / "report.json")
+
+    trials, best = searched.trials, searched.best
+
+    assert isinstance(trials, pd.DataFrame)
+    assert trials["trial"].tolist() == [0, 1]
+    assert set(trials["model"]) == {"minilm-l1"}
+    assert trials["f1"].max() == pytest.approx(summary["best"]["metrics"]["f1"])
+    assert "params.learning_rate" in trials.columns
+    assert best == summary["best"]
+    assert searched.pareto["trial"].tolist() == [trial["trial"] for trial in summary["front"]]
+    assert set(summary["certainty"]["intervals"][str(summary["best"]["trial"])]) == {"validation", "test"}
+
+
+@pytest.mark.slow
+def test_the_page_is_written_anew(searched: "xautolm_hpc.Run") -> None:
+    page = searched.path / "report" / "report.html"
+    page.unlink()
+
+    assert searched.report() == page
+    assert page.read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.slow
+def test_the_store_has_what_the_search_learnt(searched: "xautolm_hpc.Run", runs_dir: Path, tmp_path: Path) -> None:
+    store = xautolm_hpc.Store.open(runs_dir / "store")
+    copy = xautolm_hpc.Store.open(tmp_path / "merged")
+
+    copy.merge(store)
+
+    rows = store.frame()
+    assert len(store) == len(copy) == len(rows) == 2
+    assert rows["f1"].tolist() == [e.outcome.metrics["f1"] for e in store]
+    assert searched.best is not None
+    assert searched.best["experience"] in set(rows["id"])
+
+
+@pytest.mark.slow
+def test_an_exported_model_answers_a_file(
+    searched: "xautolm_hpc.Run", tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert searched.best is not None
+    folder = searched.export(searched.best["trial"], tmp_path / "model")
+    rows = frame().head(5)
+    rows[["text"]].rename(columns={"text": "body"}).to_csv(tmp_path / "new.csv", index=False)
+    capfd.readouterr()
+
+    status = cli.main(["predict", str(folder), str(tmp_path / "new.csv"), "--text", "body"])
+
+    answers = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert status == 0
+    assert len(answers) == len(rows)
+    assert {answer["label"] for answer in answers} <= set(frame()["label"])
+
+
+@pytest.mark.slow
+def test_a_search_that_has_ended_stays_as_it_is(searched: "xautolm_hpc.Run", runs_dir: Path) -> None:
+    before = searched.trials
+
+    again = searched.resume()
+    same = xautolm_hpc.search(frame(), name="tickets", store=runs_dir / "store", runs_dir=runs_dir, **SETTINGS)
+
+    assert again.path == same.path == searched.path
+    pd.testing.assert_frame_equal(again.trials, before)
+
+
+@pytest.mark.slow
+def test_other_data_under_the_name_of_a_search_are_refused(searched: "xautolm_hpc.Run", runs_dir: Path) -> None:
+    with pytest.raises(InputError, match=r"tickets\.data\.jsonl` holds other data"):
+        xautolm_hpc.search(frame().head(50), name=searched.path.name, runs_dir=runs_dir)
+
+
+@pytest.mark.slow
+def test_wrong_answers_are_shown_with_their_texts_only_on_request(
+    searched: "xautolm_hpc.Run", capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = searched.path / "report" / "report.html"
+
+    assert cli.main(["report", str(searched.path), "--show-texts", "--json"]) == 0
+    examples = json.loads(capsys.readouterr().out)["wrong_answers"]
+    with_texts = page.read_text()
+    assert cli.main(["report", str(searched.path), "--page"]) == 0
+
+    assert len(examples) == 5
+    assert all(example["expected"] != example["given"] for example in examples)
+    assert "Wrong answers" in with_texts
+    assert "Wrong answers" not in page.read_text()
+    assert f"page: {page}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("data", [7, [], ["text"], {"text": "a"}])
+def test_data_of_no_known_form_are_refused(tmp_path: Path, data: object) -> None:
+    with pytest.raises(InputError, match="expected a data frame"):
+        xautolm_hpc.search(data, name="x", runs_dir=tmp_path)
+
+
+def test_a_value_that_no_file_holds_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="JSON has not"):
+        xautolm_hpc.search([{"text": object()}], name="x", runs_dir=tmp_path)
+
+
+def test_a_name_that_is_none_of_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="name"):
+        xautolm_hpc.search([{"text": "a", "label": "b"}], name="../x", runs_dir=tmp_path)
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="no run"):
+        xautolm_hpc.Run.open(tmp_path / "gone")
+
+
+def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert len(xautolm_hpc.Store.open(tmp_path / "store")) == 0
+
+
+LIGHT = """
+import sys
+import xautolm_hpc
+assert xautolm_hpc.__version__
+heavy = {"numpy", "pydantic", "rich", "h5py", "pandas", "torch", "sklearn", "matplotlib", "submitit", "xautolm_hpc.api"}
+print(sorted(heavy & set(sys.modules)))
+assert callable(xautolm_hpc.search)
+print("xautolm_hpc.api" in sys.modules, sorted({"torch", "pandas", "sklearn", "matplotlib"} & set(sys.modules)))
+"""
+
+
+def test_importing_the_package_imports_nothing_of_weight() -> None:
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines() == ["[]", "True []"]
+
+
+def test_a_name_that_the_package_has_not_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="it has: Run, Store, __version__, search"):
+        _ = xautolm_hpc.serach  # type: ignore[attr-defined]
