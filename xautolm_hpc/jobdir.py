@@ -21,7 +21,7 @@ from typing import Any
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.execution import AS_DRAWN, UNMEASURED, Execution, StepMeasures, StepMode
+from xautolm_hpc.execution import AS_DRAWN, UNMEASURED, AtLimit, Execution, Foretelling, StepMeasures, StepMode
 from xautolm_hpc.image import Container
 from xautolm_hpc.records import Outcome, Pipeline, System, T, Task, from_json, to_json
 
@@ -33,7 +33,7 @@ SPLITS = ("train", "dev", "validation", "test")  # of the normalised data
 
 READY = "ready"  # empty; shows that signals reach the worker now; on other nodes than the first ``ready-<node>``
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of the files that driver and worker write for each other; it rises with every key added to them.
 
 A version refuses a file with a key that it does not know, so each side leaves out what the other's protocol lacks.
@@ -176,6 +176,8 @@ class TrialPlan:
         hf_home: Offline cache of hub models, or ``None``.
         early_stopping_min_steps: Optimiser steps after the warm-up before early stopping counts epochs; 0 counts all.
         step: How steps are computed where it can be chosen: one of :class:`xautolm_hpc.execution.StepMode`.
+        at_limit: What follows when its budget is used up: one of :class:`xautolm_hpc.execution.AtLimit`.
+        foretell: What follows when it is foretold not to fit: one of :class:`xautolm_hpc.execution.Foretelling`.
     """
 
     pipeline: Pipeline
@@ -185,6 +187,8 @@ class TrialPlan:
     hf_home: str | None = None
     early_stopping_min_steps: int = 0
     step: str = StepMode.EAGER.value
+    at_limit: str = AtLimit.FAIL.value
+    foretell: str = Foretelling.OFF.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,7 +287,7 @@ class ProfileResult:
 ADDED: Mapping[type, Mapping[str, int]] = {
     ProfileRequest: {"delimiter": 2},
     ProfileResult: dict.fromkeys(("protocol", "has_quantiser", "measures"), 2),
-    TrialPlan: {"early_stopping_min_steps": 2, "step": 2},
+    TrialPlan: {"early_stopping_min_steps": 2, "step": 2, "at_limit": 4, "foretell": 4},
     Claim: {"job_started_at": 3},
     Heartbeat: {"delay_s": 2},
     End: {"is_model_unfit": 2, "job_started_at": 3},
