@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tests.train.load.test_trial_budget import delayed_by
 from tests.train.tiny import tiny_train_state, weights_of
-from xautolm_hpc.execution import AtLimit, Foretelling
+from xautolm_hpc.execution import AtLimit, Execution, Foretelling
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train import loop, trial_budget
 from xautolm_hpc.train.at_limit import LimitPlan, Pace, scaled_seconds
@@ -56,7 +56,7 @@ class SlowTask:
     def answer(self, *given: Any, **named: Any) -> Sequence[Any]:
         """Answer a batch."""
         self.clock[0] += self.batch_s.pop(0) if self.batch_s else 0.5
-        return self.task.answer(*given, **named)  # type: ignore[no-any-return]
+        return self.task.answer(*given, **named)
 
 
 CONSTANT: Any = {"lr_scheduler": "constant", "warmup_ratio": 0.0}
@@ -182,7 +182,7 @@ def test_without_a_step_there_is_nothing_to_evaluate(make: Make) -> None:
 
 def test_an_evaluation_that_outruns_what_was_kept_for_it_fails(make: Make) -> None:
     train_state = make(13.0, epochs=9, batch_s=[0.5, 0.5, 0.5, 4.0])
-    train_state.execution = loop.Execution(evaluation_batch=12)
+    train_state.execution = Execution(evaluation_batch=12)
     train_state.tokens = {**train_state.tokens, "validation": loop_tokens(train_state, 2)}
 
     with pytest.raises(TrialError, match=r"in phase eval; the evaluation took longer than the 2.9 s that") as caught:

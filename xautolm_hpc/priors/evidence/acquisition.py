@@ -34,6 +34,9 @@ MAX_LOG_ODDS_STEP = 0.7
 MIN_PROBABILITY = 0.05
 """Predicted probabilities are clipped to this and 1 minus this, so that one surprise does not decide."""
 
+MOST_REJECTED = 0.9
+"""Highest probability that a uniform draw is rejected for its foretold risk: every pipeline keeps a chance."""
+
 RATE_TRIALS = 2.0
 """Trials that the success rate of the past counts for in the success rate that a prior is compared with."""
 
@@ -167,6 +170,18 @@ class Ranking:
         )
         return int(np.argmax(values))
 
+    def p_accept(self, pipeline: Pipeline) -> float:
+        """Compute the probability to accept a uniform draw: 1 less its foretold risk, as far as the prior is trusted.
+
+        Args:
+            pipeline: The draw.
+
+        Returns:
+            Probability in 1 - :data:`MOST_REJECTED`..1.
+        """
+        risk = 1.0 - float(self.present.p_feasible(self.context.encode([pipeline]))[0])
+        return 1.0 - self.prior_weight * min(max(risk, 0.0), MOST_REJECTED)
+
     def after(self, results: Sequence[tuple[Pipeline, Outcome]]) -> "Ranking":
         """Learn from all trials of the search so far.
 
@@ -249,7 +264,8 @@ def _order_gains(past: Surrogate, x: Floats, *, outcomes: Sequence[Outcome]) -> 
         utility = past.predicted_utility(x, name)
         value = np.array([math.nan if (v := o.objective(name)) is None else v for o in outcomes])
         value = value if OBJECTIVES[name].is_maximised else -value
-        known = [i for i in range(len(outcomes)) if outcomes[i].succeeded and np.isfinite(value[i])]
+        whole = [o.succeeded and not o.truncated for o in outcomes]
+        known = [i for i in range(len(outcomes)) if whole[i] and np.isfinite(value[i])]
         for place, i in enumerate(known[1:], start=1):
             earlier = known[:place]
             sign = np.sign(value[i] - value[earlier])
