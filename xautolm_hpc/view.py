@@ -102,6 +102,10 @@ def charges_text(found: Mapping[str, Any]) -> list[str]:
     return texts if found.get("price") is None else [*texts, f"{found['price']:.2f} {found['currency']}"]
 
 
+TRUNCATED = "truncated"
+"""Word for a success that was evaluated before its training had ended, because its time was used up."""
+
+
 class TrialEnd(StrEnum):
     """How a trial ended that has no running job any more, as it is shown."""
 
@@ -129,7 +133,7 @@ class TrialView:
         model: Model id.
         method: Method name.
         state: State of its job until it ended, then how.
-        reason: Queue reason, or failure kind.
+        reason: Queue reason, or failure kind; :data:`TRUNCATED` of such a success.
         node: Node, or ``None``.
         elapsed_s: Seconds since the attempt started, or its duration once it ended; ``None`` before the start, and
             where nothing says when it ended.
@@ -161,6 +165,7 @@ class BestTrial:
         f1: F1 on ``validation``, 0..1, or ``None`` if it is unknown.
         objective: The search's first objective, by which it is the best.
         value: Its value of that objective, in the objective's own unit.
+        truncated: Whether it was evaluated before its training had ended.
     """
 
     trial: int
@@ -169,6 +174,7 @@ class BestTrial:
     f1: float | None
     objective: str = "f1"
     value: float | None = None
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

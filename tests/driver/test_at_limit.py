@@ -1,20 +1,24 @@
 """What a trial does at its limit: by the search's prior, as its file says, and unknown to runs begun before."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.driver.test_least_steps import TEXT
-from tests.driving import TASK, end_attempt, ledger_of, make_setup, search_in
-from tests.fakes import FakeLauncher
+from tests.driving import TASK, Notes, end_attempt, ledger_of, make_setup, search_in
+from tests.fakes import FakeLauncher, end_with
 from tests.nouns import SYSTEM, succeeded
 from xautolm_hpc.driver.evaluation import EXAMPLE, run_evaluation
+from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.proposal import SearchProposer, read_stores
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import RunFolderError
 from xautolm_hpc.jobdir import ProfileResult
 from xautolm_hpc.run.history import KnownEnd
+from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.view import TrialEnd
 
 
 def _plans(folder: Path) -> list[Any]:
@@ -116,3 +120,19 @@ def test_a_forecast_alone_does_not_exhaust_a_space(tmp_path: Path) -> None:
     found = proposer.propose([end.pipeline for end in known], known)
 
     assert (len(found.plans), found.is_exhausted) == (20, False)
+
+
+def test_a_truncated_trial_is_marked_from_the_log_to_the_store(tmp_path: Path) -> None:
+    cut = succeeded(0.5, truncated=True, evaluation_time_s=44.0, epochs_done=0.5, step="eager")
+    launcher = FakeLauncher(partial(end_attempt, trial_end=lambda _: end_with(cut)))
+    setup = make_setup(tmp_path, text=TEXT, launcher=launcher)
+
+    facts = run_search(setup)
+
+    assert isinstance(setup.watcher, Notes)
+    assert [line for line in setup.watcher.lines if line.endswith(": f1 0.500 in 44.0 s, truncated")]
+    views = [trial for view in setup.watcher.views for trial in view.trials if trial.state == TrialEnd.SUCCEEDED]
+    assert {view.reason for view in views} == {"truncated"}
+    assert {e.outcome.truncated for e in facts.experiences} == {True}
+    stored = ExperienceStore(tmp_path / "store").read()
+    assert {(e.outcome.truncated, e.outcome.epochs_done) for e in stored} == {(True, 0.5)}

@@ -10,6 +10,7 @@ from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.report.quantities import QUANTITIES
 from xautolm_hpc.report.safe_text import one_line, shortened
 from xautolm_hpc.report.sections import measure
+from xautolm_hpc.view import TRUNCATED
 
 Summary = Mapping[str, Any]
 Trial = Mapping[str, Any]
@@ -28,7 +29,7 @@ class Mark:
         x: Position on the horizontal axis, in the displayed unit.
         y: Position on the vertical axis, in the displayed unit.
         third: Third objective in its displayed unit, or ``None``.
-        text: Trial number, model and method, escaped.
+        text: Trial number, model and method, escaped; and whether it was truncated.
         trial: Trial number.
     """
 
@@ -175,7 +176,7 @@ def _mark(trial: Trial, first: str, *, second: str | None, third: str | None) ->
         x=float(trial["trial"]) if second is None else _shown(trial, second),
         y=_shown(trial, first),
         third=None if third is None else _shown(trial, third),
-        text=f"{trial['trial']}: {model}, {method}",
+        text=f"{trial['trial']}: {model}, {method}" + (f", {TRUNCATED}" if trial.get("truncated") else ""),
         trial=int(trial["trial"]),
     )
 
