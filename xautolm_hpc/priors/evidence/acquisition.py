@@ -171,7 +171,7 @@ class Ranking:
         return int(np.argmax(values))
 
     def p_accept(self, pipeline: Pipeline) -> float:
-        """Compute the probability to accept a uniform draw: 1 less its foretold risk, as far as the prior is trusted.
+        """Compute the probability to accept a uniform draw: p_feasible ** exponent, as far as the prior is trusted.
 
         Args:
             pipeline: The draw.
@@ -179,8 +179,9 @@ class Ranking:
         Returns:
             Probability in 1 - :data:`MOST_REJECTED`..1.
         """
-        risk = 1.0 - float(self.present.p_feasible(self.context.encode([pipeline]))[0])
-        return 1.0 - self.prior_weight * min(max(risk, 0.0), MOST_REJECTED)
+        p_feasible = float(self.present.p_feasible(self.context.encode([pipeline]))[0])
+        accepted = max(p_feasible, 0.0) ** self.settings.exponent_after(self.n_trials)
+        return 1.0 - self.prior_weight * float(min(1.0 - accepted, MOST_REJECTED))
 
     def after(self, results: Sequence[tuple[Pipeline, Outcome]]) -> "Ranking":
         """Learn from all trials of the search so far.
