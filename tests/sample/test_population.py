@@ -1,5 +1,6 @@
 """Drawing a generation: exploration, rejections, short and exhausted generations."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -7,13 +8,15 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from tests.priors.builders import SPACE, a_model
+from tests.priors.builders import SPACE, SYSTEM, TASK, a_model, random_experiences
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.distribution import Distribution, uniform
+from xautolm_hpc.priors import PriorSettings, prior_content
 from xautolm_hpc.records import Pipeline
 from xautolm_hpc.sample.constraints import Constraint
 from xautolm_hpc.sample.population import N_CANDIDATES, Drawn, Proposal, draw_generation, not_drawn_before
 from xautolm_hpc.space import Categorical, Method, Space
+from xautolm_hpc.table import build_table
 
 TINY = Space("text-classification", (a_model(),), (Method("full", {"batch_size": Categorical((8, 16, 32))}),))
 
@@ -163,3 +166,18 @@ def test_a_trial_that_does_not_explore_is_not_filtered() -> None:
     drawn = draw_generation(proposal, SPACE, trials=range(20), seed=5, constraints=())
 
     assert (len(drawn.pipelines), drawn.rejections) == (20, {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "digest"), [("uniform", "9ec8fd6e8a1ce4d4"), ("xautolm", "d2cfaf87e82a4efe"), ("knn", "76d1c229979cfa01")]
+)
+def test_a_generation_of_a_faithful_prior_is_what_it_always_was_bit_for_bit(kind: str, digest: str) -> None:
+    settings = PriorSettings(kind=kind)
+    past = build_table(random_experiences(300))
+    content = prior_content(past, SPACE, task=TASK, system=SYSTEM, settings=settings, models={})
+    proposal = Proposal(distribution=Distribution.from_json(content["distribution"], SPACE), epsilon=0.1)
+
+    drawn = draw_generation(proposal, SPACE, trials=range(40, 80), seed=5, constraints=())
+
+    text = "\n".join(pipeline.canonical() for _, pipeline in drawn.pipelines)
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest

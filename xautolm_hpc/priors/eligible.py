@@ -78,7 +78,7 @@ def find_eligible(
             "other_site": site_weight <= 0,
             "stopped": table.stopped,
             "truncated": table.truncated & table.succeeded & (not with_truncated),
-            "censored": at_limit & table.was_evaluated & with_truncated,
+            **({"censored": at_limit & table.was_evaluated} if with_truncated else {}),
             "infrastructure": ~table.succeeded & ~((table.kind >= 0) & (table.kind < len(PIPELINE_KINDS))),
             "refused_hyperparameters": refused_by_rules(table),
             "objective_missing": table.succeeded & ~np.isfinite(objectives).all(axis=1),
