@@ -166,7 +166,7 @@ def _select_snapped(ranking: Ranking, oracle: Oracle) -> Callable[[Sequence[Pipe
 
 
 def _accept_snapped(ranking: Ranking, oracle: Oracle) -> Callable[[Pipeline], float]:
-    """Filter uniform draws by what they would be mapped to."""
+    """Accept uniform draws by what they would be mapped to."""
     return lambda pipeline: ranking.p_accept(oracle.snap([pipeline])[0])
 
 

@@ -196,7 +196,7 @@ def recalibrate_time(
     task: Task,
     knowledge: TimeKnowledge,
 ) -> float | None:
-    """Correct a time calibration by the trials of a search, as :func:`measure_time_calibration` does by past ones.
+    """Update a time calibration by the trials of a search, as :func:`measure_time_calibration` does by past ones.
 
     Args:
         first: The calibration that the search began with, which counts for :data:`FIRST_WEIGHT` trials; ``None`` for 1.

@@ -25,7 +25,7 @@ class LimitReachedError(Exception):
 
 
 @dataclass(slots=True)
-class Pace:
+class StepTimer:
     """Measures the seconds of an optimiser step, from the last capture on.
 
     Attributes:
@@ -64,7 +64,7 @@ class LimitPlan:
     Attributes:
         at_limit: What follows when the budget is used up.
         foretell: What follows when the first epoch is foretold not to fit.
-        pace: Seconds of a step.
+        step_timer: Seconds of a step.
         n_pending: Steps that were started and are not known to be over.
         evaluations_s: Foreseen seconds of an evaluation on ``dev`` and of that on ``validation``, by the last
             measurements.
@@ -73,7 +73,7 @@ class LimitPlan:
 
     at_limit: AtLimit = AtLimit.FAIL
     foretell: Foretelling = Foretelling.OFF
-    pace: Pace = field(default_factory=Pace)
+    step_timer: StepTimer = field(default_factory=StepTimer)
     n_pending: int = 0
     evaluations_s: list[tuple[float, float]] = field(default_factory=list)
     has_foretold: bool = False
@@ -100,12 +100,12 @@ class LimitPlan:
     @property
     def ahead_s(self) -> float:
         """Seconds until another step would be over."""
-        return (self.n_pending + 1) * (self.pace.step_s or 0.0)
+        return (self.n_pending + 1) * (self.step_timer.step_s or 0.0)
 
     def may_foretell(self, used_s: float, *, time_limit_s: float) -> bool:
         """Check whether enough is known to foretell, and that it was not done before."""
         is_asked = self.foretell is not Foretelling.OFF and not self.has_foretold
-        return is_asked and self.pace.n_steps >= LEAST_STEPS and used_s >= LOOK_SHARE * time_limit_s
+        return is_asked and self.step_timer.n_steps >= LEAST_STEPS and used_s >= LOOK_SHARE * time_limit_s
 
     def must_probe(self, used_s: float, *, time_limit_s: float) -> bool:
         """Check whether it is time to find out what the evaluation will take."""
@@ -113,7 +113,7 @@ class LimitPlan:
 
 
 def scaled_seconds(seconds: float, measured: NDArray[np.int64], *, asked: NDArray[np.int64]) -> float:
-    """Foresee the seconds of an evaluation from those of another one.
+    """Forecast the seconds of an evaluation from those of another one.
 
     Args:
         seconds: Seconds that were measured.

@@ -126,7 +126,7 @@ def model_card(
 
 
 def _truncated(epochs_done: float | None) -> list[str]:
-    """Say that training did not reach its end."""
+    """Note that training did not reach its end."""
     if epochs_done is None:
         return []
     return ["", f"Training ended after {epochs_done:.3g} epochs, when its time was used up; the best state was kept."]

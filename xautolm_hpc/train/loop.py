@@ -300,7 +300,7 @@ def _run_steps(train_state: TrainState, planned: Sequence[Sequence[NDArray[np.in
         _record(train_state, runner.start(batches))
         n_over = train_state.progress.step - n_over
         plan.n_pending -= n_over
-        plan.pace.add(n_over, time.monotonic() - began, n_captures=runner.n_captures)
+        plan.step_timer.add(n_over, time.monotonic() - began, n_captures=runner.n_captures)
     _record(train_state, runner.finish())
     plan.n_pending = 0
 

@@ -260,7 +260,7 @@ class TrialBudget:
         return decision
 
     def foretell(self, n_left: int) -> None:
-        """Foretell once whether the rest of the first epoch fits into what is left of the budget.
+        """Forecast once whether the rest of the first epoch fits into what is left of the budget.
 
         Args:
             n_left: Optimiser steps that are left of it.
@@ -269,7 +269,7 @@ class TrialBudget:
             TrialError: It needs twice as long, and others did not delay the trial; kind ``time_limit``.
         """
         self.plan.has_foretold = True
-        used_s, step_s = self._progress.evaluation_time_s or 0.0, self.plan.pace.step_s or 0.0
+        used_s, step_s = self._progress.evaluation_time_s or 0.0, self.plan.step_timer.step_s or 0.0
         needed_s, left_s = n_left * step_s, self._time_limit_s - used_s
         is_hopeless = self.agree(int(needed_s > HOPELESS_FACTOR * max(left_s, 0.0)))
         text = (

@@ -15,7 +15,7 @@ from tests.train.tiny import tiny_train_state, weights_of
 from xautolm_hpc.execution import AtLimit, Execution, Foretelling
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train import loop, trial_budget
-from xautolm_hpc.train.at_limit import LimitPlan, Pace, scaled_seconds
+from xautolm_hpc.train.at_limit import LimitPlan, StepTimer, scaled_seconds
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.foreign_load import LoadMeter
 from xautolm_hpc.train.loop import TrainState, evaluate, train
@@ -263,12 +263,12 @@ def test_an_epoch_that_is_over_is_never_hopeless(make: Make) -> None:
 
 
 def test_a_pace_begins_anew_after_a_capture() -> None:
-    pace = Pace()
+    step_timer = StepTimer()
 
     for n_captures, seconds in ((1, 9.0), (1, 1.0), (1, 3.0), (2, 9.0), (2, 4.0)):
-        pace.add(2, seconds, n_captures=n_captures)
+        step_timer.add(2, seconds, n_captures=n_captures)
 
-    assert (pace.n_steps, pace.step_s) == (2, 2.0)
+    assert (step_timer.n_steps, step_timer.step_s) == (2, 2.0)
 
 
 def test_an_evaluation_is_foreseen_by_rows_or_tokens_whichever_is_more() -> None:
