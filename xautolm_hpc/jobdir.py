@@ -35,13 +35,10 @@ READY = "ready"  # empty; shows that signals reach the worker now; on other node
 
 PROTOCOL = 4
 """Version of the files that driver and worker write for each other; it rises with every key added to them.
-
 A version refuses a file with a key that it does not know, so each side leaves out what the other's protocol lacks.
 Protocol 1 is that of every version before the number was written; a worker of 3 claims each trial of a job safely."""
 
-PROTOCOL_VARIABLE = "XAUTOLM_PROTOCOL"
-"""Variable by which the driver tells a worker its protocol: an earlier worker reads over it."""
-
+PROTOCOL_VARIABLE = "XAUTOLM_PROTOCOL"  # tells a worker the driver's protocol; an earlier worker reads over it
 CHECKPOINT_EXIT_STATUS = 85  # of a worker that checkpointed because a signal asked for it
 
 
@@ -175,9 +172,8 @@ class TrialPlan:
         execution: How its steps are computed in the memory there is.
         hf_home: Offline cache of hub models, or ``None``.
         early_stopping_min_steps: Optimiser steps after the warm-up before early stopping counts epochs; 0 counts all.
-        step: How steps are computed where it can be chosen: one of :class:`xautolm_hpc.execution.StepMode`.
-        at_limit: What follows when its budget is used up: one of :class:`xautolm_hpc.execution.AtLimit`.
-        foretell: What follows when it is foretold not to fit: one of :class:`xautolm_hpc.execution.Foretelling`.
+        step: One of :class:`xautolm_hpc.execution.StepMode`, where it can be chosen. Likewise ``at_limit``, one of
+            ``AtLimit`` there, and ``foretell``, one of ``Foretelling``.
     """
 
     pipeline: Pipeline
@@ -339,7 +335,7 @@ def claim_attempt(attempt_dir: Path, claim: Claim, *, reader: int = PROTOCOL) ->
         reader: Protocol of the driver, which reads the claim.
 
     Returns:
-        Whether it may run. If not, it has ended or is another job's, and nothing was written, save where two jobs of
+        Whether it may run. Else it has ended or is another job's, and nothing was written, save where two jobs of
         different restart counts met: then neither runs, and the attempt is lost and retried.
     """
     has_ended = (attempt_dir / OUTCOME).exists() or (attempt_dir / VERDICT).exists()

@@ -134,14 +134,14 @@ def test_captured_trials_do_not_calibrate_eager_ones() -> None:
     assert measure_time_calibration(eager, SPACE, system=ON_CPU) == pytest.approx(3.0)
 
 
-def _recalibrated(first: float | None, factors: Sequence[float], **changes: Any) -> float | None:
+def _recalibrated(first: float, factors: Sequence[float], **changes: Any) -> float:
     results = [(e.pipeline, e.outcome) for e in _took(factors, **changes)]
     return recalibrate_time(first, results, space=SPACE, task=TASK, knowledge=TimeKnowledge(system=ON_CPU))
 
 
 def test_the_trials_of_a_search_correct_what_it_began_with() -> None:
     # The calibration it began with counts for three trials, nine of its own for nine.
-    assert _recalibrated(None, [1, 2, 3, 4, 5, 6, 7, 8, 9]) == pytest.approx(5 ** (9 / 12))
+    assert _recalibrated(1.0, [1, 2, 3, 4, 5, 6, 7, 8, 9]) == pytest.approx(5 ** (9 / 12))
     assert _recalibrated(2.0, [5] * 9) == pytest.approx(2 ** (3 / 12) * 5 ** (9 / 12))
     assert _recalibrated(2.0, [5] * 9, truncated=True) == pytest.approx(2 ** (3 / 12) * 5 ** (9 / 12))
 

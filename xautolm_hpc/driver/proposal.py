@@ -162,25 +162,10 @@ class SearchProposer:
 
     def _constraints_after(self, known: Sequence[KnownEnd]) -> Sequence[sample.Constraint]:
         """Return the constraints, their forecast of time corrected by the search's own trials where that is obeyed."""
-        if self.setup.foretell() is not Foretelling.OBEY:
+        if not known or self.setup.foretell() is not Foretelling.OBEY:
             return self.constraints
-        knowledge = sample.TimeKnowledge(
-            system=_whole_job(self.setup, self.profile.system),
-            speed=self.profile.measures.speed,
-            measured=self.memory_budget.measured,
-        )
-        corrected = sample.recalibrate_time(
-            self.prior.slowness,
-            [(end.pipeline, end.outcome) for end in known],
-            space=self.setup.space,
-            task=self.profile.task,
-            knowledge=knowledge,
-        )
-        if corrected == self.prior.slowness:
-            return self.constraints
-        return _build_constraints(
-            self.setup, self.profile, memory_budget=self.memory_budget, time_calibration=corrected
-        )
+        results = [(end.pipeline, end.outcome) for end in known]
+        return sample.recalibrate(self.constraints, results, space=self.setup.space)
 
     def _plan(self, number: int, pipeline: Pipeline) -> TrialPlan:
         min_steps = self.setup.early_stopping_min_steps()

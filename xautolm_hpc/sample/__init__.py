@@ -22,9 +22,10 @@ from xautolm_hpc.sample.constraints import (
     TrialLimits,
     build_constraints,
     first_rejection,
+    recalibrate,
 )
 from xautolm_hpc.sample.draw import draw_pipeline, training_seed
-from xautolm_hpc.sample.duration import TimeKnowledge, measure_time_calibration, recalibrate_time, seconds_needed
+from xautolm_hpc.sample.duration import TimeKnowledge, measure_time_calibration, seconds_needed
 from xautolm_hpc.sample.estimates import checkpoint_bytes
 from xautolm_hpc.sample.feasibility import MIN_FEASIBLE_SHARE, FeasibilityReport, check_feasible, infeasible_message
 from xautolm_hpc.sample.foresight import Foresight, foresee
@@ -60,7 +61,7 @@ __all__ = [
     "measure_time_calibration",
     "not_drawn_before",
     "plan_execution",
-    "recalibrate_time",
+    "recalibrate",
     "seconds_needed",
     "training_seed",
     "update",

@@ -189,17 +189,17 @@ def _ratio(table: ExperienceTable, row: int, *, space: Space, known: TimeKnowled
 
 
 def recalibrate_time(
-    first: float | None,
+    first: float,
     results: Iterable[tuple[Pipeline, Outcome]],
     *,
     space: Space,
     task: Task,
     knowledge: TimeKnowledge,
-) -> float | None:
+) -> float:
     """Update a time calibration by the trials of a search, as :func:`measure_time_calibration` does by past ones.
 
     Args:
-        first: The calibration that the search began with, which counts for :data:`FIRST_WEIGHT` trials; ``None`` for 1.
+        first: The calibration that the search began with, which counts for :data:`FIRST_WEIGHT` trials.
         results: Pipelines and outcomes of its trials.
         space: The search space.
         task: The task.
@@ -216,8 +216,8 @@ def recalibrate_time(
             is_whole.append(outcome.succeeded)
     if not any(is_whole):
         return first
-    n, begun = len(ratios), 1.0 if first is None else first
-    return float(begun ** (FIRST_WEIGHT / (n + FIRST_WEIGHT)) * _median(ratios, is_whole) ** (n / (n + FIRST_WEIGHT)))
+    n = len(ratios)
+    return float(first ** (FIRST_WEIGHT / (n + FIRST_WEIGHT)) * _median(ratios, is_whole) ** (n / (n + FIRST_WEIGHT)))
 
 
 def _own_ratio(pipeline: Pipeline, outcome: Outcome, *, space: Space, task: Task, known: TimeKnowledge) -> float | None:
