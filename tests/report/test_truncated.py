@@ -42,6 +42,15 @@ def test_overview_totals_tests_and_curves_name_it() -> None:
     ]  # fmt: skip
 
 
+def test_the_page_and_its_verdict_name_it(tmp_path: Path) -> None:
+    write_report(facts([WHOLE, CUT], tests=TESTS), tmp_path)
+
+    page = (tmp_path / "report.html").read_text()
+    assert "Its time was used up before its training had ended: its F1 is a lower bound." in page
+    assert "Best F1 on validation, a lower bound" in page
+    assert '<option value="truncated">' in page or ">truncated<" in page
+
+
 def test_the_json_report_says_of_each_trial_if_it_is_truncated(tmp_path: Path) -> None:
     write_report(facts([WHOLE, CUT, success(2)]), tmp_path)
 

@@ -12,6 +12,7 @@ from xautolm_hpc.report.figure_data import Mark, build_figure_data
 from xautolm_hpc.report.quantities import QUANTITIES
 from xautolm_hpc.report.safe_text import one_line
 from xautolm_hpc.report.sections import measure
+from xautolm_hpc.view import TRUNCATED
 
 Summary = Mapping[str, Any]
 Trial = Mapping[str, Any]
@@ -48,8 +49,8 @@ def all_trials(summary: Summary) -> list[Trial]:
 
 
 def name_of(trial: Trial) -> str:
-    """Write model and method of a trial, escaped for any display but not for HTML."""
-    return one_line(f"{trial['model']}, {trial['method']}")
+    """Write model and method of a trial, and if it was truncated, escaped for any display but not for HTML."""
+    return one_line(f"{trial['model']}, {trial['method']}") + (f", {TRUNCATED}" if trial.get("truncated") else "")
 
 
 def _pareto(summary: Summary) -> Numbers:
