@@ -102,10 +102,6 @@ def charges_text(found: Mapping[str, Any]) -> list[str]:
     return texts if found.get("price") is None else [*texts, f"{found['price']:.2f} {found['currency']}"]
 
 
-TRUNCATED = "truncated"
-"""Word for a success that was evaluated before its training had ended, because its time was used up."""
-
-
 class TrialEnd(StrEnum):
     """How a trial ended that has no running job any more, as it is shown."""
 
@@ -133,7 +129,7 @@ class TrialView:
         model: Model id.
         method: Method name.
         state: State of its job until it ended, then how.
-        reason: Queue reason, or failure kind; :data:`TRUNCATED` of such a success.
+        reason: Queue reason, or failure kind; :data:`~xautolm_hpc.failures.TRUNCATED` of such a success.
         node: Node, or ``None``.
         elapsed_s: Seconds since the attempt started, or its duration once it ended; ``None`` before the start, and
             where nothing says when it ended.

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.quantities import UNKNOWN, counted
-from xautolm_hpc.view import TRUNCATED
 
 BARS = "▁▂▃▄▅▆▇█"
 N_BARS = 24

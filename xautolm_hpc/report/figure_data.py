@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-from xautolm_hpc.failures import FailureOrigin
+from xautolm_hpc.failures import TRUNCATED, FailureOrigin
 from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.report.quantities import QUANTITIES
 from xautolm_hpc.report.safe_text import one_line, shortened
 from xautolm_hpc.report.sections import measure
-from xautolm_hpc.view import TRUNCATED
 
 Summary = Mapping[str, Any]
 Trial = Mapping[str, Any]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.records import Value
 from xautolm_hpc.report.curves import GROUPS, find_curves
@@ -12,7 +13,6 @@ from xautolm_hpc.report.figure_data import Mark, build_figure_data
 from xautolm_hpc.report.quantities import QUANTITIES
 from xautolm_hpc.report.safe_text import one_line
 from xautolm_hpc.report.sections import measure
-from xautolm_hpc.view import TRUNCATED
 
 Summary = Mapping[str, Any]
 Trial = Mapping[str, Any]

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.launcher import JobState
 from xautolm_hpc.report.blocks import Table
 from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, duration_text, stopwatch_text
@@ -16,7 +17,6 @@ from xautolm_hpc.report.screen import harmless
 from xautolm_hpc.report.table_layout import draw_table, table_width, wrap_text
 from xautolm_hpc.view import (
     J_PER_KWH,
-    TRUNCATED,
     BestTrial,
     Phase,
     RunView,

@@ -6,6 +6,7 @@ Texts in sections are as they came from trials and stores; the modules that show
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.certainty import certainty_sentences, interval_text
 from xautolm_hpc.report.curves import curve_section
@@ -13,7 +14,6 @@ from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.quantities import COSTS, QUANTITIES, UNKNOWN, counted, duration_text, value_text
 from xautolm_hpc.report.safe_text import shortened
 from xautolm_hpc.report.shortfall import shortfall_text
-from xautolm_hpc.view import TRUNCATED
 
 Summary = Mapping[str, Any]
 Trial = Mapping[str, Any]

@@ -6,14 +6,14 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from xautolm_hpc.failures import FailureKind, OutcomeStatus
+from xautolm_hpc.failures import TRUNCATED, FailureKind, OutcomeStatus
 from xautolm_hpc.jobdir import End
 from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.pareto import preference
 from xautolm_hpc.run.attempt_end import read_end
 from xautolm_hpc.run.history import History, Trial
 from xautolm_hpc.run.progress import read_progress
-from xautolm_hpc.view import TRIAL_ENDS, TRUNCATED, BestTrial, RunView, TrialEnd, TrialView
+from xautolm_hpc.view import TRIAL_ENDS, BestTrial, RunView, TrialEnd, TrialView
 
 
 def fill_view(

@@ -295,7 +295,8 @@ class TrialBudget:
             return Decision.END
         if progress.step == 0 or progress.phase == "eval":
             return Decision.CONTINUE
-        if not progress.curve and plan.may_foretell(used_s, time_limit_s=self._time_limit_s):
+        is_first = not progress.curve and not progress.train.before_s  # a restart has foretold before
+        if is_first and plan.may_foretell(used_s, time_limit_s=self._time_limit_s):
             return Decision.FORETELL
         return Decision.PROBE if plan.must_probe(used_s, time_limit_s=self._time_limit_s) else Decision.CONTINUE
 

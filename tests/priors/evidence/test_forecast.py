@@ -273,3 +273,12 @@ def test_bounds_survive_a_trip_through_json_and_others_write_none() -> None:
 
     assert _ranking(with_bounds).past.observations.is_bound.sum() == 40
     assert "bound" not in without["lessons"]
+
+
+def test_a_truncated_experience_that_moves_the_prior_is_named_so() -> None:
+    best = [replace(e, outcome=replace(e.outcome, metrics={"f1": 0.99})) for e in _limited(truncated=True)]
+
+    found = _content(build_table([*_world(n=60), *best]), at_limit="evaluate")
+
+    kinds = {reason["kind"] for reasons in found["top"]["methods"].values() for reason in reasons}
+    assert "truncated" in kinds

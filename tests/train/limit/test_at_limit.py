@@ -254,6 +254,15 @@ def test_nothing_ends_early_before_thirty_steps_or_if_half_an_epoch_fits(
     assert (train_state.progress.truncated, train_state.progress.step) == (True, n_steps)
 
 
+def test_a_restart_does_not_foretell_again(make: Make) -> None:
+    train_state = make(40.0, foretell="obey", trains=False, n_rows=400)
+    train_state.progress.train.before_s = 1.0
+
+    run(train_state)
+
+    assert train_state.progress.truncated
+
+
 def test_an_epoch_that_is_over_is_never_hopeless(make: Make) -> None:
     train_state = make(60.0, foretell="obey", trains=False, n_rows=80, epochs=9)  # 20 steps an epoch
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.distribution import scale_bounds, uniform
 from xautolm_hpc.execution import AtLimit
-from xautolm_hpc.failures import FAILURE_KINDS, OutcomeStatus
+from xautolm_hpc.failures import FAILURE_KINDS, TRUNCATED, OutcomeStatus
 from xautolm_hpc.priors.eligible import EligibleExperiences, find_eligible, truncated_as_failures
 from xautolm_hpc.priors.evidence.acquisition import (
     DEFAULT_ACQUISITION,
@@ -242,7 +242,7 @@ class _Influences:
             model=table.models[table.model[row]][0],
             method=table.methods[table.method[row]],
             status=OutcomeStatus.SUCCEEDED if table.succeeded[row] else OutcomeStatus.FAILED,
-            kind=None if kind < 0 else FAILURE_KINDS[kind],
+            kind=TRUNCATED if self.used.truncated[index] else None if kind < 0 else FAILURE_KINDS[kind],
         )
 
 

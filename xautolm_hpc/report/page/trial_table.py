@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.report.figure_numbers import all_trials
 from xautolm_hpc.report.page.elements import Markup, tag
 from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, value_text
-from xautolm_hpc.view import TRUNCATED
 
 Summary = Mapping[str, Any]
 Trial = Mapping[str, Any]
