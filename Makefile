@@ -156,7 +156,7 @@ bench-container: env  ## the cost of the image for a trial (as root on Debian)
 bench-estimates: env  ## estimates of memory and time, compared with real trials
 	$(BIN)/python -m benchmarks.estimates --check
 
-.PHONY: bench-reference bench-priors bench-features bench-store bench-store-faults evidence evidence-quick
+.PHONY: bench-reference bench-priors bench-features bench-store bench-store-faults evidence evidence-quick evidence-limit
 EVIDENCE_STORE ?= store/seed/store
 EVIDENCE_OUT := build/evidence
 EVIDENCE := --final
@@ -169,6 +169,9 @@ QUICK := "nspe uniform" "nspe evidence" "optuna tpe warm" portfolio
 evidence-quick: EVIDENCE_OUT := build/evidence-quick
 evidence-quick: EVIDENCE := --parts one permuted --seeds 2 --choose 1 --methods $(QUICK)
 evidence-quick: evidence  ## the same with four methods and two development seeds
+
+evidence-limit: env  ## ends at the limit, evaluated or failed, in replayed searches of two seeds: three minutes on one core
+	$(BIN)/python -m benchmarks.replay.limit_ends $(EVIDENCE_STORE) build/evidence-limit --quick
 
 bench-reference: env  ## how well priors rank the published XAutoLM trials of a task they have not seen
 	$(BIN)/python -m benchmarks.reference_records

@@ -110,6 +110,7 @@ def table(n: int) -> ExperienceTable:
         time_scope=np.full(n, len(texts), dtype=np.int32),
         captured=np.zeros(n, dtype=np.bool_),
         epochs_done=np.full(n, np.nan),
+        was_evaluated=np.ones(n, dtype=np.bool_),
         params=_params(where, method, texts=texts, rng=rng),
     )
 

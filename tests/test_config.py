@@ -117,7 +117,7 @@ def test_two_bad_values_are_two_lines(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=whole(f"`{path}`: `search.seed` = -1: expected greater than or equal to 0\n"
         f"`{path}`: unknown key `trial.x`; valid here: time_limit_min, max_attempts, deterministic, "
-            "early_stopping_min_steps, step"),
+            "early_stopping_min_steps, step, at_limit, foretell"),
     ):  # fmt: skip
         search(tmp_path, "search.seed=-1", "trial.x=1")
 

@@ -338,6 +338,7 @@ def _row(experience: Experience) -> dict[str, Any]:
         "method": pipeline.method,
         "status": str(outcome.status),
         "failure": outcome.kind,
+        "truncated": outcome.truncated,
         **outcome.metrics,
         "evaluation_time_s": outcome.evaluation_time_s,
         "gpu_energy_j": outcome.gpu_energy_j,

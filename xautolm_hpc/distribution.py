@@ -124,6 +124,8 @@ class FrozenPrior:
         forecast: ``models`` and ``methods`` -> name -> what is forecast -> 0..1; of the kind ``evidence``.
         lessons: What the surrogate of the kind ``evidence`` is fitted to, or ``None``.
         slowness: How much longer than estimated trials take on such nodes, or ``None`` if nobody knows.
+        explores: How trials are chosen that are drawn uniformly: ``share``, the first of each generation, or ``rate``,
+            each with a probability, and what is foretold to fail is accepted more rarely.
         memory: ``MODEL METHOD`` -> factor on the memory that is planned for it; that of ``*`` is for all others.
     """
 
@@ -137,6 +139,7 @@ class FrozenPrior:
     lessons: Mapping[str, Any] | None = None
     slowness: float | None = None
     memory: Mapping[str, float] = field(default_factory=dict)
+    explores: str = "share"
 
 
 def uniform(space: Space) -> Distribution:

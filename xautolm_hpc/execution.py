@@ -22,6 +22,26 @@ class StepMode(StrEnum):
     """Captured once in a CUDA graph for each padded length, then replayed."""
 
 
+class AtLimit(StrEnum):
+    """What a trial does when its budget is used up."""
+
+    EVALUATE = "evaluate"
+    """Evaluate its best state so far, in time kept for that, and succeed, truncated."""
+    FAIL = "fail"
+    """Fail with ``time_limit``."""
+
+
+class Foretelling(StrEnum):
+    """What follows when a trial is foretold not to fit into its budget."""
+
+    OBEY = "obey"
+    """It ends at once, or is not drawn."""
+    LOG = "log"
+    """Its log says so."""
+    OFF = "off"
+    """Nothing is foretold."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSpeed:
     """Speed of a device, as the profile job measures it.

@@ -25,6 +25,9 @@ class OutcomeStatus(StrEnum):
 
 STATUSES = tuple(OutcomeStatus)
 
+TRUNCATED = "truncated"
+"""Word for a success that was evaluated before its training had ended, because its time was used up."""
+
 
 class FailureOrigin(StrEnum):
     """What a failure speaks about."""

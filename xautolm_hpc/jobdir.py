@@ -21,7 +21,7 @@ from typing import Any
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.execution import AS_DRAWN, UNMEASURED, Execution, StepMeasures, StepMode
+from xautolm_hpc.execution import AS_DRAWN, UNMEASURED, AtLimit, Execution, Foretelling, StepMeasures, StepMode
 from xautolm_hpc.image import Container
 from xautolm_hpc.records import Outcome, Pipeline, System, T, Task, from_json, to_json
 
@@ -33,15 +33,12 @@ SPLITS = ("train", "dev", "validation", "test")  # of the normalised data
 
 READY = "ready"  # empty; shows that signals reach the worker now; on other nodes than the first ``ready-<node>``
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of the files that driver and worker write for each other; it rises with every key added to them.
-
 A version refuses a file with a key that it does not know, so each side leaves out what the other's protocol lacks.
 Protocol 1 is that of every version before the number was written; a worker of 3 claims each trial of a job safely."""
 
-PROTOCOL_VARIABLE = "XAUTOLM_PROTOCOL"
-"""Variable by which the driver tells a worker its protocol: an earlier worker reads over it."""
-
+PROTOCOL_VARIABLE = "XAUTOLM_PROTOCOL"  # tells a worker the driver's protocol; an earlier worker reads over it
 CHECKPOINT_EXIT_STATUS = 85  # of a worker that checkpointed because a signal asked for it
 
 
@@ -175,7 +172,8 @@ class TrialPlan:
         execution: How its steps are computed in the memory there is.
         hf_home: Offline cache of hub models, or ``None``.
         early_stopping_min_steps: Optimiser steps after the warm-up before early stopping counts epochs; 0 counts all.
-        step: How steps are computed where it can be chosen: one of :class:`xautolm_hpc.execution.StepMode`.
+        step: One of :class:`xautolm_hpc.execution.StepMode`, where it can be chosen. Likewise ``at_limit``, one of
+            ``AtLimit`` there, and ``foretell``, one of ``Foretelling``.
     """
 
     pipeline: Pipeline
@@ -185,6 +183,8 @@ class TrialPlan:
     hf_home: str | None = None
     early_stopping_min_steps: int = 0
     step: str = StepMode.EAGER.value
+    at_limit: str = AtLimit.FAIL.value
+    foretell: str = Foretelling.OFF.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,7 +283,7 @@ class ProfileResult:
 ADDED: Mapping[type, Mapping[str, int]] = {
     ProfileRequest: {"delimiter": 2},
     ProfileResult: dict.fromkeys(("protocol", "has_quantiser", "measures"), 2),
-    TrialPlan: {"early_stopping_min_steps": 2, "step": 2},
+    TrialPlan: {"early_stopping_min_steps": 2, "step": 2, "at_limit": 4, "foretell": 4},
     Claim: {"job_started_at": 3},
     Heartbeat: {"delay_s": 2},
     End: {"is_model_unfit": 2, "job_started_at": 3},
@@ -335,7 +335,7 @@ def claim_attempt(attempt_dir: Path, claim: Claim, *, reader: int = PROTOCOL) ->
         reader: Protocol of the driver, which reads the claim.
 
     Returns:
-        Whether it may run. If not, it has ended or is another job's, and nothing was written, save where two jobs of
+        Whether it may run. Else it has ended or is another job's, and nothing was written, save where two jobs of
         different restart counts met: then neither runs, and the attempt is lost and retried.
     """
     has_ended = (attempt_dir / OUTCOME).exists() or (attempt_dir / VERDICT).exists()

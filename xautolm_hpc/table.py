@@ -58,6 +58,7 @@ class ExperienceTable:
         time_scope: Index into ``texts`` of what the evaluation time covers, (n,) int32.
         captured: Whether its steps are known to have been captured in graphs, (n,) bool.
         epochs_done: Passes over the training data that were done, NaN where unknown, (n,) float64.
+        was_evaluated: Whether it is known to have been evaluated on dev, or that its last evaluation began, (n,) bool.
         params: Parameter name -> column.
     """
 
@@ -88,6 +89,7 @@ class ExperienceTable:
     time_scope: NDArray[np.int32]
     captured: NDArray[np.bool_]
     epochs_done: NDArray[np.float64]
+    was_evaluated: NDArray[np.bool_]
     params: Mapping[str, ParamColumn]
 
     def __len__(self) -> int:
@@ -138,6 +140,9 @@ def build_table(experiences: Sequence[Experience]) -> ExperienceTable:
         pipeline=np.array([pipeline_digest(e.pipeline).encode() for e in rows], dtype="S32"),
         objectives={name: _objective_column(rows, name) for name in OBJECTIVES},
         captured=np.array([e.outcome.step == "graph" for e in rows], dtype=np.bool_),
+        was_evaluated=np.array(
+            [e.outcome.eval_s is not None or "dev_f1" in e.outcome.metrics for e in rows], dtype=np.bool_
+        ),
         epochs_done=np.array(
             [np.nan if e.outcome.epochs_done is None else e.outcome.epochs_done for e in rows], dtype=np.float64
         ),

@@ -129,7 +129,7 @@ class TrialView:
         model: Model id.
         method: Method name.
         state: State of its job until it ended, then how.
-        reason: Queue reason, or failure kind.
+        reason: Queue reason, or failure kind; :data:`~xautolm_hpc.failures.TRUNCATED` of such a success.
         node: Node, or ``None``.
         elapsed_s: Seconds since the attempt started, or its duration once it ended; ``None`` before the start, and
             where nothing says when it ended.
@@ -161,6 +161,7 @@ class BestTrial:
         f1: F1 on ``validation``, 0..1, or ``None`` if it is unknown.
         objective: The search's first objective, by which it is the best.
         value: Its value of that objective, in the objective's own unit.
+        truncated: Whether it was evaluated before its training had ended.
     """
 
     trial: int
@@ -169,6 +170,7 @@ class BestTrial:
     f1: float | None
     objective: str = "f1"
     value: float | None = None
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,9 +27,9 @@ def measure_search(trials: Sequence[ReplayedTrial], searched: TaskTable) -> dict
 
     Returns:
         ``time_to_target_s`` until 95 % of the best known F1 (the whole cost if missed), ``reached``, the
-        ``failure_rate`` (half a failure and half a success added), ``hypervolume`` after two thirds of the trials,
-        ``area`` under the best F1 so far over the trials (as a share of the best known), the ``curve`` of best so
-        far, and the ``incumbent`` (canonical text).
+        ``failure_rate`` (half a failure and half a success added), the ``lost_share`` of the seconds, those of trials
+        without F1, ``hypervolume`` after two thirds of the trials, ``area`` under the best F1 so far over the trials
+        (as a share of the best known), the ``curve`` of best so far, and the ``incumbent`` (canonical text).
     """
     n_first = math.ceil(HYPERVOLUME_SHARE * len(trials))
     f1 = np.array([o.metrics.get("f1", 0.0) if o.succeeded else 0.0 for _, o, _ in trials])
@@ -40,6 +40,7 @@ def measure_search(trials: Sequence[ReplayedTrial], searched: TaskTable) -> dict
     return {
         "time_to_target_s": float(spent_s[hits[0]] if len(hits) else spent_s[-1]),
         "reached": bool(len(hits)),
+        "lost_share": float(sum(cost for _, o, cost in trials if not o.succeeded) / spent_s[-1]),
         "failure_rate": (sum(not o.succeeded for _, o, _ in trials) + 0.5) / (len(trials) + 1),
         "hypervolume": hypervolume(f1[:n_first], cost_s[:n_first], worst_s=float(np.percentile(searched.cost_s, 99))),
         "area": float(best.mean() / max(searched.best_f1, 1e-9)),

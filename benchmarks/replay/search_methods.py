@@ -41,6 +41,7 @@ class ReplayedSearch:
         seed: Seed of the search.
         acquisition: Acquisition settings of ``evidence``.
         priors: Cache of priors, shared by searches that differ in the seed alone.
+        at_limit: What trials do at their limit.
     """
 
     past: Sequence[TaskTable]
@@ -51,6 +52,7 @@ class ReplayedSearch:
     seed: int
     acquisition: AcquisitionSettings = field(default_factory=AcquisitionSettings)
     priors: dict[PriorSettings, dict[str, Any]] = field(default_factory=dict)
+    at_limit: str = "fail"
 
 
 ReplayedTrial = tuple[Pipeline, Outcome, float]
@@ -110,10 +112,16 @@ def _relative_f1(past: Sequence[TaskTable]) -> dict[str, tuple[Pipeline, Any]]:
     return utilities
 
 
-def search_nspe(search: ReplayedSearch, **prior: Any) -> list[ReplayedTrial]:
-    """Search by NSPE from a prior; the prior ``evidence`` also selects among candidates."""
+def search_nspe(search: ReplayedSearch, *, is_filtered: bool = True, **prior: Any) -> list[ReplayedTrial]:
+    """Search by NSPE from a prior; ``evidence`` also selects among candidates, and filters what is drawn uniformly.
+
+    Args:
+        search: The search.
+        is_filtered: Whether it does filter; else the first tenth of each generation is uniform, as it once was.
+        prior: Settings of the prior.
+    """
     task, system = search.oracle.table.task, search.oracle.table.system
-    settings = PriorSettings(objectives=search.objectives, **prior)
+    settings = PriorSettings(objectives=search.objectives, at_limit=search.at_limit, **prior)
     models = load_catalogue()
     if settings not in search.priors:
         past = build_table([e for table in search.past for group in table.experiences for e in group])
@@ -130,7 +138,8 @@ def search_nspe(search: ReplayedSearch, **prior: Any) -> list[ReplayedTrial]:
         known = [(pipeline, outcome) for pipeline, outcome, _ in trials]
         present = None if ranking is None else replace(ranking.after(known), settings=search.acquisition)
         select = None if present is None else _select_snapped(present, search.oracle)
-        proposal = Proposal(distribution=distribution, epsilon=0.1, select=select)
+        p_accept = None if present is None or not is_filtered else _accept_snapped(present, search.oracle)
+        proposal = Proposal(distribution=distribution, epsilon=0.1, select=select, p_accept=p_accept)
         numbers = range(len(trials), min(len(trials) + POPULATION, search.n_trials))
         drawn = draw_generation(proposal, search.space, trials=numbers, seed=search.seed, constraints=())
         generation = [(number, search.oracle.evaluate(pipeline)) for number, pipeline in drawn.pipelines]
@@ -154,6 +163,11 @@ def _select_snapped(ranking: Ranking, oracle: Oracle) -> Callable[[Sequence[Pipe
         return index
 
     return select
+
+
+def _accept_snapped(ranking: Ranking, oracle: Oracle) -> Callable[[Pipeline], float]:
+    """Accept uniform draws by what they would be mapped to."""
+    return lambda pipeline: ranking.p_accept(oracle.snap([pipeline])[0])
 
 
 def _objectives(outcome: Outcome, names: Sequence[str]) -> dict[str, float] | None:
@@ -226,6 +240,7 @@ def _xautolm(**changes: Any) -> dict[str, SearchMethod]:
 
 
 UNIFORM, EVIDENCE, SHIPPED = "nspe uniform", "nspe evidence", "evidence as shipped"
+UNFILTERED = "evidence unfiltered"
 METHODS: Mapping[str, SearchMethod] = {
     "random": search_random,
     UNIFORM: partial(search_nspe, kind="uniform"),
@@ -238,4 +253,5 @@ METHODS: Mapping[str, SearchMethod] = {
     "default first": search_default,
     EVIDENCE: partial(search_nspe, kind="evidence"),
     SHIPPED: search_shipped,
+    UNFILTERED: partial(search_nspe, kind="evidence", is_filtered=False),
 }

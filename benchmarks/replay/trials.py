@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from xautolm_hpc.catalogue import find_models, load_catalogue
-from xautolm_hpc.failures import FailureOrigin, OutcomeStatus
+from xautolm_hpc.failures import FailureKind, FailureOrigin, OutcomeStatus
 from xautolm_hpc.priors.evidence.encoding import encode, layout, pipelines_of
 from xautolm_hpc.records import Experience, Outcome, Pipeline, System, Task, Value
 from xautolm_hpc.space import Categorical, Method, Numeric, Parameter, Space
@@ -88,7 +88,34 @@ class TaskTable:
             status=OutcomeStatus.SUCCEEDED,
             metrics={"f1": float(self.f1[index])},
             evaluation_time_s=float(self.cost_s[index]),
+            truncated=not any(e.outcome.succeeded and not e.outcome.truncated for e in self.experiences[index]),
         )
+
+
+def evaluated_at_limit(table: TaskTable) -> TaskTable:
+    """Return a table as if its trials had been evaluated when their time was used up.
+
+    A time limit after an epoch becomes a truncated success. What its best state would have scored on ``validation`` is
+    not known; its best F1 on ``dev`` stands in for it. A pipeline with whole successes keeps their mean.
+    """
+    groups = tuple(tuple(map(_evaluated, group)) for group in table.experiences)
+    bounds = [[e.outcome.metrics["f1"] for e in group if e.outcome.truncated] for group in groups]
+    f1 = [
+        float(np.mean(bound)) if math.isnan(known) and bound else known
+        for known, bound in zip(table.f1.tolist(), bounds, strict=True)
+    ]
+    return replace(table, f1=np.array(f1), experiences=groups)
+
+
+def _evaluated(experience: Experience) -> Experience:
+    outcome = experience.outcome
+    if outcome.kind != FailureKind.TIME_LIMIT or not outcome.curve:
+        return experience
+    best = max(point[3] for point in outcome.curve)
+    truncated = replace(
+        outcome, status=OutcomeStatus.SUCCEEDED, kind=None, origin=None, metrics={"f1": best}, truncated=True
+    )
+    return replace(experience, outcome=truncated)
 
 
 def digest_of(pipeline: Pipeline) -> str:

@@ -11,7 +11,7 @@ from benchmarks.replay.limits import ReplayLimits, allowed
 from benchmarks.replay.measures import measure_search
 from benchmarks.replay.past import is_usable_past, make_past
 from benchmarks.replay.search_methods import EVIDENCE, METHODS, SHIPPED, ReplayedSearch
-from benchmarks.replay.trials import Oracle, TaskTable, build_space
+from benchmarks.replay.trials import Oracle, TaskTable, build_space, evaluated_at_limit
 from xautolm_hpc.priors import AcquisitionSettings, PriorSettings
 
 MOST_TRIALS, SEARCHED_SHARE = 60, 0.8
@@ -59,6 +59,7 @@ class ReplayPlan:
         acquisition: Task -> acquisition settings of ``evidence``; a task not named has the default ones.
         tasks: Tasks to search; all if ``None``.
         without: A task that no search may learn from.
+        at_limit: What trials do at their limit.
     """
 
     methods: Sequence[str]
@@ -69,6 +70,7 @@ class ReplayPlan:
     acquisition: Mapping[str, AcquisitionSettings] = field(default_factory=dict)
     tasks: Sequence[str] | None = None
     without: str | None = None
+    at_limit: str = "fail"
 
     def units(self, names: Sequence[str]) -> Iterator["ReplayUnit"]:
         """List the parts that can be run independently."""
@@ -93,6 +95,8 @@ class ReplayUnit:
         searched = allowed(
             whole.half(self.half), halves, space=space, limits=world.limits.get(self.task, ReplayLimits())
         )
+        if plan.at_limit == "evaluate":
+            searched = evaluated_at_limit(searched)
         rows, priors = [], dict[PriorSettings, dict[str, Any]]()
         for seed in plan.seeds:
             search = ReplayedSearch(
@@ -104,6 +108,7 @@ class ReplayUnit:
                 seed=seed,
                 acquisition=plan.acquisition.get(self.task, AcquisitionSettings()),
                 priors={} if plan.past == "permuted" else priors,
+                at_limit=plan.at_limit,
             )
             measured = measure_search(METHODS[self.method](search), searched)
             rows.append({"task": self.task, "half": self.half, "seed": seed, "method": self.method, **measured})

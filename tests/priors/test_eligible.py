@@ -99,6 +99,50 @@ def test_a_truncated_success_is_no_evidence_unless_it_is_read_as_a_time_limit() 
     assert not (table.succeeded & table.truncated).any()
 
 
+def _find_with_truncated(*outcomes: Outcome, runs: str) -> EligibleExperiences:
+    """Find what counts of trials of one pipeline, each in a run, truncated ones included."""
+    rows = [
+        an_experience(o, i, pipeline=a_pipeline(), run_id=run)
+        for i, (o, run) in enumerate(zip(outcomes, runs, strict=True))
+    ]
+    return find_eligible(build_table(rows), task=TASK, settings=SETTINGS, with_truncated=True)
+
+
+def _truncated(f1: float) -> Outcome:
+    return replace(a_success(f1), truncated=True)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "runs", "f1", "truncated"),
+    [
+        ((_truncated(0.25), _truncated(0.75)), "aa", [0.5], [True]),  # of one run, and so of one budget
+        ((_truncated(0.25), _truncated(0.75)), "ab", [0.25, 0.75], [True, True]),
+        ((_truncated(0.25), a_success(0.75)), "aa", [0.75], [False]),
+        ((_truncated(0.25), a_failure("time_limit")), "ab", [0.25], [True]),
+    ],
+)
+def test_a_truncated_success_is_averaged_with_those_of_its_budget_alone(
+    outcomes: tuple[Outcome, ...], runs: str, f1: list[float], truncated: list[bool]
+) -> None:
+    eligible = _find_with_truncated(*outcomes, runs=runs)
+
+    assert sorted(eligible.objectives[:, 0].tolist()) == f1
+    assert eligible.truncated.tolist() == truncated
+    assert eligible.positive.all()
+
+
+def test_a_time_limit_that_could_have_been_evaluated_is_no_evidence_where_it_would_be() -> None:
+    after_an_epoch = replace(a_failure("time_limit"), metrics={"dev_f1": 0.5})
+    in_its_evaluation = replace(a_failure("time_limit"), eval_s=3.0)
+    foretold = a_failure("time_limit")
+
+    eligible = _find_with_truncated(after_an_epoch, in_its_evaluation, foretold, runs="abc")
+
+    assert _skipped(eligible) == {"censored": 2}
+    assert eligible.positive.tolist() == [False]
+    assert len(_find([an_experience(after_an_epoch)])) == 1
+
+
 def test_a_success_that_is_not_known_to_be_truncated_counts() -> None:
     table = build_table([an_experience(a_success(), 0), an_experience(replace(a_success(), truncated=False), 1)])
 

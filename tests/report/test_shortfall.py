@@ -1,5 +1,6 @@
 """Why no trial is above the majority baseline, told from made results."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ def test_steps_epochs_early_stopping_and_rates_are_told_where_no_trial_is_above(
     assert summary["shortfall"] == {
         "trials": 3,
         "stopped_early": 2,
+        "truncated": 0,
         "steps": [0, 5, 16],
         "epochs_run": [1, 2, 4],
         "epochs_drawn": [4, 4, 9],
@@ -62,6 +64,19 @@ def test_many_steps_without_a_gain_point_to_rates_models_and_labels() -> None:
         "after the warm-up: 360; epochs run: 4; epochs drawn: 4; learning rates: 2e-05. The steps were many: write "
         "higher learning rates in [space.params], try other models, and check that the labels follow from the texts."
     )
+
+
+def test_trials_that_ran_out_of_time_were_not_stopped_early() -> None:
+    trial = _trial(0, n_run=1, n_steps=15)
+    cut = replace(trial, outcome=replace(trial.outcome, truncated=True, schedule_share=0.375))  # 40 steps planned
+
+    found = summarise(facts([cut]))["shortfall"]
+
+    assert (found["stopped_early"], found["truncated"], found["steps"]) == (0, 1, [11, 11, 11])
+    assert found["causes"] == ["few-steps", "truncated"]
+    shown = shortfall_text(found)
+    assert "of 1 trial that succeeded, none was stopped early, 1 was truncated;" in shown
+    assert shown.endswith("Time: raise trial.time_limit_min, or write fewer epochs in [space.params].")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_a_retried_trial_counts_once_by_its_last_attempt() -> None:
         "retries": 2,
         "restarts": 2,
         "suspect": 0,
+        "truncated": 0,
     }
     assert (summary["front"][0]["attempt"], summary["front"][0]["n_attempts"]) == (1, 2)
 

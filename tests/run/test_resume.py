@@ -31,10 +31,13 @@ SEARCH: dict[str, Any] = {
     "name": "one",
     "profile": None,
     "search": {"population": 20, "seed": 0, "objectives": ["f1"]},
-    "trial": {"time_limit_min": 60.0, "max_attempts": 3, "early_stopping_min_steps": None, "step": "graph"},
+    "trial": {
+        "time_limit_min": 60.0, "max_attempts": 3, "early_stopping_min_steps": None, "step": "graph", "at_limit": None,
+        "foretell": None,
+    },
     "constraints": {"min_steps": None},
     "budget": {"generations": 3, "trials": None},
-}
+}  # fmt: skip
 
 
 def changed(section: str, **values: Any) -> dict[str, Any]:
@@ -220,12 +223,12 @@ def test_a_setting_that_is_no_longer_written_is_a_change(tmp_path: Path) -> None
 def test_a_new_key_has_its_old_value_unless_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(tmp_path)
     draw_a_trial(tmp_path)
-    monkeypatch.setattr(resume, "ADDED_KEYS", {"trial.at_limit": "fail", "job.trials_per_job": 1})
-    later = {**changed("trial", at_limit="evaluate"), "job": {"trials_per_job": 4}}
+    monkeypatch.setattr(resume, "ADDED_KEYS", {"trial.rehearse": "never", "job.trials_per_job": 1})
+    later = {**changed("trial", rehearse="often"), "job": {"trials_per_job": 4}}
 
     kept = effective_config(RunDir(tmp_path / "run"), config_of(later, written={"job": {"trials_per_job": 4}}))
 
-    assert kept.search == {**changed("trial", at_limit="fail"), "job": {"trials_per_job": 4}}
+    assert kept.search == {**changed("trial", rehearse="never"), "job": {"trials_per_job": 4}}
     with pytest.raises(RunFolderError, match=r"job\.trials_per_job = 1; the search file now says 4"):
         begin_with(tmp_path, kept)
 

@@ -13,6 +13,7 @@ from xautolm_hpc.records import BUSY_TIME_SCOPE, Experience, Value
 from xautolm_hpc.sample.duration import (
     TimeKnowledge,
     measure_time_calibration,
+    recalibrate_time,
     seconds_needed,
     throughput_flops_per_s,
 )
@@ -131,3 +132,29 @@ def test_captured_trials_do_not_calibrate_eager_ones() -> None:
     assert measure_time_calibration(table, SPACE, system=ON_CPU, knowledge=captured) == pytest.approx(3.0)
     eager = build_table(_took([3] * 9, step="eager"))
     assert measure_time_calibration(eager, SPACE, system=ON_CPU) == pytest.approx(3.0)
+
+
+def _recalibrated(first: float, factors: Sequence[float], **changes: Any) -> float:
+    results = [(e.pipeline, e.outcome) for e in _took(factors, **changes)]
+    return recalibrate_time(first, results, space=SPACE, task=TASK, knowledge=TimeKnowledge(system=ON_CPU))
+
+
+def test_the_trials_of_a_search_correct_what_it_began_with() -> None:
+    # The calibration it began with counts for three trials, nine of its own for nine.
+    assert _recalibrated(1.0, [1, 2, 3, 4, 5, 6, 7, 8, 9]) == pytest.approx(5 ** (9 / 12))
+    assert _recalibrated(2.0, [5] * 9) == pytest.approx(2 ** (3 / 12) * 5 ** (9 / 12))
+    assert _recalibrated(2.0, [5] * 9, truncated=True) == pytest.approx(2 ** (3 / 12) * 5 ** (9 / 12))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs_done": None},
+        {"step": "graph"},
+        {"time_scope": BUSY_TIME_SCOPE},
+        {"status": OutcomeStatus.FAILED, "kind": "gpu_oom", "origin": FailureOrigin.PIPELINE},
+        {"status": OutcomeStatus.FAILED, "kind": "time_limit", "origin": FailureOrigin.PIPELINE},  # a bound alone
+    ],
+)
+def test_trials_of_unknown_duration_correct_nothing(changes: dict[str, Any]) -> None:
+    assert _recalibrated(2.0, [5] * 9, **changes) == 2.0

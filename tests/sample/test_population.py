@@ -1,5 +1,6 @@
 """Drawing a generation: exploration, rejections, short and exhausted generations."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -7,13 +8,15 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from tests.priors.builders import SPACE, a_model
+from tests.priors.builders import SPACE, SYSTEM, TASK, a_model, random_experiences
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.distribution import Distribution, uniform
+from xautolm_hpc.priors import PriorSettings, prior_content
 from xautolm_hpc.records import Pipeline
 from xautolm_hpc.sample.constraints import Constraint
 from xautolm_hpc.sample.population import N_CANDIDATES, Drawn, Proposal, draw_generation, not_drawn_before
 from xautolm_hpc.space import Categorical, Method, Space
+from xautolm_hpc.table import build_table
 
 TINY = Space("text-classification", (a_model(),), (Method("full", {"batch_size": Categorical((8, 16, 32))}),))
 
@@ -128,3 +131,53 @@ def test_fewer_candidates_are_selected_from_when_little_is_left() -> None:
     drawn = draw_generation(proposal, TINY, trials=range(5), seed=5, constraints=())
 
     assert {pipeline.params["batch_size"] for _, pipeline in drawn.pipelines} == {8, 16, 32}
+
+
+def _explore(n: int, *, p_accept: float = 1.0, first: int = 0) -> Drawn:
+    """Draw from a sure distribution, exploring with a rate of .25; the model ``wide`` is accepted more rarely."""
+    proposal = Proposal(
+        distribution=_sure("deep"), epsilon=0.25, p_accept=lambda p: p_accept if p.model_id == "wide" else 1.0
+    )
+    return draw_generation(proposal, SPACE, trials=range(first, first + n), seed=5, constraints=())
+
+
+def test_with_a_filter_each_trial_explores_with_a_probability_whatever_its_place() -> None:
+    whole = dict(_explore(400).pipelines)
+    parts = [pair for first in range(0, 400, 5) for pair in _explore(5, first=first).pipelines]
+
+    n_explored = sum(pipeline.model_id != "deep" for pipeline in whole.values()) * 3 / 2
+    assert n_explored == pytest.approx(100, abs=25)
+    first_of_five = [pipeline.model_id != "deep" for trial, pipeline in parts if trial % 5 == 0]
+    assert 0.05 < np.mean(first_of_five) < 0.35
+
+
+def test_a_risky_uniform_draw_is_accepted_more_rarely_and_counted() -> None:
+    drawn = _explore(400, p_accept=0.1)
+
+    models = [pipeline.model_id for _, pipeline in drawn.pipelines]
+    assert 0 < models.count("wide") < models.count("small") / 3
+    assert drawn.rejections["risk"] > 10
+    assert "was accepted with probability 0.10 alone" in drawn.reasons["risk"][0]
+
+
+def test_a_trial_that_does_not_explore_is_not_filtered() -> None:
+    proposal = Proposal(distribution=_sure("wide"), epsilon=0.0, p_accept=lambda _: 1e-9)
+
+    drawn = draw_generation(proposal, SPACE, trials=range(20), seed=5, constraints=())
+
+    assert (len(drawn.pipelines), drawn.rejections) == (20, {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "digest"), [("uniform", "9ec8fd6e8a1ce4d4"), ("xautolm", "d2cfaf87e82a4efe"), ("knn", "76d1c229979cfa01")]
+)
+def test_a_generation_of_a_faithful_prior_is_what_it_always_was_bit_for_bit(kind: str, digest: str) -> None:
+    settings = PriorSettings(kind=kind)
+    past = build_table(random_experiences(300))
+    content = prior_content(past, SPACE, task=TASK, system=SYSTEM, settings=settings, models={})
+    proposal = Proposal(distribution=Distribution.from_json(content["distribution"], SPACE), epsilon=0.1)
+
+    drawn = draw_generation(proposal, SPACE, trials=range(40, 80), seed=5, constraints=())
+
+    text = "\n".join(pipeline.canonical() for _, pipeline in drawn.pipelines)
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest

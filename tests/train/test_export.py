@@ -175,3 +175,6 @@ def test_the_card_of_a_hub_model_names_its_repository(tmp_path: Path) -> None:
 
     assert 'base_model: "distilbert/distilbert-base-uncased"' in card
     assert "- validation exact_match: 0.5000" in card
+    assert "Training ended after" not in card
+    cut = model_card(plan, describe_task("question-answering"), facts={**FACTS, "epochs_done": 1.25})
+    assert "Training ended after 1.25 epochs, when its time was used up; the best state was kept." in cut

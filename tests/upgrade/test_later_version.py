@@ -46,7 +46,7 @@ path = "store"
 class LaterTrial(TrialSection):
     """``[trial]`` with a key that this version does not have."""
 
-    at_limit: str = "evaluate"
+    rehearse: str = "often"
 
 
 class LaterSearch(SearchSection):
@@ -70,7 +70,7 @@ class WithOtherDefault(SearchFile):
 def add_key(patch: pytest.MonkeyPatch) -> None:
     """Add a key, with another value in runs that started before."""
     patch.setattr(config, "SearchFile", WithNewKey)
-    patch.setattr(resume, "ADDED_KEYS", {**resume.ADDED_KEYS, "trial.at_limit": "fail"})
+    patch.setattr(resume, "ADDED_KEYS", {**resume.ADDED_KEYS, "trial.rehearse": "never"})
 
 
 def change_default(patch: pytest.MonkeyPatch) -> None:
@@ -221,9 +221,9 @@ def test_a_new_key_has_its_earlier_value_in_a_run_started_before(
     begin(tmp_path)
     add_key(monkeypatch)
 
-    assert make_setup(tmp_path, text=TEXT).search.model_dump()["trial"]["at_limit"] == "fail"
-    with pytest.raises(RunFolderError, match=r"trial\.at_limit = 'fail'; the search file now says 'evaluate'"):
-        make_setup(tmp_path, text=TEXT.replace("[trial]", '[trial]\nat_limit = "evaluate"'))
+    assert make_setup(tmp_path, text=TEXT).search.model_dump()["trial"]["rehearse"] == "never"
+    with pytest.raises(RunFolderError, match=r"trial\.rehearse = 'never'; the search file now says 'often'"):
+        make_setup(tmp_path, text=TEXT.replace("[trial]", '[trial]\nrehearse = "often"'))
 
 
 def test_what_the_user_writes_differently_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

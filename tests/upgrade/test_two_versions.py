@@ -59,7 +59,7 @@ FILES: dict[str, tuple[type, dict[str, type]]] = {
 """File of an attempt -> the record in it, and the records in that."""
 
 WITH_MIN_STEPS = SEARCH + "[trial]\nearly_stopping_min_steps = 60\n"
-AS_BEFORE = SEARCH + "[trial]\nearly_stopping_min_steps = 0\nstep = 'eager'\n"
+AS_BEFORE = SEARCH + "[trial]\nearly_stopping_min_steps = 0\nstep = 'eager'\nat_limit = 'fail'\nforetell = 'off'\n"
 
 
 def logged(setup: Setup) -> list[str]:
@@ -144,8 +144,9 @@ def test_a_worker_that_does_not_know_a_setting_is_refused_before_a_trial_is_draw
 
     assert str(caught.value) == (
         "the worker `python` has an earlier version of xautolm-hpc, which does not know "
-        'trial.early_stopping_min_steps = 60, trial.step = "graph": every trial would fail. Install this version '
-        'there, or set trial.early_stopping_min_steps = 0, trial.step = "eager"'
+        'trial.early_stopping_min_steps = 60, trial.step = "graph", trial.at_limit = "evaluate", trial.foretell = '
+        '"obey": every trial would fail. Install this version there, or set trial.early_stopping_min_steps = 0, '
+        'trial.step = "eager", trial.at_limit = "fail", trial.foretell = "off"'
     )
     assert caught.value.exit_status == 2
     assert len(inner.submissions) == 1  # the profile job

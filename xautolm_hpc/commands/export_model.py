@@ -149,6 +149,7 @@ def _facts(run_dir: RunDir, trial_dir: Path, *, trial: int) -> dict[str, Any]:
         "run": run_dir.path.name,
         "trial": trial,
         "metrics": dict(outcome.metrics),
+        "epochs_done": outcome.epochs_done if outcome.truncated else None,
         "test": read_scores(trial_dir / TEST),
         "time_s": outcome.evaluation_time_s,
         "energy_j": outcome.gpu_energy_j,

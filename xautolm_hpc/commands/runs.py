@@ -39,7 +39,7 @@ def _table(rows: list[RunRow], *, now: float) -> report.Table:
             row.name,
             row.state,
             str(row.n_trials),
-            "–" if row.best is None or row.best.f1 is None else f"{row.best.f1:.4f}",
+            "–" if row.best is None or row.best.f1 is None else f"{'≥ ' * row.best.truncated}{row.best.f1:.4f}",
             "–" if row.best is None else f"trial {row.best.trial}: {row.best.model}, {row.best.method}",
             "–" if row.began_at is None else f"{report.duration_text(now - row.began_at)} ago",
             f"{row.n_bytes / MIB:,.1f} MiB",

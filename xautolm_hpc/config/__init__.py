@@ -84,7 +84,13 @@ class TrialSection(SettingsSection):
     """``[trial]``: limits of one trial.
 
     Attributes:
-        time_limit_min: Budget of training and evaluation, in minutes; a longer trial fails with ``time_limit``.
+        time_limit_min: Budget of training and evaluation, in minutes; ``at_limit`` says what follows then.
+        at_limit: What a trial does when its budget is used up: ``evaluate`` its best state so far, in time kept for
+            that, so that it succeeds, truncated; or ``fail`` with ``time_limit``. Absent, ``evaluate``; ``fail`` with
+            the priors ``xautolm`` and ``knn`` and for lists of pipelines.
+        foretell: What follows when a trial is foretold not to fit into its budget: ``obey`` ends it, or draws another
+            one in its place; ``log`` only says so; ``off`` foretells nothing. Absent, ``obey``, and ``off`` where
+            ``at_limit`` is ``fail`` when absent.
         max_attempts: Attempts of one trial at most, those after infrastructure failures or with more memory included.
         deterministic: Whether to avoid non-deterministic kernels.
         early_stopping_min_steps: Steps after the warm-up before early stopping counts epochs; absent, the preset's.
@@ -96,6 +102,8 @@ class TrialSection(SettingsSection):
     deterministic: bool = False
     early_stopping_min_steps: Annotated[int, Field(ge=0)] | None = None
     step: Literal["eager", "graph"] = "graph"
+    at_limit: Literal["evaluate", "fail"] | None = None
+    foretell: Literal["obey", "log", "off"] | None = None
 
 
 class ConstraintsSection(SettingsSection):

@@ -191,7 +191,7 @@ def run_evaluation(setup: Setup, path: Path) -> RunFacts:
     listed = read_list_of_run(path, setup.space, run_dir=setup.run_dir, search_seed=setup.search.search.seed)
     _check_unchanged(setup.run_dir, listed)
     create_bytes(setup.run_dir.path / LIST, path.read_bytes())
-    facts = run_search(setup, partial(ListProposer, listed=listed))
+    facts = run_search(replace(setup, is_list=True), partial(ListProposer, listed=listed))
     evaluated = {experience.provenance.trial for experience in facts.experiences}
     left_out = tuple(number for number in range(len(listed)) if number not in evaluated)
     if not left_out:

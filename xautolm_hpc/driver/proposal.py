@@ -19,7 +19,7 @@ from xautolm_hpc.driver.budget import trials_left
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import set_aside
 from xautolm_hpc.errors import RunFolderError, SpaceError
-from xautolm_hpc.execution import AS_DRAWN, StepMode
+from xautolm_hpc.execution import AS_DRAWN, Foretelling, StepMode
 from xautolm_hpc.jobdir import ProfileResult, TrialPlan
 from xautolm_hpc.records import Pipeline, System, Task, from_json, to_json
 from xautolm_hpc.run.history import KnownEnd
@@ -135,23 +135,37 @@ class SearchProposer:
         Raises:
             SpaceError: Next to nothing in the space can run; found out before the first generation.
         """
-        search, first = self.setup.search.search, len(drawn)
         if not drawn:
             self._check_feasible()
+        search, first = self.setup.search.search, len(drawn)
         n_trials = trials_left(self.setup.limits(), first, population=search.population)
-        found = sample.draw_generation(
-            self._source(known),
-            self.setup.space,
-            trials=range(first, first + n_trials),
-            seed=search.seed,
-            constraints=[sample.ModelFits(frozenset(unfit)), sample.not_drawn_before(drawn), *self.constraints],
-        )
+        source, constraints = self._source(known), self._constraints_after(known)
+
+        def draw(constraints: Sequence[sample.Constraint]) -> sample.Drawn:
+            return sample.draw_generation(
+                source,
+                self.setup.space,
+                trials=range(first, first + n_trials),
+                seed=search.seed,
+                constraints=[sample.ModelFits(frozenset(unfit)), sample.not_drawn_before(drawn), *constraints],
+            )
+
+        found = draw(constraints)
+        if found.exhausted and constraints is not self.constraints:  # a forecast alone ends no search
+            found = draw(self.constraints)
         plans = tuple(self._plan(number, pipeline) for number, pipeline in found.pipelines)
         return NextTrials(plans=plans, rejections=found.rejections, is_exhausted=found.exhausted, reasons=found.reasons)
 
     def foresee(self, plan: TrialPlan) -> sample.Foresight:
         """Return what is foreseen of a planned trial: its memory, its time, how it is executed."""
         return sample.foresee(plan.pipeline, plan.model, execution=plan.execution, constraints=self.constraints)
+
+    def _constraints_after(self, known: Sequence[KnownEnd]) -> Sequence[sample.Constraint]:
+        """Return the constraints, their forecast of time corrected by the search's own trials where that is obeyed."""
+        if not known or self.setup.foretell() is not Foretelling.OBEY:
+            return self.constraints
+        results = [(end.pipeline, end.outcome) for end in known]
+        return sample.recalibrate(self.constraints, results, space=self.setup.space)
 
     def _plan(self, number: int, pipeline: Pipeline) -> TrialPlan:
         min_steps = self.setup.early_stopping_min_steps()
@@ -172,10 +186,12 @@ class SearchProposer:
     def _source(self, known: Sequence[KnownEnd]) -> sample.Proposal:
         """Build what the next generation is drawn from; a prior that ranks learns from all known ends."""
         results = [(end.pipeline, end.outcome) for end in known]
+        ranking = None if self.ranking is None else self.ranking.after(results)
         return sample.Proposal(
             distribution=self._distribution(known),
             epsilon=self.setup.search.search.epsilon,
-            select=None if self.ranking is None else self.ranking.after(results).select,
+            select=None if ranking is None else ranking.select,
+            p_accept=None if ranking is None or self.prior.explores == "share" else ranking.p_accept,
         )
 
     def _distribution(self, known: Sequence[KnownEnd]) -> Distribution:
@@ -275,6 +291,8 @@ def plan_trial(
         hf_home=setup.hf_home,
         early_stopping_min_steps=early_stopping_min_steps,
         step=setup.search.trial.step,
+        at_limit=setup.at_limit().value,
+        foretell=setup.foretell().value,
     )
 
 
@@ -286,7 +304,9 @@ def _compute_prior(setup: Setup, profile: ProfileResult, *, table: ExperienceTab
         setup.space,
         task=profile.task,
         system=profile.system,
-        settings=priors.PriorSettings(objectives=search.search.objectives, **search.prior.model_dump()),
+        settings=priors.PriorSettings(
+            objectives=search.search.objectives, at_limit=setup.at_limit().value, **search.prior.model_dump()
+        ),
         models=load_catalogue(),
     )
     known = sample.TimeKnowledge(

@@ -9,6 +9,7 @@ from xautolm_hpc.container import with_binds
 from xautolm_hpc.dataset import find_data, repository_dir
 from xautolm_hpc.driver.attempts import AttemptTemplate
 from xautolm_hpc.driver.budget import Limits
+from xautolm_hpc.execution import AtLimit, Foretelling
 from xautolm_hpc.image import Container
 from xautolm_hpc.jobdir import PROTOCOL, PROTOCOL_VARIABLE, Command, ProfileRequest, ProfileResult, TrialInput
 from xautolm_hpc.launcher import Launcher, Resources
@@ -20,6 +21,9 @@ from xautolm_hpc.space import Space
 from xautolm_hpc.view import Watcher
 
 LOCAL_GRACE_S = 2.0
+
+FAITHFUL = ("xautolm", "knn")
+"""Priors whose searches are as published: what came later is off unless it is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,7 @@ class Setup:
         run_id: UUID of the run.
         config: Settings and search space to store in ``run.json``.
         changes: What is set otherwise than when the run was last worked on, a line each.
+        is_list: Whether it evaluates a list of pipelines instead of searching.
         final: Trials to evaluate on ``test`` in the end; ``None`` for those that no other beats.
         launcher: Starts and watches jobs.
         clock: Time.
@@ -63,6 +68,7 @@ class Setup:
     container: Container | None = None
     changes: tuple[str, ...] = ()
     final: tuple[int, ...] | None = None
+    is_list: bool = False
 
     def limits(self) -> Limits:
         """Return the budget in seconds and joules."""
@@ -104,6 +110,20 @@ class Setup:
         """Return the steps after the warm-up before early stopping counts epochs: as written, else as in the preset."""
         written = self.search.trial.early_stopping_min_steps
         return self.space.early_stopping_min_steps if written is None else written
+
+    def at_limit(self) -> AtLimit:
+        """Return what a trial does when its budget is used up: as written, else by what the trials are for."""
+        written = self.search.trial.at_limit
+        return AtLimit(written or (AtLimit.EVALUATE if self._may_be_cut_short() else AtLimit.FAIL))
+
+    def foretell(self) -> Foretelling:
+        """Return what follows when a trial is foretold not to fit: as written, else by what the trials are for."""
+        written = self.search.trial.foretell
+        return Foretelling(written or (Foretelling.OBEY if self._may_be_cut_short() else Foretelling.OFF))
+
+    def _may_be_cut_short(self) -> bool:
+        """Check whether trials are a search's own, and its prior is not one that has to stay as it was published."""
+        return not self.is_list and self.search.prior.kind not in FAITHFUL
 
     def command(self, module: str, *arguments: str, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Command:
         """Build the command that runs a module of this package on a node.

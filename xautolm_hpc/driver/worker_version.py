@@ -68,6 +68,8 @@ SAFE_CLAIMS = ADDED[Claim]["job_started_at"]
 ASKED: Mapping[str, Callable[[Setup], object]] = {
     "early_stopping_min_steps": lambda setup: setup.early_stopping_min_steps(),
     "step": lambda setup: setup.search.trial.step,
+    "at_limit": lambda setup: setup.at_limit().value,
+    "foretell": lambda setup: setup.foretell().value,
 }
 """Added field of a trial's plan -> what a search asks for, by the setting of its name under ``trial``.
 

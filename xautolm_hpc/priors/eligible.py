@@ -28,6 +28,7 @@ class EligibleExperiences:
     Attributes:
         row: Row of the experience table that represents the configuration, (n,) ascending.
         positive: Whether it is a success, (n,) bool.
+        truncated: Whether it is a truncated success: its F1 is a lower bound, its duration unknown, (n,) bool.
         objectives: Mean of the objectives over its successes, NaN for a failure, (n, n_objectives).
         site_weight: Highest weight of the sites it comes from, (n,).
         n_records: Records of the configuration that count as this one, (n,).
@@ -36,6 +37,7 @@ class EligibleExperiences:
 
     row: Ints
     positive: Bools
+    truncated: Bools
     objectives: Floats
     site_weight: Floats
     n_records: Ints
@@ -46,22 +48,26 @@ class EligibleExperiences:
         return len(self.row)
 
 
-def find_eligible(table: ExperienceTable, *, task: Task, settings: PriorSettings) -> EligibleExperiences:
+def find_eligible(
+    table: ExperienceTable, *, task: Task, settings: PriorSettings, with_truncated: bool = False
+) -> EligibleExperiences:
     """Find the successes and failures that are evidence about the current task.
 
     A success with every objective is positive, a failure caused by the pipeline negative. Of a trial only the last
     attempt counts: a failure that a retry overcame is no evidence. Infrastructure failures never count, and neither do
     trials that the worker refused for their hyperparameters: they were never trained. A trial that was stopped is
-    neither. What a truncated success says depends on the prior: see :func:`truncated_as_failures`; the prior
-    ``evidence`` leaves it out, because its F1 is only a lower bound.
+    neither. What a truncated success says depends on the prior: see :func:`truncated_as_failures`.
 
     Args:
         table: All experiences.
         task: The current task.
         settings: Objectives, sites, and whether the records of one configuration count once.
+        with_truncated: Whether truncated successes count as such, as a search needs it whose trials are evaluated at
+            their limit. A trial that failed there although it could have been evaluated is neither, then.
     """
     objectives = np.column_stack([table.objectives[name] for name in settings.objectives])
     site_weight = _site_weights(table, settings.sites)
+    at_limit = table.kind == FAILURE_KINDS.index(FailureKind.TIME_LIMIT)
     kept, skipped = _filter(
         len(table),
         {
@@ -71,7 +77,8 @@ def find_eligible(table: ExperienceTable, *, task: Task, settings: PriorSettings
             "suspect": table.suspect,
             "other_site": site_weight <= 0,
             "stopped": table.stopped,
-            "truncated": table.truncated & table.succeeded,
+            "truncated": table.truncated & table.succeeded & (not with_truncated),
+            **({"censored": at_limit & table.was_evaluated} if with_truncated else {}),
             "infrastructure": ~table.succeeded & ~((table.kind >= 0) & (table.kind < len(PIPELINE_KINDS))),
             "refused_hyperparameters": refused_by_rules(table),
             "objective_missing": table.succeeded & ~np.isfinite(objectives).all(axis=1),
@@ -80,6 +87,7 @@ def find_eligible(table: ExperienceTable, *, task: Task, settings: PriorSettings
     eligible = EligibleExperiences(
         row=kept,
         positive=table.succeeded[kept],
+        truncated=(table.truncated & table.succeeded)[kept],
         objectives=np.where(table.succeeded[kept, None], objectives[kept], np.nan),
         site_weight=site_weight[kept],
         n_records=np.ones(len(kept), dtype=np.int64),
@@ -149,13 +157,18 @@ def _deduplicate(
 ) -> EligibleExperiences:
     """Count a configuration once: as the mean of its successes, or as one failure if it has none.
 
-    When time is an objective, successes of two time scopes are two configurations.
+    When time is an objective, successes of two time scopes are two configurations. Truncated successes count where
+    there is no other, and are averaged within a run alone, which has one budget.
     """
-    configuration = _configurations(table, eligible.row)
+    configuration, truncated = _configurations(table, eligible.row), eligible.truncated
     has_success = np.bincount(configuration, weights=eligible.positive) > 0
-    counts = np.flatnonzero(eligible.positive | ~has_success[configuration])
+    has_whole = np.bincount(configuration, weights=eligible.positive & ~truncated) > 0
+    counts = np.flatnonzero(
+        np.where(truncated, ~has_whole[configuration], eligible.positive | ~has_success[configuration])
+    )
     scope = scopes(table, eligible.row[counts], objectives=objectives)
-    group, first = group_rows([configuration[counts], np.where(eligible.positive[counts], scope, -1)])
+    run = np.where(truncated[counts], table.run[eligible.row[counts]].astype(np.int64), -1)
+    group, first = group_rows([configuration[counts], np.where(eligible.positive[counts], scope, -1), run])
     n_records = np.bincount(group, minlength=len(first))
     means = [np.bincount(group, weights=c[counts], minlength=len(first)) for c in eligible.objectives.T]
     site_weight = np.zeros(len(first))
@@ -164,6 +177,7 @@ def _deduplicate(
     return EligibleExperiences(
         row=eligible.row[counts[first[order]]],
         positive=eligible.positive[counts[first[order]]],
+        truncated=truncated[counts[first[order]]],
         objectives=np.column_stack([(total / n_records)[order] for total in means]),
         site_weight=site_weight[order],
         n_records=n_records[order],

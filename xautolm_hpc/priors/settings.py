@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.execution import AtLimit
 from xautolm_hpc.pareto import OBJECTIVES
 
 PRIOR_KINDS = ("uniform", "xautolm", "knn", "evidence")
@@ -31,6 +32,7 @@ class PriorSettings:
         deduplicate: Whether all records of one configuration count once.
         sites: Site -> weight in 0..1, only these sites being used; ``None`` uses every site with weight 1.
         objectives: Objectives of the search.
+        at_limit: What trials of the search do when their budget is used up: ``evaluate`` or ``fail``.
     """
 
     kind: str = "uniform"
@@ -48,6 +50,7 @@ class PriorSettings:
     deduplicate: bool = True
     sites: Mapping[str, float] | None = None
     objectives: tuple[str, ...] = ("f1", "evaluation_time_s")
+    at_limit: str = AtLimit.FAIL.value
 
     def with_utility(self, utility: str) -> "PriorSettings":
         """Return these settings with another utility."""

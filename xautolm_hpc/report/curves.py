@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.quantities import UNKNOWN, counted
 
@@ -27,7 +28,7 @@ class Curve:
     Attributes:
         trial: Number of the trial.
         name: Its model and method.
-        end: How it ended: ``succeeded``, ``stopped``, or the kind of its failure.
+        end: How it ended: ``succeeded``, ``truncated``, ``stopped``, or the kind of its failure.
         f1: F1 on ``dev`` after each epoch, at least one.
         seconds: Seconds of training until then; ``None`` where a record has none.
     """
@@ -110,7 +111,7 @@ def _curve(trial: Mapping[str, Any]) -> Curve | None:
     return Curve(
         trial=trial["trial"],
         name=f"{trial['model']}, {trial['method']}",
-        end=trial["kind"] or trial["status"],
+        end=trial["kind"] or (TRUNCATED if trial.get("truncated") else trial["status"]),
         f1=tuple(point[3] for point in points),
         seconds=seconds if len(seconds) == len(points) else None,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-from xautolm_hpc.failures import FailureOrigin
+from xautolm_hpc.failures import TRUNCATED, FailureOrigin
 from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.report.quantities import QUANTITIES
 from xautolm_hpc.report.safe_text import one_line, shortened
@@ -28,7 +28,7 @@ class Mark:
         x: Position on the horizontal axis, in the displayed unit.
         y: Position on the vertical axis, in the displayed unit.
         third: Third objective in its displayed unit, or ``None``.
-        text: Trial number, model and method, escaped.
+        text: Trial number, model and method, escaped; and whether it was truncated.
         trial: Trial number.
     """
 
@@ -175,7 +175,7 @@ def _mark(trial: Trial, first: str, *, second: str | None, third: str | None) ->
         x=float(trial["trial"]) if second is None else _shown(trial, second),
         y=_shown(trial, first),
         third=None if third is None else _shown(trial, third),
-        text=f"{trial['trial']}: {model}, {method}",
+        text=f"{trial['trial']}: {model}, {method}" + (f", {TRUNCATED}" if trial.get("truncated") else ""),
         trial=int(trial["trial"]),
     )
 

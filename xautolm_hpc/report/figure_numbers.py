@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.pareto import OBJECTIVES
 from xautolm_hpc.records import Value
 from xautolm_hpc.report.curves import GROUPS, find_curves
@@ -50,8 +51,8 @@ def all_trials(summary: Summary) -> list[Trial]:
 
 
 def name_of(trial: Trial) -> str:
-    """Write model and method of a trial, escaped for any display but not for HTML."""
-    return one_line(f"{trial['model']}, {trial['method']}")
+    """Write model and method of a trial, and if it was truncated, escaped for any display but not for HTML."""
+    return one_line(f"{trial['model']}, {trial['method']}") + (f", {TRUNCATED}" if trial.get("truncated") else "")
 
 
 def _pareto(summary: Summary) -> Numbers:

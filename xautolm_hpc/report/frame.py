@@ -8,13 +8,23 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.launcher import JobState
 from xautolm_hpc.report.blocks import Table
 from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, duration_text, stopwatch_text
 from xautolm_hpc.report.safe_text import one_line
 from xautolm_hpc.report.screen import harmless
 from xautolm_hpc.report.table_layout import draw_table, table_width, wrap_text
-from xautolm_hpc.view import J_PER_KWH, BestTrial, Phase, RunView, Spent, TrialEnd, TrialView, charges_text
+from xautolm_hpc.view import (
+    J_PER_KWH,
+    BestTrial,
+    Phase,
+    RunView,
+    Spent,
+    TrialEnd,
+    TrialView,
+    charges_text,
+)
 
 STARTED = (JobState.RUNNING, JobState.COMPLETING, JobState.SUSPENDED)
 ENDED = (TrialEnd.SUCCEEDED, TrialEnd.FAILED, JobState.FAILED)
@@ -70,7 +80,8 @@ def best_text(best: BestTrial | None) -> str:
         return "no trial succeeded yet"
     quantity = QUANTITIES[best.objective]
     value = quantity.text_with_unit(best.f1 if best.objective == "f1" else best.value)
-    return f"best {quantity.title} {value} (trial {best.trial}, {best.model}, {best.method})"
+    truncated = f", {TRUNCATED}" if best.truncated else ""
+    return f"best {quantity.title} {value} (trial {best.trial}, {best.model}, {best.method}{truncated})"
 
 
 def spent_text(spent: Spent, charged: Mapping[str, Any] = MappingProxyType({})) -> str:

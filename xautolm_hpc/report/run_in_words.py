@@ -11,6 +11,8 @@ from xautolm_hpc.report.shortfall import LEAST_GAIN
 
 Summary = Mapping[str, Any]
 
+LOWER_BOUND = "Its time was used up before its training had ended: its F1 is a lower bound."
+
 N_MOVERS = 3
 """Experiences that are told to have moved the prior."""
 
@@ -33,6 +35,7 @@ def verdict_sentences(summary: Summary) -> list[str]:
     )
     return [
         f"{head}, with {best['model']} and {best['method']}.",
+        *([LOWER_BOUND] if best.get("truncated") else []),
         *_baseline(summary),
         *certainty_sentences(summary),
     ]

@@ -6,6 +6,7 @@ Texts in sections are as they came from trials and stores; the modules that show
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.certainty import certainty_sentences, interval_text
 from xautolm_hpc.report.curves import curve_section
@@ -22,6 +23,11 @@ SHOWN_BESIDE = ("accuracy", "exact_match", *COSTS, "cpu_energy_j")
 
 EPOCHS = "Epochs run"
 """Heading of the column with the epochs that a trial ran of those drawn; early stopping leaves some out."""
+
+TRUNCATED_TEXT = f"{TRUNCATED}: evaluated when the time was used up, before training had ended"
+
+AT_LEAST = "≥ "
+"""Mark before the F1 of a truncated trial, which is a lower bound."""
 
 LONGEST_EXAMPLE = 200
 """Length of a failure's example, in characters."""
@@ -56,6 +62,7 @@ def totals_line(summary: Summary) -> str:
     counts, spent, n_rejected = summary["counts"], summary["spent"], sum(summary["refusals"].values())
     trials = f"{counted(counts['trials'], 'trial')}: {counts['succeeded']:,} succeeded, {counts['failed']:,} failed"
     trials += f", {counts['cancelled']:,} cancelled" if counts["cancelled"] else ""
+    trials += f"; {counts['truncated']:,} truncated" if counts.get("truncated") else ""
     rejected = f"{counted(n_rejected, 'pipeline')} rejected before submission"
     return f"{trials} · {rejected} · {duration_text(spent['trial_s'])} of trials · energy: {energy_text(spent)}"
 
@@ -121,7 +128,8 @@ def _best_text(summary: Summary) -> str:
     quantity = QUANTITIES[first]
     value = quantity.text_with_unit(measure(best, first))
     value += interval_text(summary, best["trial"], split="validation") if first == "f1" else ""
-    return f"trial {best['trial']} with {quantity.title} {value}: {best['model']}, {best['method']}"
+    truncated = f" ({TRUNCATED_TEXT})" if best.get("truncated") else ""
+    return f"trial {best['trial']} with {quantity.title} {value}: {best['model']}, {best['method']}{truncated}"
 
 
 def _majority_text(summary: Summary) -> str:
@@ -140,6 +148,7 @@ def _trials_text(counts: Mapping[str, int]) -> str:
         f"pipeline, {counts['failed_infrastructure']:,} by the infrastructure"
     )
     text += f", {counts['cancelled']:,} cancelled" if counts["cancelled"] else ""
+    text += f"; {counts['truncated']:,} of the successes {TRUNCATED_TEXT}" if counts.get("truncated") else ""
     suspect = f"; {counts['suspect']:,} suspect (equal failures that stopped the search; no evidence until accepted)"
     return text + (suspect if counts["suspect"] else "")
 
@@ -164,9 +173,11 @@ def _front(summary: Summary) -> Section:
 def _tests(summary: Summary) -> Section | None:
     """Build the table of scores on ``test``; no trial used that split before."""
     tests = summary["tests"]
+    shown = [trial for group in ("front", "dominated", "unranked") for trial in summary[group]]
+    marks = {str(trial["trial"]): f" ({TRUNCATED})" for trial in shown if trial.get("truncated")}
     names = list(dict.fromkeys(name for metrics in tests.values() for name in metrics))
     rows = tuple(
-        (trial, *(f"{metrics[name]:.4f}" if name in metrics else "" for name in names))
+        (f"{trial}{marks.get(trial, '')}", *(f"{metrics[name]:.4f}" if name in metrics else "" for name in names))
         for trial, metrics in tests.items()
     )
     titles = [QUANTITIES[name].title if name in QUANTITIES else name for name in names]
@@ -214,19 +225,24 @@ def _trial_table(summary: Summary, trials: Sequence[Trial]) -> Table:
     beside = [name for name in ("f1", *SHOWN_BESIDE) if name not in objectives]
     names = [*objectives, *(name for name in beside if any(measure(trial, name) is not None for trial in trials))]
     headings = tuple(QUANTITIES[name].heading for name in names)
-    rows = tuple(
-        (str(t["trial"]), t["model"], t["method"], *(QUANTITIES[name].text(measure(t, name)) for name in names))
-        for t in trials
-    )
+    rows = tuple((str(t["trial"]), t["model"], t["method"], *(measure_text(t, name) for name in names)) for t in trials)
     ranked = ("Trial", *(QUANTITIES[name].heading for name in ("f1", *objectives)), "Model", "Method")
-    if any(trial.get("epochs_run") for trial in trials):
+    if any(trial.get("epochs_run") or trial.get("truncated") for trial in trials):
         headings += (EPOCHS,)
         rows = tuple((*row, _epochs_text(trial)) for row, trial in zip(rows, trials, strict=True))
     return Table(("Trial", "Model", "Method", *headings), rows, right=frozenset({"Trial", *headings}), rank=ranked)
 
 
+def measure_text(trial: Trial, name: str) -> str:
+    """Write a metric or a cost of a trial; the F1 of a truncated one as the lower bound that it is."""
+    text, value = QUANTITIES[name].text(measure(trial, name)), measure(trial, name)
+    return f"{AT_LEAST}{text}" if name == "f1" and value is not None and trial.get("truncated") else text
+
+
 def _epochs_text(trial: Trial) -> str:
     drawn, n_run = trial["params"].get("epochs"), trial.get("epochs_run")
+    if trial.get("truncated") and trial.get("epochs_done") is not None:
+        n_run = f"{trial['epochs_done']:.3g}"
     return UNKNOWN if n_run is None or drawn is None else f"{n_run} of {drawn}"
 
 

@@ -21,6 +21,7 @@ class Cause(StrEnum):
 
     FEW_STEPS = "few-steps"
     STOPPED_EARLY = "stopped-early"
+    TRUNCATED = "truncated"
     NOT_LEARNT = "not-learnt"
 
 
@@ -29,6 +30,7 @@ REMEDIES: Mapping[Cause, str] = {
     "[space.params].",
     Cause.STOPPED_EARLY: "Early stopping: raise trial.early_stopping_min_steps, or early_stopping_patience in "
     "[space.params].",
+    Cause.TRUNCATED: "Time: raise trial.time_limit_min, or write fewer epochs in [space.params].",
     Cause.NOT_LEARNT: "The steps were many: write higher learning rates in [space.params], try other models, and check "
     "that the labels follow from the texts.",
 }
@@ -46,8 +48,8 @@ def learning_steps(experience: Experience) -> int | None:
     epochs = _number(params, "epochs")
     if n_run is None or n_steps is None or epochs is None:
         return None
-    given = _number(params, "warmup_steps")
-    n_planned = round(n_steps / n_run * epochs)
+    given, share = _number(params, "warmup_steps"), experience.outcome.schedule_share
+    n_planned = round(n_steps / share if share else n_steps / n_run * epochs)
     n_warmup = n_warmup_steps(
         None if given is None else int(given), _number(params, "warmup_ratio") or 0.0, n_steps=n_planned
     )
@@ -63,24 +65,31 @@ def find_shortfall(succeeded: Sequence[Experience], majority_f1: float | None) -
 
     Returns:
         ``None`` where one is above it, none succeeded or the baseline is unknown. Else ``trials``, their number;
-        ``stopped_early``, how many ran fewer epochs than drawn; (least, median, greatest) of ``steps`` after the
-        warm-up, ``epochs_run``, ``epochs_drawn`` and ``learning_rate``, each ``None`` where it is unknown; ``causes``.
+        ``stopped_early``, how many ran fewer epochs than drawn; ``truncated``, how many their time ended; (least,
+        median, greatest) of ``steps`` after the warm-up, ``epochs_run``, ``epochs_drawn`` and ``learning_rate``, each
+        ``None`` where it is unknown; ``causes``.
     """
     scores = [f1 for e in succeeded if (f1 := e.outcome.objective("f1")) is not None]
     if majority_f1 is None or not scores or max(scores) - majority_f1 >= LEAST_GAIN:
         return None
     steps = _spread([learning_steps(e) for e in succeeded])
     drawn = [_number(e.pipeline.params, "epochs") for e in succeeded]
-    pairs = [(run, epochs) for e, epochs in zip(succeeded, drawn, strict=True) if (run := epochs_run(e)) and epochs]
-    n_stopped = sum(run < epochs for run, epochs in pairs)
+    runs = [
+        (run, epochs, e.outcome.truncated is True)
+        for e, epochs in zip(succeeded, drawn, strict=True)
+        if (run := epochs_run(e)) and epochs
+    ]
+    n_stopped = sum(run < epochs and not truncated for run, epochs, truncated in runs)
+    n_truncated = sum(e.outcome.truncated is True for e in succeeded)
     return {
         "trials": len(succeeded),
         "stopped_early": n_stopped,
+        "truncated": n_truncated,
         "steps": steps,
-        "epochs_run": _spread([run for run, _ in pairs]),
+        "epochs_run": _spread([run for run, _, _ in runs]),
         "epochs_drawn": _spread(drawn),
         "learning_rate": _spread([_number(e.pipeline.params, "learning_rate") for e in succeeded]),
-        "causes": _causes(steps, n_stopped=n_stopped, n_trials=len(succeeded)),
+        "causes": _causes(steps, n_stopped=n_stopped, n_truncated=n_truncated, n_trials=len(succeeded)),
     }
 
 
@@ -103,18 +112,22 @@ def shortfall_text(shortfall: Mapping[str, Any]) -> str:
     return f"No trial is above the majority baseline: {'; '.join(parts)}. {remedies}"
 
 
-def _causes(steps: Sequence[float] | None, *, n_stopped: int, n_trials: int) -> list[str]:
+def _causes(steps: Sequence[float] | None, *, n_stopped: int, n_truncated: int, n_trials: int) -> list[str]:
     causes = []
     if steps is not None and steps[1] < FEW_STEPS:
         causes.append(Cause.FEW_STEPS)
     if 4 * n_stopped >= n_trials:
         causes.append(Cause.STOPPED_EARLY)
+    if 4 * n_truncated >= n_trials:
+        causes.append(Cause.TRUNCATED)
     return [cause.value for cause in causes or [Cause.NOT_LEARNT]]
 
 
 def _stopped_text(shortfall: Mapping[str, Any]) -> str:
     n_stopped = shortfall["stopped_early"]
-    return f"early stopping ended {n_stopped:,} before all epochs drawn" if n_stopped else "none was stopped early"
+    text = f"early stopping ended {n_stopped:,} before all epochs drawn" if n_stopped else "none was stopped early"
+    n_truncated = shortfall.get("truncated")  # an older report has none
+    return f"{text}, {n_truncated:,} {'was' if n_truncated == 1 else 'were'} truncated" if n_truncated else text
 
 
 def _spread(values: Sequence[float | None]) -> list[float] | None:

@@ -116,6 +116,7 @@ def _counts(last: Sequence[Experience], attempts: Sequence[Experience]) -> dict[
     return {
         "trials": len(last),
         "succeeded": len(last) - len(failed),
+        "truncated": sum(e.outcome.truncated is True for e in last),
         "cancelled": len(failed) - origins.total(),
         "failed": origins.total(),
         "failed_pipeline": origins[FailureOrigin.PIPELINE],
@@ -152,6 +153,8 @@ def _trial(experience: Experience, n_attempts: Mapping[int, int]) -> dict[str, A
         "method": pipeline.method,
         "params": dict(pipeline.params),
         "status": outcome.status,
+        "truncated": outcome.truncated,
+        "epochs_done": _finite(outcome.epochs_done),
         "kind": outcome.kind,
         "origin": outcome.origin,
         "metrics": {name: _finite(value) for name, value in outcome.metrics.items()},

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from xautolm_hpc.failures import FailureKind, OutcomeStatus
+from xautolm_hpc.failures import TRUNCATED, FailureKind, OutcomeStatus
 from xautolm_hpc.jobdir import End
 from xautolm_hpc.launcher import JobState, JobStatus
 from xautolm_hpc.pareto import preference
@@ -90,7 +90,7 @@ def _view(trial: Trial, state: JobStatus | None, *, end: End | None, history: Hi
         is_cancelled = end.outcome.kind == FailureKind.CANCELLED
         return build(
             state=JobState.CANCELLED if is_cancelled else TRIAL_ENDS[end.outcome.status],
-            reason="" if is_cancelled else end.outcome.kind or "",
+            reason="" if is_cancelled else end.outcome.kind or (TRUNCATED if end.outcome.truncated else ""),
             node=end.node,
             elapsed_s=None if end.started_at is None else end.ended_at - end.started_at,
             f1=end.outcome.metrics.get("f1"),
@@ -135,6 +135,7 @@ def _best(history: History, ends: Mapping[int, End], *, objectives: Sequence[str
         f1=outcome.objective("f1"),
         objective=first,
         value=outcome.objective(first),
+        truncated=outcome.truncated is True,
     )
 
 
@@ -147,6 +148,7 @@ def ended_line(trial: Trial, end: End) -> str:
     head += f" {pipeline.model_id} {pipeline.method}"
     if outcome.succeeded:
         seconds = "" if outcome.evaluation_time_s is None else f" in {outcome.evaluation_time_s:.1f} s"
-        return f"{head}: f1 {outcome.metrics.get('f1', float('nan')):.3f}{seconds}"
+        truncated = f", {TRUNCATED}" if outcome.truncated else ""
+        return f"{head}: f1 {outcome.metrics.get('f1', float('nan')):.3f}{seconds}{truncated}"
     words = f"{head}: {outcome.kind} ({outcome.origin})"
     return f"{words}: {outcome.reason}" if outcome.reason else words

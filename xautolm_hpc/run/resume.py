@@ -44,7 +44,9 @@ MAY_CHANGE = ("budget", "profile", "trial.max_attempts")
 ADDED_KEYS: Mapping[str, Any] = {
     "constraints.min_steps": 0,
     "data.delimiter": None,
+    "trial.at_limit": "fail",
     "trial.early_stopping_min_steps": 0,
+    "trial.foretell": "off",
     "trial.step": "eager",
 }
 """Dotted key added to search files -> its value in runs that started before the key existed.

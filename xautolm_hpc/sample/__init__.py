@@ -22,6 +22,7 @@ from xautolm_hpc.sample.constraints import (
     TrialLimits,
     build_constraints,
     first_rejection,
+    recalibrate,
 )
 from xautolm_hpc.sample.draw import draw_pipeline, training_seed
 from xautolm_hpc.sample.duration import TimeKnowledge, measure_time_calibration, seconds_needed
@@ -60,6 +61,7 @@ __all__ = [
     "measure_time_calibration",
     "not_drawn_before",
     "plan_execution",
+    "recalibrate",
     "seconds_needed",
     "training_seed",
     "update",

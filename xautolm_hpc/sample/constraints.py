@@ -1,15 +1,15 @@
 """Constraints: each rejects pipelines that cannot run, with a reason, before they are submitted."""
 
 from collections.abc import Collection, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.execution import AS_DRAWN, DeviceSpeed
 from xautolm_hpc.hyperparameters import UNTRAINED
-from xautolm_hpc.records import Pipeline, System, Task
-from xautolm_hpc.sample.duration import TimeKnowledge
+from xautolm_hpc.records import Outcome, Pipeline, System, Task
+from xautolm_hpc.sample.duration import TimeKnowledge, recalibrate_time
 from xautolm_hpc.sample.estimates import GIB, loading_bytes, n_learning_steps, n_optimiser_steps
 from xautolm_hpc.sample.memory_plan import MemoryBudget, min_memory_bytes, plan_execution
 from xautolm_hpc.sample.step_time import least_epochs
@@ -258,6 +258,25 @@ def build_constraints(
             memory_budget=limits.memory_budget,
         ),
     ]
+
+
+def recalibrate(
+    constraints: Sequence[Constraint], results: Sequence[tuple[Pipeline, Outcome]], *, space: Space
+) -> list[Constraint]:
+    """Return the constraints of a search, their forecast of time corrected by its own trials.
+
+    Args:
+        constraints: Those that it began with.
+        results: Pipelines and outcomes of its trials.
+        space: The search space.
+    """
+
+    def corrected(one: FitsTime) -> FitsTime:
+        known, begun = one.knowledge, one.time_calibration
+        factor = recalibrate_time(begun, results, space=space, task=one.task, knowledge=known)
+        return replace(one, time_calibration=factor)
+
+    return [corrected(one) if isinstance(one, FitsTime) else one for one in constraints]
 
 
 def first_rejection(constraints: Sequence[Constraint], pipeline: Pipeline, *, space: Space) -> tuple[str, str] | None:

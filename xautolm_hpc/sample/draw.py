@@ -19,7 +19,8 @@ from xautolm_hpc.errors import SpaceError
 from xautolm_hpc.records import Pipeline, Value
 from xautolm_hpc.space import Categorical, Numeric, Parameter, Space, is_quantisable, is_supported
 
-_TRAINING_STREAM, FEASIBILITY_STREAM, _SELECTION_STREAM = 1, 2, 3  # spawn keys, which no (seed, trial, draw) can equal
+# Spawn keys, which no (seed, trial, draw) can equal.
+_TRAINING_STREAM, FEASIBILITY_STREAM, _SELECTION_STREAM, _EXPLORATION_STREAM = 1, 2, 3, 4
 
 
 def draw_stream(search_seed: int, trial: int, *, draw: int) -> np.random.Generator:
@@ -30,6 +31,11 @@ def draw_stream(search_seed: int, trial: int, *, draw: int) -> np.random.Generat
 def selection_stream(search_seed: int, trial: int) -> np.random.Generator:
     """Return the random stream of the selection among a trial's candidates."""
     return np.random.default_rng(np.random.SeedSequence([search_seed, trial], spawn_key=(_SELECTION_STREAM,)))
+
+
+def exploration_stream(search_seed: int, trial: int) -> np.random.Generator:
+    """Return the random stream that decides if a trial is drawn uniformly, and which draws it accepts."""
+    return np.random.default_rng(np.random.SeedSequence([search_seed, trial], spawn_key=(_EXPLORATION_STREAM,)))
 
 
 def training_seed(search_seed: int, trial: int) -> int:

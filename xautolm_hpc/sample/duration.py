@@ -1,15 +1,15 @@
 """Time of a trial, estimated from its arithmetic and the hardware, and the calibration of that by past trials."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.execution import AS_DRAWN, DeviceSpeed, Execution, StepMode
-from xautolm_hpc.failures import FAILURE_KINDS
+from xautolm_hpc.failures import FAILURE_KINDS, FailureKind, OutcomeStatus
 from xautolm_hpc.hyperparameters import default_of, rules_of
-from xautolm_hpc.records import TIME_SCOPE, Pipeline, System, Task, Value
+from xautolm_hpc.records import TIME_SCOPE, Outcome, Pipeline, System, Task, Value
 from xautolm_hpc.sample.estimates import n_train_rows, tokens_per_sample
 from xautolm_hpc.sample.memory_need import NOTHING, StepFacts
 from xautolm_hpc.sample.operations import operations_per_token
@@ -186,6 +186,51 @@ def _ratio(table: ExperienceTable, row: int, *, space: Space, known: TimeKnowled
     node = replace(known, system=table.systems[table.system[row]])
     estimate_s = node.seconds(pipeline, model, task=table.tasks[table.task[row]], epochs=done)
     return float(table.objectives["evaluation_time_s"][row]) / estimate_s if estimate_s > 0 else None
+
+
+def recalibrate_time(
+    first: float,
+    results: Iterable[tuple[Pipeline, Outcome]],
+    *,
+    space: Space,
+    task: Task,
+    knowledge: TimeKnowledge,
+) -> float:
+    """Update a time calibration by the trials of a search, as :func:`measure_time_calibration` does by past ones.
+
+    Args:
+        first: The calibration that the search began with, which counts for :data:`FIRST_WEIGHT` trials.
+        results: Pipelines and outcomes of its trials.
+        space: The search space.
+        task: The task.
+        knowledge: What the estimates are made of.
+
+    Returns:
+        A factor for the estimates; ``first`` while no trial says more.
+    """
+    ratios, is_whole = [], []
+    for pipeline, outcome in results:
+        ratio = _own_ratio(pipeline, outcome, space=space, task=task, known=knowledge)
+        if ratio is not None:
+            ratios.append(ratio)
+            is_whole.append(outcome.succeeded)
+    if not any(is_whole):
+        return first
+    n = len(ratios)
+    return float(first ** (FIRST_WEIGHT / (n + FIRST_WEIGHT)) * _median(ratios, is_whole) ** (n / (n + FIRST_WEIGHT)))
+
+
+def _own_ratio(pipeline: Pipeline, outcome: Outcome, *, space: Space, task: Task, known: TimeKnowledge) -> float | None:
+    """Compute how many times longer than estimated a trial took; ``None`` where that cannot be compared."""
+    model, took_s, done = space.model(pipeline.model_id), outcome.evaluation_time_s, outcome.epochs_done
+    is_cut = outcome.status == OutcomeStatus.STOPPED or outcome.kind == FailureKind.TIME_LIMIT
+    is_captured = known.measured.step is StepMode.GRAPH
+    if model is None or not took_s or not done or not (outcome.succeeded or is_cut):
+        return None
+    if outcome.time_scope != TIME_SCOPE or (outcome.step == StepMode.GRAPH) != is_captured:
+        return None
+    estimate_s = known.seconds(pipeline, model, task=task, epochs=done)
+    return took_s / estimate_s if estimate_s > 0 else None
 
 
 def _median(ratios: Sequence[float], is_whole: Sequence[bool]) -> float:

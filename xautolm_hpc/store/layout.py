@@ -149,8 +149,8 @@ TABLE: Wanted = {
     "digests": None,
     "codes": ("task", "system", "model", "method", "run_id", "site", "status", "kind", "time_scope", "step"),
     "counts": ("trial", "attempt", "restart", "suspect"),
-    "numbers": ("epochs_done", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes", "truncated"),
-    "metrics": ("f1",),
+    "numbers": ("epochs_done", "eval_s", "evaluation_time_s", "gpu_energy_j", "peak_gpu_memory_bytes", "truncated"),
+    "metrics": ("dev_f1", "f1"),
     "params": None,
     "param_floats": None,
 }

@@ -66,6 +66,7 @@ def to_table(columns: Columns) -> ExperienceTable:
         time_scope=time_scope,
         captured=_equals(known, "graph")[codes["step"]],
         epochs_done=columns.groups["numbers"]["epochs_done"],
+        was_evaluated=_is_known(columns, "numbers", name="eval_s") | _is_known(columns, "metrics", name="dev_f1"),
         params=params,
     )
 
@@ -83,6 +84,12 @@ def hex_digits(raw: NDArray[np.uint8]) -> NDArray[np.bytes_]:
 def _objective(columns: Columns, name: str) -> NDArray[np.float64]:
     found = columns.groups["metrics" if OBJECTIVES[name].is_metric else "numbers"].get(name)
     return np.full(len(columns), np.nan) if found is None else found
+
+
+def _is_known(columns: Columns, group: str, *, name: str) -> NDArray[np.bool_]:
+    """Find the rows that have a number."""
+    found = columns.groups[group].get(name)
+    return np.zeros(len(columns), np.bool_) if found is None else ~np.isnan(found)
 
 
 def _by_appearance(codes: Array, entries: Sequence[T]) -> tuple[tuple[T, ...], NDArray[np.int32]]:

@@ -67,8 +67,8 @@ def model_card(
     Args:
         plan: Pipeline and base model.
         task: The task.
-        facts: ``metrics``, ``test``, ``time_s``, ``energy_j``, ``run`` and ``trial``; ``None`` where unknown; and
-            ``licence``, that of the base model where its entry says none.
+        facts: ``metrics``, ``test``, ``time_s``, ``energy_j``, ``run`` and ``trial``; ``None`` where unknown; perhaps
+            ``licence``, that of the base model where its entry says none, and ``epochs_done`` of a truncated trial.
         frozen: How the weights that were not trained were kept: a number format, or ``nf4+`` and one.
         is_apart: Whether the folder holds adapters alone.
     """
@@ -113,6 +113,7 @@ def model_card(
             f"- method: {plan.pipeline.method}",
             f"- seed: {plan.seed}",
             params,
+            *_truncated(facts.get("epochs_done")),
             "",
             *_results(task, facts),
             "## Licence",
@@ -122,6 +123,13 @@ def model_card(
             "",
         ]
     )
+
+
+def _truncated(epochs_done: float | None) -> list[str]:
+    """Note that training did not reach its end."""
+    if epochs_done is None:
+        return []
+    return ["", f"Training ended after {epochs_done:.3g} epochs, when its time was used up; the best state was kept."]
 
 
 def _results(task: Task, facts: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.hyperparameters import n_warmup_steps
 from xautolm_hpc.train import collectives
+from xautolm_hpc.train.at_limit import LimitReachedError, scaled_seconds
 from xautolm_hpc.train.data import Tokens, plan_epoch, plan_evaluation
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.kinds.metrics import Scores
@@ -33,7 +34,7 @@ from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import put, whole
 from xautolm_hpc.train.steps.runner import StepResult, StepRunner
 from xautolm_hpc.train.stop import StopRequestedError
-from xautolm_hpc.train.trial_budget import Progress, TrialBudget
+from xautolm_hpc.train.trial_budget import Decision, Progress, TrialBudget
 
 CHECKPOINT_INTERVAL_S = 60.0
 """Seconds between two checkpoints at least; they are written at the ends of epochs."""
@@ -117,7 +118,7 @@ class TrainState:
 
 
 def train(train_state: TrainState, *, save: Callable[[], None]) -> None:
-    """Train to the end, then load the weights of the best epoch.
+    """Train to the end, or as long as the budget allows, then load the weights of the best epoch.
 
     Args:
         train_state: The model and all it is trained with; ``loop`` says where to begin.
@@ -127,12 +128,26 @@ def train(train_state: TrainState, *, save: Callable[[], None]) -> None:
         StopRequestedError: A signal asked to stop; the train state is that between two steps.
         TrialError: The budget is used up (``time_limit``) or a loss is not finite (``diverged``).
     """
+    loop, progress = train_state.loop, train_state.progress
+    try:
+        _train_epochs(train_state, save=save)
+    except LimitReachedError as reached:
+        progress.truncated = True
+        progress.notes.append(str(reached))
+        if not loop.best_epoch and loop.loss_samples:
+            progress.metrics["train_loss"] = loop.loss_sum / loop.loss_samples
+    if loop.best_weights is not None and (loop.best_epoch != loop.epoch or progress.truncated):
+        load_trainable(train_state.model, loop.best_weights)
+
+
+def _train_epochs(train_state: TrainState, *, save: Callable[[], None]) -> None:
+    """Train and evaluate epoch after epoch until training is over."""
     loop, recipe = train_state.loop, train_state.recipe
     saved_at = time.monotonic()
     memory = _reserve_memory(train_state)
     while not loop.finished:
         _run_steps(train_state, epoch_steps(train_state, loop.epoch)[loop.epoch_step :])
-        _close_epoch(train_state, evaluate(train_state, "dev"))
+        _close_epoch(train_state, _evaluate_dev(train_state))
         loop.finished = loop.epoch >= recipe.epochs or loop.epochs_without_gain >= recipe.early_stopping_patience
         if loop.best_epoch == loop.epoch and not loop.finished:  # at the end they are in the model
             kept = loop.best_weights or (None if memory is None else memory.result())
@@ -140,8 +155,6 @@ def train(train_state: TrainState, *, save: Callable[[], None]) -> None:
         if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S and not loop.finished:
             save()
             saved_at = time.monotonic()
-    if loop.best_weights is not None and loop.best_epoch != loop.epoch:
-        load_trainable(train_state.model, loop.best_weights)
 
 
 def evaluate(train_state: TrainState, split: str) -> Scores:
@@ -164,13 +177,10 @@ def evaluate(train_state: TrainState, split: str) -> Scores:
     answered: list[tuple[int, Any]] = []
     train_state.model.eval()
     model = train_state.runner.evaluator()
-    with torch.no_grad():
-        for number in range(n_rounds):
-            train_state.budget.check()
-            for rows in own[number : number + 1]:
-                with train_state.accelerator.autocast():  # answers are not written by the model's forward alone
-                    given = train_state.task.answer(model, tokens, rows=rows, device=train_state.accelerator.device)
-                answered += zip(rows.tolist(), given, strict=True)
+    for number in range(n_rounds):
+        train_state.budget.check()
+        for rows in own[number : number + 1]:
+            answered += zip(rows.tolist(), _answer(train_state, model, tokens=tokens, rows=rows), strict=True)
     answers: list[Any] = [None] * len(tokens)
     for row, answer in chain(*collectives.all_gather(answered)):
         answers[row] = answer
@@ -180,6 +190,46 @@ def evaluate(train_state: TrainState, split: str) -> Scores:
             FailureKind.DIVERGED, f"answers on {split} are not finite after step {train_state.progress.step}"
         )
     return scores
+
+
+def _answer(train_state: TrainState, model: Any, *, tokens: Tokens, rows: NDArray[np.int64]) -> Sequence[Any]:
+    """Return the answers to a batch of rows."""
+    with torch.no_grad(), train_state.accelerator.autocast():  # answers are not written by the model's forward alone
+        return train_state.task.answer(model, tokens, rows=rows, device=train_state.accelerator.device)
+
+
+def _evaluate_dev(train_state: TrainState) -> Scores:
+    """Score the model on ``dev``, and foresee from it what the evaluation on ``validation`` will take."""
+    plan = train_state.budget.plan
+    _look_ahead(train_state, is_epoch_over=True)
+    began = time.monotonic()
+    scores = evaluate(train_state, "dev")
+    dev_s, lengths = time.monotonic() - began, [train_state.tokens[split].lengths for split in ("dev", "validation")]
+    plan.remember(dev_s, scaled_seconds(dev_s, lengths[0], asked=lengths[1]))
+    return scores
+
+
+def _probe_evaluation(train_state: TrainState) -> None:
+    """Find out in the first epoch what evaluations will take: a batch of ``dev`` is answered twice.
+
+    The first time also takes what comes once: kernels are loaded, and captured.
+    """
+    tokens, plan = train_state.tokens["dev"], train_state.budget.plan
+    batches = plan_evaluation(tokens.lengths, train_state.execution.evaluation_batch or EVALUATION_BATCH)
+    rows = batches[len(batches) // 4]  # the longest rows come first
+    train_state.model.eval()
+    model, took_s = train_state.runner.evaluator(), []
+    for _ in range(2):
+        began = time.monotonic()
+        _answer(train_state, model, tokens=tokens, rows=rows)
+        took_s.append(time.monotonic() - began)
+    once_s = max(0.0, took_s[0] - took_s[1])
+    n_ranks = 1 if train_state.execution.sharded else train_state.rank.n_ranks
+    dev_s, validation_s = (
+        once_s + scaled_seconds(took_s[1] / n_ranks, tokens.lengths[rows], asked=train_state.tokens[split].lengths)
+        for split in ("dev", "validation")
+    )
+    plan.remember(dev_s, validation_s)
 
 
 def trainable(model: nn.Module, *, into: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -238,15 +288,36 @@ def epoch_steps(train_state: TrainState, epoch: int) -> list[list[NDArray[np.int
 
 def _run_steps(train_state: TrainState, planned: Sequence[Sequence[NDArray[np.int64]]]) -> None:
     """Run the steps that are left of an epoch; when this returns or the trial is to end, all that began are over."""
-    runner = train_state.runner
+    runner, plan = train_state.runner, train_state.budget.plan
     for batches in planned:
         try:
-            train_state.budget.check()
-        except (StopRequestedError, TrialError):
+            _look_ahead(train_state)
+        except (StopRequestedError, TrialError, LimitReachedError):
             _record(train_state, runner.finish())
             raise
+        began, n_over = time.monotonic(), train_state.progress.step
+        plan.n_pending += 1
         _record(train_state, runner.start(batches))
+        n_over = train_state.progress.step - n_over
+        plan.n_pending -= n_over
+        plan.step_timer.add(n_over, time.monotonic() - began, n_captures=runner.n_captures)
     _record(train_state, runner.finish())
+    plan.n_pending = 0
+
+
+def _look_ahead(train_state: TrainState, *, is_epoch_over: bool = False) -> None:
+    """Return if the next step, or the evaluation after an epoch, may begin; foresee first what has to be foreseen."""
+    budget, progress = train_state.budget, train_state.progress
+    while True:
+        decision = budget.check(ahead_s=budget.plan.dev_s if is_epoch_over else budget.plan.ahead_s)
+        if decision is Decision.CONTINUE:
+            return
+        if decision is Decision.FORETELL:
+            budget.foretell(progress.n_steps // max(progress.epochs, 1) - train_state.loop.epoch_step)
+        else:
+            _record(train_state, train_state.runner.finish())
+            budget.plan.n_pending = 0
+            _probe_evaluation(train_state)
 
 
 def _record(train_state: TrainState, results: Sequence[StepResult]) -> None:

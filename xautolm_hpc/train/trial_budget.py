@@ -3,15 +3,17 @@
 The outcome of a failed trial is built from the same :class:`Progress` as that of a success.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from xautolm_hpc.execution import StepMode
+from xautolm_hpc.execution import Foretelling, StepMode
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.node import is_node_busy
+from xautolm_hpc.train.at_limit import HOPELESS_FACTOR, LimitPlan, LimitReachedError
 from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.foreign_load import LoadMeter, no_load_meter
@@ -81,6 +83,7 @@ class Progress:
         notes: What was done otherwise than a person may expect, for the outcome's message.
         step_mode: How optimiser steps were computed, ``None`` before training.
         step_reason: Why they were not captured although that was asked for, or ``None``.
+        truncated: Whether training ended because the budget was used up, to evaluate the best state so far.
         load_parts_s: Part of ``load`` -> its seconds in this restart, in their order.
     """
 
@@ -106,6 +109,7 @@ class Progress:
     notes: list[str] = field(default_factory=list)
     step_mode: StepMode | None = None
     step_reason: str | None = None
+    truncated: bool = False
     load_parts_s: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -176,8 +180,11 @@ class Decision(IntEnum):
     """What happens after a step; where ranks differ the highest holds for all."""
 
     CONTINUE = 0
-    END = 1
-    STOP = 2
+    FORETELL = 1
+    PROBE = 2
+    CUT = 3
+    END = 4
+    STOP = 5
 
 
 class TrialBudget:
@@ -185,6 +192,7 @@ class TrialBudget:
 
     Attributes:
         agree: Returns the highest decision of all ranks of the trial; with one process its own.
+        plan: What the trial does at its limit, and what it has measured to foresee it.
     """
 
     def __init__(
@@ -195,6 +203,7 @@ class TrialBudget:
         time_limit_s: float,
         load: LoadMeter | None = None,
         delay_before_s: float = 0.0,
+        plan: LimitPlan | None = None,
     ) -> None:
         """Keep what a decision depends on.
 
@@ -204,6 +213,7 @@ class TrialBudget:
             time_limit_s: Budget of training and evaluation together, in seconds.
             load: Measures how long others have delayed the trial; ``None`` leaves that unknown.
             delay_before_s: Seconds by which they delayed it in earlier restarts.
+            plan: What the trial does at its limit; ``None`` lets it fail there.
         """
         self._progress = progress
         self._stop = stop
@@ -211,6 +221,7 @@ class TrialBudget:
         self._load = load or no_load_meter()
         self._delay_before_s = delay_before_s
         self._loading_delay_s = 0.0
+        self.plan = plan or LimitPlan()
         self.agree: Callable[[int], int] = lambda decision: decision
 
     def begin(self) -> None:
@@ -224,35 +235,98 @@ class TrialBudget:
             return None
         return here_s - self._loading_delay_s + min(self._delay_before_s, self._progress.train.before_s)
 
-    def check(self) -> None:
+    def check(self, *, ahead_s: float = 0.0) -> Decision:
         """Return if the trial may go on; all its ranks decide the same.
+
+        Args:
+            ahead_s: Foreseen seconds of what comes next and is of use as a whole alone.
+
+        Returns:
+            ``CONTINUE``, or what has to be foreseen first: ``FORETELL`` or ``PROBE``; an evaluation ignores that.
 
         Raises:
             StopRequestedError: A signal asked to stop; the trial can be resumed.
+            LimitReachedError: What is left of the budget is kept for the evaluation of the best state so far.
             TrialError: The budget is used up, kind ``time_limit``; ``node_busy`` if others took much of it.
         """
         used_s = self._progress.evaluation_time_s or 0.0
-        own = Decision.CONTINUE
-        if self._stop.requested:
-            own = Decision.STOP
-        elif used_s > self._time_limit_s:
-            own = Decision.END
-        decision = self.agree(own)
-        if decision == Decision.STOP:
+        decision = Decision(self.agree(self._decide(used_s, ahead_s)))
+        if decision is Decision.STOP:
             raise StopRequestedError
-        if decision == Decision.END:
+        if decision is Decision.END:
             raise self._used_up(used_s)
+        if decision is Decision.CUT:
+            raise self._used_up(used_s) if self._is_busy(used_s) else LimitReachedError(self._cut_text(used_s))
+        return decision
+
+    def foretell(self, n_left: int) -> None:
+        """Forecast once whether the rest of the first epoch fits into what is left of the budget.
+
+        Args:
+            n_left: Optimiser steps that are left of it.
+
+        Raises:
+            TrialError: It needs twice as long, and others did not delay the trial; kind ``time_limit``.
+        """
+        self.plan.has_foretold = True
+        used_s, step_s = self._progress.evaluation_time_s or 0.0, self.plan.step_timer.step_s or 0.0
+        needed_s, left_s = n_left * step_s, self._time_limit_s - used_s
+        is_hopeless = self.agree(int(needed_s > HOPELESS_FACTOR * max(left_s, 0.0)))
+        text = (
+            f"the rest of the first epoch was foretold to take {needed_s:.1f} s after step {self._progress.step}, "
+            f"{left_s:.1f} s were left of the budget of {self._time_limit_s:g} s"
+        )
+        sys.stderr.write(f"{text}\n")
+        if not is_hopeless or self._is_busy(used_s):
+            return
+        if self.plan.foretell is Foretelling.OBEY:
+            raise TrialError(FailureKind.TIME_LIMIT, text)
+        self._progress.notes.append(text)
+
+    def _decide(self, used_s: float, ahead_s: float) -> Decision:
+        """Decide for this rank alone."""
+        progress, plan = self._progress, self.plan
+        if self._stop.requested:
+            return Decision.STOP
+        if plan.evaluates and progress.step and progress.phase != "eval":
+            if used_s + ahead_s + plan.kept_s(self._time_limit_s) > self._time_limit_s:
+                return Decision.CUT
+        elif used_s > self._time_limit_s:
+            return Decision.END
+        if progress.step == 0 or progress.phase == "eval":
+            return Decision.CONTINUE
+        is_first = not progress.curve and not progress.train.before_s  # a restart has foretold before
+        if is_first and plan.may_foretell(used_s, time_limit_s=self._time_limit_s):
+            return Decision.FORETELL
+        return Decision.PROBE if plan.must_probe(used_s, time_limit_s=self._time_limit_s) else Decision.CONTINUE
+
+    def _is_busy(self, used_s: float) -> bool:
+        return self._is_delayed(self.delay_s(), used_s)
+
+    def _is_delayed(self, delay_s: float | None, used_s: float) -> bool:
+        """Check whether others delayed the trial much; if one of the ranks was delayed, all were."""
+        return bool(self.agree(int(is_node_busy(delay_s, used_s))))
+
+    def _cut_text(self, used_s: float) -> str:
+        progress = self._progress
+        return (
+            f"truncated: {used_s:.1f} of {self._time_limit_s:g} s were used after step {progress.step} of "
+            f"{progress.n_steps}; the rest was kept for the evaluation"
+        )
 
     def _used_up(self, used_s: float) -> TrialError:
-        """Describe a budget that is used up; if one of the ranks was delayed, all were."""
+        """Describe a budget that is used up."""
         progress, delay_s = self._progress, self.delay_s()
-        is_busy = self.agree(int(is_node_busy(delay_s, used_s)))
+        is_busy = self._is_delayed(delay_s, used_s)
         text = (
             f"the budget of {self._time_limit_s:g} s for training and evaluation was used up after step "
             f"{progress.step} of {progress.n_steps}, in phase {progress.phase}"
         )
         if is_busy:
             text += f"; {describe_delay(delay_s, used_s)}"
+        elif self.plan.evaluates and progress.phase == "eval":
+            kept_s = self.plan.kept_s(self._time_limit_s)
+            text += f"; the evaluation took longer than the {kept_s:.1f} s that were kept for it"
         return TrialError(FailureKind.NODE_BUSY if is_busy else FailureKind.TIME_LIMIT, text)
 
 

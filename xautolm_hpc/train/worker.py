@@ -16,6 +16,7 @@ from pathlib import Path
 from xautolm_hpc import __version__
 from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.execution import AtLimit, Foretelling
 from xautolm_hpc.failures import FailureKind, OutcomeStatus, origin_of
 from xautolm_hpc.jobdir import (
     CHECKPOINT_EXIT_STATUS,
@@ -37,6 +38,7 @@ from xautolm_hpc.jobdir import (
 from xautolm_hpc.node import is_node_busy, list_gpus, measure_system, node_name, peak_rss_bytes
 from xautolm_hpc.records import BUSY_TIME_SCOPE, TIME_SCOPE, Outcome, System, from_json
 from xautolm_hpc.redact import LONGEST_MESSAGE, cut_message, redact
+from xautolm_hpc.train.at_limit import LimitPlan
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
 from xautolm_hpc.train.exceptions import UnfitModelError, classify, describe, is_lost_process
 from xautolm_hpc.train.foreign_load import CpuReading, LoadMeter, read_counters
@@ -173,7 +175,12 @@ def _attempt(job: Job, progress: Progress, *, stop: StopFlag, energy: EnergyRead
         progress.retried_gpu_j, progress.retried_cpu_j = retry.gpu_energy_j, retry.cpu_energy_j
     load = LoadMeter(read=lambda: job.read_cpu(_root_pid(job.rank)), n_allotted=command.n_threads)
     budget = TrialBudget(
-        progress, stop, time_limit_s=command.time_limit_s, load=load, delay_before_s=_earlier_delay_s(job)
+        progress,
+        stop,
+        time_limit_s=command.time_limit_s,
+        load=load,
+        delay_before_s=_earlier_delay_s(job),
+        plan=LimitPlan(at_limit=AtLimit(plan.at_limit), foretell=Foretelling(plan.foretell)),
     )
     heartbeat_writer = _heartbeat_writer(job, progress, energy=energy, load=load, interval_s=command.heartbeat_s)
     with load, heartbeat_writer:
@@ -251,7 +258,7 @@ def _measured(status: OutcomeStatus, progress: Progress, *, energy: EnergyReader
         peak_rss_bytes=peak_rss_bytes() + progress.rss_elsewhere_bytes,
         n_steps=progress.step,
         n_samples=progress.n_samples,
-        truncated=False if status == OutcomeStatus.SUCCEEDED else None,
+        truncated=progress.truncated if status == OutcomeStatus.SUCCEEDED else None,
         epochs_done=progress.epochs_done,
         epochs=progress.epochs or None,
         schedule_share=progress.schedule_share,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.priors.builders import SYSTEM, TASK, a_failure, a_success
+from tests.priors.builders import SYSTEM, TASK, a_failure, a_success, an_experience
 from tests.priors.evidence.test_forecast import WORLD, _content, _full, _outcome, _ranking, _world
 from xautolm_hpc.distribution import uniform
 from xautolm_hpc.priors.evidence.acquisition import (
@@ -158,3 +158,51 @@ def test_two_objectives_lead_to_different_ends_of_the_front() -> None:
 
     assert taken[2] == 0
     assert min(taken[0], taken[1]) > 10
+
+
+def _bounds(f1: float, n: int = 12) -> list[tuple[Pipeline, Outcome]]:
+    """End trials of one good pipeline at their limit, each with a lower bound of F1."""
+    return [(_full("small", dropout_rate=0.01 * i), replace(a_success(f1), truncated=True)) for i in range(n)]
+
+
+def test_a_lower_bound_raises_what_is_predicted_and_never_lowers_it(ranking: Ranking) -> None:
+    x = ranking.context.encode([_full("small")])
+    whole = [(p, _outcome(p)) for p in _trials(30, seed=4)]
+    start = ranking.after(whole).present.predicted_utility(x, "f1")[0]
+
+    low = ranking.after([*whole, *_bounds(0.65)]).present.predicted_utility(x, "f1")[0]
+    high = ranking.after([*whole, *_bounds(0.99)]).present.predicted_utility(x, "f1")[0]
+    as_whole = ranking.after([*whole, *((p, replace(o, truncated=False)) for p, o in _bounds(0.65))])
+
+    assert as_whole.present.predicted_utility(x, "f1")[0] < start - 0.2
+    assert low == pytest.approx(start, abs=0.1)
+    assert high > start
+
+
+def test_the_time_of_a_truncated_trial_is_unknown_and_its_end_no_failure(ranking: Ranking) -> None:
+    outcomes = [o for _, o in _bounds(0.5)]
+    rows = pipelines_of([p for p, _ in _bounds(0.5)], models=ranking.context.models, task=TASK, system=SYSTEM)
+
+    own = own_observations(rows, outcomes, columns=layout(WORLD), objectives=("f1", "evaluation_time_s"), weight=2.0)
+
+    assert np.isnan(own.targets[:, 1]).all()
+    assert np.isfinite(own.targets[:, 0]).all()
+    assert own.is_bound.all()
+    assert (own.failure_class == -1).all()
+
+
+def test_a_draw_is_accepted_the_less_the_more_certainly_it_fails(ranking: Ranking) -> None:
+    sound, heavy = _full("small"), _full("large", batch_size=32)
+    trusted = replace(ranking, prior_weight=1.0)
+
+    assert trusted.p_accept(sound) > 0.9
+    assert 0.09 < trusted.p_accept(heavy) < 0.35
+    assert replace(ranking, prior_weight=0.0).p_accept(heavy) == 1.0
+
+
+def test_every_draw_keeps_a_chance() -> None:
+    doomed = _ranking(
+        _content(build_table([an_experience(a_failure(), i, pipeline=p) for i, p in enumerate(_trials(40))]))
+    )
+
+    assert replace(doomed, prior_weight=1.0).p_accept(_full("small")) == pytest.approx(0.1)

@@ -241,3 +241,44 @@ def test_numbers_of_a_drawn_pipeline_equal_those_of_its_experience() -> None:
     of_draws = encode(pipelines_of(pipelines, models=models, task=OTHER, system=SYSTEM), layout(WORLD))
 
     np.testing.assert_array_equal(of_table, of_draws)
+
+
+def _limited(n: int = 40, *, truncated: bool) -> list[Experience]:
+    """End trials with many epochs at their limit: truncated, or as a time limit after an epoch."""
+    ended = (
+        replace(a_success(0.6), truncated=True)
+        if truncated
+        else replace(a_failure("time_limit"), metrics={"dev_f1": 0.5})
+    )
+    return [
+        an_experience(ended, 900 + i, pipeline=_full("small", epochs=11), task=OTHER, run_id=f"l{i}") for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize("truncated", [True, False])
+def test_an_end_at_the_limit_is_a_risk_where_trials_fail_there_alone(truncated: bool) -> None:
+    table = build_table([*_world(), *_limited(truncated=truncated)])
+
+    fails, evaluates = (_ranking(_content(table, at_limit=value)).past for value in ("fail", "evaluate"))
+
+    assert "time" in fails.risks
+    assert "time" not in evaluates.risks
+    assert evaluates.observations.is_bound.sum() == (40 if truncated else 0)
+    assert not fails.observations.is_bound.any()
+
+
+def test_bounds_survive_a_trip_through_json_and_others_write_none() -> None:
+    with_bounds = _content(build_table([*_world(), *_limited(truncated=True)]), at_limit="evaluate")
+    without = _content(build_table(_world()), at_limit="evaluate")
+
+    assert _ranking(with_bounds).past.observations.is_bound.sum() == 40
+    assert "bound" not in without["lessons"]
+
+
+def test_a_truncated_experience_that_moves_the_prior_is_named_so() -> None:
+    best = [replace(e, outcome=replace(e.outcome, metrics={"f1": 0.99})) for e in _limited(truncated=True)]
+
+    found = _content(build_table([*_world(n=60), *best]), at_limit="evaluate")
+
+    kinds = {reason["kind"] for reasons in found["top"]["methods"].values() for reason in reasons}
+    assert "truncated" in kinds

@@ -25,11 +25,11 @@ def delayed_by(*delays_s: float) -> LoadMeter:
     return load
 
 
-def used_up(load: LoadMeter | None, **more: float) -> TrialBudget:
+def used_up(load: LoadMeter | None, *, delay_before_s: float = 0.0) -> TrialBudget:
     """Build the budget of a trial that trained for 1,000 s in an earlier restart, longer than it may."""
     progress = Progress(step=8, n_steps=9, phase="train")
     progress.train.before_s = 1000.0
-    return TrialBudget(progress, StopFlag(), time_limit_s=900.0, load=load, **more)
+    return TrialBudget(progress, StopFlag(), time_limit_s=900.0, load=load, delay_before_s=delay_before_s)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Captured steps train as eager ones do, also when stopped and resumed, and leave nothing behind when they cannot."""
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.loop import TrainState, evaluate, train, trainable
 from xautolm_hpc.train.steps.eager import EagerRunner
 from xautolm_hpc.train.stop import StopFlag, StopRequestedError
+from xautolm_hpc.train.trial_budget import Decision
 
 LONG: dict[str, Any] = {"n_rows": 19, "epochs": 6, "early_stopping_patience": 9, "warmup_ratio": 0.2}
 SHORT = {**LONG, "epochs": 2}
@@ -235,3 +237,28 @@ def test_an_evaluation_that_cannot_be_captured_asks_the_model() -> None:
     assert scores[1].loss == scores[0].loss
     assert (recorder.n_replayed, recorder.n_recovered) == (0, 1)
     assert captured.runner.mode is StepMode.GRAPH
+
+
+def _cut_short(train_state: TrainState) -> TrainState:
+    """Train until a limit in the second epoch, with a probe of the evaluation after two steps of the first."""
+    decisions, calls = {3: Decision.PROBE, 11: Decision.CUT}, count(1)
+    train_state.budget.agree = lambda own: decisions.get(next(calls), own)
+    return _trained(train_state)
+
+
+def test_a_captured_training_is_probed_and_truncated_as_an_eager_one() -> None:
+    params = {**LONG, "optimizer": "sgd", "learning_rate": 0.5}
+    eager, captured = tiny_train_state(**params), tiny_train_state(**params)
+    capture(captured)
+
+    _cut_short(eager)
+    _cut_short(captured)
+
+    for train_state in (eager, captured):
+        assert (train_state.progress.truncated, train_state.progress.step) == (True, 7)
+        assert len(train_state.progress.curve) == 1
+        assert len(train_state.budget.plan.evaluations_s) == 2  # that of the probe, and that of the epoch
+    assert captured.runner.reason is None
+    for name, values in trainable(eager.model).items():
+        torch.testing.assert_close(trainable(captured.model)[name], values, atol=2e-5, rtol=1e-4)
+    assert evaluate(captured, "validation").f1 == evaluate(eager, "validation").f1

@@ -34,6 +34,9 @@ MAX_LOG_ODDS_STEP = 0.7
 MIN_PROBABILITY = 0.05
 """Predicted probabilities are clipped to this and 1 minus this, so that one surprise does not decide."""
 
+MOST_REJECTED = 0.9
+"""Highest probability that a uniform draw is rejected for its foretold risk: every pipeline keeps a chance."""
+
 RATE_TRIALS = 2.0
 """Trials that the success rate of the past counts for in the success rate that a prior is compared with."""
 
@@ -167,6 +170,19 @@ class Ranking:
         )
         return int(np.argmax(values))
 
+    def p_accept(self, pipeline: Pipeline) -> float:
+        """Compute the probability to accept a uniform draw: p_feasible ** exponent, as far as the prior is trusted.
+
+        Args:
+            pipeline: The draw.
+
+        Returns:
+            Probability in 1 - :data:`MOST_REJECTED`..1.
+        """
+        p_feasible = float(self.present.p_feasible(self.context.encode([pipeline]))[0])
+        accepted = max(p_feasible, 0.0) ** self.settings.exponent_after(self.n_trials)
+        return 1.0 - self.prior_weight * float(min(1.0 - accepted, MOST_REJECTED))
+
     def after(self, results: Sequence[tuple[Pipeline, Outcome]]) -> "Ranking":
         """Learn from all trials of the search so far.
 
@@ -249,7 +265,8 @@ def _order_gains(past: Surrogate, x: Floats, *, outcomes: Sequence[Outcome]) -> 
         utility = past.predicted_utility(x, name)
         value = np.array([math.nan if (v := o.objective(name)) is None else v for o in outcomes])
         value = value if OBJECTIVES[name].is_maximised else -value
-        known = [i for i in range(len(outcomes)) if outcomes[i].succeeded and np.isfinite(value[i])]
+        whole = [o.succeeded and not o.truncated for o in outcomes]
+        known = [i for i in range(len(outcomes)) if whole[i] and np.isfinite(value[i])]
         for place, i in enumerate(known[1:], start=1):
             earlier = known[:place]
             sign = np.sign(value[i] - value[earlier])

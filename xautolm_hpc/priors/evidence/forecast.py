@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.distribution import scale_bounds, uniform
-from xautolm_hpc.failures import FAILURE_KINDS, OutcomeStatus
-from xautolm_hpc.priors.eligible import EligibleExperiences, find_eligible
+from xautolm_hpc.execution import AtLimit
+from xautolm_hpc.failures import FAILURE_KINDS, TRUNCATED, OutcomeStatus
+from xautolm_hpc.priors.eligible import EligibleExperiences, find_eligible, truncated_as_failures
 from xautolm_hpc.priors.evidence.acquisition import (
     DEFAULT_ACQUISITION,
     INITIAL_PRIOR_WEIGHT,
@@ -60,7 +61,9 @@ def forecast_content(
     """
     check_settings(settings)
     context = make_search_context(space, models=models, task=task, system=system, objectives=settings.objectives)
-    eligible = find_eligible(table, task=task, settings=settings)
+    evaluates = settings.at_limit == AtLimit.EVALUATE
+    table = table if evaluates else truncated_as_failures(table)
+    eligible = find_eligible(table, task=task, settings=settings, with_truncated=evaluates)
     distance = experience_distances(table, eligible.row, task=task, system=system, metric=settings.distance)
     selected = select_rows(table, eligible, distance=distance)
     targets = targets_of(table, eligible, objectives=context.objectives)
@@ -77,6 +80,7 @@ def forecast_content(
     influences = _Influences(table, used, distance=distance[selected], past=past)
     return {
         "kind": "evidence",
+        "explores": "rate",
         "counts": _counts(table, eligible, used=used),
         **_forecast_content(past, context, space=space, influences=influences),
         "lessons": {"columns": context.columns, "objectives": context.objectives, **observations_to_json(observations)},
@@ -110,7 +114,7 @@ def _forecast_content(
 
 
 def _take(eligible: EligibleExperiences, selected: NDArray[np.int64]) -> EligibleExperiences:
-    names = ("row", "positive", "objectives", "site_weight", "n_records")
+    names = ("row", "positive", "truncated", "objectives", "site_weight", "n_records")
     return replace(eligible, **{name: getattr(eligible, name)[selected] for name in names})
 
 
@@ -238,7 +242,7 @@ class _Influences:
             model=table.models[table.model[row]][0],
             method=table.methods[table.method[row]],
             status=OutcomeStatus.SUCCEEDED if table.succeeded[row] else OutcomeStatus.FAILED,
-            kind=None if kind < 0 else FAILURE_KINDS[kind],
+            kind=TRUNCATED if self.used.truncated[index] else None if kind < 0 else FAILURE_KINDS[kind],
         )
 
 

@@ -76,13 +76,14 @@ def targets_of(table: ExperienceTable, eligible: EligibleExperiences, *, objecti
     Returns:
         Targets, shape (n, n_objectives): a maximised objective scaled to 0..1 between the least and the greatest of
         its task; a minimised one as its logarithm minus the mean logarithm of its task, system and scope; NaN for
-        failures and where the objective is unknown.
+        failures, where the objective is unknown, and where it is a cost of a truncated success.
     """
     task = fingerprints(table, eligible.row)
     targets = np.full((len(eligible), len(objectives)), np.nan)
     for index, name in enumerate(objectives):
         values = table.objectives[name][eligible.row]
-        known = np.flatnonzero(eligible.positive & np.isfinite(values))
+        is_whole = ~eligible.truncated | _holds_when_truncated(name)
+        known = np.flatnonzero(eligible.positive & np.isfinite(values) & is_whole)
         keys: list[NDArray[Any]] = [task[known]]
         if not OBJECTIVES[name].is_maximised:
             keys += [table.system[eligible.row[known]], scopes(table, eligible.row[known], objectives=(name,))]
@@ -91,6 +92,11 @@ def targets_of(table: ExperienceTable, eligible: EligibleExperiences, *, objecti
                 values[known], group_rows(keys)[0], is_maximised=OBJECTIVES[name].is_maximised
             )
     return targets
+
+
+def _holds_when_truncated(objective: str) -> bool:
+    """Return whether a truncated success says something of an objective: a bound of F1, and the peak of memory."""
+    return OBJECTIVES[objective].is_maximised or objective == "peak_gpu_memory_bytes"
 
 
 def scale_target(values: Floats, group: Ints, *, is_maximised: bool) -> Floats:
@@ -136,6 +142,7 @@ def past_observations(
         failure_class=failure_classes_of(kinds),
         targets=_rounded(targets),
         weight=_rounded(np.maximum(nearness, MIN_WEIGHT * selected.site_weight)),
+        is_bound=selected.truncated,
     )
 
 
@@ -155,7 +162,8 @@ def own_observations(
     targets = np.full((len(outcomes), len(objectives)), np.nan)
     for index, name in enumerate(objectives):
         values = np.array([_or_nan(outcome.objective(name)) for outcome in outcomes])
-        known = np.flatnonzero(np.isfinite(values) & np.array([o.succeeded for o in outcomes]))
+        says = [o.succeeded and (not o.truncated or _holds_when_truncated(name)) for o in outcomes]
+        known = np.flatnonzero(np.isfinite(values) & np.array(says))
         if len(known):
             group = np.zeros(len(known), dtype=np.int64)
             scaled = scale_target(values[known], group, is_maximised=OBJECTIVES[name].is_maximised)
@@ -166,6 +174,7 @@ def own_observations(
         failure_class=failure_classes_of(kinds),
         targets=targets,
         weight=np.full(len(outcomes), weight),
+        is_bound=np.array([o.truncated is True for o in outcomes], dtype=np.bool_),
     )
 
 
@@ -182,6 +191,7 @@ def observations_to_json(observations: Observations) -> dict[str, Any]:
         "cause": observations.failure_class.tolist(),
         "goals": [_or_none(row) for row in observations.targets.tolist()],
         "weight": observations.weight.tolist(),
+        **({"bound": observations.is_bound.tolist()} if observations.is_bound.any() else {}),
     }
 
 
@@ -198,6 +208,7 @@ def observations_from_json(data: Any, *, n_columns: int, n_objectives: int, wher
             failure_class=np.array(data["cause"], dtype=np.int64),
             targets=np.array(data["goals"], dtype=np.float64).reshape(n, n_objectives),
             weight=np.array(data["weight"], dtype=np.float64).reshape(n),
+            is_bound=np.array(data.get("bound", [False] * n), dtype=np.bool_).reshape(n),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{where}: holds no observations of this search space: {error!r}; start a new run") from error

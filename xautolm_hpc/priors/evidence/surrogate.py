@@ -49,12 +49,14 @@ class Observations:
         targets: Each objective of a success, scaled within its task (maximised: 0..1; minimised: logarithm relative
             to the task's mean); NaN for a failure and where unknown, (n, n_objectives).
         weight: Weight, above 0, (n,).
+        is_bound: Whether its maximised targets are lower bounds, (n,) bool.
     """
 
     x: Floats
     failure_class: Ints
     targets: Floats
     weight: Floats
+    is_bound: NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Count the trials."""
@@ -67,6 +69,7 @@ class Observations:
             failure_class=np.concatenate([self.failure_class, other.failure_class]),
             targets=np.concatenate([self.targets, other.targets]),
             weight=np.concatenate([self.weight, other.weight]),
+            is_bound=np.concatenate([self.is_bound, other.is_bound]),
         )
 
 
@@ -180,10 +183,27 @@ def fit_surrogate(observations: Observations, columns: Sequence[str], *, objecti
         if len(rows) >= MIN_ROWS:
             is_cost = not OBJECTIVES[objective].is_maximised
             used = column_indices(columns, COST_COLUMNS if is_cost else LEARNING_COLUMNS)
+            if not is_cost:
+                rows = _without_loose_bounds(observations, rows, target=target, columns=used)
             forests[objective] = _fit(observations, rows, target=target[rows], columns=used, is_linear=is_cost)
     return Surrogate(
         objectives=objectives, observations=observations, risks=risks, target_forests=forests, spread=spread
     )
+
+
+def _without_loose_bounds(observations: Observations, rows: Ints, *, target: Floats, columns: Ints) -> Ints:
+    """Leave out the lower bounds that say nothing: those below what the other observations predict.
+
+    A bound that is higher is the best guess there is of its target. With too few others all bounds are taken so.
+
+    Source:
+        Schmee and Hahn 1979, "A simple method for regression analysis with censored data", one iteration.
+    """
+    exact, bounds = rows[~observations.is_bound[rows]], rows[observations.is_bound[rows]]
+    if not len(bounds) or len(exact) < MIN_ROWS:
+        return rows
+    predicted = _fit(observations, exact, target=target[exact], columns=columns).forecast(observations.x[bounds])
+    return np.sort(np.concatenate([exact, bounds[target[bounds] > predicted]]))
 
 
 def _fit(observations: Observations, rows: Ints, *, target: Floats, columns: Ints, is_linear: bool = False) -> Forest:

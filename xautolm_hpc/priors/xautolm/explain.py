@@ -54,7 +54,7 @@ class Contribution:
         model: Its model.
         method: Its method.
         status: Whether it succeeded or failed.
-        kind: Failure kind; ``None`` for a success.
+        kind: Failure kind, or ``truncated``; ``None`` for any other success.
     """
 
     id: str

@@ -110,6 +110,7 @@ def _none_of(eligible: EligibleExperiences) -> EligibleExperiences:
     return EligibleExperiences(
         row=eligible.row[:0],
         positive=eligible.positive[:0],
+        truncated=eligible.truncated[:0],
         objectives=eligible.objectives[:0],
         site_weight=eligible.site_weight[:0],
         n_records=eligible.n_records[:0],

@@ -121,7 +121,8 @@ def _cards(summary: Summary) -> Iterator[Markup]:
     """Iterate over the main numbers, each with its title."""
     best, counts, spent = summary["best"], summary["counts"], summary["spent"]
     if best is not None and (f1 := best["metrics"].get("f1")) is not None:
-        yield _card("Best F1 on validation", number(QUANTITIES["f1"].text(f1), f1, key="best.metrics.f1"))
+        title = "Best F1 on validation, a lower bound" if best.get("truncated") else "Best F1 on validation"
+        yield _card(title, number(QUANTITIES["f1"].text(f1), f1, key="best.metrics.f1"))
         tested = summary["tests"].get(str(best["trial"]), {}).get("f1")
         if tested is not None:
             yield _card(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.report.figure_numbers import all_trials
 from xautolm_hpc.report.page.elements import Markup, tag
 from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, value_text
@@ -70,8 +71,8 @@ def trial_table(summary: Summary) -> Markup:
 
 
 def result_of(trial: Trial) -> str:
-    """Name how a trial ended: its status, or the kind of its failure."""
-    return str(trial["kind"] or trial["status"])
+    """Name how a trial ended: its status, the kind of its failure, or that it was truncated."""
+    return str(trial["kind"] or (TRUNCATED if trial.get("truncated") else trial["status"]))
 
 
 def _columns(summary: Summary, trials: Sequence[Trial]) -> list[Column]:

@@ -78,6 +78,11 @@ class CapturedRunner:
         """Return why steps could not be captured, or ``None``."""
         return None if self._eager is None else self._eager.reason
 
+    @property
+    def n_captures(self) -> int:
+        """Count the graphs of steps."""
+        return len(self._graphs)
+
     def edges(self) -> Edges | None:
         """Return the padded lengths."""
         return {"train": self._train_edges, "evaluation": self._evaluation_edges}

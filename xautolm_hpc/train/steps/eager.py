@@ -60,6 +60,11 @@ class EagerRunner:
             self._update()
         return [StepResult(step_loss, sum(len(rows) for rows in batches))]
 
+    @property
+    def n_captures(self) -> int:
+        """Return 0: nothing is captured."""
+        return 0
+
     def finish(self) -> Sequence[StepResult]:
         """Return nothing: no step is ever left unfinished."""
         return []

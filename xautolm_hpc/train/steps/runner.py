@@ -37,6 +37,11 @@ class StepRunner(Protocol):
         """Return why they are not captured although that was asked for; ``None`` if they are, or if it was not."""
         ...
 
+    @property
+    def n_captures(self) -> int:
+        """Count the captures so far; a step that makes one takes longer than the others."""
+        ...
+
     def start(self, batches: Sequence[NDArray[np.int64]]) -> Sequence[StepResult]:
         """Start a step over one or several batches; return the steps that are known to be over, oldest first."""
         ...
