@@ -18,8 +18,11 @@ from xautolm_hpc.submit.arrays import SlurmOptions
 
 MIB = 1024**2
 GIVEN_BACK = "given back"
-CLOSED, SHORT, SMALL = "closed", "short", "small"
-"""A partition that takes no jobs, one of a minute, an account whose jobs may have one core."""
+CLOSED, SHORT = "closed", "short"
+"""A partition that takes no jobs, one of a minute."""
+
+SMALL, SHARED = "small", "shared"
+"""An account whose jobs may have one core each, one whose jobs may have one core together."""
 
 START_S = 240.0
 
@@ -175,6 +178,7 @@ WAYS = (
     _never_starts("partition down", SlurmOptions(partition=CLOSED)),
     _never_starts("longer than its partition allows", SlurmOptions(partition=SHORT)),
     _never_starts("more cores than its account allows", SlurmOptions(account=SMALL), n_cpus=2, needs_accounts=True),
+    _never_starts("more cores than an account shares", SlurmOptions(account=SHARED), n_cpus=2, needs_accounts=True),
 )
 
 
