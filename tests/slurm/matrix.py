@@ -77,7 +77,10 @@ class Sources:
     @property
     def ways(self) -> tuple[Way, ...]:
         """The ways to end that there are."""
-        return tuple(way for way in WAYS if self.accounting or not way.needs_accounts)
+        answers = self.accounting and not self.loses_accounts
+        return tuple(
+            way for way in WAYS if (self.accounting or not way.needs_accounts) and (answers or not way.asks_accounts)
+        )
 
     @property
     def poll_takes_s(self) -> float:
