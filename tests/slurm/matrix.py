@@ -205,9 +205,9 @@ class _Column:
         for way in self.given.ways:
             if way.act is not None:
                 way.act(self.cluster, self.job_ids[way.name])
-        assert wait_until(self._say_why_they_wait, timeout_s=START_S), self.cluster.run("squeue")
+        assert wait_until(self._have_reasons, timeout_s=START_S), self.cluster.run("squeue")
 
-    def _say_why_they_wait(self) -> bool:
+    def _have_reasons(self) -> bool:
         """Tell whether Slurm has a reason for every job that waits in vain; the next look sees it."""
         text = self.cluster.run("squeue", "--noheader", "--array", "--states=PD", "--format=%i|%r")
         reasons = dict(line.split("|", 1) for line in text.splitlines())
