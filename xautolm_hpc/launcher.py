@@ -182,6 +182,8 @@ class JobStatus:
         state: Its state.
         reason: Why it is pending or how it ended, as the source wrote it.
         is_held: Whether it is pending and held, whatever the reason says.
+        excess: The limit on many jobs that it exceeds alone, while it waits for that one, and what to change; "" if it
+            does not, or that is not known.
         node: Node it runs or ran on, or ``None``.
         exit_code: Exit status of the job, or ``None``.
         ended_at: Seconds since the epoch, or ``None`` while it is alive or when unknown.
@@ -196,6 +198,7 @@ class JobStatus:
     state: JobState
     reason: str = ""
     is_held: bool = False
+    excess: str = ""
     node: str | None = None
     exit_code: int | None = None
     ended_at: float | None = None

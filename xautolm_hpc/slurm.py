@@ -158,6 +158,16 @@ class Slurm:
         text = (self._ask([SQUEUE, "--noheader", f"--jobs={job_id}", "--format=%e"]) or "").strip()
         return float(text) if text.isdecimal() else None
 
+    def charged_to(self, job_id: str) -> tuple[str, str, str] | None:
+        """Read which account, QOS and partition a job in the queue is counted in; ``None`` without an answer.
+
+        Args:
+            job_id: ``123`` or ``123_4``.
+        """
+        text = self._ask([SQUEUE, "--noheader", "--array", f"--jobs={job_id}", "--format=%a|%q|%P"]) or ""
+        account, qos, partition = [*text.strip().partition("\n")[0].split("|"), "", ""][:3]
+        return (account, qos, partition) if partition else None
+
     def settings(self) -> dict[str, str] | None:
         """Read the controller's configuration: MaxArraySize, KillWait and so on."""
         text = self._ask(["scontrol", "show", "config"])

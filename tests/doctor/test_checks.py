@@ -11,7 +11,6 @@ import pytest
 from tests.doctor.sites import make_site
 from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.doctor import CHECKS, cluster, examine, machine
-from xautolm_hpc.doctor.cluster import limit_s
 from xautolm_hpc.doctor.passed import (
     FILE_NAME,
     job_check_key,
@@ -21,6 +20,7 @@ from xautolm_hpc.doctor.passed import (
     remember_start_s,
 )
 from xautolm_hpc.errors import ConfigError, RunFolderError
+from xautolm_hpc.submit.job_limits import limit_s
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,13 @@ from typing import Any
 import pytest
 
 from tests.doctor.sites import make_site
-from xautolm_hpc.doctor import BEFORE_A_RUN, CHECKS, Site, job_limits
+from tests.submit.fake_slurm import write_command
+from xautolm_hpc.doctor import BEFORE_A_RUN, CHECKS, Site, cluster
+from xautolm_hpc.submit import job_limits
 
 USER = pwd.getpwuid(os.getuid()).pw_name
 ENFORCED = {"AccountingStorageEnforce": "associations,limits", "ClusterName": "c1"}
 TRIALS = {"n_cpus": 8, "memory_gb": 32.0, "n_gpus": 2}
-
-
-def write_command(folder: Path, name: str, answers: dict[str, str]) -> None:
-    """Write a command that answers by a word among its arguments, and else fails."""
-    cases = "".join(f'*" {word} "*) printf %s {shlex.quote(text)}; exit 0;;\n' for word, text in answers.items())
-    (folder / name).write_text(f'#!/bin/sh\ncase " $* " in\n{cases}esac\nexit 1\n')
-    (folder / name).chmod(0o700)
 
 
 def with_accounts(
@@ -68,7 +62,7 @@ def with_accounts(
 def test_a_limit_that_a_job_exceeds_is_a_failure_that_names_the_key(
     tmp_path: Path, place: dict[str, Any], found: str, remedy: str
 ) -> None:
-    (finding,) = job_limits.check_account_limits(with_accounts(tmp_path, **place))
+    (finding,) = cluster.check_account_limits(with_accounts(tmp_path, **place))
 
     assert finding.level == "failure"
     assert found in finding.found
@@ -87,7 +81,7 @@ def test_a_limit_that_a_job_exceeds_is_a_failure_that_names_the_key(
     ids=["none", "just enough", "not asked for", "the QOS counts before", "the user counts before the account"],
 )
 def test_a_limit_that_holds_no_job_back_is_ok(tmp_path: Path, place: dict[str, Any]) -> None:
-    (finding,) = job_limits.check_account_limits(with_accounts(tmp_path, **place))
+    (finding,) = cluster.check_account_limits(with_accounts(tmp_path, **place))
 
     assert (finding.level, finding.remedy) == ("ok", "")
     assert f"association of {USER} in account dev" in finding.found
@@ -104,15 +98,17 @@ def test_the_partitions_qos_counts_before_the_jobs_unless_that_says_otherwise(
         slurm={"qos": "mine"},
     )
 
-    (finding,) = job_limits.check_account_limits(site)
+    (finding,) = cluster.check_account_limits(site)
 
     assert finding.level == level
 
 
 def test_gpus_of_a_type_are_counted_under_both_names(tmp_path: Path) -> None:
-    site = with_accounts(tmp_path, association={"MaxTRES": "gres/gpu:a100=2,gres/gpu=3"}, slurm={"gres": "gpu:a100:4"})
+    site = with_accounts(
+        tmp_path, association={"MaxTRES": "gres/gpu:a100=2,gres/gpu=3"}, slurm={"gres": "lscratch:10,gpu:a100:4"}
+    )
 
-    found = [finding.found for finding in job_limits.check_account_limits(site)]
+    found = [finding.found for finding in cluster.check_account_limits(site)]
 
     assert [text.partition(";")[0] for text in found] == ["a job asks for 4 GPUs"] * 2
 
@@ -120,14 +116,14 @@ def test_gpus_of_a_type_are_counted_under_both_names(tmp_path: Path) -> None:
 def test_a_job_of_several_trials_is_as_long_as_they_are(tmp_path: Path) -> None:
     site = with_accounts(tmp_path, association={"MaxWall": "02:00:00"}, job={"trials_per_job": 3})
 
-    (finding,) = job_limits.check_account_limits(site)
+    (finding,) = cluster.check_account_limits(site)
 
     assert "a job asks for 210 minutes" in finding.found
     assert "job.trials_per_job" in finding.remedy
 
 
 def test_a_site_without_accounting_answers_that_its_limits_are_not_known(tmp_path: Path) -> None:
-    (finding,) = job_limits.check_account_limits(replace(make_site(tmp_path), settings=ENFORCED))
+    (finding,) = cluster.check_account_limits(replace(make_site(tmp_path), settings=ENFORCED))
 
     assert (finding.level, finding.found) == ("ok", "not known: sacctmgr does not answer")
 
@@ -136,7 +132,7 @@ def test_a_site_without_accounting_answers_that_its_limits_are_not_known(tmp_pat
 def test_limits_that_the_controller_does_not_hold_jobs_to_are_none(tmp_path: Path, enforced: str) -> None:
     site = with_accounts(tmp_path, association={"MaxTRES": "cpu=1"})
 
-    (finding,) = job_limits.check_account_limits(replace(site, settings={"AccountingStorageEnforce": enforced}))
+    (finding,) = cluster.check_account_limits(replace(site, settings={"AccountingStorageEnforce": enforced}))
 
     assert (finding.level, finding.found) == ("ok", "none holds: AccountingStorageEnforce does not name limits")
 
@@ -152,7 +148,7 @@ def test_limits_that_the_controller_does_not_hold_jobs_to_are_none(tmp_path: Pat
 def test_a_limit_of_the_partition_that_a_job_exceeds_is_a_failure(
     tmp_path: Path, setting: str, found: str, remedy: str
 ) -> None:
-    (finding,) = job_limits.check_partition_limits(with_accounts(tmp_path, partition=f"PartitionName=gpu {setting}"))
+    (finding,) = cluster.check_partition_limits(with_accounts(tmp_path, partition=f"PartitionName=gpu {setting}"))
 
     assert finding.level == "failure"
     assert found in finding.found
@@ -160,10 +156,10 @@ def test_a_limit_of_the_partition_that_a_job_exceeds_is_a_failure(
 
 
 def test_a_partition_whose_limits_hold_no_job_back_is_not_mentioned(tmp_path: Path) -> None:
-    assert job_limits.check_partition_limits(with_accounts(tmp_path)) == []
+    assert cluster.check_partition_limits(with_accounts(tmp_path)) == []
 
 
 def test_a_search_is_refused_before_it_begins_for_a_limit_that_would_hold_every_job_back() -> None:
-    checks = (job_limits.check_partition_limits, job_limits.check_account_limits)
+    checks = (cluster.check_partition_limits, cluster.check_account_limits)
 
     assert all(check in BEFORE_A_RUN and check in CHECKS for check in checks)

@@ -18,8 +18,11 @@ from xautolm_hpc.submit.arrays import SlurmOptions
 
 MIB = 1024**2
 GIVEN_BACK = "given back"
-CLOSED, SHORT, SMALL = "closed", "short", "small"
-"""A partition that takes no jobs, one of a minute, an account whose jobs may have one core."""
+CLOSED, SHORT = "closed", "short"
+"""A partition that takes no jobs, one of a minute."""
+
+SMALL, SHARED = "small", "shared"
+"""An account whose jobs may have one core each, one whose jobs may have one core together."""
 
 START_S = 240.0
 
@@ -72,6 +75,7 @@ class Way:
         starts: Whether its worker gets as far as to start.
         waits_in_vain: Whether the job ends only because it is given up.
         needs_accounts: Whether there is no such end without accounts.
+        asks_accounts: Whether it is known only while they answer.
         spares_others: Whether the trials after it in a job run all the same; else the job gives them back. ``None``
             where both may be: the kernel chooses whom it kills for want of memory.
     """
@@ -87,6 +91,7 @@ class Way:
     starts: bool = True
     waits_in_vain: bool = False
     needs_accounts: bool = False
+    asks_accounts: bool = False
     spares_others: bool | None = False
 
     @property
@@ -175,6 +180,13 @@ WAYS = (
     _never_starts("partition down", SlurmOptions(partition=CLOSED)),
     _never_starts("longer than its partition allows", SlurmOptions(partition=SHORT)),
     _never_starts("more cores than its account allows", SlurmOptions(account=SMALL), n_cpus=2, needs_accounts=True),
+    _never_starts(
+        "more cores than an account shares",
+        SlurmOptions(account=SHARED),
+        n_cpus=2,
+        needs_accounts=True,
+        asks_accounts=True,
+    ),
 )
 
 

@@ -17,6 +17,7 @@ from slurm.dev.private import DevCluster
 from tests.slurm.dying import (
     CLOSED,
     GIVEN_BACK,
+    SHARED,
     SHORT,
     SMALL,
     START_S,
@@ -42,6 +43,9 @@ BOUND_S = 90.0
 
 LOOKS = 2
 """Looks after the end of patience that a job which waits in vain may take: one gives it up, one finds it over."""
+
+NO_REASONS = ("None", "Priority", "BeginTime")
+"""What Slurm says of a job that it has not looked at closely."""
 
 COMMANDS = ("squeue", "sacct", "scancel")
 SLOW = """#!/bin/sh
@@ -73,7 +77,10 @@ class Sources:
     @property
     def ways(self) -> tuple[Way, ...]:
         """The ways to end that there are."""
-        return tuple(way for way in WAYS if self.accounting or not way.needs_accounts)
+        answers = self.accounting and not self.loses_accounts
+        return tuple(
+            way for way in WAYS if (self.accounting or not way.needs_accounts) and (answers or not way.asks_accounts)
+        )
 
     @property
     def poll_takes_s(self) -> float:
@@ -135,9 +142,14 @@ def run_column(folder: Path, given: Sources, *, has_others: bool) -> dict[str, C
         cluster.run("scontrol", "create", f"partitionname={CLOSED}", "nodes=n1", "state=down")
         cluster.run("scontrol", "create", f"partitionname={SHORT}", "nodes=n1", "maxtime=1")
         if given.accounting:
-            cluster.run("sacctmgr", "--immediate", "add", "account", SMALL)
-            user = ("user", getpass.getuser(), f"account={SMALL}", "maxtresperjob=cpu=1")
-            cluster.run("sacctmgr", "--immediate", "add", *user)
+            user = ("user", getpass.getuser())
+            for words in (
+                ("account", SMALL),
+                (*user, f"account={SMALL}", "maxtresperjob=cpu=1"),
+                ("account", SHARED, "grptres=cpu=1"),
+                (*user, f"account={SHARED}"),
+            ):
+                cluster.run("sacctmgr", "--immediate", "add", *words)
         column = _Column(folder, cluster, given=given, has_others=has_others)
         column.start_all()
         column.let_end()
@@ -193,6 +205,14 @@ class _Column:
         for way in self.given.ways:
             if way.act is not None:
                 way.act(self.cluster, self.job_ids[way.name])
+        assert wait_until(self._have_reasons, timeout_s=START_S), self.cluster.run("squeue")
+
+    def _have_reasons(self) -> bool:
+        """Tell whether Slurm has a reason for every job that waits in vain; the next look sees it."""
+        text = self.cluster.run("squeue", "--noheader", "--array", "--states=PD", "--format=%i|%r")
+        reasons = dict(line.split("|", 1) for line in text.splitlines())
+        in_vain = [self.job_ids[way.name] for way in self.given.ways if way.waits_in_vain]
+        return all(reasons.get(job_id, "None") not in NO_REASONS for job_id in in_vain)
 
     def gather(self) -> dict[str, Cell]:
         """Look until every job has ended, or a job that ended long ago has not been found."""

@@ -1,6 +1,7 @@
 """Slurm's commands as small programs on PATH that behave and remember: jobs, states, calls, refusals."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def rows(source):
             yield job_id, job
 
 def squeue():
+    if "--jobs" in options:
+        return "dev|normal|gpu"
     more = {{"node": "", "priority": "9", "reason": "None"}}
     shown = [(i, j["name"], j["state"], *({{**more, **j}}[name] for name in more)) for i, j in rows("squeue")]
     return "\\n".join(map("|".join, shown))
@@ -128,3 +131,10 @@ class FakeSlurm:
 
     def _write(self, state: dict[str, Any]) -> None:
         self.state_path.write_text(json.dumps(state))
+
+
+def write_command(folder: Path, name: str, answers: dict[str, str]) -> None:
+    """Write a command that answers by a word among its arguments, and else fails."""
+    cases = "".join(f'*" {word} "*) printf %s {shlex.quote(text)}; exit 0;;\n' for word, text in answers.items())
+    (folder / name).write_text(f'#!/bin/sh\ncase " $* " in\n{cases}esac\nexit 1\n')
+    (folder / name).chmod(0o700)

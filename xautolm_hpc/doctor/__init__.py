@@ -5,7 +5,6 @@ list it::
 
     site           what checks are given: the person's files, and Slurm's answers, asked for once
     cluster        Slurm's commands, limits, partitions, GPUs, and whether sbatch takes the script
-    job_limits     what a job asks for, held against the limits of partition, QOS and account
     machine        the file system of the run folder, free space, clocks, interpreters, the cache of models
     packages       the packages that the worker's Python lacks
     images         the image: whole, the right one, signed; what is bound into it; whether it can be started here
@@ -15,7 +14,7 @@ list it::
 
 from collections.abc import Callable, Sequence
 
-from xautolm_hpc.doctor import cluster, images, job_limits, machine, packages
+from xautolm_hpc.doctor import cluster, images, machine, packages
 from xautolm_hpc.doctor.job import check_job
 from xautolm_hpc.doctor.machine import runs_folder
 from xautolm_hpc.doctor.passed import job_check_key, recall_job_check, recall_start_s, remember_job_check
@@ -32,8 +31,8 @@ CHECKS: tuple[Check, ...] = (
     cluster.check_time_limit,
     cluster.check_gres,
     cluster.check_node_size,
-    job_limits.check_partition_limits,
-    job_limits.check_account_limits,
+    cluster.check_partition_limits,
+    cluster.check_account_limits,
     cluster.check_submission,
     machine.check_operations,
     machine.check_clock,
@@ -56,8 +55,8 @@ BEFORE_A_RUN: tuple[Check, ...] = (
     cluster.check_time_limit,
     cluster.check_gres,
     cluster.check_node_size,
-    job_limits.check_partition_limits,
-    job_limits.check_account_limits,
+    cluster.check_partition_limits,
+    cluster.check_account_limits,
     cluster.check_submission,
     machine.check_space,
     machine.check_writable,

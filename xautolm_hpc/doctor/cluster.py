@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xautolm_hpc.doctor.site import Site
-from xautolm_hpc.errors import BusyError, ConfigError, QueueFullError
+from xautolm_hpc.driver.launchers import slurm_options
+from xautolm_hpc.errors import BusyError, QueueFullError
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.slurm import Partition, submission_error
 from xautolm_hpc.submit.environment import wrapper_environment
+from xautolm_hpc.submit.job_limits import UNLIMITED, WORDS, are_enforced, exceeded, limit_s, read_places
 from xautolm_hpc.view import Finding, failure, ok, warning
 
+ACCOUNT, PARTITION = "account's limits", "partition's limits"
 ENDED_JOB_LOOKS = 2
 """Polls within which an ended job should still be in squeue."""
-
-UNLIMITED = ("infinite", "unlimited", "n/a")
 
 
 def check_commands(site: Site) -> list[Finding]:
@@ -139,6 +140,46 @@ def check_node_size(site: Site) -> list[Finding]:
     return [failure("node size", found, remedy="lower job.n_cpus or job.memory_gb")]
 
 
+def check_account_limits(site: Site) -> list[Finding]:
+    """Compare what a job asks for with the limits of its association and QOS, as far as there are accounts."""
+    if site.settings is None:
+        return []
+    options, nodes = slurm_options(site.profile), site.nodes()
+    partition = nodes[0].name if nodes else options.partition
+    places = read_places(site.slurm, options, partition=partition, settings=site.settings)
+    if places is None:
+        return [ok(ACCOUNT, "not known: sacctmgr does not answer")]
+    if not are_enforced(site.settings):
+        return [ok(ACCOUNT, "none holds: AccountingStorageEnforce does not name limits")]
+    found = exceeded(places, site.resources(), gres=options.gres)
+    names = ", ".join(place.name for place in places) or "no association of this user is known"
+    return [failure(ACCOUNT, one.found, remedy=one.remedy) for one in found] or [
+        ok(ACCOUNT, f"a job exceeds none ({names})")
+    ]
+
+
+def check_partition_limits(site: Site) -> list[Finding]:
+    """Compare what a job asks for with the partition's limits on nodes, cores and memory."""
+    nodes, wanted = site.nodes(), site.resources()
+    settings = site.slurm.partition_settings(nodes[0].name) if nodes else None
+    if settings is None:
+        return []
+    asked = {
+        "MaxNodes": (wanted.n_nodes, "node"),
+        "MaxCPUsPerNode": (wanted.n_cpus, "cpu"),
+        "MaxMemPerNode": (wanted.memory_bytes / 2**20, "mem"),
+    }
+    return [
+        failure(
+            PARTITION,
+            f"a job asks for {amount:g} {WORDS[resource][0]}, partition {nodes[0].name!r} allows {limit} ({name})",
+            remedy=f"lower {WORDS[resource][1]}, or name another partition",
+        )
+        for name, (amount, resource) in asked.items()
+        if (limit := settings.get(name, "")).isdecimal() and amount > int(limit)
+    ]
+
+
 def check_submission(site: Site) -> list[Finding]:
     """Check whether sbatch takes the script of a job, without submitting it."""
     if site.settings is None:
@@ -163,26 +204,6 @@ def check_submission(site: Site) -> list[Finding]:
     return [
         failure("sbatch", message, remedy="see the rows above, [slurm] in the profile, and the site's documentation")
     ]
-
-
-def limit_s(text: str) -> float:
-    """Read a time limit in Slurm's notation, in seconds: ``30:00``, ``2:00:00``, ``1-00:00:00``, ``infinite``.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    if text.lower() in UNLIMITED:
-        return float("inf")
-    days, _, clock = text.rpartition("-")
-    parts = clock.split(":")
-    if not all(part.isdecimal() for part in (*parts, days or "0")) or len(parts) > 3:
-        raise ConfigError(f"Slurm says {text!r} where a time limit was expected, for instance 1-00:00:00")
-    if days:
-        parts += ["0"] * (3 - len(parts))
-    elif len(parts) == 1:
-        parts = ["0", *parts, "0"]
-    hours, minutes, seconds = [0.0] * (3 - len(parts)) + [float(part) for part in parts]
-    return float(days or 0) * 86_400 + hours * 3600 + minutes * 60 + seconds
 
 
 def _leading_number(text: str | None) -> int | None:

@@ -44,9 +44,17 @@ def slurm_launcher(profile: ClusterProfile, *, since: float, node_checks: tuple[
         since: When the run began, seconds since the epoch.
         node_checks: Lines of shell that every job runs first, before Slurm opens a file on the node.
     """
-    written = profile.slurm.model_dump(exclude={"poll_s"})
-    options = SlurmOptions(**written)
+    options = slurm_options(profile)
     if node_checks:
         nowhere = {"output": os.devnull, "error": os.devnull}
         options = replace(options, node_checks=node_checks, options={**options.options, **nowhere})
     return SlurmLauncher(options, since=since, python=profile.driver_python)
+
+
+def slurm_options(profile: ClusterProfile) -> SlurmOptions:
+    """Return the options of sbatch that a profile names.
+
+    Args:
+        profile: The cluster profile.
+    """
+    return SlurmOptions(**profile.slurm.model_dump(exclude={"poll_s"}))

@@ -122,6 +122,8 @@ def obstacle(state: JobStatus) -> Obstacle | None:
     if state.state is not JobState.PENDING:
         return None
     found = _of_reason(state.reason) if _is_slurms(state) else None
+    if found is None and state.excess:
+        return _request(state.excess)
     return found or (HELD if state.is_held else None)
 
 

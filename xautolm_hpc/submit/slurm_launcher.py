@@ -19,6 +19,7 @@ from xautolm_hpc.launcher import JobSource, JobState, JobStatus, QueueLimits, Su
 from xautolm_hpc.slurm import JobRow, Slurm, lacks_nodes
 from xautolm_hpc.submit.arrays import CALL, SCRIPT, ArrayExecutor, SlurmOptions, sbatch_parameters
 from xautolm_hpc.submit.environment import wrapper_environment
+from xautolm_hpc.submit.job_limits import ASK_AGAIN_S, MANY_JOBS, OF_MANY_JOBS, exceeded, read_places
 from xautolm_hpc.submit.wrapper import run_member
 
 LARGEST_ARRAY = 1001
@@ -57,6 +58,7 @@ class SlurmLauncher:
         self._submissions: dict[Path, Submission] = {}
         self._states: dict[Path, JobStatus] = {}
         self._is_slow = False
+        self._excesses: dict[str, tuple[float, str]] = {}
 
     def sbatch_text(self, submission: Submission) -> str:
         """Write the batch script of a submission without submitting it."""
@@ -230,7 +232,27 @@ class SlurmLauncher:
         if path not in self._job_ids:
             return state
         log_path = self._submissions[path].folder / f"{self._job_ids[path]}_0_log.err"
-        return replace(state, log_paths=(log_path,))
+        waits = state.state is JobState.PENDING and MANY_JOBS.match(state.reason) is not None
+        return replace(state, log_paths=(log_path,), excess=self._excess(path) if waits else "")
+
+    def _excess(self, path: Path) -> str:
+        """Name the limit on many jobs that one of a submission exceeds alone; the accounts are asked once an hour."""
+        submission, now_s = self._submissions[path], time.monotonic()
+        asked_s, words = self._excesses.get(submission.name, (-ASK_AGAIN_S, ""))
+        if now_s - asked_s >= ASK_AGAIN_S:
+            words = self._excess_now(submission, job_id=self._job_ids[path])
+            self._excesses[submission.name] = now_s, words
+        return words
+
+    def _excess_now(self, submission: Submission, *, job_id: str) -> str:
+        charged = self._slurm.charged_to(job_id)
+        if charged is None:
+            return ""
+        account, qos, partition = charged
+        options, settings = replace(self._options, account=account, qos=qos, options={}), self._slurm.settings() or {}
+        places = read_places(self._slurm, options, partition=partition, settings=settings) or []
+        found = exceeded(places, submission.resources, gres=options.gres)
+        return next((f"{one.found}: {one.remedy}" for one in found if one.limit.name in OF_MANY_JOBS), "")
 
 
 def _states_from_accounts(
