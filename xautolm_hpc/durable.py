@@ -49,7 +49,7 @@ def fsync_dir(folder: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
-    """Replace a file by new content in one step.
+    """Replace a file by new content in one step; a folder in its place is set aside.
 
     Args:
         path: The file.
@@ -61,6 +61,8 @@ def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
     """
     aside = _write_aside(path, content, flush=flush)
     try:
+        if path.is_dir() and not path.is_symlink():
+            set_aside(path)
         aside.replace(path)
     except OSError:
         aside.unlink(missing_ok=True)
@@ -93,7 +95,7 @@ def create_bytes(path: Path, content: bytes, *, mode: int = OWN_MODE) -> bool:
         os.link(aside, path)
     except FileExistsError:
         # NFS repeats a request whose answer was lost, and then meets the link it has made itself.
-        if not path.samefile(aside):
+        if not os.path.samestat(path.lstat(), aside.lstat()):
             return False
     except OSError as error:
         if error.errno not in NO_HARD_LINKS:

@@ -24,14 +24,15 @@ def main() -> int:
     for number in count(options.first):
         for target in options.targets:
             if time.monotonic() > end:
-                print(f"{n_cases} cases, {found} faults, seed {options.seed}; folders of faults: {folder}")
+                sys.stdout.write(f"{n_cases} cases, {found} faults, seed {options.seed}; folders: {folder}\n")
                 return int(found > 0)
             n_cases += 1
             try:
                 run_case(Case(target, number, options.seed), templates, folder)
             except FoundError as fault:
                 found += 1
-                print(str(fault)[:2_000], flush=True)
+                sys.stdout.write(f"{str(fault)[:2_000]}\n")
+                sys.stdout.flush()
     return 0
 
 

@@ -11,7 +11,8 @@ from typing import Any
 Rng = random.Random
 ODD_VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**63, 10**400, -(10**400), 0.5, -0.0, 1e300, float("nan"), float("inf"),
-    "", "x", "../../x", "/etc/x", "a\nb", "\x00", "\ud800", "%", "𝟙", "x" * 70_000, [], {}, [[]], {"x": 1}, [None],
+    "", "x", "../../x", "/etc/x", "a\nb", "\x00", "\ud800", "%", "\U0001d7d9", "x" * 70_000,
+    [], {}, [[]], {"x": 1}, [None],
 )  # fmt: skip
 """Values that stand in the place of others."""
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 ODD = (
     "nan", "inf", "-inf", "1e400", "-1", "0", "0.0", "9" * 400, "9" * 5_000, "1e308", "1e-300", "true", '""', '"x"',
-    '"../../x"', '"/etc/passwd"', '"/dev/zero"', '"\\u0000"', '"a\\nb"', '"%j"', "[]", "{}", "[[]]", '{ low = 1, high = 0 }',
-    "{ low = nan, high = 1 }", "{ low = 1e-400, high = 1, log = true }", "{ low = 0, high = inf }", "1979-05-27", "07:32:00",
+    '"../../x"', '"/etc/passwd"', '"/dev/zero"', '"\\u0000"', '"a\\nb"', '"%j"', "[]", "{}", "[[]]",
+    "{ low = 1, high = 0 }",
+    "{ low = nan, high = 1 }", "{ low = 1e-400, high = 1, log = true }", "{ low = 0, high = inf }",
+    "1979-05-27", "07:32:00",
     "[" * 900 + "]" * 900, '"' + "x" * 70_000 + '"', '["f1", "f1"]', '["minilm-l1", 3]', "[1, 2.5, true]", "'''a'''",
 )  # fmt: skip
 """Values in TOML."""

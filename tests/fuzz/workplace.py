@@ -6,15 +6,17 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import pytest
+
 from tests.driving import SEARCH, end_attempt
 from tests.fakes import JOB, FakeLauncher, end_with, failed_end
 from tests.nouns import claim, succeeded
-from xautolm_hpc import cli
+from xautolm_hpc import cli, report
 from xautolm_hpc.commands import cancel, run
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import XAutoLMError
@@ -35,6 +37,7 @@ from xautolm_hpc.jobdir import (
     read_members,
     split_path,
 )  # fmt: skip
+from xautolm_hpc.launcher import Submission
 from xautolm_hpc.records import to_json
 
 LONGEST_S = 10
@@ -101,7 +104,7 @@ def call_checked(check: Callable[[], object]) -> Said:
         try:
             check()
         except XAutoLMError as error:
-            print(f"xautolm-hpc: {error}", file=sys.stderr)
+            sys.stderr.write(f"xautolm-hpc: {error}\n")
             return error.exit_status
         return 0
 
@@ -131,13 +134,13 @@ def _add_digests(attempt_dir: Path) -> None:
 
 @contextlib.contextmanager
 def fake_jobs(launcher: Callable[[], FakeLauncher] = lambda: FakeLauncher(end_all)) -> Iterator[None]:
-    """Let the commands run jobs that run by themselves."""
-    before = run.make_launcher, cancel.make_launcher
-    run.make_launcher = cancel.make_launcher = lambda *_, **__: launcher()  # type: ignore[attr-defined, assignment]
-    try:
+    """Let the commands run jobs that run by themselves, and draw no figures."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (run, cancel):
+            patch.setattr(module, "make_launcher", lambda *_, **__: launcher())
+        for name in ("draw_pareto", "draw_curves"):  # they read no file, and take half of a run's time
+            patch.setattr(report, name, lambda *_: None)
         yield
-    finally:
-        run.make_launcher, cancel.make_launcher = before  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
@@ -178,7 +181,7 @@ def _leave_second_generation(launcher: FakeLauncher) -> None:
     """Let the driver die when the jobs of its second generation have been submitted and two have ended."""
     submit = launcher.submit
 
-    def submit_and_die(submission):  # type: ignore[no-untyped-def]
+    def submit_and_die(submission: Submission) -> Mapping[Path, str]:
         jobs = submit(submission)
         if "-g001-" in submission.name:
             launcher.poll(submission.attempt_dirs[:2])

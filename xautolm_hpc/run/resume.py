@@ -70,7 +70,7 @@ def effective_config(run_dir: RunDir, current: RunConfig) -> RunConfig:
         ``current`` for a run that does not exist or starts over; else one that leaves every unwritten setting, and the
         space, as the run started.
     """
-    if not run_dir.run_path.exists():
+    if not run_dir.exists:
         return current
     try:
         stored, _ = _read_config(run_dir, current)
@@ -237,7 +237,7 @@ def known_run_id(run_dir: RunDir) -> str | None:
     Raises:
         RunFolderError: ``run.json`` is damaged and the run has trials.
     """
-    if not run_dir.run_path.exists():
+    if not run_dir.exists:
         return None
     try:
         return read_run_file(run_dir).run_id
