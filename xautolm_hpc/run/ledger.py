@@ -66,8 +66,10 @@ def read_ledger(path: Path) -> list[Line]:
     """Read the lines that count, in order.
 
     Raises:
-        RunFolderError: A line before the last one is damaged, or the file is none that can be read.
+        RunFolderError: A line before the last one is damaged, or the file is a link, or none that can be read.
     """
+    if path.is_symlink():
+        raise RunFolderError(f"`{path}` is a link; a ledger is written where it lies. Put the file itself there")
     try:
         whole = read_regular(path, largest_bytes=LARGEST_BYTES).split(b"\n")[:-1]  # the last one is torn or empty
     except FileNotFoundError:
