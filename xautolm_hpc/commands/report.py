@@ -30,13 +30,13 @@ def run(arguments: argparse.Namespace) -> int:
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
     summary = read_summary(run_dir)
     try:
-        _show(arguments, run_dir, summary)
+        _show(arguments, run_dir, summary=summary)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(run_dir, error) from error
     return 0
 
 
-def _show(arguments: argparse.Namespace, run_dir: RunDir, summary: dict[str, Any]) -> None:
+def _show(arguments: argparse.Namespace, run_dir: RunDir, *, summary: dict[str, Any]) -> None:
     """Show a report, and write its page again where that is asked for."""
     examples = wrong_answers(run_dir, summary) if arguments.show_texts else []
     if arguments.page or arguments.show_texts:

@@ -111,6 +111,7 @@ def _make_jobs(setup: Setup, journal: Journal, *, display: Display) -> Jobs:
         full_timeout_s=setup.profile.patience.pending_patience_h * 3600,
         given_back=lambda: display.tracker.given_back,
         impossible=lambda: display.tracker.impossible,
+        warn=setup.watcher.warn,
     )
     return Jobs(journal, setup.launcher, pace=pace, run_id=setup.run_id)
 
