@@ -13,7 +13,7 @@ from xautolm_hpc.run.history import History
 from xautolm_hpc.run.lease import live_holder
 from xautolm_hpc.run.ledger import read_ledger
 from xautolm_hpc.run.overview import best_trial
-from xautolm_hpc.run.resume import began_at
+from xautolm_hpc.run.run_file import began_at
 from xautolm_hpc.view import UNFINISHED, BestTrial, FinishKind
 
 DAMAGES = (XAutoLMError, OSError, LookupError, TypeError, ValueError, AttributeError)
