@@ -22,6 +22,7 @@ from tests.fuzz.workplace import (
     Said,
     call,
     call_checked,
+    copy_project,
     fake_jobs,
     inside,
     outside_of,
@@ -38,7 +39,7 @@ from xautolm_hpc.profile.task import profile_task
 
 ROOT = Path(__file__).resolve().parents[2]
 READS = (["status", NAME, "--once", "--json"], ["report", NAME, "--json"], ["report", NAME], ["priors", NAME],
-         ["logs", NAME, "6"], ["logs", NAME, "profile"], ["status", NAME])  # fmt: skip
+         ["logs", NAME, "6"], ["logs", NAME, "profile"], ["status", NAME], ["runs"])  # fmt: skip
 RUN, CANCEL = ["run", "search.toml", "--quiet"], ["cancel", NAME]
 
 
@@ -85,7 +86,7 @@ class Templates:
 
     def copy(self, name: str, to: Path) -> Path:
         """Copy one of them, links as links."""
-        return Path(shutil.copytree(self.folder / name, to, symlinks=True))
+        return copy_project(self.folder / name, to)
 
 
 def write_data(folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes import JOB
 from tests.fuzz.targets import READS, RUN, call_or_found, check_said
-from tests.fuzz.workplace import NAME, fake_jobs, inside, outside_of, write_runs
+from tests.fuzz.workplace import NAME, copy_project, fake_jobs, inside, outside_of, write_runs
 from xautolm_hpc import cli
 
 
@@ -111,7 +111,7 @@ def test_a_damaged_file_of_a_run_is_named_or_not_needed(tmp_path: Path, runs: Pa
     assert {path.name for (path,) in alone} == set(ALONE)
     assert {path.name for path in together} >= OTHERS
     for damaged in (*alone, together):
-        project = Path(shutil.copytree(runs / "left", tmp_path / "project", symlinks=True))
+        project = copy_project(runs / "left", tmp_path / "project")
         for name in damaged:
             DAMAGES[damage](project / name)
         before, label = outside_of(project), f"{damaged[0].name} is {damage}"

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -138,7 +139,7 @@ def fake_jobs(launcher: Callable[[], FakeLauncher] = lambda: FakeLauncher(end_al
     with pytest.MonkeyPatch.context() as patch:
         for module in (run, cancel):
             patch.setattr(module, "make_launcher", lambda *_, **__: launcher())
-        for name in ("draw_pareto", "draw_curves"):  # they read no file, and take half of a run's time
+        for name in ("draw_pareto", "draw_curves", "draw_others"):  # they read no file, and take half of a run's time
             patch.setattr(report, name, lambda *_: None)
         yield
 
@@ -202,6 +203,18 @@ def _leave_traces(run: Path) -> None:
     write_json(exit_path(killed, 0), to_json(ended))
     (killed / "stderr").write_text("Killed\n")
     write_json(judged / VERDICT, to_json(failed_end("node_failure")))
+
+
+def copy_project(source: Path, to: Path) -> Path:
+    """Copy a project; segments of its store, which nobody changes, are linked, so that they count as checked."""
+
+    def copy(name: str, copied: str) -> str:
+        if name.endswith(".h5"):
+            os.link(name, copied)
+            return copied
+        return str(shutil.copy2(name, copied, follow_symlinks=False))
+
+    return Path(shutil.copytree(source, to, symlinks=True, copy_function=copy))
 
 
 def outside_of(folder: Path) -> dict[str, str]:
