@@ -77,6 +77,12 @@ test-train: env  ## training and measuring, on real small models
 test-families: env  ## every architecture with every method; writes its table to build/families.md
 	$(PYTEST) -m families tests/train
 
+FUZZ_SECONDS ?= 600
+FUZZ_SEED ?= 0
+.PHONY: fuzz
+fuzz: env  ## change files that commands read at random, FUZZ_SECONDS=600 FUZZ_SEED=0; `make test` does so for a minute
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+
 test-main: env  ## the rest: every test that the other three parts of `make test` leave out
 	$(PYTEST) $(HERE) $(addprefix --ignore=,tests/checks tests/store tests/train $(SEARCH)) tests
 

@@ -64,6 +64,9 @@ class Notes:
     def log(self, text: str) -> None:
         self.lines.append(text)
 
+    def warn(self, text: str) -> None:
+        self.lines.append(f"warning: {text}")
+
 
 def end_attempt(attempt_dir: Path, *, trial_end: Callable[[Path], End | None] = stub_end) -> End | None:
     """End the profile job as the real one does, and a trial's attempt as a pure function of its pipeline."""

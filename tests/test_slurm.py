@@ -191,7 +191,7 @@ def test_an_id_with_the_clusters_name_and_words_before_it_is_understood(cluster:
 
 
 def test_slurm_that_is_not_installed_says_so(tmp_path: Path) -> None:
-    with pytest.raises(LaunchError, match="sbatch could not be started: it is not on PATH; is this a login node"):
+    with pytest.raises(LaunchError, match="sbatch could not be started: it is not on PATH; work on a login node"):
         Slurm({"PATH": "/nowhere"}).sbatch(tmp_path / "job.sh", {})
 
 

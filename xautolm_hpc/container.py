@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.errors import ImageError
+from xautolm_hpc.errors import ConfigError, ImageError, quoted
 from xautolm_hpc.image import Bind, Container, image_sha256, read_image
 
 PROGRAM_DIR = "/opt/xautolm"
@@ -45,24 +46,44 @@ class ContainerSection(BaseModel):
     program: str = "apptainer"
     python: str = "/opt/worker/bin/python"
 
-    def located(self, folder: Path) -> "ContainerSection":
+    def located(self, path: Path) -> "ContainerSection":
         """Make every path absolute; a bind without a place inside gets the same one.
 
         Args:
-            folder: What written paths are relative to.
+            path: The profile; what is written in it is relative to its folder.
+
+        Raises:
+            ConfigError: A path is none.
         """
-
-        def locate(written: str) -> str:
-            return str((folder / Path(written).expanduser()).resolve())
-
+        find = partial(locate, folder=path.resolve().parent, where=f"`{path}`: container")
         pairs = [written.partition(":") for written in self.binds]
         return self.model_copy(
             update={
-                "image": locate(self.image),
-                "verify_key": self.verify_key and locate(self.verify_key),
-                "binds": tuple(f"{locate(source)}:{target or locate(source)}" for source, _, target in pairs),
+                "image": find(self.image),
+                "verify_key": self.verify_key and find(self.verify_key),
+                "binds": tuple(f"{find(source)}:{target or find(source)}" for source, _, target in pairs),
             }
         )
+
+
+def locate(written: str, folder: Path, *, where: str, follows_links: bool = True) -> str:
+    """Return where a path leads that stands in a search file or a profile, absolute.
+
+    Args:
+        written: The path.
+        folder: What it is relative to, absolute.
+        where: File and key, for the message.
+        follows_links: Whether links in it are followed.
+
+    Raises:
+        ConfigError: It is no path: it has a NUL character, an unknown user's home, or links in a circle.
+    """
+    try:
+        path = folder / Path(written).expanduser()
+        resolved = path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"{where} = {quoted(written)} is no path: {error}") from error
+    return str(resolved if follows_links else path)
 
 
 def make_container(

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+import tomllib
 import uuid
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ OWN_MODE = 0o600
 LARGEST_JSON_BYTES = 64 * 1024**2
 """Size of a JSON file above which it is not read, unless the caller says otherwise."""
 
+LARGEST_TOML_BYTES = 16 * 1024**2
 DEEPEST_JSON = 64
 """Lists and objects within one another above which a JSON file is refused: what this program writes has under ten."""
 
@@ -47,7 +49,7 @@ def fsync_dir(folder: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
-    """Replace a file by new content in one step.
+    """Replace a file by new content in one step; a folder in its place is set aside.
 
     Args:
         path: The file.
@@ -59,6 +61,8 @@ def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
     """
     aside = _write_aside(path, content, flush=flush)
     try:
+        if path.is_dir() and not path.is_symlink():
+            set_aside(path)
         aside.replace(path)
     except OSError:
         aside.unlink(missing_ok=True)
@@ -91,7 +95,7 @@ def create_bytes(path: Path, content: bytes, *, mode: int = OWN_MODE) -> bool:
         os.link(aside, path)
     except FileExistsError:
         # NFS repeats a request whose answer was lost, and then meets the link it has made itself.
-        if not path.samefile(aside):
+        if not os.path.samestat(path.lstat(), aside.lstat()):
             return False
     except OSError as error:
         if error.errno not in NO_HARD_LINKS:
@@ -202,9 +206,38 @@ def parse_json(content: bytes, *, where: str, allow_nan: bool = False) -> Any:
         value = json.loads(content, parse_constant=None if allow_nan else _refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not valid JSON: {error}") from error
+    check_depth(value, where=where)
+    return value
+
+
+def read_toml_file(path: Path) -> dict[str, Any]:
+    """Read a TOML file that a person wrote.
+
+    Raises:
+        InputError: There is none, or it cannot be read, is no regular file, too large, nested too deep, or not TOML.
+    """
+    try:
+        data = tomllib.loads(decode_text(read_regular(path, largest_bytes=LARGEST_TOML_BYTES)))
+    except FileNotFoundError as error:
+        raise InputError(f"`{path}` does not exist; give the path of a TOML file") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"`{path}` cannot be read as TOML: {error}") from error
+    check_depth(data, where=f"`{path}`")
+    return data
+
+
+def check_depth(value: Any, *, where: str) -> None:
+    """Check that lists and objects in plain data are not nested deeper than anything this program reads.
+
+    Args:
+        value: The data.
+        where: Where it stands, for the message.
+
+    Raises:
+        InputError: They are.
+    """
     if _is_deeper(value, DEEPEST_JSON):
         raise InputError(f"{where}: lists and objects are nested more than {DEEPEST_JSON} deep")
-    return value
 
 
 def _refuse_constant(name: str) -> float:

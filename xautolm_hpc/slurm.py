@@ -38,6 +38,9 @@ BUSY = (
 QUEUE_FULL = ("maxsubmitjob", "grpsubmitjob")
 """Reasons that sbatch names when an association or QOS has as many jobs as it may have."""
 
+NOT_SET_UP = ("configuration source", "slurm.conf", "process configuration")  # it is installed, without a cluster
+LOGIN_NODE = "work on a login node of the cluster"
+
 NO_NODES = ("node configuration is not available", "invalid node name")
 """Parts of an answer of sbatch when no node is left, or when it does not know one that is to be left out."""
 
@@ -109,6 +112,17 @@ class Slurm:
     def missing_commands(self) -> list[str]:
         """List the commands a search needs that are not on PATH."""
         return [name for name in NEEDED if shutil.which(name, path=self.environ.get("PATH")) is None]
+
+    def why_silent(self) -> tuple[str, str]:
+        """Find out why Slurm gives no answer; returns what is wrong, and what to do."""
+        if missing := self.missing_commands():
+            return f"there is no {', '.join(missing)} on PATH", f"{LOGIN_NODE}, or load the site's Slurm module"
+        completed = self._run(["scontrol", "show", "config"], {})
+        words = completed if isinstance(completed, str) else "".join(completed.stderr.strip().splitlines()[-1:])
+        if any(sign in words.lower() for sign in NOT_SET_UP):
+            return f"Slurm is not set up on this machine: {words}", f"{LOGIN_NODE}, or set SLURM_CONF to its slurm.conf"
+        remedy = "try again later or ask the cluster's support; SLURM_CONF says which cluster is asked"
+        return f"Slurm does not answer: {words or 'no reason given'}", remedy
 
     def squeue(self, names: Iterable[str]) -> list[JobRow] | None:
         """List the jobs of some names that the controller remembers, ended ones included (a few minutes)."""
@@ -258,7 +272,7 @@ class Slurm:
         """Run a command; a text instead of a result is the reason why there is none."""
         program = shutil.which(argv[0], path=self.environ.get("PATH"))
         if program is None:
-            return "could not be started: it is not on PATH; is this a login node of the cluster?"
+            return f"could not be started: it is not on PATH; {LOGIN_NODE}"
         try:
             return subprocess.run(
                 [program, *argv[1:]],

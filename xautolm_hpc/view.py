@@ -217,6 +217,10 @@ class Watcher(Protocol):
         """Show one line that stays: a retry, a failure, a commit."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Show why the search waits longer than usual, also where a person wants to see nothing else."""
+        ...
+
 
 def no_answers(experience: Experience, split: str) -> Predictions | None:
     """Return what is known of the answers of a trial whose run has no folder: nothing."""

@@ -123,7 +123,7 @@ def test_a_silent_controller_is_a_failure_and_no_other_check_of_slurm_speaks(tmp
 
     found = [finding for check in CHECKS[:8] for finding in check(site)]
 
-    assert [finding.found for finding in found] == ["`scontrol show config` does not answer"]
+    assert [finding.found for finding in found] == ["Slurm does not answer: no reason given"]
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.driving import SEARCH, end_attempt, ledger_of, make_setup, projection, search_in
+from tests.driving import SEARCH, Notes, end_attempt, ledger_of, make_setup, projection, search_in
 from tests.fakes import FakeLauncher
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.errors import BusyError, LaunchError, QueueFullError
 from xautolm_hpc.launcher import JobState, JobStatus, QueueLimits, Submission
 from xautolm_hpc.node import Clock
+from xautolm_hpc.store import ExperienceStore
 
 TEXT = SEARCH.replace("generations = 3", "generations = 1").replace("population = 4", "population = 6")
 
@@ -76,6 +77,16 @@ class OneByOne(FakeLauncher):
         return {**super().poll(attempt_dirs[:1]), **later}
 
 
+class ForgottenJobs(FakeLauncher):
+    """Forgets the first job of the search, as a controller does that lost its state."""
+
+    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
+        known = [path for path in attempt_dirs if path.parts[-2:] != ("trial-000", "attempt-0")]
+        reason = "neither squeue nor sacct knows the job"
+        forgotten = {path: JobStatus(state=JobState.UNKNOWN, reason=reason) for path in set(attempt_dirs) - set(known)}
+        return {**super().poll(known), **forgotten}
+
+
 def submitted_attempts(launcher: FakeLauncher) -> Counter[Path]:
     return Counter(path for submission in launcher.submissions for path in submission.attempt_dirs)
 
@@ -99,8 +110,30 @@ def test_a_controller_that_stays_busy_ends_the_search_after_ten_minutes_and_the_
         run_search(setup)
 
     assert 600 <= setup.clock.now() - began < 660
+    assert isinstance(setup.watcher, Notes)
+    warnings = [line for line in setup.watcher.lines if line.startswith("warning: ")]
+    assert len(warnings) == 7
+    assert "Socket timed out. The next try is in 5 s, the last after 615 s" in warnings[0]
     search_in(tmp_path, text=TEXT)
     assert len(projection(tmp_path)) == 6
+
+
+def test_a_wait_for_jobs_that_slurm_does_not_know_any_more_is_told_once(tmp_path: Path) -> None:
+    launcher = ForgottenJobs(end_attempt)
+    setup = make_setup(tmp_path, text=TEXT, launcher=launcher)
+    setup = replace(setup, profile=setup.profile.model_copy(update={"launcher": "slurm"}))
+
+    run_search(setup)
+
+    assert isinstance(setup.watcher, Notes)
+    (warning,) = [line for line in setup.watcher.lines if line.startswith("warning: ")]
+    assert warning == (
+        "warning: 1 job that should be there: neither squeue nor sacct knows the job. The outcome is waited for, 60 s "
+        "or while a heartbeat moves; without one the attempt is lost and tried again. Slurm's controller may have "
+        "lost its state"
+    )
+    kinds = [e.outcome.kind for e in ExperienceStore(tmp_path / "store").read()]
+    assert kinds.count("lost") == 1
 
 
 def test_a_queue_that_is_full_takes_the_rest_later(tmp_path: Path) -> None:

@@ -194,3 +194,16 @@ def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert isinstance(view, QuietView)
     assert stream.getvalue() == capsys.readouterr().out == ""
+
+
+def test_a_quiet_view_prints_warnings_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    view = QuietView()
+
+    view.log("trial 1 ended")
+    view.warn("the cluster is busy\n\x1b[31m")
+
+    printed, complaint = capsys.readouterr()
+    assert printed == ""
+    assert complaint.startswith("xautolm-hpc: the cluster is busy")
+    assert complaint.count("\n") == 1
+    assert "\x1b" not in complaint

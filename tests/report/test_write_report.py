@@ -73,3 +73,15 @@ def test_the_folder_is_the_owners_alone(tmp_path: Path) -> None:
     write_report(facts([success(0)]), tmp_path / "report")
 
     assert stat.S_IMODE((tmp_path / "report").stat().st_mode) == 0o700
+
+
+def test_what_a_killed_report_left_is_cleared_and_other_files_stay(tmp_path: Path) -> None:
+    torn = tmp_path / ".report.json.0123456789ab.tmp"
+    kept = [tmp_path / ".notes.tmp", tmp_path / "mine.txt"]
+    for path in (torn, *kept):
+        path.write_text("x")
+
+    write_report(facts([success(0)]), tmp_path)
+
+    assert not torn.exists()
+    assert all(path.exists() for path in kept)

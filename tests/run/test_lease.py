@@ -15,6 +15,7 @@ from xautolm_hpc.errors import LeaseLostError, RunFolderError
 from xautolm_hpc.node import boot_id, node_name
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.run.lease import Holder, Lease, live_holder, newest_lease
+from xautolm_hpc.run.ledger import Ledger, read_ledger
 
 STALE_S = 120.0
 N_ROUNDS = 20
@@ -253,3 +254,46 @@ def test_the_holder_says_who_it_is(tmp_path: Path) -> None:
 
     assert (holder.pid, holder.node, holder.boot_id) == (os.getpid(), node_name(), boot_id())
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"token": 5}', "[" * 100_000, '{"of": "a later version"}'])
+def test_a_damaged_lease_is_somebodys_until_it_is_silent_and_says_what_to_do(tmp_path: Path, content: str) -> None:
+    (tmp_path / "lease-1").write_text(content)
+
+    with pytest.raises(
+        RunFolderError, match=f"^`{tmp_path}/lease-1` is damaged: it says which driver works on the run"
+    ):
+        Lease.acquire(tmp_path, stale_s=STALE_S)
+
+    make_silent(tmp_path, 1, seconds=STALE_S + 1)
+    assert Lease.acquire(tmp_path, stale_s=STALE_S).number == 2
+
+
+def test_a_lease_of_another_node_that_was_touched_in_the_future_is_stale(tmp_path: Path) -> None:
+    Lease.acquire(tmp_path, stale_s=STALE_S)
+    elsewhere(tmp_path, 1)
+    make_silent(tmp_path, 1, seconds=-STALE_S - 60)
+
+    assert live_holder(tmp_path, stale_s=STALE_S) is None
+    assert Lease.acquire(tmp_path, stale_s=STALE_S).number == 2
+
+
+def test_a_driver_whose_lease_is_damaged_stops_and_names_it(tmp_path: Path) -> None:
+    lease = Lease.acquire(tmp_path, stale_s=STALE_S)
+    (tmp_path / "lease-1").write_text("")
+
+    with pytest.raises(
+        LeaseLostError, match=f"^`{tmp_path}/lease-1`, by which this driver works on the run, is damaged"
+    ):
+        lease.check()
+
+
+def test_where_leases_were_removed_the_next_one_is_above_those_of_the_ledger(tmp_path: Path) -> None:
+    ledger_path = tmp_path / "ledger.jsonl"
+    Ledger(ledger_path, 7).append("begun", 1.0)
+
+    lease = Lease.acquire(tmp_path, stale_s=STALE_S)
+
+    assert lease.number == 8
+    Ledger(ledger_path, lease.number).append("went on", 2.0)
+    assert [line["event"] for line in read_ledger(ledger_path)] == ["begun", "went on"]

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,62 @@ def test_a_number_json_has_no_word_for_is_refused(tmp_path: Path) -> None:
         ledger.append("end", float("nan"))
 
     assert read_ledger(ledger.path) == []
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_ledger_that_is_a_link_is_refused_and_nothing_is_written_where_it_leads(
+    tmp_path: Path, is_there: bool
+) -> None:
+    path, outside = tmp_path / "ledger.jsonl", tmp_path / "outside"
+    if is_there:
+        outside.write_bytes(line("begun", 1))
+    path.symlink_to(outside)
+
+    with pytest.raises(RunFolderError, match="is a link; a ledger is written where it lies"):
+        read_ledger(path)
+
+    assert outside.exists() is is_there
+
+
+@pytest.mark.parametrize(
+    ("event", "fields", "words"),
+    [
+        ("drawn", {"generation": "0", "plans": [], "refusals": {}, "exhausted": False}, "generation: expected int"),
+        ("drawn", {"generation": 10**400, "plans": [], "refusals": {}, "exhausted": False}, "expected a number from 0"),
+        ("drawn", {"generation": 0, "plans": {}, "refusals": {}, "exhausted": False}, "plans: expected"),
+        ("submitted", {"jobs": {"0": "1"}}, "'0' is not TRIAL/ATTEMPT"),
+        ("submitted", {"jobs": {"0/-1": "1"}}, "'0/-1' is not TRIAL/ATTEMPT"),
+        ("intent", {"name": "x", "generation": 0, "attempts": [], "resources": {}}, "'x' is no name of a submission"),
+        ("intent", {"name": "x-s0", "generation": 0, "attempts": [[1]], "resources": {}}, "pairs of trial and attempt"),
+        (
+            "intent",
+            {"name": "x", "generation": 0, "attempts": [], "resources": {}, "folder": "../x", "attempt_dirs": []},
+            "'../x' is no place within the run",
+        ),
+        (
+            "intent",
+            {"name": "x", "generation": 0, "attempts": [], "resources": {}, "folder": "x", "attempt_dirs": ["/x"]},
+            "'/x' is no place within the run",
+        ),
+        ("end", {"trial": -2, "attempt": 0, "source": "outcome"}, "trial is -2; expected a number from 0"),
+        ("stop", {"reason": None, "suspects": []}, "reason: expected str"),
+        ("model_out", {"model": "m"}, "lacks 'from_trial'"),
+    ],
+)
+def test_a_line_that_is_json_but_wrong_is_refused_with_what_is_wrong(
+    tmp_path: Path, event: str, fields: dict[str, object], words: str
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    written = json.dumps({"event": event, "at": 1.0, "lease": 1, **fields}).encode() + b"\n"
+    path.write_bytes(line("begun", 1) + written)
+
+    with pytest.raises(RunFolderError, match=f"line 2 is damaged: .*{re.escape(words)}"):
+        read_ledger(path)
+
+
+def test_a_line_of_a_later_version_is_read_with_what_it_adds(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    added = {"event": "commit", "at": 1.0, "lease": 1, "generation": 0, "n": 3, "later": {"x": 1}}
+    path.write_bytes(json.dumps(added).encode() + b"\n" + line("unheard-of", 1))
+
+    assert read_ledger(path)[0] == added

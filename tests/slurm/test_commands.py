@@ -151,7 +151,7 @@ def test_without_sbatch_a_search_says_where_to_work(
 
     assert [status for status, _ in complaints] == [2, 2]
     assert "no sbatch, squeue, scancel, scontrol, sinfo on PATH. Remedy: work on a login node" in complaints[0][1]
-    assert "there is no sbatch on PATH; run on a login node" in complaints[1][1]
+    assert "on PATH; work on a login node of the cluster" in complaints[1][1]
 
 
 def test_doctor_finds_a_fitting_profile_fit_and_its_job_takes_a_training_step(

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import FakeClock
+from tests.nouns import claim as a_claim
 from tests.submit.jobs import SLEEP, WRITE_OUTCOME, WRITE_PID, is_running, make_attempt, submission_of, wait_until
 from xautolm_hpc.driver.results import check_end
 from xautolm_hpc.durable import create_json, read_json, write_json
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.gather import JobTracker, gather_ends
-from xautolm_hpc.jobdir import MEMBERS, OUTCOME, Claim, Heartbeat, claim_path, heartbeat_path
-from xautolm_hpc.launcher import JobStatus, Launcher, Resources
+from xautolm_hpc.jobdir import MEMBERS, OUTCOME, Claim, Heartbeat, claim_path, heartbeat_path, read_whole
+from xautolm_hpc.launcher import JobState, JobStatus, Launcher, Resources
 from xautolm_hpc.node import SystemClock, boot_id, node_name
-from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.records import to_json
 from xautolm_hpc.submit.local_launcher import LocalLauncher
 
 PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
@@ -56,8 +57,8 @@ while True:
 def _no_job_is_left_behind(tmp_path: Path) -> Iterator[None]:
     yield
     for path in tmp_path.glob("**/claim-*.json"):
-        claim = from_json(Claim, read_json(path), where=str(path))
-        if claim.boot_id == boot_id() and claim.pid > 1 and claim.pid != os.getpid():
+        claim = read_whole(Claim, path)
+        if claim is not None and claim.boot_id == boot_id() and claim.pid > 1 and claim.pid != os.getpid():
             with suppress(ProcessLookupError):
                 os.kill(claim.pid, signal.SIGTERM)
 
@@ -338,3 +339,21 @@ def test_the_places_of_the_pool_are_its_slots_or_its_gpus_if_these_are_fewer(
     n_slots: int, n_gpus: int, slots: int
 ) -> None:
     assert launcher_with(n_slots, n_gpus=n_gpus).limits().slots == slots
+
+
+@pytest.mark.parametrize("name", ["claim-0.json", "exit-0.json"])
+def test_a_damaged_claim_or_exit_file_makes_its_attempt_lost_and_stops_no_other(tmp_path: Path, name: str) -> None:
+    damaged = make_attempt(tmp_path / "damaged", SLEEP)
+    create_json(claim_path(damaged, 0), to_json(a_claim()))
+    (damaged / name).write_text('{"job_id": ')
+    whole = make_attempt(tmp_path / "whole", WRITE_OUTCOME)
+    launcher = LocalLauncher(1, SystemClock())
+    submission = submission_of(tmp_path / "submission", damaged, whole)
+
+    launcher.adopt(submission, {})
+    wait_until(lambda: launcher.poll([damaged, whole])[whole].state is JobState.COMPLETED)
+
+    state = launcher.poll([damaged])[damaged]
+    assert state.state is JobState.UNKNOWN
+    if name.startswith("claim"):
+        assert state.reason == "its claim cannot be read"

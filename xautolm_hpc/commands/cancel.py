@@ -4,6 +4,7 @@ import argparse
 
 from xautolm_hpc.commands.status import profile_of
 from xautolm_hpc.driver.launchers import make_launcher
+from xautolm_hpc.durable import write_bytes
 from xautolm_hpc.node import SystemClock
 from xautolm_hpc.run.folder import find_run
 from xautolm_hpc.run.history import read_history
@@ -15,7 +16,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Cancel a run's jobs; a driver that is alive submits no more."""
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
     history = read_history(run_dir)
-    run_dir.cancel_path.touch(mode=0o600)
+    write_bytes(run_dir.cancel_path, b"", flush=False)
     launcher = make_launcher(profile_of(run_dir), arguments.environ, clock=SystemClock(), since=began_at(run_dir))
     paths = []
     for name, jobs in open_submissions(history).items():

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from xautolm_hpc import report
 from xautolm_hpc.durable import read_json
-from xautolm_hpc.errors import RunFolderError
+from xautolm_hpc.errors import InputError, RunFolderError
 from xautolm_hpc.jobdir import split_path
 from xautolm_hpc.predictions import read_predictions
 from xautolm_hpc.run.folder import RunDir, find_run
@@ -24,35 +24,55 @@ def run(arguments: argparse.Namespace) -> int:
     """Show the report of the committed generations.
 
     Raises:
-        RunFolderError: There is no such run, it has no committed generation yet, or its data are gone.
+        RunFolderError: There is no such run, it has no committed generation yet, its report is damaged, or its data
+            are gone.
     """
     run_dir = find_run(arguments.run_name, arguments.runs_dir)
     summary = read_summary(run_dir)
+    try:
+        _show(arguments, run_dir, summary=summary)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(run_dir, error) from error
+    return 0
+
+
+def _show(arguments: argparse.Namespace, run_dir: RunDir, *, summary: dict[str, Any]) -> None:
+    """Show a report, and write its page again where that is asked for."""
     examples = wrong_answers(run_dir, summary) if arguments.show_texts else []
     if arguments.page or arguments.show_texts:
         report.write_page(summary, run_dir.report_dir, examples=examples)
     if arguments.json:
         print(json.dumps(summary | ({"wrong_answers": examples} if arguments.show_texts else {}), indent=1))
-        return 0
+        return
     console = Console()
     report.print_report(summary, console)
     if arguments.show_texts:
         report.print_examples(examples, console)
     report.print_lines([Text(line) for line in _where(run_dir.report_dir)], console)
-    return 0
 
 
 def read_summary(run_dir: RunDir) -> dict[str, Any]:
     """Read the content of ``report.json``.
 
     Raises:
-        RunFolderError: There is none yet.
+        RunFolderError: There is none yet, or it is damaged.
     """
-    path = run_dir.report_dir / report.SUMMARY_NAME
-    if not path.exists():
-        raise RunFolderError(f"`{run_dir.path}` has no committed generation yet; see: xautolm-hpc status")
-    summary: dict[str, Any] = read_json(path)
+    try:
+        summary = read_json(run_dir.report_dir / report.SUMMARY_NAME)
+    except FileNotFoundError as error:
+        raise RunFolderError(f"`{run_dir.path}` has no committed generation yet; see: xautolm-hpc status") from error
+    except (OSError, InputError) as error:
+        raise _damaged(run_dir, error) from error
+    if not isinstance(summary, dict):
+        raise _damaged(run_dir, "it holds no object")
     return summary
+
+
+def _damaged(run_dir: RunDir, reason: object) -> RunFolderError:
+    return RunFolderError(
+        f"`{run_dir.report_dir / report.SUMMARY_NAME}` is damaged: {reason}. It is written anew when the search is run "
+        "again; nothing is lost"
+    )
 
 
 def wrong_answers(run_dir: RunDir, summary: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -103,7 +103,7 @@ def _check_site(inputs: Inputs, run_dir: RunDir, *, skips_job: bool, log: Callab
         LaunchError: The short job failed.
     """
     runs_dir, key = run_dir.path.parent, doctor.job_check_key(inputs.profile)
-    is_new = not run_dir.run_path.exists()
+    is_new = not run_dir.exists
     sends_job = inputs.profile.launcher == "slurm" and not skips_job and not doctor.recall_job_check(runs_dir, key)
     if not is_new and not sends_job:
         return

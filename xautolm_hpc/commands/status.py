@@ -11,7 +11,7 @@ from rich.console import Console
 from xautolm_hpc import report
 from xautolm_hpc.config import ClusterProfile, load_profile
 from xautolm_hpc.durable import read_json
-from xautolm_hpc.errors import ConfigError
+from xautolm_hpc.errors import ConfigError, InputError
 from xautolm_hpc.node import Clock, SystemClock
 from xautolm_hpc.run.folder import RunDir, find_run
 from xautolm_hpc.run.inspect import RunSnapshot, inspect_run
@@ -114,10 +114,13 @@ def _phase(run_dir: RunDir, snapshot: RunSnapshot, *, generation: int) -> Phase:
 
 def _finish(run_dir: RunDir) -> str | None:
     """Read why the search ended, and why no trial is above the baseline; ``None`` if it has not ended."""
-    path = run_dir.report_dir / "report.json"
-    if not path.exists():
+    try:
+        return _finish_in(read_json(run_dir.report_dir / "report.json"))
+    except (OSError, InputError, LookupError, TypeError, ValueError, AttributeError):  # damaged: `run` writes it anew
         return None
-    summary = read_json(path)
+
+
+def _finish_in(summary: Any) -> str | None:
     run, shortfall = summary["run"], summary.get("shortfall")  # older reports have none
     is_unfinished = run["finish"] == UNFINISHED.text  # older reports name no kind
     if run.get("finish_kind") == FinishKind.UNFINISHED or is_unfinished:

@@ -5,6 +5,7 @@ Every error names the file, the key, the value and what is valid. Paths in a fil
 
 import typing
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,9 @@ from pydantic import Field, model_validator
 from xautolm_hpc.catalogue import SizeReader, read_own_models, stand_in
 from xautolm_hpc.config.cluster_profile import ClusterProfile
 from xautolm_hpc.config.section import Count, Positive, SettingsSection, Share, apply_setting, check_section, read_toml
+from xautolm_hpc.container import locate
 from xautolm_hpc.dataset import DataSection
+from xautolm_hpc.durable import check_depth
 from xautolm_hpc.errors import InputError, SpaceError
 from xautolm_hpc.jobdir import RUN_NAME
 from xautolm_hpc.records import ObjectiveName, to_json
@@ -267,7 +270,7 @@ def load_search(
         if written.startswith(OF_PACKAGE):
             return written
         is_set = any(f"{key}.".startswith(setting.partition("=")[0] + ".") for setting in settings)
-        return str(((Path.cwd() if is_set else path.resolve().parent) / Path(written).expanduser()).resolve())
+        return locate(written, Path.cwd() if is_set else path.resolve().parent, where=f"`{path}`: {key}")
 
     located = search.model_dump() | {"profile": search.profile and resolve("profile", search.profile)}
     located["data"]["path"] = search.data.path and resolve("data.path", search.data.path)
@@ -288,6 +291,7 @@ def read_written(path: Path, settings: tuple[str, ...] = ()) -> dict[str, Any]:
     data = read_toml(path)
     for setting in settings:
         apply_setting(data, setting)
+    check_depth(data, where=f"`{path}`")
     return data
 
 
@@ -307,7 +311,7 @@ def load_profile(path: Path | None) -> ClusterProfile:
     profile = check_section(ClusterProfile, read_toml(path), path=path)
     # A bare program is looked up on PATH. Links stay: a virtual environment's python is one.
     paths = profile.model_dump(include={"driver_python", "worker_python", "hf_home"}, exclude_none=True)
-    folder = path.resolve().parent
-    updates = {key: str(folder / Path(p).expanduser()) for key, p in paths.items() if key == "hf_home" or "/" in p}
-    container = {} if profile.container is None else {"container": profile.container.located(folder)}
+    find = partial(locate, folder=path.resolve().parent, follows_links=False)
+    updates = {key: find(p, where=f"`{path}`: {key}") for key, p in paths.items() if key == "hf_home" or "/" in p}
+    container = {} if profile.container is None else {"container": profile.container.located(path)}
     return profile.model_copy(update=updates | container)

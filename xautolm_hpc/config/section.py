@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from xautolm_hpc.durable import decode_text
-from xautolm_hpc.errors import ConfigError
+from xautolm_hpc.durable import read_toml_file
+from xautolm_hpc.errors import ConfigError, InputError
 from xautolm_hpc.records import to_json
 from xautolm_hpc.space import find_refused
 
@@ -31,11 +31,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: It is missing or no TOML.
     """
     try:
-        return tomllib.loads(decode_text(path.read_bytes()))
-    except FileNotFoundError as error:
-        raise ConfigError(f"`{path}` does not exist; give the path of a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"`{path}` cannot be read as TOML: {error}") from error
+        return read_toml_file(path)
+    except InputError as error:
+        raise ConfigError(str(error)) from error
 
 
 def apply_setting(data: dict[str, Any], setting: str) -> None:
@@ -49,7 +47,7 @@ def apply_setting(data: dict[str, Any], setting: str) -> None:
         raise ConfigError(f"--set {setting!r}: expected KEY=VALUE, for instance --set budget.generations=3")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     *parents, last = key.split(".")
     for parent in parents:

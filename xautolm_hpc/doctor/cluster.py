@@ -22,23 +22,9 @@ def check_commands(site: Site) -> list[Finding]:
     """Check that Slurm's commands are there and its controller answers."""
     if not site.is_slurm:
         return []
-    missing = site.slurm.missing_commands()
-    if missing:
-        return [
-            failure(
-                "Slurm's commands",
-                f"there is no {', '.join(missing)} on PATH",
-                remedy="work on a login node of the cluster, or load the site's Slurm module",
-            )
-        ]
-    if site.settings is None:
-        return [
-            failure(
-                "Slurm's controller",
-                "`scontrol show config` does not answer",
-                remedy="try again later or ask the cluster's support; SLURM_CONF says which cluster is asked",
-            )
-        ]
+    if site.slurm.missing_commands() or site.settings is None:
+        found, remedy = site.slurm.why_silent()
+        return [failure("Slurm's commands", found, remedy=remedy)]
     return [ok("Slurm", f"{site.settings.get('SLURM_VERSION', 'of unknown version')} answers")]
 
 

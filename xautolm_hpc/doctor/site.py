@@ -28,6 +28,9 @@ class _Silence:
     def log(self, text: str) -> None:
         """Show nothing."""
 
+    def warn(self, text: str) -> None:
+        """Show nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:

@@ -257,7 +257,7 @@ def clean_up(generation_dir: Path, kept: Collection[Path] = ()) -> None:
         for path in attempt_dir.iterdir():
             is_spare = path.name in (TASK, READY) or (path.name == WEIGHTS and attempt_dir not in kept)
             if is_spare or path.name.startswith(("heartbeat-", f"{READY}-")) or _is_empty(path):
-                path.unlink(missing_ok=True)
+                _remove(path)
 
 
 def _is_in_use(groups_dir: Path) -> bool:

@@ -7,6 +7,7 @@ from xautolm_hpc import gather
 from xautolm_hpc.driver.results import check_end
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.jobdir import End
+from xautolm_hpc.launcher import JobState
 from xautolm_hpc.run.journal import Journal
 from xautolm_hpc.run.overview import fill_view
 from xautolm_hpc.view import Phase, RunView, charges
@@ -34,6 +35,7 @@ class Display:
             check=check_end,
         )
         self.phase = Phase.PROFILE
+        self._unknown: set[Path] = set()
 
     def enter(self, phase: Phase) -> None:
         """Show that the driver begins something else."""
@@ -58,3 +60,18 @@ class Display:
         )
         now = self.setup.clock.now()
         self.setup.watcher.show(fill_view(view, history, states=self.tracker.states, now=now, polled=polled))
+        self._warn_of_unknown(polled)
+
+    def _warn_of_unknown(self, polled: Mapping[Path, End | None]) -> None:
+        """Tell that jobs are waited for that Slurm does not know any more, as after its controller lost its state."""
+        states = {path: self.tracker.states.get(path) for path, end in polled.items() if end is None}
+        unknown = {path: state for path, state in states.items() if state and state.state is JobState.UNKNOWN}
+        new = [state for path, state in unknown.items() if path not in self._unknown]
+        self._unknown = set(unknown)
+        if new and self.setup.profile.launcher == "slurm":
+            grace_s = self.tracker.outcome_grace_s
+            self.setup.watcher.warn(
+                f"{len(new)} {'job' if len(new) == 1 else 'jobs'} that should be there: {new[0].reason or 'unknown'}. "
+                f"The outcome is waited for, {grace_s:g} s or while a heartbeat moves; without one the attempt is lost "
+                "and tried again. Slurm's controller may have lost its state"
+            )

@@ -44,6 +44,7 @@ class Pace:
         full_timeout_s: Seconds to wait for room in a queue that other jobs fill.
         given_back: Lists the attempts that their jobs, as the last look found, ended without having begun.
         impossible: Lists the attempts that the last look gave up because no job that asks for as much starts -> why.
+        warn: Tells a person, whatever else is shown, why the search waits.
     """
 
     poll: Callable[[Sequence[Path]], list[AttemptResult]]
@@ -53,6 +54,7 @@ class Pace:
     full_timeout_s: float = 24 * 3600.0
     given_back: Callable[[], Collection[Path]] = tuple
     impossible: Callable[[], Mapping[Path, str]] = dict
+    warn: Callable[[str], None] = lambda text: None
 
 
 class Jobs:
@@ -268,9 +270,10 @@ class Jobs:
             self.journal.lease.refresh()
             try:
                 return ask()
-            except BusyError:
+            except BusyError as error:
                 if self.pace.n_interrupts():
                     raise
+                self.pace.warn(f"{error}. The next try is in {pause_s:g} s, the last after {sum(BACK_OFF_S):g} s")
                 self._pause(pause_s)
         self.journal.lease.refresh()
         return ask()

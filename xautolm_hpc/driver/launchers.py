@@ -1,7 +1,6 @@
 """The launcher that a cluster profile names."""
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -9,6 +8,7 @@ from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.launcher import Launcher
 from xautolm_hpc.node import Clock, list_gpus
+from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.submit.arrays import SlurmOptions
 from xautolm_hpc.submit.local_launcher import LocalLauncher
 from xautolm_hpc.submit.series_launcher import SeriesLauncher
@@ -31,8 +31,9 @@ def make_launcher(profile: ClusterProfile, environ: Mapping[str, str], *, clock:
         gpus, _, _ = list_gpus(environ.get("CUDA_VISIBLE_DEVICES"))
         pool = LocalLauncher(profile.local.n_slots, clock, python=profile.driver_python, n_gpus=len(gpus))
         return SeriesLauncher(pool)
-    if shutil.which("sbatch", path=environ.get("PATH")) is None:
-        raise InputError("launcher = 'slurm', but there is no sbatch on PATH; run on a login node of the cluster")
+    slurm = Slurm(environ)
+    if slurm.missing_commands():
+        raise InputError(f"launcher = 'slurm', but {'; '.join(slurm.why_silent())}")
     return SeriesLauncher(slurm_launcher(profile, since=since))
 
 

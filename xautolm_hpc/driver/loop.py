@@ -22,6 +22,7 @@ from xautolm_hpc.driver.profile_job import profile_task
 from xautolm_hpc.driver.proposal import MakeProposer, Proposer, SearchProposer, read_past
 from xautolm_hpc.driver.results import Results, find_importance, test_metrics
 from xautolm_hpc.driver.setup import Setup
+from xautolm_hpc.driver.starting import check_jobs_start
 from xautolm_hpc.driver.worker_version import check_trials_per_job, check_worker_version
 from xautolm_hpc.durable import remove_torn
 from xautolm_hpc.errors import InterruptedSearchError
@@ -110,6 +111,7 @@ def _make_jobs(setup: Setup, journal: Journal, *, display: Display) -> Jobs:
         full_timeout_s=setup.profile.patience.pending_patience_h * 3600,
         given_back=lambda: display.tracker.given_back,
         impossible=lambda: display.tracker.impossible,
+        warn=setup.watcher.warn,
     )
     return Jobs(journal, setup.launcher, pace=pace, run_id=setup.run_id)
 
@@ -217,8 +219,9 @@ class Search:
             self.setup.watcher.log(f"{reason}; it is not drawn from trial {len(self.history.trials)} on")
 
     def _on_end(self, trial: Trial, end: End) -> None:
-        """Log an end, and stop the search when trial after trial fails alike."""
+        """Log an end, and stop the search when no job can start, or trial after trial fails alike."""
         self.setup.watcher.log(ended_line(trial, end))
+        check_jobs_start(self.history)
         n_equal = equal_failures(outcome for _, outcome in self._finished())
         alike = list(islice(self._finished(), n_equal))
         suspects = {number for number, _ in alike}

@@ -150,7 +150,7 @@ def _parse_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -> FileRo
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"`{path}`: line {number} is not valid JSON: {error}") from error
         if not isinstance(record, dict):
             raise DataError(f"`{path}`: line {number} is no JSON object: {line:.40}")
@@ -170,7 +170,8 @@ def _parse_parquet(path: Path, content: bytes, *, wanted: Sequence[str]) -> File
         if not set(wanted) <= set(columns):
             return FileRows(columns, [])
         table = file.read(columns=sorted(set(wanted)))
-    except (pyarrow.ArrowException, OSError) as error:
+        table.validate(full=True)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"`{path}` is no whole Parquet file: {error}") from None
     return _table_rows(path, table, columns=columns, wanted=wanted)
 
@@ -182,11 +183,12 @@ def _parse_arrow(path: Path, content: bytes, *, wanted: Sequence[str]) -> FileRo
     opened = pyarrow.ipc.open_file if content.startswith(b"ARROW1") else pyarrow.ipc.open_stream
     try:
         table = opened(pyarrow.BufferReader(content)).read_all()
-    except (pyarrow.ArrowException, OSError) as error:
+        columns = list(table.schema.names)
+        if not set(wanted) <= set(columns):
+            return FileRows(columns, [])
+        table.validate(full=True)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"`{path}` is no whole Arrow file: {error}") from None
-    columns = list(table.schema.names)
-    if not set(wanted) <= set(columns):
-        return FileRows(columns, [])
     return _table_rows(path, table, columns=columns, wanted=wanted)
 
 
@@ -209,7 +211,7 @@ def _features(metadata: Mapping[bytes, bytes]) -> Mapping[str, Any]:
     """Read what the hub's library notes about columns; nothing if it cannot be read."""
     try:
         noted = json.loads(metadata.get(b"huggingface", b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     for key in ("info", "features"):
         noted = noted.get(key) if isinstance(noted, dict) else None

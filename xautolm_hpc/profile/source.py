@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xautolm_hpc.dataset import EXTENSIONS, check_shards, extension_of, split_shard
-from xautolm_hpc.durable import read_json
+from xautolm_hpc.durable import open_regular, read_json
 from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.node import node_name
 
@@ -60,9 +60,12 @@ def read_content(path: Path) -> bytes:
         DataError: It cannot be read on this node; the cause is the ``OSError``.
     """
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except OSError as error:
         raise _unavailable(path, error) from error
+    except InputError as error:
+        raise DataError(f"{error}; expected a file of data") from error
 
 
 def _find_in_folder(folder: Path, names: Sequence[str]) -> Paths:

@@ -1,5 +1,6 @@
 """Progress displays of a running search: a live table on a terminal, lines in a log file, or nothing."""
 
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import IO, Protocol, Self
@@ -47,13 +48,18 @@ class _View:
 
 
 class QuietView(_View):
-    """Progress display that shows nothing."""
+    """Progress display that shows nothing but warnings."""
 
     def show(self, view: RunView) -> None:
         """Show nothing."""
 
     def log(self, text: str) -> None:
         """Show nothing."""
+
+    def warn(self, text: str) -> None:
+        """Print a warning to standard error."""
+        sys.stderr.write(f"xautolm-hpc: {one_line(text)}\n")
+        sys.stderr.flush()
 
 
 class NotedView(QuietView):
@@ -68,6 +74,10 @@ class NotedView(QuietView):
 
     def log(self, text: str) -> None:
         """Keep a line."""
+        self.lines.append(text)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning."""
         self.lines.append(text)
 
 
@@ -101,6 +111,10 @@ class LiveView(_View):
     def log(self, text: str) -> None:
         """Print one line above the table."""
         self._live.console.print(harmless(text))
+
+    def warn(self, text: str) -> None:
+        """Print a warning above the table."""
+        self.log(text)
 
     def _frame(self) -> Text:
         """Build the display; called at every poll and, from a thread of rich, once a second."""
@@ -147,6 +161,10 @@ class PlainView(_View):
         known = one_line(text).encode(encoding, "backslashreplace").decode(encoding)
         self._stream.write(f"{at:%Y-%m-%dT%H:%M:%SZ}  {known}\n")
         self._stream.flush()
+
+    def warn(self, text: str) -> None:
+        """Print a warning as any other line."""
+        self.log(text)
 
     def _log_committed(self, view: RunView) -> None:
         """Print counts and cost after a commit, and once when a resumed run starts."""

@@ -137,6 +137,11 @@ class RunDir:
         return self.path / "run.json"
 
     @property
+    def exists(self) -> bool:
+        """Whether a run began here; what lies in the place of ``run.json`` may be damaged, or a link to nothing."""
+        return os.path.lexists(self.run_path)
+
+    @property
     def cancel_path(self) -> Path:
         """Is there while somebody wants the run cancelled; the driver then submits nothing more."""
         return self.path / "cancel"
@@ -213,7 +218,7 @@ def find_run(name: str, runs_dir: str) -> RunDir:
         RunFolderError: There is none; the message lists those there are.
     """
     for path in (Path(name), Path(runs_dir) / name):
-        if (path / "run.json").exists():
+        if RunDir(path).exists:
             return RunDir(path.resolve())
     known = sorted(path.parent.name for path in Path(runs_dir).glob("*/run.json"))
     raise RunFolderError(

@@ -115,7 +115,7 @@ def _slurm_states(history: History, attempts: list[Attempt], *, slurm: Slurm) ->
     if len(found) < len(attempts):
         accounts = slurm.sacct(names, since=began_at(history.run_dir))
         found = {**_matched(history, attempts, rows=accounts or []), **found}
-    silent = "squeue does not answer" if rows is None else "squeue does not know it"
+    silent = "; ".join(slurm.why_silent()) if rows is None else "squeue does not know it"
     states = {a.path: found.get(a.path, JobStatus(state=JobState.UNKNOWN, reason=silent)) for a in attempts}
     shared = {path for name in names for paths in _groups(history, name) if len(paths) > 1 for path in paths}
     return {path: _in_its_job(path, state) if path in shared else state for path, state in states.items()}

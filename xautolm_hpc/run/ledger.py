@@ -66,13 +66,18 @@ def read_ledger(path: Path) -> list[Line]:
     """Read the lines that count, in order.
 
     Raises:
-        InputError: The ledger is no regular file, or too large.
-        RunFolderError: A line before the last one is damaged.
+        RunFolderError: A line before the last one is damaged, or the file is a link, or none that can be read.
     """
+    if path.is_symlink():
+        raise RunFolderError(f"`{path}` is a link; a ledger is written where it lies. Put the file itself there")
     try:
         whole = read_regular(path, largest_bytes=LARGEST_BYTES).split(b"\n")[:-1]  # the last one is torn or empty
     except FileNotFoundError:
         return []
+    except (OSError, InputError) as error:
+        raise RunFolderError(
+            f"{error}. The ledger holds what happened in the run: restore it, or start again with --fork"
+        ) from error
     lines: list[Line] = []
     newest_lease = 0
     for number, text in enumerate(whole, start=1):

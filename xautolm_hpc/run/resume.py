@@ -8,7 +8,6 @@ A later version may have other defaults, presets and catalogue entries. A run ke
 """
 
 import shutil
-import tomllib
 import uuid
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -19,15 +18,7 @@ from typing import Any
 
 from xautolm_hpc import __version__
 from xautolm_hpc.distribution import FrozenPrior
-from xautolm_hpc.durable import (
-    LARGEST_JSON_BYTES,
-    create_bytes,
-    create_json,
-    decode_text,
-    read_json,
-    read_regular,
-    write_json,
-)  # fmt: skip
+from xautolm_hpc.durable import create_bytes, create_json, read_json, read_toml_file, write_json
 from xautolm_hpc.errors import InputError, RunFolderError
 from xautolm_hpc.node import Clock, utc_text
 from xautolm_hpc.records import from_json, to_json
@@ -81,7 +72,7 @@ def effective_config(run_dir: RunDir, current: RunConfig) -> RunConfig:
         ``current`` for a run that does not exist or starts over; else one that leaves every unwritten setting, and the
         space, as the run started.
     """
-    if not run_dir.run_path.exists():
+    if not run_dir.exists:
         return current
     try:
         stored, _ = _read_config(run_dir, current)
@@ -193,11 +184,9 @@ def _read_config(run_dir: RunDir, current: RunConfig) -> tuple[RunConfig, list[M
 def _read_frozen_file(path: Path) -> dict[str, Any]:
     """Read the search file that a run began with."""
     try:
-        return tomllib.loads(decode_text(read_regular(path, largest_bytes=LARGEST_JSON_BYTES)))
-    except (OSError, ValueError, RecursionError, InputError) as error:
-        raise RunFolderError(
-            f"`{path}` cannot be read as TOML: {error}. It is the search file that the run began with: put it back"
-        ) from error
+        return read_toml_file(path)
+    except (OSError, InputError) as error:
+        raise RunFolderError(f"{error}. It is the search file that the run began with: put it back") from error
 
 
 def _keep_unwritten(
@@ -250,7 +239,7 @@ def known_run_id(run_dir: RunDir) -> str | None:
     Raises:
         RunFolderError: ``run.json`` is damaged and the run has trials.
     """
-    if not run_dir.run_path.exists():
+    if not run_dir.exists:
         return None
     try:
         return read_run_file(run_dir).run_id

@@ -192,9 +192,11 @@ class SlurmLauncher:
         """Find the jobs of a submission by its name."""
         rows = self._slurm.squeue([submission.name])
         if rows is None:
-            raise BusyError(
-                f"{submission.name}: squeue does not answer, so its jobs cannot be found; submitting them again "
-                "could run them twice. Try again when the controller is back"
+            error = LaunchError if self._slurm.missing_commands() else BusyError
+            found, remedy = self._slurm.why_silent()
+            raise error(
+                f"{submission.name}: {found}. Its jobs cannot be found, and submitting them again could run them "
+                f"twice: {remedy}"
             )
         rows += self._slurm.sacct([submission.name], since=self._since) or []
         return _members_of(submission, rows)

@@ -1,0 +1,66 @@
+"""Whether jobs of a run can start at all: what no job can begin is the site's fault, and no attempt mends it."""
+
+import re
+
+from xautolm_hpc.errors import LaunchError
+from xautolm_hpc.failures import FailureKind
+from xautolm_hpc.jobdir import restarts
+from xautolm_hpc.run.history import Attempt, History
+
+ENOUGH = 2
+"""Nodes, or submissions that reached none, on which starting fails for one reason before the search stops with it."""
+
+
+def check_jobs_start(history: History) -> None:
+    """Check that jobs begin their attempts, on some node.
+
+    Clocks of nodes may be wrong, so the order of submissions tells what came after what.
+
+    Args:
+        history: What happened in the run, the newest end included.
+
+    Raises:
+        LaunchError: Jobs could not start on two nodes, or before any node was reached and when submitted again, for
+            the same reason, and none that was submitted with them or since has begun.
+    """
+    order = {name: place for place, name in enumerate(history.submissions)}
+    placed = [
+        (order[attempt.submission], attempt)
+        for trial in history.trials.values()
+        for attempt in trial.attempts
+        if attempt.submission in order
+    ]
+    last_begun = max((place for place, attempt in placed if _has_begun(attempt)), default=-1)
+    failed: dict[str, list[tuple[int, Attempt]]] = {}
+    for place, attempt in placed:
+        if place > last_begun and _could_not_start(attempt):
+            failed.setdefault(_alike(_reason(attempt)), []).append((place, attempt))
+    for alike in failed.values():
+        nodes = sorted({attempt.end.node for _, attempt in alike if attempt.end is not None and attempt.end.node})
+        nowhere = {place for place, attempt in alike if attempt.end is not None and not attempt.end.node}
+        if max(len(nodes), len(nowhere)) >= ENOUGH:
+            where = f"on {', '.join(nodes)}" if len(nodes) >= ENOUGH else "before any node was reached"
+            raise LaunchError(
+                f"jobs cannot start, {where}: {_reason(alike[-1][1])}. No more are submitted. Mend that, then give the "
+                "same command again; `xautolm-hpc doctor PROFILE --job` tries it with one short job"
+            )
+
+
+def _could_not_start(attempt: Attempt) -> bool:
+    return attempt.outcome is not None and attempt.outcome.kind == FailureKind.LAUNCH_FAILURE
+
+
+def _reason(attempt: Attempt) -> str:
+    return "" if attempt.outcome is None else attempt.outcome.reason
+
+
+def _alike(reason: str) -> str:
+    """Write a reason without the numbers of its job, attempt or node."""
+    return re.sub(r"[0-9]+", "0", reason)
+
+
+def _has_begun(attempt: Attempt) -> bool:
+    """Check whether the worker of an attempt began, or its job has claimed it and has not ended."""
+    if attempt.end is not None:
+        return attempt.end.started_at is not None and not _could_not_start(attempt)
+    return attempt.path.is_dir() and bool(restarts(attempt.path))
