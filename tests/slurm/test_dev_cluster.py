@@ -12,6 +12,7 @@ from slurm.dev.daemons import wait_until
 from slurm.dev.packages import missing_packages
 from slurm.dev.plan import DevClusterError, read_plan
 from slurm.dev.private import DevCluster
+from slurm.dev.release import root_of
 from tests.slurm.conftest import SMALL_ARRAY
 
 pytestmark = pytest.mark.slurm
@@ -253,3 +254,8 @@ def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
 
 def test_no_package_is_missing_once_a_cluster_ran(accounting_cluster: DevCluster) -> None:
     assert missing_packages(accounting=accounting_cluster.accounting) == []
+
+
+def test_a_release_that_no_debian_has_is_refused() -> None:
+    with pytest.raises(DevClusterError, match=r"Slurm 21\.08 is not known here; known: 24\.11"):
+        root_of("21.08")
