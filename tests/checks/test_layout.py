@@ -34,7 +34,6 @@ FOLDERS = ("xautolm_hpc", "tests", "benchmarks", "docs")
 IN_EVERY_PACKAGE = {"__init__", "__main__"}
 NAMED_TWICE = {
     ("commands/doctor", "doctor"): "the command and its step",
-    ("commands/examples", "report/examples"): "search files to copy; rows that a trial got right and wrong",
     ("commands/prefetch", "prefetch"): "the command and its step",
     ("commands/priors", "priors", "benchmarks/priors"): "the command, its step, and the step's benchmark",
     ("commands/report", "report"): "the command and its step",
