@@ -130,7 +130,7 @@ image-check: env  ## the image's own test, its lock, its size
 	$(BIN)/python containers/image.py check
 
 .PHONY: catalogue
-catalogue: env  ## measure what steps of the catalogue's models cost, those that xautolm_hpc/step_costs.json lacks
+catalogue: env  ## measure what steps of the catalogue's models cost, those that xautolm_hpc/packaged/step_costs.json lacks
 	$(BIN)/python -m benchmarks.real_size.step_costs --processes 2
 
 bench:  ## list the benchmarks

@@ -164,7 +164,7 @@ def cost_name(way: str, precision: str, *, checkpointing: bool = False, extra: s
 @lru_cache(maxsize=1)
 def load_step_costs() -> Mapping[str, ModelCosts]:
     """Read ``step_costs.json``: model id -> what its steps cost."""
-    text = resources.files("xautolm_hpc").joinpath("step_costs.json").read_text()
+    text = resources.files("xautolm_hpc").joinpath("packaged", "step_costs.json").read_text()
     return {model_id: ModelCosts.of(written) for model_id, written in json.loads(text)["models"].items()}
 
 

@@ -1,4 +1,4 @@
-"""Measures what steps of the models of the catalogue cost, and writes xautolm_hpc/step_costs.json (`make catalogue`).
+"""Measures what steps of the models of the catalogue cost, for `make catalogue`: writes packaged/step_costs.json.
 
 Models of the same architecture are measured once. What the file has is kept, unless ``--anew`` is given.
 """
@@ -21,7 +21,7 @@ from benchmarks.real_size.published import published_config
 from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.train.costs.measure import measure_costs
 
-STEP_COSTS = Path(xautolm_hpc.__file__).with_name("step_costs.json")
+STEP_COSTS = Path(xautolm_hpc.__file__).with_name("packaged") / "step_costs.json"
 
 
 def groups(ids: Sequence[str]) -> list[list[str]]:

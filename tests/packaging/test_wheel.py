@@ -14,7 +14,8 @@ from tests.packaging.built import Built, build
 
 N_ROWS = 120
 BESIDE_THE_CODE = {
-    "xautolm_hpc/models.toml", "xautolm_hpc/presets.toml", "xautolm_hpc/step_costs.json", "xautolm_hpc/py.typed",
+    "xautolm_hpc/models.toml", "xautolm_hpc/presets.toml", "xautolm_hpc/packaged/step_costs.json",
+    "xautolm_hpc/py.typed",
     "xautolm_hpc/packaged/search.schema.json", "xautolm_hpc/packaged/profile.schema.json",
     "xautolm_hpc/packaged/examples/demo.toml", "xautolm_hpc/packaged/examples/data/tickets.jsonl",
     "xautolm_hpc/packaged/profiles/site-gpu-partition.toml",
