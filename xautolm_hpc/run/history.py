@@ -122,7 +122,8 @@ class History:
         """Apply one ledger line.
 
         Raises:
-            InputError: A plan or an end in it is damaged, or it names what the lines before do not.
+            InputError: A plan or an end in it is damaged.
+            RunFolderError: It names what the lines before do not.
         """
         try:
             self._apply(line)
@@ -133,6 +134,7 @@ class History:
             ) from error
 
     def _apply(self, line: Line) -> None:
+        """Apply a line whose fields are as they should be; what it names may still be unknown."""
         first, _ = self._sessions.get(line["lease"], (line["at"], line["at"]))
         self._sessions[line["lease"]] = (first, line["at"])
         match line["event"]:

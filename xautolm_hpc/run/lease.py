@@ -141,6 +141,7 @@ def live_holder(run_path: Path, *, stale_s: float) -> Holder | None:
 
 
 def _refuse_live_holder(run_path: Path, number: int, *, stale_s: float) -> None:
+    """Refuse a run folder on which a driver works, or may work."""
     holder = live_holder(run_path, stale_s=stale_s)
     if holder is SOMEBODY:
         raise RunFolderError(
