@@ -74,24 +74,29 @@ class Watchdog:
         """Watch until the worker has ended, then kill and reap whatever it left behind."""
         tick_s = LOCAL_TICK_S if self._command.enforce_limits else SLURM_TICK_S
         while self._process.poll() is None:
-            self._measure()
-            self._note_signals()
-            if self._command.enforce_limits and self.ended_by is None:
-                self._keep_limits()
-            self._pass_checkpoint_on()
-            if self._kill_at is not None and time.monotonic() >= self._kill_at:
-                self._kill()
-            self._inbox.wait(tick_s)
+            self._inbox.wait(tick_s)  # first: what a process holds at its start says nothing
+            if self._process.poll() is None:
+                self._look()
         # A worker that ended before it could be looked at is known to the kernel all the same.
         self.peak_rss_bytes = self.peak_rss_bytes or resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         self._sweep()
         self._blame_oom_killer()
 
+    def _look(self) -> None:
+        """Look once at the worker, its limits and the signals of its job."""
+        self._measure()
+        self._note_signals()
+        if self._command.enforce_limits and self.ended_by is None:
+            self._keep_limits()
+        self._pass_checkpoint_on()
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self._kill()
+
     def _tree(self) -> list[int]:
         return [self._process.pid, *processes.descendants(self._process.pid)]
 
     def _measure(self) -> None:
-        tree = self._tree()
+        tree = [self._process.pid, *processes.seen_below(self._process.pid)]
         self._held_bytes = processes.held_memory_bytes(tree)
         peaks = (processes.peak_memory_bytes(pid) for pid in tree)
         self.peak_rss_bytes = max(self.peak_rss_bytes, self._held_bytes, *peaks)
@@ -145,7 +150,7 @@ class Watchdog:
     def _sweep(self) -> None:
         """Kill what the worker left behind: its orphans are this process's children by now."""
         deadline = time.monotonic() + KILL_GRACE_S
-        while time.monotonic() < deadline:
+        while processes.has_children() and time.monotonic() < deadline:
             left = processes.descendants(os.getpid())
             if not left:
                 return
