@@ -28,9 +28,9 @@ from xautolm_hpc.sample.memory_plan import MemoryBudget, plan_execution
 from xautolm_hpc.train.energy import EnergyReader, open_energy_reader
 from xautolm_hpc.train.finetune import finetune
 from xautolm_hpc.train.heartbeat import HeartbeatWriter
+from xautolm_hpc.train.limit.trial_budget import Progress, Stopwatch, TrialBudget
 from xautolm_hpc.train.prepare import AttemptInputs
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.trial_budget import Progress, Stopwatch, TrialBudget
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LEARNING_RATE = 2e-4

@@ -31,10 +31,10 @@ from xautolm_hpc.sample.memory_need import StepFacts, memory_need
 from xautolm_hpc.train import prepare
 from xautolm_hpc.train.costs.calibration import measure_speed
 from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.limit.trial_budget import Progress, TrialBudget
 from xautolm_hpc.train.loop import TrainState, epoch_steps, evaluate
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 N_STEPS = 3
 """Steps whose peak is taken; in the first of them a graph is captured."""

@@ -14,7 +14,6 @@ MIN_USERS = 2
 ENTRIES = {
     "__init__": "the package itself",
     "__main__": "started by `python -m xautolm_hpc`",
-    "api": "used from Python, through the package's own name",
     "cli": "started by the command `xautolm-hpc`",
 }
 """Modules of the root that no folder needs to import, and why."""
@@ -24,7 +23,7 @@ SEARCH_NOUNS = {
     "table", "task_kinds",
 }  # fmt: skip
 """The modules of the root that ``priors`` and ``sample`` may see."""
-LAYERED = {"__init__", "__main__", "api", "cli", "config"}
+LAYERED = {"__init__", "__main__", "cli"}
 """What the layers of the contracts keep from every step."""
 CONTRACT = "priors and sample see only the nouns of the search"
 

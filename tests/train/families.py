@@ -17,11 +17,11 @@ from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.execution import StepMode
 from xautolm_hpc.jobdir import COMMAND, PIPELINE, TASK, Command, TrialInput, TrialPlan
 from xautolm_hpc.records import Outcome, Task, Value, from_json, to_json
+from xautolm_hpc.train.limit.trial_budget import Progress, TrialBudget
 from xautolm_hpc.train.loop import TrainState
 from xautolm_hpc.train.prepare import AttemptInputs, build_train_state, start_torch
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 from xautolm_hpc.train.worker import Job, run_trial
 
 FAMILY = {name: "encoder" for name in CONFIGS} | {

@@ -8,7 +8,7 @@ from xautolm_hpc.jobdir import Heartbeat
 from xautolm_hpc.records import from_json
 from xautolm_hpc.train.energy import Counter, EnergyReader
 from xautolm_hpc.train.heartbeat import HeartbeatWriter
-from xautolm_hpc.train.trial_budget import Progress
+from xautolm_hpc.train.limit.trial_budget import Progress
 
 NEVER_S = 3600.0
 

@@ -11,8 +11,8 @@ from xautolm_hpc.durable import read_json
 from xautolm_hpc.execution import Execution
 from xautolm_hpc.jobdir import PIPELINE
 from xautolm_hpc.train.energy import Counter, EnergyReader
+from xautolm_hpc.train.limit.trial_budget import Progress
 from xautolm_hpc.train.retry import RETRY, ask_for_retry, read_retry
-from xautolm_hpc.train.trial_budget import Progress
 
 # The real worker on a GPU that fits only so many samples of a micro-batch: raises torch's own exception.
 # Of several ranks the second one has it.

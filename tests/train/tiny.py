@@ -34,13 +34,13 @@ from transformers import (
 from xautolm_hpc.records import Value
 from xautolm_hpc.train.data import Tokens, n_epoch_steps
 from xautolm_hpc.train.kinds.classification import Classification, class_weights
+from xautolm_hpc.train.limit.trial_budget import Progress, TrialBudget
 from xautolm_hpc.train.loop import LoopState, TrainState
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.steps.eager import EagerRunner
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 N_CLASSES = 3
 VOCAB = 60

@@ -28,11 +28,11 @@ from xautolm_hpc.predictions import PREDICTION_FILES, write_predictions
 from xautolm_hpc.records import Outcome, from_json, to_json
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.frozen.precision import read_frozen
+from xautolm_hpc.train.limit.trial_budget import Progress, TrialBudget
 from xautolm_hpc.train.loop import TrainState, evaluate, load_trainable
 from xautolm_hpc.train.prepare import AttemptInputs, build_train_state, start_torch
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 from xautolm_hpc.train.worker import Job, attempt_result
 
 

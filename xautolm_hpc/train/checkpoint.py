@@ -21,9 +21,9 @@ from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train import collectives
 from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.limit.trial_budget import Progress
 from xautolm_hpc.train.loop import LoopState, TrainState, load_trainable, trainable
 from xautolm_hpc.train.sharding import whole
-from xautolm_hpc.train.trial_budget import Progress
 
 FILE_NAME = "state.pt"
 OTHER_VERSION = "state-of-another-version.pt"

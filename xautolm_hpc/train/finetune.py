@@ -19,11 +19,11 @@ from xautolm_hpc.train.checkpoint import load_checkpoint, save_checkpoint
 from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.frozen.precision import FROZEN, describe_frozen
 from xautolm_hpc.train.heartbeat import HeartbeatWriter
+from xautolm_hpc.train.limit.trial_budget import Progress, TrialBudget
 from xautolm_hpc.train.loop import TrainState, evaluate, train, trainable
 from xautolm_hpc.train.prepare import AttemptInputs, build_train_state, reject_unsupported, start_kernels, start_torch
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopRequestedError
-from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 CHECKPOINT_DIR = "checkpoint"
 

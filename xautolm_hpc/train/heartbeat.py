@@ -8,8 +8,8 @@ from pathlib import Path
 
 from xautolm_hpc.jobdir import Heartbeat, to_wire
 from xautolm_hpc.train.energy import EnergyReader
-from xautolm_hpc.train.foreign_load import LoadMeter, no_load_meter
-from xautolm_hpc.train.trial_budget import Progress
+from xautolm_hpc.train.limit.foreign_load import LoadMeter, no_load_meter
+from xautolm_hpc.train.limit.trial_budget import Progress
 
 
 class HeartbeatWriter:

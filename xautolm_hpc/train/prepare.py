@@ -38,6 +38,7 @@ from xautolm_hpc.train.fit.embeddings import (
 from xautolm_hpc.train.frozen.nf4 import check_nf4
 from xautolm_hpc.train.frozen.precision import freeze, loading_dtype, plan_frozen
 from xautolm_hpc.train.kinds.tasks import LearningTask, TaskContext
+from xautolm_hpc.train.limit.trial_budget import Progress, TrialBudget
 from xautolm_hpc.train.loop import LoopState, TrainState
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
@@ -55,7 +56,6 @@ from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import shard_model
 from xautolm_hpc.train.steps.architectures import make_capturable
 from xautolm_hpc.train.steps.choose import build_runner, plan_steps
-from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 IN_SINGLE_ONLY = ("deberta",)
 """Architectures (``model_type``) that mask attention with a number which half precision lacks: DeBERTa v1."""

@@ -1,7 +1,7 @@
 """What is measured of a trial's start and of its memory."""
 
 from xautolm_hpc.train.finetune import peak_bytes
-from xautolm_hpc.train.trial_budget import Progress
+from xautolm_hpc.train.limit.trial_budget import Progress
 
 
 def test_the_parts_of_loading_are_added_up_in_their_order() -> None:

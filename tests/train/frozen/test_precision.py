@@ -34,12 +34,12 @@ from xautolm_hpc.train.frozen.precision import (
     plan_frozen,
     read_frozen,
 )
+from xautolm_hpc.train.limit.trial_budget import Progress, TrialBudget
 from xautolm_hpc.train.loop import TrainState, evaluate, train, trainable
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.prepare import AttemptInputs, build_train_state, is_in_single_only, start_torch
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 CPU = torch.device("cpu")
 NO_BIASES = ("llama", "mistral", "qwen3", "phi3", "t5", "modernbert")

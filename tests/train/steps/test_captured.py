@@ -16,10 +16,10 @@ from xautolm_hpc.hyperparameters import OPTIMIZERS
 from xautolm_hpc.train.checkpoint import load_checkpoint, save_checkpoint
 from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.limit.trial_budget import Decision
 from xautolm_hpc.train.loop import TrainState, evaluate, train, trainable
 from xautolm_hpc.train.steps.eager import EagerRunner
 from xautolm_hpc.train.stop import StopFlag, StopRequestedError
-from xautolm_hpc.train.trial_budget import Decision
 
 LONG: dict[str, Any] = {"n_rows": 19, "epochs": 6, "early_stopping_patience": 9, "warmup_ratio": 0.2}
 SHORT = {**LONG, "epochs": 2}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.load.busy import busy_processes
+from tests.train.limit.busy import busy_processes
 from xautolm_hpc.node import is_node_busy
-from xautolm_hpc.train.foreign_load import CpuReading, LoadMeter, lost_cpu_s, read_counters
+from xautolm_hpc.train.limit.foreign_load import CpuReading, LoadMeter, lost_cpu_s, read_counters
 
 START = CpuReading(at_s=100.0, run_s={}, wait_s={}, busy_s=1000.0, n_cores=2.0)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.train.attempts import command, read_end, write_attempt
 from tests.train.families import worker_job
-from tests.train.load.busy import busy_processes
+from tests.train.limit.busy import busy_processes
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import Heartbeat, heartbeat_path
 from xautolm_hpc.records import from_json

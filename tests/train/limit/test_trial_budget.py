@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from xautolm_hpc.train.exceptions import TrialError
-from xautolm_hpc.train.foreign_load import CpuReading, LoadMeter
+from xautolm_hpc.train.limit.foreign_load import CpuReading, LoadMeter
+from xautolm_hpc.train.limit.trial_budget import Progress, TrialBudget
 from xautolm_hpc.train.stop import StopFlag
-from xautolm_hpc.train.trial_budget import Progress, TrialBudget
 
 
 def delayed_by(*delays_s: float) -> LoadMeter:
