@@ -5,7 +5,7 @@ import re
 from xautolm_hpc.errors import LaunchError
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import restarts
-from xautolm_hpc.run.history import Attempt, History
+from xautolm_hpc.run.history import Attempt, History, Trial
 
 ENOUGH = 2
 """Nodes, or submissions that reached none, on which starting fails for one reason before the search stops with it."""
@@ -20,8 +20,8 @@ def check_jobs_start(history: History) -> None:
         history: What happened in the run, the newest end included.
 
     Raises:
-        LaunchError: Jobs could not start on two nodes, or before any node was reached and when submitted again, for
-            the same reason, and none that was submitted with them or since has begun.
+        LaunchError: Jobs of first size could not start on two nodes, or before any node was reached and when submitted
+            again, for the same reason, and none that was submitted with them or since has begun.
     """
     order = {name: place for place, name in enumerate(history.submissions)}
     placed = [
@@ -31,9 +31,10 @@ def check_jobs_start(history: History) -> None:
         if attempt.submission in order
     ]
     last_begun = max((place for place, attempt in placed if _has_begun(attempt)), default=-1)
+    larger = {attempt.path for trial in history.trials.values() for attempt in _with_more_memory(trial)}
     failed: dict[str, list[tuple[int, Attempt]]] = {}
     for place, attempt in placed:
-        if place > last_begun and _could_not_start(attempt):
+        if place > last_begun and _could_not_start(attempt) and attempt.path not in larger:
             failed.setdefault(_alike(_reason(attempt)), []).append((place, attempt))
     for alike in failed.values():
         nodes = sorted({attempt.end.node for _, attempt in alike if attempt.end is not None and attempt.end.node})
@@ -44,6 +45,14 @@ def check_jobs_start(history: History) -> None:
                 f"jobs cannot start, {where}: {_reason(alike[-1][1])}. No more are submitted. Mend that, then give the "
                 "same command again; `xautolm-hpc doctor PROFILE --job` tries it with one short job"
             )
+
+
+def _with_more_memory(trial: Trial) -> list[Attempt]:
+    """List the attempts that ask for more memory than a first one: that they cannot start says nothing of others."""
+    ran_out = [
+        attempt.outcome is not None and attempt.outcome.kind == FailureKind.HOST_OOM for attempt in trial.attempts
+    ]
+    return trial.attempts[ran_out.index(True) + 1 :] if True in ran_out else []
 
 
 def _could_not_start(attempt: Attempt) -> bool:

@@ -83,7 +83,7 @@ class Watchdog:
         self._blame_oom_killer()
 
     def _look(self) -> None:
-        """Look once at the worker, its limits and the signals of its job."""
+        """Check the worker, its limits and the signals of its job once."""
         self._measure()
         self._note_signals()
         if self._command.enforce_limits and self.ended_by is None:
