@@ -14,8 +14,9 @@ from tests.train.limit.test_trial_budget import delayed_by
 from tests.train.tiny import tiny_train_state, weights_of
 from xautolm_hpc.execution import AtLimit, Execution, Foretelling
 from xautolm_hpc.failures import FailureKind
-from xautolm_hpc.train import loop, trial_budget
+from xautolm_hpc.train import loop
 from xautolm_hpc.train.exceptions import TrialError
+from xautolm_hpc.train.limit import trial_budget
 from xautolm_hpc.train.limit.at_limit import LimitPlan, StepTimer, scaled_seconds
 from xautolm_hpc.train.limit.foreign_load import LoadMeter
 from xautolm_hpc.train.limit.trial_budget import Decision, TrialBudget

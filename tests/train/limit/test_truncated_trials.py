@@ -13,7 +13,8 @@ from tests.train.test_worker import _job, _stop_first
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.jobdir import PIPELINE, WEIGHTS
 from xautolm_hpc.records import Outcome
-from xautolm_hpc.train import finetune, loop, trial_budget
+from xautolm_hpc.train import finetune, loop
+from xautolm_hpc.train.limit import trial_budget
 from xautolm_hpc.train.loop import evaluate
 from xautolm_hpc.train.stop import StopFlag
 from xautolm_hpc.train.worker import run_trial
