@@ -63,7 +63,7 @@ class Display:
         self._warn_of_unknown(polled)
 
     def _warn_of_unknown(self, polled: Mapping[Path, End | None]) -> None:
-        """Write a warning that jobs are waited for that Slurm does not know any more, as after its controller lost its state."""
+        """Write a warning where jobs are waited for that Slurm does not know any more, as after a loss of its state."""
         states = {path: self.tracker.states.get(path) for path, end in polled.items() if end is None}
         unknown = {path: state for path, state in states.items() if state and state.state is JobState.UNKNOWN}
         new = [state for path, state in unknown.items() if path not in self._unknown]
