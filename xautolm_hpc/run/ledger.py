@@ -72,7 +72,7 @@ def read_ledger(path: Path) -> list[Line]:
         raise RunFolderError(f"`{path}` is a link; a ledger is written where it lies. Put the file itself there")
     try:
         whole = read_regular(path, largest_bytes=LARGEST_BYTES).split(b"\n")[:-1]  # the last one is torn or empty
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, InputError) as error:
         raise RunFolderError(
