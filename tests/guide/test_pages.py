@@ -31,7 +31,7 @@ SEARCH: dict[str, Any] = {
 PROFILE = {"worker_python": "python"}
 
 QUESTIONS = GUIDE_DIR / "questions-and-troubles.md"
-SAYS = re.compile(r"^It says: `(.+)`$", flags=re.MULTILINE)
+SAYS = re.compile(r"^It says: (`.+`)$", flags=re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_questions_quote_what_the_program_says() -> None:
 
     strange = [
         f"{quote}: {part.strip()}"
-        for quote in SAYS.findall(text)
+        for quote in re.findall(r"`([^`]+)`", "\n".join(SAYS.findall(text)))
         for part in quote.split("…")
         if len(part.strip()) > 1 and not any(part.strip() in constant for constant in said)
     ]
