@@ -38,11 +38,11 @@ from xautolm_hpc.jobdir import (
 from xautolm_hpc.node import is_node_busy, list_gpus, measure_system, node_name, peak_rss_bytes
 from xautolm_hpc.records import BUSY_TIME_SCOPE, TIME_SCOPE, Outcome, System, from_json
 from xautolm_hpc.redact import LONGEST_MESSAGE, cut_message, redact
-from xautolm_hpc.train.at_limit import LimitPlan
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
 from xautolm_hpc.train.exceptions import UnfitModelError, classify, describe, is_lost_process
 from xautolm_hpc.train.foreign_load import CpuReading, LoadMeter, read_counters
 from xautolm_hpc.train.heartbeat import HeartbeatWriter
+from xautolm_hpc.train.limit.at_limit import LimitPlan
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.retry import RETRY_EXIT_STATUS, ask_for_retry, read_retry
 from xautolm_hpc.train.stop import StopFlag, StopRequestedError

@@ -15,9 +15,9 @@ from tests.train.tiny import tiny_train_state, weights_of
 from xautolm_hpc.execution import AtLimit, Execution, Foretelling
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.train import loop, trial_budget
-from xautolm_hpc.train.at_limit import LimitPlan, StepTimer, scaled_seconds
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.foreign_load import LoadMeter
+from xautolm_hpc.train.limit.at_limit import LimitPlan, StepTimer, scaled_seconds
 from xautolm_hpc.train.loop import TrainState, evaluate, train
 from xautolm_hpc.train.steps.eager import EagerRunner
 from xautolm_hpc.train.steps.runner import StepResult

@@ -1,0 +1,1 @@
+"""The end at the limit: what a trial keeps of its budget, and what it foretells."""
