@@ -7,11 +7,13 @@ Text files that people write are decoded here too, as Windows programs save them
 """
 
 import codecs
+import contextlib
 import errno
 import json
 import os
 import re
 import stat
+import time
 import tomllib
 import uuid
 from pathlib import Path
@@ -126,17 +128,23 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def remove_torn(folder: Path) -> None:
-    """Remove what writers that were killed left beside the files of a folder that nobody else writes now.
+TORN_AFTER_S = 3600.0
+"""Age of a temporary file whose writer no longer lives: writing takes seconds, and clocks of servers differ."""
 
-    What becomes a lease stays: drivers write them that do not hold the folder yet.
+
+def remove_torn(folder: Path) -> None:
+    """Remove what writers that were killed left beside the files of a folder.
+
+    What is younger than an hour stays: somebody may be about to give it its name.
 
     Args:
         folder: The folder; it need not exist.
     """
     for path in folder.glob(".*.tmp"):
-        if re.fullmatch(r"\.(?!lease-).+\.[0-9a-f]{12}\.tmp", path.name) and not path.is_dir():
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            is_old = time.time() - path.lstat().st_mtime > TORN_AFTER_S
+            if is_old and re.fullmatch(r"\..+\.[0-9a-f]{12}\.tmp", path.name) and not path.is_dir():
+                path.unlink()
 
 
 def read_regular(path: Path, *, largest_bytes: int) -> bytes:

@@ -27,11 +27,14 @@ from xautolm_hpc.store import ExperienceStore
 from xautolm_hpc.submit.series_launcher import SeriesLauncher
 
 TEXT = SEARCH.replace("population = 4", "population = 8").replace("generations = 3", "generations = 1")
+AS_BEFORE = TEXT + "[trial]\nat_limit = 'fail'\nforetell = 'off'\n"
 
 
-def warm_setup(folder: Path, launcher: WarmLauncher | FakeLauncher, *, n: int = 4, **options: Any) -> Setup:
+def warm_setup(
+    folder: Path, launcher: WarmLauncher | FakeLauncher, *, n: int = 4, text: str = TEXT, **options: Any
+) -> Setup:
     """Set a search up whose jobs run some trials each."""
-    setup = make_setup(folder, text=TEXT, launcher=SeriesLauncher(launcher), **options)
+    setup = make_setup(folder, text=text, launcher=SeriesLauncher(launcher), **options)
     given = setup.profile.model_dump()
     profile = ClusterProfile.model_validate(given | {"job": given["job"] | {"trials_per_job": n}})
     object.__setattr__(setup, "profile", profile)
@@ -212,19 +215,19 @@ def test_several_trials_in_a_job_are_refused_where_the_worker_claims_them_too_la
     )
 
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
-        run_search(warm_setup(tmp_path, launcher))
+        run_search(warm_setup(tmp_path, launcher, text=AS_BEFORE))
 
     assert len(launcher.submissions) == 1  # the profile job
-    run_search(warm_setup(tmp_path, launcher, n=1))
+    run_search(warm_setup(tmp_path, launcher, n=1, text=AS_BEFORE))
     assert len(records(tmp_path)) >= 8
 
 
 def test_a_profile_changed_while_a_search_is_under_way_is_held_against_the_worker_too(tmp_path: Path) -> None:
     launcher = FakeLauncher(with_protocol(2))
-    run_search(warm_setup(tmp_path, launcher, n=1))
+    run_search(warm_setup(tmp_path, launcher, n=1, text=AS_BEFORE))
 
     with pytest.raises(InputError, match="cannot run several trials in a job safely"):
-        run_search(warm_setup(tmp_path, launcher, n=2))
+        run_search(warm_setup(tmp_path, launcher, n=2, text=AS_BEFORE))
 
 
 def test_the_time_of_a_job_outside_its_trials_is_charged_to_the_run() -> None:

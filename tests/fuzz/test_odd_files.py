@@ -1,6 +1,7 @@
 """Files that a person names and that are none, or hold what no file of theirs would: named, and never waited for."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,15 @@ import pytest
 from tests.driving import SEARCH
 from tests.fuzz.workplace import call_checked
 from xautolm_hpc.config import load_profile, load_search, read_written
-from xautolm_hpc.durable import check_depth, parse_json, read_toml_file, remove_torn, set_aside, write_bytes
+from xautolm_hpc.durable import (
+    TORN_AFTER_S,
+    check_depth,
+    parse_json,
+    read_toml_file,
+    remove_torn,
+    set_aside,
+    write_bytes,
+)
 from xautolm_hpc.errors import ConfigError, DataError, InputError
 from xautolm_hpc.profile.formats import read_file
 from xautolm_hpc.profile.source import read_content
@@ -113,10 +122,12 @@ def test_a_folder_in_the_place_of_a_file_is_set_aside_with_what_it_holds(tmp_pat
     assert set_aside(path).read_bytes() == b"{}"
 
 
-def test_what_killed_writers_left_goes_and_what_becomes_a_lease_stays(tmp_path: Path) -> None:
-    names = [".run.json.0123456789ab.tmp", ".lease-2.0123456789ab.tmp", ".mine.tmp"]
+def test_what_killed_writers_left_goes_and_what_others_are_writing_stays(tmp_path: Path) -> None:
+    names = [".run.json.0123456789ab.tmp", ".run.json.fedcba987654.tmp", ".mine.tmp"]
     for name in names:
         (tmp_path / name).write_text("")
+    for name in (names[0], names[2]):
+        os.utime(tmp_path / name, (time.time() - 2 * TORN_AFTER_S,) * 2)
 
     remove_torn(tmp_path)
 

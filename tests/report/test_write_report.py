@@ -1,6 +1,7 @@
 """The report's files."""
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def test_what_a_killed_report_left_is_cleared_and_other_files_stay(tmp_path: Pat
     kept = [tmp_path / ".notes.tmp", tmp_path / "mine.txt"]
     for path in (torn, *kept):
         path.write_text("x")
+        os.utime(path, (0, 0))
 
     write_report(facts([success(0)]), tmp_path)
 
