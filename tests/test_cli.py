@@ -56,18 +56,19 @@ def test_an_input_error_is_one_line_and_exit_status_2(tmp_path: Path, capsys: py
 
 
 def test_what_the_system_refuses_names_the_file_and_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report_path = tmp_path / "one" / "report" / "report.json"
-    report_path.mkdir(parents=True)  # a folder where a file belongs
-    (tmp_path / "one" / "run.json").write_text("{}")
+    def read_a_folder(arguments: object) -> int:
+        del arguments
+        return len(tmp_path.read_text())
 
-    status = cli.main(["report", "one", "--runs-dir", str(tmp_path)])
+    monkeypatch.setattr(models, "run", read_a_folder)
+
+    status = cli.main(["models"])
 
     assert status == 1
     assert capsys.readouterr().err == (
-        f"xautolm-hpc: `{report_path}`: Is a directory. Check the file and its permissions, then run the same command "
-        "again\n"
+        f"xautolm-hpc: `{tmp_path}`: Is a directory. Check the file and its permissions, then run the same command again\n"
     )
 
 

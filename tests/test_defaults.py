@@ -75,6 +75,7 @@ def test_settings_of_the_prior() -> None:
     record = defaults(PriorSettings)
 
     assert record.pop("objectives") == defaults(SearchSection)["objectives"]
+    assert record.pop("at_limit") == "fail"  # which a search replaces by what its trials do
     assert defaults(PriorSection) == record
     assert choices(PriorSection, "kind") == PRIOR_KINDS
     assert choices(PriorSection, "distance") == DISTANCES
