@@ -68,7 +68,8 @@ def test_what_the_system_refuses_names_the_file_and_what_to_do(
 
     assert status == 1
     assert capsys.readouterr().err == (
-        f"xautolm-hpc: `{tmp_path}`: Is a directory. Check the file and its permissions, then run the same command again\n"
+        f"xautolm-hpc: `{tmp_path}`: Is a directory. Check the file and its permissions, then run the same command "
+        "again\n"
     )
 
 

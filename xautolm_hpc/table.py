@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.failures import FAILURE_KINDS, OutcomeStatus
+from xautolm_hpc.failures import FAILURE_KINDS, FailureKind, OutcomeStatus
 from xautolm_hpc.pareto import OBJECTIVES
-from xautolm_hpc.records import Experience, Pipeline, System, Task, Value
+from xautolm_hpc.records import Experience, Outcome, Pipeline, System, Task, Value
 
 ABSENT, BOOL, INT, FLOAT, TEXT = range(5)
 """Type codes of a parameter's value."""
@@ -97,6 +97,16 @@ class ExperienceTable:
         return len(self.id)
 
 
+def was_evaluated(outcome: Outcome) -> bool:
+    """Check whether a trial is known to have been evaluated on dev, or to have begun its last evaluation."""
+    return outcome.eval_s is not None or "dev_f1" in outcome.metrics
+
+
+def is_censored(outcome: Outcome) -> bool:
+    """Check whether a trial ended at its limit although it was evaluated: where ends are results it is no failure."""
+    return outcome.kind == FailureKind.TIME_LIMIT and was_evaluated(outcome)
+
+
 def pipeline_digest(pipeline: Pipeline) -> str:
     """Digest a pipeline: equal for equal configurations, 32 hex digits."""
     return hashlib.sha256(pipeline.canonical().encode()).hexdigest()[:32]
@@ -140,9 +150,7 @@ def build_table(experiences: Sequence[Experience]) -> ExperienceTable:
         pipeline=np.array([pipeline_digest(e.pipeline).encode() for e in rows], dtype="S32"),
         objectives={name: _objective_column(rows, name) for name in OBJECTIVES},
         captured=np.array([e.outcome.step == "graph" for e in rows], dtype=np.bool_),
-        was_evaluated=np.array(
-            [e.outcome.eval_s is not None or "dev_f1" in e.outcome.metrics for e in rows], dtype=np.bool_
-        ),
+        was_evaluated=np.array([was_evaluated(e.outcome) for e in rows], dtype=np.bool_),
         epochs_done=np.array(
             [np.nan if e.outcome.epochs_done is None else e.outcome.epochs_done for e in rows], dtype=np.float64
         ),

@@ -1,5 +1,6 @@
 """What a trial does at its limit: by the search's prior, as its file says, and unknown to runs begun before."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ import pytest
 from tests.driver.test_least_steps import TEXT
 from tests.driving import TASK, Notes, end_attempt, ledger_of, make_setup, search_in
 from tests.fakes import FakeLauncher, end_with
-from tests.nouns import SYSTEM, succeeded
+from tests.nouns import SYSTEM, failed, succeeded
 from xautolm_hpc.driver.evaluation import EXAMPLE, run_evaluation
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.proposal import SearchProposer, read_stores
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import RunFolderError
 from xautolm_hpc.jobdir import ProfileResult
+from xautolm_hpc.records import Outcome, Pipeline
 from xautolm_hpc.run.history import KnownEnd
 from xautolm_hpc.store import ExperienceStore
 from xautolm_hpc.view import TrialEnd
@@ -111,6 +113,32 @@ def test_a_trial_whose_duration_is_forecast_to_exceed_its_budget_is_drawn_again(
     assert (found.rejections.get("time", 0) > 0) is is_filtered
     again = proposer.propose([end.pipeline for end in known], known)
     assert again.plans == found.plans
+
+
+@pytest.mark.parametrize(("at_limit", "n_learnt"), [("evaluate", 2), ("fail", 3)])
+def test_an_evaluation_that_outran_its_reserve_teaches_a_search_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_limit: str, n_learnt: int
+) -> None:
+    setup = make_setup(tmp_path, text=f"{TEXT}\n[trial]\nat_limit = '{at_limit}'\n")
+    profile = ProfileResult(task=TASK, system=SYSTEM, sha256={}, from_cache=False, majority_f1=None)
+    proposer = SearchProposer(setup, profile, past=read_stores(setup))
+    pipelines = [plan.pipeline for plan in proposer.propose([], []).plans][:3]
+    outcomes = [succeeded(0.5), failed("time_limit"), failed("time_limit", eval_s=12.0)]
+    known = [
+        KnownEnd(trial=number, generation=0, pipeline=pipeline, outcome=outcome)
+        for number, (pipeline, outcome) in enumerate(zip(pipelines, outcomes, strict=True))
+    ]
+    learnt: list[Outcome] = []
+
+    class Learner:
+        def after(self, results: Sequence[tuple[Pipeline, Outcome]]) -> None:
+            learnt.extend(outcome for _, outcome in results)
+
+    monkeypatch.setattr(proposer, "ranking", Learner())
+
+    proposer.propose(pipelines, known)
+
+    assert learnt == outcomes[:n_learnt]
 
 
 def test_a_forecast_alone_does_not_exhaust_a_space(tmp_path: Path) -> None:

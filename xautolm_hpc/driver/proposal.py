@@ -19,13 +19,13 @@ from xautolm_hpc.driver.budget import trials_left
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.durable import set_aside
 from xautolm_hpc.errors import RunFolderError, SpaceError
-from xautolm_hpc.execution import AS_DRAWN, Foretelling, StepMode
+from xautolm_hpc.execution import AS_DRAWN, AtLimit, Foretelling, StepMode
 from xautolm_hpc.jobdir import ProfileResult, TrialPlan
 from xautolm_hpc.records import Pipeline, System, Task, from_json, to_json
 from xautolm_hpc.run.history import KnownEnd
 from xautolm_hpc.run.resume import has_trials, read_prior
 from xautolm_hpc.store import CheckLimits, ExperienceStore, locate_store
-from xautolm_hpc.table import ExperienceTable
+from xautolm_hpc.table import ExperienceTable, is_censored
 from xautolm_hpc.task_kinds import TASK_KINDS
 from xautolm_hpc.view import Finish
 
@@ -185,7 +185,8 @@ class SearchProposer:
 
     def _source(self, known: Sequence[KnownEnd]) -> sample.Proposal:
         """Build what the next generation is drawn from; a prior that ranks learns from all known ends."""
-        results = [(end.pipeline, end.outcome) for end in known]
+        is_cut = self.setup.at_limit() is AtLimit.EVALUATE
+        results = [(end.pipeline, end.outcome) for end in known if not (is_cut and is_censored(end.outcome))]
         ranking = None if self.ranking is None else self.ranking.after(results)
         return sample.Proposal(
             distribution=self._distribution(known),

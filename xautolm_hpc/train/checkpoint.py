@@ -65,6 +65,7 @@ def save_checkpoint(folder: Path, train_state: TrainState, *, energy: EnergyRead
         "state": {field.name: getattr(train_state.loop, field.name) for field in dataclasses.fields(LoopState)},
         "progress": _progress_so_far(train_state.progress, energy),
         "edges": train_state.runner.edges(),
+        "truncated": train_state.progress.truncated,
     }
     if not train_state.rank.is_first:
         return
@@ -151,6 +152,9 @@ def _restore(train_state: TrainState, content: dict[str, Any]) -> None:
     for name, value in content["state"].items():
         setattr(train_state.loop, name, value)
     _restore_progress(train_state.progress, content["progress"])
+    if content.get("truncated"):  # earlier versions wrote none
+        train_state.progress.truncated = True
+        train_state.progress.notes.append("truncated: the budget was used up before a restart")
     if content.get("edges") is not None:  # of captured steps; earlier versions wrote none
         train_state.runner.use_edges(content["edges"])
 

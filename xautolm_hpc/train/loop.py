@@ -132,7 +132,7 @@ def train(train_state: TrainState, *, save: Callable[[], None]) -> None:
     try:
         _train_epochs(train_state, save=save)
     except LimitReachedError as reached:
-        progress.truncated = True
+        progress.truncated = loop.finished = True
         progress.notes.append(str(reached))
         if not loop.best_epoch and loop.loss_samples:
             progress.metrics["train_loss"] = loop.loss_sum / loop.loss_samples

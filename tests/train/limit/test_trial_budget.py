@@ -6,7 +6,7 @@ import pytest
 
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.limit.foreign_load import CpuReading, LoadMeter
-from xautolm_hpc.train.limit.trial_budget import Progress, TrialBudget
+from xautolm_hpc.train.limit.trial_budget import Decision, Progress, TrialBudget
 from xautolm_hpc.train.stop import StopFlag
 
 
@@ -47,6 +47,13 @@ def test_a_time_limit_under_the_load_of_others_is_node_busy(budget: Callable[[],
 
     assert caught.value.kind == kind
     assert ("kept the trial from running" in str(caught.value)) is (kind == "node_busy")
+
+
+def test_an_evaluation_that_a_restart_cut_off_is_not_held_against_the_next_one() -> None:
+    progress = Progress(step=8, n_steps=9, phase="eval")
+    progress.train.before_s, progress.eval.before_s = 890.0, 20.0
+
+    assert TrialBudget(progress, StopFlag(), time_limit_s=900.0).check() is Decision.CONTINUE
 
 
 def test_what_others_took_while_the_trial_was_loading_is_no_part_of_its_budget() -> None:

@@ -249,7 +249,7 @@ class TrialBudget:
             LimitReachedError: What is left of the budget is kept for the evaluation of the best state so far.
             TrialError: The budget is used up, kind ``time_limit``; ``node_busy`` if others took much of it.
         """
-        used_s = self._progress.evaluation_time_s or 0.0
+        used_s = self._used_s()
         decision = Decision(self.agree(self._decide(used_s, ahead_s)))
         if decision is Decision.STOP:
             raise StopRequestedError
@@ -269,7 +269,7 @@ class TrialBudget:
             TrialError: It needs twice as long, and others did not delay the trial; kind ``time_limit``.
         """
         self.plan.has_foretold = True
-        used_s, step_s = self._progress.evaluation_time_s or 0.0, self.plan.step_timer.step_s or 0.0
+        used_s, step_s = self._used_s(), self.plan.step_timer.step_s or 0.0
         needed_s, left_s = n_left * step_s, self._time_limit_s - used_s
         is_hopeless = self.agree(int(needed_s > HOPELESS_FACTOR * max(left_s, 0.0)))
         text = (
@@ -282,6 +282,11 @@ class TrialBudget:
         if self.plan.foretell is Foretelling.OBEY:
             raise TrialError(FailureKind.TIME_LIMIT, text)
         self._progress.notes.append(text)
+
+    def _used_s(self) -> float:
+        """Return what is used of the budget: an evaluation that a restart cut off, and that begins anew, is not."""
+        progress = self._progress
+        return (progress.evaluation_time_s or 0.0) - progress.eval.before_s
 
     def _decide(self, used_s: float, ahead_s: float) -> Decision:
         """Decide for this rank alone."""
