@@ -14,7 +14,7 @@ from xautolm_hpc.train.worker import run_trial
 
 def test_a_time_limit_beside_busy_processes_is_no_evidence_on_the_pipeline(tmp_path: Path) -> None:
     endless = {"epochs": 100_000, "early_stopping_patience": 100_000}
-    attempt_dir = write_attempt(tmp_path, params=endless, limits=command(time_limit_s=2.0))
+    attempt_dir = write_attempt(tmp_path, params=endless, limits=command(time_limit_s=4.0))
 
     with busy_processes():
         run_trial(worker_job(attempt_dir), StopFlag())
