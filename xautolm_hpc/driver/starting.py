@@ -51,8 +51,8 @@ def check_jobs_start(history: History, *, newest: Attempt) -> None:
     if max(len(nodes), len(nowhere)) >= ENOUGH:
         where = f"on {', '.join(nodes)}" if len(nodes) >= ENOUGH else "before any node was reached"
         raise LaunchError(
-            f"jobs cannot start, {where}: {_reason(alike[-1][1])}. No more are submitted. Mend that, then give the same "
-            "command again; `xautolm-hpc doctor PROFILE --job` tries it with one short job"
+            f"jobs cannot start, {where}: {_reason(alike[-1][1])}. No more are submitted. Mend that, then give the "
+            "same command again; `xautolm-hpc doctor PROFILE --job` tries it with one short job"
         )
 
 
