@@ -1,8 +1,10 @@
 """A search whose jobs cannot start, and one of which only some cannot."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,10 +12,15 @@ from tests.driving import Notes, end_attempt, ledger_of, make_setup, search_in
 from tests.fakes import FakeLauncher, stub_end
 from tests.nouns import end, failed
 from xautolm_hpc.driver.loop import run_search
+from xautolm_hpc.durable import create_json
 from xautolm_hpc.errors import LaunchError
-from xautolm_hpc.jobdir import End
+from xautolm_hpc.jobdir import OUTCOME, End
+from xautolm_hpc.node import Clock
+from xautolm_hpc.records import to_json
 from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.view import RunFacts
 
+UNREACHED = "the job ended before it began the attempt: NonZeroExitCode"
 REASON = "the worker could not be started: [Errno 2] No such file or directory: '/gone/python'"
 
 
@@ -26,6 +33,42 @@ def unstarted(node: str | None, *, reason: str = REASON, at: float = 1_000_005.0
     """End an attempt whose worker could not be started, on a node or before one was reached."""
     started_at = None if node is None else at - 1
     return end(failed("launch_failure", reason), system=None, started_at=started_at, ended_at=at, node=node)
+
+
+class Unlike(FakeLauncher):
+    """Runs jobs for as long as a test says, or not at all.
+
+    Args:
+        trial_end: How the trials end.
+        clock: Time.
+        times_s: Seconds that an attempt waits and runs.
+        unbegun: Ends of attempts whose jobs never begin; ``None`` for another attempt.
+    """
+
+    def __init__(
+        self,
+        trial_end: Callable[[Path], End],
+        *,
+        clock: Clock,
+        times_s: Callable[[Path], tuple[float, float]] = lambda path: (0.0, 0.0),
+        unbegun: Callable[[Path], End | None] = lambda path: None,
+    ) -> None:
+        super().__init__(partial(end_attempt, trial_end=trial_end), clock=clock)
+        self.times_s = times_s
+        self.unbegun = unbegun
+
+    def _run(self, path: Path, *, age_s: float) -> str:
+        if (end := self.unbegun(path)) is not None:
+            create_json(path / OUTCOME, to_json(end))
+            return "CANCELLED"
+        self.pending_s, self.duration_s = self.times_s(path)
+        return super()._run(path, age_s=age_s)
+
+
+def run_unlike(folder: Path, trial_end: Callable[[Path], End], **options: Any) -> RunFacts:
+    """Run a search with such jobs."""
+    setup = make_setup(folder)
+    return run_search(replace(setup, launcher=Unlike(trial_end, clock=setup.clock, **options)))
 
 
 def run(folder: Path, trial_end: Callable[[Path], End]) -> Notes:
@@ -53,7 +96,7 @@ def test_jobs_that_cannot_start_on_two_nodes_for_the_same_reason_stop_the_search
 
 def test_jobs_that_end_before_any_node_was_reached_stop_the_search_when_they_do_so_again(tmp_path: Path) -> None:
     def refused(path: Path) -> End:
-        return unstarted(None, reason="the job ended before it began the attempt: NonZeroExitCode")
+        return unstarted(None, reason=UNREACHED)
 
     with pytest.raises(
         LaunchError, match=r"^jobs cannot start, before any node was reached: the job ended before it be"
@@ -105,4 +148,56 @@ def test_a_search_that_was_stopped_goes_on_once_the_cause_is_mended(tmp_path: Pa
     facts = search_in(tmp_path)
 
     assert len(facts.experiences) == 16  # the 4 trials that could not start have two attempts
+    assert facts.finish.text == "budget used: generations 3 of 3"
+
+
+def test_one_trial_that_cannot_start_does_not_stop_the_search_while_others_work(tmp_path: Path) -> None:
+    def broken_first(path: Path) -> End:
+        trial, attempt = trial_and_attempt(path)
+        return stub_end(path) if trial else unstarted(f"node-{attempt}")
+
+    def long(path: Path) -> tuple[float, float]:
+        return 0.0, 60.0 if path.parent.name in ("trial-001", "trial-002", "trial-003") else 0.0
+
+    facts = run_unlike(tmp_path, broken_first, times_s=long)
+
+    assert facts.finish.text == "budget used: generations 3 of 3"
+    attempts = [e.provenance.attempt for e in facts.experiences if e.provenance.trial == 0]
+    assert attempts == [0, 1, 2]
+
+
+def test_every_end_of_a_look_is_recorded_before_the_search_stops(tmp_path: Path) -> None:
+    def unbegun(path: Path) -> End | None:
+        return unstarted(f"node-{trial_and_attempt(path)[0]}") if path.parent.name.startswith("trial-") else None
+
+    with pytest.raises(LaunchError, match=r"on node-0, node-1, node-2, node-3"):
+        run_unlike(tmp_path, stub_end, unbegun=unbegun)
+
+    ends = [line["trial"] for line in ledger_of(tmp_path) if line["event"] == "end"]
+    assert ends == [0, 1, 2, 3]
+
+
+def test_a_reason_that_was_mended_does_not_stop_the_search_at_an_end_of_another_kind(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match="jobs cannot start"):
+        run(tmp_path, lambda path: unstarted(f"node-{trial_and_attempt(path)[0]}"))
+
+    def cancelled(path: Path) -> End | None:
+        is_first = (path.parent.name, path.name) == ("trial-000", "attempt-1")
+        return end(failed("cancelled"), system=None, started_at=None, node=None) if is_first else None
+
+    facts = run_unlike(tmp_path, stub_end, times_s=lambda path: (30.0, 0.0), unbegun=cancelled)
+
+    assert facts.finish.text == "budget used: generations 3 of 3"
+
+
+def test_a_reason_that_was_mended_does_not_stop_the_search_for_another_one(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match="jobs cannot start"):
+        run(tmp_path, lambda path: unstarted(f"node-{trial_and_attempt(path)[0]}"))
+
+    def unbegun(path: Path) -> End | None:
+        is_first = (path.parent.name, path.name) == ("trial-000", "attempt-1")
+        return unstarted(None, reason=UNREACHED) if is_first else None
+
+    facts = run_unlike(tmp_path, stub_end, times_s=lambda path: (30.0, 0.0), unbegun=unbegun)
+
     assert facts.finish.text == "budget used: generations 3 of 3"

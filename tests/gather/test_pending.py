@@ -72,7 +72,13 @@ def pending(reason: str, *, is_held: bool = False) -> JobStatus:
     return JobStatus(state=JobState.PENDING, reason=reason, is_held=is_held, source=JobSource.SQUEUE)
 
 
-@pytest.mark.parametrize("reason", [*TURN, "", "ReqNodeNotAvail, Reserved for maintenance", WAITS_IN_JOB])
+RESERVED = [
+    "ReqNodeNotAvail, Reserved for maintenance", "ReqNodeNotAvail, May be reserved for other job",
+    "(ReqNodeNotAvail, May be reserved for other job)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", [*TURN, *RESERVED, "", WAITS_IN_JOB])
 def test_a_reason_that_clears_by_waiting_is_no_obstacle(reason: str) -> None:
     assert obstacle(pending(reason)) is None
 

@@ -76,6 +76,21 @@ def test_a_limit_on_one_job_counts_on_while_other_jobs_are_before_it(
     assert "the account allows no job that large: lower job.n_cpus" in tracker.impossible[attempt_dir]
 
 
+def test_a_job_that_fitted_in_between_is_waited_for_anew(
+    attempt_dir: Path, tracker: JobTracker, clock: FakeClock
+) -> None:
+    launcher = ScriptedLauncher("PENDING")
+    for reason in ("BadConstraints", "Resources", "Priority", "BadConstraints"):
+        launcher.says = JobStatus(state=JobState.PENDING, reason=reason)
+        look(launcher, tracker, attempt_dir, clock)
+        clock.sleep(DAY_S / 2)
+
+    look(launcher, tracker, attempt_dir, clock)
+
+    assert launcher.cancelled == []
+    assert not tracker.is_impossible(attempt_dir)
+
+
 def test_a_job_put_back_and_held_is_given_up_and_its_node_is_not_blamed(
     attempt_dir: Path, tracker: JobTracker, clock: FakeClock
 ) -> None:

@@ -106,14 +106,18 @@ class Jobs:
         return single_job_name(self.run_id, name)
 
     def run_until_one_ends(
-        self, generations: Sequence[int], template: AttemptTemplate, *, on_end: Callable[[Trial, End], None]
+        self,
+        generations: Sequence[int],
+        template: AttemptTemplate,
+        *,
+        on_ends: Callable[[Sequence[tuple[Trial, End]]], None],
     ) -> list[int]:
         """Submit what is due and wait, until every trial of a generation has ended or the search was stopped.
 
         Args:
             generations: Numbers of the open generations, drawn already.
             template: Writes and sizes attempts.
-            on_end: Is called with each end after it was recorded.
+            on_ends: Is called with the ends of each look after all of them were recorded.
 
         Returns:
             The generations that have ended, at least one.
@@ -137,9 +141,10 @@ class Jobs:
             if not waiting:
                 self._wait_for_places()
                 continue
-            for path, end, source in self._wait_for(list(waiting)):
+            ends = self._wait_for(list(waiting))
+            for path, end, source in ends:
                 self._record_end(waiting[path], end, source=source)
-                on_end(waiting[path], end)
+            on_ends([(waiting[path], end) for path, end, _ in ends])
             self._take_back([waiting[path] for path in self.pace.given_back()])
             impossible = self.pace.impossible().items()
             _check_possible(why for path, why in impossible if template.asks_for_least(waiting[path]))

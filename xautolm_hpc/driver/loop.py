@@ -1,7 +1,7 @@
 """The generation loop: one search from profile to report.
 
 The way of one trial, top to bottom: :meth:`Search._draw` writes it into the ledger, :class:`Jobs` submits it and
-gathers its end, :meth:`Search._on_end` looks at the end, :meth:`Results.commit` stores it as an experience.
+gathers its end, :meth:`Search._on_ends` looks at the end, :meth:`Results.commit` stores it as an experience.
 
 Everything the driver must remember stands in the ledger and the attempt folders. Killed at any moment, the same
 command goes on where it was: what was drawn is read, what was submitted is adopted, what ended is not run again.
@@ -26,6 +26,7 @@ from xautolm_hpc.driver.starting import check_jobs_start
 from xautolm_hpc.driver.worker_version import check_trials_per_job, check_worker_version
 from xautolm_hpc.durable import remove_torn
 from xautolm_hpc.errors import InterruptedSearchError
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import WEIGHTS, End, ProfileResult, to_wire
 from xautolm_hpc.records import Outcome, to_json
 from xautolm_hpc.run.history import Trial
@@ -169,7 +170,7 @@ class Search:
                 if finish is not None:
                     return finish
             self.display.enter(Phase.GENERATION)
-            ended = self.jobs.run_until_one_ends(self.history.open_generations(), self.template, on_end=self._on_end)
+            ended = self.jobs.run_until_one_ends(self.history.open_generations(), self.template, on_ends=self._on_ends)
             for generation in ended:
                 self._commit(generation)
 
@@ -218,10 +219,13 @@ class Search:
             self.journal.record("model_out", model=model, reason=reason, from_trial=len(self.history.trials))
             self.setup.watcher.log(f"{reason}; it is not drawn from trial {len(self.history.trials)} on")
 
-    def _on_end(self, trial: Trial, end: End) -> None:
-        """Log an end, and stop the search when no job can start, or trial after trial fails alike."""
-        self.setup.watcher.log(ended_line(trial, end))
-        check_jobs_start(self.history)
+    def _on_ends(self, ends: Sequence[tuple[Trial, End]]) -> None:
+        """Log ends, and stop the search when no job can start, or trial after trial fails alike."""
+        for trial, end in ends:
+            self.setup.watcher.log(ended_line(trial, end))
+        for trial, end in ends:
+            if end.outcome.kind == FailureKind.LAUNCH_FAILURE:
+                check_jobs_start(self.history, newest=trial.last)
         n_equal = equal_failures(outcome for _, outcome in self._finished())
         alike = list(islice(self._finished(), n_equal))
         suspects = {number for number, _ in alike}

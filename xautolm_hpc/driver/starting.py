@@ -11,17 +11,18 @@ ENOUGH = 2
 """Nodes, or submissions that reached none, on which starting fails for one reason before the search stops with it."""
 
 
-def check_jobs_start(history: History) -> None:
-    """Check that jobs begin their attempts, on some node.
+def check_jobs_start(history: History, *, newest: Attempt) -> None:
+    """Check that jobs begin their attempts, on some node, now that one could not.
 
     Clocks of nodes may be wrong, so the order of submissions tells what came after what.
 
     Args:
-        history: What happened in the run, the newest end included.
+        history: What happened in the run, all ends of one look included.
+        newest: An attempt of these that could not start. The reasons of others may have been mended.
 
     Raises:
         LaunchError: Jobs of first size could not start on two nodes, or before any node was reached and when submitted
-            again, for the same reason, and none that was submitted with them or since has begun.
+            again, for the same reason as the newest; none works, and none submitted with them or since has begun.
     """
     order = {name: place for place, name in enumerate(history.submissions)}
     placed = [
@@ -30,21 +31,29 @@ def check_jobs_start(history: History) -> None:
         for attempt in trial.attempts
         if attempt.submission in order
     ]
-    last_begun = max((place for place, attempt in placed if _has_begun(attempt)), default=-1)
+    begun = [(place, attempt) for place, attempt in placed if _has_begun(attempt)]
+    if any(attempt.end is None for _, attempt in begun):
+        return
+    last_begun = max((place for place, _ in begun), default=-1)
     larger = {attempt.path for trial in history.trials.values() for attempt in _with_more_memory(trial)}
-    failed: dict[str, list[tuple[int, Attempt]]] = {}
-    for place, attempt in placed:
-        if place > last_begun and _could_not_start(attempt) and attempt.path not in larger:
-            failed.setdefault(_alike(_reason(attempt)), []).append((place, attempt))
-    for alike in failed.values():
-        nodes = sorted({attempt.end.node for _, attempt in alike if attempt.end is not None and attempt.end.node})
-        nowhere = {place for place, attempt in alike if attempt.end is not None and not attempt.end.node}
-        if max(len(nodes), len(nowhere)) >= ENOUGH:
-            where = f"on {', '.join(nodes)}" if len(nodes) >= ENOUGH else "before any node was reached"
-            raise LaunchError(
-                f"jobs cannot start, {where}: {_reason(alike[-1][1])}. No more are submitted. Mend that, then give the "
-                "same command again; `xautolm-hpc doctor PROFILE --job` tries it with one short job"
-            )
+    alike = [
+        (place, attempt)
+        for place, attempt in placed
+        if place > last_begun
+        and _could_not_start(attempt)
+        and attempt.path not in larger
+        and _alike(_reason(attempt)) == _alike(_reason(newest))
+    ]
+    if newest.path not in {attempt.path for _, attempt in alike}:
+        return
+    nodes = sorted({attempt.end.node for _, attempt in alike if attempt.end is not None and attempt.end.node})
+    nowhere = {place for place, attempt in alike if attempt.end is not None and not attempt.end.node}
+    if max(len(nodes), len(nowhere)) >= ENOUGH:
+        where = f"on {', '.join(nodes)}" if len(nodes) >= ENOUGH else "before any node was reached"
+        raise LaunchError(
+            f"jobs cannot start, {where}: {_reason(alike[-1][1])}. No more are submitted. Mend that, then give the "
+            "same command again; `xautolm-hpc doctor PROFILE --job` tries it with one short job"
+        )
 
 
 def _with_more_memory(trial: Trial) -> list[Attempt]:

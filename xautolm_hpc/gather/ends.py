@@ -18,6 +18,9 @@ from xautolm_hpc.records import from_json, to_json
 SLOW_S = 5.0
 """Seconds of asking for states after which outcomes are looked for once more."""
 
+OF_OTHERS = ("Priority", "None")
+"""Slurm's reasons for a job that it did not look at, because jobs before it wait."""
+
 
 class AttemptResult(NamedTuple):
     """An attempt that ended, as gathering found it.
@@ -55,11 +58,12 @@ class _Seen:
     def clear(self, state: JobStatus) -> None:
         """Forget that the job was stuck, now that nothing is seen in its way.
 
-        Not where Slurm has just not looked at it again and gives no reason, or another one for what stays true: jobs
-        before it wait, too.
+        Not where Slurm has just not looked at it again, and gives no reason or, for what stays true, that jobs before
+        it wait, too.
         """
+        is_of_request = self.obstacle is not None and self.obstacle.is_of_request
         is_silent = state.state is JobState.PENDING and (
-            state.reason == "" or (self.obstacle is not None and self.obstacle.is_of_request)
+            state.reason == "" or (is_of_request and state.reason.strip("()") in OF_OTHERS)
         )
         if not is_silent:
             self.stuck_since = self.obstacle = None

@@ -99,7 +99,8 @@ KINDS = (
         obstacle=Obstacle("the partition takes no jobs: name another slurm.partition, or wait until it is up"),
     ),
     # Nodes.
-    _Kind(pattern=r"ReqNodeNotAvail, Reserved|Nodes required for job are DOWN, DRAINED or reserved", obstacle=None),
+    _Kind(pattern=r"ReqNodeNotAvail, (Reserved|May be reserved)", obstacle=None),  # for maintenance, for other jobs
+    _Kind(pattern=r"Nodes required for job are DOWN, DRAINED or reserved", obstacle=None),
     _Kind(
         pattern=r"ReqNodeNotAvail|NodeDown|FrontEndDown",
         obstacle=Obstacle("the nodes asked for are not available: look at slurm.constraint and slurm.reservation"),

@@ -242,17 +242,20 @@ class SlurmLauncher:
         submission, now_s = self._submissions[path], time.monotonic()
         asked_s, words = self._excesses.get(submission.name, (-ASK_AGAIN_S, ""))
         if now_s - asked_s >= ASK_AGAIN_S:
-            words = self._excess_now(submission, job_id=self._job_ids[path])
+            words = self._excess_now(submission, job_id=self._job_ids[path], last=words)
             self._excesses[submission.name] = now_s, words
         return words
 
-    def _excess_now(self, submission: Submission, *, job_id: str) -> str:
+    def _excess_now(self, submission: Submission, *, job_id: str, last: str) -> str:
+        """Ask the accounts for such a limit; what was known ``last`` stays where they do not answer."""
         charged = self._slurm.charged_to(job_id)
         if charged is None:
-            return ""
+            return last
         account, qos, partition = charged
         options, settings = replace(self._options, account=account, qos=qos, options={}), self._slurm.settings() or {}
-        places = read_places(self._slurm, options, partition=partition, settings=settings) or []
+        places = read_places(self._slurm, options, partition=partition, settings=settings)
+        if places is None:
+            return last
         found = exceeded(places, submission.resources, gres=options.gres)
         return next((f"{one.found}: {one.remedy}" for one in found if one.limit.name in OF_MANY_JOBS), "")
 
