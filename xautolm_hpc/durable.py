@@ -234,6 +234,19 @@ def read_toml_file(path: Path) -> dict[str, Any]:
     return data
 
 
+def toml_text(text: str) -> str:
+    """Write a text as a TOML string in one line, quoted.
+
+    Raises:
+        InputError: It has half of a surrogate pair, which no file holds.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{text!r} is no text that a file holds: {error}") from error
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def check_depth(value: Any, *, where: str) -> None:
     """Check that lists and objects in plain data are not nested deeper than anything this program reads.
 

@@ -27,7 +27,8 @@ PREDICT, ROWS, ANSWERS = "predict.json", "rows.jsonl", "answers.jsonl"
 LARGEST_BYTES = 256 * 1024**2
 """Size of a file, and of what it holds unpacked, above which it is not read."""
 
-MOST_CLASSES = 100_000
+MOST_CLASSES = 10_000
+"""Classes above which a file is not read: a report needs memory for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,7 @@ def _decoded(columns: Mapping[str, NDArray[Any]]) -> Predictions:
 
     Raises:
         KeyError: One is missing.
+        TypeError: One is not of the type it should be.
         ValueError: One is not what it should be.
     """
     n_rows = len(columns["row"])
@@ -116,9 +118,11 @@ def _decoded(columns: Mapping[str, NDArray[Any]]) -> Predictions:
         if f1.shape != (n_rows,) or not np.all((f1 >= 0) & (f1 <= 1)):
             raise ValueError("F1 is out of range")
         return Predictions(f1=f1)
-    n_classes = int(columns["n_classes"])
+    n_classes = columns["n_classes"].astype(np.int64, casting="same_kind").item()
+    if not 1 <= n_classes <= MOST_CLASSES:
+        raise ValueError("number of classes is out of range")
     truth, predicted = (columns[name].astype(np.int64, casting="same_kind") for name in ("truth", "predicted"))
     for labels in (truth, predicted):
-        if labels.shape != (n_rows,) or not np.all((labels >= 0) & (labels < min(n_classes, MOST_CLASSES))):
+        if labels.shape != (n_rows,) or not np.all((labels >= 0) & (labels < n_classes)):
             raise ValueError("labels are out of range")
     return Predictions(truth=truth, predicted=predicted, n_classes=n_classes)

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 import xautolm_hpc
-from tests.api.conftest import SETTINGS, frame
+from tests.api.conftest import SETTINGS, SPACE, frame
 from xautolm_hpc import cli
 from xautolm_hpc.durable import read_json
-from xautolm_hpc.errors import InputError, RunFolderError
+from xautolm_hpc.errors import InputError, RunFolderError, XAutoLMError
 
 
 @pytest.mark.slow
@@ -121,6 +121,13 @@ def test_a_value_that_no_file_holds_is_refused(tmp_path: Path) -> None:
 def test_a_name_that_is_none_of_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="name"):
         xautolm_hpc.search([{"text": "a", "label": "b"}], name="../x", runs_dir=tmp_path)
+
+
+def test_a_store_that_comes_with_the_program_is_not_searched_into(tmp_path: Path) -> None:
+    rows = frame().head(60)
+
+    with pytest.raises(XAutoLMError, match="comes with this program and is only read"):
+        xautolm_hpc.search(rows, name="x", store="package:seed", runs_dir=tmp_path, space=SPACE)
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:

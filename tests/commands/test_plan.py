@@ -102,3 +102,22 @@ def test_a_store_to_be_read_that_does_not_exist_is_told(
     line = f"store.also_read: `{tmp_path}/nope` does not exist, so the prior learns nothing from it"
     assert any(note.startswith(line) for note in notes)
     assert line in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("store.also_read=['package:sed']", "`package:sed` does not come with this program; valid: package:seed"),
+        ("store.path=package:sed", "`package:sed` does not come with this program; valid: package:seed"),
+        ("store.path=package:seed", "comes with this program and is only read"),
+    ],
+)
+def test_a_packaged_store_that_is_none_or_would_be_written_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stub_run_dir: Path, setting: str, message: str
+) -> None:
+    search = str(write_stub_search(tmp_path, earlier_dir=stub_run_dir))
+
+    status = cli.main(["plan", search, "--runs-dir", str(tmp_path / "runs"), "--set", setting])
+
+    assert status == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")

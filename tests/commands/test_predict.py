@@ -51,6 +51,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({}, "is missing: give a folder that `export-model` of this version wrote"),
         ({"adapter_config.json": "{}"}, "holds adapters alone"),
         ({"predict.json": json.dumps({"kind": "poetry"})}, "kind = 'poetry'"),
+        ({"predict.json": json.dumps(["text-classification"])}, "is a list; expected an object with `kind`"),
     ],
 )
 def test_a_folder_that_is_no_exported_model_is_refused(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.driving import SEARCH, Notes, end_attempt, ledger_of, make_setup, projection, search_in
@@ -16,6 +17,7 @@ from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import DataError, InterruptedSearchError, SpaceError
 from xautolm_hpc.jobdir import PROFILE, PROFILE_RESULT, End
+from xautolm_hpc.predictions import Predictions, write_predictions
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run import resume
 from xautolm_hpc.run.lease import Lease
@@ -40,6 +42,24 @@ def test_a_search_stores_every_trial_exactly_once(tmp_path: Path) -> None:
     assert sorted(e.provenance.trial for e in stored) == list(range(12))
     assert {e.id for e in facts.experiences} == {e.id for e in stored}
     assert facts.finish == Finish(FinishKind.BUDGET_USED, "budget used: generations 3 of 3")
+
+
+def test_intervals_are_computed_once_at_the_end(tmp_path: Path) -> None:
+    report_path = tmp_path / "runs" / "fake" / "report" / "report.json"
+    at_commits: list[dict[str, object]] = []
+
+    def answered(path: Path) -> End | None:
+        if report_path.exists():
+            at_commits.append(read_json(report_path)["certainty"]["intervals"])
+        truth = np.arange(30) % 2
+        write_predictions(path / "predictions.npz", Predictions(truth=truth, predicted=truth, n_classes=2))
+        return stub_end(path)
+
+    search_in(tmp_path, launcher=FakeLauncher(partial(end_attempt, trial_end=answered)))
+
+    assert at_commits
+    assert all(intervals == {} for intervals in at_commits)
+    assert {"validation": [1.0, 1.0]} in read_json(report_path)["certainty"]["intervals"].values()
 
 
 def test_failures_keep_kind_and_origin(tmp_path: Path) -> None:

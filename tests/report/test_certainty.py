@@ -125,6 +125,23 @@ def test_a_matrix_of_many_classes_is_left_out() -> None:
     assert len(certainty["classes"]) == n
 
 
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_answers_of_another_number_of_classes_are_unknown(n_classes: int) -> None:
+    rows = Predictions(truth=np.arange(400) % 2, predicted=np.zeros(400, np.int64), n_classes=n_classes)
+    right = of_quality(t0=0.9)
+
+    def given(experience: Experience, split: str) -> Predictions | None:
+        return rows if experience.provenance.trial == 1 or split == "test" else right(experience, split)
+
+    run = facts([success(0, f1=0.9), success(1, f1=0.5)], answers=given, tests={0: {"f1": 0.9}})
+    certainty = summarise(run)["certainty"]
+
+    assert certainty["intervals"].keys() == {"0"}
+    assert certainty["intervals"]["0"].keys() == {"validation"}
+    assert certainty["compared"] == []
+    assert certainty["confusion"]["split"] == "validation"
+
+
 def test_a_run_without_success_has_a_verdict() -> None:
     summary = summarise(facts([failure(0, "gpu_oom"), failure(1, "lost")]))
 

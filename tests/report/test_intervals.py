@@ -1,10 +1,12 @@
 """Bootstrap intervals of F1, and the confusion of classes."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
-from xautolm_hpc.predictions import Predictions
+from xautolm_hpc.predictions import MOST_CLASSES, Predictions
 from xautolm_hpc.report.intervals import class_scores, confusion, difference_interval, f1_interval, f1_of
 
 LEAST_COVERAGE, MOST_COVERAGE = 0.93, 0.97
@@ -58,6 +60,23 @@ def test_answers_without_an_error_have_an_interval_of_no_width() -> None:
 
     assert interval is not None
     assert (interval.low, interval.high) == (1.0, 1.0)
+
+
+def test_memory_grows_with_the_classes_not_with_their_square() -> None:
+    few = classified(np.array([0, 0, 1, 3, 3, 2]), n_classes=2)
+    many = Predictions(truth=few.truth, predicted=few.predicted, n_classes=MOST_CLASSES)
+    tracemalloc.start()
+
+    interval = f1_interval(many)
+
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    of_few = f1_interval(few)
+    assert interval is not None
+    assert of_few is not None
+    assert peak_bytes < 8 * MOST_CLASSES**2
+    share = few.n_classes / MOST_CLASSES
+    assert (interval.low, interval.high) == pytest.approx((of_few.low * share, of_few.high * share))
 
 
 def test_the_same_answers_have_the_same_interval() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xautolm_hpc.predictions import PREDICTION_FILES, Predictions, read_predictions, write_predictions
+from xautolm_hpc.predictions import MOST_CLASSES, PREDICTION_FILES, Predictions, read_predictions, write_predictions
 
 NAME = PREDICTION_FILES["validation"]
 CLASSES = Predictions(truth=np.array([0, 2, 1]), predicted=np.array([0, 1, 1]), n_classes=3)
@@ -52,6 +52,12 @@ ROWS = np.arange(3)
         packed(row=ROWS, f1=np.array(["a", "b", "c"])),
         packed(row=ROWS, truth=ROWS, predicted=ROWS, n_classes=np.int32(2)),
         packed(row=ROWS, truth=ROWS, predicted=ROWS - 1, n_classes=np.int32(3)),
+        packed(row=ROWS, truth=ROWS, predicted=ROWS, n_classes=np.int32(MOST_CLASSES + 1)),
+        packed(row=ROWS, truth=ROWS, predicted=ROWS, n_classes=np.int64(2_000_000_000)),
+        packed(row=ROWS, truth=ROWS, predicted=ROWS, n_classes=np.float64("inf")),
+        packed(row=ROWS, truth=ROWS, predicted=ROWS, n_classes=np.float64(3.5)),
+        packed(row=ROWS[:0], truth=ROWS[:0], predicted=ROWS[:0], n_classes=np.int32(-3)),
+        packed(row=ROWS[:0], truth=ROWS[:0], predicted=ROWS[:0], n_classes=np.int32(0)),
         packed(row=ROWS, truth=ROWS, predicted=ROWS.reshape(3, 1), n_classes=np.int32(3)),
         packed(row=ROWS, truth=ROWS, predicted=np.array([{}, {}, {}], dtype=object), n_classes=np.int32(3)),
         packed(row=np.int32(3), f1=np.ones(3)),

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from xautolm_hpc.api.calls import StrPath, call
 from xautolm_hpc.api.frames import flat_experience, frame_of
 from xautolm_hpc.records import Experience
-from xautolm_hpc.store import ExperienceStore
-from xautolm_hpc.store.packaged import locate_store
+from xautolm_hpc.store import ExperienceStore, locate_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,10 +33,11 @@ class Store:
             path: Folder of segments, or one ``.h5`` file; ``package:seed`` is the store that comes with this program.
 
         Raises:
+            InputError: No store that comes with this program has this name.
             NoStoreError: The path, or a folder it lies in, is a file that is none.
         """
         place = locate_store(os.fspath(path)).resolve()
-        ExperienceStore(place).check_place()
+        ExperienceStore(place).check_place(is_only_read=True)
         return cls(place)
 
     def __iter__(self) -> Iterator[Experience]:
@@ -59,7 +59,7 @@ class Store:
             others: Stores, or their paths.
 
         Raises:
-            StoreError: One of them cannot be read.
+            StoreError: One of them cannot be read, or this one comes with the program, which is only read.
         """
-        paths = [str(other.path if isinstance(other, Store) else Path(other)) for other in others]
+        paths = [str(other.path if isinstance(other, Store) else locate_store(os.fspath(other))) for other in others]
         call("store", "merge", "--into", str(self.path), *paths)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from xautolm_hpc.api.calls import StrPath, call
-from xautolm_hpc.durable import write_bytes
+from xautolm_hpc.durable import toml_text, write_bytes
 from xautolm_hpc.errors import InputError
 
 GUESSED = {
@@ -85,16 +85,16 @@ def _toml(value: Any) -> str:
     """Write a value as TOML in one line.
 
     Raises:
-        InputError: TOML has no such value.
+        InputError: TOML has no such value or text.
     """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | os.PathLike):
-        return json.dumps(os.fspath(value))
+        return toml_text(os.fspath(value))
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{json.dumps(key)} = {_toml(item)}' for key, item in value.items())}}}"
+        return f"{{{', '.join(f'{toml_text(key)} = {_toml(item)}' for key, item in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     raise InputError(f"a setting is {value!r}; expected text, a number, true or false, a list or a mapping of them")

@@ -16,6 +16,7 @@ from xautolm_hpc.errors import InputError
 from xautolm_hpc.report import write_page
 from xautolm_hpc.report.figure_numbers import all_trials
 from xautolm_hpc.run.folder import check_run_name, find_run
+from xautolm_hpc.store import locate_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +61,7 @@ def search(
     path = folder / f"{name}.toml"
     data_path = write_data(data, folder / f"{name}.data.jsonl")
     if store is not None:
-        place = store.path if isinstance(store, Store) else Path(store)
+        place = store.path if isinstance(store, Store) else locate_store(os.fspath(store))
         settings = {**settings, "store": {**settings.get("store", {}), "path": str(place.resolve())}}
     write_bytes(path, search_text(data_path, name, profile=profile, effort=effort, settings=settings).encode())
     call("run", str(path), "--runs-dir", str(folder), "--quiet")

@@ -1,7 +1,6 @@
 """The cluster profile that ``init --profile`` writes: what Slurm says of this cluster, or this machine of itself."""
 
 import getpass
-import json
 import os
 import re
 import sys
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xautolm_hpc.config.reference import schema_line
+from xautolm_hpc.durable import toml_text
 from xautolm_hpc.node import list_gpus
 from xautolm_hpc.slurm import Partition, Slurm
 
@@ -87,13 +87,13 @@ def _of_cluster(partitions: Sequence[Partition], *, slurm: Slurm, environ: Mappi
     cluster = settings.get("ClusterName", "cluster")
     lines = [
         *_head(f"Cluster {cluster}, as sinfo, scontrol and sacctmgr described it."),
-        f"site = {_quoted(cluster)}    # change: your institution; every experience records it",
-        f"cluster = {_quoted(cluster)}",
+        f"site = {toml_text(cluster)}    # change: your institution; every experience records it",
+        f"cluster = {toml_text(cluster)}",
         'launcher = "slurm"',
         "",
         "# Runs training on the nodes, which must see it, the folder of runs and hf_home.",
-        f"worker_python = {_quoted(sys.executable)}",
-        f"hf_home = {_quoted(_hf_home(environ))}",
+        f"worker_python = {toml_text(sys.executable)}",
+        f"hf_home = {toml_text(_hf_home(environ))}",
         "",
         *_job_lines(chosen, gpus),
         "",
@@ -135,13 +135,13 @@ def _slurm_lines(chosen: Partition, gpus: _Gpus, *, own: Sequence[Mapping[str, s
     accounts = list(dict.fromkeys(row["account"] for row in own if row.get("account")))
     yield "[slurm]"
     if accounts:
-        yield f"account = {_quoted(accounts[0])}{_choice(accounts)}"
-    yield f"partition = {_quoted(chosen.name)}    # its jobs run for {chosen.time_limit} at most"
+        yield f"account = {toml_text(accounts[0])}{_choice(accounts)}"
+    yield f"partition = {toml_text(chosen.name)}    # its jobs run for {chosen.time_limit} at most"
     qos = [name for name in first.get("qos", "").split(",") if name]
     if len(qos) > 1:
-        yield f"# qos = {_quoted(qos[0])}{_choice(qos)}"
+        yield f"# qos = {toml_text(qos[0])}{_choice(qos)}"
     if gpus.n:
-        yield f"gres = {_quoted('gpu:1' if gpus.kind is None else f'gpu:{gpus.kind}:1')}"
+        yield f"gres = {toml_text('gpu:1' if gpus.kind is None else f'gpu:{gpus.kind}:1')}"
     yield f"max_parallel = {min(MAX_PARALLEL, int(n_running)) if n_running.isdecimal() else MAX_PARALLEL}"
     if n_queued.isdecimal():
         yield f"max_queued = {n_queued}"
@@ -173,7 +173,3 @@ def _gpus(kind: Partition) -> _Gpus:
 
 def _hf_home(environ: Mapping[str, str]) -> str:
     return environ.get("HF_HOME") or str(Path(environ.get("HOME", "/")) / ".cache" / "huggingface")
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

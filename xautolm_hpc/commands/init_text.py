@@ -1,6 +1,5 @@
 """The search file that ``init`` writes: its text, with a comment where a reader would ask why."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from xautolm_hpc.commands.init_settings import EffortName, SearchSettings
 from xautolm_hpc.config.reference import schema_line
+from xautolm_hpc.durable import toml_text
 from xautolm_hpc.profile.guess import DataGuess
 from xautolm_hpc.records import Task
 
@@ -93,13 +93,13 @@ def _head(new: NewSearch) -> Iterator[str]:
     yield schema_line("search")
     yield f"# Written by `xautolm-hpc init`. `xautolm-hpc run {new.path.name}` runs it; the same command resumes it."
     yield "# `xautolm-hpc schema search --markdown` lists every key."
-    yield f"name = {_quoted(new.name)}"
+    yield f"name = {toml_text(new.name)}"
     if new.profile is not None:
-        yield f"profile = {_quoted(_relative(new.profile, new.path))}"
+        yield f"profile = {toml_text(_relative(new.profile, new.path))}"
     yield ""
     yield "[task]"
-    yield f"name = {_quoted(new.name)}"
-    yield f"kind = {_quoted(new.task.kind)}"
+    yield f"name = {toml_text(new.name)}"
+    yield f"kind = {toml_text(new.task.kind)}"
 
 
 def _data(new: NewSearch) -> Iterator[str]:
@@ -107,14 +107,14 @@ def _data(new: NewSearch) -> Iterator[str]:
     yield from (f"# {_comment(line)}" for line in (describe_columns(new), describe_rows(new), *new.notes))
     yield "[data]"
     if new.hub is None:
-        yield f"path = {_quoted(_relative(new.guess.path, new.path))}"
+        yield f"path = {toml_text(_relative(new.guess.path, new.path))}"
     else:
-        yield f"hub = {_quoted(new.hub[0])}"
-        yield f"revision = {_quoted(new.hub[1])}"
+        yield f"hub = {toml_text(new.hub[0])}"
+        yield f"revision = {toml_text(new.hub[1])}"
     for setting, column in new.guess.columns.items():
-        yield f"{setting} = {_quoted(column)}"
+        yield f"{setting} = {toml_text(column)}"
     if new.guess.delimiter is not None:
-        yield f"delimiter = {_quoted('tab' if new.guess.delimiter == chr(9) else new.guess.delimiter)}"
+        yield f"delimiter = {toml_text('tab' if new.guess.delimiter == chr(9) else new.guess.delimiter)}"
     if new.settings.rows:
         yield "# With all rows not even the smallest model would train in the time of a trial."
     for split, n_rows in new.settings.rows.items():
@@ -181,7 +181,7 @@ def _prior_and_store() -> Iterator[str]:
     yield 'kind = "evidence"'
     yield ""
     yield "[store]"
-    yield f"path = {_quoted(STORE)}  # yours: every search adds to it"
+    yield f"path = {toml_text(STORE)}  # yours: every search adds to it"
     yield f"also_read = {_list((SEED,))}"
 
 
@@ -192,11 +192,7 @@ def _relative(path: Path, search_path: Path) -> str:
 
 
 def _list(values: Sequence[object]) -> str:
-    return "[" + ", ".join(_quoted(value) if isinstance(value, str) else str(value) for value in values) + "]"
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "[" + ", ".join(toml_text(value) if isinstance(value, str) else str(value) for value in values) + "]"
 
 
 def _comment(text: str) -> str:

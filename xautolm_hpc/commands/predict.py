@@ -78,7 +78,10 @@ def _kind(model_dir: Path) -> str:
         raise InputError(f"`{model_dir}` holds adapters alone; export the trial again without --adapter")
     if not path.exists():
         raise InputError(f"`{path}` is missing: give a folder that `export-model` of this version wrote")
-    kind = str(read_json(path).get("kind"))
+    described = read_json(path)
+    if not isinstance(described, dict):
+        raise InputError(f"`{path}` is a {type(described).__name__}; expected an object with `kind`")
+    kind = str(described.get("kind"))
     if kind not in COLUMNS:
         raise InputError(f"`{path}`: kind = {kind!r}; expected one of {', '.join(COLUMNS)}")
     return kind

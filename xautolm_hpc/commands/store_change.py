@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from xautolm_hpc.commands.store_shared import (
     DONE,
@@ -16,7 +15,7 @@ from xautolm_hpc.commands.store_shared import (
     working,
 )
 from xautolm_hpc.report import escape_controls
-from xautolm_hpc.store import MarkGroup, merge
+from xautolm_hpc.store import MarkGroup, locate_store, merge
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,10 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _merge(arguments: argparse.Namespace) -> int:
     """Add the experiences of other stores to a store."""
-    into = Path(arguments.into)
+    into = locate_store(arguments.into)
     with working(f"merging into {into}"):
         merged = merge(
-            map(Path, arguments.sources), into, accept_forget=arguments.accept_forget, limits=limits_of(arguments)
+            map(locate_store, arguments.sources),
+            into,
+            accept_forget=arguments.accept_forget,
+            limits=limits_of(arguments),
         )
     result = {"n_new": merged.n_new, "segment": merged.segment, "n_pending_marks": merged.n_pending_marks}
     if arguments.json:

@@ -27,6 +27,7 @@ from xautolm_hpc.store import (
     ReferenceImport,
     copy_store,
     import_xautolm,
+    locate_store,
     read_jsonl,
     redacted,
 )
@@ -107,7 +108,7 @@ def _format_of(to: Path) -> str:
 
 def _target(arguments: argparse.Namespace) -> ExperienceStore:
     """Return the store to add to, after a check that it is one or can be made."""
-    store = ExperienceStore(Path(arguments.into))
+    store = ExperienceStore(locate_store(arguments.into))
     store.check_place()
     return store
 

@@ -5,7 +5,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +13,7 @@ from xautolm_hpc.commands.store_verbs import LIMITS
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.records import to_json
 from xautolm_hpc.report import escape_controls
-from xautolm_hpc.store import CheckLimits, ExperienceStore, StoreFinding
+from xautolm_hpc.store import CheckLimits, ExperienceStore, StoreFinding, locate_store
 
 DONE, WITH_FINDINGS = 0, 4
 
@@ -25,7 +24,7 @@ def open_store(arguments: argparse.Namespace) -> ExperienceStore:
     Raises:
         InputError: The store does not exist, or a limit is not positive.
     """
-    path = Path(arguments.store)
+    path = locate_store(arguments.store)
     if not path.exists():
         raise InputError(f"`{path}` does not exist; expected a store: a folder of segments, or one `.h5` file")
     return ExperienceStore(path, limits=limits_of(arguments))

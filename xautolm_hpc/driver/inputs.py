@@ -25,7 +25,7 @@ from xautolm_hpc.redact import redact, secrets_in
 from xautolm_hpc.run.folder import RunDir
 from xautolm_hpc.run.resume import RunConfig, effective_config
 from xautolm_hpc.space import Space, find_refused, space_from_json, space_to_json
-from xautolm_hpc.store import ExperienceStore
+from xautolm_hpc.store import ExperienceStore, locate_store
 from xautolm_hpc.submit.apptainer import verify_signature
 from xautolm_hpc.submit.environment import worker_environment
 from xautolm_hpc.view import Watcher
@@ -77,7 +77,8 @@ class Inputs:
 
         Raises:
             ConfigError: A file is missing, or a key or value in it is not valid.
-            InputError: The sizes of a model cannot be read, or the table of a model says others than its files.
+            InputError: The sizes of a model cannot be read, or the table of a model says others than its files; or
+                no store that is read comes with this program under its name.
             SpaceError: The search file describes no space.
         """
         search = load_search(search_path, settings, has_trials=has_trials)
@@ -87,6 +88,8 @@ class Inputs:
         fetch = f"xautolm-hpc prefetch {shlex.join(words)}"
         reader = size_reader(find_hf_home(profile, environ), fetch=fetch) if is_read else stand_in
         try:
+            for named in () if has_trials(search.name) else search.store.also_read:
+                locate_store(named)
             inputs = cls.of(search, profile, environ=environ, read_sizes=reader)
         except InputError as error:
             error.add_note(f"in `{search_path}`")
@@ -152,10 +155,10 @@ class Inputs:
         Raises:
             InputError: A model's weights are not at hand.
             DataError: The data is not there.
-            NoStoreError: ``store.path`` is a file, or lies below one.
+            NoStoreError: ``store.path`` is a file, lies below one, or comes with this program.
         """
         profile, search = self.profile, self.search
-        ExperienceStore(Path(search.store.path)).check_place(setting="store.path")
+        ExperienceStore(locate_store(search.store.path)).check_place(setting="store.path")
         if profile.container is not None:
             read_image(Path(profile.container.image), machine=platform.machine())
         if search.data.path and not Path(search.data.path).exists():

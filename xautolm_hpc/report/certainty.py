@@ -42,11 +42,12 @@ def describe_certainty(
         return found
     rivals = _rivals(best, succeeded)
     shown = {e.provenance.trial: e for e in [best, *front[:N_FRONT], *rivals]}
-    answers = {trial: known for trial, e in shown.items() if (known := facts.answers(e, "validation")) is not None}
+    given_by_all = {trial: _answers(facts, e, split="validation") for trial, e in shown.items()}
+    answers = {trial: given for trial, given in given_by_all.items() if given is not None}
     for trial, experience in shown.items():
-        given = {"validation": answers.get(trial)}
+        given = {"validation": given_by_all[trial]}
         if trial in facts.tests:
-            given["test"] = facts.answers(experience, "test")
+            given["test"] = _answers(facts, experience, split="test")
         if intervals := _intervals(given):
             found["intervals"][str(trial)] = intervals
     own = answers.get(best.provenance.trial)
@@ -94,6 +95,13 @@ def _rivals(best: Experience, succeeded: Sequence[Experience]) -> list[Experienc
     return [e for _, e in sorted(known, key=lambda pair: (-pair[0], pair[1].provenance.trial))[:N_RIVALS]]
 
 
+def _answers(facts: RunFacts, experience: Experience, *, split: str) -> Predictions | None:
+    """Return the answers of a trial; those of another number of classes than the task has are unknown."""
+    answers = facts.answers(experience, split)
+    is_odd = answers is not None and answers.truth is not None and answers.n_classes != len(facts.task.labels)
+    return None if is_odd else answers
+
+
 def _intervals(given: Mapping[str, Predictions | None]) -> dict[str, list[float]]:
     found = {split: f1_interval(answers) for split, answers in given.items() if answers is not None}
     return {split: [each.low, each.high] for split, each in found.items() if each is not None}
@@ -109,11 +117,11 @@ def _compare(own: Predictions, others: Mapping[int, Predictions]) -> dict[str, A
 def _classes(facts: RunFacts, best: Experience, *, own: Predictions) -> dict[str, Any]:
     """Describe how the best trial answers each class, on ``test`` where it was evaluated there."""
     split = "test" if best.provenance.trial in facts.tests else "validation"
-    answers = own if split == "validation" else facts.answers(best, split)
+    answers = own if split == "validation" else _answers(facts, best, split=split)
     if answers is None:
         split, answers = next(iter(PREDICTION_FILES)), own
     counts, labels = confusion(answers), list(facts.task.labels)
-    if counts is None or len(labels) != answers.n_classes:
+    if counts is None:
         return {}
     rows = [
         {"label": label, "rows": int(counts[n].sum()), "precision": float(p), "recall": float(r), "f1": float(f1)}

@@ -78,9 +78,15 @@ def difference_interval(first: Predictions, second: Predictions) -> Interval | N
 
 def f1_of(answers: Predictions) -> float:
     """Compute the F1 of some answers, at least one: macro-F1 over all classes, or the mean over the rows."""
-    counts = confusion(answers)
-    f1 = answers.f1 if counts is None else class_scores(counts)[:, 2]
-    return float(np.mean(np.zeros(1) if f1 is None else f1))
+    if answers.f1 is not None:
+        return float(np.mean(answers.f1))
+    if answers.truth is None or answers.predicted is None:
+        return 0.0
+    hits, true, predicted = (
+        np.bincount(labels, minlength=answers.n_classes)
+        for labels in (answers.truth[answers.truth == answers.predicted], answers.truth, answers.predicted)
+    )
+    return float(np.mean(_class_f1(hits, true + predicted)))
 
 
 def confusion(answers: Predictions) -> NDArray[np.int64] | None:
@@ -122,7 +128,7 @@ def _draws(answers: Sequence[Predictions]) -> list[NDArray[np.float64]]:
     columns = [column for each in answers for column in _columns(each)]
     cells, counts = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)  # (n_cells, n_columns)
     rng = np.random.default_rng(SEED)
-    n_rows, step = int(counts.sum()), max(1, CELLS_AT_ONCE // len(cells))
+    n_rows, step = int(counts.sum()), max(1, CELLS_AT_ONCE // max(len(cells), answers[0].n_classes))
     parts = [
         rng.multinomial(n_rows, counts / n_rows, size=min(step, N_DRAWS - start)) for start in range(0, N_DRAWS, step)
     ]
@@ -160,4 +166,6 @@ def _f1_of_each(
 
 def _one_hot(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
     """Mark the class of each cell, (n_cells, n_classes); floats, which a matrix product is fast for."""
-    return np.eye(n_classes)[labels]
+    marks = np.zeros((len(labels), n_classes))
+    marks[np.arange(len(labels)), labels] = 1
+    return marks

@@ -26,6 +26,7 @@ from xautolm_hpc.store.format_note import FormatNote
 from xautolm_hpc.store.layout import EVERYTHING, IDS, Wanted
 from xautolm_hpc.store.listing import regular_files, unchanged
 from xautolm_hpc.store.marks import by_author
+from xautolm_hpc.store.packaged import check_writable
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.tiers import tier_mates
 from xautolm_hpc.store.trust import CheckedSegments, Identity
@@ -375,6 +376,7 @@ class SegmentFolder:
 
     def _make_folder(self) -> None:
         """Create the store's folder if it does not exist, readable for the group if one is named."""
+        check_writable(self.path)
         folder = self.path.parent if self.is_file else self.path
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from xautolm_hpc.store.columns import Columns, only_marks
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING, KEYS
 from xautolm_hpc.store.marks import FORGET, decode_mark, forget_body
+from xautolm_hpc.store.packaged import check_writable
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.union import raw_ids, rows_with_ids
 from xautolm_hpc.store.visible import experience_id, sites_of, stored_form, without_forgotten
@@ -55,12 +56,13 @@ def merge(
 
     Raises:
         InputError: A source does not exist.
-        NoStoreError: The target, or a folder it lies in, is a file.
+        NoStoreError: The target, or a folder it lies in, is a file; or the target comes with this program.
         FormatError: A store is one file of a newer format; nothing was changed.
         StoreError: It could not be written, and the target is as before; or a store is one file, and damaged.
     """
     target = SegmentFolder(into, limits=limits, group=group)
     target.check_place()
+    check_writable(into)
     loaded = [_load_source(source, target, limits=limits) for source in sources]
     marks = frozenset(mark for one in loaded for mark in one.all_marks())
     signed = _accept_forget(target, loaded, sites=accept_forget) if accept_forget else []

@@ -20,6 +20,7 @@ from xautolm_hpc.store.encode import encode, microseconds
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.layout import EVERYTHING, KEYS, SUMMARY, TABLE, Wanted
 from xautolm_hpc.store.marks import read_marks
+from xautolm_hpc.store.packaged import check_writable
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.tableview import to_table
 from xautolm_hpc.store.union import raw_ids, union
@@ -64,17 +65,20 @@ class ExperienceStore:
         if log is not None:
             self._segments.format_note.log = log
 
-    def check_place(self, *, setting: str | None = None) -> None:
+    def check_place(self, *, setting: str | None = None, is_only_read: bool = False) -> None:
         """Check that a store is here or can be made here, before anything is read or trained for it.
 
         Args:
             setting: Key of the search file that gave the path, for the message.
+            is_only_read: Whether nothing is to be written; it may then be one that comes with this program.
 
         Raises:
-            NoStoreError: The path, or a folder it lies in, is a file.
+            NoStoreError: The path, or a folder it lies in, is a file; or it comes with this program.
         """
         try:
             self._segments.check_place()
+            if not is_only_read:
+                check_writable(self.path)
         except NoStoreError as error:
             if setting is not None:
                 error.add_note(f"it is {setting} of the search file")

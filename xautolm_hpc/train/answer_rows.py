@@ -52,7 +52,7 @@ def run_predict(folder: Path) -> int:
         OSError: The model cannot be read, or the answers not be written.
     """
     model_dir = Path(read_json(folder / PREDICT)["model"])
-    rows = [json.loads(line) for line in (folder / ROWS).read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in (folder / ROWS).read_bytes().splitlines()]  # of bytes: at no U+2028
     answers = answer_rows(model_dir, rows) if rows else []
     content = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
     write_bytes(folder / ANSWERS, content.encode())

@@ -15,6 +15,7 @@ from xautolm_hpc.store.authors.decisions import MarkDecision
 from xautolm_hpc.store.columns import Columns
 from xautolm_hpc.store.folder import SegmentFolder
 from xautolm_hpc.store.marks import ID, accept_body, decode_mark, forget_body, read_marks, resolve_body
+from xautolm_hpc.store.packaged import check_writable
 from xautolm_hpc.store.structure import StoreFinding
 from xautolm_hpc.store.union import assemble, rows_with_ids
 from xautolm_hpc.store.visible import attempt_key, equals, experience_id, sites_of, view
@@ -109,8 +110,9 @@ def decide(segments: SegmentFolder, decision: MarkDecision, *, author: str, site
 
     Raises:
         InputError: The store has no such marks.
-        StoreError: That could not be written.
+        StoreError: That could not be written, or the store comes with this program.
     """
+    check_writable(segments.path)
     standings = segments.authority.standings(segments.all_marks())
     open_to = [mark for mark, standing in standings.items() if standing is not Standing.OWN]
     of_author = [mark for mark in open_to if author_of(mark) == author]
