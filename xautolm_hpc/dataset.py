@@ -98,6 +98,18 @@ def extension_of(name: str) -> str | None:
     return next((extension for extension in EXTENSIONS if name.lower().endswith(extension)), None)
 
 
+def check_extension(path: Path) -> str:
+    """Return which of :data:`EXTENSIONS` a file has.
+
+    Raises:
+        DataError: It has another, or none.
+    """
+    extension = extension_of(path.name)
+    if extension is None:
+        raise DataError(f"`{path}`: its extension is not known; valid: {', '.join(EXTENSIONS)}")
+    return extension
+
+
 SHARD = re.compile(
     r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<total>\d+)(?:-[0-9a-f]+)?(?P<extension>\.[a-z.]+)", re.IGNORECASE
 )

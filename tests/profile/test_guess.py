@@ -138,11 +138,61 @@ def test_answers_that_stand_nowhere_are_generated(tmp_path: Path) -> None:
     assert guess.columns == {"question": "query", "context": "passage", "answers": "answer"}
 
 
-def test_a_column_that_stands_twice_is_left_out(tmp_path: Path) -> None:
+def test_a_label_that_stands_twice_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(
         "note,team,team\n" + "".join(f"{text},{name},x\n" for text, name in zip(TEXTS, teams(), strict=True))
     )
 
-    with pytest.raises(DataError, match=r"which column holds the label is not clear"):
+    with pytest.raises(DataError, match="column 'team' stands twice in the header; rename one"):
         guess_data(path, given={})
+
+
+def write_header(path: Path, header: str) -> Path:
+    """Write a file whose first columns hold texts and whose last one holds classes, under any header."""
+    n_texts = header.count(",")
+    rows = [",".join([text] * n_texts + [team]) for text, team in zip(TEXTS, teams(), strict=True)]
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "given", "doubled"),
+    [
+        ("text,text,label", {}, "text"),
+        ("text,text,comment,label", {}, "text"),
+        ("notiz,notiz,label", {"text": "notiz"}, "notiz"),
+        ("Text,Text", {}, "Text"),
+    ],
+)
+def test_a_wanted_column_that_stands_twice_is_named(
+    tmp_path: Path, header: str, given: Mapping[str, str], doubled: str
+) -> None:
+    path = write_header(tmp_path / "a.csv", header)
+
+    with pytest.raises(DataError, match=f"a.csv`: column '{doubled}' stands twice in the header; rename one"):
+        guess_data(path, given=given)
+
+
+def test_columns_that_are_said_may_stand_beside_others_that_stand_twice(tmp_path: Path) -> None:
+    path = write_header(tmp_path / "a.csv", "text,text,comment,label")
+
+    guess = guess_data(path, given={"text": "comment", "label": "label"})
+
+    assert guess.columns == {"text": "comment", "label": "label"}
+
+
+def test_where_nothing_is_clear_the_columns_that_stand_twice_are_noted(tmp_path: Path) -> None:
+    path = write_header(tmp_path / "a.csv", "notiz,notiz,label")
+
+    with pytest.raises(DataError, match="no column beside the label 'label' holds text") as caught:
+        guess_data(path, given={})
+
+    assert caught.value.__notes__ == ["column 'notiz' stands twice in the header; rename one"]
+
+
+def test_text_and_label_are_two_columns(tmp_path: Path) -> None:
+    path = write_header(tmp_path / "a.csv", "comment,label")
+
+    with pytest.raises(DataError, match="--text and --label both name column 'label'; expected two columns"):
+        guess_data(path, given={"text": "label", "label": "label"})

@@ -195,7 +195,7 @@ FAULTY_CONTENTS = {
     "a column twice": (
         "x.csv",
         b"text,label,text\nt,a,u\n",
-        "`{path}`: column 'text' occurs more than once; columns: text, label, text. Set data.text",
+        "`{path}`: column 'text' stands twice in the header; rename one",
     ),
     "empty texts": (
         "x.csv",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from xautolm_hpc.dataset import extension_of
+from xautolm_hpc.dataset import check_extension
 from xautolm_hpc.durable import decode_text, encoding_of
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.profile.delimited import name_delimiter, parse_delimited
@@ -24,6 +24,9 @@ Cells = tuple[object, ...]
 """The wanted cells of a row, of the types in the file."""
 
 MAX_LISTED_COLUMNS = 20
+SEARCH_KEY = "data.{}"
+"""How messages name what says a column: the key of a search file. It takes the setting and a word for its value."""
+
 USUAL_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """Extension, without that of gzip -> what divides the columns where nothing else is recognised."""
 
@@ -43,12 +46,14 @@ class FileRows:
         cells: The wanted cells of every row in the order of the file; empty if a wanted column does not exist.
         class_names: Column -> names of its classes in their own order, where the file says them.
         delimiter: What divides the columns of a CSV or TSV file, else ``None``.
+        doubled: Names that stand twice in the header, where all columns were read: these are not among them.
     """
 
     columns: Sequence[str]
     cells: Sequence[Cells]
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     delimiter: str | None = None
+    doubled: Sequence[str] = ()
 
 
 class _Parser(Protocol):
@@ -57,7 +62,14 @@ class _Parser(Protocol):
         ...
 
 
-def read_file(path: Path, content: bytes, *, columns: Mapping[str, str], delimiter: str | None = None) -> FileRows:
+def read_file(
+    path: Path,
+    content: bytes,
+    *,
+    columns: Mapping[str, str],
+    delimiter: str | None = None,
+    key: str = SEARCH_KEY,
+) -> FileRows:
     """Read some columns of a file.
 
     Args:
@@ -65,15 +77,17 @@ def read_file(path: Path, content: bytes, *, columns: Mapping[str, str], delimit
         content: Its bytes.
         columns: Setting that names a column (``text``, ``label`` …) -> the column.
         delimiter: What divides the columns of a CSV or TSV file; ``None`` if it is to be recognised.
+        key: How messages name what says a column; see :data:`SEARCH_KEY`.
 
     Returns:
         What was read; cells in the order of ``columns``, ``None`` where a JSON row lacks one.
 
     Raises:
-        DataError: The content is damaged, a column does not exist, or a row holds a class that the file does not name.
+        DataError: The extension is not known, the content is damaged, a column does not exist, or a row holds a class
+            that the file does not name.
     """
     wanted = tuple(columns.values())
-    extension = extension_of(path.name) or ""
+    extension = check_extension(path)
     if extension.endswith(".gz"):
         extension, content = extension.removesuffix(".gz"), _unzip(path, content)
     if extension in USUAL_DELIMITERS:
@@ -85,12 +99,12 @@ def read_file(path: Path, content: bytes, *, columns: Mapping[str, str], delimit
         read = PARSERS[extension](path, content, wanted=wanted)
     if not read.columns:
         raise DataError(f"`{path}` is empty; expected rows with columns {named(columns.values())}")
-    check_columns(path, read, columns=columns)
+    check_columns(path, read, columns=columns, key=key)
     return read
 
 
 def read_columns(path: Path, content: bytes, *, delimiter: str | None = None) -> FileRows:
-    """Read all columns of a file, of which none is known yet; one that stands twice is left out.
+    """Read all columns of a file, of which none is known yet; names that stand twice are left out, and noted.
 
     Args:
         path: The file, for its extension and for messages.
@@ -98,9 +112,9 @@ def read_columns(path: Path, content: bytes, *, delimiter: str | None = None) ->
         delimiter: What divides the columns of a CSV or TSV file; ``None`` if it is to be recognised.
 
     Raises:
-        DataError: The content is damaged, or what divides its columns is not clear.
+        DataError: The extension is not known, the content is damaged, or what divides its columns is not clear.
     """
-    extension = extension_of(path.name) or ""
+    extension = check_extension(path)
     plain = extension.removesuffix(".gz")
     unpacked = content if plain == extension else _unzip(path, content)
     if plain in USUAL_DELIMITERS:
@@ -111,13 +125,17 @@ def read_columns(path: Path, content: bytes, *, delimiter: str | None = None) ->
     else:
         columns = list(PARSERS[plain](path, unpacked, wanted=()).columns)
     single = [column for column in columns if columns.count(column) == 1]
+    doubled = tuple(dict.fromkeys(column for column in columns if column not in single and column.strip()))
     if not single:
-        raise DataError(f"`{path}` has no columns; expected rows with a text and its label")
+        fault = (
+            f": {stands_twice(doubled[0])}" if doubled else " has no columns; expected rows with a text and its label"
+        )
+        raise DataError(f"`{path}`{fault}")
     read = read_file(path, content, columns=dict(zip(single, single, strict=True)), delimiter=delimiter)
-    return replace(read, columns=single)
+    return replace(read, columns=single, doubled=doubled)
 
 
-def check_columns(path: Path, read: FileRows, *, columns: Mapping[str, str]) -> None:
+def check_columns(path: Path, read: FileRows, *, columns: Mapping[str, str], key: str = SEARCH_KEY) -> None:
     """Check that data has each wanted column once.
 
     Raises:
@@ -127,12 +145,19 @@ def check_columns(path: Path, read: FileRows, *, columns: Mapping[str, str]) -> 
     for setting, column in columns.items():
         if found.count(column) == 1:
             continue
+        if column in found:
+            raise DataError(f"`{path}`: {stands_twice(column)}")
         listed = ", ".join(found[:MAX_LISTED_COLUMNS]) + (", ..." if len(found) > MAX_LISTED_COLUMNS else "")
-        fault = "occurs more than once" if column in found else "does not exist"
         hint = ""
         if read.delimiter is not None and len(found) == 1:
-            hint = f", or data.delimiter: {name_delimiter(read.delimiter)} divides nothing here"
-        raise DataError(f"`{path}`: column '{column}' {fault}; columns: {listed}. Set data.{setting}{hint}")
+            hint = f", or {key.format('delimiter', 'CHARACTER')}: {name_delimiter(read.delimiter)} divides nothing here"
+        named_key = key.format(setting, "COLUMN")
+        raise DataError(f"`{path}`: column '{column}' does not exist; columns: {listed}. Set {named_key}{hint}")
+
+
+def stands_twice(column: str) -> str:
+    """Write what is wrong with a column name that is not the only one."""
+    return f"column '{column}' stands twice in the header; rename one"
 
 
 def named(columns: Iterable[str]) -> str:

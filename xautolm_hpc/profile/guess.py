@@ -12,7 +12,7 @@ from typing import Any
 
 from xautolm_hpc.dataset import EXTENSIONS, Files, extension_of
 from xautolm_hpc.errors import DataError
-from xautolm_hpc.profile.formats import Unlabelled, read_columns
+from xautolm_hpc.profile.formats import Unlabelled, read_columns, stands_twice
 from xautolm_hpc.profile.questions import normalise_questions
 from xautolm_hpc.profile.source import find_files, read_content
 
@@ -108,8 +108,14 @@ def guess_data(data_path: Path, files: Files | None = None, *, given: Mapping[st
     first = read["train"][0]
     cells = [row for file in read["train"] if file.columns == first.columns for row in file.cells]
     columns = [_column(name, [row[place] for row in cells]) for place, name in enumerate(first.columns)]
+    _check_doubled(paths["train"][0], first.doubled, given=given)
     _check_given(data_path, columns, given=given)
-    kind, chosen = _choose_columns(data_path, columns, given=given)
+    try:
+        kind, chosen = _choose_columns(data_path, columns, given=given)
+    except DataError as error:
+        for name in first.doubled:
+            error.add_note(stands_twice(name))
+        raise
     return DataGuess(
         path=data_path,
         kind=kind,
@@ -149,12 +155,24 @@ def _column(name: str, cells: list[object]) -> _Column:
     return _Column(name, cells, n_words, len(Counter(repr(cell) for cell in cells if not _is_empty(cell))))
 
 
+def _check_doubled(path: Path, doubled: Sequence[str], *, given: Mapping[str, str]) -> None:
+    """Check that no column that is wanted, or would be by its usual name, stands twice."""
+    wanted = {given[setting] for setting in ("text", "label", *QUESTION_NAMES) if setting in given}
+    is_told = {"text", "label"} <= given.keys() or QUESTION_NAMES.keys() <= given.keys()
+    usual = set() if is_told else {*TEXT_NAMES, *LABEL_NAMES, *sum(QUESTION_NAMES.values(), ())}
+    for name in doubled:
+        if name in wanted or name.lower() in usual:
+            raise DataError(f"`{path}`: {stands_twice(name)}")
+
+
 def _check_given(where: Path, columns: Sequence[_Column], *, given: Mapping[str, str]) -> None:
     known = [column.name for column in columns]
     for setting in ("text", "label", *QUESTION_NAMES):
         if setting in given and given[setting] not in known:
             listed = ", ".join(known[:MAX_LISTED])
             raise DataError(f"`{where}` has no column '{given[setting]}' (--{setting}); its columns: {listed}")
+    if "text" in given and given["text"] == given.get("label"):
+        raise DataError(f"--text and --label both name column '{given['text']}'; expected two columns")
 
 
 def _choose_columns(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from xautolm_hpc.dataset import EXTENSIONS, check_shards, extension_of, split_shard
+from xautolm_hpc.dataset import EXTENSIONS, check_extension, check_shards, extension_of, split_shard
 from xautolm_hpc.durable import open_regular, read_json
 from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.node import node_name
@@ -43,8 +43,7 @@ def find_files(data_path: Path, files: Mapping[str, Sequence[str]] | None = None
         raise _unavailable(data_path, error) from error
     names = _list_names(data_path) if data_path.is_dir() else None
     if names is None:
-        if extension_of(data_path.name) is None:
-            raise DataError(f"`{data_path}`: its extension is not known; valid: {', '.join(EXTENSIONS)}")
+        check_extension(data_path)
         return {"train": (data_path,)}
     if SAVED_STATE in names:
         return {"train": _saved_files(data_path)}
