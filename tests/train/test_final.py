@@ -25,6 +25,7 @@ from xautolm_hpc.train.kinds.answers import row_scores
 from xautolm_hpc.train.kinds.generation import prompt_text
 from xautolm_hpc.train.kinds.tasks import references_of
 
+COLUMNS = {"text": "comment"}
 FACTS: dict[str, Any] = {
     "run": "towns",
     "trial": 3,
@@ -52,7 +53,8 @@ def _step(folder: Path, attempt_dir: Path) -> Path:
 
 def _export(tmp_path: Path, attempt_dir: Path) -> Path:
     step_dir = _step(tmp_path / "export", attempt_dir)
-    write_json(step_dir / EXPORT, {"trial": str(attempt_dir), "to": str(tmp_path / "model-out"), "facts": FACTS})
+    wanted = {"trial": str(attempt_dir), "to": str(tmp_path / "model-out"), "facts": FACTS, "columns": COLUMNS}
+    write_json(step_dir / EXPORT, wanted)
     assert main(["export", str(step_dir)]) == 0
     return tmp_path / "model-out"
 
@@ -130,6 +132,7 @@ def test_an_exported_model_answers_as_its_trial_did(tmp_path: Path, architecture
 
     assert main(["predict", str(step_dir)]) == 0
 
+    assert read_json(folder / PREDICT)["columns"] == COLUMNS
     answers = [json.loads(line) for line in (step_dir / ANSWERS).read_text().splitlines()]
     known = read_predictions(attempt_dir, "validation")
     assert known is not None

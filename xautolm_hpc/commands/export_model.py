@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xautolm_hpc.catalogue import Model
+from xautolm_hpc.commands.predict import COLUMNS
 from xautolm_hpc.commands.status import profile_of
 from xautolm_hpc.durable import read_json, write_json
 from xautolm_hpc.errors import InputError, LaunchError
@@ -60,9 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(dir=run_dir.path, prefix=".export-") as folder:
         step_dir, written = Path(folder), Path(folder) / "model"
         write_json(step_dir / COMMAND, to_json(command))
-        write_json(step_dir / TASK, to_json(_trial_input(run_dir)))
+        trial_input = _trial_input(run_dir)
+        write_json(step_dir / TASK, to_json(trial_input))
         facts = {**_facts(run_dir, trial_dir, trial=trial), "licence": licence}
         wanted = {"trial": str(trial_dir), "to": str(written), "facts": facts, "adapter": arguments.adapter}
+        wanted["columns"] = _input_columns(run_dir, trial_input.task.kind)
         write_json(step_dir / EXPORT, wanted)
         done = subprocess.run(
             [python, "-m", "xautolm_hpc.train", "export", str(step_dir)],
@@ -139,6 +142,12 @@ def _trial_input(run_dir: RunDir) -> TrialInput:
         raise InputError(f"run `{run_dir.path}` was not profiled")
     result = from_json(ProfileResult, read_json(paths[-1]), where=str(paths[-1]))
     return TrialInput(task=result.task, data_dir=str(run_dir.data_dir), sha256=result.sha256)
+
+
+def _input_columns(run_dir: RunDir, kind: str) -> dict[str, str]:
+    """Return the columns that the model reads, by which ``predict`` finds them in rows like those of the run."""
+    data = read_json(run_dir.run_path)["search"]["data"]
+    return {name: data.get(name, name) for name in COLUMNS[kind]}
 
 
 def _facts(run_dir: RunDir, trial_dir: Path, *, trial: int) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def answer_rows(model_dir: Path, rows: Sequence[Mapping[str, Any]]) -> list[Answ
         Of each row ``label`` and its probability ``score``, or ``answer``; empty if there is none.
     """
     described = dict(read_json(model_dir / PREDICT))
+    described.pop("columns", None)
     build = BUILDERS[described.pop("kind")]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task, model, texts = build(model_dir, described)

@@ -25,7 +25,7 @@ def run_export(attempt_dir: Path, stop: StopFlag) -> int:
     Args:
         attempt_dir: Folder with ``task.json``, ``command.json`` and ``export.json``: the trial's own folder under
             ``trial``, the folder to write under ``to``, the figures for the model card under ``facts``, and under
-            ``adapter`` whether adapters are written alone.
+            ``adapter`` whether adapters are written alone; ``columns`` are those of the run's data that it reads.
         stop: Set by a signal.
 
     Returns:
@@ -50,7 +50,9 @@ def run_export(attempt_dir: Path, stop: StopFlag) -> int:
         model.config.use_cache = True
     model.save_pretrained(target)
     export_tokenizer(train_state.task, family=plan.model.family).save_pretrained(target)
-    write_json(target / PREDICT, describe_task(train_state.task, trial.task.kind))
+    write_json(
+        target / PREDICT, {**describe_task(train_state.task, trial.task.kind), "columns": wanted.get("columns", {})}
+    )
     card = model_card(
         plan, trial.task, facts=wanted["facts"], frozen=read_frozen(trial_dir / WEIGHTS), is_apart=is_apart
     )
