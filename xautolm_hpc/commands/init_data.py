@@ -5,12 +5,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from xautolm_hpc.dataset import DataSection, Files, cached_files, declare_whole, repository_dir, snapshot_dir
+from xautolm_hpc.dataset import (
+    DataSection,
+    Files,
+    cached_files,
+    declare_whole,
+    extension_of,
+    repository_dir,
+    snapshot_dir,
+)
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.prefetch import fetch_repository, plan_data
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+MAX_LISTED = 12
 ON = ("1", "TRUE", "YES", "ON")
 
 
@@ -40,11 +49,16 @@ def find_new_data(data: str, revision: str | None, *, hf_home: Path, environ: Ma
         environ: The person's environment.
 
     Raises:
-        DataError: There is no such file, or the hub may not be asked.
+        DataError: There is no such file, or the hub may not be asked. A name that looks like a path is never asked of
+            the hub, unless a revision is given.
     """
     path = Path(data).expanduser()
     if path.exists():
         return FoundData(path=path)
+    if path.is_symlink():
+        raise DataError(f"`{data}` is a link to `{path.readlink()}`, where there is nothing; give a file or folder")
+    if revision is None and _looks_like_path(data):
+        raise DataError(f"`{data}` does not exist; {_what_is_there(path.parent)}")
     if HUB_ID.fullmatch(data) is None:
         raise DataError(f"`{data}` does not exist; give a file, a folder, or a data set of the hub as OWNER/NAME")
     commit = revision or _newest_cached(hf_home, data)
@@ -53,6 +67,21 @@ def find_new_data(data: str, revision: str | None, *, hf_home: Path, environ: Ma
     if cached is None:
         section, cached = _fetch(section, hf_home=hf_home, environ=environ)
     return FoundData(path=snapshot_dir(hf_home, section), files=cached, hub=(data, str(section.revision)))
+
+
+def _looks_like_path(data: str) -> bool:
+    """Check whether a name is one of a file that is not there, rather than of a data set of the hub."""
+    first, slash, _ = data.partition("/")
+    return bool(slash) and (extension_of(data) is not None or Path(first).is_dir())
+
+
+def _what_is_there(folder: Path) -> str:
+    """List what could have been meant in a folder."""
+    if not folder.is_dir():
+        return f"nor does its folder `{folder}`"
+    names = sorted(path.name for path in folder.iterdir())
+    listed = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
+    return f"its folder `{folder}` holds: {listed or 'nothing'}"
 
 
 def _newest_cached(hf_home: Path, hub: str) -> str | None:
