@@ -244,8 +244,9 @@ def _add_predict(add_parser: AddParser) -> None:
     parser.add_argument("model", help="folder that export-model wrote")
     parser.add_argument("file", help="JSON Lines, CSV, TSV, Parquet or Arrow file with the rows")
     parser.add_argument("--to", metavar="FILE", help="JSON Lines file to write (default: print)")
+    parser.add_argument("--force", action="store_true", help="overwrite the file if it exists")
     for name in ("text", "question", "context"):
-        parser.add_argument(f"--{name}", metavar="COLUMN", default=name, help=f"column (default: {name})")
+        parser.add_argument(f"--{name}", metavar="COLUMN", help="column (default: that of the data it has learnt from)")
     parser.add_argument("--delimiter", help="what divides the columns of a CSV or TSV file, where that is not clear")
     parser.add_argument("--python", help="Python with torch and transformers (default: this one)")
 

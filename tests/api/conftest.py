@@ -21,9 +21,9 @@ SETTINGS: dict[str, Any] = {
 
 
 def frame() -> pd.DataFrame:
-    """Read the rows of the example."""
+    """Read the rows of the example; the texts stand in a column of another name."""
     lines = ROWS_PATH.read_text().splitlines()
-    return pd.DataFrame([json.loads(line) for line in lines])
+    return pd.DataFrame([json.loads(line) for line in lines]).rename(columns={"text": "body"})
 
 
 @pytest.fixture(scope="session")

@@ -61,10 +61,10 @@ def test_an_exported_model_answers_a_file(
     assert searched.best is not None
     folder = searched.export(searched.best["trial"], tmp_path / "model")
     rows = frame().head(5)
-    rows[["text"]].rename(columns={"text": "body"}).to_csv(tmp_path / "new.csv", index=False)
+    rows[["body"]].to_csv(tmp_path / "new.csv", index=False)
     capfd.readouterr()
 
-    status = cli.main(["predict", str(folder), str(tmp_path / "new.csv"), "--text", "body"])
+    status = cli.main(["predict", str(folder), str(tmp_path / "new.csv")])
 
     answers = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert status == 0

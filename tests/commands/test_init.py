@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import stat
 import tomllib
 from pathlib import Path
@@ -149,9 +150,88 @@ def test_a_data_set_of_the_hub_is_not_asked_for_offline(
     assert "`owner/name` is no file here and not in the offline cache" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["init"], ["init", "Anfragen 2026.csv", "--profile"]])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["init"], "give the data, a file, a folder or a data set of the hub; or --profile"),
+        (["init", "Anfragen 2026.csv", "--profile"], "give the data or --profile, not both"),
+    ],
+)
 def test_either_data_or_profile_is_given(
-    arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(arguments) == 2
-    assert "give the data, a file, a folder or a data set of the hub; or --profile" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "to", "message"),
+    [
+        ("Anfragen 2026.csv", "Anfragen 2026.csv", "is what this command reads, and would be lost"),
+        (".", "Anfragen 2026.csv", "is what this command reads, and would be lost"),
+        ("Anfragen 2026.csv", "kept", "`kept` is a folder; give a file"),
+        ("Anfragen 2026.csv", ".", "`.` is a folder; give a file"),
+        ("Anfragen 2026.csv", "", "`` is a folder; give a file"),
+        ("Anfragen 2026.csv", "new/", "`new/` names a folder; give a file"),
+        ("Anfragen 2026.csv", "gone/x.toml", "the folder `gone` of `gone/x.toml` does not exist"),
+        ("Anfragen 2026.csv", "kept/a/x.toml", "the folder `kept/a` of `kept/a/x.toml` is no folder"),
+        ("Anfragen 2026.csv", "pipe", "`pipe` is no regular file"),
+    ],
+)
+def test_what_must_not_be_written_is_refused_even_by_force(
+    data: str, to: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "kept").mkdir()
+    (folder / "kept" / "a").write_text("mine")
+    os.mkfifo(folder / "pipe")
+    before = contents(folder)
+
+    status = cli.main(["init", data, "--to", to, "--force"])
+
+    assert status == 2
+    assert message in capsys.readouterr().err
+    assert contents(folder) == before
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    """Read all that lies in a folder."""
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("data/reveiws.csv", "`data/reveiws.csv` does not exist; its folder `data` holds: reviews.csv"),
+        ("data/reveiws", "`data/reveiws` does not exist; its folder `data` holds: reviews.csv"),
+        ("./reveiws", "`./reveiws` does not exist; its folder `.` holds: Anfragen 2026.csv, data, kept"),
+        ("date/reviews.csv", "`date/reviews.csv` does not exist; nor does its folder `date`"),
+        ("kept/link", "`kept/link` is a link to `gone.csv`, where there is nothing"),
+    ],
+)
+def test_a_mistyped_path_is_not_asked_of_the_hub(
+    data: str,
+    message: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("xautolm_hpc.commands.init_data.plan_data", lambda *_, **__: pytest.fail("the hub was asked"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for name in ("data", "kept"):
+        (folder / name).mkdir()
+    (folder / "data" / "reviews.csv").write_text("text,label\n")
+    (folder / "kept" / "link").symlink_to("gone.csv")
+
+    status = cli.main(["init", data])
+
+    assert status == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_commands_to_type_next_quote_the_name_of_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["init", "Anfragen 2026.csv", "--to", "my search.toml", "--name", "mine"]) == 0
+    assert cli.main(["init", "--profile", "--to", "my cluster.toml"]) == 0
+
+    printed = capsys.readouterr().out.splitlines()
+    assert "next: xautolm-hpc run 'my search.toml'" in printed
+    assert "next: xautolm-hpc doctor 'my cluster.toml'" in printed

@@ -1,6 +1,7 @@
 """What ``predict`` reads, and what it refuses before a worker starts."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from xautolm_hpc import cli
 from xautolm_hpc.commands.predict import read_rows
 from xautolm_hpc.errors import InputError
+from xautolm_hpc.predictions import ANSWERS, PREDICT, ROWS
 
 
 @pytest.mark.parametrize(
@@ -28,8 +30,8 @@ def test_rows_are_read_in_their_order(tmp_path: Path, name: str, content: str) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"body": "a"}\n{"body": null}\n', "row 1, column 'body' is None; expected a text"),
-        ('{"body": 3}\n', "row 0, column 'body' is 3; expected a text"),
+        ('{"body": "a"}\n{"body": null}\n', "row 2, column 'body' is None; expected a text"),
+        ('{"body": 3}\n', "row 1, column 'body' is 3; expected a text"),
         ('{"text": "a"}\n', "body"),
     ],
 )
@@ -52,6 +54,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"adapter_config.json": "{}"}, "holds adapters alone"),
         ({"predict.json": json.dumps({"kind": "poetry"})}, "kind = 'poetry'"),
         ({"predict.json": json.dumps(["text-classification"])}, "is a list; expected an object with `kind`"),
+        ({"predict.json": '{"kind": "text-classification", "columns": {"text": 3}}'}, "columns = {'text': 3}"),
     ],
 )
 def test_a_folder_that_is_no_exported_model_is_refused(
@@ -66,3 +69,103 @@ def test_a_folder_that_is_no_exported_model_is_refused(
 
     assert status == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an exported model that learnt from other column names; a worker in its place repeats the rows."""
+
+    def repeat_rows(argv: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        step_dir = Path(argv[-1])
+        (step_dir / ANSWERS).write_text((step_dir / ROWS).read_text())
+        return subprocess.CompletedProcess(argv, 0)
+
+    monkeypatch.setattr("xautolm_hpc.commands.predict.subprocess.run", repeat_rows)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    described = {"kind": "text-classification", "columns": {"text": "comment"}}
+    (tmp_path / "model" / PREDICT).write_text(json.dumps(described))
+    (tmp_path / "new.csv").write_text("n,comment\n1,a\n")
+    return tmp_path / "model"
+
+
+def test_columns_are_those_of_the_data_that_the_model_has_learnt_from(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["predict", "model", "new.csv"]) == 0
+    assert cli.main(["predict", "model", "new.csv", "--text", "n"]) == 0
+
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"text": "a"}, {"text": "1"}]
+
+
+def test_a_model_that_does_not_say_its_columns_reads_the_usual_ones(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model / PREDICT).write_text(json.dumps({"kind": "text-classification"}))
+    Path("new.csv").write_text("n,text\n1,a\n")
+
+    assert cli.main(["predict", "model", "new.csv"]) == 0
+
+    assert json.loads(capsys.readouterr().out) == {"text": "a"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("n,body\n1,a\n", "column 'comment' does not exist; columns: n, body. Set --text COLUMN\n"),
+        ("n:body\n1:a\n", "columns: n:body. Set --text COLUMN, or --delimiter CHARACTER: comma (',') divides nothing"),
+        ("comment,comment\na,b\n", "column 'comment' stands twice in the header; rename one"),
+    ],
+)
+def test_a_missing_column_is_told_in_the_options_of_predict(
+    model: Path, capsys: pytest.CaptureFixture[str], content: str, message: str
+) -> None:
+    Path("new.csv").write_text(content)
+
+    assert cli.main(["predict", "model", "new.csv"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["new.json", "new.xlsx", "new.txt", "new"])
+def test_a_file_of_another_extension_is_refused(model: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    Path(name).write_text("comment\na\n")
+
+    assert cli.main(["predict", "model", name]) == 2
+    assert f"`{name}`: its extension is not known; valid: .jsonl, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("to", "message"),
+    [
+        ("new.csv", "`new.csv` is what this command reads, and would be lost"),
+        ("link.csv", "`link.csv` is what this command reads, and would be lost"),
+        ("model/predict.json", "`model/predict.json` is what this command reads, and would be lost"),
+        ("model", "`model` is a folder; give a file"),
+        (".", "`.` is a folder; give a file"),
+        ("gone/answers.jsonl", "the folder `gone` of `gone/answers.jsonl` does not exist"),
+    ],
+)
+def test_what_must_not_be_written_is_refused_even_by_force(
+    model: Path, capsys: pytest.CaptureFixture[str], to: str, message: str
+) -> None:
+    Path("link.csv").symlink_to("new.csv")
+    before = sorted(model.parent.rglob("*"))
+
+    status = cli.main(["predict", "model", "new.csv", "--to", to, "--force"])
+
+    assert status == 2
+    assert message in capsys.readouterr().err
+    assert sorted(model.parent.rglob("*")) == before
+    assert Path("new.csv").read_text() == "n,comment\n1,a\n"
+
+
+def test_answers_overwrite_a_file_only_by_force(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("answers.jsonl").write_text("mine")
+
+    refused = cli.main(["predict", "model", "new.csv", "--to", "answers.jsonl"])
+
+    assert refused == 2
+    assert "`answers.jsonl` exists; --force overwrites it" in capsys.readouterr().err
+    assert Path("answers.jsonl").read_text() == "mine"
+    assert cli.main(["predict", "model", "new.csv", "--to", "answers.jsonl", "--force"]) == 0
+    assert json.loads(Path("answers.jsonl").read_text()) == {"text": "a"}

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from xautolm_hpc.commands.init_text import (
     describe_rows,
     search_text,
 )
+from xautolm_hpc.commands.output_file import check_output
 from xautolm_hpc.commands.plan import planned_system
 from xautolm_hpc.config import load_profile, load_search
 from xautolm_hpc.driver.inputs import find_hf_home
@@ -36,9 +38,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Write a search file or a cluster profile, and show what to do with it.
 
     Raises:
-        InputError: Neither data nor ``--profile`` is given, or both, or the file exists.
+        InputError: Neither data nor ``--profile`` is given, or both, or the file cannot be written.
     """
-    if (arguments.data is None) == (not arguments.profile):
+    if arguments.data is not None and arguments.profile:
+        raise InputError("init: give the data or --profile, not both: a search file and a profile are two files")
+    if arguments.data is None and not arguments.profile:
         raise InputError("init: give the data, a file, a folder or a data set of the hub; or --profile")
     if arguments.profile:
         return _write_profile(arguments)
@@ -47,26 +51,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _write_profile(arguments: argparse.Namespace) -> int:
     """Write a cluster profile for the cluster of this login node, or for this machine."""
-    path = Path(arguments.to or "cluster.toml")
+    path = check_output(_named(arguments.to, "cluster.toml"), force=arguments.force)
     text, notes = profile_text(arguments.environ)
-    _refuse_existing(path, force=arguments.force)
     _write(path, text)
     load_profile(path)
-    return _show([f"wrote {path}", *notes, f"next: xautolm-hpc doctor {path}"])
+    return _show([f"wrote {path}", *notes, f"next: xautolm-hpc doctor {shlex.quote(str(path))}"])
 
 
 def _write_search(arguments: argparse.Namespace) -> int:
     """Write a search file."""
     profile_path = Path(arguments.cluster) if arguments.cluster else None
+    name = arguments.name or _name_of(arguments.data)
+    check_run_name(name, where="--name")
+    inputs = [Path(arguments.data).expanduser(), *([profile_path] if profile_path else [])]
+    path = check_output(_named(arguments.to, f"{name}.toml"), inputs=inputs, force=arguments.force)
     profile = load_profile(profile_path)
     hf_home = find_hf_home(profile, arguments.environ)
     given = {name: getattr(arguments, name) for name in GUESSED if getattr(arguments, name) is not None}
     found = find_new_data(arguments.data, arguments.revision, hf_home=hf_home, environ=arguments.environ)
     guess = guess_data(found.path, found.files, given=given)
-    name = arguments.name or _name_of(found)
-    path = Path(arguments.to or f"{name}.toml")
-    check_run_name(name, where="--name")
-    _refuse_existing(path, force=arguments.force)
     profiled = _profile_data(guess, found, name=name, environ=arguments.environ)
     system = planned_system(profile, profiled.system)
     settings = choose_settings(profiled.task, arguments.effort, profile=profile, system=system, hf_home=hf_home)
@@ -84,9 +87,10 @@ def _write_search(arguments: argparse.Namespace) -> int:
     )
     _write(path, search_text(new))
     load_search(path)
-    fetch = [f"xautolm-hpc prefetch {path}"] if settings.is_to_fetch else []
+    typed = shlex.quote(str(path))
+    fetch = [f"xautolm-hpc prefetch {typed}"] if settings.is_to_fetch else []
     following = [
-        *fetch, f"xautolm-hpc run {path}", f"xautolm-hpc report {name}",
+        *fetch, f"xautolm-hpc run {typed}", f"xautolm-hpc report {name}",
         f"xautolm-hpc export-model {name} best --to {name}-model",
     ]  # fmt: skip
     return _show(
@@ -126,15 +130,15 @@ def _profile_data(guess: DataGuess, found: FoundData, *, name: str, environ: Map
         return profile_task(request, system=system)
 
 
-def _name_of(found: FoundData) -> str:
-    """Make a name of that of the data."""
-    stem = found.hub[0].rpartition("/")[2] if found.hub else found.path.resolve().name.partition(".")[0]
+def _name_of(data: str) -> str:
+    """Make a name of that of the data: of a data set of the hub, without its owner."""
+    path = Path(data).expanduser()
+    stem = path.resolve().name.partition(".")[0] if path.exists() else data.rpartition("/")[2]
     return re.sub(r"[^\w-]+", "-", stem, flags=re.ASCII).strip("-_") or "search"
 
 
-def _refuse_existing(path: Path, *, force: bool) -> None:
-    if path.exists() and not force:
-        raise InputError(f"`{path}` exists; --force overwrites it, --to FILE writes another")
+def _named(to: str | None, usual: str) -> str:
+    return usual if to is None else to
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,8 +7,10 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from xautolm_hpc.durable import read_json, write_bytes, write_json
+from xautolm_hpc.commands.output_file import check_output
+from xautolm_hpc.durable import open_regular, read_json, write_bytes, write_json
 from xautolm_hpc.errors import InputError, LaunchError
 from xautolm_hpc.predictions import ANSWERS, PREDICT, ROWS
 from xautolm_hpc.profile.formats import check_columns, read_file
@@ -20,18 +22,26 @@ COLUMNS = {
 }
 """Kind of task -> columns that a row needs."""
 
+OPTION = "--{} {}"
+"""How messages name the option that says a column, or the delimiter."""
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a JSON object for each row, in order, or write them to a file.
 
     Raises:
-        InputError: The folder is no exported model, or the file or a row of it cannot be read.
+        InputError: The folder is no exported model, the file or a row of it cannot be read, or the file to write is not
+            to be overwritten.
         LaunchError: The worker failed.
     """
     model_dir = Path(arguments.model).resolve()
-    names = COLUMNS[_kind(model_dir)]
-    columns = {name: getattr(arguments, name) for name in names}
-    rows = read_rows(Path(arguments.file), columns, delimiter=arguments.delimiter)
+    described = _described(model_dir)
+    path = Path(arguments.file)
+    if arguments.to is not None:
+        check_output(arguments.to, inputs=[path, *model_dir.iterdir()], force=arguments.force)
+    names = COLUMNS[described["kind"]]
+    columns = {name: getattr(arguments, name) or described["columns"].get(name, name) for name in names}
+    rows = read_rows(path, columns, delimiter=arguments.delimiter)
     answers = _answers(model_dir, rows, python=arguments.python or sys.executable, environ=arguments.environ)
     if arguments.to is None:
         print(answers, end="")
@@ -53,22 +63,25 @@ def read_rows(path: Path, columns: Mapping[str, str], *, delimiter: str | None =
         InputError: The file or a column is missing, or a cell is no text.
     """
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
         is_alone = content.split(b"\n", 1)[0].strip().strip(b'"') in {column.encode() for column in columns.values()}
-        read = read_file(path, content, columns=columns, delimiter=delimiter or ("," if is_alone else None))
+        read = read_file(path, content, columns=columns, delimiter=delimiter or ("," if is_alone else None), key=OPTION)
+    except IsADirectoryError as error:
+        raise InputError(f"`{path}` is a folder; give a file with rows to answer") from error
     except FileNotFoundError as error:
         raise InputError(f"`{path}` does not exist; give a file with rows to answer") from error
-    check_columns(path, read, columns=columns)
+    check_columns(path, read, columns=columns, key=OPTION)
     rows = [dict(zip(columns, cells, strict=True)) for cells in read.cells]
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, start=1):
         for name, cell in row.items():
             if not isinstance(cell, str):
                 raise InputError(f"`{path}`: row {number}, column {columns[name]!r} is {cell!r}; expected a text")
     return [{name: str(cell) for name, cell in row.items()} for row in rows]
 
 
-def _kind(model_dir: Path) -> str:
-    """Read for which kind of task a model was exported.
+def _described(model_dir: Path) -> dict[str, Any]:
+    """Read for which ``kind`` of task a model was exported, and the ``columns`` of the data it has learnt from.
 
     Raises:
         InputError: It is no exported model, or of a version that did not say.
@@ -84,7 +97,10 @@ def _kind(model_dir: Path) -> str:
     kind = str(described.get("kind"))
     if kind not in COLUMNS:
         raise InputError(f"`{path}`: kind = {kind!r}; expected one of {', '.join(COLUMNS)}")
-    return kind
+    columns = described.get("columns", {})
+    if not isinstance(columns, dict) or not all(isinstance(column, str) for column in columns.values()):
+        raise InputError(f"`{path}`: columns = {columns!r}; expected names of columns, such as {{'text': 'review'}}")
+    return {"kind": kind, "columns": columns}
 
 
 def _answers(model_dir: Path, rows: Sequence[Mapping[str, str]], *, python: str, environ: Mapping[str, str]) -> str:
