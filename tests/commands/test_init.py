@@ -173,8 +173,8 @@ def test_either_data_or_profile_is_given(
         ("Anfragen 2026.csv", ".", "`.` is a folder; give a file"),
         ("Anfragen 2026.csv", "", "`` is a folder; give a file"),
         ("Anfragen 2026.csv", "new/", "`new/` names a folder; give a file"),
-        ("Anfragen 2026.csv", "gone/x.toml", "the folder `gone` of `gone/x.toml` does not exist"),
-        ("Anfragen 2026.csv", "kept/a/x.toml", "the folder `kept/a` of `kept/a/x.toml` is no folder"),
+        ("Anfragen 2026.csv", "gone/x.toml", "`gone/x.toml` cannot be written: `gone` does not exist; make it first"),
+        ("Anfragen 2026.csv", "kept/a/x.toml", "`kept/a/x.toml` cannot be written: `kept/a` is no folder"),
         ("Anfragen 2026.csv", "pipe", "`pipe` is no regular file"),
     ],
 )

@@ -142,7 +142,7 @@ def test_a_file_of_another_extension_is_refused(model: Path, capsys: pytest.Capt
         ("model/predict.json", "`model/predict.json` is what this command reads, and would be lost"),
         ("model", "`model` is a folder; give a file"),
         (".", "`.` is a folder; give a file"),
-        ("gone/answers.jsonl", "the folder `gone` of `gone/answers.jsonl` does not exist"),
+        ("gone/answers.jsonl", "`gone/answers.jsonl` cannot be written: `gone` does not exist; make it first"),
     ],
 )
 def test_what_must_not_be_written_is_refused_even_by_force(

@@ -24,8 +24,8 @@ def check_output(to: str, *, inputs: Iterable[Path] = (), force: bool) -> Path:
     if to.endswith("/"):
         raise InputError(f"`{to}` names a folder; give a file: --to FILE")
     if not path.parent.is_dir():
-        fault = "is no folder" if path.parent.exists() else "does not exist"
-        raise InputError(f"the folder `{path.parent}` of `{to}` {fault}; make it first, or --to FILE in another")
+        fault = "is no folder" if path.parent.exists() else "does not exist; make it first"
+        raise InputError(f"`{to}` cannot be written: `{path.parent}` {fault}, or give --to FILE in another folder")
     if any(_is_read(path, given) for given in inputs):
         raise InputError(f"`{to}` is what this command reads, and would be lost; --to FILE writes another file")
     if path.exists() and not path.is_file():
