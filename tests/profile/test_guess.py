@@ -151,7 +151,7 @@ def test_a_label_that_stands_twice_is_named(tmp_path: Path) -> None:
 def write_header(path: Path, header: str) -> Path:
     """Write a file whose first columns hold texts and whose last one holds classes, under any header."""
     n_texts = header.count(",")
-    rows = [",".join([text] * n_texts + [team]) for text, team in zip(TEXTS, teams(), strict=True)]
+    rows = [",".join([text] * n_texts + [label]) for text, label in zip(TEXTS, teams(), strict=True)]
     path.write_text("\n".join([header, *rows]) + "\n")
     return path
 

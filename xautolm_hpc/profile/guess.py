@@ -158,8 +158,8 @@ def _column(name: str, cells: list[object]) -> _Column:
 def _check_doubled(path: Path, doubled: Sequence[str], *, given: Mapping[str, str]) -> None:
     """Check that no column that is wanted, or would be by its usual name, stands twice."""
     wanted = {given[setting] for setting in ("text", "label", *QUESTION_NAMES) if setting in given}
-    is_told = {"text", "label"} <= given.keys() or QUESTION_NAMES.keys() <= given.keys()
-    usual = set() if is_told else {*TEXT_NAMES, *LABEL_NAMES, *sum(QUESTION_NAMES.values(), ())}
+    is_chosen = {"text", "label"} <= given.keys() or QUESTION_NAMES.keys() <= given.keys()
+    usual = set() if is_chosen else {*TEXT_NAMES, *LABEL_NAMES, *sum(QUESTION_NAMES.values(), ())}
     for name in doubled:
         if name in wanted or name.lower() in usual:
             raise DataError(f"`{path}`: {stands_twice(name)}")
