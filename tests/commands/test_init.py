@@ -155,3 +155,17 @@ def test_either_data_or_profile_is_given(
 ) -> None:
     assert cli.main(arguments) == 2
     assert "give the data, a file, a folder or a data set of the hub; or --profile" in capsys.readouterr().err
+
+
+def test_one_class_is_said_with_the_option_that_names_another_column(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"text number {number},spam\n" for number in range(30))
+    (folder / "oneclass.csv").write_text("text,label\n" + rows)
+
+    status = cli.main(["init", "oneclass.csv"])
+
+    error = capsys.readouterr().err
+    assert status == 2
+    assert "column 'label' holds one class only, 'spam'" in error
+    assert error.rstrip().endswith("Set data.label (here: --label)")

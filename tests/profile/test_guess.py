@@ -146,3 +146,35 @@ def test_a_column_that_stands_twice_is_left_out(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"which column holds the label is not clear"):
         guess_data(path, given={})
+
+
+def test_a_column_called_label_is_the_label_also_if_it_holds_one_class(tmp_path: Path) -> None:
+    columns = {"text": TEXTS, "label": ["spam"] * len(TEXTS), "language": teams()}
+
+    guess = guess_data(write_csv(tmp_path / "a.csv", columns), given={})
+
+    assert guess.columns == {"text": "text", "label": "label"}
+
+
+def test_a_usual_name_is_enough_where_nothing_repeats(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", {"note": TEXTS, "category": [f"c{row}" for row in range(len(TEXTS))]})
+
+    assert guess_data(path, given={}).columns == {"text": "note", "label": "category"}
+
+
+def test_a_constant_column_of_a_usual_name_does_not_hide_the_classes(tmp_path: Path) -> None:
+    columns = {"note": TEXTS, "language": ["en"] * len(TEXTS), "abteilung": teams()}
+
+    assert guess_data(write_csv(tmp_path / "a.csv", columns), given={}).columns["label"] == "abteilung"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_numbers_with_decimals_are_called_regression(tmp_path: Path, name: str) -> None:
+    columns = {"text": TEXTS, "rating": [row + 0.37 for row in range(len(TEXTS))]}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    path = write_csv(tmp_path / name, columns) if name == "a.csv" else write_jsonl(tmp_path / name, rows)
+
+    with pytest.raises(DataError, match=r"column 'rating': the values look like numbers to predict \(regression\)"):
+        guess_data(path, given={})
+    with pytest.raises(DataError, match="regression"):
+        guess_data(path, given={"label": "rating"})

@@ -216,7 +216,8 @@ FAULTY_CONTENTS = {
     "a label of a wrong type": (
         "x.jsonl",
         b'{"text": "t", "label": 0.5}',
-        "`{path}`: column 'label' holds float, expected text, whole numbers or bools, in 1 row, first in row 1. "
+        "`{path}`: column 'label' holds numbers with decimals: the values look like numbers to predict (regression), which "
+        "this program does not do, in 1 row, first in row 1. "
         "Mend or remove",
     ),
     "a text of a wrong type": (

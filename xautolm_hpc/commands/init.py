@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from xautolm_hpc.commands.init_data import FoundData, find_new_data
+from xautolm_hpc.commands.init_data import FoundData, find_new_data, name_options
 from xautolm_hpc.commands.init_profile import profile_text
 from xautolm_hpc.commands.init_settings import choose_settings
 from xautolm_hpc.commands.init_text import (
@@ -20,7 +20,7 @@ from xautolm_hpc.commands.plan import planned_system
 from xautolm_hpc.config import load_profile, load_search
 from xautolm_hpc.driver.inputs import find_hf_home
 from xautolm_hpc.durable import write_bytes
-from xautolm_hpc.errors import InputError
+from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.jobdir import ProfileRequest, ProfileResult
 from xautolm_hpc.node import measure_system
 from xautolm_hpc.profile import profile_task
@@ -42,7 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("init: give the data, a file, a folder or a data set of the hub; or --profile")
     if arguments.profile:
         return _write_profile(arguments)
-    return _write_search(arguments)
+    try:
+        return _write_search(arguments)
+    except DataError as error:
+        raise DataError(name_options(str(error))) from error
 
 
 def _write_profile(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from xautolm_hpc.dataset import EXTENSIONS, Files, extension_of
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.profile.formats import Unlabelled, read_columns
 from xautolm_hpc.profile.questions import normalise_questions
+from xautolm_hpc.profile.rows import REGRESSION, look_like_numbers
 from xautolm_hpc.profile.source import find_files, read_content
 
 TEXT_NAMES = (
@@ -24,6 +25,8 @@ LABEL_NAMES = (
     "label", "labels", "class", "category", "target", "sentiment", "emotion", "intent", "topic", "tag", "stance",
     "polarity", "rating", "team", "department", "language", "y", "output",
 )  # fmt: skip
+SURE_LABEL_NAMES = LABEL_NAMES[:3]
+"""Names of which a column is the label whatever it holds."""
 QUESTION_NAMES = {
     "question": ("question", "query"),
     "context": ("context", "passage", "paragraph", "article"),
@@ -200,17 +203,8 @@ def _is_extractive(where: Path, found: Mapping[str, _Column]) -> bool:
 def _labelled_columns(where: Path, columns: Sequence[_Column], *, given: Mapping[str, str]) -> Mapping[str, str]:
     """Choose the columns of text and label."""
     free = [column for column in columns if column.name != given.get("text")]
-    label = given.get("label") or _named(LABEL_NAMES, [column for column in free if column.is_class])
-    if label is None:
-        text = given.get("text") or _longest(columns)
-        classes = [column.name for column in free if column.is_class and column.name != text]
-        if len(classes) != 1:
-            found = f"{len(classes)} could be it: {', '.join(classes)}" if classes else "none repeats as classes do"
-            raise DataError(
-                f"`{where}`: which column holds the label is not clear: {found}; columns: {_listed(columns)}. Say it "
-                "with --label COLUMN"
-            )
-        label = classes[0]
+    label = given.get("label") or _find_label(where, columns, free, text=given.get("text"))
+    _check_label(where, next(column for column in columns if column.name == label))
     others = [column for column in columns if column.name != label and column.is_text]
     text = given.get("text") or _named(TEXT_NAMES, others) or _longest(others)
     if text is None:
@@ -219,6 +213,33 @@ def _labelled_columns(where: Path, columns: Sequence[_Column], *, given: Mapping
             "--text COLUMN"
         )
     return {"text": text, "label": label}
+
+
+def _find_label(where: Path, columns: Sequence[_Column], free: Sequence[_Column], *, text: str | None) -> str:
+    """Find the label: by a sure name, by a usual one, as the only column of classes, or by a usual name at least."""
+    sure = {column.name.lower(): column.name for column in reversed(free) if column.n_words <= MAX_CLASS_WORDS}
+    found = next((sure[name] for name in SURE_LABEL_NAMES if name in sure), None)
+    found = found or _named(LABEL_NAMES, [column for column in free if column.is_class])
+    if found is not None:
+        return found
+    text = text or _longest(columns)
+    classes = [column.name for column in free if column.is_class and column.name != text]
+    if len(classes) == 1:
+        return classes[0]
+    usual = None if classes else _named(LABEL_NAMES, [column for column in free if column.name != text])
+    if usual is not None:
+        return usual
+    shown = f"{len(classes)} could be it: {', '.join(classes)}" if classes else "none repeats as classes do"
+    raise DataError(
+        f"`{where}`: which column holds the label is not clear: {shown}; columns: {_listed(columns)}. Say it with "
+        "--label COLUMN, or say with --kind that there are questions and answers"
+    )
+
+
+def _check_label(where: Path, label: _Column) -> None:
+    """Check that the label is a class and not a quantity."""
+    if not label.is_class and look_like_numbers(cell for cell in label.cells if not _is_empty(cell)):
+        raise DataError(f"`{where}`: column '{label.name}': {REGRESSION}. Say it with --label if another is the label")
 
 
 def _named(names: Sequence[str], columns: Sequence[_Column]) -> str | None:
