@@ -109,6 +109,10 @@ def test_a_folder_without_readable_files_is_an_error_that_lists_what_is_there(tm
     with pytest.raises(DataError, match=r"has no file that can be read; read are \.jsonl.*, found: notes\.docx"):
         guess_data(tmp_path, given={})
 
+    (tmp_path / "one.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"found: notes\.docx, one\.xlsx\. For \.xlsx: save the table as CSV$"):
+        guess_data(tmp_path, given={})
+
 
 def test_a_folder_with_files_of_unknown_role_is_an_error(tmp_path: Path) -> None:
     for name in ("may.csv", "june.csv"):

@@ -15,7 +15,7 @@ from xautolm_hpc.errors import DataError
 from xautolm_hpc.profile.formats import Unlabelled, read_columns
 from xautolm_hpc.profile.questions import normalise_questions
 from xautolm_hpc.profile.rows import REGRESSION, look_like_numbers
-from xautolm_hpc.profile.source import find_files, read_content
+from xautolm_hpc.profile.source import find_files, hint_for, read_content
 
 TEXT_NAMES = (
     "text", "sentence", "content", "message", "review", "body", "tweet", "comment", "utterance", "document", "abstract",
@@ -135,7 +135,10 @@ def _only_file(data_path: Path) -> Path:
         return data_path / readable[0]
     if not readable and not has_folders:
         there = ", ".join(names[:MAX_LISTED]) or "nothing"
-        raise DataError(f"`{data_path}` has no file that can be read; read are {', '.join(EXTENSIONS)}, found: {there}")
+        hint = hint_for(map(Path, names))
+        raise DataError(
+            f"`{data_path}` has no file that can be read; read are {', '.join(EXTENSIONS)}, found: {there}{hint}"
+        )
     if readable and not is_split and not has_folders:
         raise DataError(
             f"`{data_path}` has {len(readable)} files and none is called train: {', '.join(readable[:MAX_LISTED])}. "
@@ -202,8 +205,7 @@ def _is_extractive(where: Path, found: Mapping[str, _Column]) -> bool:
 
 def _labelled_columns(where: Path, columns: Sequence[_Column], *, given: Mapping[str, str]) -> Mapping[str, str]:
     """Choose the columns of text and label."""
-    free = [column for column in columns if column.name != given.get("text")]
-    label = given.get("label") or _find_label(where, columns, free, text=given.get("text"))
+    label = given.get("label") or _find_label(where, columns, given_text=given.get("text"))
     _check_label(where, next(column for column in columns if column.name == label))
     others = [column for column in columns if column.name != label and column.is_text]
     text = given.get("text") or _named(TEXT_NAMES, others) or _longest(others)
@@ -215,14 +217,15 @@ def _labelled_columns(where: Path, columns: Sequence[_Column], *, given: Mapping
     return {"text": text, "label": label}
 
 
-def _find_label(where: Path, columns: Sequence[_Column], free: Sequence[_Column], *, text: str | None) -> str:
+def _find_label(where: Path, columns: Sequence[_Column], *, given_text: str | None) -> str:
     """Find the label: by a sure name, by a usual one, as the only column of classes, or by a usual name at least."""
+    free = [column for column in columns if column.name != given_text]
     sure = {column.name.lower(): column.name for column in reversed(free) if column.n_words <= MAX_CLASS_WORDS}
     found = next((sure[name] for name in SURE_LABEL_NAMES if name in sure), None)
     found = found or _named(LABEL_NAMES, [column for column in free if column.is_class])
     if found is not None:
         return found
-    text = text or _longest(columns)
+    text = given_text or _longest(columns)
     classes = [column.name for column in free if column.is_class and column.name != text]
     if len(classes) == 1:
         return classes[0]
