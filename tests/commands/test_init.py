@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import stat
 import tomllib
 from pathlib import Path
@@ -169,3 +170,17 @@ def test_one_class_is_said_with_the_option_that_names_another_column(
     assert status == 2
     assert "column 'label' holds one class only, 'spam'" in error
     assert error.rstrip().endswith("Set data.label (here: --label)")
+
+
+def test_a_file_that_is_no_split_is_said_on_the_screen_and_in_the_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "set").mkdir()
+    for name in ("train", "eval"):
+        shutil.copy(folder / "Anfragen 2026.csv", folder / f"set/{name}.csv")
+
+    cli.main(["init", "set"])
+
+    note = "not read: eval.csv; a split is called train, validation or test"
+    assert note in capsys.readouterr().out.splitlines()
+    assert f"# {note}" in Path("set.toml").read_text().splitlines()

@@ -69,6 +69,28 @@ def find_files(data_path: Path, files: Mapping[str, Sequence[str]] | None = None
     return _find_in_folder(data_path, names)
 
 
+def unread_notes(data_path: Path, paths: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
+    """Write which files of a folder could be read but are no split; nothing where there are none.
+
+    Args:
+        data_path: A file or folder, of which no list of files is known.
+        paths: Split -> its files.
+    """
+    if not data_path.is_dir():
+        return ()
+    read = {path for group in paths.values() for path in group}
+    saved_dirs = {path.parent for path in read if (path.parent / SAVED_STATE).exists()}  # caches lie there too
+    names = [
+        str(path.relative_to(data_path))
+        for path in sorted({*data_path.glob("*"), *data_path.glob("*/*")} - read)
+        if extension_of(path.name) is not None and path.is_file() and path.parent not in saved_dirs
+    ]
+    names = [name for name in names if not name.startswith(".")]
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    listed = ", ".join(names[:MAX_LISTED]) + more
+    return (f"not read: {listed}; a split is called train, validation or test",) if names else ()
+
+
 def hint_for(paths: Iterable[Path]) -> str:
     """Write what to do with files that are not read, beginning with a full stop; empty where no hint is known."""
     extensions = sorted({path.suffix.lower() for path in islice(paths, MAX_LOOKED_AT)})
