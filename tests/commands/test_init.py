@@ -116,7 +116,9 @@ def test_data_in_another_folder_is_named_relative_to_the_file(folder: Path) -> N
     assert load_search(folder / "searches/one.toml").data.path == str(folder / "Anfragen 2026.csv")
 
 
-def test_a_search_for_a_cluster_names_its_profile_and_waits_longer(folder: Path) -> None:
+def test_a_search_for_a_cluster_names_its_profile_and_waits_longer(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     profile = (ROOT_DIR / "slurm/site-gpu-partition.toml").read_text()
     (folder / "site.toml").write_text(profile)
 
@@ -126,8 +128,9 @@ def test_a_search_for_a_cluster_names_its_profile_and_waits_longer(folder: Path)
     assert search.profile == str(folder / "site.toml")
     assert search.budget.wall_h == 1.0
     assert search.space.models == tuple(
-        tomllib.loads((ROOT_DIR / "xautolm_hpc/models.toml").read_text())["lists"]["large"]
+        tomllib.loads((ROOT_DIR / "xautolm_hpc/models.toml").read_text())["lists"]["large"][:4]
     )
+    assert "to be fetched: 4 models, about 7.7 GB" in capsys.readouterr().out.splitlines()
     assert "prefetch Anfragen-2026.toml" in (folder / "Anfragen-2026.toml").read_text()
 
 

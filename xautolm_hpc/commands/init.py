@@ -13,6 +13,7 @@ from xautolm_hpc.commands.init_text import (
     NewSearch,
     describe_budget,
     describe_columns,
+    describe_fetch,
     describe_rows,
     search_text,
 )
@@ -95,7 +96,7 @@ def _write_search(arguments: argparse.Namespace) -> int:
     return _show(
         [
             describe_columns(new), describe_rows(new), *profiled.notes, describe_budget(new), f"wrote {path}",
-            *(f"next: {command}" for command in following),
+            *filter(None, [describe_fetch(settings)]), *(f"next: {command}" for command in following),
         ]
     )  # fmt: skip
 

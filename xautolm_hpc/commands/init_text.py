@@ -88,6 +88,14 @@ def describe_budget(new: NewSearch) -> str:
     )
 
 
+def describe_fetch(settings: SearchSettings) -> str:
+    """Write in one line what is to be fetched; empty where all is at hand."""
+    if not settings.is_to_fetch:
+        return ""
+    n_models = len(settings.models)
+    return f"to be fetched: {n_models} model{'s' if n_models > 1 else ''}, about {settings.fetch_gb:.1f} GB"
+
+
 def _head(new: NewSearch) -> Iterator[str]:
     """Write the name, the profile and the task."""
     yield schema_line("search")
@@ -127,7 +135,8 @@ def _space(new: NewSearch) -> Iterator[str]:
     yield "[space]"
     fetch = f"`xautolm-hpc prefetch {new.path.name}`"
     if settings.is_to_fetch:
-        yield f"# None is at hand yet: {fetch} fetches them, on a machine with a network."
+        yield f"# None is at hand yet: {fetch} fetches them, on a machine with a network;"
+        yield f"# {describe_fetch(settings)}."
     elif settings.larger is not None:
         yield f'# What is at hand. For this GPU set models = "{settings.larger}", then {fetch}.'
     else:
