@@ -187,3 +187,17 @@ def test_a_file_that_is_no_split_is_said_on_the_screen_and_in_the_file(
     note = "not read: eval.csv; a split is called train, validation or test"
     assert note in capsys.readouterr().out.splitlines()
     assert f"# {note}" in Path("set.toml").read_text().splitlines()
+
+
+def test_a_second_column_of_text_is_said_on_the_screen_and_in_the_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{number},a man plays chess at table {number},nobody is at table {number}" for number in range(60)]
+    labelled = [f"{row},{'yes' if number % 2 else 'no'}\n" for number, row in enumerate(rows)]
+    (folder / "pairs.csv").write_text("id,premise,hypothesis,label\n" + "".join(labelled))
+
+    cli.main(["init", "pairs.csv"])
+
+    line = "one column is read; join premise and hypothesis into one to use both"
+    assert line in capsys.readouterr().out.splitlines()
+    assert f"# {line}" in Path("pairs.toml").read_text().splitlines()

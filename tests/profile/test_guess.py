@@ -174,7 +174,7 @@ def test_a_constant_column_of_a_usual_name_does_not_hide_the_classes(tmp_path: P
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_numbers_with_decimals_are_called_regression(tmp_path: Path, name: str) -> None:
-    columns = {"text": TEXTS, "rating": [row + 0.37 for row in range(len(TEXTS))]}
+    columns: dict[str, Sequence[object]] = {"text": TEXTS, "rating": [row + 0.37 for row in range(len(TEXTS))]}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     path = write_csv(tmp_path / name, columns) if name == "a.csv" else write_jsonl(tmp_path / name, rows)
 

@@ -16,6 +16,7 @@ from xautolm_hpc.commands.init_text import (
     describe_fetch,
     describe_rows,
     search_text,
+    unread_texts,
 )
 from xautolm_hpc.commands.plan import planned_system
 from xautolm_hpc.config import load_profile, load_search
@@ -95,8 +96,8 @@ def _write_search(arguments: argparse.Namespace) -> int:
     ]  # fmt: skip
     return _show(
         [
-            describe_columns(new), describe_rows(new), *profiled.notes, describe_budget(new), f"wrote {path}",
-            *filter(None, [describe_fetch(settings)]), *(f"next: {command}" for command in following),
+            describe_columns(new), *unread_texts(guess), describe_rows(new), *profiled.notes,
+            describe_budget(new), f"wrote {path}", *filter(None, [describe_fetch(settings)]), *(f"next: {command}" for command in following),
         ]
     )  # fmt: skip
 

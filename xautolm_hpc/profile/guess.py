@@ -34,6 +34,9 @@ QUESTION_NAMES = {
 }
 """Setting of question answering -> usual names of its column."""
 
+LEAST_TEXT_WORDS = 3
+"""Words of a text on average: cells of fewer are names and numbers."""
+
 MAX_CLASSES = 1000
 MAX_CLASS_WORDS = 12
 LEAST_ROWS_A_CLASS = 3
@@ -51,6 +54,7 @@ class DataGuess:
         kind: Kind of task.
         columns: Setting of ``[data]`` -> column.
         unused: Columns that nothing is made of.
+        unused_texts: Those of them that hold texts which a classification could read too.
         delimiter: What divides the columns of CSV and TSV files; ``None`` of others.
         n_rows: Rows of each split that has files of its own.
     """
@@ -59,6 +63,7 @@ class DataGuess:
     kind: str
     columns: Mapping[str, str]
     unused: tuple[str, ...]
+    unused_texts: tuple[str, ...]
     delimiter: str | None
     n_rows: Mapping[str, int]
 
@@ -113,11 +118,14 @@ def guess_data(data_path: Path, files: Files | None = None, *, given: Mapping[st
     columns = [_column(name, [row[place] for row in cells]) for place, name in enumerate(first.columns)]
     _check_given(data_path, columns, given=given)
     kind, chosen = _choose_columns(data_path, columns, given=given)
+    unused = [column for column in columns if column.name not in chosen.values()]
+    texts = [column.name for column in unused if column.n_words >= LEAST_TEXT_WORDS and not column.is_class]
     return DataGuess(
         path=data_path,
         kind=kind,
         columns=chosen,
-        unused=tuple(column.name for column in columns if column.name not in chosen.values()),
+        unused=tuple(column.name for column in unused),
+        unused_texts=tuple(texts) if kind == "text-classification" else (),
         delimiter=first.delimiter,
         n_rows={split: sum(len(file.cells) for file in group) for split, group in read.items()},
     )
