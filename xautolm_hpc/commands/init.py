@@ -94,10 +94,12 @@ def _write_search(arguments: argparse.Namespace) -> int:
         *fetch, f"xautolm-hpc run {path}", f"xautolm-hpc report {name}",
         f"xautolm-hpc export-model {name} best --to {name}-model",
     ]  # fmt: skip
+    seen = [describe_columns(new), *unread_texts(guess), describe_rows(new), *profiled.notes]
+    to_fetch = describe_fetch(settings)
     return _show(
         [
-            describe_columns(new), *unread_texts(guess), describe_rows(new), *profiled.notes,
-            describe_budget(new), f"wrote {path}", *filter(None, [describe_fetch(settings)]), *(f"next: {command}" for command in following),
+            *seen, describe_budget(new), f"wrote {path}", *([to_fetch] if to_fetch else ()),
+            *(f"next: {command}" for command in following),
         ]
     )  # fmt: skip
 
