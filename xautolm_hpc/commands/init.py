@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         InputError: Neither data nor ``--profile`` is given, or both, or the file exists.
+        DataError: The data cannot be read, or it is not clear what it is; with the options that say it.
     """
     if (arguments.data is None) == (not arguments.profile):
         raise InputError("init: give the data, a file, a folder or a data set of the hub; or --profile")
