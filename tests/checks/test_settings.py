@@ -13,7 +13,7 @@ from xautolm_hpc.config.reference import SECTIONS, FileKind, describe_keys, refe
 UNITS = {
     "_s": "seconds", "_min": "minutes", "_h": "hours", "_gb": "GiB", "_kwh": "kilowatt-hours",
 }  # fmt: skip
-"""End of a key -> word that its description has."""
+"""End of a key -> word that its description has; of a quantity for each of them, its singular."""
 PAGES: dict[FileKind, str] = {"search": "search-file.md", "profile": "cluster-profile.md"}
 
 per_kind = pytest.mark.parametrize("kind", SECTIONS)
@@ -43,7 +43,9 @@ def test_the_description_of_a_quantity_names_its_unit() -> None:
         for section in settings()
         for key, text in describe_keys(section).items()
         for ending, unit in UNITS.items()
-        if key.endswith(ending) and unit.lower() not in re.sub("GPU-hours", "hours", text).lower()
+        if key.endswith(ending)
+        and (unit.removesuffix("s") if "_per_" in key else unit).lower()
+        not in re.sub("GPU-hours", "hours", text).lower()
     ]
 
     assert not silent, listing(silent, "the description lacks the unit after the colon")

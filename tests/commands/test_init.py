@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import stat
 import tomllib
 from pathlib import Path
@@ -116,7 +117,9 @@ def test_data_in_another_folder_is_named_relative_to_the_file(folder: Path) -> N
     assert load_search(folder / "searches/one.toml").data.path == str(folder / "Anfragen 2026.csv")
 
 
-def test_a_search_for_a_cluster_names_its_profile_and_waits_longer(folder: Path) -> None:
+def test_a_search_for_a_cluster_names_its_profile_and_waits_longer(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     profile = (ROOT_DIR / "slurm/site-gpu-partition.toml").read_text()
     (folder / "site.toml").write_text(profile)
 
@@ -126,8 +129,9 @@ def test_a_search_for_a_cluster_names_its_profile_and_waits_longer(folder: Path)
     assert search.profile == str(folder / "site.toml")
     assert search.budget.wall_h == 1.0
     assert search.space.models == tuple(
-        tomllib.loads((ROOT_DIR / "xautolm_hpc/models.toml").read_text())["lists"]["large"]
+        tomllib.loads((ROOT_DIR / "xautolm_hpc/models.toml").read_text())["lists"]["large"][:4]
     )
+    assert "to be fetched: 4 models, about 7.7 GB" in capsys.readouterr().out.splitlines()
     assert "prefetch Anfragen-2026.toml" in (folder / "Anfragen-2026.toml").read_text()
 
 
@@ -235,3 +239,45 @@ def test_the_commands_to_type_next_quote_the_name_of_the_file(folder: Path, caps
     printed = capsys.readouterr().out.splitlines()
     assert "next: xautolm-hpc run 'my search.toml'" in printed
     assert "next: xautolm-hpc doctor 'my cluster.toml'" in printed
+
+
+def test_one_class_is_said_with_the_option_that_names_another_column(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"text number {number},spam\n" for number in range(30))
+    (folder / "oneclass.csv").write_text("text,label\n" + rows)
+
+    status = cli.main(["init", "oneclass.csv"])
+
+    error = capsys.readouterr().err
+    assert status == 2
+    assert "column 'label' holds one class only, 'spam'" in error
+    assert error.rstrip().endswith("Set data.label (here: --label)")
+
+
+def test_a_file_that_is_no_split_is_said_on_the_screen_and_in_the_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "set").mkdir()
+    for name in ("train", "eval"):
+        shutil.copy(folder / "Anfragen 2026.csv", folder / f"set/{name}.csv")
+
+    cli.main(["init", "set"])
+
+    note = "not read: eval.csv; a split is called train, validation or test"
+    assert note in capsys.readouterr().out.splitlines()
+    assert f"# {note}" in Path("set.toml").read_text().splitlines()
+
+
+def test_a_second_column_of_text_is_said_on_the_screen_and_in_the_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{number},a man plays chess at table {number},nobody is at table {number}" for number in range(60)]
+    labelled = [f"{row},{'yes' if number % 2 else 'no'}\n" for number, row in enumerate(rows)]
+    (folder / "pairs.csv").write_text("id,premise,hypothesis,label\n" + "".join(labelled))
+
+    cli.main(["init", "pairs.csv"])
+
+    line = "one column is read; join premise and hypothesis into one to use both"
+    assert line in capsys.readouterr().out.splitlines()
+    assert f"# {line}" in Path("pairs.toml").read_text().splitlines()

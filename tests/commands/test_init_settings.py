@@ -109,10 +109,22 @@ def test_a_fetched_model_is_searched_beside_it(tmp_path: Path) -> None:
     ("memory_gib", "name"), [(16, "small"), (24, "medium"), (48, "medium"), (80, "large"), (141, "large")]
 )
 def test_a_gpu_gets_the_list_for_its_memory_to_be_fetched(memory_gib: int, name: str, tmp_path: Path) -> None:
-    settings = choose(a_task(2_000), tmp_path, system=a_gpu(memory_gib), profile=ELSEWHERE)
+    settings = choose(a_task(2_000), tmp_path, effort="normal", system=a_gpu(memory_gib), profile=ELSEWHERE)
 
     assert settings.models == load_lists()[name]
     assert settings.is_to_fetch
+
+
+@pytest.mark.parametrize(("effort", "n_models"), [("quick", 4), ("normal", 14)])
+def test_a_model_has_three_trials_on_average_and_what_is_fetched_is_counted(
+    effort: EffortName, n_models: int, tmp_path: Path
+) -> None:
+    settings = choose(a_task(2_000), tmp_path, effort=effort, system=a_gpu(80), profile=ELSEWHERE)
+
+    models = [load_catalogue()[name] for name in settings.models]
+    n_bytes = sum(model.n_parameters * (2 if model.family == "decoder" else 4) for model in models)
+    assert settings.models == load_lists()["large"][:n_models]
+    assert settings.fetch_gb == pytest.approx(n_bytes / 1e9)
 
 
 def test_what_is_fetched_of_the_list_is_enough(tmp_path: Path) -> None:

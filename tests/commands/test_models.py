@@ -101,3 +101,17 @@ def test_the_table_says_what_its_columns_stand_for(
     assert (
         "Fits with: methods that train in 24 GiB on a GPU, texts of 256 tokens, a sample at a time if need be" in lines
     )
+
+
+@pytest.mark.parametrize("command", [["models"], ["doctor"], ["init", "rows.csv", "--cluster"]])
+def test_a_search_file_in_the_place_of_a_profile_is_called_so_once(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("text,label\n")
+    (tmp_path / "search.toml").write_text('name = "a"\n[task]\nname = "a"\n[data]\npath = "rows.csv"\n')
+
+    status = cli.main([*command, "search.toml"])
+
+    assert status == 2
+    assert capsys.readouterr().err == "xautolm-hpc: `search.toml`: this is a search file; expected a cluster profile\n"

@@ -62,6 +62,19 @@ def test_a_plan_is_made_for_the_node_the_profile_describes(tmp_path: Path, capsy
     assert "a trial that uses its whole time (1 GPU-hours) costs at most 2.00 CHF" in printed
 
 
+def test_the_start_up_is_compared_with_the_time_that_the_plan_foresees(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = str(write_stub_search(tmp_path, profile=LOCAL + GPU_NODE))
+
+    cli.main(["plan", search, "--runs-dir", str(tmp_path / "runs"), "--json"])
+
+    plan = json.loads(capsys.readouterr().out)
+    foreseen = [min(3600.0, trial["seconds"]) for trial in plan["foreseen"]]
+    assert all(foreseen)
+    assert plan["start_up"]["trial_s"] == pytest.approx(sum(foreseen) / len(foreseen))
+
+
 def test_data_that_cannot_be_learnt_from_is_reported_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

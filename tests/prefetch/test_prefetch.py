@@ -113,6 +113,20 @@ def test_a_dry_run_shows_the_sizes_and_fetches_nothing(hub: Hub, search_path: Pa
     assert not any("/resolve/" in path for _, path, _ in hub.requests)
 
 
+def test_a_search_with_packaged_models_and_a_file_has_nothing_to_fetch(
+    hub: Hub, search_path: Path, tmp_path: Path
+) -> None:
+    text = re.sub(r"models = .*", 'models = ["minilm-l3"]', SEARCH.partition("[[model]]")[0])
+    search_path.write_text(text)
+
+    for words in ((), ("--dry-run",)):
+        shown = prefetch(search_path, hub, *words, hf_home=tmp_path / "cache")
+        assert shown.returncode == 0, shown.stderr
+        assert "nothing to fetch" in shown.stdout
+        assert "verified" not in shown.stdout
+    assert not hub.requests
+
+
 def test_an_interrupted_prefetch_goes_on_and_ends_with_the_same_cache(
     hub: Hub, search_path: Path, tmp_path: Path
 ) -> None:

@@ -109,6 +109,10 @@ def test_a_folder_without_readable_files_is_an_error_that_lists_what_is_there(tm
     with pytest.raises(DataError, match=r"has no file that can be read; read are \.jsonl.*, found: notes\.docx"):
         guess_data(tmp_path, given={})
 
+    (tmp_path / "one.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"found: notes\.docx, one\.xlsx\. For \.xlsx: save the table as CSV$"):
+        guess_data(tmp_path, given={})
+
 
 def test_a_folder_with_files_of_unknown_role_is_an_error(tmp_path: Path) -> None:
     for name in ("may.csv", "june.csv"):
@@ -196,3 +200,35 @@ def test_text_and_label_are_two_columns(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="--text and --label both name column 'label'; expected two columns"):
         guess_data(path, given={"text": "label", "label": "label"})
+
+
+def test_a_column_called_label_is_the_label_also_if_it_holds_one_class(tmp_path: Path) -> None:
+    columns = {"text": TEXTS, "label": ["spam"] * len(TEXTS), "language": teams()}
+
+    guess = guess_data(write_csv(tmp_path / "a.csv", columns), given={})
+
+    assert guess.columns == {"text": "text", "label": "label"}
+
+
+def test_a_usual_name_is_enough_where_nothing_repeats(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", {"note": TEXTS, "category": [f"c{row}" for row in range(len(TEXTS))]})
+
+    assert guess_data(path, given={}).columns == {"text": "note", "label": "category"}
+
+
+def test_a_constant_column_of_a_usual_name_does_not_hide_the_classes(tmp_path: Path) -> None:
+    columns = {"note": TEXTS, "language": ["en"] * len(TEXTS), "abteilung": teams()}
+
+    assert guess_data(write_csv(tmp_path / "a.csv", columns), given={}).columns["label"] == "abteilung"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_numbers_with_decimals_are_called_regression(tmp_path: Path, name: str) -> None:
+    columns: dict[str, Sequence[object]] = {"text": TEXTS, "rating": [row + 0.37 for row in range(len(TEXTS))]}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    path = write_csv(tmp_path / name, columns) if name == "a.csv" else write_jsonl(tmp_path / name, rows)
+
+    with pytest.raises(DataError, match=r"column 'rating': the values look like numbers to predict \(regression\)"):
+        guess_data(path, given={})
+    with pytest.raises(DataError, match="regression"):
+        guess_data(path, given={"label": "rating"})

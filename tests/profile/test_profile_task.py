@@ -107,6 +107,20 @@ def test_rows_that_are_left_out_are_logged(tmp_path: Path) -> None:
     assert set(result.notes) <= set(logged)
 
 
+def test_a_file_that_is_no_split_is_noted_also_of_data_profiled_before(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "data" / "train.jsonl", ROWS)
+    request = make_request(tmp_path / "data", tmp_path / "run")
+    alone = profile_task(request, system=NODE)
+    write_jsonl(tmp_path / "data" / "eval.jsonl", ROWS)
+    (tmp_path / "data" / "readme.md").touch()
+
+    beside = profile_task(request, system=NODE)
+
+    assert alone.notes == ()
+    assert beside.from_cache
+    assert beside.notes == ("not read: eval.jsonl; a split is called train, validation or test",)
+
+
 def test_one_class_only_is_refused(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", sample_rows(20, labels=("spam",)))
     message = f"`{path}`: column 'label' holds one class only, 'spam'; classification needs 2. Set data.label"

@@ -154,7 +154,27 @@ FAULTY_PLACES = {
         ["x.xlsx"],
         "x.xlsx",
         "`{path}`: its extension is not known; valid: .jsonl, .jsonl.gz, .csv, .csv.gz, .tsv, .tsv.gz, .parquet, "
-        ".arrow",
+        ".arrow. For .xlsx: save the table as CSV",
+    ),
+    "JSON that is no JSON Lines": (
+        ["x.json"],
+        "x.json",
+        "`{path}`: its extension is not known; valid: .jsonl, .jsonl.gz, .csv, .csv.gz, .tsv, .tsv.gz, .parquet, "
+        ".arrow. For .json: write one object a line: pandas.read_json('x.json').to_json('x.jsonl', orient='records', "
+        "lines=True); SQuAD is to be flattened to columns question, context and answers",
+    ),
+    "a folder for each class": (
+        ["neg/1.txt", "pos/1.txt"],
+        "",
+        "`{path}` has no train file; expected train{{.jsonl,.jsonl.gz,.csv,.csv.gz,.tsv,.tsv.gz,.parquet,.arrow}}, "
+        "found: neg, pos. For .txt: make one table of all texts, with columns text and label, such as a CSV file",
+    ),
+    "a folder for each class of each split": (
+        ["train/neg/1.txt", "train/pos/1.txt", "test/pos/1.txt"],
+        "",
+        "`{path}/train` has no file that can be read; read are .jsonl, .jsonl.gz, .csv, .csv.gz, .tsv, .tsv.gz, "
+        ".parquet, .arrow, found: neg, pos. For .txt: make one table of all texts, with columns text and label, such "
+        "as a CSV file",
     ),
     "a folder without train": (
         ["all.csv", "test.csv"],
@@ -173,6 +193,7 @@ FAULTY_PLACES = {
 @pytest.mark.parametrize(("names", "data", "message"), FAULTY_PLACES.values(), ids=FAULTY_PLACES)
 def test_a_faulty_place_is_refused(tmp_path: Path, names: list[str], data: str, message: str) -> None:
     for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     path = tmp_path / data
 
@@ -216,7 +237,8 @@ FAULTY_CONTENTS = {
     "a label of a wrong type": (
         "x.jsonl",
         b'{"text": "t", "label": 0.5}',
-        "`{path}`: column 'label' holds float, expected text, whole numbers or bools, in 1 row, first in row 1. "
+        "`{path}`: column 'label' holds numbers with decimals: the values look like numbers to predict "
+        "(regression), which this program does not do, in 1 row, first in row 1. "
         "Mend or remove",
     ),
     "a text of a wrong type": (

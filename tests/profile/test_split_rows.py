@@ -202,10 +202,19 @@ def test_a_class_with_too_few_rows_is_refused() -> None:
     rows = [*MANY, Row("only one", "c")]
     message = (
         "`data/x.jsonl`: 1 of 3 classes keep fewer than 2 rows to train on: 'c' (1). Add rows, merge or remove "
-        "these classes, or raise data.train_rows"
+        "these classes"
     )
 
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        divide(train=rows)
+    with pytest.raises(DataError, match=f"^{re.escape(message)}, or raise data.train_rows$"):
+        divide(limits={"train": 50}, train=rows)
+
+
+def test_labels_that_are_quantities_are_called_regression() -> None:
+    rows = [Row(f"text {number}", f"{number}.25") for number in range(30)]
+
+    with pytest.raises(DataError, match=r"The values look like numbers to predict \(regression\), which this program"):
         divide(train=rows)
 
 

@@ -223,3 +223,15 @@ def test_a_decision_on_marks_that_are_not_there_is_bad_input(
 
     assert status == 2
     assert "has no marks of author '0123456789abcdef' to decide on; valid: none" in capsys.readouterr().err
+
+
+def test_the_store_that_comes_with_the_program_is_read_and_never_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = main(["store", "info", "package:seed", "--json"])
+    info = json.loads(capsys.readouterr().out)
+    changed = main(["store", "compact", "package:seed"])
+
+    assert (read, info["n_experiences"]) == (0, 1200)
+    assert changed == 2
+    assert "comes with this program and is only read" in capsys.readouterr().err

@@ -7,22 +7,24 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from xautolm_hpc.commands.init_data import FoundData, find_new_data
+from xautolm_hpc.commands.init_data import FoundData, find_new_data, name_options
 from xautolm_hpc.commands.init_profile import profile_text
 from xautolm_hpc.commands.init_settings import choose_settings
 from xautolm_hpc.commands.init_text import (
     NewSearch,
     describe_budget,
     describe_columns,
+    describe_fetch,
     describe_rows,
     search_text,
+    unread_texts,
 )
 from xautolm_hpc.commands.output_file import check_output
 from xautolm_hpc.commands.plan import planned_system
 from xautolm_hpc.config import load_profile, load_search
 from xautolm_hpc.driver.inputs import find_hf_home
 from xautolm_hpc.durable import write_bytes
-from xautolm_hpc.errors import InputError
+from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.jobdir import ProfileRequest, ProfileResult
 from xautolm_hpc.node import measure_system
 from xautolm_hpc.profile import profile_task
@@ -39,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         InputError: Neither data nor ``--profile`` is given, or both, or the file cannot be written.
+        DataError: The data cannot be read, or it is not clear what it is; with the options that say it.
     """
     if arguments.data is not None and arguments.profile:
         raise InputError("init: give the data or --profile, not both: a search file and a profile are two files")
@@ -46,7 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("init: give the data, a file, a folder or a data set of the hub; or --profile")
     if arguments.profile:
         return _write_profile(arguments)
-    return _write_search(arguments)
+    try:
+        return _write_search(arguments)
+    except DataError as error:
+        raise DataError(name_options(str(error))) from error
 
 
 def _write_profile(arguments: argparse.Namespace) -> int:
@@ -93,9 +99,11 @@ def _write_search(arguments: argparse.Namespace) -> int:
         *fetch, f"xautolm-hpc run {typed}", f"xautolm-hpc report {name}",
         f"xautolm-hpc export-model {name} best --to {name}-model",
     ]  # fmt: skip
+    seen = [describe_columns(new), *unread_texts(guess), describe_rows(new), *profiled.notes]
+    to_fetch = describe_fetch(settings)
     return _show(
         [
-            describe_columns(new), describe_rows(new), *profiled.notes, describe_budget(new), f"wrote {path}",
+            *seen, describe_budget(new), f"wrote {path}", *([to_fetch] if to_fetch else ()),
             *(f"next: {command}" for command in following),
         ]
     )  # fmt: skip

@@ -20,6 +20,7 @@ from xautolm_hpc.prefetch import fetch_repository, plan_data
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 MAX_LISTED = 12
+COLUMN_KEY = re.compile(r"(?<![\w/.`])data\.(text|label|question|context|answers|delimiter)\b")
 ON = ("1", "TRUE", "YES", "ON")
 
 
@@ -36,6 +37,11 @@ class FoundData:
     path: Path
     files: Files | None = None
     hub: tuple[str, str] | None = None
+
+
+def name_options(message: str) -> str:
+    """Write beside each key that a message about data names the option of ``init`` that says the same."""
+    return COLUMN_KEY.sub(r"data.\1 (here: --\1)", message)
 
 
 def find_new_data(data: str, revision: str | None, *, hf_home: Path, environ: Mapping[str, str]) -> FoundData:

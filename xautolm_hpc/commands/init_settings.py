@@ -37,6 +37,12 @@ LARGEST_ON_CPU = 150_000_000
 FOR_CPU = ("google/electra-small-discriminator", "distilbert-base-uncased")
 """What is fetched for a machine without a GPU that has no model at hand."""
 
+TRIALS_A_MODEL, LEAST_MODELS = 3, 2
+"""Trials that a model has on average at least; models that are searched all the same."""
+
+WEIGHT_BYTES = {"decoder": 2, "seq2seq": 4, "encoder": 4}
+"""Family -> bytes of a parameter as most of its models are published."""
+
 N_CUTS = 2
 """Models cut from the same weights that are searched, the deepest ones."""
 
@@ -86,6 +92,7 @@ class SearchSettings:
     Attributes:
         models: Ids of models, at least one.
         is_to_fetch: Whether they are still to be fetched.
+        fetch_gb: About how many GB of weights are then fetched.
         larger: List of the catalogue that this GPU could train, if none of its models is at hand.
         max_lengths: Lengths in tokens, ascending.
         batch_sizes: Batch sizes.
@@ -101,6 +108,7 @@ class SearchSettings:
 
     models: tuple[str, ...]
     is_to_fetch: bool
+    fetch_gb: float
     larger: str | None
     max_lengths: tuple[int, ...]
     batch_sizes: tuple[int, ...]
@@ -132,6 +140,7 @@ def choose_settings(
     n_parallel = 4 if is_queued else profile.local.n_slots
     limit_min = _round_minutes(min(2 * minutes * n_parallel / cost.trials, minutes / 4))
     models, is_to_fetch, larger = _choose_models(task, profile=profile, system=system, hf_home=hf_home)
+    models = models[: max(LEAST_MODELS, cost.trials // TRIALS_A_MODEL)]
     lengths = _max_lengths(task, models)
     batches = next(sizes for below, sizes in BATCHES if below is None or task.n_train < below)
     trained = _Trained(task=task, system=_of_a_trial(system, profile), max_length=lengths[-1], batch_size=batches[-1])
@@ -142,6 +151,7 @@ def choose_settings(
     return SearchSettings(
         models=tuple(model.id for model in models),
         is_to_fetch=is_to_fetch,
+        fetch_gb=sum(model.n_parameters * WEIGHT_BYTES[model.family] for model in models) / 1e9 if is_to_fetch else 0.0,
         larger=larger,
         max_lengths=lengths,
         batch_sizes=batches,

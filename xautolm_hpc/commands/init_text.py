@@ -79,6 +79,15 @@ def describe_columns(new: NewSearch) -> str:
     return f"{new.task.kind} with {used}{classes}{unused}"
 
 
+def unread_texts(guess: DataGuess) -> tuple[str, ...]:
+    """Write in one line how to use other columns of text too; nothing where there are none."""
+    if not guess.unused_texts:
+        return ()
+    *first, last = guess.columns["text"], *guess.unused_texts
+    several = "both" if len(first) == 1 else "all"
+    return (f"one column is read; join {', '.join(first)} and {last} into one to use {several}",)
+
+
 def describe_budget(new: NewSearch) -> str:
     """Write in one line what the search costs at most."""
     settings = new.settings
@@ -86,6 +95,14 @@ def describe_budget(new: NewSearch) -> str:
         f"effort {new.effort}: ends after {settings.minutes} minutes or {settings.trials} trials, each of up to "
         f"{settings.time_limit_min:g} min; {len(settings.models)} model{'s' if len(settings.models) > 1 else ''}"
     )
+
+
+def describe_fetch(settings: SearchSettings) -> str:
+    """Write in one line what is to be fetched; empty where all is at hand."""
+    if not settings.is_to_fetch:
+        return ""
+    n_models = len(settings.models)
+    return f"to be fetched: {n_models} model{'s' if n_models > 1 else ''}, about {settings.fetch_gb:.1f} GB"
 
 
 def _head(new: NewSearch) -> Iterator[str]:
@@ -102,9 +119,13 @@ def _head(new: NewSearch) -> Iterator[str]:
     yield f"kind = {toml_text(new.task.kind)}"
 
 
+def _seen(new: NewSearch) -> tuple[str, ...]:
+    return (describe_columns(new), *unread_texts(new.guess), describe_rows(new), *new.notes)
+
+
 def _data(new: NewSearch) -> Iterator[str]:
     """Write where the rows lie, with what was seen of them."""
-    yield from (f"# {_comment(line)}" for line in (describe_columns(new), describe_rows(new), *new.notes))
+    yield from (f"# {_comment(line)}" for line in _seen(new))
     yield "[data]"
     if new.hub is None:
         yield f"path = {toml_text(_relative(new.guess.path, new.path))}"
@@ -127,7 +148,8 @@ def _space(new: NewSearch) -> Iterator[str]:
     yield "[space]"
     fetch = f"`xautolm-hpc prefetch {new.path.name}`"
     if settings.is_to_fetch:
-        yield f"# None is at hand yet: {fetch} fetches them, on a machine with a network."
+        yield f"# None is at hand yet: {fetch} fetches them, on a machine with a network;"
+        yield f"# {describe_fetch(settings)}."
     elif settings.larger is not None:
         yield f'# What is at hand. For this GPU set models = "{settings.larger}", then {fetch}.'
     else:

@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,8 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
     warnings = [] if setup.run_dir.run_path.exists() else check_measured(setup.search, unmeasured_on(profile.system))
     proposer = SearchProposer(setup, profile, past=read_stores(setup))
     drawn = proposer.propose([], [])
-    start_up = _start_up(setup, profile, plans=drawn.plans, time_calibration=proposer.prior.slowness)
+    foreseen = [proposer.foresee(trial) for trial in drawn.plans]
+    start_up = _start_up(setup, foreseen, is_calibrated=proposer.prior.slowness is not None)
     return {
         "name": setup.search.name,
         "run_dir": str(setup.run_dir.path),
@@ -103,13 +103,18 @@ def _make_plan(setup: Setup, inputs: Inputs, *, folder: Path) -> dict[str, Any]:
             *profile.notes,
             *_notes(setup.profile),
             *_cost_notes(setup),
-            *start_up_notes(start_up, has_one_process=setup.has_one_process()),
+            *start_up_notes(
+                start_up,
+                has_one_process=setup.has_one_process(),
+                population=setup.search.search.population,
+                n_parallel=_n_parallel(setup),
+            ),
             *warnings,
         ],
         "start_up": None if start_up is None else to_json(start_up),
         "prior": priors.shown(to_json(proposer.prior)),
         "trials": [{"trial": n, **to_wire(plan)} for n, plan in enumerate(drawn.plans)],
-        "foreseen": [{"trial": n, **to_json(proposer.foresee(plan))} for n, plan in enumerate(drawn.plans)],
+        "foreseen": [{"trial": n, **to_json(one)} for n, one in enumerate(foreseen)],
         "refusals": dict(drawn.rejections),
         "refusal_reasons": {name: list(reasons) for name, reasons in drawn.reasons.items()},
         "resources": to_json(_job_resources(setup)),
@@ -227,19 +232,16 @@ def _job_resources(setup: Setup) -> Resources:
     return replace(of_trial, time_limit_s=of_trial.time_limit_s * setup.profile.job.trials_per_job)
 
 
-def _start_up(
-    setup: Setup, profile: ProfileResult, *, plans: Sequence[TrialPlan], time_calibration: float | None
-) -> StartUp | None:
-    """Estimate how the start-up of trials compares with their work."""
-    limit_s, factor = setup.search.trial.time_limit_min * 60, time_calibration or 1.0
-    needed = partial(sample.seconds_needed, task=profile.task, system=profile.system)
-    trials_s = [min(limit_s, factor * needed(plan.pipeline, plan.model)) for plan in plans]
+def _start_up(setup: Setup, foreseen: Sequence[sample.Foresight], *, is_calibrated: bool) -> StartUp | None:
+    """Compare the start-up of trials with their work, which is what is foreseen of them."""
+    limit_s = setup.search.trial.time_limit_min * 60
+    trials_s = [min(limit_s, one.seconds) for one in foreseen]
     start_s = recall_start_s(setup.run_dir.path.parent, job_check_key(setup.profile))
     return plan_start_up(
         trials_s,
         trials_per_job=setup.profile.job.trials_per_job,
         start_s=start_s,
-        is_calibrated=time_calibration is not None,
+        is_calibrated=is_calibrated,
     )
 
 

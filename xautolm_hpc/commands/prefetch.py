@@ -22,6 +22,8 @@ from xautolm_hpc.prefetch import RepositoryPlan, fetch_repository, plan_data, pl
 from xautolm_hpc.records import to_json
 from xautolm_hpc.submit.environment import worker_environment
 
+NOTHING = "nothing to fetch: all models and data of the search lie here without the hub"
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the size of models and data, then download and verify them, and check that each model fits together.
@@ -40,7 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     plans = [*models, *([data[0]] if data else ())]
     console = Console(stderr=arguments.json)
     report.print_lines([Text(f"in {inputs.hf_home}")], console)
-    report.print_table(_table(plans), console)
+    if plans:
+        report.print_table(_table(plans), console)
+    else:
+        report.print_lines([Text(NOTHING)], console)
     if not arguments.dry_run:
         _fetch(plans, inputs.hf_home, endpoint=endpoint, token=token)
         if data:
@@ -48,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         found = {"models": [to_json(plan) for plan in models], "data": to_json(data[0]) if data else None}
         print(json.dumps({"hf_home": str(inputs.hf_home), **found}, indent=1))
-    elif not arguments.dry_run:
+    elif plans and not arguments.dry_run:
         report.print_lines([Text(f"{len(plans)} repositories verified in {inputs.hf_home}")], console)
     if not arguments.dry_run and models:
         _check_models(load(), log=partial(Console(stderr=True).print, markup=False, highlight=False))

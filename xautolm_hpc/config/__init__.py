@@ -17,7 +17,7 @@ from xautolm_hpc.config.section import Count, Positive, SettingsSection, Share, 
 from xautolm_hpc.container import locate
 from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.durable import check_depth
-from xautolm_hpc.errors import InputError, SpaceError
+from xautolm_hpc.errors import ConfigError, InputError, SpaceError
 from xautolm_hpc.jobdir import RUN_NAME
 from xautolm_hpc.records import ObjectiveName, to_json
 from xautolm_hpc.space import Space, SpaceSection, build_space, find_refused, searched_models
@@ -28,6 +28,8 @@ __all__ = [
     "StoreSection", "TaskSection", "TrialSection", "load_profile", "load_search", "read_written", "rebuild_search",
 ]  # fmt: skip
 OF_PACKAGE = "package:"
+OF_SEARCH = {"task", "data"}
+"""Sections that every search file has and no cluster profile."""
 """Beginning of what names no path but a thing that comes with this program, wherever it is installed."""
 
 
@@ -308,7 +310,10 @@ def load_profile(path: Path | None) -> ClusterProfile:
     """
     if path is None:
         return ClusterProfile()
-    profile = check_section(ClusterProfile, read_toml(path), path=path)
+    written = read_toml(path)
+    if written.keys() >= OF_SEARCH:
+        raise ConfigError(f"`{path}`: this is a search file; expected a cluster profile")
+    profile = check_section(ClusterProfile, written, path=path)
     # A bare program is looked up on PATH. Links stay: a virtual environment's python is one.
     paths = profile.model_dump(include={"driver_python", "worker_python", "hf_home"}, exclude_none=True)
     find = partial(locate, folder=path.resolve().parent, follows_links=False)

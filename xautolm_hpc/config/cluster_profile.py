@@ -128,8 +128,8 @@ class CostSection(SettingsSection):
     """``[cost]``: what energy and GPU time cost; the report shows emissions and price where it is given.
 
     Attributes:
-        co2_g_per_kwh: Grams of CO2 equivalent by kilowatt-hours: emissions of the grid for one of them.
-        price_per_gpu_h: Price of a GPU for one of its hours, in ``currency``.
+        co2_g_per_kwh: Grams of CO2 equivalent per kilowatt-hour of your grid.
+        price_per_gpu_h: Price of one GPU hour, in ``currency``.
         currency: What the price is in.
     """
 

@@ -10,7 +10,7 @@ WORTH_SAYING = 0.2
 """Share of the time of jobs that other settings must save to be proposed."""
 
 PROPOSED = 10
-"""Trials in a job that are proposed, at least."""
+"""Trials in a job that are proposed, at least, where a generation has as many for each slot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +65,14 @@ def plan_start_up(
     )
 
 
-def start_up_notes(start_up: StartUp | None, *, has_one_process: bool) -> list[str]:
+def start_up_notes(start_up: StartUp | None, *, has_one_process: bool, population: int, n_parallel: int) -> list[str]:
     """Write what several trials in a job save, and what more of them would if that is a fifth of the time or more.
 
     Args:
         start_up: What is known.
         has_one_process: Whether a trial is one process; others cannot share a job.
+        population: Trials of a generation.
+        n_parallel: Jobs that run at a time; trials that share a job while one of these is idle only wait.
     """
     if start_up is None or not has_one_process:
         return []
@@ -78,9 +80,10 @@ def start_up_notes(start_up: StartUp | None, *, has_one_process: bool) -> list[s
     source = "by doctor --job" if start_up.is_measured else "not measured here: doctor --job does"
     least = "about" if start_up.is_calibrated else "at least"
     why = f"a worker starts for {start_up.start_s:.1f} s ({source}), a trial takes {least} {start_up.trial_s:.1f} s"
-    saved, more = start_up.saved_share(n), max(PROPOSED, 2 * n)
+    saved, more = start_up.saved_share(n), min(max(PROPOSED, 2 * n), -(-population // n_parallel))
     further = (start_up.saved_share(more) - saved) / (1 - saved)
     lines = [f"job.trials_per_job = {n} saves {up_to}{saved:.0%} of the time of jobs: {why}"] if n > 1 else []
     if further >= WORTH_SAYING:
-        lines.append(f"job.trials_per_job = {more} would save {up_to}{further:.0%} of the time of jobs: {why}")
+        key = f"job.trials_per_job = {more} in the cluster profile"
+        lines.append(f"{key} would save {up_to}{further:.0%} of the time of jobs: {why}")
     return lines

@@ -14,7 +14,8 @@ from xautolm_hpc.dataset import EXTENSIONS, Files, extension_of
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.profile.formats import Unlabelled, read_columns, stands_twice
 from xautolm_hpc.profile.questions import normalise_questions
-from xautolm_hpc.profile.source import find_files, read_content
+from xautolm_hpc.profile.rows import REGRESSION, look_like_numbers
+from xautolm_hpc.profile.source import find_files, hint_for, read_content
 
 TEXT_NAMES = (
     "text", "sentence", "content", "message", "review", "body", "tweet", "comment", "utterance", "document", "abstract",
@@ -24,12 +25,17 @@ LABEL_NAMES = (
     "label", "labels", "class", "category", "target", "sentiment", "emotion", "intent", "topic", "tag", "stance",
     "polarity", "rating", "team", "department", "language", "y", "output",
 )  # fmt: skip
+SURE_LABEL_NAMES = LABEL_NAMES[:3]
+"""Names of which a column is the label whatever it holds."""
 QUESTION_NAMES = {
     "question": ("question", "query"),
     "context": ("context", "passage", "paragraph", "article"),
     "answers": ("answers", "answer", "answers_spans"),
 }
 """Setting of question answering -> usual names of its column."""
+
+LEAST_TEXT_WORDS = 3
+"""Words of a text on average: cells of fewer are names and numbers."""
 
 MAX_CLASSES = 1000
 MAX_CLASS_WORDS = 12
@@ -48,6 +54,7 @@ class DataGuess:
         kind: Kind of task.
         columns: Setting of ``[data]`` -> column.
         unused: Columns that nothing is made of.
+        unused_texts: Those of them that hold texts which a classification could read too.
         delimiter: What divides the columns of CSV and TSV files; ``None`` of others.
         n_rows: Rows of each split that has files of its own.
     """
@@ -56,6 +63,7 @@ class DataGuess:
     kind: str
     columns: Mapping[str, str]
     unused: tuple[str, ...]
+    unused_texts: tuple[str, ...]
     delimiter: str | None
     n_rows: Mapping[str, int]
 
@@ -116,11 +124,14 @@ def guess_data(data_path: Path, files: Files | None = None, *, given: Mapping[st
         for name in first.doubled:
             error.add_note(stands_twice(name))
         raise
+    unused = [column for column in columns if column.name not in chosen.values()]
+    texts = [column.name for column in unused if column.n_words >= LEAST_TEXT_WORDS and not column.is_class]
     return DataGuess(
         path=data_path,
         kind=kind,
         columns=chosen,
-        unused=tuple(column.name for column in columns if column.name not in chosen.values()),
+        unused=tuple(column.name for column in unused),
+        unused_texts=tuple(texts) if kind == "text-classification" else (),
         delimiter=first.delimiter,
         n_rows={split: sum(len(file.cells) for file in group) for split, group in read.items()},
     )
@@ -138,7 +149,10 @@ def _only_file(data_path: Path) -> Path:
         return data_path / readable[0]
     if not readable and not has_folders:
         there = ", ".join(names[:MAX_LISTED]) or "nothing"
-        raise DataError(f"`{data_path}` has no file that can be read; read are {', '.join(EXTENSIONS)}, found: {there}")
+        hint = hint_for(map(Path, names))
+        raise DataError(
+            f"`{data_path}` has no file that can be read; read are {', '.join(EXTENSIONS)}, found: {there}{hint}"
+        )
     if readable and not is_split and not has_folders:
         raise DataError(
             f"`{data_path}` has {len(readable)} files and none is called train: {', '.join(readable[:MAX_LISTED])}. "
@@ -217,18 +231,8 @@ def _is_extractive(where: Path, found: Mapping[str, _Column]) -> bool:
 
 def _labelled_columns(where: Path, columns: Sequence[_Column], *, given: Mapping[str, str]) -> Mapping[str, str]:
     """Choose the columns of text and label."""
-    free = [column for column in columns if column.name != given.get("text")]
-    label = given.get("label") or _named(LABEL_NAMES, [column for column in free if column.is_class])
-    if label is None:
-        text = given.get("text") or _longest(columns)
-        classes = [column.name for column in free if column.is_class and column.name != text]
-        if len(classes) != 1:
-            found = f"{len(classes)} could be it: {', '.join(classes)}" if classes else "none repeats as classes do"
-            raise DataError(
-                f"`{where}`: which column holds the label is not clear: {found}; columns: {_listed(columns)}. Say it "
-                "with --label COLUMN"
-            )
-        label = classes[0]
+    label = given.get("label") or _find_label(where, columns, given_text=given.get("text"))
+    _check_label(where, next(column for column in columns if column.name == label))
     others = [column for column in columns if column.name != label and column.is_text]
     text = given.get("text") or _named(TEXT_NAMES, others) or _longest(others)
     if text is None:
@@ -237,6 +241,34 @@ def _labelled_columns(where: Path, columns: Sequence[_Column], *, given: Mapping
             "--text COLUMN"
         )
     return {"text": text, "label": label}
+
+
+def _find_label(where: Path, columns: Sequence[_Column], *, given_text: str | None) -> str:
+    """Find the label: by a sure name, by a usual one, as the only column of classes, or by a usual name at least."""
+    free = [column for column in columns if column.name != given_text]
+    sure = {column.name.lower(): column.name for column in reversed(free) if column.n_words <= MAX_CLASS_WORDS}
+    found = next((sure[name] for name in SURE_LABEL_NAMES if name in sure), None)
+    found = found or _named(LABEL_NAMES, [column for column in free if column.is_class])
+    if found is not None:
+        return found
+    text = given_text or _longest(columns)
+    classes = [column.name for column in free if column.is_class and column.name != text]
+    if len(classes) == 1:
+        return classes[0]
+    usual = None if classes else _named(LABEL_NAMES, [column for column in free if column.name != text])
+    if usual is not None:
+        return usual
+    shown = f"{len(classes)} could be it: {', '.join(classes)}" if classes else "none repeats as classes do"
+    raise DataError(
+        f"`{where}`: which column holds the label is not clear: {shown}; columns: {_listed(columns)}. Say it with "
+        "--label COLUMN, or say with --kind that there are questions and answers"
+    )
+
+
+def _check_label(where: Path, label: _Column) -> None:
+    """Check that the label is a class and not a quantity."""
+    if not label.is_class and look_like_numbers(cell for cell in label.cells if not _is_empty(cell)):
+        raise DataError(f"`{where}`: column '{label.name}': {REGRESSION}. Say it with --label if another is the label")
 
 
 def _named(names: Sequence[str], columns: Sequence[_Column]) -> str | None:

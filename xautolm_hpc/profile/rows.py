@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -17,6 +18,8 @@ Note = Callable[[str], object]
 """Takes a line for the user about the data."""
 
 BYTE_ORDER_MARK = "\ufeff"
+DECIMAL = re.compile(r"[+-]?\d*[.,]\d+")
+REGRESSION = "the values look like numbers to predict (regression), which this program does not do"
 
 
 class Sample(Protocol):
@@ -99,6 +102,15 @@ def number_problems(path: Path, cells: Sequence[R], *, normalise: Callable[[R], 
     return rows
 
 
+def look_like_numbers(labels: Iterable[object]) -> bool:
+    """Check whether labels are mostly numbers with decimals, as quantities are and names of classes are not."""
+    is_decimal = [
+        DECIMAL.fullmatch(label.strip()) is not None if isinstance(label, str) else isinstance(label, float)
+        for label in labels
+    ]
+    return 2 * sum(is_decimal) > len(is_decimal)
+
+
 def digest_rows(rows: Iterable[Sample]) -> str:
     """Digest rows in the order given: sha256 in hex."""
     return hashlib.sha256(encode_rows(rows)).hexdigest()
@@ -148,6 +160,8 @@ def _normalise_label(value: object, column: str) -> str:
         value = int(value)
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, float):
+        raise ValueError(f"column '{column}' holds numbers with decimals: {REGRESSION},")
     if not isinstance(value, str):
         raise ValueError(f"column '{column}' holds {type(value).__name__}, expected text, whole numbers or bools,")
     return _strip(value, column)

@@ -1,9 +1,10 @@
 """Finds the files of a data set and reads their bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
-from xautolm_hpc.dataset import EXTENSIONS, check_extension, check_shards, extension_of, split_shard
+from xautolm_hpc.dataset import EXTENSIONS, check_shards, extension_of, split_shard
 from xautolm_hpc.durable import open_regular, read_json
 from xautolm_hpc.errors import DataError, InputError
 from xautolm_hpc.node import node_name
@@ -15,6 +16,19 @@ SAVED_SPLITS, SAVED_STATE = "dataset_dict.json", "state.json"
 """Files of ``datasets.save_to_disk``: the names of the split folders; in each folder the names of its data files."""
 
 MAX_LISTED = 20
+MAX_LOOKED_AT = 1000
+"""Names in a folder that nothing can be read of which are looked at for a hint."""
+
+AS_CSV = "save the table as CSV"
+HINTS = {
+    ".json": "write one object a line: pandas.read_json('x.json').to_json('x.jsonl', orient='records', lines=True); "
+    "SQuAD is to be flattened to columns question, context and answers",
+    ".xlsx": AS_CSV,
+    ".xls": AS_CSV,
+    ".ods": AS_CSV,
+    ".txt": "make one table of all texts, with columns text and label, such as a CSV file",
+}
+"""Extension that is not read -> what to do with such files."""
 
 Paths = dict[str, tuple[Path, ...]]
 """Split -> its files, in order."""
@@ -43,13 +57,44 @@ def find_files(data_path: Path, files: Mapping[str, Sequence[str]] | None = None
         raise _unavailable(data_path, error) from error
     names = _list_names(data_path) if data_path.is_dir() else None
     if names is None:
-        check_extension(data_path)
+        if extension_of(data_path.name) is None:
+            raise DataError(
+                f"`{data_path}`: its extension is not known; valid: {', '.join(EXTENSIONS)}{hint_for([data_path])}"
+            )
         return {"train": (data_path,)}
     if SAVED_STATE in names:
         return {"train": _saved_files(data_path)}
     if SAVED_SPLITS in names:
         return _saved_splits(data_path)
     return _find_in_folder(data_path, names)
+
+
+def unread_notes(data_path: Path, paths: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
+    """Write which files of a folder could be read but are no split; nothing where there are none.
+
+    Args:
+        data_path: A file or folder, of which no list of files is known.
+        paths: Split -> its files.
+    """
+    if not data_path.is_dir():
+        return ()
+    read = {path for group in paths.values() for path in group}
+    saved_dirs = {path.parent for path in read if (path.parent / SAVED_STATE).exists()}  # caches lie there too
+    names = [
+        str(path.relative_to(data_path))
+        for path in sorted({*data_path.glob("*"), *data_path.glob("*/*")} - read)
+        if extension_of(path.name) is not None and path.is_file() and path.parent not in saved_dirs
+    ]
+    names = [name for name in names if not name.startswith(".")]
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    listed = ", ".join(names[:MAX_LISTED]) + more
+    return (f"not read: {listed}; a split is called train, validation or test",) if names else ()
+
+
+def hint_for(paths: Iterable[Path]) -> str:
+    """Write what to do with files that are not read, beginning with a full stop; empty where no hint is known."""
+    extensions = sorted({path.suffix.lower() for path in islice(paths, MAX_LOOKED_AT)})
+    return "".join(f". For {extension}: {HINTS[extension]}" for extension in extensions if extension in HINTS)
 
 
 def read_content(path: Path) -> bytes:
@@ -78,9 +123,20 @@ def _find_in_folder(folder: Path, names: Sequence[str]) -> Paths:
         listed = ", ".join(path.name for path in sets)
         raise DataError(f"`{folder}` holds several sets of files, in {listed}. Set data.path to one of these folders")
     if not sets:
-        there = ", ".join(names[:MAX_LISTED]) or "nothing"
-        raise DataError(f"`{folder}` has no train file; expected train{{{','.join(EXTENSIONS)}}}, found: {there}")
+        raise _without_train(folder, names)
     return next(iter(sets.values()))
+
+
+def _without_train(folder: Path, names: Sequence[str]) -> DataError:
+    """Describe a folder without a train file: what there is, or what there is in its folder called train."""
+    train_dir, hint = folder / "train", hint_for(folder.rglob("*"))
+    if train_dir.is_dir():
+        there = ", ".join(_list_names(train_dir)[:MAX_LISTED]) or "nothing"
+        return DataError(
+            f"`{train_dir}` has no file that can be read; read are {', '.join(EXTENSIONS)}, found: {there}{hint}"
+        )
+    there = ", ".join(names[:MAX_LISTED]) or "nothing"
+    return DataError(f"`{folder}` has no train file; expected train{{{','.join(EXTENSIONS)}}}, found: {there}{hint}")
 
 
 def _saved_splits(folder: Path) -> Paths:

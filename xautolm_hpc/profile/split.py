@@ -12,7 +12,7 @@ import numpy as np
 
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import SPLITS
-from xautolm_hpc.profile.rows import Sample
+from xautolm_hpc.profile.rows import REGRESSION, Sample, look_like_numbers
 
 S = TypeVar("S", bound=Sample)
 MIN_TRAIN_ROWS = 2
@@ -65,7 +65,7 @@ def split_rows(
     notes += _limit_notes(whole, limits)
     drawn = {name: _draw(name, rows, n_rows=limits.get(name), split_seed=split_seed) for name, rows in whole.items()}
     drawn["train"], drawn["dev"] = cut_fifth(drawn["train"], _rng(split_seed, "cut dev"))
-    _check(drawn, where)
+    _check(drawn, where, is_drawn=limits.get("train") is not None)
     parts = {name: _shuffle(drawn[name], _rng(split_seed, f"order {name}")) for name in SPLITS}
     return Split(parts, sorted(described), tuple(notes))
 
@@ -175,9 +175,9 @@ def _quotas(sizes: Mapping[str, int], n_rows: int, *, min_rows: int) -> dict[str
     return quotas
 
 
-def _check(parts: Mapping[str, Sequence[Sample]], where: str) -> None:
+def _check(parts: Mapping[str, Sequence[Sample]], where: str, *, is_drawn: bool) -> None:
     """Check that no split is empty and no class too small."""
-    _check_classes(parts, where)
+    _check_classes(parts, where, is_drawn=is_drawn)
     empty = [name for name in SPLITS if not parts[name]]
     if empty:
         n_rows = sum(map(len, parts.values()))
@@ -187,7 +187,7 @@ def _check(parts: Mapping[str, Sequence[Sample]], where: str) -> None:
         )
 
 
-def _check_classes(parts: Mapping[str, Sequence[Sample]], where: str) -> None:
+def _check_classes(parts: Mapping[str, Sequence[Sample]], where: str, *, is_drawn: bool) -> None:
     """Check that train has enough rows of every class; questions have no classes."""
     counts = Counter(row.label for row in parts["train"])
     labels = {row.label for rows in parts.values() for row in rows}
@@ -196,8 +196,12 @@ def _check_classes(parts: Mapping[str, Sequence[Sample]], where: str) -> None:
         named = ", ".join(f"'{label}' ({n})" for n, label in few[:5])
         raise DataError(
             f"`{where}`: {len(few)} of {len(labels)} classes keep fewer than {MIN_TRAIN_ROWS} rows to train on: "
-            f"{named}. Add rows, merge or remove these classes, or raise data.train_rows"
+            f"{named}. {REGRESSION.capitalize() if look_like_numbers(labels) else _remedy(is_drawn=is_drawn)}"
         )
+
+
+def _remedy(*, is_drawn: bool) -> str:
+    return "Add rows, merge or remove these classes" + (", or raise data.train_rows" if is_drawn else "")
 
 
 def _group_label(group: Sequence[Sample]) -> str:

@@ -13,7 +13,7 @@ from xautolm_hpc.profile.cache import Profile, cache_key, load_profile, save_pro
 from xautolm_hpc.profile.data_rows import DataRows, read_data
 from xautolm_hpc.profile.readers import reader_for
 from xautolm_hpc.profile.rows import Sample, compress, digest_rows, encode_rows
-from xautolm_hpc.profile.source import find_files, read_content
+from xautolm_hpc.profile.source import find_files, read_content, unread_notes
 from xautolm_hpc.profile.split import Split, split_rows
 from xautolm_hpc.records import System, Task, canonical_json
 from xautolm_hpc.task_kinds import TASK_KINDS
@@ -42,19 +42,23 @@ def profile_task(
     reader_for(request)
     paths = find_files(Path(request.data_path), request.data_files)
     contents = {path: read_content(path) for group in paths.values() for path in group}
+    unread = () if request.data_files is not None else unread_notes(Path(request.data_path), paths)
+    for note in unread:
+        log(note)
     entry_dir = Path(request.cache_dir) / cache_key(request, paths, contents=contents)
     cached = load_profile(entry_dir)
     if cached is not None:
         log(f"the same data was profiled before: taken from {entry_dir}")
         write_files(Path(request.data_dir), cached.files)
-        return dataclasses.replace(cached.result, system=system, from_cache=True, has_quantiser=_has_quantiser())
+        result = dataclasses.replace(cached.result, system=system, from_cache=True, has_quantiser=_has_quantiser())
+        return dataclasses.replace(result, notes=(*unread, *result.notes))
     profile = _measure(request, read_data(request, paths, contents=contents), system=system, log=log)
     write_files(Path(request.data_dir), profile.files)
     try:
         save_profile(entry_dir, profile)
     except OSError as error:
         log(f"the profile could not be cached in {entry_dir}: {error}")
-    return profile.result
+    return dataclasses.replace(profile.result, notes=(*unread, *profile.result.notes))
 
 
 def _measure(request: ProfileRequest, data: DataRows, *, system: System, log: Callable[[str], object]) -> Profile:
