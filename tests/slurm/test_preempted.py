@@ -81,10 +81,10 @@ def replayed(visible_gpus, *, shared):
     yield EnergyReader([Counter(device="gpu", read_j=lambda: next(readings))])
 
 class HeldUp(worker.TrialBudget):
-    def check(self):
+    def check(self, **foreseen):
         while is_first and self._progress.step >= 5 and not self._stop.requested:
             time.sleep(0.1)
-        super().check()
+        return super().check(**foreseen)
 
 worker.open_energy_reader, worker.TrialBudget = replayed, HeldUp
 sys.exit(main(sys.argv[3:]))
