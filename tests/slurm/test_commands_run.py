@@ -94,7 +94,7 @@ def test_a_run_is_seen_and_its_logs_followed_though_its_driver_is_dead(start: St
     follower = start("logs", "stub", "0", "--follow")
     let_go(tmp_path)
     code, followed = said_by(follower)
-    assert wait_until(lambda: states(start)["SUCCEEDED"] == 4, timeout_s=WAIT_S, poll_s=0.5)
+    assert wait_until(lambda: states(start)["SUCCEEDED"] == 4, timeout_s=WAIT_S, poll_s=0.5), status_of(start)
     ended = said_by(start("status", "stub"))[1]
 
     resumed = said_by(start("run", "search.toml", "--quiet"))
