@@ -81,7 +81,7 @@ def _bound() -> Iterator[Path]:
 
 
 def _own(path: Path) -> bool:
-    """Tell whether a folder at the top is neither a link nor a library's (`lib`, `lib64` ...)."""
+    """Check whether a folder at the top is neither a link nor a library's (`lib`, `lib64` ...)."""
     return not path.is_symlink() and not path.name.startswith("lib")
 
 

@@ -156,6 +156,9 @@ def test_importing_the_package_imports_nothing_of_weight() -> None:
     assert done.stdout.splitlines() == ["[]", "True []"]
 
 
+MISTYPED = "serach"
+
+
 def test_a_name_that_the_package_has_not_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="it has: Run, Store, __version__, search"):
-        _ = xautolm_hpc.serach  # type: ignore[attr-defined]
+        getattr(xautolm_hpc, MISTYPED)

@@ -28,7 +28,7 @@ def write_commands(folder: Path, text: str) -> None:
 
 @pytest.fixture
 def command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Give commands for a run on a cluster, with nothing of Slurm on PATH, or what a folder has."""
+    """Return commands for a run on a cluster, with nothing of Slurm on PATH, or what a folder has."""
     run_dir = leave_run(tmp_path)
     (tmp_path / "site.toml").write_text(PROFILE)
     stored = read_json(run_dir.run_path)

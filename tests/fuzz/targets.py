@@ -8,6 +8,7 @@ import shutil
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -119,7 +120,7 @@ def fuzz_run(case: Case, templates: Templates, folder: Path) -> None:
     commands = [rng.choice(READS), *([RUN] if rng.random() < 0.7 else [rng.choice([CANCEL, rng.choice(READS)])])]
     with fake_jobs(), inside(project):
         for command in commands:
-            check_said(call_or_found(lambda words=command: cli.main(words), label=label), label=f"{label}: {command}")  # type: ignore[misc]
+            check_said(call_or_found(partial(cli.main, command), label=label), label=f"{label}: {command}")
     if outside_of(project) != before:
         raise FoundError(f"{label}: something outside the run has changed")
 

@@ -27,7 +27,7 @@ def other_type(value: Any) -> Any:
 
 
 def with_other_types(path: Path) -> None:
-    """Give every value of a file another type; of JSON Lines in the first line."""
+    """Write every value of a file another type; of JSON Lines in the first line."""
     text = path.read_text()
     first, newline, rest = text.partition("\n") if path.suffix == ".jsonl" else (text, "", "")
     path.write_text(json.dumps(other_type(json.loads(first))) + newline + rest)

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -169,13 +170,17 @@ def write_runs(folder: Path) -> None:
     for name in ("ended", "left"):
         write_search(folder / name)
         launcher = FakeLauncher(end_all)
-        with fake_jobs(lambda launcher=launcher: launcher), inside(folder / name):  # type: ignore[misc]
+        with fake_jobs(partial(_same, launcher)), inside(folder / name):
             if name == "left":
                 _leave_second_generation(launcher)
             said = call(lambda: cli.main(["run", "search.toml", "--quiet"]))
         if said.status != {"ended": 0, "left": 130}[name]:
             raise RuntimeError(f"the {name} run: {said}")
     _leave_traces(folder / "left" / "runs" / NAME)
+
+
+def _same(launcher: FakeLauncher) -> FakeLauncher:
+    return launcher
 
 
 def _leave_second_generation(launcher: FakeLauncher) -> None:

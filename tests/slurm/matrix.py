@@ -208,7 +208,7 @@ class _Column:
         assert wait_until(self._have_reasons, timeout_s=START_S), self.cluster.run("squeue")
 
     def _have_reasons(self) -> bool:
-        """Tell whether Slurm has a reason for every job that waits in vain; the next look sees it."""
+        """Check whether Slurm has a reason for every job that waits in vain; the next look sees it."""
         text = self.cluster.run("squeue", "--noheader", "--array", "--states=PD", "--format=%i|%r")
         reasons = dict(line.split("|", 1) for line in text.splitlines())
         in_vain = [self.job_ids[way.name] for way in self.given.ways if way.waits_in_vain]

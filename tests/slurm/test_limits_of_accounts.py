@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slurm
 
 @pytest.fixture
 def small_account(accounting_cluster: DevCluster) -> Iterator[DevCluster]:
-    """Give a cluster on which a job of this user may have one core."""
+    """Build a cluster on which a job of this user may have one core."""
 
     def limit(n_cpus: int) -> None:
         who = ("user", getpass.getuser(), "set", f"maxtresperjob=cpu={n_cpus}")
