@@ -145,6 +145,7 @@ def test_a_state_within_the_first_epoch_is_evaluated(make: Make) -> None:
 
     progress = train_state.progress
     assert (progress.truncated, progress.step, progress.curve) == (True, 2, [])
+    assert train_state.loop.finished  # a restart evaluates and trains no further, whatever it foresees by then
     assert progress.evaluation_time_s == 3.5
     assert set(progress.metrics) == {"train_loss"}
     assert equal(train_state, two_steps)
