@@ -18,7 +18,7 @@ from slurm.dev.private import DevCluster
 from tests.slurm.searching import ROOT_DIR, StubSearch, local_environ
 
 N_TRIALS = 200
-LIMIT = 1.3
+LIMIT = 1.25
 TRIALS_PER_JOB, LIMIT_TOGETHER = 10, 0.4
 LONGEST_S = 600.0
 START = "import numpy, submitit.core.submission, xautolm_hpc.submit.wrapper"
