@@ -127,6 +127,8 @@ class FrozenPrior:
         explores: How trials are chosen that are drawn uniformly: ``share``, the first of each generation, or ``rate``,
             each with a probability, and what is foretold to fail is accepted more rarely.
         memory: ``MODEL METHOD`` -> factor on the memory that is planned for it; that of ``*`` is for all others.
+        additions: Dotted key of a search file -> its value, of what the search adds to XAutoLM as it was published;
+            ``None`` in runs of earlier versions.
     """
 
     kind: str
@@ -140,6 +142,7 @@ class FrozenPrior:
     slowness: float | None = None
     memory: Mapping[str, float] = field(default_factory=dict)
     explores: str = "share"
+    additions: Mapping[str, str | int] | None = None
 
 
 def uniform(space: Space) -> Distribution:

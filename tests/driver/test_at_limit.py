@@ -52,6 +52,41 @@ def test_trials_are_evaluated_at_their_limit_unless_the_prior_has_to_stay_as_pub
 
 
 @pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (
+            "[prior]\nkind = 'evidence'\n",
+            {"trial.early_stopping_min_steps": 100, "trial.at_limit": "evaluate", "trial.foretell": "obey"},
+        ),
+        ("[prior]\nkind = 'xautolm'\n", {"trial.early_stopping_min_steps": 100}),
+        ("[prior]\nkind = 'xautolm'\n[trial]\nearly_stopping_min_steps = 0\nforetell = 'log'\n", {}),
+        (
+            "[prior]\nkind = 'knn'\n[trial]\nat_limit = 'evaluate'\nearly_stopping_min_steps = 0\n",
+            {"trial.at_limit": "evaluate"},
+        ),
+    ],
+)
+def test_a_run_keeps_what_it_adds_to_the_published_method(
+    tmp_path: Path, written: str, expected: dict[str, Any]
+) -> None:
+    text = TEXT.replace("[space]", "[constraints]\nmin_steps = 0\n[space]", 1)
+    search_in(tmp_path, text=f"{text}\n{written}", launcher=FakeLauncher(end_attempt))
+
+    prior: Any = read_json(next(tmp_path.rglob("priors.json")))
+
+    assert prior["additions"] == expected
+
+
+def test_least_steps_and_the_packaged_store_are_additions_too(tmp_path: Path) -> None:
+    text = TEXT.replace("[store]\n", '[store]\nalso_read = ["package:seed"]\n', 1)
+    search_in(tmp_path, text=f"{text}\n[constraints]\nmin_steps = 3\n", launcher=FakeLauncher(end_attempt))
+
+    prior: Any = read_json(next(tmp_path.rglob("priors.json")))
+
+    assert (prior["additions"]["constraints.min_steps"], prior["additions"]["store.also_read"]) == (3, "package:seed")
+
+
+@pytest.mark.parametrize(
     ("written", "expected"), [("", ("fail", "off")), ("at_limit = 'evaluate'", ("evaluate", "off"))]
 )
 def test_a_list_of_pipelines_fails_at_its_limit_unless_it_is_written(

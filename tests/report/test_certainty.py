@@ -1,5 +1,6 @@
 """How sure the best trial is, told from what the trials answered."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from xautolm_hpc.records import Experience
 from xautolm_hpc.report import summarise
 from xautolm_hpc.report.certainty import MOST_LABELS, N_RIVALS, certainty_sentences
 from xautolm_hpc.report.intervals import difference_interval, f1_interval
+from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.run_in_words import mover_sentence, movers, prior_sentences, verdict_sentences
 
 
@@ -195,3 +197,24 @@ def test_the_difference_of_equal_trials_holds_nothing(share: float) -> None:
 
     assert found is not None
     assert found.low <= 0 <= found.high
+
+
+@pytest.mark.parametrize(
+    ("additions", "expected"),
+    [
+        ({}, ["Method: uniform, with nothing added."]),
+        (
+            {"constraints.min_steps": 16, "trial.at_limit": "evaluate"},
+            ["Method: uniform, with constraints.min_steps = 16 and trial.at_limit = evaluate."],
+        ),
+        (None, []),
+    ],
+)
+def test_the_method_is_named_with_each_thing_added_to_it(
+    additions: Mapping[str, str | int] | None, expected: list[str]
+) -> None:
+    summary = summarise(facts([success(0, f1=0.7)], prior={"kind": "uniform", "additions": additions}))
+
+    assert prior_sentences(summary)[:-1] == expected
+    facts_shown = dict(prior_sections(summary["prior"])[0].facts)
+    assert [f"Method: {shown}." for shown in [facts_shown.get("Method")] if shown] == expected

@@ -164,7 +164,7 @@ def test_the_prior_is_set_against_uniform_most_probable_first() -> None:
 def test_a_prior_of_which_only_the_kind_is_known_is_summed_up_too() -> None:
     prior = summarise(facts([], prior={"kind": "uniform"}))["prior"]
 
-    assert prior == {"kind": "uniform", "counts": {}, "models": [], "methods": [], "forecast": {}}
+    assert prior == {"kind": "uniform", "additions": None, "counts": {}, "models": [], "methods": [], "forecast": {}}
 
 
 def test_a_summary_survives_json_also_with_values_that_json_has_no_word_for() -> None:

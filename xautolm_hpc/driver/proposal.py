@@ -14,6 +14,7 @@ from typing import Protocol
 from xautolm_hpc import priors, sample
 from xautolm_hpc.catalogue import load_catalogue
 from xautolm_hpc.distribution import Distribution, FrozenPrior
+from xautolm_hpc.driver.additions import list_additions
 from xautolm_hpc.driver.attempts import objectives_of
 from xautolm_hpc.driver.budget import trials_left
 from xautolm_hpc.driver.setup import Setup
@@ -315,7 +316,8 @@ def _compute_prior(setup: Setup, profile: ProfileResult, *, table: ExperienceTab
     )
     time_calibration = sample.measure_time_calibration(table, setup.space, system=profile.system, knowledge=known)
     memory = sample.measure_memory_corrections(table, setup.space, system=profile.system, measured=known.measured)
-    found = {**content, "slowness": time_calibration, "memory": memory}
+    additions = list_additions(setup, min_steps=_min_steps(setup, profile.task))
+    found = {**content, "slowness": time_calibration, "memory": memory, "additions": additions}
     as_read = json.loads(json.dumps(found))  # as a resumed search reads it
     return from_json(FrozenPrior, as_read, where=str(setup.run_dir.prior_path))
 

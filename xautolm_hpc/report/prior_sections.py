@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xautolm_hpc.report.blocks import Section, Table
-from xautolm_hpc.report.quantities import counted
+from xautolm_hpc.report.quantities import counted, listed
 
 Prior = Mapping[str, Any]
 Member = Mapping[str, Any]
@@ -39,10 +39,22 @@ def prior_sections(prior: Prior) -> list[Section]:
     return [section for section in sections if section is not None]
 
 
+def method_line(prior: Prior) -> str:
+    """Write what was searched with: the kind of prior, and what is on that is not in XAutoLM as it was published.
+
+    Args:
+        prior: The summary's ``prior``, with its ``additions`` known.
+    """
+    written = [f"{key} = {value}" for key, value in prior["additions"].items()]
+    return f"{prior['kind']}, with {listed(written) if written else 'nothing added'}"
+
+
 def _facts(prior: Prior) -> tuple[tuple[str, str], ...]:
     """List the kind of prior and the numbers of experiences used, as far as they are known."""
     counts = prior["counts"]
     facts = [("Kind", prior["kind"])]
+    if prior.get("additions") is not None:
+        facts.append(("Method", method_line(prior)))
     if "records" in counts:
         skipped = sum(counts.get("skipped", {}).values())
         facts.append(("Store", f"{counted(counts['records'], 'record')}, of which {skipped:,} are no evidence"))

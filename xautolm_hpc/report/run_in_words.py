@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xautolm_hpc.report.certainty import certainty_sentences, interval_text
+from xautolm_hpc.report.prior_sections import method_line
 from xautolm_hpc.report.quantities import QUANTITIES, counted, listed
 from xautolm_hpc.report.sections import measure
 from xautolm_hpc.report.shortfall import LEAST_GAIN
@@ -44,10 +45,11 @@ def verdict_sentences(summary: Summary) -> list[str]:
 def prior_sentences(summary: Summary) -> list[str]:
     """Write what past experience moved before the first trial, and what was left out of account."""
     prior = summary["prior"]
+    method = [] if prior["additions"] is None else [f"Method: {method_line(prior)}."]
     if prior["kind"] == "uniform":
-        return ["The search started from the uniform distribution: it used no past experience."]
+        return [*method, "The search started from the uniform distribution: it used no past experience."]
     counts = prior["counts"]
-    sentences = []
+    sentences: list[str] = []
     if "positives" in counts and "negatives" in counts:
         successes = counted(counts["positives"], "success", plural="successes")
         failures = counted(counts["negatives"], "failure")
@@ -65,7 +67,7 @@ def prior_sentences(summary: Summary) -> list[str]:
                 f"{noun} {ahead['name']} started furthest ahead: probability {ahead['prior']:.4f} instead of "
                 f"{ahead['uniform']:.4f}{_because(ahead)}."
             )
-    return sentences or ["No past experience moved a model or a method."]
+    return [*method, *(sentences or ["No past experience moved a model or a method."])]
 
 
 def movers(summary: Summary) -> list[dict[str, Any]]:

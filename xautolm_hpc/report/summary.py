@@ -229,10 +229,12 @@ def summarise_prior(prior: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         ``kind``, ``counts`` of evidence, and ``models`` and ``methods``: lists of name, ``prior`` and ``uniform``
         probability and, as ``moved_by``, the experiences that changed it most; most probable first. ``forecast``:
-        of models and methods, name -> forecast quantity -> 0..1.
+        of models and methods, name -> forecast quantity -> 0..1. ``additions``: dotted key of a search file -> value,
+        of what the search adds to XAutoLM as it was published; ``None`` if that was not recorded.
     """
     return {
         "kind": str(prior.get("kind", "unknown")),
+        "additions": prior.get("additions"),
         "counts": dict(prior.get("counts", {})),
         "models": _probabilities(prior, "models"),
         "methods": _probabilities(prior, "methods"),
