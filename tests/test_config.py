@@ -358,7 +358,8 @@ def test_paths_of_a_profile_are_beside_it_and_links_stay(tmp_path: Path, monkeyp
         ("[container]\n", "`container.image` is missing"),
         (
             "[container]\nimage = 'i'\nbind = 3\n",
-            "unknown key `container.bind`; valid here: image, binds, nv, scratch, options, verify_key, program, python",
+            "unknown key `container.bind`; valid here: image, binds, nv, driver_path, scratch, options, verify_key, "
+            "program, python",
         ),
         ("[job]\nn_gpus = -1\n", "`job.n_gpus` = -1: expected greater than or equal to 0"),
         ("[job]\ntrials_per_job = 0\n", "`job.trials_per_job` = 0: expected greater than or equal to 1"),

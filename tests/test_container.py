@@ -40,10 +40,15 @@ def test_paths_of_the_section_are_relative_to_the_profile(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("gpu = true", r"unknown key `container.gpu`; valid here: image, binds, nv, scratch, options, verify_key"),
+        ("gpu = true", r"unknown key `container.gpu`; valid here: image, binds, nv, driver_path, scratch, options"),
         ('binds = ["/a:b"]', r"`container.binds.0` = '/a:b'"),
         ('binds = ["/a,/b"]', r"`container.binds.0` = '/a,/b'"),
         ('scratch = "relative"', r"`container.scratch` = 'relative'"),
+        ('driver_path = "nvidia/lib64"', r"`container.driver_path` = 'nvidia/lib64'"),
+        ('driver_path = "/opt/a:/opt/b"', r"`container.driver_path` = '/opt/a:/opt/b'"),
+        ('driver_path = "/opt/a,b"', r"`container.driver_path` = '/opt/a,b'"),
+        (r'driver_path = "/opt/a\nb"', r"`container.driver_path` = '/opt/a\\nb'"),
+        (r'driver_path = "/opt/a\u007f"', r"`container.driver_path` = '/opt/a\\x7f'"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -100,6 +105,18 @@ def test_the_driver_is_bound_for_jobs_with_gpus_unless_the_profile_says_otherwis
         return make_container(chosen, [], hf_home=tmp_path, n_gpus=n_gpus, find_package=find_package).nv
 
     assert [nv(0), nv(1), nv(0, nv=True), nv(1, nv=False)] == [False, True, True, False]
+
+
+def test_a_driver_in_a_place_of_its_own_is_bound_where_the_driver_is_and_need_not_be_here(tmp_path: Path) -> None:
+    section = ContainerSection(image=str(write_sif(tmp_path / "worker.sif")), driver_path="/opt/site/driver")
+
+    def build_for(n_gpus: int) -> Container:
+        return make_container(section, [], hf_home=tmp_path, n_gpus=n_gpus, find_package=find_package)
+
+    with_gpus, without = build_for(1), build_for(0)
+    assert with_gpus.binds[-1] == Bind(source="/opt/site/driver", target="/opt/site/driver")
+    assert (with_gpus.driver_path, without.driver_path) == ("/opt/site/driver", None)
+    assert with_gpus.binds[:-1] == without.binds
 
 
 def test_a_package_is_found_without_importing_it() -> None:

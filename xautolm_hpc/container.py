@@ -1,7 +1,7 @@
 """The image a worker runs in: what the cluster profile says of it, and what of that goes into ``command.json``."""
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -27,6 +27,8 @@ class ContainerSection(BaseModel):
         image: The image, a SIF file that the nodes see.
         binds: What the worker sees beside the model cache and the data, read-only: ``PATH`` or ``PATH:PATH_INSIDE``.
         nv: Whether the node's NVIDIA driver is bound in; by default if a job asks for GPUs.
+        driver_path: Folder that holds the node's NVIDIA driver (libcuda.so.1), where that is a place of its own and no
+            folder of the system; with ``nv`` it is bound, and put into the library path inside.
         scratch: Folder on the node's own disk for writable caches, or ``$NAME`` of a variable that holds it there;
             by default ``$TMPDIR``, else /tmp.
         options: Further options of ``apptainer exec``.
@@ -40,6 +42,7 @@ class ContainerSection(BaseModel):
     image: str
     binds: tuple[Annotated[str, Field(pattern=r"^[^:,]+(:/[^:,]+)?$")], ...] = ()
     nv: bool | None = None
+    driver_path: Annotated[str, Field(pattern=r"^/[^:,\x00-\x1f\x7f]+$")] | None = None
     scratch: Annotated[str, Field(pattern=r"^[/$]")] | None = None
     options: tuple[str, ...] = ()
     verify_key: str | None = None
@@ -107,7 +110,39 @@ def make_container(
         ImageError: The image is missing, damaged or for another processor, or what is to be bound is missing.
     """
     image = read_image(Path(section.image), machine=platform.machine())
-    models = tuple(models)
+    binds = _binds(section, tuple(models), hf_home=hf_home, find_package=find_package)
+    for bind in binds:
+        if not Path(bind.source).exists():
+            raise ImageError(f"`{bind.source}`, which is to be bound into the image, does not exist")
+    nv = n_gpus > 0 if section.nv is None else section.nv
+    driver_path = section.driver_path if nv else None
+    if driver_path is not None:  # looked for on the node: this machine need not have it
+        binds.append(Bind(source=driver_path, target=driver_path))
+    return Container(
+        program=section.program,
+        image=section.image,
+        image_stamp=image.stamp,
+        image_sha256=image_sha256(image.path, stamp=image.stamp),
+        lock_sha256=image.lock_sha256,
+        binds=tuple(binds),
+        writable=(),
+        program_dir=PROGRAM_DIR,
+        nv=nv,
+        driver_path=driver_path,
+        scratch_dir=section.scratch,
+        options=section.options,
+        verify_key=section.verify_key,
+    )
+
+
+def _binds(
+    section: ContainerSection,
+    models: Sequence[Model],
+    *,
+    hf_home: Path,
+    find_package: Callable[[str], Path | None],
+) -> list[Bind]:
+    """List what a worker sees of this machine: this package, the models and what the profile binds."""
     binds = [Bind(source=str(PACKAGE_DIR), target=f"{PROGRAM_DIR}/{PACKAGE_DIR.name}")]
     for package in sorted({model.package for model in models if model.package}):
         if (folder := find_package(package)) is not None:
@@ -123,23 +158,7 @@ def make_container(
     for written in section.binds:
         source, _, target = written.partition(":")
         binds.append(Bind(source=source, target=target))
-    for bind in binds:
-        if not Path(bind.source).exists():
-            raise ImageError(f"`{bind.source}`, which is to be bound into the image, does not exist")
-    return Container(
-        program=section.program,
-        image=section.image,
-        image_stamp=image.stamp,
-        image_sha256=image_sha256(image.path, stamp=image.stamp),
-        lock_sha256=image.lock_sha256,
-        binds=tuple(binds),
-        writable=(),
-        program_dir=PROGRAM_DIR,
-        nv=n_gpus > 0 if section.nv is None else section.nv,
-        scratch_dir=section.scratch,
-        options=section.options,
-        verify_key=section.verify_key,
-    )
+    return binds
 
 
 def find_package(name: str) -> Path | None:

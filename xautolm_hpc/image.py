@@ -98,6 +98,8 @@ class Container:
         scratch_dir: Folder on the node's own disk, or ``$NAME`` of a variable there; ``None`` for TMPDIR, else /tmp.
         options: Further options of ``apptainer exec``.
         verify_key: Public key that must have signed the image, or ``None``.
+        driver_path: One of ``binds``: the node's driver, put into the library path inside. ``None`` where ``nv``
+            finds it.
     """
 
     program: str
@@ -112,6 +114,7 @@ class Container:
     scratch_dir: str | None
     options: tuple[str, ...]
     verify_key: str | None
+    driver_path: str | None = None
 
 
 def read_image(path: Path, *, machine: str) -> Image:

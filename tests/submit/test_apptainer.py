@@ -14,7 +14,7 @@ from xautolm_hpc.failures import origin_of
 from xautolm_hpc.image import Bind, Container, read_image
 from xautolm_hpc.jobdir import COMMAND, Command
 from xautolm_hpc.records import from_json
-from xautolm_hpc.submit.apptainer import container_argv, container_environment, scratch
+from xautolm_hpc.submit.apptainer import container_argv, container_environment, find_driver, scratch
 
 CONTAINER = Container(
     program="apptainer",
@@ -71,6 +71,32 @@ def test_the_worker_gets_the_allowed_variables_and_none_of_the_hosts_places() ->
     }
 
 
+def test_the_drivers_own_place_is_the_library_path_inside() -> None:
+    inside = {"LD_LIBRARY_PATH": "/host/lib"}
+    container = replace(CONTAINER, nv=True, driver_path="/opt/driver")
+
+    passed = container_environment(container, inside, scratch_dir="/local/x")
+
+    assert passed["APPTAINERENV_LD_LIBRARY_PATH"] == "/opt/driver"
+
+
+def test_a_driver_is_found_by_the_library_path_then_where_sites_put_it_but_not_beside_the_c_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, system, known = (tmp_path / name for name in ("own", "system", "known"))
+    for folder in (own, system, known):
+        folder.mkdir()
+        (folder / "libcuda.so.1").touch()
+    (system / "libc.so.6").touch()
+    monkeypatch.setattr("xautolm_hpc.submit.apptainer.DRIVER_DIRS", ("/nowhere", str(known)))
+
+    assert find_driver({"LD_LIBRARY_PATH": f"/nowhere::{system}:{own}"}) == str(own)
+    assert find_driver({"LD_LIBRARY_PATH": str(system)}) == str(known)
+    assert find_driver({}) == str(known)
+    (known / "libcuda.so.1").unlink()
+    assert find_driver({}) is None
+
+
 def command_with(folder: Path, container: Container) -> Command:
     attempt_dir = make_attempt(folder, container=container)
     return from_json(Command, read_json(attempt_dir / COMMAND), where=COMMAND)
@@ -95,6 +121,52 @@ def test_scratch_lies_where_the_profile_or_tmpdir_says_and_goes(tmp_path: Path) 
         scratch(unset, tmp_path / "a", environ={}),
     ):
         pass
+
+
+def test_a_worker_with_the_nodes_driver_is_told_where_the_node_has_it(tmp_path: Path) -> None:
+    image = read_image(write_sif(tmp_path / "worker.sif"), machine="x86_64")
+    program = tmp_path / "apptainer"
+    program.write_text(f"#!/bin/sh\nenv > {tmp_path}/environment\n")
+    program.chmod(0o700)
+    (tmp_path / "driver").mkdir()
+    (tmp_path / "driver" / "libcuda.so.1").touch()
+    environments = {}
+
+    for nv in (True, False):
+        container = replace(
+            CONTAINER, image=str(image.path), image_stamp=image.stamp, program=str(program), binds=(), nv=nv
+        )
+        attempt_dir = make_attempt(tmp_path / f"nv-{nv}", container=container)
+        run_wrapper(tmp_path, attempt_dir, slurm={"SLURM_JOB_ID": "7", "LD_LIBRARY_PATH": str(tmp_path / "driver")})
+        environments[nv] = (tmp_path / "environment").read_text().splitlines()
+
+    line = f"APPTAINERENV_XAUTOLM_NODE_DRIVER={tmp_path}/driver"
+    assert [line in environments[nv] for nv in (True, False)] == [True, False]
+    assert not any(word.startswith("APPTAINERENV_LD_LIBRARY_PATH=") for word in environments[True])
+
+
+def test_a_driver_path_without_a_driver_or_with_the_c_library_ends_the_job(tmp_path: Path) -> None:
+    image = read_image(write_sif(tmp_path / "worker.sif"), machine="x86_64")
+    ends = {}
+    for name, files in {"empty": [], "system": ["libcuda.so.1", "libc.so.6"]}.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).touch()
+        container = replace(
+            CONTAINER,
+            image=str(image.path),
+            image_stamp=image.stamp,
+            program="false",
+            binds=(),
+            driver_path=str(tmp_path / name),
+        )
+        attempt_dir = make_attempt(tmp_path / f"of-{name}", container=container)
+        run_wrapper(tmp_path, attempt_dir)
+        ends[name] = exit_of(attempt_dir)
+
+    assert "[container] driver_path, holds no libcuda.so.1 on this node" in (ends["empty"].message or "")
+    assert "[container] driver_path, holds this node's libc.so.6 too" in (ends["system"].message or "")
+    assert {ended.ended_by for ended in ends.values()} == {"launch_failure"}
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def _explain_end(site: Site, submission: Submission, *, state: JobStatus, job_id
     attempt_dir = submission.attempt_dirs[0]
     claimed = restarts(attempt_dir)
     if claimed and exit_path(attempt_dir, claimed[-1]).exists():
-        return _worker_failure(attempt_dir, restart=claimed[-1])
+        return _worker_failure(site, attempt_dir, restart=claimed[-1])
     if not site.is_slurm:
         return None
     status = site.slurm.exit_status(job_id) if state.exit_code is None else state.exit_code
@@ -221,7 +221,7 @@ def _node_failure(site: Site, submission: Submission, *, status: int | None, nod
     return failure(check, found, remedy=remedy)
 
 
-def _worker_failure(attempt_dir: Path, *, restart: int) -> Finding | None:
+def _worker_failure(site: Site, attempt_dir: Path, *, restart: int) -> Finding | None:
     """Return the worker's last lines as a finding; ``None`` while its findings may still come."""
     path = exit_path(attempt_dir, restart)
     try:
@@ -233,11 +233,10 @@ def _worker_failure(attempt_dir: Path, *, restart: int) -> Finding | None:
     lines = read_tail(attempt_dir / "stderr").splitlines()[-3:]
     node = read_json(claim_path(attempt_dir, restart))["node"]
     why = ended.message or f"ended with status {ended.returncode}: {' / '.join(lines) or 'without a word'}"
-    return failure(
-        "worker",
-        f"on node {node}: {why}",
-        remedy="install the worker's environment again: pip install 'xautolm-hpc[worker]'",
-    )
+    remedy = "install the worker's environment again: pip install 'xautolm-hpc[worker]'"
+    if site.profile.container is not None:
+        remedy = "see [container] in the profile, or build the image again"
+    return failure("worker", f"on node {node}: {why}", remedy=remedy)
 
 
 def _unexplained(submission: Submission, state: JobStatus) -> Finding:

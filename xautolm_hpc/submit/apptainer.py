@@ -29,6 +29,18 @@ DEAF = "#!/bin/sh\ntrap '' TERM INT HUP USR1 USR2\nexec {program} \"$@\"\n"
 """Starts a mount program that no polite signal ends. Slurm preempts by SIGTERM to every process of a job; without
 this the image would vanish under the worker while it writes its checkpoint, and the worker die of SIGBUS."""
 
+DRIVER_LIBRARY, C_LIBRARY = "libcuda.so.1", "libc.so.6"
+DRIVER_DIRS = (
+    "/usr/local/nvidia/lib64",
+    "/usr/local/nvidia/lib",
+    "/usr/lib64/nvidia",
+    "/run/nvidia/driver/usr/lib/x86_64-linux-gnu",
+    "/run/nvidia/driver/usr/lib64",
+    "/run/opengl-driver/lib",
+    "/usr/lib/wsl/lib",
+)
+"""Where a node may have its driver beside the system's own folders, which alone Apptainer's ``--nv`` looks through."""
+
 VERIFY_LIMIT_S = 300.0
 REFUSED_STATUS = 255
 """Exit status of Apptainer when it could not start the program."""
@@ -76,6 +88,8 @@ def container_environment(container: Container, inside: Mapping[str, str], *, sc
     passed = {name: value for name, value in inside.items() if name not in NOT_PASSED}
     passed["PYTHONPATH"] = container.program_dir
     passed["XAUTOLM_SCRATCH"] = f"{SCRATCH_DIR}/caches"
+    if container.driver_path:
+        passed["LD_LIBRARY_PATH"] = container.driver_path
     passed["XAUTOLM_IMAGE_DIGEST"] = container.image_sha256
     if container.lock_sha256:
         passed["XAUTOLM_LOCK_HASH"] = container.lock_sha256
@@ -133,9 +147,23 @@ def check_container(container: Container) -> Container:
     for source in [*(bind.source for bind in container.binds), *container.writable]:
         if not Path(source).exists():
             raise ImageError(f"`{source}`, which is to be bound into the image, does not exist on this node")
+    if container.driver_path:
+        _check_driver(Path(container.driver_path))
     if container.verify_key:
         verify_signature(program, container.image, key_path=container.verify_key)
     return replace(container, program=program)
+
+
+def find_driver(environ: Mapping[str, str]) -> str | None:
+    """Find the folder of this node's driver where it is a place of its own; ``None`` where there is none.
+
+    Args:
+        environ: The node's environment; its library path is looked through first.
+    """
+    for folder in [*filter(None, environ.get("LD_LIBRARY_PATH", "").split(":")), *DRIVER_DIRS]:
+        if (Path(folder) / DRIVER_LIBRARY).exists() and not (Path(folder) / C_LIBRARY).exists():
+            return folder
+    return None
 
 
 def verify_signature(program: str, image: str, *, key_path: str) -> None:
@@ -152,6 +180,17 @@ def verify_signature(program: str, image: str, *, key_path: str) -> None:
     if completed.returncode != 0:
         message = (completed.stderr.strip() or completed.stdout.strip()).splitlines()[-1:]
         raise ImageError(f"image `{image}` has no valid signature of the key `{key_path}`: {''.join(message)}")
+
+
+def _check_driver(folder: Path) -> None:
+    """Check that a folder can stand in an image's library path: it holds the driver, and not the node's C library."""
+    if not (folder / DRIVER_LIBRARY).exists():
+        raise ImageError(f"`{folder}`, [container] driver_path, holds no {DRIVER_LIBRARY} on this node")
+    if (folder / C_LIBRARY).exists():
+        raise ImageError(
+            f"`{folder}`, [container] driver_path, holds this node's {C_LIBRARY} too, which would replace the image's; "
+            "leave it out: `--nv` looks through the system's folders itself"
+        )
 
 
 def _deafen_mount_programs(folder: Path) -> None:

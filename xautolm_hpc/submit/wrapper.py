@@ -37,6 +37,7 @@ from xautolm_hpc.submit.apptainer import (
     check_container,
     container_argv,
     container_environment,
+    find_driver,
     scratch,
 )
 from xautolm_hpc.submit.environment import node_environment
@@ -188,6 +189,8 @@ def _launch(command: Command, attempt_dir: Path) -> Iterator[subprocess.Popen[by
         yield _start([*command.argv, str(attempt_dir)], environment, attempt_dir=attempt_dir)
         return
     container = check_container(command.container)
+    if container.nv and (driver_dir := find_driver(os.environ)) is not None:
+        environment["XAUTOLM_NODE_DRIVER"] = driver_dir
     with scratch(command, attempt_dir, environ=os.environ) as scratch_dir:
         argv = container_argv(
             container,

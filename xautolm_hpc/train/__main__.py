@@ -135,6 +135,7 @@ def _run_test(attempt_dir: Path) -> int:
         attempt_dir,
         visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
         n_promised_gpus=int(promised) if promised.isdecimal() else 0,
+        driver_dir=os.environ.get("XAUTOLM_NODE_DRIVER"),
     )
 
 

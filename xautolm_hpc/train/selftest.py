@@ -3,6 +3,7 @@
 ``doctor --job`` and the first job of a cluster profile run it where a trial would run. It needs no data and no weights.
 """
 
+import ctypes
 import os
 import sys
 import time
@@ -18,16 +19,20 @@ from xautolm_hpc.view import Finding, failure, ok, warning
 
 CHECK = "check.json"
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
+DRIVER_LIBRARIES = ("libcuda.so.1", "libnvidia-ml.so.1")
 N_WORDS, N_TOKENS, N_TEXTS = 64, 16, 4
 
 
-def run_test(attempt_dir: Path, *, visible_gpus: str | None, n_promised_gpus: int) -> int:
+def run_test(
+    attempt_dir: Path, *, visible_gpus: str | None, n_promised_gpus: int, driver_dir: str | None = None
+) -> int:
     """Test this node and write ``check.json``.
 
     Args:
         attempt_dir: The attempt folder.
         visible_gpus: Value of CUDA_VISIBLE_DEVICES; ``None`` means all, "" none.
         n_promised_gpus: GPUs that Slurm says it gave the job on this node.
+        driver_dir: In an image: folder of the node that holds its driver, a place of its own; ``None`` if none does.
 
     Returns:
         0; the file says what is wrong.
@@ -36,7 +41,8 @@ def run_test(attempt_dir: Path, *, visible_gpus: str | None, n_promised_gpus: in
     findings, start_s = [_imports()], None
     if findings[0].level == "ok":
         start_s = time.monotonic() - began_s
-        findings += [_start_up(start_s), _gpus(visible_gpus, n_promised_gpus), _energy(visible_gpus), _training_step()]
+        gpus = _gpus(visible_gpus, n_promised_gpus, driver_dir=driver_dir)
+        findings += [_start_up(start_s), gpus, _energy(visible_gpus), _training_step()]
     content = {"at": time.time(), "start_s": start_s, "findings": [to_json(finding) for finding in findings]}
     create_json(attempt_dir / CHECK, content)
     return 0
@@ -69,12 +75,17 @@ def _start_up(start_s: float) -> Finding:
     return ok("start-up of a trial", f"imports {start_s:.1f} s; forked from a worker that has them {fork_s:.2f} s")
 
 
-def _gpus(visible_gpus: str | None, n_promised: int) -> Finding:
+def _gpus(visible_gpus: str | None, n_promised: int, *, driver_dir: str | None) -> Finding:
     """Compare the GPUs that the NVIDIA driver lists with those that torch can use."""
     import torch
 
     gpus, driver, _ = list_gpus(visible_gpus)
     n_usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if driver_dir is not None and (missing := [name for name in DRIVER_LIBRARIES if not _loads(name)]):
+        found = f"the node has its driver in `{driver_dir}`, and the image lacks {' and '.join(missing)}"
+        return failure(
+            "GPUs of the job", found, remedy=f'set driver_path = "{driver_dir}" in [container] of the profile'
+        )
     if len(gpus) > n_usable:
         found = f"the job has {len(gpus)} GPUs (driver {driver}), torch {torch.__version__} can use {n_usable}"
         return failure(
@@ -86,6 +97,15 @@ def _gpus(visible_gpus: str | None, n_promised: int) -> Finding:
         found = f"Slurm gave the job {n_promised} GPUs, torch can use {n_usable}"
         return warning("GPUs of the job", found, remedy="look at the node's NVIDIA driver; trials run on CPU as it is")
     return ok("GPUs of the job", ", ".join(sorted({gpu.name for gpu in gpus})) or "none")
+
+
+def _loads(library: str) -> bool:
+    """Check whether the loader finds a library."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _energy(visible_gpus: str | None) -> Finding:
@@ -115,7 +135,7 @@ def _training_step() -> Finding:
         loss = model(input_ids=tokens, labels=labels).loss
         loss.backward()
         optimizer.step()
-        value = float(loss)
+        value = float(loss.detach())
     except RuntimeError as error:
         words = str(error).strip().splitlines()[0]
         return failure("training step", f"on {device}: {words}", remedy="look at the node's GPU and driver")
