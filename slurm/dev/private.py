@@ -12,7 +12,7 @@ from typing import Self
 from slurm.dev import cgroup, conf
 from slurm.dev.daemons import wait_until
 from slurm.dev.packages import install, missing_packages
-from slurm.dev.plan import DevClusterError, Plan, free_ports, read_plan, write_plan
+from slurm.dev.plan import DevClusterError, Plan, Ports, free_ports, read_plan, write_plan
 from slurm.dev.services import Services
 
 READY_S = 60.0
@@ -229,16 +229,19 @@ class DevCluster(Plan):
         write_plan(self, ports)
         for number in range(self.gpus_per_node):
             (self.dir / "gpu" / f"gpu{number}").touch()
-        texts = {
+        for name, text in self._configuration(ports).items():
+            self._write_private(name, text.encode())
+        self.slurm_conf_path.chmod(0o644)
+        self._write_private("munge.key", secrets.token_bytes(128))
+
+    def _configuration(self, ports: Ports) -> dict[str, str]:
+        """Return the text of each file of the configuration."""
+        return {
             "slurm.conf": conf.slurm_conf(self, ports, limits_memory=self.limits_memory),
             "gres.conf": conf.gres_conf(self),
             "cgroup.conf": conf.cgroup_conf() if self.limits_memory else "",
             "slurmdbd.conf": conf.slurmdbd_conf(self, ports) if self.accounting else "",
         }
-        for name, text in texts.items():
-            self._write_private(name, text.encode())
-        self.slurm_conf_path.chmod(0o644)
-        self._write_private("munge.key", secrets.token_bytes(128))
 
     def _write_private(self, name: str, content: bytes) -> None:
         path = self.dir / "etc" / name

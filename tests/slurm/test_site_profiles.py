@@ -1,21 +1,98 @@
-"""The profiles to copy from are valid, ask Slurm for what is recorded, and the README names each."""
+"""The profiles to copy from are valid, ask Slurm for what is recorded, and the README names each.
+
+Those of real centres also stand the test of `doctor` on a private Slurm that is set up as their documentation says.
+"""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from xautolm_hpc.config import load_profile
-from xautolm_hpc.doctor import search_of_doctor
+from tests.slurm.centres import Centres
+from xautolm_hpc.config import ClusterProfile, load_profile
+from xautolm_hpc.doctor import Site, cluster, examine, search_of_doctor
+from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.launchers import slurm_launcher
 from xautolm_hpc.driver.setup import job_resources
 from xautolm_hpc.launcher import Submission
+from xautolm_hpc.view import Finding
 
 SLURM_DIR = Path(__file__).resolve().parents[2] / "slurm"
 RECORDED_DIR = Path(__file__).with_name("recorded")
 PROFILES = sorted(SLURM_DIR.glob("*.toml"))
 OF_HERE = {r"--export=\S+": "--export=NAMES", r"exit=1 \S+ -u": "exit=1 PYTHON -u"}
 """What of a script depends on the machine that writes it."""
+
+
+CENTRES = ("snellius-a100", "jean-zay-v100", "dsai-a100")
+CHECKS = (
+    cluster.check_partition,
+    cluster.check_time_limit,
+    cluster.check_gres,
+    cluster.check_node_size,
+    cluster.check_partition_limits,
+    cluster.check_account_limits,
+    cluster.check_submission,
+)
+
+
+@pytest.fixture(scope="module")
+def centres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centres]:
+    with Centres(tmp_path_factory.mktemp("centres")) as started:
+        yield started
+
+
+def findings_of(
+    centres: Centres, name: str, *, folder: Path, minutes: float = 60.0, **changed: Any
+) -> dict[str, Finding]:
+    """Let doctor compare a profile, some of its sections changed, with the cluster; return its findings by check."""
+    profile = load_profile(SLURM_DIR / f"{name}.toml").model_dump()
+    for section, values in changed.items():
+        profile[section] |= values
+    inputs = Inputs.of(search_of_doctor(minutes), ClusterProfile.model_validate(profile), environ=centres.environ)
+    return {finding.check: finding for finding in examine(Site.look(inputs, folder), CHECKS)}
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("name", CENTRES)
+def test_doctor_finds_nothing_against_a_centres_profile_on_a_cluster_set_up_alike(
+    centres: Centres, name: str, tmp_path: Path
+) -> None:
+    found = findings_of(centres, name, folder=tmp_path)
+
+    assert {check: finding.level for check, finding in found.items()} == dict.fromkeys(
+        ("partition", "time limit", "GPUs", "node size", "account's limits", "sbatch"), "ok"
+    )
+    assert "a job exceeds none" in found["account's limits"].found
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize(
+    ("name", "change", "check", "words"),
+    [
+        (
+            "snellius-a100",
+            {"job": {"n_gpus": 5}},
+            "GPUs",
+            "nodes of partition 'gpu_a100' have gpu:4",
+        ),
+        ("snellius-a100", {"job": {"memory_gb": 500}}, "node size", "500"),
+        ("snellius-a100", {"slurm": {"account": "abc"}}, "sbatch", "Invalid account"),
+        ("jean-zay-v100", {"minutes": 1300}, "account's limits", "QOS qos_gpu-t3 allows 1200 for a job (MaxWall)"),
+        ("jean-zay-v100", {"slurm": {"constraint": "v100-64g"}}, "sbatch", "feature"),
+        ("dsai-a100", {"minutes": 4400}, "time limit", "partition 'a100' allows 4320 min"),
+        ("dsai-a100", {"slurm": {"gres": "gpu:16"}}, "GPUs", "nodes of partition 'a100' have gpu:8"),
+    ],
+)
+def test_doctor_names_what_a_centre_would_refuse(
+    centres: Centres, name: str, change: dict[str, Any], check: str, words: str, tmp_path: Path
+) -> None:
+    found = findings_of(centres, name, folder=tmp_path, **change)
+
+    assert found[check].level == "failure"
+    assert words in found[check].found
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
