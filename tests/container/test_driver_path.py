@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,8 @@ def node_finding(place: OfflinePlace, image: Path, driver_dir: Path, *, key: str
     """Let doctor's job look where the node's library path names the driver's folder; return what it says of GPUs."""
     folder = place.folder / ("named" if key else "plain")
     profile = write_profile(folder, image, launcher="local")
-    profile.write_text(f"{profile.read_text()}nv = true\n{key}\n")
+    (folder / "models").mkdir()
+    profile.write_text(f'hf_home = "{folder}/models"\n{profile.read_text()}nv = true\n{key}\n')
     command = [PYTHON, "-m", "xautolm_hpc", "doctor", str(profile), "--job", "--json", "--runs-dir", f"{folder}/runs"]
     environ = {"PYTHONPATH": str(ROOT_DIR), "LD_LIBRARY_PATH": str(driver_dir)}
     done = place.run(*command, environ=environ)
@@ -37,7 +38,9 @@ def test_a_driver_in_a_place_of_its_own_is_found_missing_and_seen_once_the_profi
 ) -> None:
     driver_dir = place.folder / "site" / "driver"
     driver_dir.mkdir(parents=True)
-    (library,) = sorted(Path(sysconfig.get_path("purelib")).glob(LOADABLE))[:1]
+    spec = find_spec("numpy")
+    assert spec and spec.origin
+    library = next(Path(spec.origin).parents[1].glob(LOADABLE))
     for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
         shutil.copy(library, driver_dir / name)
     subprocess.run(["chmod", "-R", "a+rX", str(driver_dir.parent)], check=True)
