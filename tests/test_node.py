@@ -54,6 +54,11 @@ class ThreeGpuNvml:
 
     NVMLError = type("NVMLError", (Exception,), {})
 
+    def nvmlDeviceGetMigMode(self, device: int) -> tuple[int, int]:  # noqa: N802
+        if device == 0:
+            raise self.NVMLError  # a GPU that knows no MIG
+        return 0, 0
+
     def nvmlDeviceGetComputeRunningProcesses(self, device: int) -> list[SimpleNamespace]:  # noqa: N802
         if device == 2:
             raise self.NVMLError
@@ -208,6 +213,9 @@ def test_others_on_a_gpu_are_those_of_other_sessions(pids: list[str], expected: 
         ("0,-1,1", ["GPU-aaaa"]),
         ("7", []),
         ("NoDevFiles", []),
+        ("GPU-b,GPU-c", ["GPU-bbbb", "GPU-cccc"]),
+        ("GPU-,0", []),
+        ("MIG-GPU-bbbb", []),
     ],
 )
 def test_only_gpus_that_cuda_would_show_are_listed_in_its_order(visible: str | None, uuids: list[str]) -> None:

@@ -9,7 +9,7 @@ import platform
 import resource
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,10 +32,10 @@ LEAST_DELAY_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One GPU.
+    """One GPU, or a slice of one in MIG mode.
 
     Attributes:
-        uuid: NVML's UUID.
+        uuid: NVML's UUID; that of a slice begins with ``MIG-``.
         name: Product name.
         memory_bytes: Total memory.
         used_bytes: Memory used by anyone.
@@ -49,6 +49,11 @@ class Gpu:
     used_bytes: int
     others_bytes: int | None
     capability: float
+
+    @property
+    def is_slice(self) -> bool:
+        """Whether it is a slice: its memory is its own, the energy counter that of the whole GPU."""
+        return self.uuid.startswith("MIG-")
 
 
 def node_name() -> str:
@@ -163,10 +168,11 @@ def list_gpus(visible_gpus: str | None) -> tuple[list[Gpu], str | None, str | No
     with open_nvml() as nvml:
         if nvml is None:
             return [], None, None
-        gpus = [_describe(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+        gpus = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+        devices = [[_describe(nvml, part, gpu=gpu) for part in _slices(nvml, gpu) or [gpu]] for gpu in gpus]
         cuda = nvml.nvmlSystemGetCudaDriverVersion()
         return (
-            _visible(gpus, visible_gpus),
+            _visible(devices, visible_gpus),
             nvml.nvmlSystemGetDriverVersion(),
             f"{cuda // 1000}.{cuda % 1000 // 10}",
         )
@@ -191,11 +197,21 @@ def open_nvml() -> Iterator[ModuleType | None]:
         pynvml.nvmlShutdown()
 
 
-def _describe(nvml: ModuleType, index: int) -> Gpu:
-    """Ask NVML what one GPU is."""
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+def _slices(nvml: ModuleType, gpu: object) -> list[object]:
+    """List the slices of a GPU in MIG mode that this process may see; empty for a whole one."""
+    slices = []
+    with suppress(nvml.NVMLError):  # a GPU that knows no MIG
+        if nvml.nvmlDeviceGetMigMode(gpu)[0]:
+            for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
+                with suppress(nvml.NVMLError):  # an empty place
+                    slices.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, place))
+    return slices
+
+
+def _describe(nvml: ModuleType, handle: object, *, gpu: object) -> Gpu:
+    """Ask NVML what a GPU is, or a slice of one."""
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(gpu)
     return Gpu(
         uuid=nvml.nvmlDeviceGetUUID(handle),
         name=nvml.nvmlDeviceGetName(handle),
@@ -238,7 +254,7 @@ def reads_gpu_energy(visible_gpus: str | None) -> bool:
     """
     gpus, _, _ = list_gpus(visible_gpus)
     with open_nvml() as nvml:
-        if nvml is None or not gpus:
+        if nvml is None or not gpus or any(gpu.is_slice for gpu in gpus):
             return False
         try:
             for gpu in gpus:
@@ -276,13 +292,24 @@ def _session(pid: int) -> int | None:
         return None
 
 
-def _visible(gpus: list[Gpu], visible_gpus: str | None) -> list[Gpu]:
+def _visible(devices: list[list[Gpu]], visible_gpus: str | None) -> list[Gpu]:
+    """Pick what CUDA shows of the GPUs, each of which is itself or its slices; of slices it shows the first alone."""
+    first = [parts[0] for parts in devices]
+    by_name = {str(index): gpu for index, gpu in enumerate(first)}
+    by_name |= {gpu.uuid: gpu for parts in devices for gpu in parts}
     if visible_gpus is None:
-        return gpus
-    names = [name.strip() for name in visible_gpus.split(",") if name.strip()]
-    by_name = {str(index): gpu for index, gpu in enumerate(gpus)}
-    by_name |= {gpu.uuid: gpu for gpu in gpus}
-    return [by_name[name] for name in takewhile(by_name.__contains__, names)]  # CUDA stops at the first unknown one
+        shown = first
+    else:
+        names = [name.strip() for name in visible_gpus.split(",") if name.strip()]
+        found = [_find(by_name, name) for name in names]
+        shown = [gpu for gpu in takewhile(lambda gpu: gpu is not None, found) if gpu]  # CUDA stops at an unknown one
+    return shown[:1] if shown and shown[0].is_slice else shown
+
+
+def _find(by_name: Mapping[str, Gpu], name: str) -> Gpu | None:
+    """Find a GPU by its index, its UUID or a beginning of it that no other one has."""
+    begun = [uuid for uuid in by_name if uuid.startswith(name) and name.startswith(("GPU-", "MIG-"))]
+    return by_name.get(name) or (by_name[begun[0]] if len(begun) == 1 else None)
 
 
 def peak_rss_bytes() -> int:

@@ -39,7 +39,8 @@ def test_a_driver_in_a_place_of_its_own_is_found_missing_and_seen_once_the_profi
     driver_dir = place.folder / "site" / "driver"
     driver_dir.mkdir(parents=True)
     spec = find_spec("numpy")
-    assert spec and spec.origin
+    assert spec is not None
+    assert spec.origin is not None
     library = next(Path(spec.origin).parents[1].glob(LOADABLE))
     for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
         shutil.copy(library, driver_dir / name)

@@ -75,8 +75,14 @@ def test_what_keeps_jobs_from_running_is_a_failure_with_a_remedy(
     [
         (cluster.check_partition, {}),
         (cluster.check_time_limit, {}),
-        (cluster.check_gres, {"slurm": {"gres": "gpu:a100:4"}}),
-        (cluster.check_gres, {"slurm": {"gres": "gpu:2"}}),
+        (cluster.check_gres, {"slurm": {"gres": "gpu:a100:4"}, "job": {"n_gpus": 4}}),
+        (cluster.check_gres, {"slurm": {"gres": "gpu:2,lscratch:50"}, "job": {"n_gpus": 2}}),
+        (cluster.check_gres, {"slurm": {"gres": "gpu:1"}}),
+        (cluster.check_gres, {"slurm": {"options": {"gpus_per_task": "a100:2"}}, "job": {"n_gpus": 2}}),
+        (cluster.check_gres, {"slurm": {"options": {"gpus": 4}}, "job": {"n_gpus": 2, "n_nodes": 2}}),
+        (cluster.check_partition, {"slurm": {"partition": "cpu,gpu"}}),
+        (cluster.check_time_limit, {"slurm": {"partition": "cpu,gpu"}}),
+        (cluster.check_node_size, {"slurm": {"options": {"partition": "cpu,gpu"}}, "job": {"n_cpus": 32}}),
         (cluster.check_gres, {"job": {"n_gpus": 4}}),
         (cluster.check_gres, {"slurm": {"partition": "cpu"}}),
         (cluster.check_node_size, {"job": {"n_cpus": 32, "memory_gb": 250.0}}),
@@ -90,6 +96,24 @@ def test_what_is_as_it_should_be_is_ok(tmp_path: Path, check: Any, profile: dict
     (finding,) = check(make_site(tmp_path, **profile))
 
     assert (finding.level, finding.remedy) == ("ok", ""), finding.found
+
+
+@pytest.mark.parametrize(("slurm", "n_asked"), [({"gres": "gpu:a100:2"}, 2), ({"options": {"gpus": 1}}, 1)])
+def test_gpus_that_no_process_uses_or_that_two_would_share_are_a_warning(
+    tmp_path: Path, slurm: dict[str, Any], n_asked: int
+) -> None:
+    n_gpus = 3 - n_asked
+
+    (finding,) = cluster.check_gres(make_site(tmp_path, slurm=slurm, job={"n_gpus": n_gpus}))
+
+    assert (finding.level, finding.remedy) == ("warning", f"set job.n_gpus = {n_asked}")
+    assert f"on each node, and job.n_gpus = {n_gpus} processes use a GPU each" in finding.found
+
+
+def test_a_partition_of_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (finding,) = cluster.check_partition(make_site(tmp_path, slurm={"partition": "gpu,gup"}))
+
+    assert (finding.level, finding.found) == ("failure", "there is no partition 'gup'")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from xautolm_hpc.errors import BusyError, LaunchError, QueueFullError
 from xautolm_hpc.jobdir import MEMBERS, OUTCOME, claim_path
 from xautolm_hpc.launcher import Launcher, Resources, Submission
 from xautolm_hpc.records import to_json
-from xautolm_hpc.submit.arrays import CALL, SlurmOptions
+from xautolm_hpc.submit.arrays import CALL, SlurmOptions, asked_gres
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 from xautolm_hpc.submit.wrapper import describe_claim, run_member
 
@@ -77,6 +78,39 @@ def test_the_batch_script_is_as_recorded(name: str, options: SlurmOptions, resou
     text = launcher.sbatch_text(submission)
 
     assert text == (RECORDED / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ({"gpus-per-task": 1}, ["--gpus-per-task=1", "--mem=16385M"]),
+        ({"gpus": "a100:1", "mem-per-gpu": "64G"}, ["--gpus=a100:1", "--mem-per-gpu=64G"]),
+        ({"mem_per_cpu": "4G"}, ["--gpus-per-node=1", "--mem-per-cpu=4G"]),
+        ({"gres": "gpu:1"}, ["--gres=gpu:1", "--mem=16385M"]),
+        ({"mem": False}, ["--gpus-per-node=1"]),
+    ],
+)
+def test_gpus_and_memory_are_asked_for_by_one_option_each(options: dict[str, Any], lines: list[str]) -> None:
+    launcher = SlurmLauncher(SlurmOptions(options=options), since=0.0, python="python3", environment=ENVIRONMENT)
+
+    words = [line.removeprefix("#SBATCH ") for line in launcher.sbatch_text(DEMO).splitlines()]
+
+    assert [word for word in words if word.startswith(("--gpus", "--gres", "--mem"))] == lines
+
+
+@pytest.mark.parametrize(
+    ("options", "n_nodes", "gres"),
+    [
+        (SlurmOptions(), 1, "gpu:3"),
+        (SlurmOptions(gres="gpu:a100:2,lscratch:9"), 1, "gpu:a100:2,lscratch:9"),
+        (SlurmOptions(options={"gpus": 4}), 2, "gpu:2"),
+        (SlurmOptions(options={"gpus": "a100:3"}), 2, "gpu:a100:2"),
+        (SlurmOptions(options={"gpus_per_node": "a100:1,v100:1"}), 2, "gpu:a100:1,gpu:v100:1"),
+        (SlurmOptions(options={"gpus-per-task": 2}), 2, "gpu:2"),
+    ],
+)
+def test_gpus_of_a_node_are_known_whichever_option_asks(options: SlurmOptions, n_nodes: int, gres: str) -> None:
+    assert asked_gres(options, n_gpus=3, n_nodes=n_nodes) == gres
 
 
 def test_an_array_is_submitted_with_its_one_pickled_call_in_place(cluster: FakeSlurm, tmp_path: Path) -> None:

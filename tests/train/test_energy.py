@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from xautolm_hpc.node import list_gpus, measure_system, reads_gpu_energy
 from xautolm_hpc.train.energy import Counter, EnergyReader, open_energy_reader, rapl_counters
 from xautolm_hpc.train.worker import gpu_is_busy, others_hold_gpu
 
@@ -165,9 +166,11 @@ class FakeNvml(types.ModuleType):
     nvmlDeviceGetUUID = nvmlDeviceGetName = nvmlDeviceGetHandleByUUID  # noqa: N815
 
     def nvmlDeviceGetMemoryInfo(self, device: str) -> types.SimpleNamespace:  # noqa: N802
-        return types.SimpleNamespace(total=1000, used=1000 * self.used_share)
+        total = 250 if device.startswith("MIG-") else 1000
+        return types.SimpleNamespace(total=total, used=total * self.used_share)
 
     def nvmlDeviceGetCudaComputeCapability(self, device: str) -> tuple[int, int]:  # noqa: N802
+        assert device.startswith("GPU-")
         return (9, 0)
 
     def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802
@@ -184,6 +187,14 @@ class FakeNvml(types.ModuleType):
 
     def nvmlDeviceGetMigMode(self, device: str) -> list[int]:  # noqa: N802
         return [int(self.mig), 0]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, device: str) -> int:  # noqa: N802
+        return 3
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, device: str, place: int) -> str:  # noqa: N802
+        if place == 1:
+            raise self.NVMLError
+        return f"MIG-{device}-{place}"
 
     def nvmlDeviceGetTotalEnergyConsumption(self, device: str) -> int:  # noqa: N802
         self.n_readings[device] += 1
@@ -221,6 +232,40 @@ def test_energy_of_a_gpu_that_is_not_wholly_ours_is_not_ours(
     tmp_path: Path, nvml: FakeNvml, visible: str, shared: bool
 ) -> None:
     assert _gpu_energy(nvml, visible, shared=shared, folder=tmp_path) == (None, "none", "unattributed")
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuids"),
+    [
+        ("MIG-GPU-b-2", ["MIG-GPU-b-2"]),
+        ("MIG-GPU-a-2,MIG-GPU-b-0", ["MIG-GPU-a-2"]),
+        ("1", ["MIG-GPU-b-0"]),
+        (None, ["MIG-GPU-a-0"]),
+        ("MIG-GPU-b-1", []),
+        ("", []),
+    ],
+)
+def test_of_slices_cuda_shows_the_first_alone_with_its_own_memory_and_no_energy(
+    visible: str | None, uuids: list[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pynvml", FakeNvml(mig=True, used_share=0.5))
+
+        gpus, _, _ = list_gpus(visible)
+        system = measure_system("here", "mig", visible_gpus=visible)
+        has_energy = reads_gpu_energy(visible)
+
+    assert [gpu.uuid for gpu in gpus] == uuids
+    assert (system.n_gpus, system.gpu_memory_bytes) == ((1, 250) if uuids else (0, None))
+    assert [gpu.used_bytes for gpu in gpus] == [125] * len(uuids)
+    assert not has_energy
+
+
+def test_the_energy_of_a_whole_gpu_is_counted() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pynvml", FakeNvml())
+
+        assert reads_gpu_energy("GPU-b")
 
 
 def _sampled_thrice(nvml: FakeNvml, folder: Path) -> EnergyReader:

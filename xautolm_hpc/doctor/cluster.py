@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xautolm_hpc.doctor.site import Site
-from xautolm_hpc.driver.launchers import slurm_options
+from xautolm_hpc.driver.launchers import gpus_of_job, slurm_options
 from xautolm_hpc.errors import BusyError, QueueFullError
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.slurm import Partition, submission_error
+from xautolm_hpc.submit.arrays import asked_gres
 from xautolm_hpc.submit.environment import wrapper_environment
 from xautolm_hpc.submit.job_limits import UNLIMITED, WORDS, are_enforced, exceeded, limit_s, read_places
 from xautolm_hpc.view import Finding, failure, ok, warning
@@ -64,17 +65,20 @@ def check_partition(site: Site) -> list[Finding]:
     """Check whether the partition is there and takes jobs."""
     if not site.partitions:
         return []
-    name, nodes = site.profile.slurm.partition, site.nodes()
+    names, nodes = site.partition_names, site.nodes()
     known = sorted({kind.name for kind in site.partitions})
-    if not nodes:
-        found = "no partition is the default" if name is None else f"there is no partition {name!r}"
+    if unknown := [name for name in names if name not in known]:
+        found = f"there is no partition {unknown[0]!r}"
         return [failure("partition", found, remedy=f"set slurm.partition to one of: {', '.join(known)}")]
+    if not nodes:
+        remedy = f"set slurm.partition to one of: {', '.join(known)}"
+        return [failure("partition", "no partition is the default", remedy=remedy)]
     if not any(kind.is_up for kind in nodes):
         return [failure("partition", f"{nodes[0].name!r} takes no jobs", remedy="name another, or wait until it is up")]
     n_nodes = sum(kind.n_nodes for kind in nodes)
-    limit = nodes[0].time_limit
+    limit = max((kind.time_limit for kind in nodes), key=limit_s)
     words = "jobs of any length" if limit.lower() in UNLIMITED else f"jobs of up to {limit}"
-    return [ok("partition", f"{nodes[0].name}: {n_nodes} nodes, {words}")]
+    return [ok("partition", f"{_names(nodes)}: {n_nodes} nodes, {words}")]
 
 
 def check_time_limit(site: Site) -> list[Finding]:
@@ -85,7 +89,7 @@ def check_time_limit(site: Site) -> list[Finding]:
     wanted_s, longest = site.resources().time_limit_s, max(limits)
     if wanted_s <= longest:
         return [ok("time limit", f"a job asks for {wanted_s / 60:g} min")]
-    found = f"a job asks for {wanted_s / 60:g} min, partition {site.nodes()[0].name!r} allows {longest / 60:g} min"
+    found = f"a job asks for {wanted_s / 60:g} min, partition {_names(site.nodes())!r} allows {longest / 60:g} min"
     return [
         failure(
             "time limit",
@@ -97,17 +101,20 @@ def check_time_limit(site: Site) -> list[Finding]:
 
 def check_gres(site: Site) -> list[Finding]:
     """Check whether the partition's nodes have the GPUs that a job asks for."""
-    nodes, wanted = site.nodes(), site.profile.slurm.gres
+    nodes, job = site.nodes(), site.profile.job
     if not nodes:
         return []
-    n_gpus = site.profile.job.n_gpus
-    if wanted is None and n_gpus == 0:
+    wanted = asked_gres(slurm_options(site.profile), n_gpus=job.n_gpus, n_nodes=job.n_nodes)
+    if wanted is None:
         return [ok("GPUs", "a job asks for none")]
-    wanted = wanted or f"gpu:{n_gpus}"
     offered = sorted({item for kind in nodes for item in _items(kind.gres)})
-    if any(_offers(item, part) for part in _items(wanted) for item in offered):
+    if all(any(_offers(item, part) for item in offered) for part in _items(wanted)):
+        n_asked = gpus_of_job(site.profile)
+        if n_asked < job.n_gpus or n_asked > max(1, job.n_gpus):
+            found = f"a job asks for {wanted} on each node, and job.n_gpus = {job.n_gpus} processes use a GPU each"
+            return [warning("GPUs", found, remedy=f"set job.n_gpus = {n_asked}")]
         return [ok("GPUs", f"a job asks for {wanted}, nodes have {', '.join(offered)}")]
-    found = f"a job asks for {wanted}, nodes of partition {nodes[0].name!r} have {', '.join(offered) or 'none'}"
+    found = f"a job asks for {wanted}, nodes of partition {_names(nodes)!r} have {', '.join(offered) or 'none'}"
     return [
         failure("GPUs", found, remedy="set slurm.gres and job.n_gpus to what the nodes have, or name another partition")
     ]
@@ -130,14 +137,17 @@ def check_account_limits(site: Site) -> list[Finding]:
     """Compare what a job asks for with the limits of its association and QOS, as far as there are accounts."""
     if site.settings is None:
         return []
-    options, nodes = slurm_options(site.profile), site.nodes()
-    partition = nodes[0].name if nodes else options.partition
-    places = read_places(site.slurm, options, partition=partition, settings=site.settings)
-    if places is None:
+    options = slurm_options(site.profile)
+    partitions = _distinct(site.nodes()) or [options.partition]
+    answers = [read_places(site.slurm, options, partition=name, settings=site.settings) for name in partitions]
+    known = [places for places in answers if places is not None]
+    if not known:
         return [ok(ACCOUNT, "not known: sacctmgr does not answer")]
     if not are_enforced(site.settings):
         return [ok(ACCOUNT, "none holds: AccountingStorageEnforce does not name limits")]
-    found = exceeded(places, site.resources(), gres=options.gres)
+    # A job runs in the first partition that can: what keeps it from one of them alone is no hindrance.
+    pairs = [(exceeded(places, site.resources(), options=options), places) for places in known]
+    found, places = min(pairs, key=lambda pair: len(pair[0]))
     names = ", ".join(place.name for place in places) or "no association of this user is known"
     return [failure(ACCOUNT, one.found, remedy=one.remedy) for one in found] or [
         ok(ACCOUNT, f"a job exceeds none ({names})")
@@ -145,9 +155,13 @@ def check_account_limits(site: Site) -> list[Finding]:
 
 
 def check_partition_limits(site: Site) -> list[Finding]:
-    """Compare what a job asks for with the partition's limits on nodes, cores and memory."""
-    nodes, wanted = site.nodes(), site.resources()
-    settings = site.slurm.partition_settings(nodes[0].name) if nodes else None
+    """Compare what a job asks for with the partition's limits on nodes, cores and memory; of several one suffices."""
+    return min((_beyond(site, name) for name in _distinct(site.nodes())), key=len, default=[])
+
+
+def _beyond(site: Site, partition: str) -> list[Finding]:
+    """List the limits of one partition that a job exceeds."""
+    wanted, settings = site.resources(), site.slurm.partition_settings(partition)
     if settings is None:
         return []
     asked = {
@@ -158,7 +172,7 @@ def check_partition_limits(site: Site) -> list[Finding]:
     return [
         failure(
             PARTITION,
-            f"a job asks for {amount:g} {WORDS[resource][0]}, partition {nodes[0].name!r} allows {limit} ({name})",
+            f"a job asks for {amount:g} {WORDS[resource][0]}, partition {partition!r} allows {limit} ({name})",
             remedy=f"lower {WORDS[resource][1]}, or name another partition",
         )
         for name, (amount, resource) in asked.items()
@@ -190,6 +204,15 @@ def check_submission(site: Site) -> list[Finding]:
     return [
         failure("sbatch", message, remedy="see the rows above, [slurm] in the profile, and the site's documentation")
     ]
+
+
+def _distinct(nodes: Sequence[Partition]) -> list[str]:
+    """Return the names of the partitions that kinds of nodes are in, in their order."""
+    return list(dict.fromkeys(kind.name for kind in nodes))
+
+
+def _names(nodes: Sequence[Partition]) -> str:
+    return ", ".join(_distinct(nodes))
 
 
 def _leading_number(text: str | None) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from xautolm_hpc.container import ContainerSection, find_package, make_container
 from xautolm_hpc.doctor.site import DOCTOR, Site
+from xautolm_hpc.driver.launchers import gpus_of_job
 from xautolm_hpc.errors import ImageError
 from xautolm_hpc.image import read_image
 from xautolm_hpc.submit.apptainer import verify_signature
@@ -54,7 +55,7 @@ def check_binds(site: Site) -> list[Finding]:
             section,
             models,
             hf_home=inputs.hf_home,
-            n_gpus=site.profile.job.n_gpus,
+            n_gpus=gpus_of_job(site.profile),
             find_package=find_package,
         )
     except ImageError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from xautolm_hpc.config import BudgetSection, ClusterProfile, SearchFile, TaskSection, TrialSection
 from xautolm_hpc.dataset import DataSection
 from xautolm_hpc.driver.inputs import Inputs
-from xautolm_hpc.driver.launchers import make_launcher, slurm_launcher
+from xautolm_hpc.driver.launchers import make_launcher, slurm_launcher, slurm_options
 from xautolm_hpc.driver.setup import Setup, job_resources
 from xautolm_hpc.launcher import Launcher, Resources
 from xautolm_hpc.node import SystemClock
@@ -79,9 +79,15 @@ class Site:
         return self.profile.launcher == "slurm"
 
     def nodes(self) -> list[Partition]:
-        """List the kinds of nodes in the partition that jobs go to; empty if it is unknown or Slurm gave no answer."""
-        name = self.profile.slurm.partition
-        return [kind for kind in self.partitions or [] if (kind.is_default if name is None else kind.name == name)]
+        """List the kinds of nodes in the partitions that jobs go to; empty if none is known or Slurm gave no answer."""
+        names = self.partition_names
+        return [kind for kind in self.partitions or [] if (kind.name in names if names else kind.is_default)]
+
+    @property
+    def partition_names(self) -> list[str]:
+        """Names of the partitions that jobs go to, as the profile lists them; empty for the default one."""
+        options = slurm_options(self.profile)
+        return [name for name in (options.named("partition") or options.partition or "").split(",") if name]
 
     def slurm_launcher(self, *, node_checks: tuple[str, ...] = ()) -> SlurmLauncher:
         """Make the launcher that a search here would use, where jobs go to Slurm.

@@ -15,6 +15,7 @@ from xautolm_hpc.catalogue import SizeReader, missing_weights, stand_in
 from xautolm_hpc.config import ClusterProfile, SearchFile, load_profile, load_search, read_written, rebuild_search
 from xautolm_hpc.container import find_package, make_container
 from xautolm_hpc.dataset import missing_data
+from xautolm_hpc.driver.launchers import gpus_of_job
 from xautolm_hpc.driver.own_models import size_reader
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import DataError, InputError
@@ -202,7 +203,7 @@ class Inputs:
             section,
             self.space.models,
             hf_home=self.hf_home,
-            n_gpus=self.profile.job.n_gpus,
+            n_gpus=gpus_of_job(self.profile),
             find_package=find_package,
         )
         if container.verify_key:

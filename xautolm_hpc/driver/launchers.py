@@ -9,7 +9,8 @@ from xautolm_hpc.errors import InputError
 from xautolm_hpc.launcher import Launcher
 from xautolm_hpc.node import Clock, list_gpus
 from xautolm_hpc.slurm import Slurm
-from xautolm_hpc.submit.arrays import SlurmOptions
+from xautolm_hpc.submit.arrays import SlurmOptions, asked_gres
+from xautolm_hpc.submit.job_limits import count_gres
 from xautolm_hpc.submit.local_launcher import LocalLauncher
 from xautolm_hpc.submit.series_launcher import SeriesLauncher
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
@@ -59,3 +60,16 @@ def slurm_options(profile: ClusterProfile) -> SlurmOptions:
         profile: The cluster profile.
     """
     return SlurmOptions(**profile.slurm.model_dump(exclude={"poll_s"}))
+
+
+def gpus_of_job(profile: ClusterProfile) -> int:
+    """Count the GPUs that a job asks for on each node, by ``job.n_gpus`` or an option of sbatch.
+
+    Args:
+        profile: The cluster profile.
+    """
+    job = profile.job
+    if profile.launcher == "local":
+        return job.n_gpus
+    gres = asked_gres(slurm_options(profile), n_gpus=job.n_gpus, n_nodes=job.n_nodes)
+    return count_gres(gres or "").get("gres/gpu", 0)

@@ -23,6 +23,11 @@ SETUP = ["trap '' USR2", 'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"'
 """The signal stays with the shell; Slurm 22.05 to 23.02 does not pass ``--cpus-per-task`` on to srun."""
 
 
+GPU_OPTIONS = ("gpus-per-node", "gpus-per-task", "gpus")
+MEMORY_OPTIONS = ("mem", "mem-per-cpu", "mem-per-gpu")
+"""Options of sbatch of which a job has one; what the profile names replaces this program's own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmOptions:
     """Options of sbatch, from the cluster profile.
@@ -54,6 +59,11 @@ class SlurmOptions:
     max_parallel: int = 256
     max_queued: int | None = None
     node_checks: tuple[str, ...] = ()
+
+    def named(self, *names: str) -> str | None:
+        """Return the value of the first of some further options that is given, or ``None``."""
+        given = {name.replace("_", "-"): value for name, value in self.options.items()}
+        return next((str(given[name]) for name in names if given.get(name)), None)
 
 
 class ArrayExecutor(SlurmExecutor):
@@ -127,11 +137,13 @@ def sbatch_parameters(submission: Submission, options: SlurmOptions, *, exports:
         "requeue": "no-requeue" not in options.options,
         "signal": f"B:USR2@{SIGNAL_LEAD_S}",
     }
+    if options.named(*MEMORY_OPTIONS) is not None:
+        del further["mem"]
     if options.reservation:
         further["reservation"] = options.reservation
     return {
         **{name: value for name, value in named.items() if value},
-        **_gpu_parameters(resources, options.gres),
+        **_gpu_parameters(resources, options),
         "job_name": submission.name,
         "time": math.ceil(resources.time_limit_s / 60),
         "nodes": resources.n_nodes,
@@ -152,7 +164,27 @@ def link_call(folder: Path) -> str:
     return f"ln -sf {CALL} {link}"
 
 
-def _gpu_parameters(resources: Resources, gres: str | None) -> dict[str, object]:
-    if gres:
-        return {"gres": gres}
-    return {"gpus_per_node": resources.n_gpus} if resources.n_gpus else {}
+def asked_gres(options: SlurmOptions, *, n_gpus: int, n_nodes: int = 1) -> str | None:
+    """Return what a job asks for on each node in the notation of ``--gres``, by whichever option it asks.
+
+    Args:
+        options: Options from the cluster profile.
+        n_gpus: GPUs on each node, where no option names another number.
+        n_nodes: Nodes of the job, with a task on each.
+    """
+    if gres := options.gres or options.named("gres"):
+        return gres
+    per_node, of_all = options.named("gpus-per-node", "gpus-per-task"), options.named("gpus")
+    if per_node is None and of_all is None:
+        return f"gpu:{n_gpus}" if n_gpus else None
+    items = [item.rpartition(":") for item in (per_node or of_all or "").split(",")]
+    n_shares = 1 if per_node else n_nodes
+    counts = [f"{kind}{colon}{-(-int(n) // n_shares) if n.isdecimal() else n}" for kind, colon, n in items]
+    return ",".join(f"gpu:{count}" for count in counts)
+
+
+def _gpu_parameters(resources: Resources, options: SlurmOptions) -> dict[str, object]:
+    if options.gres:
+        return {"gres": options.gres}
+    is_asked = options.named(*GPU_OPTIONS, "gres") is not None
+    return {"gpus_per_node": resources.n_gpus} if resources.n_gpus and not is_asked else {}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from xautolm_hpc.errors import ConfigError
 from xautolm_hpc.launcher import Resources
 from xautolm_hpc.slurm import Slurm
-from xautolm_hpc.submit.arrays import SlurmOptions
+from xautolm_hpc.submit.arrays import SlurmOptions, asked_gres
 
 UNLIMITED = ("infinite", "unlimited", "n/a")
 ENFORCED = ("limits", "safe", "all")
@@ -159,15 +159,16 @@ def read_places(
     ]
 
 
-def exceeded(places: Sequence[Place], resources: Resources, *, gres: str | None) -> list[Excess]:
+def exceeded(places: Sequence[Place], resources: Resources, *, options: SlurmOptions) -> list[Excess]:
     """List the limits that keep a job from ever starting.
 
     Args:
         places: Where limits stand, the most decisive ones first.
         resources: What the job asks for.
-        gres: Generic resources that it asks for instead of a number of GPUs, or ``None``.
+        options: Options of sbatch, which may ask for GPUs.
     """
-    pairs = [(limit, _asked(resources, limit, gres=gres)) for limit in _limits_that_count(places)]
+    gres = asked_gres(options, n_gpus=resources.n_gpus, n_nodes=resources.n_nodes)
+    pairs = [(limit, _asked(resources, limit, gres=gres or "")) for limit in _limits_that_count(places)]
     return [
         Excess(limit, asked)
         for limit, asked in pairs
@@ -226,22 +227,26 @@ def _limits_that_count(places: Sequence[Place]) -> Iterator[Limit]:
                 seen.add((name, resource))
 
 
-def _asked(wanted: Resources, limit: Limit, *, gres: str | None) -> float:
+def _asked(wanted: Resources, limit: Limit, *, gres: str) -> float:
     """Compute what a job asks for of what a limit is about; 0 for resources that no setting asks for."""
     minutes = wanted.time_limit_s / 60
     if limit.resource == "wall":
         return minutes
-    gpus = _counts(gres or f"gpu:{wanted.n_gpus}")
+    gpus = count_gres(gres)
     amount = {"cpu": wanted.n_cpus, "mem": wanted.memory_bytes / 2**20, "node": 1, **gpus}.get(limit.resource, 0)
     if limit.name == "MaxTRESPerNode":
         return amount
     return amount * wanted.n_nodes * (minutes if limit.name == "MaxTRESMins" else 1)
 
 
-def _counts(gres: str) -> dict[str, int]:
-    """Count what ``gpu:a100:2,lscratch:10`` asks for, under the names of limits: with the type and without."""
+def count_gres(gres: str) -> dict[str, int]:
+    """Count what ``gpu:a100:2,lscratch:10`` asks for, under the names of limits: with the type and without.
+
+    Args:
+        gres: Generic resources in the notation of ``--gres``; "" for none.
+    """
     counts: dict[str, int] = {}
-    for item in gres.split(","):
+    for item in filter(None, gres.split(",")):
         name, *rest = item.split(":")
         count = int(rest[-1]) if rest and rest[-1].isdecimal() else 1
         for kind in ("", *(f":{part}" for part in rest[:1] if not part.isdecimal())):

@@ -256,7 +256,7 @@ class SlurmLauncher:
         places = read_places(self._slurm, options, partition=partition, settings=settings)
         if places is None:
             return last
-        found = exceeded(places, submission.resources, gres=options.gres)
+        found = exceeded(places, submission.resources, options=self._options)
         return next((f"{one.found}: {one.remedy}" for one in found if one.limit.name in OF_MANY_JOBS), "")
 
 

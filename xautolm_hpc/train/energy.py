@@ -187,7 +187,7 @@ def open_energy_reader(
         cpu = rapl_counters(powercap_dir)
         if nvml is None:
             yield EnergyReader(cpu)
-        elif shared or "MIG-" in (visible_gpus or "") or _has_mig(nvml, visible_gpus):
+        elif shared or "MIG-" in (visible_gpus or "") or any(gpu.is_slice for gpu in list_gpus(visible_gpus)[0]):
             yield EnergyReader(cpu, scope="unattributed")
         else:
             yield EnergyReader([*_gpu_counters(nvml, visible_gpus), *cpu])
@@ -239,13 +239,3 @@ def _gpu_reading(nvml: ModuleType, device: object) -> Callable[[], float | None]
             return None
 
     return read_j
-
-
-def _has_mig(nvml: ModuleType, visible_gpus: str | None) -> bool:
-    for gpu in list_gpus(visible_gpus)[0]:
-        try:
-            if nvml.nvmlDeviceGetMigMode(nvml.nvmlDeviceGetHandleByUUID(gpu.uuid))[0]:
-                return True
-        except nvml.NVMLError:
-            continue  # a GPU that knows no MIG
-    return False
