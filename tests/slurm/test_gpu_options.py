@@ -3,8 +3,10 @@
 The jobs have a /tmp of their own (job_container/tmpfs), and GPUs are accounted (AccountingStorageTRES).
 """
 
+import getpass
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +20,7 @@ from slurm.dev.plan import Ports
 from slurm.dev.private import DevCluster
 from tests.submit.jobs import make_attempt, submission_of
 from xautolm_hpc.config import ClusterProfile
-from xautolm_hpc.doctor import Site, cluster, examine, search_of_doctor
+from xautolm_hpc.doctor import Site, check_job, cluster, examine, search_of_doctor
 from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.launchers import gpus_of_job, slurm_options
 from xautolm_hpc.driver.setup import job_resources
@@ -129,3 +131,35 @@ def test_doctor_counts_the_gpu_that_slurm_gives(
         assert "mem=600M" in tres.split(",")
     else:
         assert "mem=512M" in tres.split(",")
+
+
+def test_a_limit_on_gpus_holds_for_those_that_an_option_asks_for(typed_cluster: TypedCluster, tmp_path: Path) -> None:
+    def limit(n_gpus: int) -> None:
+        who = ("user", getpass.getuser(), "set", f"maxtresperjob=gres/gpu={n_gpus}")
+        typed_cluster.run("sacctmgr", "--immediate", "modify", *who)
+
+    inputs = Inputs.of(
+        search_of_doctor(10.0), profile_of({"options": {"gpus": "h200:2"}}), environ=typed_cluster.environ
+    )
+    limit(1)
+    try:
+        (finding,) = cluster.check_account_limits(Site.look(inputs, tmp_path))
+    finally:
+        limit(-1)
+
+    assert finding.level == "failure"
+    assert "a job asks for 2 GPUs; association of" in finding.found
+    assert "allows 1 for a job (MaxTRES)" in finding.found
+
+
+def test_a_run_folder_below_a_tmp_that_jobs_do_not_share_is_reported_by_the_job_check(
+    typed_cluster: TypedCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", typed_cluster.environ["SLURM_CONF"])
+    profile = profile_of({"poll_s": 1.0}).model_copy(update={"driver_python": sys.executable})
+    inputs = Inputs.of(search_of_doctor(10.0), profile, environ=typed_cluster.environ)
+
+    (finding,) = check_job(Site.look(inputs, tmp_path), log=lambda line: None)
+
+    assert (finding.check, finding.level) == ("run folder", "failure")
+    assert f"`{tmp_path}` is not there on node" in finding.found

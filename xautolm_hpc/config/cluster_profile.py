@@ -49,14 +49,15 @@ class SlurmSection(SettingsSection):
 
     Attributes:
         account: Account to charge.
-        partition: Partition.
+        partition: Partition, or several with commas: a job runs in the first that can.
         qos: Quality of service.
         gres: Generic resources, for instance ``gpu:a100:1``; asked for instead of a plain number of GPUs.
         constraint: Features of the nodes.
         exclude: Nodes not to use, in Slurm's notation.
         reservation: Reservation.
         wckey: Workload characterisation key.
-        options: Any other option of sbatch by its long name; ``true`` for one without a value.
+        options: Any other option of sbatch by its long name; ``true`` for one without a value. What it asks for in GPUs
+            or memory replaces this program's own option; ``mem = false`` asks for no memory.
         max_parallel: Jobs of a run that run at the same time.
         max_queued: Jobs of a run in the queue, running ones included; Slurm's own limits when absent.
         poll_s: Seconds between two questions to Slurm, at least 1.
