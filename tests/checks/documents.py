@@ -27,8 +27,9 @@ class Block:
 
 def markdown_files() -> list[Path]:
     """List the repository's Markdown files, sorted."""
-    found = (path for path in ROOT_DIR.rglob("*.md") if "recorded" not in path.parts)
-    return sorted(path for path in found if not NOT_OURS & set(path.relative_to(ROOT_DIR).parts))
+    tops = [path for path in ROOT_DIR.iterdir() if path.name not in NOT_OURS]  # build/ may hold a whole Debian
+    found = [path for top in tops for path in ([top] if top.suffix == ".md" else top.rglob("*.md"))]
+    return sorted(path for path in found if not {"recorded", *NOT_OURS} & set(path.relative_to(ROOT_DIR).parts))
 
 
 def blocks(path: Path) -> list[Block]:

@@ -138,7 +138,7 @@ def check_account_limits(site: Site) -> list[Finding]:
     if site.settings is None:
         return []
     options = slurm_options(site.profile)
-    partitions = _distinct(site.nodes()) or [options.partition]
+    partitions: Sequence[str | None] = _distinct(site.nodes()) or [options.partition]
     answers = [read_places(site.slurm, options, partition=name, settings=site.settings) for name in partitions]
     known = [places for places in answers if places is not None]
     if not known:
