@@ -12,7 +12,7 @@ from tests.fuzz.targets import Case, Templates, run_case
 
 SEED = 1
 N_CASES = {"run": 40, "search": 150, "profile": 300, "data": 150}
-"""Target -> cases: of a run, every kind of file at least once; all together under half a minute on a core of its own."""
+"""Target -> cases: of a run, every kind of file at least once; together half a minute on a core of their own."""
 
 
 @pytest.fixture(scope="module")
