@@ -174,10 +174,51 @@ def open_regular(path: Path) -> BinaryIO:
         IsADirectoryError: It is a folder.
         InputError: It is no regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return os.fdopen(_open_regular(path, os.O_RDONLY), "rb")
+
+
+def read_log(path: Path, *, start: int = 0, largest_bytes: int) -> tuple[bytes, int]:
+    """Read the end of a log. Its job could have put a link to anything in its place: none is followed.
+
+    Args:
+        path: The log.
+        start: Byte from which it is read.
+        largest_bytes: Bytes that are read at most.
+
+    Returns:
+        What was read, and the byte from which it was.
+
+    Raises:
+        OSError: It cannot be read.
+        InputError: It is no regular file, or a link.
+    """
+    with os.fdopen(_open_regular(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        begin = max(start, file.seek(0, os.SEEK_END) - largest_bytes)
+        file.seek(begin)
+        return file.read(largest_bytes), begin
+
+
+def append_to_log(path: Path) -> BinaryIO:
+    """Open a log to append to, made where there is none; as :func:`read_log`, no link is followed.
+
+    Raises:
+        OSError: It cannot be written; or it is a pipe.
+        InputError: It is no regular file, or a link.
+    """
+    return os.fdopen(_open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW), "ab")
+
+
+def _open_regular(path: Path, flags: int) -> int:
+    """Open a file, and find out from what was opened that it is one."""
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, OWN_MODE)
+    except OSError as error:
+        if error.errno != errno.ELOOP or not flags & os.O_NOFOLLOW:
+            raise
+        raise InputError(f"`{path}` is a link, which is not followed") from error
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
-        return os.fdopen(descriptor, "rb")
+        return descriptor
     os.close(descriptor)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

@@ -10,6 +10,7 @@ from enum import StrEnum, auto
 from pathlib import Path
 from typing import Protocol, Self
 
+from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import FailureKind, FailureOrigin
 from xautolm_hpc.jobdir import MEMBERS, read_members
 
@@ -235,17 +236,36 @@ class Submission:
     trials_per_job: int = 1
 
 
+def groups_of(submission: Submission) -> dict[Path, list[Path]]:
+    """List which attempts of a submission share a job.
+
+    Args:
+        submission: The submission. Ledgers of earlier versions do not tell how many attempts share a job of theirs.
+
+    Returns:
+        Folder of a job -> its attempts, both in their order; empty where every attempt has a job of its own.
+    """
+    dirs, n = submission.attempt_dirs, submission.trials_per_job
+    if n == 1:
+        return read_groups(submission.folder)
+    parts = [list(dirs[start : start + n]) for start in range(0, len(dirs), n)]
+    return {submission.folder / GROUPS / f"group-{i}": part for i, part in enumerate(parts)}
+
+
 def read_groups(folder: Path) -> dict[Path, list[Path]]:
-    """Read which attempts of a submission share a job.
+    """Read which attempts of a submission share a job, as its jobs do.
 
     Args:
         folder: Folder of the submission.
 
     Returns:
-        Folder of a job -> its attempts, both in their order; empty where every attempt has a job of its own.
+        As :func:`groups_of`; empty, too, where the files are damaged.
     """
-    path = folder / GROUPS / MEMBERS
-    return {group: read_members(group / MEMBERS) for group in read_members(path)} if path.exists() else {}
+    try:
+        groups = {group: read_members(group / MEMBERS) for group in read_members(folder / GROUPS / MEMBERS)}
+    except (OSError, InputError):
+        return {}
+    return groups if all(groups.values()) else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

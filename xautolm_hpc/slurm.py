@@ -148,14 +148,15 @@ class Slurm:
         )  # fmt: skip
         return None if text is None else _sacct_rows(text)
 
-    def scancel(self, job_ids: Sequence[str], *, only: JobState | None = None) -> bool:
+    def scancel(self, job_ids: Sequence[str], *, only: JobState | None = None, name: str | None = None) -> bool:
         """Cancel jobs or array elements; returns whether Slurm answered.
 
         Args:
             job_ids: The jobs.
             only: State they must be in to be cancelled; any by default.
+            name: Name they must have to be cancelled; any by default.
         """
-        options = ["--quiet", *([f"--state={only}"] if only else [])]
+        options = ["--quiet", *([f"--state={only}"] if only else []), *([f"--name={name}"] if name else [])]
         parts = [job_ids[start : start + IDS_A_CALL] for start in range(0, len(job_ids), IDS_A_CALL)]
         return all([self._ask(["scancel", *options, *part]) is not None for part in parts])
 

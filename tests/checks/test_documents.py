@@ -45,6 +45,15 @@ def test_the_readmes_tree_names_everything_at_the_top_and_in_the_package(tree: s
     assert not unnamed, listing(unnamed, "there, but not in README.md's tree")
 
 
+def test_readme_names_what_a_change_must_pass_and_nothing_else_is_called(make_targets: set[str]) -> None:
+    text = (ROOT_DIR / ".ci" / "run").read_text()
+    (called,) = re.findall(r"^targets=\((.*)\)$", text, flags=re.MULTILINE)
+    (said,) = re.findall(r"`\.ci/run`, is (.*?)\.\n", (ROOT_DIR / "README.md").read_text(), flags=re.DOTALL)
+
+    assert re.findall(r"`make ([a-z-]+)`", said) == called.split()
+    assert set(called.split()) <= make_targets
+
+
 def test_the_readmes_tree_names_the_heavy_packages_that_each_line_imports() -> None:
     ours = [branch for branch in readme_tree() if re.match(r"xautolm_hpc/.", branch.path)]
 

@@ -1,6 +1,7 @@
 """``plan`` shows what ``run`` would do, and leaves nothing behind."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -60,6 +61,21 @@ def test_a_plan_is_made_for_the_node_the_profile_describes(tmp_path: Path, capsy
     assert "GiB" in printed
     assert "Peak" in printed
     assert "a trial that uses its whole time (1 GPU-hours) costs at most 2.00 CHF" in printed
+
+
+def test_a_plan_shows_trials_before_the_experiences_that_moved_the_prior(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = str(write_stub_search(tmp_path))
+    past = ["--set", "prior.kind=evidence", "--set", 'store.also_read=["package:seed"]']
+
+    assert cli.main(["plan", search, "--runs-dir", str(tmp_path / "runs"), *past]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    with_ids = [number for number, line in enumerate(lines) if re.search(r"\b[0-9a-f]{32}\b", line)]
+    assert with_ids
+    assert lines.index("Pipelines of generation 0") < lines.index("Disk") < min(with_ids)
+    assert all(re.search(r"\S.*\b[0-9a-f]{32}$", lines[number]) for number in with_ids)
 
 
 def test_the_start_up_is_compared_with_the_time_that_the_plan_foresees(

@@ -1,6 +1,7 @@
 """``status``, ``logs`` and ``cancel`` of a run whose driver is gone, on this machine."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.driving import SEARCH, Notes, end_attempt, make_setup, search_in
 from tests.fakes import FakeLauncher, end_with, failed_end, stub_end
 from tests.nouns import claim, succeeded
 from xautolm_hpc import cli
+from xautolm_hpc.commands import logs
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.durable import create_json, write_json
 from xautolm_hpc.jobdir import OUTCOME, PROFILE, VERDICT, End, Exit, claim_path, exit_path, write_members
@@ -203,6 +205,46 @@ def test_logs_of_a_trial_that_shares_a_job_show_those_of_the_job(command: Comman
         (group / "stderr").write_text(f"worker of job {i}\n")
 
     assert command("logs", "3")[1] == "slurmstepd: job 1\nworker of job 1\n"
+
+
+def test_logs_follow_no_link_and_wait_for_no_pipe(command: Command, run_dir: RunDir, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of somebody else\n")
+    (attempt_dir(run_dir, 2) / "stdout").symlink_to(tmp_path / "secret")
+    os.mkfifo(attempt_dir(run_dir, 2) / "stderr")
+    (run_dir.submission_dir(0, 0) / "7_2_0_log.err").symlink_to(tmp_path / "secret")
+    create_json(attempt_dir(run_dir, 2) / VERDICT, to_json(failed_end("lost", message="the node is gone")))
+
+    status, printed, complaint = command("logs", "2", "--follow")
+
+    assert (status, printed) == (0, "")
+    assert [line for line in complaint.splitlines() if "left out" in line] == [
+        f"logs: `{attempt_dir(run_dir, 2)}/stdout` is a link, which is not followed: left out",
+        f"logs: `{attempt_dir(run_dir, 2)}/stderr` is no regular file: left out",
+        f"logs: `{run_dir.submission_dir(0, 0)}/7_2_0_log.err` is a link, which is not followed: left out",
+    ]
+
+
+def test_of_a_huge_log_its_end_is_printed(command: Command, run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "LARGEST_BYTES", 8)
+    path = attempt_dir(run_dir, 2) / "stdout"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+        file.seek(0, os.SEEK_END)
+        file.write(b"the end\n")
+
+    status, printed, complaint = command("logs", "2")
+
+    assert (status, printed) == (0, "the end\n")
+    assert f"logs: `{path}`: {2**40:,} bytes are left out before this\n" in complaint
+
+
+def test_damaged_groups_of_jobs_are_no_error_of_logs(command: Command, run_dir: RunDir) -> None:
+    groups_dir = run_dir.submission_dir(0, 0) / "groups"
+    groups_dir.mkdir()
+    (groups_dir / "members.json").write_text("{")
+    (run_dir.submission_dir(0, 0) / "7_3_0_log.err").write_text("slurmstepd: error\n")
+
+    assert command("logs", "3")[:2] == (0, "slurmstepd: error\n")
 
 
 def test_logs_of_the_runs_first_job(command: Command, run_dir: RunDir) -> None:

@@ -13,7 +13,7 @@ from tests.fakes import FakeLauncher, stub_end
 from tests.nouns import end, failed
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.durable import create_json
-from xautolm_hpc.errors import LaunchError
+from xautolm_hpc.errors import InterruptedSearchError, LaunchError
 from xautolm_hpc.jobdir import OUTCOME, End
 from xautolm_hpc.node import Clock
 from xautolm_hpc.records import to_json
@@ -201,3 +201,35 @@ def test_a_reason_that_was_mended_does_not_stop_the_search_for_another_one(tmp_p
     facts = run_unlike(tmp_path, stub_end, times_s=lambda path: (30.0, 0.0), unbegun=unbegun)
 
     assert facts.finish.text == "budget used: generations 3 of 3"
+
+
+def test_failures_from_before_a_resume_do_not_stop_the_search_at_a_single_new_one(tmp_path: Path) -> None:
+    def broken(path: Path) -> End:
+        return unstarted(f"node-{trial_and_attempt(path)[0]}")
+
+    with pytest.raises(LaunchError, match="jobs cannot start"):
+        run(tmp_path, broken)
+
+    def broken_once_more(path: Path) -> End | None:
+        is_first = (path.parent.name, path.name) == ("trial-000", "attempt-1")
+        return unstarted("node-9") if is_first else None
+
+    facts = run_unlike(tmp_path, stub_end, times_s=lambda path: (30.0, 0.0), unbegun=broken_once_more)
+
+    assert facts.finish.text == "budget used: generations 3 of 3"
+
+
+def test_jobs_that_an_earlier_driver_submitted_do_not_stop_the_one_that_took_them_over(tmp_path: Path) -> None:
+    setup = make_setup(tmp_path, n_interrupts=lambda: 2 * any((tmp_path / "runs").glob("*/gen-000/trial-003/*/fake*")))
+    waiting = Unlike(stub_end, clock=setup.clock, times_s=lambda path: (60.0 * path.parent.name.startswith("trial"), 0))
+    with pytest.raises(InterruptedSearchError, match="detached"):
+        run_search(replace(setup, launcher=waiting))
+
+    def broken_once(path: Path) -> End | None:
+        is_old = path.parent.parent.name == "gen-000" and path.name == "attempt-0"
+        return unstarted(f"node-{trial_and_attempt(path)[0]}") if is_old else None
+
+    facts = run_unlike(tmp_path, stub_end, unbegun=broken_once)
+
+    assert facts.finish.text == "budget used: generations 3 of 3"
+    assert len([e for e in facts.experiences if e.outcome.kind == "launch_failure"]) == 4

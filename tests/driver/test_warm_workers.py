@@ -1,5 +1,6 @@
 """Searches whose jobs run several trials: whatever a job leaves undone is done by another, and nothing twice."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.errors import InputError, InterruptedSearchError
+from xautolm_hpc.jobdir import read_members
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.records import Experience
 from xautolm_hpc.run.history import charged_s
@@ -266,3 +268,35 @@ def test_a_driver_adopts_what_was_given_back_with_the_job_that_it_went_on_with(t
         run_search(warm_setup(tmp_path, launcher, n_interrupts=lambda: 2))
 
     assert adopted == ["s0", "s1"]
+
+
+def _damage(path: Path, way: str) -> None:
+    path.unlink()
+    match way:
+        case "a pipe":
+            os.mkfifo(path)
+        case "cut":
+            path.write_text('["/a/b')
+        case "of others":
+            path.write_text('["/elsewhere"]')
+
+
+@pytest.mark.parametrize("way", ["gone", "a pipe", "cut", "of others"])
+@pytest.mark.parametrize("name", ["members.json", "group-1/members.json"])
+def test_damaged_members_of_jobs_stop_no_resume_and_cost_no_attempt(tmp_path: Path, name: str, way: str) -> None:
+    def script(job: int, n: int) -> tuple[Sequence[Way], str]:
+        return all_end(job, n) if is_resumed else ([], "RUNNING")
+
+    is_resumed = False
+    launcher = WarmLauncher(script)
+    with pytest.raises(InterruptedSearchError, match="detached"):
+        run_search(warm_setup(tmp_path, launcher, n_interrupts=lambda: 2 * bool(launcher.groups)))
+    (folder,) = (tmp_path / "runs").glob("*/gen-000/submission-0/groups")
+    _damage(folder / name, way)
+    is_resumed = True
+
+    run_search(warm_setup(tmp_path, launcher))
+
+    assert set(attempts(tmp_path)) == {(n, 0) for n in range(8)}
+    assert max(launcher.n_runs.values()) == 1
+    assert [read_members(folder / "group-1" / "members.json")[0].parent.name] == ["trial-004"]

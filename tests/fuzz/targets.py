@@ -109,11 +109,12 @@ def write_data(folder: Path) -> None:
 def fuzz_run(case: Case, templates: Templates, folder: Path) -> None:
     """Change one file of a run that ended or was left, then give a command; at last the run's own."""
     rng = case.rng()
-    project = templates.copy(rng.choice(["ended", "left", "left"]), folder / "project")
-    files = [path for path in sorted((project / "runs" / NAME).rglob("*")) if path.is_file() and path.name != JOB]
-    kinds = sorted({_kind(path) for path in files})
-    kind = rng.choice(kinds)  # each kind of file as often
-    path = rng.choice([path for path in files if _kind(path) == kind])
+    places = [(name, path) for name in ("ended", "left") for path in _files_of(templates.folder / name)]
+    kinds = sorted({_kind(path) for _, path in places})
+    kind = kinds[case.number % len(kinds)]  # each kind of file as often
+    name, relative = rng.choice([(name, path) for name, path in places if _kind(path) == kind])
+    project = templates.copy(name, folder / "project")
+    path = project / relative
     done = change_file(path, rng, outside=project / "outside")
     before = outside_of(project)
     label = f"{case}: {path.relative_to(project)}: {done}"
@@ -123,6 +124,12 @@ def fuzz_run(case: Case, templates: Templates, folder: Path) -> None:
             check_said(call_or_found(partial(cli.main, command), label=label), label=f"{label}: {command}")
     if outside_of(project) != before:
         raise FoundError(f"{label}: something outside the run has changed")
+
+
+def _files_of(project: Path) -> list[Path]:
+    """List the files of a project's run, relative to it; not those of the fake that runs its jobs."""
+    found = [path for path in sorted((project / "runs" / NAME).rglob("*")) if path.is_file() and path.name != JOB]
+    return [path.relative_to(project) for path in found]
 
 
 def _kind(path: Path) -> str:

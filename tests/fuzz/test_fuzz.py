@@ -11,8 +11,8 @@ import pytest
 from tests.fuzz.targets import Case, Templates, run_case
 
 SEED = 1
-N_CASES = {"run": 60, "search": 150, "profile": 300, "data": 200}
-"""Target -> cases: about a quarter of a minute each on a core of its own."""
+N_CASES = {"run": 40, "search": 150, "profile": 300, "data": 150}
+"""Target -> cases: of a run, every kind of file at least once; together half a minute on a core of their own."""
 
 
 @pytest.fixture(scope="module")

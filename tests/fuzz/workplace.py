@@ -41,6 +41,7 @@ from xautolm_hpc.jobdir import (
 )  # fmt: skip
 from xautolm_hpc.launcher import Submission
 from xautolm_hpc.records import to_json
+from xautolm_hpc.store.trust import CheckedSegments, identity_of
 
 LONGEST_S = 10
 STATUSES = {0, 1, 2, 3, 4}
@@ -211,15 +212,13 @@ def _leave_traces(run: Path) -> None:
 
 
 def copy_project(source: Path, to: Path) -> Path:
-    """Copy a project; segments of its store, which nobody changes, are linked, so that they count as checked."""
-
-    def copy(name: str, copied: str) -> str:
-        if name.endswith(".h5"):
-            os.link(name, copied)
-            return copied
-        return str(shutil.copy2(name, copied, follow_symlinks=False))
-
-    return Path(shutil.copytree(source, to, symlinks=True, copy_function=copy))
+    """Copy a project; segments of its store, which nobody changes, count as checked: a copy of one never does."""
+    shutil.copytree(source, to, symlinks=True)
+    store = to / "store"
+    if store.is_dir():
+        checked = CheckedSegments(store, terms="")
+        checked.record((path, identity_of(path.stat()), ()) for path in store.glob("*.h5"))
+    return to
 
 
 def outside_of(folder: Path) -> dict[str, str]:

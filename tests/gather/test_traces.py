@@ -1,6 +1,10 @@
 """What is read of the files that an attempt left behind."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from xautolm_hpc.gather.traces import read_tail
 
@@ -23,3 +27,11 @@ def test_a_huge_line_of_a_log_is_cut(tmp_path: Path) -> None:
 
     assert len(read_tail(path)) <= 64 * 1024
     assert read_tail(path).endswith("\nKilled")
+
+
+@pytest.mark.parametrize("put", [lambda path: path.symlink_to(path.with_name("secret")), os.mkfifo, os.mkdir])
+def test_what_a_worker_put_in_the_place_of_its_log_is_not_opened(tmp_path: Path, put: Callable[[Path], None]) -> None:
+    (tmp_path / "secret").write_text("of somebody else")
+    put(tmp_path / "stderr")
+
+    assert read_tail(tmp_path / "stderr") == ""

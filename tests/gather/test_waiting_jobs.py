@@ -7,7 +7,7 @@ import pytest
 from tests.fakes import FakeClock
 from tests.gather.looking import DAY_S, GRACE_S, ScriptedLauncher, claim, look
 from xautolm_hpc.gather import JobTracker
-from xautolm_hpc.launcher import WAITS_IN_JOB, JobState, JobStatus
+from xautolm_hpc.launcher import WAITS_IN_JOB, JobSource, JobState, JobStatus
 
 
 def test_a_job_held_longer_than_its_timeout_is_cancelled_and_named_with_the_remedy(
@@ -74,6 +74,35 @@ def test_a_limit_on_one_job_counts_on_while_other_jobs_are_before_it(
     assert found is not None
     assert tracker.impossible.keys() == {attempt_dir}
     assert "the account allows no job that large: lower job.n_cpus" in tracker.impossible[attempt_dir]
+
+
+@pytest.mark.parametrize(
+    "reason", ["AssocGrpCPUMinutesLimit", "QOSGrpWallLimit", "QOSMaxCpuPerJobLimit", "PartitionTimeLimit"]
+)
+@pytest.mark.parametrize("other", ["QOSGrpCpuLimit", "QOSMaxGRESPerUser", "AssocMaxJobsLimit", "JobArrayTaskLimit"])
+def test_a_limit_that_waits_in_vain_counts_on_behind_limits_on_many_jobs_that_come_and_go(
+    reason: str, other: str, attempt_dir: Path, tracker: JobTracker, clock: FakeClock
+) -> None:
+    launcher = ScriptedLauncher("PENDING")
+    for shown in (reason, other, "Priority", other, reason):
+        assert launcher.cancelled == []
+        launcher.says = JobStatus(state=JobState.PENDING, reason=shown, source=JobSource.SQUEUE)
+        look(launcher, tracker, attempt_dir, clock)
+        clock.sleep(DAY_S / 4)
+
+    assert launcher.cancelled == [attempt_dir]
+
+
+def test_a_job_let_go_that_waits_for_a_limit_on_many_and_is_held_again_is_waited_for_anew(
+    attempt_dir: Path, tracker: JobTracker, clock: FakeClock
+) -> None:
+    launcher = ScriptedLauncher("PENDING")
+    for shown in ("JobHeldUser", "QOSGrpCpuLimit", "JobHeldUser"):
+        launcher.says = JobStatus(state=JobState.PENDING, reason=shown, source=JobSource.SQUEUE)
+        look(launcher, tracker, attempt_dir, clock)
+        clock.sleep(DAY_S)
+
+    assert launcher.cancelled == []
 
 
 def test_a_job_that_fitted_in_between_is_waited_for_anew(

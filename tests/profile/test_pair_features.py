@@ -104,7 +104,7 @@ def test_the_mean_cosine_leaves_out_rows_without_direction() -> None:
     assert mean_cosine(prompts[2:], targets[2:]) is None
 
 
-def test_texts_of_like_meaning_have_like_vectors() -> None:
+def test_texts_of_like_meaning_have_like_vectors(capfd: pytest.CaptureFixture[str]) -> None:
     texts = ["A man is eating food.", "Someone eats a meal.", "The stock market fell sharply today.", ""]
 
     vectors = embed_texts(texts)
@@ -113,6 +113,7 @@ def test_texts_of_like_meaning_have_like_vectors() -> None:
     assert vectors.shape == (4, 384)
     assert np.linalg.norm(vectors[:3], axis=1) == pytest.approx(1, abs=1e-5)
     assert vectors[0] @ vectors[1] > 0.6 > 0.2 > abs(vectors[0] @ vectors[2])
+    assert capfd.readouterr() == ("", "")
 
 
 def test_squad_is_near_what_was_published_of_all_of_it(shared_dir: Path) -> None:

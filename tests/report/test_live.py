@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from tests.fakes import FakeClock
@@ -124,6 +125,87 @@ def test_the_frame_shows_generation_counts_best_cost_and_trials() -> None:
     assert "best F1 0.7500 (trial 3, bert, full)\n" in text
     assert "8 roberta-base lora SUCCEEDED gpu07 0:30 0.6250\n" in text
     assert re.search(r"9 roberta-base lora RUNNING gpu07 3:20 \S+ 30/120 –$", text)
+
+
+LONG = "an-organisation/of-a-model-whose-name-is-longer-than-a-narrow-terminal-is-wide-as-some-are"
+FULL = _view(
+    _trial(0, "SUCCEEDED", node="gpu-node-0001.cluster.example.org", elapsed_s=36_000.0, f1=0.625),
+    _trial(1, "FAILED", reason="CUDA out of memory. Tried to allocate 20.00 MiB (GPU 0; 15.78 GiB total)", attempt=2),
+    _trial(2, "RUNNING", node="gpu-node-0002.cluster.example.org", elapsed_s=200.0, step=1234, n_steps=123_456),
+    _trial(3, "PENDING", model=LONG, method="partial", reason="ReqNodeNotAvail, UnavailableNodes:gpu[01-99]"),
+    name="a-search-of-many-words-in-its-name-" * 3,
+    generation=3,
+    spent=Spent(wall_s=86_000.0, trial_s=300_000.0, gpu_s=360_000.0, energy_j=3.6e9),
+    n_succeeded=1234,
+    n_failed=567,
+    best=BestTrial(trial=1203, model=LONG, method="partial", f1=0.7512),
+    note="waiting for a queue that other jobs of yours fill; the next try is in 60 s, the last after 24 h",
+)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_line_of_the_live_view_is_longer_than_the_terminal_and_nothing_is_cut(width: int) -> None:
+    text = draw_frame(FULL, since_s=0.0, width=width, height=40).plain
+
+    lines = text.splitlines()
+    assert [line for line in lines if cell_len(line) > width] == []
+    said = "".join(text.split())
+    for part in (FULL.name, "generation3(4of5)", "1234succeeded,567failed", "23h53minwall", "100.00GPU-hours", LONG):
+        assert part in said
+    assert "".join(FULL.note.split()) in said
+    rows = [line.split() for line in lines if re.match(r" *[0-3](\.2)? ", line)]
+    assert [row[0] for row in rows] == ["0", "1.2", "2", "3"]
+    shown = [" ".join(row) for row in rows]
+    assert all(state in row for state, row in zip(["SUCCEEDED", "FAILED", "RUNNING", "PENDING"], shown, strict=True))
+    assert "0.6250" in shown[0]
+    assert "3:20" in shown[2]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_terminal_without_colour_gets_the_live_view_without_it(width: int) -> None:
+    stream = io.StringIO()
+    environ = {"TERM": "xterm", "NO_COLOR": "1"}
+    console = Console(file=stream, width=width, height=40, force_terminal=True, _environ=environ)
+
+    with LiveView(console, FakeClock()) as live:
+        live.log("trial 1 failed: " + "a reason of some words " * 8)
+        live.show(FULL)
+
+    assert re.search(r"\x1b\[[0-9;]*3[0-7]m", stream.getvalue()) is None
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    assert [line for line in re.split(r"[\r\n]+", plain) if cell_len(line) > width] == []
+    assert "trial1failed:areasonofsomewords" in "".join(plain.split())
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_log_gets_whole_lines_without_colour_however_narrow_the_terminal_was(width: int) -> None:
+    stream = io.StringIO()
+    with choose_view(Console(file=stream, width=width, _environ={"TERM": "xterm"}), quiet=False) as view:
+        view.show(FULL)
+        view.log(f"trial 3 {LONG} partial: failed")
+
+    lines = stream.getvalue().splitlines()
+    assert "\x1b" not in stream.getvalue()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  \S", line) for line in lines)
+    assert [line[22:] for line in lines] == [
+        FULL.note,
+        "trial 2 FacebookAI/roberta-base lora: started on gpu-node-0002.cluster.example.org",
+        f"trial 3 {LONG} partial: failed",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_what_status_prints_on_a_terminal_is_no_wider_but_for_single_words(width: int) -> None:
+    stream = io.StringIO()
+    print_view(FULL, Console(file=stream, width=width, force_terminal=True, _environ={"TERM": "xterm"}, no_color=True))
+
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    wide = [line for line in plain.splitlines() if cell_len(line) > width]
+    assert [line for line in wide if LONG.rpartition("/")[2] not in line and FULL.name not in line] == []
+    said = "".join(plain.split())
+    reasons = [trial.reason for trial in FULL.trials if trial.reason]
+    assert all("".join(part.split()) in said for part in (LONG, FULL.note, *reasons[1:]))
+    assert all(trial.node in plain for trial in FULL.trials if trial.node)
 
 
 def test_running_trials_grow_older_between_two_polls_and_others_do_not() -> None:

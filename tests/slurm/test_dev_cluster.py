@@ -14,6 +14,7 @@ from slurm.dev.plan import DevClusterError, read_plan
 from slurm.dev.private import DevCluster
 from slurm.dev.release import root_of
 from tests.slurm.conftest import SMALL_ARRAY
+from xautolm_hpc.slurm import Slurm
 
 pytestmark = pytest.mark.slurm
 
@@ -79,6 +80,21 @@ def test_gpus_are_counted_out_and_scancel_ends_the_jobs_that_hold_them(bare_clus
     assert wait_until(lambda: states().count("RUNNING") == 4, timeout_s=WAIT_S), states()
     assert states().count("PENDING") == 2
     bare_cluster.run("scancel", job_id)
+    assert wait_until(lambda: set(states()) == {"CANCELLED"}, timeout_s=WAIT_S), states()
+
+
+def test_scancel_leaves_jobs_of_another_name_alone(bare_cluster: DevCluster) -> None:
+    job_id = submit(bare_cluster, "--array=0-5", "--gres=gpu:1", "--job-name=ours", FOREVER)  # four run, two wait
+    elements, client = [f"{job_id}_{index}" for index in range(6)], Slurm(bare_cluster.environ)
+
+    def states() -> list[str]:
+        return bare_cluster.run("squeue", "-h", "-r", "-t", "all", "-j", job_id, "--format=%T").split()
+
+    assert wait_until(lambda: states().count("RUNNING") == 4, timeout_s=WAIT_S), states()
+    client.scancel(elements, name="of-a-stranger")
+    assert sorted(set(states())) == ["PENDING", "RUNNING"]
+    client.scancel(elements, name="ours")
+
     assert wait_until(lambda: set(states()) == {"CANCELLED"}, timeout_s=WAIT_S), states()
 
 

@@ -129,6 +129,41 @@ def test_another_driver_finds_groups_again_by_the_ids_of_any_of_their_attempts(t
     assert inner.asked == groups_of(submission)
 
 
+@pytest.mark.parametrize("name", ["groups/members.json", "groups/group-0/members.json", "groups/group-1/command.json"])
+def test_groups_with_a_damaged_file_are_found_by_the_ledger_and_mended(
+    tmp_path: Path, inner: OneState, name: str
+) -> None:
+    submission = submission_in(tmp_path, 5, together=2)
+    jobs, groups = SeriesLauncher(inner).submit(submission), groups_of(submission)
+    path = submission.folder / name
+    whole = path.read_bytes()
+    path.unlink()
+    if path.name == MEMBERS:
+        path.write_text("[[[")
+
+    second = SeriesLauncher(inner)
+    adopted = second.adopt(submission, {})
+
+    assert adopted == jobs
+    second.poll(submission.attempt_dirs)
+    assert inner.asked == groups
+    assert path.read_bytes() == whole
+
+
+def test_damaged_groups_of_an_earlier_ledger_are_followed_by_the_ids_of_their_jobs(
+    tmp_path: Path, inner: OneState
+) -> None:
+    submission = submission_in(tmp_path, 4, together=2)
+    SeriesLauncher(inner).submit(submission)
+    (submission.folder / "groups" / "members.json").write_text("{")
+    second = SeriesLauncher(inner)
+
+    second.adopt(replace(submission, trials_per_job=1), {submission.attempt_dirs[1]: "s_0"})
+
+    second.poll(submission.attempt_dirs)
+    assert inner.asked == list(submission.attempt_dirs)
+
+
 def test_what_was_cut_off_before_its_groups_were_whole_was_never_submitted(tmp_path: Path, inner: OneState) -> None:
     submission = submission_in(tmp_path, 4, together=2)
     (submission.folder / "groups" / "group-0").mkdir(parents=True)

@@ -354,6 +354,27 @@ def test_cancelling_names_the_elements(cluster: FakeSlurm, tmp_path: Path) -> No
     assert states_of(launcher, submission) == ["CANCELLED", "CANCELLED", "PENDING"]
 
 
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_number_that_the_controller_gave_again_to_another_job_is_not_cancelled(
+    cluster: FakeSlurm, tmp_path: Path, is_silent: bool
+) -> None:
+    submission = attempts(tmp_path)
+    launcher = launcher_on(cluster)
+    launcher.adopt(submission, {path: f"101_{i}" for i, path in enumerate(submission.attempt_dirs)})
+    cluster.set_job("101_0", name="of-a-stranger", state="RUNNING")
+    cluster.set_job("101_1", name=submission.name, state="RUNNING")
+    if is_silent:
+        cluster.answer("squeue", status=1)
+
+    launcher.cancel(submission.attempt_dirs)
+
+    if is_silent:
+        of_name = ["scancel", "--quiet", f"--name={submission.name}", "101_0", "101_1", "101_2"]
+        assert cluster.calls("scancel") == [of_name]
+    else:
+        assert cluster.calls("scancel") == [["scancel", "--quiet", "101_1"]]
+
+
 def test_no_value_of_a_variable_stands_in_the_script() -> None:
     environment = {**ENVIRONMENT, "HOME": "/home/somebody"}
     launcher = SlurmLauncher(SlurmOptions(), since=0.0, python="python3", environment=environment)

@@ -5,7 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,21 @@ def test_a_worker_runs_with_its_own_environment_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((attempt_dir / "stdout").stat().st_mode) == 0o600
     assert exit_of(attempt_dir).returncode == 0
     assert (exit_of(attempt_dir).peak_rss_bytes or 0) > 2**20
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to(path.with_name("of-the-user"))])
+def test_a_worker_writes_through_no_link_or_pipe_in_the_place_of_its_log(
+    tmp_path: Path, put: Callable[[Path], object]
+) -> None:
+    attempt_dir = make_attempt(tmp_path / "a", "print('written')")
+    (attempt_dir / "of-the-user").write_text("kept")
+    put(attempt_dir / "stdout")
+
+    run_wrapper(tmp_path, attempt_dir)
+
+    ended = exit_of(attempt_dir)
+    assert (ended.returncode, ended.ended_by) == (None, "launch_failure")
+    assert (attempt_dir / "of-the-user").read_text() == "kept"
 
 
 def test_a_slurm_job_passes_its_variables_and_gpus_on_but_no_credential(tmp_path: Path) -> None:

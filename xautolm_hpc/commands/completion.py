@@ -8,6 +8,9 @@ from xautolm_hpc.errors import InputError
 FILES = {"search", "profile", "pipelines", "data", "cluster", "to", "folder", "store", "stores", "into", "run_name"}
 """Arguments that name a file or folder; their words are completed as paths."""
 
+SOURCED_BY_ZSH = ("$zsh_eval_context[-1] == eval ", "$zsh_eval_context[-1] == (eval|file) ")
+"""How the script sees whether it is evaluated; and also that zsh's settings read it as a file, by ``source``."""
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the script that the shell reads when it starts.
@@ -23,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     for action in _actions(parser):
         if action.dest in FILES and action.choices is None and action.nargs != 0:
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
-    print(shtab.complete(parser, shell=arguments.shell))
+    print(shtab.complete(parser, shell=arguments.shell).replace(*SOURCED_BY_ZSH))
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from xautolm_hpc.commands.status import profile_of, take_snapshot
-from xautolm_hpc.durable import open_regular
+from xautolm_hpc.durable import read_log
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import MEMBERS, VERDICT, Claim, claim_path, read_members, read_whole, restarts
@@ -24,6 +24,8 @@ STATE_POLL_S = 15.0
 
 PROFILE = "profile"
 FILES = ("stdout", "stderr")
+LARGEST_BYTES = 16 * 1024**2
+"""Bytes of a log that are printed at one time, its last ones."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -98,31 +100,33 @@ def _attempt_dir(run_dir: RunDir, trial: str, *, attempt: int | None) -> Path:
 
 
 def _print_new(attempt_dir: Path, positions: dict[str, int]) -> dict[str, int]:
-    """Print what was added to the files since ``positions``; return the new positions."""
-    return {name: _print_file(attempt_dir / name, position) for name, position in positions.items()}
+    """Print what was added to the files since ``positions``; return the new positions, without what is no log."""
+    found = {name: _print_file(attempt_dir / name, position) for name, position in positions.items()}
+    return {name: position for name, position in found.items() if position is not None}
 
 
-def _print_file(path: Path, position: int) -> int:
+def _print_file(path: Path, position: int, *, title: str = "") -> int | None:
+    """Print a log from a position on; return the new one, or ``None`` if it is no log."""
     try:
-        with open_regular(path) as file:
-            file.seek(position)
-            content = file.read()
+        content, begin = read_log(path, start=position, largest_bytes=LARGEST_BYTES)
     except FileNotFoundError:
         return position
+    except (OSError, InputError) as error:
+        _log(f"{error}: left out")
+        return None
+    if title and content.strip():
+        _log(title)
+    if begin > position:
+        _log(f"`{path}`: {begin - position:,} bytes are left out before this")
     sys.stdout.write(escape_controls(content.decode(errors="replace")))
     sys.stdout.flush()
-    return position + len(content)
+    return begin + len(content)
 
 
 def _print_launcher_logs(attempt_dir: Path) -> None:
     """Print what the launcher's own programs said of an attempt's job."""
     for path in _launcher_logs(attempt_dir):
-        with open_regular(path) as file:
-            text = escape_controls(file.read().decode(errors="replace"))
-        if text.strip():
-            _log(f"the launcher's `{path}`:")
-            sys.stdout.write(text)
-            sys.stdout.flush()
+        _print_file(path, 0, title=f"the launcher's `{path}`:")
 
 
 def _launcher_logs(attempt_dir: Path) -> list[Path]:

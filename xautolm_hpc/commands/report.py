@@ -3,6 +3,7 @@
 import argparse
 import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from rich.console import Console
 from rich.text import Text
 
 from xautolm_hpc import report
-from xautolm_hpc.durable import read_json
+from xautolm_hpc.durable import read_json, read_regular
 from xautolm_hpc.errors import InputError, RunFolderError
 from xautolm_hpc.jobdir import split_path
 from xautolm_hpc.predictions import read_predictions
 from xautolm_hpc.run.folder import RunDir, find_run
 
 SPLIT = "validation"
+LARGEST_SPLIT_BYTES = 4 * 1024**3
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,9 +92,12 @@ def wrong_answers(run_dir: RunDir, summary: Mapping[str, Any]) -> list[dict[str,
         return []
     path = split_path(run_dir.data_dir, SPLIT)
     try:
-        rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+        content = gzip.decompress(read_regular(path, largest_bytes=LARGEST_SPLIT_BYTES))
+        rows = [json.loads(line) for line in content.splitlines()]
     except FileNotFoundError as error:
         raise RunFolderError(f"`{path}` is gone; its texts cannot be shown") from error
+    except (OSError, EOFError, ValueError, zlib.error, InputError) as error:
+        raise RunFolderError(f"`{path}` is damaged; its texts cannot be shown: {error}") from error
     return report.wrong_answers(answers, rows, labels=summary["task"]["labels"])
 
 

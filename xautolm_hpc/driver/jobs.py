@@ -241,6 +241,7 @@ class Jobs:
             attempt_dirs=[run_dir.relative(path) for path in submission.attempt_dirs],
             resources=to_json(submission.resources),
             max_parallel=submission.max_parallel,
+            trials_per_job=submission.trials_per_job,
         )
         try:
             jobs = self._submit(submission)

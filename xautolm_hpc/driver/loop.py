@@ -225,7 +225,7 @@ class Search:
             self.setup.watcher.log(ended_line(trial, end))
         for trial, end in ends:
             if end.outcome.kind == FailureKind.LAUNCH_FAILURE:
-                check_jobs_start(self.history, newest=trial.last)
+                check_jobs_start(self.history, newest=trial.last, lease_number=self.journal.lease.number)
         n_equal = equal_failures(outcome for _, outcome in self._finished())
         alike = list(islice(self._finished(), n_equal))
         suspects = {number for number, _ in alike}

@@ -11,20 +11,23 @@ ENOUGH = 2
 """Nodes, or submissions that reached none, on which starting fails for one reason before the search stops with it."""
 
 
-def check_jobs_start(history: History, *, newest: Attempt) -> None:
+def check_jobs_start(history: History, *, newest: Attempt, lease_number: int) -> None:
     """Check that jobs begin their attempts, on some node, now that one could not.
 
-    Clocks of nodes may be wrong, so the order of submissions tells what came after what.
+    Clocks of nodes may be wrong, so the order of submissions tells what came after what. What drivers before this one
+    submitted counts no more: the profile may have been changed, or the node mended.
 
     Args:
         history: What happened in the run, all ends of one look included.
         newest: An attempt of these that could not start. The reasons of others may have been mended.
+        lease_number: Lease of this driver.
 
     Raises:
         LaunchError: Jobs of first size could not start on two nodes, or before any node was reached and when submitted
             again, for the same reason as the newest; none works, and none submitted with them or since has begun.
     """
     order = {name: place for place, name in enumerate(history.submissions)}
+    own = {order[name] for name, line in history.submissions.items() if line["lease"] == lease_number}
     placed = [
         (order[attempt.submission], attempt)
         for trial in history.trials.values()
@@ -40,6 +43,7 @@ def check_jobs_start(history: History, *, newest: Attempt) -> None:
         (place, attempt)
         for place, attempt in placed
         if place > last_begun
+        and place in own
         and _could_not_start(attempt)
         and attempt.path not in larger
         and _alike(_reason(attempt)) == _alike(_reason(newest))

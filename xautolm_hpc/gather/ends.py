@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.errors import InputError
-from xautolm_hpc.gather.pending import Obstacle, obstacle
+from xautolm_hpc.gather.pending import Obstacle, is_silent, obstacle
 from xautolm_hpc.gather.traces import Evidence, last_exit, last_heartbeat, read_evidence, read_outcome
 from xautolm_hpc.gather.verdict import verdict
 from xautolm_hpc.jobdir import CHECKPOINT_EXIT_STATUS, VERDICT, End, Heartbeat, restarts
@@ -17,9 +17,6 @@ from xautolm_hpc.records import from_json, to_json
 
 SLOW_S = 5.0
 """Seconds of asking for states after which outcomes are looked for once more."""
-
-OF_OTHERS = ("Priority", "None")
-"""Slurm's reasons for a job that it did not look at, because jobs before it wait."""
 
 
 class AttemptResult(NamedTuple):
@@ -58,14 +55,10 @@ class _Seen:
     def clear(self, state: JobStatus) -> None:
         """Forget that the job was stuck, now that nothing is seen in its way.
 
-        Not where Slurm has just not looked at it again, and gives no reason or, for what stays true, that jobs before
-        it wait, too.
+        Not where Slurm has just not looked at it again, and gives no reason or, for what stays true, another limit or
+        that jobs before it wait, too.
         """
-        is_of_request = self.obstacle is not None and self.obstacle.is_of_request
-        is_silent = state.state is JobState.PENDING and (
-            state.reason == "" or (is_of_request and state.reason.strip("()") in OF_OTHERS)
-        )
-        if not is_silent:
+        if not is_silent(state, before=self.obstacle):
             self.stuck_since = self.obstacle = None
         if state.is_alive:
             self.given_up = None

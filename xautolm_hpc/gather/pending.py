@@ -8,7 +8,7 @@ Source:
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xautolm_hpc.launcher import WAITS_IN_JOB, JobSource, JobState, JobStatus
 
@@ -34,27 +34,33 @@ class Obstacle:
     Attributes:
         remedy: What to do about it.
         is_of_request: Whether it is about what every job of the search asks for, so that another attempt meets it, too.
+        stays: Whether it is still in the way while Slurm names what it looks at before it: other limits, other jobs.
     """
 
     remedy: str
     is_of_request: bool = False
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
-    """A kind of reason: it begins with what ``pattern`` describes, and a word ends there."""
+    """A kind of reason: it begins with what ``pattern`` describes, and a word ends there.
+
+    One that ``hides`` others tells nothing of them: Slurm has not looked further.
+    """
 
     pattern: str
     obstacle: Obstacle | None
+    hides: bool = False
 
 
 def _request(remedy: str) -> Obstacle:
-    return Obstacle(remedy, is_of_request=True)
+    return Obstacle(remedy, is_of_request=True, stays=True)
 
 
 HELD = Obstacle("Slurm holds the job: scontrol release it, or ask the cluster's support")
 UNKNOWN = Obstacle("this reason is of no kind known to clear by waiting: ask the cluster's support what it means")
-_USED_UP = Obstacle("the account's allocation is used up: renew it or name another slurm.account")
+_USED_UP = Obstacle("the account's allocation is used up: renew it or name another slurm.account", stays=True)
 
 KINDS = (
     # Held, by whomever.
@@ -66,11 +72,13 @@ KINDS = (
     ),
     _Kind(pattern=r".*\bheld\b|Job(Held|Hold)\w*", obstacle=HELD),
     # What the account has used up.
-    _Kind(pattern=r"(Assoc|QOS)Grp\w*RunMin\w*", obstacle=None),
+    _Kind(pattern=r"(Assoc|QOS)Grp\w*RunMin\w*", obstacle=None, hides=True),
     _Kind(pattern=r"(Assoc|QOS)Grp\w*Minutes\w*|(Assoc|QOS)GrpWall\w*|QOSUsageThreshold", obstacle=_USED_UP),
     # Limits on what all jobs of a user, account or QOS have at one time: some of them end.
-    _Kind(pattern=r"(Assoc|QOS)Grp\w*|(QOS)?Max\w*Per(User|Account)\w*", obstacle=None),
-    _Kind(pattern=r"(AssocMax|QOSMax)(Submit)?Jobs?Limit|(Association|QOS)(Job|Resource)Limit", obstacle=None),
+    _Kind(pattern=r"(Assoc|QOS)Grp\w*|(QOS)?Max\w*Per(User|Account)\w*", obstacle=None, hides=True),
+    _Kind(
+        pattern=r"(AssocMax|QOSMax)(Submit)?Jobs?Limit|(Association|QOS)(Job|Resource)Limit", obstacle=None, hides=True
+    ),
     # Limits on one job.
     _Kind(pattern=r"QOSMin\w*", obstacle=_request(f"{MISSING_KEYS}; {ANY_KEY}, {OTHERS}")),
     _Kind(
@@ -106,7 +114,8 @@ KINDS = (
         obstacle=Obstacle("the nodes asked for are not available: look at slurm.constraint and slurm.reservation"),
     ),
     # Its turn.
-    _Kind(pattern=r"None|Priority|Resources|Constraints|Licenses|JobArrayTaskLimit|Cleaning|Prolog", obstacle=None),
+    _Kind(pattern=r"None|Priority|JobArrayTaskLimit", obstacle=None, hides=True),
+    _Kind(pattern=r"Resources|Constraints|Licenses|Cleaning|Prolog", obstacle=None),
     _Kind(
         pattern=r"BeginTime|Dependency|Reservation|SchedDefer|FedJobLock|BurstBuffer(Resources|StageIn)", obstacle=None
     ),
@@ -134,11 +143,28 @@ def _is_slurms(state: JobStatus) -> bool:
 
 
 def _of_reason(reason: str) -> Obstacle | None:
+    kind = _kind_of(reason)
+    if kind is None:
+        return UNKNOWN
+    return None if kind.obstacle is None else _filled(kind.obstacle, reason.strip("()"))
+
+
+def is_silent(state: JobStatus, *, before: Obstacle | None) -> bool:
+    """Check whether a job that waits its turn may still have in its way what it had before.
+
+    Args:
+        state: State of the job, without an obstacle.
+        before: What was in its way when it was last known.
+    """
+    if state.state is not JobState.PENDING or state.reason == "":
+        return state.state is JobState.PENDING
+    kind = _kind_of(state.reason) if _is_slurms(state) else None
+    return before is not None and before.stays and kind is not None and kind.hides
+
+
+def _kind_of(reason: str) -> _Kind | None:
     text = reason.strip("()")
-    for kind in KINDS:
-        if re.match(rf"({kind.pattern})(?!\w)", text):
-            return None if kind.obstacle is None else _filled(kind.obstacle, text)
-    return UNKNOWN
+    return next((kind for kind in KINDS if re.match(rf"({kind.pattern})(?!\w)", text)), None)
 
 
 def _filled(found: Obstacle, reason: str) -> Obstacle:
@@ -146,7 +172,4 @@ def _filled(found: Obstacle, reason: str) -> Obstacle:
     word = next((word for word, _ in REQUEST_KEYS if re.search(word, reason, re.IGNORECASE)), "")
     owner = "QOS" if reason.startswith("QOS") else "account"
     that = {"wall|time": "that long", "": "like that"}.get(word, "that large")
-    return Obstacle(
-        found.remedy.format(owner=owner, that=that, key=dict(REQUEST_KEYS).get(word, ANY_KEY)),
-        is_of_request=found.is_of_request,
-    )
+    return replace(found, remedy=found.remedy.format(owner=owner, that=that, key=dict(REQUEST_KEYS).get(word, ANY_KEY)))

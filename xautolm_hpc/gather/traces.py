@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from xautolm_hpc.durable import open_regular, read_json
+from xautolm_hpc.durable import read_json, read_log
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import OutcomeStatus, origin_of
 from xautolm_hpc.image import Container
@@ -137,10 +137,7 @@ def read_evidence(
 def read_tail(path: Path) -> str:
     """Read the last lines of a log, at most 50 lines and 64 KiB; "" if there is none."""
     try:
-        with open_regular(path) as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - TAIL_BYTES))
-            text = file.read().decode(errors="replace")
+        text = read_log(path, largest_bytes=TAIL_BYTES)[0].decode(errors="replace")
     except (OSError, InputError):
         return ""
     lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]  # a progress bar's last stand

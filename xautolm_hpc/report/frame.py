@@ -1,5 +1,6 @@
 """The display of a running search: header, table of trials and note, as high as the terminal allows."""
 
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -46,6 +47,9 @@ N_MARGIN_LINES = 2
 LEAST_ROWS = 3
 """Trials shown however low the terminal is."""
 
+NO_CONSOLE = Console(file=io.StringIO())
+"""Asked by rich for the habits of a terminal where a text is broken into lines."""
+
 BAR_WIDTH = 10
 COLUMNS = ("Trial", "Model", "Method", "State", "Reason", "Node", "Elapsed", "Steps", "F1")
 TO_RIGHT = frozenset({"Trial", "Elapsed", "F1"})
@@ -63,10 +67,17 @@ def draw_frame(view: RunView, *, since_s: float, width: int | None, height: int 
         height: Lines of a live display: each trial gets one line, running trials are shown first, and those that do
             not fit are counted. ``None`` shows all trials whole.
     """
-    head, note = _header(view, width), [Text(line, "yellow") for line in wrap_text(one_line(view.note), width)]
-    note = note if view.note else []
+    head = _header(view, width)
+    note = [Text(line, "yellow") for line in wrap_text(one_line(view.note), width)] if view.note else []
+    if height is not None and width is not None:
+        head, note = _folded(head, width), _folded(note, width)
     trials = _trials(view.trials, since_s=since_s, width=width, n_lines=height and height - len(head) - len(note))
     return Text("\n", no_wrap=True, overflow="ignore").join([*head, *trials, *note])
+
+
+def _folded(lines: Sequence[Text], width: int) -> list[Text]:
+    """Break lines with a word that is longer than the display, which would cut it."""
+    return [part for line in lines for part in (line.wrap(NO_CONSOLE, width) if line.cell_len > width else [line])]
 
 
 def print_view(view: RunView, console: Console) -> None:

@@ -42,11 +42,11 @@ def plan_sections(plan: Plan) -> list[Section]:
     """
     return [
         _overview(plan),
-        *prior_sections(summarise_prior(plan["prior"])),
         _trials(plan),
         _foreseen(plan),
         _rejections(plan),
         _disk(plan["disk"]),
+        *prior_sections(summarise_prior(plan["prior"])),
     ]
 
 

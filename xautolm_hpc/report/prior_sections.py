@@ -121,7 +121,7 @@ def _moved(prior: Prior) -> Section | None:
         for member in _furthest(prior[group])
         for row in _reasons(member, noun)
     )
-    columns = ("Probability of", "Moved by", "Experience", "Its task", "Its model", "Its method", "Result", "Weight")
+    columns = ("Probability of", "Moved by", "Its task", "Its model", "Its method", "Result", "Weight", "Experience")
     table = Table(columns, rows, frozenset({"Moved by", "Weight"}))
     lines = (
         "For the models and methods furthest from uniform, the experiences that moved them most. An experience of "
@@ -141,12 +141,12 @@ def _reasons(member: Member, noun: str) -> list[tuple[str, ...]]:
         (
             f"{noun} {member['name']}",
             f"{reason['contribution']:+.5f}",
-            reason["id"],
             reason["task"],
             reason["model"],
             reason["method"],
             reason["kind"] or reason["status"],
             f"{reason['weight']:.3f}",
+            reason["id"],
         )
         for reason in member["moved_by"][:N_EXPERIENCES]
     ]

@@ -35,6 +35,7 @@ class _Intent:
     folder: str | None = None
     attempt_dirs: tuple[str, ...] | None = None
     max_parallel: int | None = None
+    trials_per_job: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,9 @@ def check_line(line: object, *, where: str) -> None:
 
 
 def _check_intent(intent: _Intent, *, where: str) -> None:
-    """Check that a submission names places within the run, and attempts."""
+    """Check that a submission names places within the run, and attempts, and how many share a job."""
+    if intent.trials_per_job < 1:
+        raise InputError(f"{where}: trials_per_job is {intent.trials_per_job}; expected at least 1")
     if any(len(pair) != 2 for pair in intent.attempts):
         raise InputError(f"{where}: attempts: expected pairs of trial and attempt")
     if intent.folder is None or intent.attempt_dirs is None:

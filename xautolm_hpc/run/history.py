@@ -173,6 +173,7 @@ class History:
             attempt_dirs=tuple(self.run_dir.path / path for path in paths["attempt_dirs"]),
             resources=from_json(Resources, line["resources"], where=f"`{self.run_dir.ledger_path}`: {name}"),
             max_parallel=line.get("max_parallel"),
+            trials_per_job=line.get("trials_per_job", 1),
         )
 
     def _paths_of_name(self, line: Line) -> dict[str, Any]:

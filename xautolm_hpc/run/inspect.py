@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xautolm_hpc.jobdir import Claim, claim_path, read_whole, restarts
-from xautolm_hpc.launcher import WAITS_IN_JOB, JobSource, JobState, JobStatus, read_groups
+from xautolm_hpc.launcher import WAITS_IN_JOB, JobSource, JobState, JobStatus, groups_of
 from xautolm_hpc.node import boot_id, node_name, process_started
 from xautolm_hpc.run.attempt_end import read_end
 from xautolm_hpc.run.folder import RunDir
@@ -131,7 +131,7 @@ def _in_its_job(path: Path, state: JobStatus) -> JobStatus:
 def _groups(history: History, name: str) -> list[list[Path]]:
     """List the attempts of a submission by job, in array order."""
     submission = history.submission(name)
-    return list(read_groups(submission.folder).values()) or [[path] for path in submission.attempt_dirs]
+    return list(groups_of(submission).values()) or [[path] for path in submission.attempt_dirs]
 
 
 def _matched(history: History, attempts: Iterable[Attempt], *, rows: Iterable[JobRow]) -> dict[Path, JobStatus]:
@@ -150,6 +150,6 @@ def _matched(history: History, attempts: Iterable[Attempt], *, rows: Iterable[Jo
 def _row_by_name(history: History, attempt: Attempt, *, rows: Iterable[JobRow]) -> JobRow | None:
     """Find an attempt whose job id is not in the ledger by its place in its array."""
     groups = _groups(history, attempt.submission or "")
-    index = next(str(i) for i, members in enumerate(groups) if attempt.path in members)
+    index = next((str(i) for i, members in enumerate(groups) if attempt.path in members), None)
     of_name = [row for row in rows if row.name == attempt.submission]
     return next((row for row in of_name if row.job_id.partition("_")[2] == index), None)

@@ -8,6 +8,8 @@ from pathlib import Path
 from submitit.core.core import R
 from submitit.local.local import LocalExecutor, LocalJob
 
+from xautolm_hpc.durable import append_to_log
+
 LAUNCH_LOG = "launch.log"
 """File in the submission's folder for the output of controllers; jobs have logs of their own."""
 
@@ -50,7 +52,7 @@ class DetachedExecutor(LocalExecutor):
             "SUBMITIT_LOCAL_WITH_SHELL": "",
             "SUBMITIT_STDERR_TO_STDOUT": "",
         }
-        with (self.folder / LAUNCH_LOG).open("ab") as log:
+        with append_to_log(self.folder / LAUNCH_LOG) as log:
             self.controller = subprocess.Popen(
                 self._argv,
                 env=environment,

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from xautolm_hpc.errors import LaunchError
+from xautolm_hpc.durable import read_log
+from xautolm_hpc.errors import InputError, LaunchError
 from xautolm_hpc.jobdir import (
     MEMBERS,
     OUTCOME,
@@ -37,6 +38,7 @@ from xautolm_hpc.submit.environment import wrapper_environment
 from xautolm_hpc.submit.processes import after_exit
 from xautolm_hpc.submit.wrapper import run_member
 
+LOG_TAIL_BYTES = 64 * 1024
 MAX_STARTS = 2
 """Starts of an attempt that ends before its claim; then something is wrong with this machine."""
 
@@ -216,7 +218,10 @@ class LocalLauncher:
     def _launch_message(self, job: _Job) -> str:
         pid = job.process.pid if job.process else 0
         paths = [job.submission.folder / f"{pid}_0_log.err", job.submission.folder / LAUNCH_LOG]
-        lines = [line for path in paths if path.exists() for line in path.read_text(errors="replace").splitlines()]
+        lines: list[str] = []
+        for path in paths:
+            with suppress(OSError, InputError):
+                lines += read_log(path, largest_bytes=LOG_TAIL_BYTES)[0].decode(errors="replace").splitlines()
         return (lines or ["the wrapper ended before it claimed the attempt"])[-1].strip()
 
     def _is_alive(self, claim: Claim, attempt_dir: Path) -> bool:
@@ -265,7 +270,7 @@ class LocalLauncher:
                 python=self._python,
                 environment=environment,
             )
-        except OSError as error:
+        except (OSError, InputError) as error:
             reason = f"`{self._python}` could not be started: {error}"
             job.state = JobStatus(state=JobState.FAILED, reason=reason, source=JobSource.POOL)
             return

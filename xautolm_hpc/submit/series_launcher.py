@@ -6,10 +6,12 @@ lies in the folder of its group.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from xautolm_hpc.durable import read_json, write_json
+from xautolm_hpc.errors import InputError
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import (
     CHECKPOINT_EXIT_STATUS,
@@ -32,6 +34,7 @@ from xautolm_hpc.launcher import (
     Launcher,
     QueueLimits,
     Submission,
+    groups_of,
     read_groups,
 )
 from xautolm_hpc.records import from_json
@@ -78,8 +81,10 @@ class SeriesLauncher:
 
     def adopt(self, submission: Submission, known: Mapping[Path, str]) -> Mapping[Path, str]:
         """Find the jobs of a submission that an earlier driver made, in groups or one by one."""
-        groups = read_groups(submission.folder)
+        groups = groups_of(submission)
         self._remember(submission, groups)
+        if submission.trials_per_job > 1:
+            _mend_groups(submission, groups)
         if not groups:
             return self._inner.adopt(submission, known)
         jobs_known = {group: known[m] for group, members in groups.items() for m in members if m in known}
@@ -141,7 +146,7 @@ def write_groups(submission: Submission) -> dict[Path, list[Path]]:
     Returns:
         Folder of a group -> its attempts, in the order in which they run.
     """
-    groups = _split(submission)
+    groups = groups_of(submission)
     for group, members in groups.items():
         write_members(group, members)
         write_json(group / COMMAND, to_wire(_command_of(members)))
@@ -155,13 +160,14 @@ def as_jobs(submission: Submission) -> Submission:
     Args:
         submission: The attempts.
     """
-    return submission if submission.trials_per_job == 1 else of_groups(submission, _split(submission))
+    return submission if submission.trials_per_job == 1 else of_groups(submission, groups_of(submission))
 
 
-def _split(submission: Submission) -> dict[Path, list[Path]]:
-    dirs, n = list(submission.attempt_dirs), submission.trials_per_job
-    parts = [dirs[start : start + n] for start in range(0, len(dirs), n)]
-    return {submission.folder / GROUPS / f"group-{i}": part for i, part in enumerate(parts)}
+def _mend_groups(submission: Submission, groups: Mapping[Path, Sequence[Path]]) -> None:
+    """Write anew what waiting jobs read, where it is damaged or was cut off; what no longer can be, fails with them."""
+    if read_groups(submission.folder) != groups or not all((group / COMMAND).exists() for group in groups):
+        with suppress(OSError, InputError):
+            write_groups(submission)
 
 
 def of_groups(submission: Submission, groups: Mapping[Path, Sequence[Path]]) -> Submission:

@@ -160,8 +160,19 @@ class SlurmLauncher:
         return {path: self._status_of(path) for path in attempt_dirs}
 
     def cancel(self, attempt_dirs: Sequence[Path]) -> None:
-        """Cancel jobs; those that ended already are left alone."""
-        job_ids = [self._job_ids[path] for path in attempt_dirs if path in self._job_ids]
+        """Cancel jobs; those that ended already are left alone, and any of others that has the number by now.
+
+        A controller that lost its state gives numbers again, so the name, too, must be that of the submission.
+        """
+        jobs = [(self._submissions[path].name, self._job_ids[path]) for path in attempt_dirs if path in self._job_ids]
+        names = list(dict.fromkeys(name for name, _ in jobs))
+        rows = self._slurm.squeue(names) if names else []
+        if rows is None:  # then Slurm compares the names, once it answers
+            for name in names:
+                self._slurm.scancel([job_id for of, job_id in jobs if of == name], name=name)
+            return
+        known = {(row.name, row.job_id) for row in rows}
+        job_ids = [job_id for name, job_id in jobs if (name, job_id) in known]
         if job_ids:
             self._slurm.scancel(job_ids)
 

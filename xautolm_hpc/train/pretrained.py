@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import torch
 import transformers
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.failures import FailureKind
@@ -33,6 +32,7 @@ from xautolm_hpc.train.fit.weights import (
     read_shapes,
     read_tensors,
 )
+from xautolm_hpc.train.quiet import silence_loading
 
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ def load_model(
         TrialError: Files are missing, kind ``data_unavailable``, or the architecture has no such head, kind
             ``unsupported``.
     """
-    _silence()
+    silence_loading()  # ``Architecture`` reads it instead
     options = {
         "dtype": loading.dtype,
         "ignore_mismatched_sizes": True,  # a file may hold the head of another task; Architecture looks at all others
@@ -229,7 +229,7 @@ def check_model(
         UnfitModelError: As for :func:`load_model`.
         TrialError: As for :func:`load_model`.
     """
-    _silence()
+    silence_loading()
     with _explained_head(model, config, auto_class=auto_class), torch.device("meta"):
         built = getattr(transformers, auto_class).from_config(config, trust_remote_code=model.trust_remote_code)
     paths = _weight_files(source, model)
@@ -308,12 +308,6 @@ def _set_padding(config: PretrainedConfig, tokenizer: Any) -> None:
         pad_id = None
     if hasattr(config, "pad_token_id"):
         config.pad_token_id = pad_id
-
-
-def _silence() -> None:
-    """Turn off what transformers prints of a loading; ``Architecture`` reads it instead."""
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import NoReturn, Self
 
 import psutil
 
+from xautolm_hpc.durable import append_to_log
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import Command, Exit
 from xautolm_hpc.node import die_with, n_oom_kills
@@ -146,9 +147,8 @@ def _run_in_child(attempt_dir: Path, run_one: Callable[[Path], int], *, parent: 
         os.setpgid(0, 0)
         os.chdir(attempt_dir)
         for number, name in ((1, "stdout"), (2, "stderr")):
-            log = os.open(attempt_dir / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            os.dup2(log, number)
-            os.close(log)
+            with append_to_log(attempt_dir / name) as log:
+                os.dup2(log.fileno(), number)
         status = run_one(attempt_dir)
     finally:
         if sys.exc_info()[0] is not None:
