@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from slurm.dev.daemons import wait_until
 from tests.submit.fake_slurm import FakeSlurm
 from tests.submit.jobs import make_attempt, submission_of
 from xautolm_hpc.durable import create_json, read_json
@@ -352,6 +353,30 @@ def test_cancelling_names_the_elements(cluster: FakeSlurm, tmp_path: Path) -> No
 
     assert cluster.calls("scancel") == [["scancel", "--quiet", "101_0", "101_1"]]
     assert states_of(launcher, submission) == ["CANCELLED", "CANCELLED", "PENDING"]
+
+
+def test_where_slurm_takes_its_time_nobody_waits_until_it_has_cancelled(
+    cluster: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submission, go_on = attempts(tmp_path), tmp_path / "go-on"
+    launcher = launcher_on(cluster)
+    launcher.submit(submission)
+    real, command = cluster.bin_dir / "real" / "scancel", cluster.bin_dir / "scancel"
+    real.parent.mkdir()
+    command.rename(real)
+    command.write_text(f'#!/bin/sh\nwhile [ ! -e {go_on} ]; do sleep 0.05; done\nexec {real} "$@"\n')
+    command.chmod(0o700)
+
+    monkeypatch.setattr("xautolm_hpc.submit.slurm_launcher.SLOW_S", -1.0)
+    launcher.poll(submission.attempt_dirs)
+    launcher.cancel(submission.attempt_dirs[:1])
+    launcher.cancel(submission.attempt_dirs[:1])
+    before = states_of(launcher, submission)
+    go_on.touch()
+
+    assert before == ["PENDING"] * 3
+    assert wait_until(lambda: states_of(launcher, submission) == ["CANCELLED", "PENDING", "PENDING"], timeout_s=60)
+    assert cluster.calls("scancel") == [["scancel", "--quiet", "101_0"]]
 
 
 @pytest.mark.parametrize("is_silent", [False, True])

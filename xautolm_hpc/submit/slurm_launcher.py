@@ -7,7 +7,7 @@ answer for a while, costs only time.
 
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -58,6 +58,8 @@ class SlurmLauncher:
         self._submissions: dict[Path, Submission] = {}
         self._states: dict[Path, JobStatus] = {}
         self._is_slow = False
+        self._in_cancelling: set[Path] = set()
+        self._aside = ThreadPoolExecutor(1)
         self._excesses: dict[str, tuple[float, str]] = {}
 
     def sbatch_text(self, submission: Submission) -> str:
@@ -162,19 +164,31 @@ class SlurmLauncher:
     def cancel(self, attempt_dirs: Sequence[Path]) -> None:
         """Cancel jobs; those that ended already are left alone, and any of others that has the number by now.
 
-        A controller that lost its state gives numbers again, so the name, too, must be that of the submission.
+        Where Slurm takes its time nobody waits for its answer, so that ends that were found are told at once.
         """
-        jobs = [(self._submissions[path].name, self._job_ids[path]) for path in attempt_dirs if path in self._job_ids]
+        jobs = {path for path in attempt_dirs if path in self._job_ids} - self._in_cancelling
+        if not jobs:
+            return
+        self._in_cancelling |= jobs
+        if self._is_slow:
+            self._aside.submit(self._cancel, jobs)
+        else:
+            self._cancel(jobs)
+
+    def _cancel(self, attempt_dirs: Collection[Path]) -> None:
+        """Cancel jobs by number and name: a controller that lost its state gives numbers again."""
+        jobs = [(self._submissions[path].name, self._job_ids[path]) for path in sorted(attempt_dirs)]
         names = list(dict.fromkeys(name for name, _ in jobs))
-        rows = self._slurm.squeue(names) if names else []
+        rows = self._slurm.squeue(names)
         if rows is None:  # then Slurm compares the names, once it answers
             for name in names:
                 self._slurm.scancel([job_id for of, job_id in jobs if of == name], name=name)
-            return
-        known = {(row.name, row.job_id) for row in rows}
-        job_ids = [job_id for name, job_id in jobs if (name, job_id) in known]
-        if job_ids:
-            self._slurm.scancel(job_ids)
+        else:
+            known = {(row.name, row.job_id) for row in rows}
+            job_ids = [job_id for name, job_id in jobs if (name, job_id) in known]
+            if job_ids:
+                self._slurm.scancel(job_ids)
+        self._in_cancelling.difference_update(attempt_dirs)
 
     def _executor(self, submission: Submission) -> ArrayExecutor:
         parameters = sbatch_parameters(submission, self._options, exports=sorted(self._environment))
