@@ -18,6 +18,7 @@ from xautolm_hpc.train.data import Tokens, collate
 from xautolm_hpc.train.kinds.answers import Reference, row_scores
 from xautolm_hpc.train.kinds.metrics import Scores, score_answers
 from xautolm_hpc.train.kinds.tasks import TaskContext, padding_of, references_of, shorten
+from xautolm_hpc.train.ragged import pack
 
 STRIDE_SHARE = 0.25
 """Share of ``max_length`` by which two windows overlap."""
@@ -100,17 +101,17 @@ class Extraction:
             padding=False,
         )
         padding = padding_of(self.tokenizer)
-        columns = {name: list(encoded[name]) for name in padding if name in encoded}
+        packed = pack({name: encoded[name] for name in padding if name in encoded})
         windows = [
             self._window(rows[question], question, encoded=encoded, number=number)
             for number, question in enumerate(encoded["overflow_to_sample_mapping"])
         ]
         targets = [_target(rows[window.question]["answers"], window.spans) for window in windows]
         return Tokens(
-            columns=columns,
-            padding={name: padding[name] for name in columns},
+            columns=packed,
+            padding={name: padding[name] for name in packed},
             targets=np.array(targets, dtype=np.int64),
-            lengths=np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64),
+            lengths=packed["input_ids"].lengths,
             weights=np.ones(len(windows), dtype=np.int64),
             facts=windows,
         )

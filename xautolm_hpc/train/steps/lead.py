@@ -38,17 +38,15 @@ class StartedStep:
         kind: Steps of one kind take the same time: their graphs.
         begun: Before its first copy.
         over: After its last.
-        loss: Its loss on the host once it is over, ().
-        skipped: Whether it left weights and schedule as they were, likewise.
+        result: On the host once it is over, its loss and whether it left weights and schedule as they were, (2,).
         n_samples: Samples in it.
-        staged: Buffers on the host that it reads; free once it is over.
+        staged: Buffers on the host that it reads; free once it is over, as ``result`` is.
     """
 
     kind: Hashable
     begun: Marker
     over: Marker
-    loss: Tensor
-    skipped: Tensor
+    result: Tensor
     n_samples: int
     staged: tuple[Tensor, ...]
 
@@ -61,7 +59,7 @@ class StepQueue:
 
     def __init__(
         self,
-        settle: Callable[[StartedStep], None],
+        settle: Callable[[StartedStep, bool], None],
         *,
         max_steps: int = MAX_STEPS,
         max_lead_s: float = MAX_LEAD_S,
@@ -69,7 +67,7 @@ class StepQueue:
         """Begin without steps.
 
         Args:
-            settle: Called with each step once it is over, oldest first.
+            settle: Called with each step once it is over, oldest first, and whether it was skipped.
             max_steps: Steps at most.
             max_lead_s: Seconds of the device at most.
         """
@@ -110,8 +108,9 @@ class StepQueue:
         step = self._steps.popleft()
         step.over.wait()
         self._seconds[step.kind] = step.over.seconds_since(step.begun)
-        self._settle(step)
-        return StepResult(float(step.loss), step.n_samples)
+        loss, skipped = step.result.tolist()
+        self._settle(step, bool(skipped))
+        return StepResult(loss, step.n_samples)
 
 
 class ReachedMarker:
