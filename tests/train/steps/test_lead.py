@@ -122,3 +122,14 @@ def test_steps_that_are_over_are_returned_without_waiting() -> None:
     host.device.done_s = 0.001
 
     assert [result.loss for result in host.queue.wait_for_capacity()] == [1]
+
+
+def test_all_steps_can_be_waited_for_and_kept() -> None:
+    host = Host(step_s=0.001)
+    host.start()
+    host.start()
+
+    host.queue.wait()
+
+    assert host.device.done_s == 0.002
+    assert (len(host.queue), host.settled) == (2, [])

@@ -21,6 +21,7 @@ from xautolm_hpc.train.data import plan_micro_batches
 from xautolm_hpc.train.kinds.classification import Classification
 from xautolm_hpc.train.kinds.tasks import LearningTask
 from xautolm_hpc.train.loop import EVALUATION_BATCH, TrainState, epoch_steps
+from xautolm_hpc.train.parts import Part
 from xautolm_hpc.train.steps.captured_forward import CapturedForward, describe_failure, plan_evaluation_edges
 from xautolm_hpc.train.steps.device_state import DeviceState
 from xautolm_hpc.train.steps.eager import EagerRunner
@@ -61,7 +62,7 @@ class CapturedRunner:
         self._evaluation_edges: Sequence[Sequence[int]] = plan_evaluation_edges(
             train_state.tokens, batch_size=self._evaluation_batch, n_epochs=train_state.recipe.epochs
         )
-        self._queue = StepQueue(self._settle)
+        self._queue = StepQueue(self._settle, parts=train_state.progress.parts)
         self._graphs: dict[Hashable, Work] = {}
         self._layouts: dict[BatchLayout, BatchLayout] = {}
         self._state: DeviceState | None = None
@@ -149,14 +150,13 @@ class CapturedRunner:
             return
         state = self._device_state(next(iter(missing)))
         self._train_state.model.train()
-        with state.warming_up():
+        with self._train_state.progress.parts.measure(Part.CAPTURES), state.warming_up():
             for layout, rows in missing.items():
                 state.check_fits(layout)
-                staged = self._staged(layout, state, rows=rows, step_weight=1)
-                state.static[: layout.size].copy_(staged[: layout.size])
-                state.staging.give_back(staged)
+                staged = self._copy(layout, state, rows=rows, step_weight=1)
                 warm_up = self._forward_work(layout, state) if self._graphs else None
                 self._graphs[layout] = self._recorder.record(self._pass_work(layout, state), warm_up=warm_up)
+                state.staging.give_back(staged)  # a capture waits for the device
             if self._is_split and UPDATE not in self._graphs:
                 self._graphs[UPDATE] = self._recorder.record(state.end_step)
 
@@ -194,13 +194,15 @@ class CapturedRunner:
         def work() -> None:
             with torch.no_grad():
                 self._task.loss(self._train_state.trained, inputs, targets=targets)
+            self._queue.wait()  # as the capture that follows does, but measured as waiting
 
         return work
 
-    def _staged(self, layout: BatchLayout, state: DeviceState, *, rows: NDArray[np.int64], step_weight: int) -> Tensor:
-        """Write a pass's batch into a buffer on the host."""
+    def _copy(self, layout: BatchLayout, state: DeviceState, *, rows: NDArray[np.int64], step_weight: int) -> Tensor:
+        """Start the copy of a pass's batch to the device; return the buffer it is copied from."""
         staged = state.staging.take()
         layout.write(staged, self._train_state.tokens["train"], rows=rows, step_weight=step_weight)
+        state.static[: layout.size].copy_(staged[: layout.size], non_blocking=True)
         return staged
 
     def _replay(
@@ -218,8 +220,7 @@ class CapturedRunner:
         recorder.seed(step_seed(train_state.seed, self._n_started))
         staged = []
         for rows, layout in zip(micro_batches, layouts, strict=True):
-            staged.append(self._staged(layout, state, rows=rows, step_weight=step_weight))
-            state.static[: layout.size].copy_(staged[-1][: layout.size], non_blocking=True)
+            staged.append(self._copy(layout, state, rows=rows, step_weight=step_weight))
             self._graphs[layout]()
         if self._is_split:
             self._graphs[UPDATE]()

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from xautolm_hpc.train.parts import Part, PartTimer
 from xautolm_hpc.train.steps.runner import StepResult
 
 MAX_STEPS = 50
@@ -63,6 +64,7 @@ class StepQueue:
         *,
         max_steps: int = MAX_STEPS,
         max_lead_s: float = MAX_LEAD_S,
+        parts: PartTimer | None = None,
     ) -> None:
         """Begin without steps.
 
@@ -70,10 +72,12 @@ class StepQueue:
             settle: Called with each step once it is over, oldest first, and whether it was skipped.
             max_steps: Steps at most.
             max_lead_s: Seconds of the device at most.
+            parts: Measures how long the host waits.
         """
         self._settle = settle
         self._max_steps = max_steps
         self._max_lead_s = max_lead_s
+        self._parts = parts or PartTimer()
         self._steps: deque[StartedStep] = deque()
         self._seconds: dict[Hashable, float] = {}
 
@@ -96,6 +100,11 @@ class StepQueue:
         """Wait for all steps and return them, oldest first."""
         return [self._pop() for _ in range(len(self._steps))]
 
+    def wait(self) -> None:
+        """Wait for all steps, and keep them."""
+        if self._steps:
+            self._wait(self._steps[-1])
+
     def lead_s(self) -> float:
         """Estimate how long the device will need for all steps, in seconds."""
         unknown_s = self._max_lead_s / 2
@@ -104,9 +113,13 @@ class StepQueue:
     def _is_full(self) -> bool:
         return len(self._steps) >= self._max_steps or self.lead_s() >= self._max_lead_s
 
+    def _wait(self, step: StartedStep) -> None:
+        with self._parts.measure(Part.WAITS):
+            step.over.wait()
+
     def _pop(self) -> StepResult:
         step = self._steps.popleft()
-        step.over.wait()
+        self._wait(step)
         self._seconds[step.kind] = step.over.seconds_since(step.begun)
         loss, skipped = step.result.tolist()
         self._settle(step, bool(skipped))
