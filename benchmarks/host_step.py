@@ -8,7 +8,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,14 +54,14 @@ class IdleRecorder:
         return lambda: None
 
     def seed(self, seed: int) -> None:
-        """Do nothing."""
+        """Ignore it."""
 
     def mark(self) -> Marker:
         """Return a point that is reached."""
         return ReachedMarker()
 
     def recover(self) -> None:
-        """Do nothing."""
+        """Ignore it."""
 
 
 class IdleModel:
@@ -137,7 +137,7 @@ def measure(task: str, *, max_length: int, batch_size: int) -> list[Goal]:
     ]
 
 
-def _median_s(epochs: Sequence[Any], *parts: Part) -> float:
+def _median_s(epochs: Sequence[Mapping[Part, float]], *parts: Part) -> float:
     return statistics.median(sum(epoch.get(part, 0.0) for part in parts) for epoch in epochs)
 
 

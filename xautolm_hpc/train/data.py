@@ -18,7 +18,7 @@ from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import split_path
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.process_group import Rank
-from xautolm_hpc.train.ragged import Ragged, pad_rows
+from xautolm_hpc.train.ragged import RaggedRows, pad_rows
 
 CHUNK_BATCHES = 10
 """Batches whose samples are sorted by length together. So many save most of the padding, and so few that the samples
@@ -38,7 +38,7 @@ class Tokens:
         facts: What scoring needs to know of each sample; the task says what it is.
     """
 
-    columns: Mapping[str, Ragged]
+    columns: Mapping[str, RaggedRows]
     padding: Mapping[str, int]
     targets: NDArray[np.int64]
     lengths: NDArray[np.int64]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ragged:
+class RaggedRows:
     """Rows of numbers, one after the other.
 
     Attributes:
@@ -44,7 +44,7 @@ class Ragged:
         return np.diff(self.starts)
 
 
-def pack(columns: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, Ragged]:
+def pack(columns: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, RaggedRows]:
     """Build flat columns.
 
     Args:
@@ -57,12 +57,14 @@ def pack(columns: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, Ragged]:
         shared = next((other for other in known if np.array_equal(other, starts)), starts)
         if shared is starts:
             known.append(starts)
-        packed[name] = Ragged(np.fromiter(chain.from_iterable(column), dtype=np.int32, count=int(starts[-1])), shared)
+        packed[name] = RaggedRows(
+            np.fromiter(chain.from_iterable(column), dtype=np.int32, count=int(starts[-1])), shared
+        )
     return packed
 
 
 def pad_rows(
-    columns: Mapping[str, Ragged],
+    columns: Mapping[str, RaggedRows],
     rows: NDArray[np.int64],
     *,
     into: Mapping[str, NDArray[np.int64]],

@@ -112,8 +112,8 @@ def _above_best(row: Measured, *, n_epochs: int, floor_tokens: int, capture_shar
     capture_s = capture_share * row.captures_s / row.n_graphs
 
     def seconds(edges: tuple[int, ...]) -> float:
-        passes = sum(1 + padded_length(length, edges) * row.n_rows / floor_tokens for length in longest)
-        return capture_s * len(edges) + n_epochs * floor_s * passes
+        spent = sum(1 + padded_length(length, edges) * row.n_rows / floor_tokens for length in longest)
+        return capture_s * len(edges) + n_epochs * floor_s * spent
 
     def cut(capture_steps: float) -> tuple[int, ...]:
         return choose_edges(longest, n_rows=row.n_rows, n_repeats=n_epochs, capture_steps=capture_steps)

@@ -68,7 +68,7 @@ class DeviceState:
             raise ValueError(f"a batch has {layout.size} numbers; the largest of the plan has {len(self.static)}")
 
     def free(self, staged: Sequence[Tensor], result: Tensor) -> None:
-        """Let the buffers of a step that is over be used again."""
+        """Return the buffers of a step that is over, to be used again."""
         for buffer in staged:
             self.staging.give_back(buffer)
         self.results.give_back(result)

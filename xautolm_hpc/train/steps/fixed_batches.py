@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xautolm_hpc.train.data import Tokens
-from xautolm_hpc.train.ragged import Ragged, pad_rows
+from xautolm_hpc.train.ragged import RaggedRows, pad_rows
 from xautolm_hpc.train.steps.buckets import choose_edges, padded_length
 
 UNCOUNTED = -100
@@ -141,7 +141,7 @@ class InputLengths:
         return {name: padded[place] for name, place in self.of_input.items()}
 
 
-def measure_lengths(columns: Mapping[str, Ragged]) -> InputLengths:
+def measure_lengths(columns: Mapping[str, RaggedRows]) -> InputLengths:
     """Measure how long the inputs of each sample are.
 
     Args:
@@ -180,5 +180,5 @@ class HostBuffers:
         return torch.empty(self._size, dtype=self._dtype, device="cpu", **self._options)
 
     def give_back(self, buffer: Tensor) -> None:
-        """Let a buffer be used again, once the device neither reads nor writes it."""
+        """Keep a buffer, to be used again; the device neither reads nor writes it any more."""
         self._free.append(buffer)

@@ -103,7 +103,7 @@ def _check(rows: Sequence[dict[str, Any]], *, extraction: Extraction, batch: int
     for begin in range(0, len(tokens), batch):
         numbers = np.arange(begin, min(begin + batch, len(tokens)))
         answers += extraction.answer(model, tokens, rows=numbers, device=CPU)
-        windows = [tokens.facts[number] for number in numbers]
+        windows = [tokens.facts[number] for number in numbers.tolist()]
         expected = _best_of_all_pairs(logits.given[-1], windows, longest_answer=extraction.longest_answer)
         found = answers[begin:]
         assert [(answer.start, answer.end, answer.score) for answer in found] == expected
