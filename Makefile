@@ -156,6 +156,10 @@ bench-report: env  ## how long `report` with its page and `status` take for 500 
 bench-training: env  ## samples a second, compared with the reference recipe and a plain Trainer
 	$(BIN)/python -m benchmarks.training --check
 
+.PHONY: bench-host
+bench-host: env  ## what the host does in a captured step and in an evaluation, without a GPU
+	$(BIN)/python -m benchmarks.host_step --check
+
 bench-container: env  ## the cost of the image for a trial (as root on Debian)
 	$(BIN)/python -m benchmarks.container_overhead
 

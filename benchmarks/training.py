@@ -5,6 +5,7 @@ Same model, rows, batch, learning rate, threads and epochs, one way after the ot
 - *reference*: XAutoLM's recipe, every text padded to ``max_length`` and tokenised when it is drawn, single precision.
 - *trainer*: transformers' Trainer on tokenised texts, each batch padded to its longest; precision as ours.
 
+It also prints where the time of ours went: a table of its parts, of all epochs and of the last one.
 On a GPU it also prints tokens a second, the share of the GPU's peak, energy, ours in single precision, and ours with
 its steps captured in CUDA graphs, captures counted in.
 ``--model bert-base`` trains a BERT of that size with random weights, which needs no hub.
@@ -42,6 +43,7 @@ from benchmarks.training_ways import (
 from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.execution import StepMode
 from xautolm_hpc.node import list_gpus
+from xautolm_hpc.train.parts import Part
 from xautolm_hpc.train.pretrained import find_source
 
 SHARED = Path(os.environ.get("XAUTOLM_SHARED", Path(__file__).parents[1] / ".." / "shared"))
@@ -55,11 +57,12 @@ LEAST_CAPTURED: Mapping[tuple[str, str, int], Mapping[str, float]] = {
     ("bert-base", "sst2", 64): {"reference": 4.5, "trainer": 4.5},
     ("bert-base", "sst2", 128): {"reference": 7.0},
     ("bert-base", "sst2", 512): {"reference": 15.0},
-    ("bert-base", "squad", 384): {"reference": 4.0},
+    ("bert-base", "squad", 384): {"reference": 4.0, "share": 0.35},
     ("minilm-l6", "sst2", 64): {"reference": 5.0, "trainer": 6.5},
     ("minilm-l6", "squad", 384): {"reference": 4.0},
 }
-"""Model, task and length -> least ratio of captured samples a second to those of other ways, on an H200."""
+"""Model, task and length -> least ratio of captured samples a second to those of other ways, on an H200; ``share`` is
+the least share of large matrix products while replaying."""
 
 MATRIX_TFLOPS: Mapping[float, float] = {9.0: 790}
 """Compute capability -> half-precision teraflop/s that large matrix products really reach there."""
@@ -91,7 +94,8 @@ def measure(
         cases: The runs, one for each seed.
         name: Task and length.
         ways: Names of :data:`WAYS`.
-        least: Way of ``ours`` and another, as in "ours / reference" -> their least ratio.
+        least: Way of ``ours`` and another, as in "ours / reference" -> their least ratio; a way and ``share``, as in
+            "ours, graph / share" -> its least share of large matrix products.
         others: Rows of one epoch for all ways but the captured one, whose speed does not depend on them; or ``None``.
     """
     runs: dict[str, list[TrainingCost]] = {}
@@ -110,7 +114,8 @@ def measure(
             goals.append(Goal(f"{name}: {ratio}", rate[own] / rate[other], least.get(ratio), "times", at_most=False))
     if others is None:
         goals += _compare_f1(runs, name=name)
-    return goals + (on_gpu(trained, runs, name=name) if DEVICE.type == "cuda" else [])
+    print(parts_table(runs, name=name))
+    return goals + (on_gpu(trained, runs, name=name, least=least) if DEVICE.type == "cuda" else [])
 
 
 def _shortened(case: TrainingCase, n_rows: int) -> TrainingCase:
@@ -140,13 +145,42 @@ def _compare_f1(runs: Mapping[str, Sequence[TrainingCost]], *, name: str) -> lis
     return goals
 
 
-def on_gpu(trained: Mapping[str, TrainingCase], runs: Mapping[str, Sequence[TrainingCost]], *, name: str) -> list[Goal]:
-    """Measure what the GPU did: real tokens a second, share of its peak, energy, and the last epoch alone.
+def parts_table(runs: Mapping[str, Sequence[TrainingCost]], *, name: str) -> str:
+    """Write where the time of ours went: seconds of each part, their median over seeds; other ways have no parts.
+
+    Args:
+        runs: Way -> its runs.
+        name: Task and length.
+    """
+    rows = [("parts in seconds", "start", *Part, "sum")]
+    for way, done in runs.items():
+        for label, epochs in (("all epochs", slice(None)), ("last epoch", slice(-1, None))):
+            if not all(run.epochs_s for run in done):
+                continue
+            parts_s = [
+                statistics.median(sum(epoch.get(part, 0.0) for epoch in run.epochs_s[epochs]) for run in done)
+                for part in Part
+            ]
+            start_s = statistics.median(run.start_s for run in done)
+            start = f"{start_s:.3f}" if label == "all epochs" else ""
+            rows.append((f"{name}: {way}, {label}", start, *(f"{part_s:.3f}" for part_s in (*parts_s, sum(parts_s)))))
+    return "\n".join(" | ".join(row) for row in rows if len(rows) > 1)
+
+
+def on_gpu(
+    trained: Mapping[str, TrainingCase],
+    runs: Mapping[str, Sequence[TrainingCost]],
+    *,
+    name: str,
+    least: Mapping[str, float],
+) -> list[Goal]:
+    """Measure what the GPU did: real tokens a second, share of its peak, energy, and the last epoch's steps alone.
 
     Args:
         trained: Way -> what it trained.
         runs: Way -> its runs.
         name: Task and length.
+        least: As for :func:`measure`.
     """
     capability = list_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))[0][0].capability
     peak = HALF_PEAK_TFLOPS.get(capability, math.nan) * 1e12
@@ -159,18 +193,20 @@ def on_gpu(trained: Mapping[str, TrainingCase], runs: Mapping[str, Sequence[Trai
             Goal(f"{name}: tokens a second, {way}", tokens, None, "1/s"),
             Goal(f"{name}: share of the half-precision peak (MFU), {way}", flops * tokens / peak, None, ""),
         ]
-        last_s = [run.last_epoch_s for run in done if run.last_epoch_s is not None]
-        if last_s:
-            tokens = _n_tokens(case) / statistics.median(last_s)
-            real = MATRIX_TFLOPS.get(capability, math.nan) * 1e12
+        replaying = [run.replaying_s for run in done if run.replaying_s is not None]
+        if replaying:
+            seconds, real = statistics.median(replaying), MATRIX_TFLOPS.get(capability, math.nan) * 1e12
+            rate, share = len(case.rows["train"]) / seconds, flops * _n_tokens(case) / seconds / real
+            least_share = least.get(f"{way} / share")
             goals += [
+                Goal(f"{name}: samples a second, steps of the last epoch, {way}", rate, None, "1/s"),
                 Goal(
-                    f"{name}: samples a second, last epoch, {way}",
-                    tokens * len(case.rows["train"]) / _n_tokens(case),
-                    None,
-                    "1/s",
+                    f"{name}: share of large matrix products, steps of the last epoch, {way}",
+                    share,
+                    least_share,
+                    "",
+                    at_most=False,
                 ),
-                Goal(f"{name}: share of large matrix products, last epoch, {way}", flops * tokens / real, None, ""),
             ]
         joules = [run.gpu_energy_j for run in done if run.gpu_energy_j is not None]
         if joules:

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +29,7 @@ from xautolm_hpc.train.energy import EnergyReader, open_energy_reader
 from xautolm_hpc.train.finetune import finetune
 from xautolm_hpc.train.heartbeat import HeartbeatWriter
 from xautolm_hpc.train.limit.trial_budget import Progress, Stopwatch, TrialBudget
+from xautolm_hpc.train.parts import Part
 from xautolm_hpc.train.prepare import AttemptInputs
 from xautolm_hpc.train.stop import StopFlag
 
@@ -77,14 +78,23 @@ class TrainingCost:
         cpu_s: Time of all threads of this process in it: what does not depend on who else uses the machine.
         f1: F1 on ``validation`` after it.
         gpu_energy_j: Energy of the GPUs, joules, or ``None``.
-        last_epoch_s: Time of the last of several epochs, its evaluation on ``dev`` included, or ``None``.
+        start_s: Time to load data and model before it; imports are not in it.
+        epochs_s: For each epoch, part -> its seconds; steps alone are synchronised at both ends.
     """
 
     seconds: float
     cpu_s: float
     f1: float
     gpu_energy_j: float | None = None
-    last_epoch_s: float | None = None
+    start_s: float = math.nan
+    epochs_s: Sequence[Mapping[Part, float]] = ()
+
+    @property
+    def replaying_s(self) -> float | None:
+        """Time of the steps of the last of several epochs, captures, evaluation and copies left out, or ``None``."""
+        if len(self.epochs_s) < 2:
+            return None
+        return sum(self.epochs_s[-1].get(part, 0.0) for part in (Part.STEPS, Part.WAITS))
 
 
 def train_ours(case: TrainingCase, *, half: bool = True, step: StepMode = StepMode.EAGER) -> TrainingCost:
@@ -93,7 +103,7 @@ def train_ours(case: TrainingCase, *, half: bool = True, step: StepMode = StepMo
     cpu = CpuStopwatch()
     progress = Progress(train=cpu)
     with tempfile.TemporaryDirectory() as folder:
-        inputs = _inputs(case, Path(folder), half=half, step=step)
+        inputs = trial_inputs(case, Path(folder), half=half, step=step)
         with open_energy_reader(os.environ.get("CUDA_VISIBLE_DEVICES"), shared=False) as energy:
             budget = TrialBudget(progress, StopFlag(), time_limit_s=math.inf)
             heartbeat_writer = HeartbeatWriter(None, progress, energy=energy, interval_s=3600)
@@ -101,9 +111,10 @@ def train_ours(case: TrainingCase, *, half: bool = True, step: StepMode = StepMo
             joules = energy.energy_j("gpu")
     if progress.step_mode is not step:
         sys.stderr.write(f"steps were not captured: {progress.step_reason}\n")
-    ends_s = [row[4] for row in progress.curve]
-    last_epoch_s = ends_s[-1] - ends_s[-2] if len(ends_s) > 1 else None
-    return TrainingCost(progress.train.here_s, cpu.seconds, progress.metrics["f1"], joules, last_epoch_s)
+    return TrainingCost(
+        progress.train.here_s, cpu.seconds, progress.metrics["f1"], joules, start_s=progress.load.here_s,
+        epochs_s=progress.epoch_parts_s,
+    )  # fmt: skip
 
 
 class CpuStopwatch(Stopwatch):
@@ -210,7 +221,7 @@ def _load(case: TrainingCase) -> tuple[Any, Any]:
     return model.to(DEVICE), tokenizer
 
 
-def _inputs(case: TrainingCase, folder: Path, *, half: bool, step: StepMode) -> AttemptInputs:
+def trial_inputs(case: TrainingCase, folder: Path, *, half: bool, step: StepMode) -> AttemptInputs:
     """Write the data of a trial and describe it."""
     digests = {}
     for name, rows in case.rows.items():

@@ -24,6 +24,7 @@ from xautolm_hpc.train.data import (
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.kinds.classification import Classification, class_weights, label_indices
 from xautolm_hpc.train.pretrained import find_source
+from xautolm_hpc.train.ragged import pack, pad_rows
 
 CPU = torch.device("cpu")
 
@@ -86,7 +87,7 @@ def test_an_evaluation_begins_with_the_longest_rows() -> None:
 
 def test_a_batch_is_padded_to_its_longest_row_and_masked() -> None:
     tokens = Tokens(
-        columns={"input_ids": [[5, 6], [7, 8, 9], [1] * 9], "attention_mask": [[1, 1], [1, 1, 1], [1] * 9]},
+        columns=pack({"input_ids": [[5, 6], [7, 8, 9], [1] * 9], "attention_mask": [[1, 1], [1, 1, 1], [1] * 9]}),
         padding={"input_ids": 4, "attention_mask": 0},
         targets=np.array([2, 0, 1]),
         lengths=np.array([2, 3, 9]),
@@ -99,6 +100,29 @@ def test_a_batch_is_padded_to_its_longest_row_and_masked() -> None:
     assert inputs["input_ids"].tolist() == [[7, 8, 9], [5, 6, 4]]
     assert inputs["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert targets.tolist() == [0, 2]
+
+
+@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=12), other=st.integers(0, 1), seed=st.integers(0, 99))
+def test_rows_of_flat_columns_are_padded_as_one_by_one(lengths: list[int], other: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    columns = {
+        "input_ids": [rng.integers(-100, 2**31 - 1, size=n).tolist() for n in lengths],
+        "attention_mask": [[1] * n for n in lengths],
+        "labels": [rng.integers(-100, 9, size=n + other).tolist() for n in lengths],
+    }
+    padding = {"input_ids": 4, "attention_mask": 0, "labels": -100}
+    rows = rng.integers(0, len(lengths), size=7)
+    into = {name: np.full((7, 11), 77) for name in columns}
+
+    packed = pack(columns)
+    pad_rows(packed, rows, into=into, padding=padding)
+
+    for name, column in columns.items():
+        assert [row + [padding[name]] * (11 - len(row)) for row in (column[row] for row in rows)] == into[name].tolist()
+        assert list(packed[name]) == column
+        assert packed[name].lengths.tolist() == list(map(len, column))
+    assert packed["input_ids"].starts is packed["attention_mask"].starts
+    assert (packed["labels"].starts is packed["input_ids"].starts) is (other == 0)
 
 
 def test_padding_is_on_either_side() -> None:

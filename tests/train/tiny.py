@@ -38,6 +38,7 @@ from xautolm_hpc.train.limit.trial_budget import Progress, TrialBudget
 from xautolm_hpc.train.loop import LoopState, TrainState
 from xautolm_hpc.train.methods import apply_method
 from xautolm_hpc.train.optim import build_optimizer, build_schedule
+from xautolm_hpc.train.ragged import pack
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.steps.eager import EagerRunner
 from xautolm_hpc.train.stop import StopFlag
@@ -121,7 +122,7 @@ def tiny_tokens(n_rows: int, seed: int = 0) -> Tokens:
     rng = np.random.default_rng(seed)
     ids = [[*map(int, rng.integers(5, VOCAB, size=rng.integers(3, 13))), END] for _ in range(n_rows)]
     return Tokens(
-        columns={"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]},
+        columns=pack({"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]}),
         padding={"input_ids": 0, "attention_mask": 0},
         targets=np.array([row[0] % N_CLASSES for row in ids], dtype=np.int64),
         lengths=np.array([len(row) for row in ids], dtype=np.int64),

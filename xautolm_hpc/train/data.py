@@ -18,6 +18,7 @@ from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.jobdir import split_path
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.process_group import Rank
+from xautolm_hpc.train.ragged import RaggedRows, pad_rows
 
 CHUNK_BATCHES = 10
 """Batches whose samples are sorted by length together. So many save most of the padding, and so few that the samples
@@ -37,7 +38,7 @@ class Tokens:
         facts: What scoring needs to know of each sample; the task says what it is.
     """
 
-    columns: Mapping[str, Sequence[Sequence[int]]]
+    columns: Mapping[str, RaggedRows]
     padding: Mapping[str, int]
     targets: NDArray[np.int64]
     lengths: NDArray[np.int64]
@@ -132,10 +133,10 @@ def collate(tokens: Tokens, rows: NDArray[np.int64], *, device: torch.device) ->
     Returns:
         Model inputs, each (n_batch, longest), and targets, (n_batch, ...).
     """
-    inputs = {
-        name: pad([column[row] for row in rows], value=tokens.padding[name]).to(device)
-        for name, column in tokens.columns.items()
-    }
+    longest = {name: int(column.lengths_of(rows).max()) for name, column in tokens.columns.items()}
+    padded = {name: np.empty((len(rows), length), dtype=np.int64) for name, length in longest.items()}
+    pad_rows(tokens.columns, rows, into=padded, padding=tokens.padding)
+    inputs = {name: torch.from_numpy(column).to(device) for name, column in padded.items()}
     return inputs, torch.from_numpy(tokens.targets[rows]).to(device)
 
 

@@ -105,7 +105,8 @@ def save_weights(path: Path, train_state: TrainState) -> None:
 
 
 def note_steps(progress: Progress, train_state: TrainState) -> None:
-    """Record how steps were computed, and tell a person why not as was asked for."""
+    """Record how steps were computed and where the time went, and tell a person why not as was asked for."""
+    sys.stderr.write(progress.train_summary())
     runner = train_state.runner
     progress.step_mode, progress.step_reason = runner.mode, runner.reason
     if runner.reason is not None:

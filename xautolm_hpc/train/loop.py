@@ -30,6 +30,7 @@ from xautolm_hpc.train.kinds.metrics import Scores
 from xautolm_hpc.train.kinds.tasks import LearningTask
 from xautolm_hpc.train.limit.at_limit import LimitReachedError, scaled_seconds
 from xautolm_hpc.train.limit.trial_budget import Decision, Progress, TrialBudget
+from xautolm_hpc.train.parts import Part
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import put, whole
@@ -142,19 +143,23 @@ def train(train_state: TrainState, *, save: Callable[[], None]) -> None:
 
 def _train_epochs(train_state: TrainState, *, save: Callable[[], None]) -> None:
     """Train and evaluate epoch after epoch until training is over."""
-    loop, recipe = train_state.loop, train_state.recipe
+    loop, recipe, progress = train_state.loop, train_state.recipe, train_state.progress
     saved_at = time.monotonic()
     memory = _reserve_memory(train_state)
     while not loop.finished:
-        _run_steps(train_state, epoch_steps(train_state, loop.epoch)[loop.epoch_step :])
+        with progress.parts.measure(Part.STEPS):
+            _run_steps(train_state, epoch_steps(train_state, loop.epoch)[loop.epoch_step :])
         _close_epoch(train_state, _evaluate_dev(train_state))
         loop.finished = loop.epoch >= recipe.epochs or loop.epochs_without_gain >= recipe.early_stopping_patience
         if loop.best_epoch == loop.epoch and not loop.finished:  # at the end they are in the model
-            kept = loop.best_weights or (None if memory is None else memory.result())
-            loop.best_weights = trainable(train_state.model, into=kept)
+            with progress.parts.measure(Part.BEST_WEIGHTS):
+                kept = loop.best_weights or (None if memory is None else memory.result())
+                loop.best_weights = trainable(train_state.model, into=kept)
         if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S and not loop.finished:
-            save()
+            with progress.parts.measure(Part.CHECKPOINT):
+                save()
             saved_at = time.monotonic()
+        progress.epoch_parts_s.append(progress.parts.take())
 
 
 def evaluate(train_state: TrainState, split: str) -> Scores:
@@ -177,14 +182,17 @@ def evaluate(train_state: TrainState, split: str) -> Scores:
     answered: list[tuple[int, Any]] = []
     train_state.model.eval()
     model = train_state.runner.evaluator()
-    for number in range(n_rounds):
-        train_state.budget.check()
-        for rows in own[number : number + 1]:
-            answered += zip(rows.tolist(), _answer(train_state, model, tokens=tokens, rows=rows), strict=True)
+    parts = train_state.progress.parts
+    with parts.measure(Part.EVALUATION):
+        for number in range(n_rounds):
+            train_state.budget.check()
+            for rows in own[number : number + 1]:
+                answered += zip(rows.tolist(), _answer(train_state, model, tokens=tokens, rows=rows), strict=True)
     answers: list[Any] = [None] * len(tokens)
-    for row, answer in chain(*collectives.all_gather(answered)):
-        answers[row] = answer
-    scores = train_state.task.score(tokens, answers)
+    with parts.measure(Part.SCORES):
+        for row, answer in chain(*collectives.all_gather(answered)):
+            answers[row] = answer
+        scores = train_state.task.score(tokens, answers)
     if not math.isfinite(scores.loss):
         raise TrialError(
             FailureKind.DIVERGED, f"answers on {split} are not finite after step {train_state.progress.step}"

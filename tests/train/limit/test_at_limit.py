@@ -21,6 +21,7 @@ from xautolm_hpc.train.limit.at_limit import LimitPlan, StepTimer, scaled_second
 from xautolm_hpc.train.limit.foreign_load import LoadMeter
 from xautolm_hpc.train.limit.trial_budget import Decision, TrialBudget
 from xautolm_hpc.train.loop import TrainState, evaluate, train
+from xautolm_hpc.train.ragged import pack
 from xautolm_hpc.train.steps.eager import EagerRunner
 from xautolm_hpc.train.steps.runner import StepResult
 from xautolm_hpc.train.stop import StopFlag
@@ -199,7 +200,7 @@ def loop_tokens(train_state: TrainState, times: int) -> Any:
     tokens = train_state.tokens["validation"]
     index = np.tile(np.arange(len(tokens)), times)
     return type(tokens)(
-        columns={name: [column[i] for i in index] for name, column in tokens.columns.items()},
+        columns=pack({name: [column[i] for i in index] for name, column in tokens.columns.items()}),
         padding=tokens.padding,
         targets=tokens.targets[index],
         lengths=tokens.lengths[index],

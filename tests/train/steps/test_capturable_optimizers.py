@@ -142,11 +142,11 @@ def test_a_held_step_and_one_without_a_finite_loss_change_nothing(optimizer: str
         update.loss.fill_(loss)
         update.run()
 
-        assert update.result_skipped == 1
+        assert update.result[1] == 1
     assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
     kept = [value for slots in stepping.state.values() for value in slots.values()]
     assert all(torch.equal(one, other) for one, other in zip(state, kept, strict=True))
-    assert torch.isinf(update.result_loss)
+    assert torch.isinf(update.result[0])
     assert update.loss == 0
 
 

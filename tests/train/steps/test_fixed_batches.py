@@ -11,7 +11,8 @@ from tests.train.families import family_train_state, labelled_rows, question_row
 from tests.train.tiny import tiny_tokens
 from xautolm_hpc.train.data import collate
 from xautolm_hpc.train.loop import TrainState
-from xautolm_hpc.train.steps.fixed_batches import BatchLayout, measure_lengths, stage
+from xautolm_hpc.train.ragged import pack
+from xautolm_hpc.train.steps.fixed_batches import BatchLayout, HostBuffers, measure_lengths
 
 PARAMS: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 4, "max_length": 36, "epochs": 1, "dropout_rate": 0.0}
 CASES = [
@@ -55,7 +56,7 @@ def test_rows_that_do_not_count_change_nothing(
     train_state.model.train()
     tokens, rows = train_state.tokens["train"], np.array([2, 7, 11])
     layout = _layout(train_state, rows, n_rows=8, longer=0)
-    flat = stage(layout, is_pinned=False)
+    flat = torch.empty(layout.size, dtype=torch.int64)
     layout.write(flat, tokens, rows=rows, step_weight=3)
 
     short = _loss_and_gradients(train_state, *collate(tokens, rows, device=torch.device("cpu")))
@@ -73,7 +74,7 @@ def test_padding_to_a_longer_length_changes_nothing(tmp_path: Path, kind: str, a
     train_state.model.train()
     tokens, rows = train_state.tokens["train"], np.array([2, 7, 11])
     layout = _layout(train_state, rows, n_rows=3, longer=4)
-    flat = stage(layout, is_pinned=False)
+    flat = torch.empty(layout.size, dtype=torch.int64)
     layout.write(flat, tokens, rows=rows, step_weight=3)
 
     short = _loss_and_gradients(train_state, *collate(tokens, rows, device=torch.device("cpu")))
@@ -88,7 +89,7 @@ def test_inputs_of_equal_lengths_share_them() -> None:
     tokens = tiny_tokens(6)
     answers = [[1] * (1 + row % 3) for row in range(6)]
 
-    lengths = measure_lengths({**tokens.columns, "labels": answers})
+    lengths = measure_lengths({**tokens.columns, **pack({"labels": answers})})
 
     assert lengths.of_input == {"input_ids": 0, "attention_mask": 0, "labels": 1}
     assert lengths.longest(np.array([0, 2])) == (int(tokens.lengths[[0, 2]].max()), 3)
@@ -97,7 +98,7 @@ def test_inputs_of_equal_lengths_share_them() -> None:
 def test_a_batch_is_one_buffer() -> None:
     tokens = tiny_tokens(6)
     layout = BatchLayout(("input_ids", "attention_mask"), (13, 13), 4, ())
-    flat = stage(layout, is_pinned=False)
+    flat = torch.empty(layout.size, dtype=torch.int64)
 
     layout.write(flat, tokens, rows=np.array([5, 1]), step_weight=7)
 
@@ -106,3 +107,15 @@ def test_a_batch_is_one_buffer() -> None:
     assert inputs["input_ids"][0, : tokens.lengths[5]].tolist() == list(tokens.columns["input_ids"][5])
     assert inputs["attention_mask"].sum(dim=1).tolist() == [tokens.lengths[row] for row in (5, 1, 5, 5)]
     assert targets.tolist() == [*tokens.targets[[5, 1]], -100, -100]
+
+
+def test_a_buffer_is_used_again_only_once_it_is_given_back() -> None:
+    buffers = HostBuffers(3, dtype=torch.int64, is_pinned=False)
+    first, second = buffers.take(), buffers.take()
+
+    buffers.give_back(first)
+    third, fourth = buffers.take(), buffers.take()
+
+    assert third is first
+    assert len({buffer.data_ptr() for buffer in (first, second, fourth)}) == 3
+    assert [buffer.shape for buffer in (first, fourth)] == [(3,), (3,)]

@@ -42,7 +42,7 @@ class Host:
     def __init__(self, *, step_s: float) -> None:
         self.device, self.step_s = Device(), step_s
         self.settled: list[float] = []
-        self.queue = StepQueue(lambda step: self.settled.append(float(step.loss)))
+        self.queue = StepQueue(lambda step, is_skipped: self.settled.append(step.result[0].item()))
         self.n_started = 0
         self.leads: list[int] = []
 
@@ -51,8 +51,8 @@ class Host:
         begun = DeviceMarker(self.device, self.n_started * self.step_s)
         self.n_started += 1
         over = DeviceMarker(self.device, begun.at_s + self.step_s * times)
-        loss, none = torch.tensor(float(self.n_started)), torch.zeros(())
-        self.queue.push(StartedStep(kind=kind, begun=begun, over=over, loss=loss, skipped=none, n_samples=4, staged=()))
+        result = torch.tensor([float(self.n_started), 0.0])
+        self.queue.push(StartedStep(kind=kind, begun=begun, over=over, result=result, n_samples=4, staged=()))
         self.leads.append(len(self.queue))
 
 
@@ -122,3 +122,14 @@ def test_steps_that_are_over_are_returned_without_waiting() -> None:
     host.device.done_s = 0.001
 
     assert [result.loss for result in host.queue.wait_for_capacity()] == [1]
+
+
+def test_all_steps_can_be_waited_for_and_kept() -> None:
+    host = Host(step_s=0.001)
+    host.start()
+    host.start()
+
+    host.queue.wait()
+
+    assert host.device.done_s == 0.002
+    assert (len(host.queue), host.settled) == (2, [])

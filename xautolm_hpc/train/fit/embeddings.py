@@ -143,7 +143,7 @@ def check_vocabulary(tokenizer: Any, n_rows: int, *, model_id: str) -> None:
 def has_ids_from(tokens: Tokens, first: int) -> bool:
     """Return whether a split holds token ids from ``first`` on."""
     columns = [tokens.columns[name] for name in ("input_ids", "decoder_input_ids", "labels") if name in tokens.columns]
-    return any(max(row, default=0) >= first for column in columns for row in column)
+    return any(int(column.values.max(initial=0)) >= first for column in columns)
 
 
 def train_new_rows(model: PreTrainedModel, n_old: int) -> None:

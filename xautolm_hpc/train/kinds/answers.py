@@ -10,6 +10,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ SPAN_SEPARATOR = "; "
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = set(string.punctuation)
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def squad_scores(answer: str, references: Sequence[Reference]) -> Pair:
@@ -80,9 +82,9 @@ def _best(pairs: Sequence[Pair]) -> Pair:
 
 
 def _squad_pair(answer: str, reference: str) -> Pair:
-    given, gold = _squad_words(answer), _squad_words(reference)
+    given, gold = _squad_words(answer), _reference_words(reference)
     exact = float(given == gold)
-    if not given or not gold:
+    if not given or not gold or exact:
         return exact, exact
     n_common = (Counter(given) & Counter(gold)).total()
     return exact, 2 * n_common / (len(given) + len(gold))
@@ -90,8 +92,13 @@ def _squad_pair(answer: str, reference: str) -> Pair:
 
 def _squad_words(text: str) -> list[str]:
     """Split a text into words without case, punctuation and articles."""
-    plain = "".join(character for character in text.lower() if character not in _PUNCTUATION)
-    return _ARTICLES.sub(" ", plain).split()
+    return _ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split()
+
+
+@lru_cache(maxsize=2**16)
+def _reference_words(reference: str) -> list[str]:
+    """Split a reference into words; ``dev`` has the same ones in each epoch."""
+    return _squad_words(reference)
 
 
 def _drop_pair(spans: Sequence[str], reference: Sequence[str]) -> Pair:

@@ -16,6 +16,7 @@ from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.fit.base_config import name_labels
 from xautolm_hpc.train.kinds.metrics import Scores, score_classes
 from xautolm_hpc.train.kinds.tasks import TaskContext, encode, padding_of
+from xautolm_hpc.train.ragged import pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +46,12 @@ class Classification:
             TrialError: A label is not one of the task's; kind ``data_unavailable``.
         """
         columns = encode(self.tokenizer, [row["text"] for row in rows], max_length=self.max_length)
-        padding = padding_of(self.tokenizer)
+        packed, padding = pack(columns), padding_of(self.tokenizer)
         return Tokens(
-            columns=columns,
+            columns=packed,
             padding={name: padding[name] for name in columns},
             targets=label_indices(rows, self.labels),
-            lengths=np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64),
+            lengths=packed["input_ids"].lengths,
             weights=np.ones(len(rows), dtype=np.int64),
             facts=(),
         )

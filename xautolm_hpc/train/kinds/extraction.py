@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 
 from xautolm_hpc.train.data import Tokens, collate
 from xautolm_hpc.train.kinds.answers import Reference, row_scores
 from xautolm_hpc.train.kinds.metrics import Scores, score_answers
 from xautolm_hpc.train.kinds.tasks import TaskContext, padding_of, references_of, shorten
+from xautolm_hpc.train.ragged import pack
 
 STRIDE_SHARE = 0.25
 """Share of ``max_length`` by which two windows overlap."""
@@ -35,13 +36,13 @@ class Window(NamedTuple):
     Attributes:
         question: Number of its question in the split.
         context: The whole context.
-        spans: First and last character (exclusive) of each token in the context; (0, 0) outside it.
+        spans: First and last character (exclusive) of each token in the context, (n_tokens, 2); (0, 0) outside it.
         references: Accepted answers.
     """
 
     question: int
     context: str
-    spans: Sequence[tuple[int, int]]
+    spans: NDArray[np.int64]
     references: Sequence[Reference]
 
 
@@ -100,17 +101,18 @@ class Extraction:
             padding=False,
         )
         padding = padding_of(self.tokenizer)
-        columns = {name: list(encoded[name]) for name in padding if name in encoded}
+        packed = pack({name: encoded[name] for name in padding if name in encoded})
+        references = [references_of(row) for row in rows]
         windows = [
-            self._window(rows[question], question, encoded=encoded, number=number)
+            Window(question, rows[question]["context"], _spans(encoded, number), references[question])
             for number, question in enumerate(encoded["overflow_to_sample_mapping"])
         ]
         targets = [_target(rows[window.question]["answers"], window.spans) for window in windows]
         return Tokens(
-            columns=columns,
-            padding={name: padding[name] for name in columns},
+            columns=packed,
+            padding={name: padding[name] for name in packed},
             targets=np.array(targets, dtype=np.int64),
-            lengths=np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64),
+            lengths=packed["input_ids"].lengths,
             weights=np.ones(len(windows), dtype=np.int64),
             facts=windows,
         )
@@ -121,12 +123,6 @@ class Extraction:
         n_special = self.tokenizer.num_special_tokens_to_add(pair=True)
         n_context = self.max_length - longest - n_special
         return max(0, min(int(self.max_length * STRIDE_SHARE), n_context - 1))
-
-    def _window(self, row: dict[str, Any], question: int, *, encoded: Any, number: int) -> Window:
-        parts = encoded.sequence_ids(number)
-        offsets = encoded["offset_mapping"][number]
-        spans = [tuple(span) if part == 1 else NO_SPAN for part, span in zip(parts, offsets, strict=True)]
-        return Window(question, row["context"], spans, references_of(row))
 
     def loss(self, model: nn.Module, inputs: dict[str, Tensor], *, targets: Tensor) -> Tensor:
         """Sum over windows the mean cross-entropy of begin and end."""
@@ -140,19 +136,17 @@ class Extraction:
         output = model(**inputs)
         losses = _losses(output, targets, mask=inputs["attention_mask"])
         starts, ends = output.start_logits.float(), output.end_logits.float()  # (n_batch, length)
-        inside = torch.zeros_like(starts, dtype=torch.bool)
+        inside = np.zeros(starts.shape, dtype=np.bool_)
         for place, row in enumerate(rows):
             spans = tokens.facts[row].spans
-            inside[place, : len(spans)] = torch.tensor([end > start for start, end in spans])
-        totals = starts[:, :, None] + ends[:, None, :]  # (n_batch, length, length)
-        allowed = torch.ones_like(totals, dtype=torch.bool).triu().tril(self.longest_answer - 1)
-        allowed &= inside[:, :, None] & inside[:, None, :]
-        best, places = totals.masked_fill(~allowed, -torch.inf).flatten(1).max(dim=1)
-        length = starts.shape[1]
+            inside[place, : len(spans)] = spans[:, 1] > spans[:, 0]
+        width = min(self.longest_answer, starts.shape[1])
+        best, places = _best_spans(starts, ends, inside=torch.from_numpy(inside).to(device), width=width)
+        nones = starts[:, 0] + ends[:, 0]
         return [
-            SpanAnswer(place // length, place % length, score, none, loss)
+            SpanAnswer(place // width, place // width + place % width, score, none, loss)
             for place, score, none, loss in zip(
-                places.tolist(), best.tolist(), totals[:, 0, 0].tolist(), losses.tolist(), strict=True
+                places.tolist(), best.tolist(), nones.tolist(), losses.tolist(), strict=True
             )
         ]
 
@@ -191,14 +185,42 @@ def build(task_context: TaskContext) -> Extraction:
     )
 
 
-def _target(answers: Sequence[dict[str, Any]], spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
+def _spans(encoded: Any, number: int) -> NDArray[np.int64]:
+    """Return the characters of each token of a window that lies in the context, (n_tokens, 2)."""
+    is_context = np.array([part == 1 for part in encoded.sequence_ids(number)])
+    offsets = np.array(encoded["offset_mapping"][number], dtype=np.int64)
+    return np.where(is_context[:, None], offsets, NO_SPAN)
+
+
+def _target(answers: Sequence[dict[str, Any]], spans: NDArray[np.int64]) -> tuple[int, int]:
     """Find the first and last token of the first answer that lies wholly in the window."""
+    begins, ends = spans.T
     for answer in answers:
         start, end = answer["answer_start"], answer["answer_start"] + len(answer["text"])
-        covered = [number for number, span in enumerate(spans) if span[1] > start and span[0] < end and span != NO_SPAN]
-        if covered and spans[covered[0]][0] <= start and spans[covered[-1]][1] >= end:
-            return covered[0], covered[-1]
+        (covered,) = np.nonzero((ends > start) & (begins < end) & ((begins != 0) | (ends != 0)))
+        if len(covered) and begins[covered[0]] <= start and ends[covered[-1]] >= end:
+            return int(covered[0]), int(covered[-1])
     return NO_SPAN
+
+
+def _best_spans(starts: Tensor, ends: Tensor, *, inside: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Find the best span of each window; of equals the one that begins first, then the shortest.
+
+    Args:
+        starts: Logits of each token as the first one, (n_batch, length).
+        ends: Logits of each token as the last one, likewise.
+        inside: Whether a token lies in the context, likewise.
+        width: Tokens of a span at most, at most ``length``.
+
+    Returns:
+        Sum of both logits, (n_batch,), minus infinity if no token lies inside; and its place, (n_batch,): first token
+        times ``width`` plus further tokens.
+    """
+    last = pad(ends, (0, width - 1)).unfold(1, width, 1)  # (n_batch, length, width)
+    may_end = pad(inside, (0, width - 1)).unfold(1, width, 1)
+    totals = (starts[:, :, None] + last).masked_fill(~(inside[:, :, None] & may_end), -torch.inf)
+    best, places = totals.flatten(1).max(dim=1)
+    return best, places
 
 
 def _losses(output: Any, targets: Tensor, *, mask: Tensor) -> Tensor:
@@ -210,4 +232,4 @@ def _losses(output: Any, targets: Tensor, *, mask: Tensor) -> Tensor:
 
 
 def _text(window: Window, answer: SpanAnswer) -> str:
-    return window.context[window.spans[answer.start][0] : window.spans[answer.end][1]].strip()
+    return window.context[window.spans[answer.start, 0] : window.spans[answer.end, 1]].strip()

@@ -22,6 +22,7 @@ from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.kinds.answers import SPAN_SEPARATOR, Reference, row_scores
 from xautolm_hpc.train.kinds.metrics import Scores, score_answers
 from xautolm_hpc.train.kinds.tasks import TaskContext, encode, references_of
+from xautolm_hpc.train.ragged import pack
 
 IGNORED = -100
 """Target of a token that does not count in the loss."""
@@ -107,7 +108,7 @@ class Generation:
         pad_id = self.tokenizer.pad_token_id
         padding = {"input_ids": pad_id, "attention_mask": 0, "decoder_input_ids": pad_id, "labels": IGNORED}
         return Tokens(
-            columns=columns,
+            columns=pack(columns),
             padding={name: padding[name] for name in columns},
             targets=np.zeros(len(rows), dtype=np.int64),  # unused: the targets are the column "labels", which is padded
             lengths=np.array([len(prompt) + len(answer) for prompt, answer in pairs], dtype=np.int64),

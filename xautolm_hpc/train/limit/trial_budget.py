@@ -5,7 +5,7 @@ The outcome of a failed trial is built from the same :class:`Progress` as that o
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -17,6 +17,7 @@ from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.limit.at_limit import HOPELESS_FACTOR, LimitPlan, LimitReachedError
 from xautolm_hpc.train.limit.foreign_load import LoadMeter, no_load_meter
+from xautolm_hpc.train.parts import Part, PartTimer
 from xautolm_hpc.train.stop import StopFlag, StopRequestedError
 
 
@@ -85,6 +86,8 @@ class Progress:
         step_reason: Why they were not captured although that was asked for, or ``None``.
         truncated: Whether training ended because the budget was used up, to evaluate the best state so far.
         load_parts_s: Part of ``load`` -> its seconds in this restart, in their order.
+        parts: Measures the parts of ``train`` and ``eval``.
+        epoch_parts_s: For each epoch of this restart, part -> its seconds.
     """
 
     phase: str = "load"
@@ -111,6 +114,8 @@ class Progress:
     step_reason: str | None = None
     truncated: bool = False
     load_parts_s: dict[str, float] = field(default_factory=dict)
+    parts: PartTimer = field(default_factory=PartTimer)
+    epoch_parts_s: list[Mapping[Part, float]] = field(default_factory=list)
 
     @contextmanager
     def loading(self, part: str) -> Iterator[None]:
@@ -125,6 +130,11 @@ class Progress:
         """Write a line for the log: the seconds of ``load`` and of its parts."""
         parts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self.load_parts_s.items())
         return f"load: {self.load.here_s:.2f} s ({parts})\n"
+
+    def train_summary(self) -> str:
+        """Write a line for the log: the seconds of training and of its parts, those of unfinished epochs left out."""
+        parts = (f"{part} {sum(epoch.get(part, 0.0) for epoch in self.epoch_parts_s):.2f} s" for part in Part)
+        return f"train: {self.train.here_s:.2f} s ({', '.join(parts)})\n"
 
     @property
     def all_gpu_memory_bytes(self) -> int | None:

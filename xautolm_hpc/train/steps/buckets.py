@@ -11,11 +11,11 @@ from collections.abc import Sequence
 GRID = 8
 """Padded lengths are multiples of it, as tensor cores want them; the longest may be any."""
 
-CAPTURE_STEPS = 8.0
-"""What a capture costs, with its warm-up, in steps of a graph without tokens: on an H200 .02 to .05 s to 2 to 5 ms."""
+CAPTURE_STEPS = 16.0
+"""What a capture costs, with its warm-up, in steps of a graph without tokens: on an H200 .04 to .2 s to 1 to 9 ms."""
 
-FLOOR_TOKENS = 2048
-"""Tokens of a pass that double its time above that of one without tokens."""
+FLOOR_TOKENS = 4096
+"""Tokens of a pass that double its time above that of one without tokens: 2,000 to 6,000 on an H200."""
 
 
 def choose_edges(

@@ -21,12 +21,13 @@ from xautolm_hpc.train.data import plan_micro_batches
 from xautolm_hpc.train.kinds.classification import Classification
 from xautolm_hpc.train.kinds.tasks import LearningTask
 from xautolm_hpc.train.loop import EVALUATION_BATCH, TrainState, epoch_steps
+from xautolm_hpc.train.parts import Part
 from xautolm_hpc.train.steps.captured_forward import CapturedForward, describe_failure, plan_evaluation_edges
 from xautolm_hpc.train.steps.device_state import DeviceState
 from xautolm_hpc.train.steps.eager import EagerRunner
-from xautolm_hpc.train.steps.fixed_batches import BatchLayout, measure_lengths, stage
+from xautolm_hpc.train.steps.fixed_batches import BatchLayout, measure_lengths
 from xautolm_hpc.train.steps.lead import StartedStep, StepQueue
-from xautolm_hpc.train.steps.recorder import Recorder, Work, host_copy
+from xautolm_hpc.train.steps.recorder import Recorder, Work
 from xautolm_hpc.train.steps.runner import Edges, StepResult, step_seed
 
 CAPTURE_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError)
@@ -61,8 +62,9 @@ class CapturedRunner:
         self._evaluation_edges: Sequence[Sequence[int]] = plan_evaluation_edges(
             train_state.tokens, batch_size=self._evaluation_batch, n_epochs=train_state.recipe.epochs
         )
-        self._queue = StepQueue(self._settle)
+        self._queue = StepQueue(self._settle, parts=train_state.progress.parts)
         self._graphs: dict[Hashable, Work] = {}
+        self._layouts: dict[BatchLayout, BatchLayout] = {}
         self._state: DeviceState | None = None
         self._n_started = 0
         self._eager: EagerRunner | None = None
@@ -138,7 +140,8 @@ class CapturedRunner:
     def _layout(self, rows: NDArray[np.int64]) -> BatchLayout:
         tokens = self._train_state.tokens["train"]
         padded = self._lengths.pad(self._lengths.longest(rows), self._train_edges)
-        return BatchLayout(tuple(padded), tuple(padded.values()), self._n_rows, tokens.targets.shape[1:])
+        layout = BatchLayout(tuple(padded), tuple(padded.values()), self._n_rows, tokens.targets.shape[1:])
+        return self._layouts.setdefault(layout, layout)
 
     def _capture_missing(self, needed: Mapping[BatchLayout, NDArray[np.int64]]) -> None:
         """Capture the graphs that a step needs and that are not there yet, with rows of its own."""
@@ -147,12 +150,13 @@ class CapturedRunner:
             return
         state = self._device_state(next(iter(missing)))
         self._train_state.model.train()
-        with state.warming_up():
+        with self._train_state.progress.parts.measure(Part.CAPTURES), state.warming_up():
             for layout, rows in missing.items():
                 state.check_fits(layout)
-                self._write(layout, state.static, rows=rows, step_weight=1)
+                staged = self._copy(layout, state, rows=rows, step_weight=1)
                 warm_up = self._forward_work(layout, state) if self._graphs else None
                 self._graphs[layout] = self._recorder.record(self._pass_work(layout, state), warm_up=warm_up)
+                state.staging.give_back(staged)  # a capture waits for the device
             if self._is_split and UPDATE not in self._graphs:
                 self._graphs[UPDATE] = self._recorder.record(state.end_step)
 
@@ -162,7 +166,9 @@ class CapturedRunner:
             self._n_started = self._train_state.progress.step
             lengths = [self._train_edges[self._lengths.of_input[name]][-1] for name in layout.names]
             largest = dataclasses.replace(layout, lengths=tuple(lengths))
-            self._state = DeviceState(self._train_state, largest, keeps_gradients=self._is_split)
+            self._state = DeviceState(
+                self._train_state, largest, keeps_gradients=self._is_split, is_pinned=self._recorder.is_pinned
+            )
         return self._state
 
     def _pass_work(self, layout: BatchLayout, state: DeviceState) -> Work:
@@ -188,14 +194,15 @@ class CapturedRunner:
         def work() -> None:
             with torch.no_grad():
                 self._task.loss(self._train_state.trained, inputs, targets=targets)
+            self._queue.wait()  # as the capture that follows does, but measured as waiting
 
         return work
 
-    def _write(self, layout: BatchLayout, static: Tensor, *, rows: NDArray[np.int64], step_weight: int) -> Tensor:
+    def _copy(self, layout: BatchLayout, state: DeviceState, *, rows: NDArray[np.int64], step_weight: int) -> Tensor:
         """Start the copy of a pass's batch to the device; return the buffer it is copied from."""
-        staged = stage(layout, is_pinned=self._recorder.is_pinned)
+        staged = state.staging.take()
         layout.write(staged, self._train_state.tokens["train"], rows=rows, step_weight=step_weight)
-        static[: layout.size].copy_(staged, non_blocking=True)
+        state.static[: layout.size].copy_(staged[: layout.size], non_blocking=True)
         return staged
 
     def _replay(
@@ -213,24 +220,25 @@ class CapturedRunner:
         recorder.seed(step_seed(train_state.seed, self._n_started))
         staged = []
         for rows, layout in zip(micro_batches, layouts, strict=True):
-            staged.append(self._write(layout, state.static, rows=rows, step_weight=step_weight))
+            staged.append(self._copy(layout, state, rows=rows, step_weight=step_weight))
             self._graphs[layout]()
         if self._is_split:
             self._graphs[UPDATE]()
-        loss = host_copy(state.update.result_loss, is_pinned=recorder.is_pinned)
-        skipped = host_copy(state.update.result_skipped, is_pinned=recorder.is_pinned)
+        result = state.results.take().copy_(state.update.result, non_blocking=True)
         self._n_started += 1
         self._queue.push(
             StartedStep(
-                kind=tuple(layouts), begun=begun, over=recorder.mark(), loss=loss, skipped=skipped,
+                kind=tuple(layouts), begun=begun, over=recorder.mark(), result=result,
                 n_samples=sum(map(len, batches)), staged=tuple(staged),
             )
         )  # fmt: skip
 
-    def _settle(self, step: StartedStep) -> None:
-        """Move the schedule on the host on, as that on the device has moved."""
-        if not step.skipped:
+    def _settle(self, step: StartedStep, is_skipped: bool) -> None:
+        """Move the schedule on the host on, as that on the device has moved, and free the buffers."""
+        if not is_skipped:
             self._train_state.scheduler.step()
+        if self._state is not None:
+            self._state.free(step.staged, step.result)
 
     def _give_up(self, error: Exception) -> EagerRunner:
         """Continue eagerly: weights and optimiser are as they were, gradients and graphs are dropped."""

@@ -1,13 +1,14 @@
-"""What all graphs of a training share on the device: the batch, the gradients, the update."""
+"""What all graphs of a training share: on the device the batch, the gradients, the update; on the host buffers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from xautolm_hpc.train.loop import TrainState
 from xautolm_hpc.train.steps.device_update import Update, find_loss_scale, learning_rates
-from xautolm_hpc.train.steps.fixed_batches import BatchLayout
+from xautolm_hpc.train.steps.fixed_batches import BatchLayout, HostBuffers
 
 
 class DeviceState:
@@ -16,20 +17,27 @@ class DeviceState:
     Attributes:
         static: The batch, (size of the largest layout,).
         update: Ends a step.
+        staging: Buffers on the host that batches are copied from.
+        results: Buffers on the host that the results of steps are copied to.
     """
 
-    def __init__(self, train_state: TrainState, largest: BatchLayout, *, keeps_gradients: bool) -> None:
+    def __init__(
+        self, train_state: TrainState, largest: BatchLayout, *, keeps_gradients: bool, is_pinned: bool
+    ) -> None:
         """Reserve the tensors.
 
         Args:
             train_state: The model and all it is trained with, a checkpoint loaded.
             largest: Layout of the largest batch.
             keeps_gradients: Whether gradients are added up over several graphs.
+            is_pinned: Whether copies between host and device must not wait.
         """
         device = train_state.accelerator.device
         self._optimizer = train_state.optimizer.optimizer
         self._keeps_gradients = keeps_gradients
         self.static = torch.zeros(largest.size, dtype=torch.int64, device=device)
+        self.staging = HostBuffers(largest.size, dtype=torch.int64, is_pinned=is_pinned)
+        self.results = HostBuffers(2, dtype=torch.float32, is_pinned=is_pinned)
         self.update = Update(
             self._optimizer,
             rates=learning_rates(train_state.scheduler, n_steps=train_state.progress.n_steps),
@@ -58,6 +66,12 @@ class DeviceState:
         """
         if layout.size > len(self.static):
             raise ValueError(f"a batch has {layout.size} numbers; the largest of the plan has {len(self.static)}")
+
+    def free(self, staged: Sequence[Tensor], result: Tensor) -> None:
+        """Return the buffers of a step that is over, to be used again."""
+        for buffer in staged:
+            self.staging.give_back(buffer)
+        self.results.give_back(result)
 
     def begin_pass(self) -> None:
         """Make the backward pass write gradients, not add to them, unless they are added up."""

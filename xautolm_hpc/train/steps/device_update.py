@@ -90,8 +90,7 @@ class Update:
     Attributes:
         loss: Loss of the step so far, ().
         held: 1 while steps are run to warm up, else 0, ().
-        result_loss: Loss of the last step, ().
-        result_skipped: Whether the schedule stood still in it, 1 or 0, ().
+        result: Loss of the last step, and whether the schedule stood still in it, 1 or 0: (2,).
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class Update:
         self._max_grad_norm = max_grad_norm
         self._loss_scale = loss_scale
         self.loss, self.held = torch.zeros((), device=device), torch.zeros((), device=device)
-        self.result_loss, self.result_skipped = torch.zeros((), device=device), torch.zeros((), device=device)
+        self.result = torch.zeros(2, device=device)
 
     def scaled(self, loss: Tensor) -> Tensor:
         """Scale a loss, before its backward pass."""
@@ -141,8 +140,8 @@ class Update:
         skips = torch.maximum(overflows, is_held.float())
         self._step(skips)
         self._position.add_((1 - skips).long())
-        self.result_loss.copy_(self.loss)
-        self.result_skipped.copy_(skips)
+        self.result[0].copy_(self.loss)
+        self.result[1].copy_(skips)
         self.loss.zero_()
 
     def _step(self, skips: Tensor) -> None:

@@ -6,7 +6,9 @@ those of the short batch.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xautolm_hpc.train.data import Tokens
+from xautolm_hpc.train.ragged import RaggedRows, pad_rows
 from xautolm_hpc.train.steps.buckets import choose_edges, padded_length
 
 UNCOUNTED = -100
@@ -27,7 +30,7 @@ N_WEIGHTS = 1
 """Numbers before the inputs of a batch: the weight of its step."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BatchLayout:
     """Shape of a batch, and where its parts lie in one flat buffer, so that it is copied to the device at once.
 
@@ -46,11 +49,12 @@ class BatchLayout:
     @property
     def size(self) -> int:
         """Numbers in the buffer."""
-        return self._starts()[-1]
+        return self._starts[-1]
 
+    @cached_property
     def _starts(self) -> list[int]:
         """Return where the inputs, then the targets begin in the buffer, and its end."""
-        parts = [length * self.n_rows for length in self.lengths] + [self.n_rows * int(np.prod(self.target_shape))]
+        parts = [length * self.n_rows for length in self.lengths] + [self.n_rows * prod(self.target_shape)]
         return list(accumulate(parts, initial=N_WEIGHTS))
 
     def weight(self, flat: Tensor) -> Tensor:
@@ -59,15 +63,18 @@ class BatchLayout:
 
     def inputs(self, flat: Tensor) -> dict[str, Tensor]:
         """View the inputs, each (n_rows, length)."""
-        starts = self._starts()
-        return {
-            name: flat[start : start + length * self.n_rows].view(self.n_rows, length)
-            for name, start, length in zip(self.names, starts, self.lengths, strict=False)
-        }
+        return {name: flat[begin:end].view(shape) for name, begin, end, shape in self._parts}
+
+    @cached_property
+    def _parts(self) -> list[tuple[str, int, int, tuple[int, int]]]:
+        """Return name, begin, end and shape of each input."""
+        ends = zip(self._starts[:-2], self._starts[1:-1], strict=True)
+        shapes = [(self.n_rows, length) for length in self.lengths]
+        return [(name, *place, shape) for name, place, shape in zip(self.names, ends, shapes, strict=True)]
 
     def targets(self, flat: Tensor) -> Tensor:
         """View the targets, (n_rows, ...)."""
-        begin, end = self._starts()[-2:]
+        begin, end = self._starts[-2:]
         return flat[begin:end].view(self.n_rows, *self.target_shape)
 
     def write(self, flat: Tensor, tokens: Tokens, *, rows: NDArray[np.int64], step_weight: int) -> None:
@@ -79,17 +86,18 @@ class BatchLayout:
             rows: Samples, at most ``n_rows``, at least one.
             step_weight: What the loss of the whole step is divided by.
         """
-        flat[0] = step_weight
-        for name, view in self.inputs(flat).items():
-            placed, column = view.numpy(), tokens.columns[name]
-            placed.fill(tokens.padding[name])
-            for place, row in enumerate(rows):
-                values = column[row]
-                placed[place, : len(values)] = values
-            placed[len(rows) :] = UNCOUNTED if name == LABELS else placed[0]
-        targets = self.targets(flat).numpy()
-        targets[: len(rows)] = tokens.targets[rows]
-        targets[len(rows) :] = UNCOUNTED
+        numbers, n_rows = flat.numpy(), len(rows)
+        numbers[0] = step_weight
+        placed = {name: numbers[begin:end].reshape(shape) for name, begin, end, shape in self._parts}
+        counted = {name: column[:n_rows] for name, column in placed.items()}
+        pad_rows(tokens.columns, rows, into=counted, padding=tokens.padding)
+        begin, end = self._starts[-2:]
+        targets = numbers[begin:end].reshape(self.n_rows, *self.target_shape)
+        targets[:n_rows] = tokens.targets[rows]
+        if n_rows < self.n_rows:
+            for name, column in placed.items():
+                column[n_rows:] = UNCOUNTED if name == LABELS else column[0]
+            targets[n_rows:] = UNCOUNTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,7 @@ class InputLengths:
         return {name: padded[place] for name, place in self.of_input.items()}
 
 
-def measure_lengths(columns: Mapping[str, Sequence[Sequence[int]]]) -> InputLengths:
+def measure_lengths(columns: Mapping[str, RaggedRows]) -> InputLengths:
     """Measure how long the inputs of each sample are.
 
     Args:
@@ -142,7 +150,7 @@ def measure_lengths(columns: Mapping[str, Sequence[Sequence[int]]]) -> InputLeng
     distinct: list[NDArray[np.int64]] = []
     of_input: dict[str, int] = {}
     for name, column in columns.items():
-        lengths = np.fromiter(map(len, column), dtype=np.int64, count=len(column))
+        lengths = column.lengths
         same = (place for place, known in enumerate(distinct) if np.array_equal(known, lengths))
         of_input[name] = next(same, len(distinct))
         if of_input[name] == len(distinct):
@@ -150,12 +158,27 @@ def measure_lengths(columns: Mapping[str, Sequence[Sequence[int]]]) -> InputLeng
     return InputLengths(tuple(distinct), of_input)
 
 
-def stage(layout: BatchLayout, *, is_pinned: bool) -> Tensor:
-    """Make a buffer on the host, pinned where a copy to the device shall not wait.
+class HostBuffers:
+    """Buffers on the host, all of one size, that are used again: new pinned memory makes host and device wait."""
 
-    Args:
-        layout: What it holds.
-        is_pinned: Whether it is copied to a GPU.
-    """
-    options: dict[str, Any] = {"pin_memory": True} if is_pinned else {}
-    return torch.empty(layout.size, dtype=torch.int64, **options)
+    def __init__(self, size: int, *, dtype: torch.dtype, is_pinned: bool) -> None:
+        """Reserve nothing yet.
+
+        Args:
+            size: Numbers of a buffer.
+            dtype: Their type.
+            is_pinned: Whether copies between them and a GPU must not wait.
+        """
+        self._size, self._dtype = size, dtype
+        self._options: dict[str, Any] = {"pin_memory": True} if is_pinned else {}
+        self._free: list[Tensor] = []
+
+    def take(self) -> Tensor:
+        """Return a buffer that nothing uses."""
+        if self._free:
+            return self._free.pop()
+        return torch.empty(self._size, dtype=self._dtype, device="cpu", **self._options)
+
+    def give_back(self, buffer: Tensor) -> None:
+        """Keep a buffer, to be used again; the device neither reads nor writes it any more."""
+        self._free.append(buffer)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from xautolm_hpc.train.parts import Part, PartTimer
 from xautolm_hpc.train.steps.runner import StepResult
 
 MAX_STEPS = 50
@@ -38,17 +39,15 @@ class StartedStep:
         kind: Steps of one kind take the same time: their graphs.
         begun: Before its first copy.
         over: After its last.
-        loss: Its loss on the host once it is over, ().
-        skipped: Whether it left weights and schedule as they were, likewise.
+        result: On the host once it is over, its loss and whether it left weights and schedule as they were, (2,).
         n_samples: Samples in it.
-        staged: Buffers on the host that it reads; free once it is over.
+        staged: Buffers on the host that it reads; free once it is over, as ``result`` is.
     """
 
     kind: Hashable
     begun: Marker
     over: Marker
-    loss: Tensor
-    skipped: Tensor
+    result: Tensor
     n_samples: int
     staged: tuple[Tensor, ...]
 
@@ -61,21 +60,24 @@ class StepQueue:
 
     def __init__(
         self,
-        settle: Callable[[StartedStep], None],
+        settle: Callable[[StartedStep, bool], None],
         *,
         max_steps: int = MAX_STEPS,
         max_lead_s: float = MAX_LEAD_S,
+        parts: PartTimer | None = None,
     ) -> None:
         """Begin without steps.
 
         Args:
-            settle: Called with each step once it is over, oldest first.
+            settle: Called with each step once it is over, oldest first, and whether it was skipped.
             max_steps: Steps at most.
             max_lead_s: Seconds of the device at most.
+            parts: Measures how long the host waits.
         """
         self._settle = settle
         self._max_steps = max_steps
         self._max_lead_s = max_lead_s
+        self._parts = parts or PartTimer()
         self._steps: deque[StartedStep] = deque()
         self._seconds: dict[Hashable, float] = {}
 
@@ -98,6 +100,11 @@ class StepQueue:
         """Wait for all steps and return them, oldest first."""
         return [self._pop() for _ in range(len(self._steps))]
 
+    def wait(self) -> None:
+        """Wait for all steps, and keep them."""
+        if self._steps:
+            self._wait(self._steps[-1])
+
     def lead_s(self) -> float:
         """Estimate how long the device will need for all steps, in seconds."""
         unknown_s = self._max_lead_s / 2
@@ -106,12 +113,17 @@ class StepQueue:
     def _is_full(self) -> bool:
         return len(self._steps) >= self._max_steps or self.lead_s() >= self._max_lead_s
 
+    def _wait(self, step: StartedStep) -> None:
+        with self._parts.measure(Part.WAITS):
+            step.over.wait()
+
     def _pop(self) -> StepResult:
         step = self._steps.popleft()
-        step.over.wait()
+        self._wait(step)
         self._seconds[step.kind] = step.over.seconds_since(step.begun)
-        self._settle(step)
-        return StepResult(float(step.loss), step.n_samples)
+        loss, skipped = step.result.tolist()
+        self._settle(step, bool(skipped))
+        return StepResult(loss, step.n_samples)
 
 
 class ReachedMarker:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from xautolm_hpc.train.steps.lead import Marker
 
@@ -165,10 +164,3 @@ class CudaMarker:
 
 def _new_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-
-def host_copy(value: Tensor, *, is_pinned: bool) -> Tensor:
-    """Start the copy of a number to the host and return where it will be."""
-    options: dict[str, Any] = {"pin_memory": True} if is_pinned else {}
-    copied = torch.empty((), dtype=torch.float32, **options)
-    return copied.copy_(value, non_blocking=True)
