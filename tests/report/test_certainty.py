@@ -13,7 +13,7 @@ from tests.report.whole_run import PRIOR
 from xautolm_hpc.predictions import Predictions
 from xautolm_hpc.records import Experience
 from xautolm_hpc.report import summarise
-from xautolm_hpc.report.certainty import COMES, MOST_LABELS, N_RIVALS, certainty_sentences
+from xautolm_hpc.report.certainty import COMES, MOST_LABELS, MOST_LIVE_LABELS, N_RIVALS, certainty_sentences
 from xautolm_hpc.report.intervals import difference_interval, f1_interval
 from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.run_in_words import mover_sentence, movers, prior_sentences, verdict_sentences
@@ -131,6 +131,17 @@ def test_while_a_search_goes_on_only_the_best_trial_is_asked_for_its_answers() -
     assert set(summary["certainty"]["intervals"]) == {str(best)}
     assert (summary["certainty"]["compared"], summary["certainty"]["classes_on"]) == (None, "validation")
     assert certainty_sentences(summary) == [COMES]
+
+
+def test_while_a_search_goes_on_nothing_is_computed_that_its_driver_would_wait_for() -> None:
+    task = nouns.task(labels=tuple(f"class {number}" for number in range(MOST_LIVE_LABELS + 1)))
+
+    def given(experience: Experience, split: str) -> Predictions:
+        raise AssertionError(f"asked for {split} of trial {experience.provenance.trial}")
+
+    summary = summarise(facts([success(0)], task=task, answers=given, finish=UNFINISHED))
+
+    assert summary["certainty"]["intervals"] == {}
 
 
 def test_a_matrix_of_many_classes_is_left_out() -> None:

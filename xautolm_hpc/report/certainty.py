@@ -19,6 +19,9 @@ MOST_LABELS = 20
 """Classes up to which the whole confusion matrix is kept; of more classes their scores alone are."""
 
 
+MOST_LIVE_LABELS = 200
+"""Classes up to which a search that goes on computes them: its driver waits meanwhile, some two seconds for so many."""
+
 COMES = (
     "The search goes on: which trials are within noise of it, and its score on test, come when the search has ended."
 )
@@ -46,9 +49,10 @@ def describe_certainty(
         "level": LEVEL, "intervals": {}, "compared": None, "within_noise": None,
         "classes": [], "classes_on": None, "confusion": None,
     }  # fmt: skip
-    if best is None:
+    goes_on = facts.finish.kind is FinishKind.UNFINISHED
+    if best is None or (goes_on and len(facts.task.labels) > MOST_LIVE_LABELS):
         return found
-    if facts.finish.kind is FinishKind.UNFINISHED:
+    if goes_on:
         front = succeeded = ()
     rivals = _rivals(best, succeeded)
     shown = {e.provenance.trial: e for e in [best, *front[:N_FRONT], *rivals]}
@@ -63,7 +67,7 @@ def describe_certainty(
     own = answers.get(best.provenance.trial)
     if own is None:
         return found
-    if facts.objectives[0] == "f1" and facts.finish.kind is not FinishKind.UNFINISHED:
+    if facts.objectives[0] == "f1" and not goes_on:
         found |= _compare(
             own, {e.provenance.trial: answers[e.provenance.trial] for e in rivals if e.provenance.trial in answers}
         )
