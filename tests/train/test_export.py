@@ -208,7 +208,7 @@ def test_hubs_read_scores_data_and_emissions_of_a_card(tmp_path: Path) -> None:
 
     text = model_card(plan, task, facts=REPORTED)
 
-    data = ModelCard(text).data  # raises where the hub's own library finds the scores incomplete
+    data: Any = ModelCard(text).data  # raises where the hub's own library finds the scores incomplete
     results = data.eval_results or []
     assert {(each.dataset_split, each.metric_type): (each.metric_value, each.metric_args) for each in results} == {
         ("validation", "f1"): (0.5, {"interval_95": [0.4, 0.6]}),
@@ -220,7 +220,7 @@ def test_hubs_read_scores_data_and_emissions_of_a_card(tmp_path: Path) -> None:
     assert (data.license, data.base_model) == ("apache-2.0", "distilbert/distilbert-base-uncased")
     assert (data.datasets, data.library_name) == (["towns/rows"], "transformers")
     assert data.pipeline_tag == "question-answering"
-    emitted: Any = data["co2_eq_emissions"]
+    emitted = data["co2_eq_emissions"]
     assert (emitted["emissions"], emitted["hardware_used"]) == (600.0, "NVIDIA H200")
     assert "- emissions: 600 g CO2, at 300 g a kWh" in text
     assert "- validation f1 (SQuAD): 0.5000 (95 % interval 0.4000 to 0.6000)" in text
@@ -247,7 +247,7 @@ def test_odd_names_and_licences_leave_a_card_that_hubs_read(tmp_path: Path, name
     plan = _plan(tmp_path, "distilbert-base-uncased", licence="Qwen Research, v1")
     task = dataclasses.replace(describe_task("question-answering"), name=name)
 
-    data = ModelCard(model_card(plan, task, facts=FACTS)).data
+    data: Any = ModelCard(model_card(plan, task, facts=FACTS)).data
 
     assert (data.license, data["license_name"]) == ("other", "qwen-research-v1")
     (first, *_) = data.eval_results or []
