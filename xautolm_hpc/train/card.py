@@ -192,6 +192,7 @@ def _index(task: Task, facts: Mapping[str, Any], *, tag: str) -> list[dict[str, 
 
 
 def _indexed(task: Task, facts: Mapping[str, Any], *, split: str, name: str, value: float) -> dict[str, Any]:
+    """Write a metric as hubs read it."""
     interval = facts.get("intervals", {}).get(split) if name == "f1" else None
     arguments = {"args": {"interval_95": interval}} if interval else {}
     return {"type": name, "value": value, "name": F1_NAMES[task.metric] if name == "f1" else name, **arguments}
@@ -247,6 +248,7 @@ def _emissions(energy_j: float | None, grams: float | None) -> list[str]:
 
 
 def _data(task: Task, hub_data: str | None) -> list[str]:
+    """List what the data is."""
     return [
         *([f"- data set: {hub_data}, of a hub"] if hub_data else []),
         *([f"- labels: {', '.join(task.labels)}"] if 0 < len(task.labels) <= 20 else []),
@@ -306,6 +308,7 @@ def _usage(kind: str, family: str) -> str:
 def _table(
     split: str, metrics: Mapping[str, float] | None, *, metric: str, intervals: Mapping[str, Sequence[float]]
 ) -> list[str]:
+    """List the metrics on a split, F1 with its interval where it is known."""
     if not metrics:
         return [f"- {split}: not evaluated"]
     ends = intervals.get(split)

@@ -88,8 +88,8 @@ def _sections(summary: Summary, examples: Sequence[Mapping[str, str]]) -> Iterat
         yield "curves", "Learning curves", [charts["curves"]]
     yield "trials", "Trials", [trial_table(summary)]
     if "parallel" in charts:
-        told = charts.get("importance") or tag("p", NO_IMPORTANCE, class_="quiet")
-        yield "parameters", "Hyperparameters", [charts["parallel"], told]
+        importance = charts.get("importance") or tag("p", NO_IMPORTANCE, class_="quiet")
+        yield "parameters", "Hyperparameters", [charts["parallel"], importance]
     classes = class_tables(summary) + ([tag("h3", "Wrong answers"), example_table(examples)] if examples else [])
     if classes:
         yield "classes", "Classes", classes
