@@ -203,6 +203,7 @@ def _add_cancel(add_parser: AddParser) -> None:
 
 
 def _add_report(add_parser: AddParser) -> None:
+    """Add ``report``."""
     parser = _run_verb(add_parser, "report", text="show a run's results: Pareto set, failures, rejections, prior, cost")
     parser.add_argument("--page", action="store_true", help="also write the page, report.html, anew")
     parser.add_argument(
@@ -210,6 +211,10 @@ def _add_report(add_parser: AddParser) -> None:
         action="store_true",
         help="also show five wrong answers with their texts, and write them into the page",
     )
+    parser.add_argument(
+        "--to", nargs=2, metavar=("TRACKER", "FOLDER"),
+        help="also write each trial to an offline log for tensorboard or mlflow; what is there already stays",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.checks.source import ROOT_DIR
+from xautolm_hpc.report.trackers import TRACKERS
 
 LOCK_DIR = ROOT_DIR / "lock"
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^ ;+\\]+)", flags=re.MULTILINE)
@@ -37,7 +38,8 @@ def test_the_lock_holds_what_the_package_depends_on() -> None:
     worker = _wanted(LOCK_DIR / "common.in") | {"torch"}
 
     assert {_name(requirement) for requirement in PROJECT["dependencies"]} == _wanted(LOCK_DIR / "driver.in")
-    assert {_name(requirement) for requirement in PROJECT["optional-dependencies"]["worker"]} == worker
+    extras = {extra: {_name(each) for each in found} for extra, found in PROJECT["optional-dependencies"].items()}
+    assert extras == {"worker": worker, **{name: _wanted(LOCK_DIR / f"{name}.in") for name in TRACKERS}}
 
 
 def _wanted(part: Path) -> set[str]:

@@ -9,6 +9,7 @@ from tests.checks.source import listing, places, python_files
 MAY_READ_ENVIRONMENT = {
     "xautolm_hpc/cli.py",
     "xautolm_hpc/profile/__main__.py",
+    "xautolm_hpc/report/trackers/mlflow_writer.py",  # reads none: it tells MLflow to send nothing
     "xautolm_hpc/slurm.py",
     "xautolm_hpc/submit/environment.py",
     "xautolm_hpc/submit/wrapper.py",

@@ -13,10 +13,11 @@ from tests.report.whole_run import PRIOR
 from xautolm_hpc.predictions import Predictions
 from xautolm_hpc.records import Experience
 from xautolm_hpc.report import summarise
-from xautolm_hpc.report.certainty import MOST_LABELS, N_RIVALS, certainty_sentences
+from xautolm_hpc.report.certainty import COMES, MOST_LABELS, MOST_LIVE_LABELS, N_RIVALS, certainty_sentences
 from xautolm_hpc.report.intervals import difference_interval, f1_interval
 from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.run_in_words import mover_sentence, movers, prior_sentences, verdict_sentences
+from xautolm_hpc.view import UNFINISHED
 
 
 def of_quality(**shares: float) -> Any:
@@ -75,7 +76,8 @@ def test_where_answers_are_unknown_nothing_is_said() -> None:
     summary = summarise(facts([success(0, f1=0.8), success(1, f1=0.7)]))
 
     assert summary["certainty"] == {
-        "level": 0.95, "intervals": {}, "compared": None, "within_noise": None, "classes": [], "confusion": None,
+        "level": 0.95, "intervals": {}, "compared": None, "within_noise": None, "classes": [],
+        "classes_on": None, "confusion": None,
     }  # fmt: skip
     assert certainty_sentences(summary) == []
     assert "interval" not in " ".join(verdict_sentences(summary))
@@ -95,7 +97,7 @@ def test_classes_are_listed_with_the_worst_first_and_counted_on_test_if_it_was_u
 
     certainty = summarise(run)["certainty"]
 
-    assert certainty["confusion"]["split"] == "test"
+    assert certainty["confusion"]["split"] == certainty["classes_on"] == "test"
     assert np.array(certainty["confusion"]["counts"]).sum() == 500
     scores = [row["f1"] for row in certainty["classes"]]
     assert scores == sorted(scores)
@@ -113,6 +115,33 @@ def test_few_trials_are_asked_for_their_answers() -> None:
 
     assert len(asked) <= len(summary["front"]) + N_RIVALS + 3
     assert len(summary["certainty"]["compared"]) == N_RIVALS
+
+
+def test_while_a_search_goes_on_only_the_best_trial_is_asked_for_its_answers() -> None:
+    asked = set()
+
+    def given(experience: Experience, split: str) -> Predictions:
+        asked.add((experience.provenance.trial, split))
+        return answers(experience, split)
+
+    summary = summarise(large_run(60, answers=given, finish=UNFINISHED, tests={}))
+
+    best = summary["best"]["trial"]
+    assert asked == {(best, "validation")}
+    assert set(summary["certainty"]["intervals"]) == {str(best)}
+    assert (summary["certainty"]["compared"], summary["certainty"]["classes_on"]) == (None, "validation")
+    assert certainty_sentences(summary) == [COMES]
+
+
+def test_while_a_search_goes_on_nothing_is_computed_that_its_driver_would_wait_for() -> None:
+    task = nouns.task(labels=tuple(f"class {number}" for number in range(MOST_LIVE_LABELS + 1)))
+
+    def given(experience: Experience, split: str) -> Predictions:
+        raise AssertionError(f"asked for {split} of trial {experience.provenance.trial}")
+
+    summary = summarise(facts([success(0)], task=task, answers=given, finish=UNFINISHED))
+
+    assert summary["certainty"]["intervals"] == {}
 
 
 def test_a_matrix_of_many_classes_is_left_out() -> None:
@@ -162,7 +191,7 @@ def test_the_prior_is_told_with_what_moved_it_and_what_is_no_evidence() -> None:
     sentences, strongest = " ".join(prior_sentences(summary)), movers(summary)
 
     assert "The prior xautolm learnt from 400 successes and 1 failure of past runs." in sentences
-    assert "75 records of the store are no evidence: 70 (infrastructure) and 5 (no objective)." in sentences
+    assert "75 records of the store are no evidence: 70 failed by the infrastructure and 5 no objective." in sentences
     assert (
         "started furthest ahead: probability 0.5207 instead of 0.5000, above all because of 1 success on liar"
         in sentences
@@ -176,7 +205,7 @@ def test_what_moved_the_prior_evidence_is_told_as_what_it_expects() -> None:
 
     summary = summarise(large_run(8, prior=prior))
 
-    assert "1 record of the store is no evidence: 1 (same configuration)." in prior_sentences(summary)
+    assert "1 record of the store is no evidence: 1 of a configuration that others have." in prior_sentences(summary)
     first, second = map(mover_sentence, movers(summary))
     assert first.endswith("it raised what was expected of model google/bert_uncased_L-2 by 3%.")
     assert second.endswith("it lowered what was expected of model google/bert_uncased_L-2 by 1%.")
@@ -185,7 +214,8 @@ def test_what_moved_the_prior_evidence_is_told_as_what_it_expects() -> None:
 def test_a_uniform_prior_is_told_as_such() -> None:
     summary = summarise(facts([success(0)]))
 
-    assert prior_sentences(summary) == ["The search started from the uniform distribution: it used no past experience."]
+    (sentence,) = prior_sentences(summary)
+    assert sentence.startswith("The search started from the uniform distribution: it used no past experience.")
     assert movers(summary) == []
 
 

@@ -1,5 +1,6 @@
 """An exported model answers as the task says, whatever its base model was made for."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from tests.train.families import describe_task, labelled_rows, run_attempt, write_family_attempt
@@ -178,3 +180,76 @@ def test_the_card_of_a_hub_model_names_its_repository(tmp_path: Path) -> None:
     assert "Training ended after" not in card
     cut = model_card(plan, describe_task("question-answering"), facts={**FACTS, "epochs_done": 1.25})
     assert "Training ended after 1.25 epochs, when its time was used up; the best state was kept." in cut
+
+
+REPORTED: Mapping[str, Any] = {
+    **FACTS,
+    "metrics": {"f1": 0.5, "exact_match": 0.25, "validation_loss": 0.6},
+    "test": {"f1": 0.4375},
+    "energy_j": 7.2e6,
+    "hub_data": "towns/rows",
+    "intervals": {"validation": [0.4, 0.6], "test": [0.25, 0.75]},
+    "co2_g_per_kwh": 300.0,
+    "gpu": "NVIDIA H200",
+    "search": ["It is the best of 8 trials, of which 5 succeeded."],
+}
+
+
+def _plan(folder: Path, model_id: str, **fields: Any) -> TrialPlan:
+    """Build the plan of a trial of a model of the catalogue."""
+    attempt_dir = write_family_attempt(folder, "bert", kind="question-answering", method="full", params=PARAMS)
+    plan = from_json(TrialPlan, read_json(attempt_dir / PIPELINE), where=PIPELINE)
+    model = dataclasses.replace(load_catalogue()[model_id], **fields)
+    return TrialPlan(pipeline=plan.pipeline, model=model, seed=1)
+
+
+def test_hubs_read_scores_data_and_emissions_of_a_card(tmp_path: Path) -> None:
+    plan, task = _plan(tmp_path, "distilbert-base-uncased"), describe_task("question-answering")
+
+    text = model_card(plan, task, facts=REPORTED)
+
+    data: Any = ModelCard(text).data  # raises where the hub's own library finds the scores incomplete
+    results = data.eval_results or []
+    assert {(each.dataset_split, each.metric_type): (each.metric_value, each.metric_args) for each in results} == {
+        ("validation", "f1"): (0.5, {"interval_95": [0.4, 0.6]}),
+        ("validation", "exact_match"): (0.25, None),
+        ("test", "f1"): (0.4375, {"interval_95": [0.25, 0.75]}),
+    }
+    assert {(each.task_type, each.dataset_type) for each in results} == {("question-answering", "towns/rows")}
+    assert {each.metric_name for each in results} == {"f1 (SQuAD)", "exact_match"}
+    assert (data.license, data.base_model) == ("apache-2.0", "distilbert/distilbert-base-uncased")
+    assert (data.datasets, data.library_name) == (["towns/rows"], "transformers")
+    assert data.pipeline_tag == "question-answering"
+    emitted = data["co2_eq_emissions"]
+    assert (emitted["emissions"], emitted["hardware_used"]) == (600.0, "NVIDIA H200")
+    assert "- emissions: 600 g CO2, at 300 g a kWh" in text
+    assert "- validation f1 (SQuAD): 0.5000 (95 % interval 0.4000 to 0.6000)" in text
+    assert "It is the best of 8 trials, of which 5 succeeded." in text
+
+
+def test_the_card_says_its_limits(tmp_path: Path) -> None:
+    plan, task = _plan(tmp_path, "distilbert-base-uncased"), describe_task("text-classification")
+    many = dataclasses.replace(task, n_validation=5000, n_test=1000)
+
+    untested = model_card(plan, task, facts=FACTS).partition("## Limits")[2]
+    tested = model_card(plan, many, facts=REPORTED).partition("## Limits")[2]
+
+    assert f"- The scores are of {task.n_validation} rows of validation: other rows would give other ones." in untested
+    assert "It was not evaluated on test." in untested
+    assert "- It answers every text with one of its 2 labels." in untested
+    assert "- What exceeds 36 tokens was cut" in untested
+    assert "The scores are of" not in tested
+    assert "It was not evaluated on test." not in tested
+
+
+@pytest.mark.parametrize("name", ["tickets \U0001f600", "a: [b]\u2028# c", "\x85'\"%"])
+def test_odd_names_and_licences_leave_a_card_that_hubs_read(tmp_path: Path, name: str) -> None:
+    plan = _plan(tmp_path, "distilbert-base-uncased", licence="Qwen Research, v1")
+    task = dataclasses.replace(describe_task("question-answering"), name=name)
+
+    data: Any = ModelCard(model_card(plan, task, facts=FACTS)).data
+
+    assert (data.license, data["license_name"]) == ("other", "qwen-research-v1")
+    (first, *_) = data.eval_results or []
+    assert first.dataset_name == name
+    assert re.fullmatch(r"[\w.-]+", first.dataset_type, flags=re.ASCII)

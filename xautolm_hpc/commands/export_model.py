@@ -4,14 +4,16 @@ import argparse
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from xautolm_hpc.catalogue import Model
 from xautolm_hpc.commands.predict import COLUMNS
+from xautolm_hpc.commands.report import read_summary
 from xautolm_hpc.commands.status import profile_of
 from xautolm_hpc.durable import read_json, write_json
-from xautolm_hpc.errors import InputError, LaunchError
+from xautolm_hpc.errors import InputError, LaunchError, RunFolderError
 from xautolm_hpc.failures import OutcomeStatus
 from xautolm_hpc.hyperparameters import ADAPTER_METHODS
 from xautolm_hpc.jobdir import (
@@ -28,11 +30,13 @@ from xautolm_hpc.jobdir import (
     TrialPlan,
 )
 from xautolm_hpc.records import Outcome, Pipeline, from_json, to_json
+from xautolm_hpc.report.figure_numbers import all_trials
 from xautolm_hpc.run.attempt_end import read_end, read_scores
 from xautolm_hpc.run.folder import RunDir, find_run, trial_number
 from xautolm_hpc.run.history import History
 from xautolm_hpc.run.ledger import read_ledger
 from xautolm_hpc.run.overview import best_trial
+from xautolm_hpc.view import FinishKind
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -150,11 +154,40 @@ def _input_columns(run_dir: RunDir, kind: str) -> dict[str, str]:
     return {name: data.get(name, name) for name in COLUMNS[kind]}
 
 
+def _reported(summary: Mapping[str, Any], trial: int) -> dict[str, Any]:
+    """Collect what the report adds to a model card: intervals, the GPU, the grid, and how the trial was found."""
+    if not summary:
+        return {}
+    certainty, counts = summary.get("certainty") or {}, summary["counts"]
+    best = summary["best"] is not None and summary["best"]["trial"] == trial
+    names = " and ".join(objective["name"] for objective in summary["objectives"])
+    prior = summary["prior"]["kind"]
+    start = "from a uniform start" if prior == "uniform" else f"with the prior {prior}, which learns from past searches"
+    found = f"Models, methods and hyperparameters were searched for {names}, {start} (XAutoLM, arXiv 2508.00924)."
+    if summary["run"].get("finish_kind") == FinishKind.LIST_EVALUATED:
+        found = "They were given as a list."
+    return {
+        "intervals": certainty.get("intervals", {}).get(str(trial), {}),
+        "co2_g_per_kwh": summary["spent"].get("co2_g_per_kwh"),
+        "gpu": next((each["gpu"] for each in all_trials(summary) if each["trial"] == trial), None),
+        "search": [
+            f"It is {'the best' if best else 'one'} of {counts['trials']:,} trials, of which {counts['succeeded']:,} "
+            f"succeeded. {found}"
+        ],
+    }
+
+
 def _facts(run_dir: RunDir, trial_dir: Path, *, trial: int) -> dict[str, Any]:
     """Collect the results that the model card states."""
     end = read_end(trial_dir)
     outcome = end.outcome if end else Outcome(status=OutcomeStatus.FAILED)
+    try:
+        summary = read_summary(run_dir)
+    except RunFolderError:  # the report can be written again; a model is exported without it
+        summary = {}
     return {
+        **_reported(summary, trial),
+        "hub_data": read_json(run_dir.run_path)["search"]["data"].get("hub"),
         "run": run_dir.path.name,
         "trial": trial,
         "metrics": dict(outcome.metrics),

@@ -43,6 +43,7 @@ def _show(arguments: argparse.Namespace, run_dir: RunDir, *, summary: dict[str, 
     examples = wrong_answers(run_dir, summary) if arguments.show_texts else []
     if arguments.page or arguments.show_texts:
         report.write_page(summary, run_dir.report_dir, examples=examples)
+    logged = report.write_log(arguments.to[0], summary, folder=Path(arguments.to[1])) if arguments.to else None
     if arguments.json:
         print(json.dumps(summary | ({"wrong_answers": examples} if arguments.show_texts else {}), indent=1))
         return
@@ -50,7 +51,8 @@ def _show(arguments: argparse.Namespace, run_dir: RunDir, *, summary: dict[str, 
     report.print_report(summary, console)
     if arguments.show_texts:
         report.print_examples(examples, console)
-    report.print_lines([Text(line) for line in _where(run_dir.report_dir)], console)
+    lines = [*_where(run_dir.report_dir), *([logged] if logged else [])]
+    report.print_lines([Text(line) for line in lines], console)
 
 
 def read_summary(run_dir: RunDir) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from xautolm_hpc.run.lease import Lease
 from xautolm_hpc.run.overview import ended_line
 from xautolm_hpc.run.resume import freeze_prior, store_config
 from xautolm_hpc.run.run_file import stops_unmeasured
-from xautolm_hpc.view import UNFINISHED, Finish, FinishKind, Phase, RunFacts, charges, no_answers
+from xautolm_hpc.view import UNFINISHED, Finish, FinishKind, Phase, RunFacts, charges
 
 
 def run_search(setup: Setup, make_proposer: MakeProposer = SearchProposer) -> RunFacts:
@@ -280,7 +280,7 @@ class Search:
             spent=spent,
             finish=finish,
             tests=test_metrics(trials),
-            answers=no_answers if finish is UNFINISHED else self.results.answers,
+            answers=self.results.answers,
             importance=None if finish is UNFINISHED else find_importance(experiences),
             charges=charges(self.setup.profile.cost.model_dump(), spent),
         )

@@ -22,6 +22,7 @@ from xautolm_hpc.report.sections import left_out_text
 from xautolm_hpc.report.shortfall import shortfall_text
 from xautolm_hpc.report.summary import summarise
 from xautolm_hpc.report.table_layout import print_lines, print_table
+from xautolm_hpc.report.trackers import write_log
 from xautolm_hpc.report.wrong_rows import wrong_answers
 from xautolm_hpc.view import FinishKind, RunFacts
 
@@ -50,6 +51,7 @@ __all__ = [
     "summarise",
     "to_html",
     "to_markdown",
+    "write_log",
     "write_page",
     "write_report",
     "wrong_answers",

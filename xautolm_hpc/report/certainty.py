@@ -7,7 +7,7 @@ from xautolm_hpc.predictions import PREDICTION_FILES, Predictions
 from xautolm_hpc.records import Experience
 from xautolm_hpc.report.intervals import LEVEL, class_scores, confusion, difference_interval, f1_interval
 from xautolm_hpc.report.quantities import counted, listed
-from xautolm_hpc.view import RunFacts
+from xautolm_hpc.view import FinishKind, RunFacts
 
 N_RIVALS = 5
 """Trials that the best one is compared with row by row: the next best by F1."""
@@ -17,6 +17,14 @@ N_FRONT = 20
 
 MOST_LABELS = 20
 """Classes up to which the whole confusion matrix is kept; of more classes their scores alone are."""
+
+
+MOST_LIVE_LABELS = 200
+"""Classes up to which a search that goes on computes them: its driver waits meanwhile, some two seconds for so many."""
+
+COMES = (
+    "The search goes on: which trials are within noise of it, and its score on test, come when the search has ended."
+)
 
 
 def describe_certainty(
@@ -31,15 +39,21 @@ def describe_certainty(
         succeeded: All trials that succeeded.
 
     Returns:
+        Of a search that goes on, only the best trial is asked for its answers: the others take time with many classes.
         ``level`` of the intervals; ``intervals``: trial -> split -> low, high; ``compared`` with the best row by row,
         and of those ``within_noise`` of it, both None where the best is not the best by F1 or its answers are unknown;
-        ``classes`` of the best trial, the worst F1 first; ``confusion`` of it. What is unknown is missing or None.
+        ``classes`` of the best trial, the worst F1 first, on the split ``classes_on``; ``confusion`` of it. What is
+        unknown is missing or None.
     """
     found: dict[str, Any] = {
-        "level": LEVEL, "intervals": {}, "compared": None, "within_noise": None, "classes": [], "confusion": None,
+        "level": LEVEL, "intervals": {}, "compared": None, "within_noise": None,
+        "classes": [], "classes_on": None, "confusion": None,
     }  # fmt: skip
-    if best is None:
+    goes_on = facts.finish.kind is FinishKind.UNFINISHED
+    if best is None or (goes_on and len(facts.task.labels) > MOST_LIVE_LABELS):
         return found
+    if goes_on:
+        front = succeeded = ()
     rivals = _rivals(best, succeeded)
     shown = {e.provenance.trial: e for e in [best, *front[:N_FRONT], *rivals]}
     given_by_all = {trial: _answers(facts, e, split="validation") for trial, e in shown.items()}
@@ -53,7 +67,7 @@ def describe_certainty(
     own = answers.get(best.provenance.trial)
     if own is None:
         return found
-    if facts.objectives[0] == "f1":
+    if facts.objectives[0] == "f1" and not goes_on:
         found |= _compare(
             own, {e.provenance.trial: answers[e.provenance.trial] for e in rivals if e.provenance.trial in answers}
         )
@@ -86,6 +100,8 @@ def certainty_sentences(summary: Mapping[str, Any]) -> list[str]:
         sentences.append(f"It is ahead of the next {counted(len(compared), 'trial')} by more than noise.")
     if compared:
         sentences.append("The best of many trials is a little lucky on validation; the score on test is not.")
+    if best and summary["run"].get("finish_kind") == FinishKind.UNFINISHED:
+        sentences.append(COMES)
     return sentences
 
 
@@ -128,4 +144,5 @@ def _classes(facts: RunFacts, best: Experience, *, own: Predictions) -> dict[str
         for n, (label, (p, r, f1)) in enumerate(zip(labels, class_scores(counts), strict=True))
     ]
     matrix = {"split": split, "labels": labels, "counts": counts.tolist()} if len(labels) <= MOST_LABELS else None
-    return {"classes": sorted(rows, key=lambda row: (row["f1"], row["label"])), "confusion": matrix}
+    worst_first = sorted(rows, key=lambda row: (row["f1"], row["label"]))
+    return {"classes": worst_first, "classes_on": split, "confusion": matrix}

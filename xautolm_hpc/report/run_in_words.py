@@ -9,6 +9,7 @@ from xautolm_hpc.report.prior_sections import method_line
 from xautolm_hpc.report.quantities import QUANTITIES, counted, listed
 from xautolm_hpc.report.sections import measure
 from xautolm_hpc.report.shortfall import LEAST_GAIN
+from xautolm_hpc.view import FinishKind
 
 Summary = Mapping[str, Any]
 
@@ -16,6 +17,23 @@ LOWER_BOUND = "Its time was used up before its training had ended: its F1 is a l
 
 N_MOVERS = 3
 """Experiences that are told to have moved the prior."""
+
+
+NO_EVIDENCE: Mapping[str, str] = {
+    "other_task_kind": "of another kind of task",
+    "other_feature_schema": "of tasks measured by other features",
+    "not_last_attempt": "tried again later",
+    "suspect": "suspect",
+    "other_site": "of sites left out",
+    "stopped": "stopped because others were ahead",
+    "truncated": "truncated",
+    "censored": "ended while they were evaluated at the limit",
+    "infrastructure": "failed by the infrastructure",
+    "refused_hyperparameters": "with hyperparameters that are refused",
+    "objective_missing": "without a value of each objective",
+    "same_configuration": "of a configuration that others have",
+}
+"""Reason why records are no evidence -> what they are, in words."""
 
 
 def verdict_sentences(summary: Summary) -> list[str]:
@@ -45,9 +63,15 @@ def verdict_sentences(summary: Summary) -> list[str]:
 def prior_sentences(summary: Summary) -> list[str]:
     """Write what past experience moved before the first trial, and what was left out of account."""
     prior = summary["prior"]
+    if summary["run"].get("finish_kind") == FinishKind.LIST_EVALUATED:
+        return ["The pipelines were given as a list: no past experience chose them."]
     method = [] if prior["additions"] is None else [f"Method: {method_line(prior)}."]
     if prior["kind"] == "uniform":
-        return [*method, "The search started from the uniform distribution: it used no past experience."]
+        return [
+            *method,
+            "The search started from the uniform distribution: it used no past experience. Each generation moves the "
+            "probabilities towards its best trials.",
+        ]
     counts = prior["counts"]
     sentences: list[str] = []
     if "positives" in counts and "negatives" in counts:
@@ -56,7 +80,9 @@ def prior_sentences(summary: Summary) -> list[str]:
         sentences.append(f"The prior {prior['kind']} learnt from {successes} and {failures} of past runs.")
     skipped = {reason: n for reason, n in counts.get("skipped", {}).items() if n}
     if skipped:
-        reasons = listed([f"{n:,} ({reason.replace('_', ' ')})" for reason, n in skipped.items()])
+        reasons = listed(
+            [f"{n:,} {NO_EVIDENCE.get(reason, reason.replace('_', ' '))}" for reason, n in skipped.items()]
+        )
         n_skipped = sum(skipped.values())
         verb = "is" if n_skipped == 1 else "are"
         sentences.append(f"{counted(n_skipped, 'record')} of the store {verb} no evidence: {reasons}.")

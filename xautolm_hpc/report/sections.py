@@ -29,6 +29,8 @@ TRUNCATED_TEXT = f"{TRUNCATED}: evaluated when the time was used up, before trai
 AT_LEAST = "≥ "
 """Mark before the F1 of a truncated trial, which is a lower bound."""
 
+PARAMS_TITLE = "Hyperparameters of the Pareto set"
+
 LONGEST_EXAMPLE = 200
 """Length of a failure's example, in characters."""
 
@@ -192,7 +194,7 @@ def _hyperparameters(summary: Summary) -> Section | None:
     )
     columns = ("Trial", "Model, method", "Hyperparameters")
     table = Table(columns, rows, right=frozenset({"Trial"}), wraps=frozenset({"Hyperparameters"}))
-    return Section(title="Hyperparameters of the Pareto set", table=table) if rows else None
+    return Section(title=PARAMS_TITLE, table=table) if rows else None
 
 
 def _params_text(params: Mapping[str, object]) -> str:
@@ -250,7 +252,11 @@ def _failures(summary: Summary) -> Section:
     """Count failures by origin and kind, each with an example."""
     if not summary["failures"]:
         return Section(title="Failures", lines=("No attempt failed.",))
-    line = "A trial counts under its last attempt's failure; an attempt that was retried counts as an attempt only."
+    line = (
+        "Origin pipeline: the trial itself was at fault, and the search learns from it. Infrastructure: the machine or "
+        "the cluster was; the attempt is no evidence. A trial counts under its last attempt's failure; "
+        "an attempt that was retried counts as an attempt only."
+    )
     columns = ("Origin", "Kind", "Trials", "Attempts", "Example")
     rows = tuple(
         (

@@ -166,6 +166,8 @@ def _trial(experience: Experience, n_attempts: Mapping[int, int]) -> dict[str, A
         "energy_scope": outcome.energy_scope,
         "gpu": experience.system.gpu_name,
         "node": provenance.node,
+        "started_at": provenance.started_at,
+        "ended_at": provenance.ended_at,
         "suspect": provenance.suspect,
     }
 

@@ -1,7 +1,8 @@
 """The model card of an exported pipeline: what it is, how it is used, what it scores."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xautolm_hpc.hyperparameters import ADAPTER_METHODS
@@ -11,6 +12,22 @@ from xautolm_hpc.task_kinds import TASK_KINDS
 
 HUB_METRICS = ("f1", "accuracy", "exact_match")
 """Metrics that hubs know by these names."""
+
+HUB_LICENCES = {
+    "afl-3.0", "agpl-3.0", "apache-2.0", "bigscience-bloom-rail-1.0", "bigscience-openrail-m", "bsd-2-clause",
+    "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "cc0-1.0", "gemma", "gpl-3.0",
+    "lgpl-3.0", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "mit", "mpl-2.0", "openrail", "openrail++",
+    "other", "unknown", "unlicense",
+}  # fmt: skip
+"""Licences that hubs know by these names; any other one is named beside ``other``."""
+
+FEW_ROWS = 1000
+"""Rows of a split below which the card says that other rows would give another score."""
+
+J_PER_KWH = 3.6e6
+
+UNFIT_FOR_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+"""Characters that JSON leaves as they are and YAML does not take, or takes for the end of a line."""
 
 F1_NAMES: Mapping[str, str] = {"macro-f1": "f1 macro", "squad-f1": "f1 (SQuAD)", "drop-f1": "f1 (DROP)"}
 
@@ -68,28 +85,25 @@ def model_card(
         plan: Pipeline and base model.
         task: The task.
         facts: ``metrics``, ``test``, ``time_s``, ``energy_j``, ``run`` and ``trial``; ``None`` where unknown; perhaps
-            ``licence``, that of the base model where its entry says none, and ``epochs_done`` of a truncated trial.
+            ``licence``, that of the base model where its entry says none, ``epochs_done`` of a truncated trial,
+            ``hub_data``, the repository of the data, ``intervals`` of F1 by split, ``co2_g_per_kwh``, ``gpu`` and
+            ``search``, sentences that say how it was found.
         frozen: How the weights that were not trained were kept: a number format, or ``nf4+`` and one.
         is_apart: Whether the folder holds adapters alone.
     """
-    kind, licence = TASK_KINDS[task.kind], facts.get("licence") or plan.model.licence
-    header: dict[str, Any] = {
-        **({"base_model": plan.model.hub_repo} if plan.model.hub_repo else {}),  # hubs take it for a repository
-        "pipeline_tag": kind.hub_tags.get(plan.model.family, kind.hub_tag),
-        "library_name": "peft" if is_apart else "transformers",
-        "license": licence.lower(),
-        "metrics": [name for name in HUB_METRICS if name in facts["metrics"]],
-    }
+    licence = facts.get("licence") or plan.model.licence
+    header = _header(plan, task, facts=facts, licence=licence, is_apart=is_apart)
     params = "\n".join(f"- {name}: {value}" for name, value in plan.pipeline.params.items())
     return "\n".join(
         [
             "---",
-            *(f"{name}: {json.dumps(value)}" for name, value in header.items()),
+            *(f"{name}: {_yaml(value)}" for name, value in header.items()),
             "---",
             "",
             f"# {plan.model.id} fine-tuned for {task.name}",
             "",
             f"Trial {facts['trial']} of the search `{facts['run']}`, made with xautolm-hpc.",
+            *facts.get("search", ()),
             "",
             "## Usage",
             "",
@@ -105,7 +119,7 @@ def model_card(
             "",
             "## Data",
             "",
-            *_data(task),
+            *_data(task, facts.get("hub_data")),
             "",
             "## Pipeline",
             "",
@@ -116,6 +130,10 @@ def model_card(
             *_truncated(facts.get("epochs_done")),
             "",
             *_results(task, facts),
+            "## Limits",
+            "",
+            *_limits(plan, task, facts=facts),
+            "",
             "## Licence",
             "",
             f"The base model is published under {licence}; its terms hold for these weights too. The data's "
@@ -123,6 +141,80 @@ def model_card(
             "",
         ]
     )
+
+
+def _yaml(value: object) -> str:
+    """Write a value as JSON that is YAML too."""
+    return UNFIT_FOR_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+def _header(plan: TrialPlan, task: Task, *, facts: Mapping[str, Any], licence: str, is_apart: bool) -> dict[str, Any]:
+    """Collect what hubs read of a card."""
+    kind, named = TASK_KINDS[task.kind], re.sub(r"[^a-z0-9.+-]+", "-", licence.lower()).strip("-")
+    known = named in HUB_LICENCES
+    tag = kind.hub_tags.get(plan.model.family, kind.hub_tag)
+    energy_j, grams = facts["energy_j"], facts.get("co2_g_per_kwh")
+    emissions = {} if energy_j is None or grams is None else {
+        "emissions": energy_j / J_PER_KWH * grams, "source": "GPU energy of this trial and the intensity of the grid",
+        "training_type": "fine-tuning", **({"hardware_used": facts["gpu"]} if facts.get("gpu") else {}),
+    }  # fmt: skip
+    return {
+        **({"base_model": plan.model.hub_repo} if plan.model.hub_repo else {}),  # hubs take it for a repository
+        **({"datasets": [facts["hub_data"]]} if facts.get("hub_data") else {}),
+        "pipeline_tag": tag,
+        "library_name": "peft" if is_apart else "transformers",
+        "license": named if known else "other",
+        **({} if known else {"license_name": named}),
+        "metrics": [name for name in HUB_METRICS if name in facts["metrics"]],
+        "tags": ["xautolm-hpc", plan.pipeline.method],
+        **({"co2_eq_emissions": emissions} if emissions else {}),
+        "model-index": [
+            {"name": f"{plan.model.id} fine-tuned for {task.name}", "results": _index(task, facts, tag=tag)}
+        ],
+    }
+
+
+def _index(task: Task, facts: Mapping[str, Any], *, tag: str) -> list[dict[str, Any]]:
+    """List the scores on each split as hubs read them."""
+    data = facts.get("hub_data") or re.sub(r"[^\w.-]+", "-", task.name, flags=re.ASCII)
+    splits = [("validation", facts["metrics"]), ("test", facts["test"] or {})]
+    return [
+        {
+            "task": {"type": tag},
+            "dataset": {"name": task.name, "type": data, "split": split},
+            "metrics": [
+                _indexed(task, facts, split=split, name=n, value=metrics[n]) for n in HUB_METRICS if n in metrics
+            ],
+        }
+        for split, metrics in splits
+        if any(name in metrics for name in HUB_METRICS)
+    ]
+
+
+def _indexed(task: Task, facts: Mapping[str, Any], *, split: str, name: str, value: float) -> dict[str, Any]:
+    """Write a metric as hubs read it."""
+    interval = facts.get("intervals", {}).get(split) if name == "f1" else None
+    arguments = {"args": {"interval_95": interval}} if interval else {}
+    return {"type": name, "value": value, "name": F1_NAMES[task.metric] if name == "f1" else name, **arguments}
+
+
+def _limits(plan: TrialPlan, task: Task, *, facts: Mapping[str, Any]) -> list[str]:
+    """List what a reader should not expect of the model."""
+    rows = {"validation": task.n_validation, **({"test": task.n_test} if facts["test"] else {})}
+    few = [f"{n:,} rows of {split}" for split, n in rows.items() if n < FEW_ROWS]
+    longest = plan.pipeline.params.get("max_length")
+    return [
+        *([f"- The scores are of {' and '.join(few)}: other rows would give other ones."] if few else []),
+        *(
+            []
+            if facts["test"]
+            else ["- It was not evaluated on test. The best of many trials is a little lucky on validation."]
+        ),
+        *([f"- It answers every text with one of its {len(task.labels)} labels."] if task.labels else []),
+        *([f"- What exceeds {longest} tokens was cut when it was trained and evaluated."] if longest else []),
+        "- It was evaluated on rows like those that it has learnt from, and on no others. What the base model and the "
+        "data are biased to, it is too.",
+    ]
 
 
 def _truncated(epochs_done: float | None) -> list[str]:
@@ -137,19 +229,29 @@ def _results(task: Task, facts: Mapping[str, Any]) -> list[str]:
     return [
         "## Metrics",
         "",
-        *_table("validation", facts["metrics"], metric=task.metric),
-        *_table("test", facts["test"], metric=task.metric),
+        *_table("validation", facts["metrics"], metric=task.metric, intervals=facts.get("intervals", {})),
+        *_table("test", facts["test"], metric=task.metric, intervals=facts.get("intervals", {})),
         "",
         "## Cost",
         "",
         f"- training and evaluation: {_number(facts['time_s'], 's')}",
         f"- GPU energy: {_number(facts['energy_j'], 'J')}",
+        *_emissions(facts["energy_j"], facts.get("co2_g_per_kwh")),
         "",
     ]
 
 
-def _data(task: Task) -> list[str]:
+def _emissions(energy_j: float | None, grams: float | None) -> list[str]:
+    if energy_j is None or grams is None:
+        return []
+    return [f"- emissions: {energy_j / J_PER_KWH * grams:.3g} g CO2, at {grams:g} g a kWh"]
+
+
+def _data(task: Task, hub_data: str | None) -> list[str]:
+    """List what the data is."""
     return [
+        *([f"- data set: {hub_data}, of a hub"] if hub_data else []),
+        *([f"- labels: {', '.join(task.labels)}"] if 0 < len(task.labels) <= 20 else []),
         f"- dataset id: `{task.dataset_id}`",
         f"- fingerprint of rows, split and metric: `{task.fingerprint}`",
         f"- rows: {task.n_train} train, {task.n_dev} dev, {task.n_validation} validation, {task.n_test} test",
@@ -203,10 +305,18 @@ def _usage(kind: str, family: str) -> str:
     return USAGE.get((kind, family)) or USAGE[kind, ""]
 
 
-def _table(split: str, metrics: Mapping[str, float] | None, *, metric: str) -> list[str]:
+def _table(
+    split: str, metrics: Mapping[str, float] | None, *, metric: str, intervals: Mapping[str, Sequence[float]]
+) -> list[str]:
+    """List the metrics on a split, F1 with its interval where it is known."""
     if not metrics:
         return [f"- {split}: not evaluated"]
-    return [f"- {_metric_name(split, name, metric=metric)}: {value:.4f}" for name, value in metrics.items()]
+    ends = intervals.get(split)
+    sure = {"f1": f" (95 % interval {ends[0]:.4f} to {ends[1]:.4f})"} if ends else {}
+    return [
+        f"- {_metric_name(split, name, metric=metric)}: {value:.4f}{sure.get(name, '')}"
+        for name, value in metrics.items()
+    ]
 
 
 def _metric_name(split: str, name: str, *, metric: str) -> str:

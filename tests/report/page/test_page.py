@@ -14,7 +14,7 @@ from tests.report.whole_run import HOSTILE, PRIOR, whole_run
 from xautolm_hpc.report import summarise, to_html
 from xautolm_hpc.report.figure_numbers import all_trials, figure_numbers
 from xautolm_hpc.report.quantities import duration_text
-from xautolm_hpc.view import RunFacts
+from xautolm_hpc.view import UNFINISHED, RunFacts
 
 EMPTY = {"meta", "input", "br", "hr", "col", "link"}
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
@@ -100,7 +100,13 @@ def shows(text: str, value: float) -> bool:
     return abs(float(digits) - value) <= 0.5000001 * 10.0 ** (exponent - n_decimals) + 1e-12 * abs(value)
 
 
-RUNS = [whole_run(), large_run(40), facts([failure(0, "gpu_oom")]), whole_run(objectives=("f1",))]
+RUNS = [
+    whole_run(),
+    large_run(40),
+    facts([failure(0, "gpu_oom")]),
+    whole_run(objectives=("f1",)),
+    large_run(40, finish=UNFINISHED, tests={}, importance=None),
+]
 
 
 @pytest.fixture(params=range(len(RUNS)))
@@ -181,6 +187,26 @@ def test_every_point_of_a_chart_is_that_of_its_figure(run: RunFacts) -> None:
             )
             for n in lines
         } == curves
+
+
+def test_every_point_of_the_other_charts_is_that_of_its_figure() -> None:
+    summary = summarise(large_run(200))
+    numbers = json.loads(json.dumps(figure_numbers(summary)))
+    page = parsed(to_html(summary))
+
+    (time,) = page.find("section", id="time")
+    (parameters,) = page.find("section", id="parameters")
+    lines = [node.find("title")[0].text() for node in parameters.find("g") if "data-trial" in node.attributes]
+    bars = parameters.find("rect", **{"class": "bar"})
+    shares = [text.text() for text in parameters.find("text") if text.text().endswith("%")]
+
+    drawn = {tuple(n.attributes[k] for k in ("data-trial", "data-x", "data-y")) for n in time.find("circle")}
+    assert drawn == {(str(p["trial"]), repr(p["x"]), repr(p["y"])) for p in numbers["best"]["points"]}
+    expected = [f"trial {n['trial']}: {n['name']}; F1 {n['values'][-1]:.4f}" for n in numbers["parallel"]["lines"]]
+    assert sorted(lines) == sorted(expected)
+    given = [bar["share"] for bar in numbers["importance"]["bars"]]
+    assert [float(bar.attributes["data-x"] or "nan") for bar in bars] == given
+    assert shares == [f"{share:.1%}" for share in given]
 
 
 def test_every_number_in_a_sentence_or_a_table_of_the_report_is_one_of_its_numbers(run: RunFacts) -> None:

@@ -21,7 +21,7 @@ def class_tables(summary: Mapping[str, Any]) -> list[Markup]:
     if classes:
         parts += [
             tag("h3", "Worst classes" if len(classes) > N_CLASSES else "Classes, the worst first"),
-            _scores(classes),
+            _scores(classes, split=certainty.get("classes_on")),
         ]
     if matrix is not None:
         parts += [tag("h3", f"Confusion on {matrix['split']}"), _matrix(matrix)]
@@ -49,7 +49,7 @@ def example_table(examples: Sequence[Mapping[str, str]]) -> Markup:
     return _table(caption, heads, rows=rows)
 
 
-def _scores(classes: Sequence[Mapping[str, Any]]) -> Markup:
+def _scores(classes: Sequence[Mapping[str, Any]], *, split: str | None) -> Markup:
     """Build the table of F1, precision and recall of the worst classes."""
     names = ("f1", "precision", "recall")
     rows = []
@@ -61,7 +61,8 @@ def _scores(classes: Sequence[Mapping[str, Any]]) -> Markup:
         count = tag("td", number(f"{row['rows']:,}", row["rows"], key=f"{key}.rows"), class_="number")
         rows.append(tag("tr", tag("th", row["label"], scope="row"), *cells, count))
     heads = ("Class", "F1", "Precision", "Recall", "Rows")
-    return _table(tag("caption", f"The best trial on {len(classes)} classes"), heads, rows=rows)
+    where = f", rows of {split}" if split else ""  # an older report does not say it
+    return _table(tag("caption", f"The best trial on {len(classes)} classes{where}"), heads, rows=rows)
 
 
 def _matrix(matrix: Mapping[str, Any]) -> Markup:

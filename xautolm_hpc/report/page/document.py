@@ -14,7 +14,7 @@ from xautolm_hpc.report.page.elements import Markup, number, tag
 from xautolm_hpc.report.page.trial_table import trial_table
 from xautolm_hpc.report.quantities import QUANTITIES
 from xautolm_hpc.report.run_in_words import mover_sentence, movers, prior_sentences, verdict_sentences
-from xautolm_hpc.report.sections import report_sections
+from xautolm_hpc.report.sections import PARAMS_TITLE, report_sections
 from xautolm_hpc.report.shortfall import shortfall_text
 
 Summary = Mapping[str, Any]
@@ -22,6 +22,12 @@ Numbers = Mapping[str, Any]
 
 LONGEST_TABLE = 60
 """Rows of a table up to which the page repeats it beside the table of all trials."""
+
+
+NO_IMPORTANCE = (
+    "Which of them mattered most is not known: that takes a search that has ended, some twenty trials that succeeded, "
+    "and a forest that predicts their F1 better than their mean does."
+)
 
 
 def to_html(summary: Summary, *, examples: Sequence[Mapping[str, str]] = ()) -> str:
@@ -75,14 +81,15 @@ def _sections(summary: Summary, examples: Sequence[Mapping[str, str]]) -> Iterat
     charts = {name: _figure(name, numbers) for name, numbers in figure_numbers(summary).items()}
     known = {section.title: section for section in report_sections(summary)}
     yield "verdict", "Verdict", _verdict(summary)
-    yield "pareto", "Pareto set", [charts["pareto"], *_sections_of(known, "Pareto set", "On test")]
+    yield "pareto", "Pareto set", [charts["pareto"], *_sections_of(known, "Pareto set", "On test", PARAMS_TITLE)]
     if "best" in charts:
         yield "time", "Best so far", [charts["best"]]
     if "curves" in charts:
         yield "curves", "Learning curves", [charts["curves"]]
     yield "trials", "Trials", [trial_table(summary)]
-    if "parallel" in charts or "importance" in charts:
-        yield "parameters", "Hyperparameters", [charts[n] for n in ("parallel", "importance") if n in charts]
+    if "parallel" in charts:
+        importance = charts.get("importance") or tag("p", NO_IMPORTANCE, class_="quiet")
+        yield "parameters", "Hyperparameters", [charts["parallel"], importance]
     classes = class_tables(summary) + ([tag("h3", "Wrong answers"), example_table(examples)] if examples else [])
     if classes:
         yield "classes", "Classes", classes
@@ -248,7 +255,8 @@ def _use(summary: Summary) -> list[Markup]:
     return [
         tag(
             "p",
-            f"Where the run lies, this writes trial {trial} as a folder that transformers loads, and answers new rows:",
+            f"Where the run lies, this writes trial {trial} as a folder that transformers loads, and answers the rows "
+            "of a file, which needs the columns of the search's data but no answers:",
         ),
         tag("pre", *(tag("code", line) for line in lines), tabindex=0),
         tag(
