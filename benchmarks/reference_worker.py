@@ -212,7 +212,9 @@ def _class_weights(learning: Learning, rows: Rows) -> Tensor | None:
 
 def _loss(model: Any, inputs: Mapping[str, Tensor], *, weights: Tensor | None) -> Any:
     output = model(**inputs)
-    return output.loss if weights is None else nn.functional.cross_entropy(output.logits, inputs["labels"], weight=weights)
+    return (
+        output.loss if weights is None else nn.functional.cross_entropy(output.logits, inputs["labels"], weight=weights)
+    )
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,8 +1,8 @@
 """Collects Slurm's packages into a folder that can be carried, and unpacks them where nothing can be installed.
 
 ``python -m slurm.dev.collect FOLDER`` downloads them (Debian, no root); ``python -m slurm.dev.collect FOLDER
---unpack ROOT``, on another machine, unpacks them into ROOT and prints the line that puts them on PATH. Nothing outside ROOT is
-changed: every program is a script that names the libraries, the daemons are told where the plugins and slurmstepd lie.
+--unpack ROOT``, on another machine, unpacks them into ROOT and prints the line that puts them on PATH. Nothing outside
+ROOT is changed: programs are scripts that name the libraries, daemons are told where plugins and slurmstepd lie.
 """
 
 import argparse
@@ -23,7 +23,8 @@ PACKAGES = (
 
 PROGRAM_DIRS = ("usr/bin", "usr/sbin")
 SUFFIX = "-wlm"
-"""Debian's own ending of programs that it links to their plain names when a package is installed."""
+"""Debian's own ending of programs that it links to their plain names when a package is installed. Slurm's daemons
+behave as such by their plain names alone."""
 
 SCRIPT = """#!/bin/sh
 LD_LIBRARY_PATH={libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}} exec {program} "$@"
@@ -64,13 +65,17 @@ def unpack(folder: Path, root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     for name in PACKAGES:
         _call("dpkg", "-x", str(found[name].resolve()), str(root))
+    for program in root.glob(f"usr/sbin/*{SUFFIX}"):
+        plain = program.with_name(program.name.removesuffix(SUFFIX))
+        plain.unlink(missing_ok=True)
+        plain.symlink_to(program.name)
     programs_dir = root / "programs"
     programs_dir.mkdir(exist_ok=True)
     (libraries,) = {str(path.parent) for path in root.glob("usr/lib/*/libmunge.so.2")}
     inner = [root / "lib" / Path(libraries).name, *Path(libraries).glob(f"slurm{SUFFIX}")]
     text = ":".join([libraries, *(str(path) for path in inner if path.exists())])
     for program in (path for name in PROGRAM_DIRS for path in (root / name).iterdir()):
-        script = programs_dir / program.name.removesuffix(SUFFIX)
+        script = programs_dir / program.name
         script.write_text(SCRIPT.format(libraries=text, program=program))
         script.chmod(0o755)
     return programs_dir
@@ -87,7 +92,7 @@ def own_parts(slurmd: str) -> tuple[Path, Path] | None:
     """
     root = Path(slurmd).parent.parent
     plugins = sorted(root.glob(f"usr/lib/*/slurm{SUFFIX}"))
-    stepd = root / "usr" / "sbin" / f"slurmstepd{SUFFIX}"
+    stepd = root / "usr" / "sbin" / "slurmstepd"
     return (plugins[0], stepd) if Path(slurmd).parent.name == "programs" and plugins and stepd.exists() else None
 
 
@@ -109,7 +114,9 @@ def main(argv: list[str] | None = None) -> int:
             print(f"export PATH={unpack(given.folder, given.unpack)}{os.pathsep}$PATH")
         else:
             found = collect(given.folder)
-            print(f"{len(found)} packages, {sum(path.stat().st_size for path in found) / 2**20:.1f} MiB: {given.folder}")
+            print(
+                f"{len(found)} packages, {sum(path.stat().st_size for path in found) / 2**20:.1f} MiB: {given.folder}"
+            )
     except DevClusterError as error:
         print(f"slurm/dev: {error}", file=sys.stderr)
         return 2
