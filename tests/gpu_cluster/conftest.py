@@ -54,7 +54,6 @@ def cluster(
     _slurm_on_path: None,
 ) -> Iterator[DevCluster]:
     """Start a cluster with all GPUs, memory limited where the machine allows it."""
-    nodes = len(cards) if request.param.startswith("a node") else 1
-    plan = {"nodes": nodes, "gpus_per_node": len(cards) // nodes}
-    with DevCluster(tmp_path_factory.mktemp("gpus"), **plan, cards=cards, cgroup=True) as started:
+    folder, nodes = tmp_path_factory.mktemp("gpus"), len(cards) if request.param.startswith("a node") else 1
+    with DevCluster(folder, nodes=nodes, gpus_per_node=len(cards) // nodes, cards=cards, cgroup=True) as started:
         yield started
