@@ -158,10 +158,14 @@ def _best_span(starts: torch.Tensor, ends: torch.Tensor, *, inside: torch.Tensor
     return int(start), int(end)
 
 
-def load(kind: TrainedTask, folder: str, *, layers: int | None, seed: int) -> tuple[Any, Any]:
-    """Load a model with a new head, cut to its blocks, and its tokeniser."""
+def load(
+    kind: TrainedTask, folder: str, *, layers: int | None, seed: int, dropout_rate: float | None = None
+) -> tuple[Any, Any]:
+    """Load a model with a new head, cut to its blocks and with a dropout of its own, and its tokeniser."""
     torch.manual_seed(seed)
-    kept = {} if layers is None else {"num_hidden_layers": layers}
+    kept: dict[str, Any] = {} if layers is None else {"num_hidden_layers": layers}
+    if dropout_rate is not None:
+        kept |= {"hidden_dropout_prob": dropout_rate, "attention_probs_dropout_prob": dropout_rate}
     loader = getattr(transformers, kind.auto_class)
     model = loader.from_pretrained(folder, local_files_only=True, **kind.settings, **kept)
     return model, transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)

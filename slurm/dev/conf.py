@@ -1,6 +1,7 @@
 """Writes the texts of Slurm's configuration files."""
 
 import getpass
+from pathlib import Path
 
 from slurm.dev.plan import Plan, Ports
 
@@ -10,16 +11,20 @@ MEMORY_PER_CPU_MIB = 256
 """Memory per core of a job that requests none. Slurm is configured with more memory than the machine has."""
 
 
-def slurm_conf(plan: Plan, ports: Ports, *, limits_memory: bool) -> str:
+def slurm_conf(plan: Plan, ports: Ports, *, cgroup_version: int | None, plugin_dir: Path | None = None) -> str:
     """Write slurm.conf.
 
     Args:
         plan: The cluster.
         ports: Its ports.
-        limits_memory: Whether control groups hold jobs to their memory.
+        cgroup_version: Version of the control groups that hold jobs to their memory; ``None`` if none do.
+        plugin_dir: Folder of Slurm's plugins, if it is not the one that Slurm knows.
     """
-    job_lines = _job_lines(plan, ports, limits_memory=limits_memory)
-    return "\n".join([*_daemon_lines(plan, ports), *job_lines, *_node_lines(plan, ports), ""])
+    job_lines = _job_lines(plan, ports, cgroup_version=cgroup_version)
+    plugins = [] if plugin_dir is None else [f"PluginDir={plugin_dir}"]
+    prolog = [f"TaskProlog={plan.task_prolog_path}"] if plan.cards else []
+    lines = [*_daemon_lines(plan, ports), *plugins, *job_lines, *prolog, *_node_lines(plan, ports), ""]
+    return "\n".join(lines)
 
 
 def _daemon_lines(plan: Plan, ports: Ports) -> list[str]:
@@ -49,13 +54,22 @@ def _daemon_lines(plan: Plan, ports: Ports) -> list[str]:
     return lines
 
 
-def _job_lines(plan: Plan, ports: Ports, *, limits_memory: bool) -> list[str]:
+TRACKING = {
+    None: ("linuxproc", "task/none"),
+    1: ("linuxproc", "task/cgroup"),
+    2: ("cgroup", "task/cgroup,task/affinity"),
+}
+"""Version of the control groups -> how processes are tracked and tasks held."""
+
+
+def _job_lines(plan: Plan, ports: Ports, *, cgroup_version: int | None) -> list[str]:
+    tracking, tasks = TRACKING[cgroup_version]
     return [
         "MpiDefault=none",
         "MailProg=/bin/true",
         "SwitchType=switch/none",
-        "ProctrackType=proctrack/linuxproc",
-        f"TaskPlugin=task/{'cgroup' if limits_memory else 'none'}",
+        f"ProctrackType=proctrack/{tracking}",
+        f"TaskPlugin={tasks}",
         "JobAcctGatherType=jobacct_gather/linux",
         "JobAcctGatherFrequency=task=2",
         "SelectType=select/cons_tres",
@@ -69,7 +83,7 @@ def _job_lines(plan: Plan, ports: Ports, *, limits_memory: bool) -> list[str]:
         f"MinJobAge={plan.min_job_age_s}",
         f"MaxArraySize={plan.max_array_size}",
         f"DefMemPerCPU={MEMORY_PER_CPU_MIB}",
-        *([f"FirstJobId={ports.job_ids.start}"] if limits_memory else []),
+        *([f"FirstJobId={ports.job_ids.start}"] if cgroup_version else []),
     ]
 
 
@@ -94,17 +108,48 @@ def _node_lines(plan: Plan, ports: Ports) -> list[str]:
 
 
 def gres_conf(plan: Plan) -> str:
-    """Write gres.conf: the GPUs are plain files, because Slurm requires a file for each."""
+    """Write gres.conf: the GPUs are real ones, or plain files, because Slurm requires a file for each."""
     if not plan.gpus_per_node:
         return ""
+    if plan.cards:
+        lines = [f"NodeName={node} Name=gpu File={path}\n" for node in plan.node_names for path in plan.cards_of(node)]
+        return "".join(lines)
     return f"NodeName=n[1-{plan.nodes}] Name=gpu File={plan.dir}/gpu/gpu[0-{plan.gpus_per_node - 1}]\n"
 
 
-def cgroup_conf() -> str:
+def task_prolog(plan: Plan) -> str:
+    """Write the program that names the granted GPUs by their ids.
+
+    Slurm counts the GPUs of a node from 0, also where several nodes share a machine. A task that has ids already, such
+    as a step of a job, keeps them.
+    """
+    cases = [
+        f"  {node}:{number}) echo {name} ;;"
+        for node in plan.node_names
+        for number, name in enumerate(plan.cards_of(node).values())
+    ]
+    return "\n".join(
+        [
+            "#!/bin/sh",
+            'name_of() { case "$SLURMD_NODENAME:$1" in',
+            *cases,
+            '  *) echo "$1" ;;',
+            "esac; }",
+            'test -n "$CUDA_VISIBLE_DEVICES" || exit 0',
+            "named=",
+            'for one in $(echo "$CUDA_VISIBLE_DEVICES" | tr , " "); do named=$named,$(name_of "$one"); done',
+            "echo export CUDA_VISIBLE_DEVICES=${named#,}",
+            "",
+        ]
+    )
+
+
+def cgroup_conf(version: int) -> str:
     """Write cgroup.conf: memory is limited, nothing else."""
     return "\n".join(
         [
-            "CgroupPlugin=cgroup/v1",
+            f"CgroupPlugin=cgroup/v{version}",
+            *(["IgnoreSystemd=yes"] if version == 2 else []),
             "CgroupMountpoint=/sys/fs/cgroup",
             "ConstrainRAMSpace=yes",
             "ConstrainCores=no",

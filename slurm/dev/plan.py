@@ -3,7 +3,8 @@
 import json
 import random
 import socket
-from dataclasses import KW_ONLY, asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from pathlib import Path
 
 FIRST_PORT, LAST_PORT = 10_000, 32_000
@@ -26,7 +27,7 @@ class Plan:
     Attributes:
         dir: Its folder, which holds all its files.
         nodes: Number of nodes, named n1, n2 ...
-        gpus_per_node: GPUs of each node; they do not exist, but Slurm allocates them.
+        gpus_per_node: GPUs of each node; without ``cards`` they do not exist, but Slurm allocates them.
         accounting: Whether there is a database, so that sacct answers.
         cgroup: Whether memory is to be limited; ``slurm/dev/cgroup.py`` says where that is possible.
         min_job_age_s: Seconds after its end at which the controller forgets a job.
@@ -34,6 +35,8 @@ class Plan:
         kill_wait_s: Seconds between SIGTERM and SIGKILL.
         max_submit_jobs: Jobs that the user may have in the queue, running ones included; 0 for any number. Needs
             ``accounting``.
+        cards: Real GPUs: device file -> id for CUDA_VISIBLE_DEVICES; divided among the nodes in this order, so there
+            must be ``gpus_per_node`` for each node.
     """
 
     dir: Path
@@ -46,6 +49,7 @@ class Plan:
     max_array_size: int = 1001
     kill_wait_s: int = 5
     max_submit_jobs: int = 0
+    cards: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dir", self.dir.resolve())
@@ -60,11 +64,19 @@ class Plan:
                 raise DevClusterError(f"{name} = {getattr(self, name)}: expected at least {least}")
         if self.max_submit_jobs and not self.accounting:
             raise DevClusterError("max_submit_jobs: Slurm keeps this limit in the accounts; add --accounting")
+        n_cards = self.nodes * self.gpus_per_node
+        if self.cards and len(self.cards) != n_cards:
+            raise DevClusterError(f"cards: {len(self.cards)}; expected nodes * gpus_per_node = {n_cards}")
 
     @property
     def node_names(self) -> list[str]:
         """Names of the nodes."""
         return [f"n{number}" for number in range(1, self.nodes + 1)]
+
+    def cards_of(self, node: str) -> dict[str, str]:
+        """List the real GPUs of a node: device file -> id."""
+        first = self.node_names.index(node) * self.gpus_per_node
+        return dict(list(self.cards.items())[first : first + self.gpus_per_node])
 
     @property
     def mark_path(self) -> Path:
@@ -75,6 +87,11 @@ class Plan:
     def slurm_conf_path(self) -> Path:
         """The value of SLURM_CONF."""
         return self.dir / "etc" / "slurm.conf"
+
+    @property
+    def task_prolog_path(self) -> Path:
+        """The program that Slurm runs before each task where there are real GPUs."""
+        return self.dir / "etc" / "task-prolog"
 
     @property
     def munge_socket(self) -> Path:
@@ -139,7 +156,7 @@ def _is_free(port: int) -> bool:
 
 def write_plan(plan: Plan, ports: Ports) -> None:
     """Write plan and ports to the cluster's folder, for later commands."""
-    values = {field.name: getattr(plan, field.name) for field in fields(Plan)} | {"dir": str(plan.dir)}
+    values = {one.name: getattr(plan, one.name) for one in fields(Plan)} | {"dir": str(plan.dir)}
     plan.mark_path.write_text(json.dumps({"plan": values, "ports": asdict(ports)}, indent=2) + "\n")
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Self
 
 from slurm.dev import cgroup, conf
+from slurm.dev.collect import own_parts
 from slurm.dev.daemons import wait_until
-from slurm.dev.packages import install, missing_packages
+from slurm.dev.packages import install, missing_packages, program
 from slurm.dev.plan import DevClusterError, Plan, Ports, free_ports, read_plan, write_plan
 from slurm.dev.services import Services
 
@@ -78,7 +79,12 @@ class DevCluster(Plan):
     @property
     def limits_memory(self) -> bool:
         """Whether a job that uses more memory than it requested ends as OUT_OF_MEMORY."""
-        return self.cgroup and cgroup.reason_against() is None
+        return self._cgroup_version is not None
+
+    @property
+    def _cgroup_version(self) -> int | None:
+        """Version of the control groups that hold jobs to their memory; ``None`` if none do."""
+        return cgroup.version() if self.cgroup and cgroup.reason_against() is None else None
 
     @property
     def _services(self) -> Services:
@@ -233,13 +239,18 @@ class DevCluster(Plan):
             self._write_private(name, text.encode())
         self.slurm_conf_path.chmod(0o644)
         self._write_private("munge.key", secrets.token_bytes(128))
+        if self.cards:
+            self.task_prolog_path.write_text(conf.task_prolog(self))
+            self.task_prolog_path.chmod(0o755)
 
     def _configuration(self, ports: Ports) -> dict[str, str]:
         """Return the text of each file of the configuration."""
+        version, parts = self._cgroup_version, own_parts(program("slurmd"))
+        plugin_dir = None if parts is None else parts[0]
         return {
-            "slurm.conf": conf.slurm_conf(self, ports, limits_memory=self.limits_memory),
+            "slurm.conf": conf.slurm_conf(self, ports, cgroup_version=version, plugin_dir=plugin_dir),
             "gres.conf": conf.gres_conf(self),
-            "cgroup.conf": conf.cgroup_conf() if self.limits_memory else "",
+            "cgroup.conf": "" if version is None else conf.cgroup_conf(version),
             "slurmdbd.conf": conf.slurmdbd_conf(self, ports) if self.accounting else "",
         }
 
@@ -250,6 +261,8 @@ class DevCluster(Plan):
 
     def _start_all(self) -> None:
         services = self._services
+        if self.limits_memory:
+            cgroup.delegate()
         services.start_munged()
         if self.accounting:
             services.start_database()

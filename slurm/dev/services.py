@@ -5,6 +5,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Sequence
 
+from slurm.dev.collect import own_parts
 from slurm.dev.daemons import START_S, Daemon, wait_until
 from slurm.dev.packages import program, search_path
 from slurm.dev.plan import DevClusterError, Plan, Ports
@@ -97,7 +98,10 @@ class Services:
 
     def start_node(self, name: str) -> None:
         """Start a node; this does not wait until the controller sees it."""
-        self.daemon(name).start([program("slurmd"), "-D", "-N", name], self.environ)
+        slurmd = program("slurmd")
+        parts = own_parts(slurmd)
+        stepd = [] if parts is None else ["-d", str(parts[1])]
+        self.daemon(name).start([slurmd, "-D", "-N", name, *stepd], self.environ)
 
     def _start(self, name: str, command: list[str], *, is_ready: Callable[[], bool]) -> None:
         daemon = self.daemon(name)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests import nouns
 from xautolm_hpc.catalogue import Model, load_catalogue
@@ -35,7 +36,7 @@ def without_seconds(curve: Sequence[tuple[float, ...]]) -> list[tuple[float, ...
     return [row[:4] for row in curve]
 
 
-def write_split(data_dir: Path, split: Mapping[str, Sequence[Mapping[str, str]]]) -> dict[str, str]:
+def write_split(data_dir: Path, split: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
     """Write splits and return their digests."""
     data_dir.mkdir(exist_ok=True)
     sha256 = {}
