@@ -21,9 +21,9 @@ from benchmarks.training import SHARED, find_model
 from benchmarks.training_kinds import Labels, Spans, read_rows
 from benchmarks.training_ways import TrainingCase, trial_inputs
 from xautolm_hpc.execution import StepMode
+from xautolm_hpc.train.costs.parts import Part, PartTimer
 from xautolm_hpc.train.limit.trial_budget import Progress, TrialBudget
 from xautolm_hpc.train.loop import TrainState, epoch_steps, train
-from xautolm_hpc.train.parts import Part, PartTimer
 from xautolm_hpc.train.prepare import build_train_state, start_torch
 from xautolm_hpc.train.recipe import parse_recipe
 from xautolm_hpc.train.steps.captured import CapturedRunner

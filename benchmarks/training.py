@@ -43,7 +43,7 @@ from benchmarks.training_ways import (
 from xautolm_hpc.catalogue import Model, load_catalogue
 from xautolm_hpc.execution import StepMode
 from xautolm_hpc.node import list_gpus
-from xautolm_hpc.train.parts import Part
+from xautolm_hpc.train.costs.parts import Part
 from xautolm_hpc.train.pretrained import find_source
 
 SHARED = Path(os.environ.get("XAUTOLM_SHARED", Path(__file__).parents[1] / ".." / "shared"))

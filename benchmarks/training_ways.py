@@ -25,11 +25,11 @@ from xautolm_hpc.execution import AS_DRAWN, StepMode
 from xautolm_hpc.jobdir import Command, TrialInput, TrialPlan
 from xautolm_hpc.records import Pipeline, Task
 from xautolm_hpc.sample.memory_plan import MemoryBudget, plan_execution
+from xautolm_hpc.train.costs.parts import Part
 from xautolm_hpc.train.energy import EnergyReader, open_energy_reader
 from xautolm_hpc.train.finetune import finetune
 from xautolm_hpc.train.heartbeat import HeartbeatWriter
 from xautolm_hpc.train.limit.trial_budget import Progress, Stopwatch, TrialBudget
-from xautolm_hpc.train.parts import Part
 from xautolm_hpc.train.prepare import AttemptInputs
 from xautolm_hpc.train.stop import StopFlag
 

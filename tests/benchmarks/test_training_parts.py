@@ -10,7 +10,7 @@ from benchmarks import training
 from benchmarks.training_kinds import Spans
 from benchmarks.training_ways import TrainingCase, TrainingCost
 from xautolm_hpc.catalogue import load_catalogue
-from xautolm_hpc.train.parts import Part
+from xautolm_hpc.train.costs.parts import Part
 
 FIRST = {Part.CAPTURES: 1.5, Part.STEPS: 0.25, Part.WAITS: 1.0, Part.EVALUATION: 0.75, Part.BEST_WEIGHTS: 0.25}
 LAST = {Part.STEPS: 0.25, Part.WAITS: 0.75, Part.EVALUATION: 0.5, Part.SCORES: 0.25}

@@ -8,20 +8,18 @@ from typing import Any
 
 import pytest
 
-from slurm.dev.daemons import wait_until
 from tests.submit.fake_slurm import FakeSlurm
-from tests.submit.jobs import make_attempt, submission_of
+from tests.submit.slurm_launching import ENVIRONMENT, attempts, launcher_on, states_of
 from xautolm_hpc.durable import create_json, read_json
 from xautolm_hpc.errors import BusyError, LaunchError, QueueFullError
 from xautolm_hpc.jobdir import MEMBERS, OUTCOME, claim_path
-from xautolm_hpc.launcher import Launcher, Resources, Submission
+from xautolm_hpc.launcher import Resources, Submission
 from xautolm_hpc.records import to_json
 from xautolm_hpc.submit.arrays import CALL, SlurmOptions, asked_gres
 from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 from xautolm_hpc.submit.wrapper import describe_claim, run_member
 
 RECORDED = Path(__file__).with_name("recorded")
-ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/home/me", "PYTHONPATH": "/opt/xautolm"}
 DEMO = Submission(
     name="demo-g000-s0",
     folder=Path("/runs/demo/gen-000/submission-0"),
@@ -40,29 +38,6 @@ EVERYTHING = SlurmOptions(
     options={"mail-type": "END", "nice": 100, "exclusive": True, "no-requeue": True, "oversubscribe": False},
     max_parallel=3,
 )
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> FakeSlurm:
-    return FakeSlurm(tmp_path)
-
-
-def launcher_on(cluster: FakeSlurm) -> SlurmLauncher:
-    return SlurmLauncher(
-        SlurmOptions(),
-        since=1_000_000.0,
-        python="/opt/py/bin/python",
-        slurm=cluster.client(),
-        environment=ENVIRONMENT,
-    )
-
-
-def attempts(tmp_path: Path, n: int = 3) -> Submission:
-    return submission_of(tmp_path / "submission", *(make_attempt(tmp_path / f"a{k}") for k in range(n)))
-
-
-def states_of(launcher: Launcher, submission: Submission) -> list[str]:
-    return [state.state for state in launcher.poll(submission.attempt_dirs).values()]
 
 
 @pytest.mark.parametrize(
@@ -342,62 +317,6 @@ def test_nodes_to_leave_out_are_forgotten_where_none_would_be_left(cluster: Fake
         launcher_on(cluster).submit(submission)
 
     assert len(cluster.calls("sbatch")) == 2
-
-
-def test_cancelling_names_the_elements(cluster: FakeSlurm, tmp_path: Path) -> None:
-    submission = attempts(tmp_path)
-    launcher = launcher_on(cluster)
-    launcher.submit(submission)
-
-    launcher.cancel(submission.attempt_dirs[:2])
-
-    assert cluster.calls("scancel") == [["scancel", "--quiet", "101_0", "101_1"]]
-    assert states_of(launcher, submission) == ["CANCELLED", "CANCELLED", "PENDING"]
-
-
-def test_where_slurm_takes_its_time_nobody_waits_until_it_has_cancelled(
-    cluster: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    submission, go_on = attempts(tmp_path), tmp_path / "go-on"
-    launcher = launcher_on(cluster)
-    launcher.submit(submission)
-    real, command = cluster.bin_dir / "real" / "scancel", cluster.bin_dir / "scancel"
-    real.parent.mkdir()
-    command.rename(real)
-    command.write_text(f'#!/bin/sh\nwhile [ ! -e {go_on} ]; do sleep 0.05; done\nexec {real} "$@"\n')
-    command.chmod(0o700)
-
-    monkeypatch.setattr("xautolm_hpc.submit.slurm_launcher.SLOW_S", -1.0)
-    launcher.poll(submission.attempt_dirs)
-    launcher.cancel(submission.attempt_dirs[:1])
-    launcher.cancel(submission.attempt_dirs[:1])
-    before = states_of(launcher, submission)
-    go_on.touch()
-
-    assert before == ["PENDING"] * 3
-    assert wait_until(lambda: states_of(launcher, submission) == ["CANCELLED", "PENDING", "PENDING"], timeout_s=60)
-    assert cluster.calls("scancel") == [["scancel", "--quiet", "101_0"]]
-
-
-@pytest.mark.parametrize("is_silent", [False, True])
-def test_a_number_that_the_controller_gave_again_to_another_job_is_not_cancelled(
-    cluster: FakeSlurm, tmp_path: Path, is_silent: bool
-) -> None:
-    submission = attempts(tmp_path)
-    launcher = launcher_on(cluster)
-    launcher.adopt(submission, {path: f"101_{i}" for i, path in enumerate(submission.attempt_dirs)})
-    cluster.set_job("101_0", name="of-a-stranger", state="RUNNING")
-    cluster.set_job("101_1", name=submission.name, state="RUNNING")
-    if is_silent:
-        cluster.answer("squeue", status=1)
-
-    launcher.cancel(submission.attempt_dirs)
-
-    if is_silent:
-        of_name = ["scancel", "--quiet", f"--name={submission.name}", "101_0", "101_1", "101_2"]
-        assert cluster.calls("scancel") == [of_name]
-    else:
-        assert cluster.calls("scancel") == [["scancel", "--quiet", "101_1"]]
 
 
 def test_no_value_of_a_variable_stands_in_the_script() -> None:

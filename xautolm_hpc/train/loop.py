@@ -24,13 +24,13 @@ from xautolm_hpc.execution import AS_DRAWN, Execution
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.hyperparameters import n_warmup_steps
 from xautolm_hpc.train import collectives
+from xautolm_hpc.train.costs.parts import Part
 from xautolm_hpc.train.data import Tokens, plan_epoch, plan_evaluation
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.kinds.metrics import Scores
 from xautolm_hpc.train.kinds.tasks import LearningTask
 from xautolm_hpc.train.limit.at_limit import LimitReachedError, scaled_seconds
 from xautolm_hpc.train.limit.trial_budget import Decision, Progress, TrialBudget
-from xautolm_hpc.train.parts import Part
 from xautolm_hpc.train.process_group import ALONE, Rank
 from xautolm_hpc.train.recipe import Recipe
 from xautolm_hpc.train.sharding import put, whole

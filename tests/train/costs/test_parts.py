@@ -6,9 +6,9 @@ import pytest
 
 from tests.train.steps.cpu_recorder import capture
 from tests.train.tiny import tiny_train_state
+from xautolm_hpc.train.costs.parts import Part, PartTimer
 from xautolm_hpc.train.limit.trial_budget import Progress
 from xautolm_hpc.train.loop import train
-from xautolm_hpc.train.parts import Part, PartTimer
 
 
 class Clock:

@@ -1,1 +1,1 @@
-"""What a step costs, measured without training: what autograd keeps, the operations, the speed of a device."""
+"""What steps cost: what autograd keeps, operations, the speed of a device; and where the seconds of a training went."""

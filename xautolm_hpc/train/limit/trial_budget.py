@@ -13,11 +13,11 @@ from enum import IntEnum
 from xautolm_hpc.execution import Foretelling, StepMode
 from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.node import is_node_busy
+from xautolm_hpc.train.costs.parts import Part, PartTimer
 from xautolm_hpc.train.energy import EnergyReader
 from xautolm_hpc.train.exceptions import TrialError
 from xautolm_hpc.train.limit.at_limit import HOPELESS_FACTOR, LimitPlan, LimitReachedError
 from xautolm_hpc.train.limit.foreign_load import LoadMeter, no_load_meter
-from xautolm_hpc.train.parts import Part, PartTimer
 from xautolm_hpc.train.stop import StopFlag, StopRequestedError
 
 

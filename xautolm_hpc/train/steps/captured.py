@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xautolm_hpc.execution import StepMode
+from xautolm_hpc.train.costs.parts import Part
 from xautolm_hpc.train.data import plan_micro_batches
 from xautolm_hpc.train.kinds.classification import Classification
 from xautolm_hpc.train.kinds.tasks import LearningTask
 from xautolm_hpc.train.loop import EVALUATION_BATCH, TrainState, epoch_steps
-from xautolm_hpc.train.parts import Part
 from xautolm_hpc.train.steps.captured_forward import CapturedForward, describe_failure, plan_evaluation_edges
 from xautolm_hpc.train.steps.device_state import DeviceState
 from xautolm_hpc.train.steps.eager import EagerRunner

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from xautolm_hpc.train.parts import Part, PartTimer
+from xautolm_hpc.train.costs.parts import Part, PartTimer
 from xautolm_hpc.train.steps.runner import StepResult
 
 MAX_STEPS = 50
