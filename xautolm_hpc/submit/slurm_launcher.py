@@ -179,16 +179,18 @@ class SlurmLauncher:
         """Cancel jobs by number and name: a controller that lost its state gives numbers again."""
         jobs = [(self._submissions[path].name, self._job_ids[path]) for path in sorted(attempt_dirs)]
         names = list(dict.fromkeys(name for name, _ in jobs))
-        rows = self._slurm.squeue(names)
-        if rows is None:  # then Slurm compares the names, once it answers
-            for name in names:
-                self._slurm.scancel([job_id for of, job_id in jobs if of == name], name=name)
-        else:
+        try:
+            rows = self._slurm.squeue(names)
+            if rows is None:  # then Slurm compares the names, once it answers
+                for name in names:
+                    self._slurm.scancel([job_id for of, job_id in jobs if of == name], name=name)
+                return
             known = {(row.name, row.job_id) for row in rows}
             job_ids = [job_id for name, job_id in jobs if (name, job_id) in known]
             if job_ids:
                 self._slurm.scancel(job_ids)
-        self._in_cancelling.difference_update(attempt_dirs)
+        finally:
+            self._in_cancelling.difference_update(attempt_dirs)
 
     def _executor(self, submission: Submission) -> ArrayExecutor:
         parameters = sbatch_parameters(submission, self._options, exports=sorted(self._environment))
