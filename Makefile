@@ -210,6 +210,10 @@ bench-slurm: env  ## the cost of a generation of 200 trials, compared with a bar
 bench-warm: env  ## how long a trial starts, in a job of its own and after the first one of a job
 	$(BIN)/python -m benchmarks.warm_start
 
+.PHONY: bench-init
+bench-init: env  ## what `init --effort quick` reaches on four data sets, compared with TF-IDF and a linear model
+	$(BIN)/python -m benchmarks.quick_init
+
 bench-tasks: env  ## MiniLM on real tasks, full and with LoRA, compared with the majority baseline
 	$(BIN)/python -m benchmarks.real_tasks
 

@@ -12,13 +12,14 @@ marked. It pays what its jobs held: start-up and the profile of the task count, 
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,26 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from benchmarks.goals import Goal, run
 from benchmarks.training import SHARED
+from xautolm_hpc.durable import read_json
 from xautolm_hpc.failures import FailureOrigin
+from xautolm_hpc.jobdir import Claim, End, claim_path
 from xautolm_hpc.node import list_gpus, node_name
+from xautolm_hpc.records import from_json
 from xautolm_hpc.run.attempt_end import read_end
 from xautolm_hpc.run.folder import RunDir
-from xautolm_hpc.run.history import charged_s, read_history
+from xautolm_hpc.run.history import Attempt, charged_s, read_history
 from xautolm_hpc.store import ExperienceStore
 
 ROOT_DIR = Path(__file__).resolve().parents[1]
 SEED_STORE = ROOT_DIR / "store" / "seed" / "store"
 KINDS = {"sst2": "text-classification", "liar": "text-classification", "squad": "question-answering"}
 """Task -> its kind."""
+
+ENDED = (0, 3)
+"""Exit statuses of a search whose budget ended, with a success or without one."""
+
+FAILED_ALIKE = "trials failed alike"
+"""Words of a search that ended because its trials fail for one reason."""
 
 SIDES = ("reference", "product")
 TARGET_SHARE, LEAST_RATIO = 0.95, 5.0
@@ -268,14 +278,24 @@ def search(folder: Path, sitting: Sitting, *, side: str) -> Side:
         [*command, "--quiet", "--skip-job-check", "--final", "none"],
         cwd=ROOT_DIR, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
-    if ended.returncode != 0:
+    if ended.returncode not in ENDED and FAILED_ALIKE not in ended.stdout:
         raise RuntimeError(f"{' '.join(command)} ended with status {ended.returncode}:\n{ended.stdout}")
     return read_side(RunDir((folder / "runs" / side).resolve()), sitting, side=side)
 
 
+def _since_claimed(attempt: Attempt) -> End | None:
+    """Return how an attempt ended, begun when its job claimed it: the imports of its worker count."""
+    end = attempt.end
+    if end is None or end.job_started_at is not None:
+        return end
+    claim = from_json(Claim, read_json(claim_path(attempt.path, end.restart)), where=str(attempt.path))
+    return replace(end, started_at=claim.claimed_at)
+
+
 def read_side(run_dir: RunDir, sitting: Sitting, *, side: str) -> Side:
     """Read from a run what its trials came to and what they cost."""
-    ends = [a.end for t in read_history(run_dir).trials.values() for a in t.attempts if a.end is not None]
+    attempts = [attempt for trial in read_history(run_dir).trials.values() for attempt in trial.attempts]
+    ends = [end for end in map(_since_claimed, attempts) if end is not None]
     held = [
         (end.outcome, seconds)
         for end, seconds in sorted(zip(ends, charged_s(ends), strict=True), key=lambda pair: pair[0].ended_at)
@@ -326,7 +346,9 @@ def sit(state_path: Path, sittings: Sequence[Sitting], *, folder: Path, most: in
     for sitting in todo[:most]:
         for side in missing(read_state(state_path), sitting, machine=machine):
             began_s = time.monotonic()
-            ended = search(folder / f"{sitting.task}-{sitting.seed}", sitting, side=side)
+            settings = json.dumps([asdict(sitting), machine], sort_keys=True)
+            name = f"{sitting.task}-{sitting.seed}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+            ended = search(folder / name, sitting, side=side)
             add_to_state(state_path, ended)
             print(f"{sitting.task}, seed {sitting.seed}, {side}: {time.monotonic() - began_s:.0f} s", flush=True)
 

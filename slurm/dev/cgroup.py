@@ -33,7 +33,16 @@ def reason_against() -> str | None:
     lacking = set(CONTROLLERS) - set((UNIFIED_DIR / "cgroup.controllers").read_text().split())
     if lacking:
         return f"`{UNIFIED_DIR}` (version 2) has no controllers {', '.join(sorted(lacking))}"
-    return _reason_against_group(UNIFIED_DIR)
+    return _reason_against_group(UNIFIED_DIR) or _reason_against_delegating()
+
+
+def _reason_against_delegating() -> str | None:
+    """Try to delegate: Linux refuses in a container whose own processes are in the group that it takes for the root."""
+    try:
+        delegate()
+    except OSError as error:
+        return f"`{UNIFIED_DIR}` (version 2) cannot limit groups below it: {error.strerror}"
+    return None
 
 
 def _reason_against_dir(controller_dir: Path) -> str | None:

@@ -10,7 +10,7 @@ from xautolm_hpc.slurm import Partition, Slurm
 
 GPU_NODES = Partition(
     name="gpu", is_default=True, is_up=True, time_limit="1-00:00:00", n_nodes=8, n_cpus=32, memory_mib=256_000,
-    gres="gpu:a100:4(S:0-1),lscratch:100",
+    gres="gpu:a100:4(S:0-1),lscratch:100,localtmp:2T,shard:8",
 )  # fmt: skip
 CPU_NODES = Partition(
     name="cpu", is_default=False, is_up=False, time_limit="30:00", n_nodes=2, n_cpus=16, memory_mib=64_000, gres=""

@@ -198,6 +198,19 @@ def test_without_the_extra_the_command_that_installs_it_is_named(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow"])
+def test_a_library_that_does_not_work_is_named_and_the_report_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
+) -> None:
+    def broken(*given: object, **named: object) -> int:
+        raise TypeError("Descriptors cannot be created directly.")
+
+    monkeypatch.setattr(f"xautolm_hpc.report.trackers.{tracker}_writer.write_trials", broken)
+
+    with pytest.raises(InputError, match=rf"library does not work here \(Descriptors.*xautolm_hpc\[{tracker}\]"):
+        write_log(tracker, summary_of(), folder=tmp_path)
+
+
 def test_what_is_no_folder_and_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "mlflow.db").write_text("my notes")

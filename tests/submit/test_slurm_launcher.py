@@ -64,6 +64,7 @@ def test_the_batch_script_is_as_recorded(name: str, options: SlurmOptions, resou
         ({"mem_per_cpu": "4G"}, ["--gpus-per-node=1", "--mem-per-cpu=4G"]),
         ({"gres": "gpu:1"}, ["--gres=gpu:1", "--mem=16385M"]),
         ({"mem": False}, ["--gpus-per-node=1"]),
+        ({"tres-per-task": "gres/gpu:1"}, ["--mem=16385M"]),
     ],
 )
 def test_gpus_and_memory_are_asked_for_by_one_option_each(options: dict[str, Any], lines: list[str]) -> None:

@@ -156,8 +156,6 @@ def _input_columns(run_dir: RunDir, kind: str) -> dict[str, str]:
 
 def _reported(summary: Mapping[str, Any], trial: int) -> dict[str, Any]:
     """Collect what the report adds to a model card: intervals, the GPU, the grid, and how the trial was found."""
-    if not summary:
-        return {}
     certainty, counts = summary.get("certainty") or {}, summary["counts"]
     best = summary["best"] is not None and summary["best"]["trial"] == trial
     names = " and ".join(objective["name"] for objective in summary["objectives"])
@@ -182,11 +180,11 @@ def _facts(run_dir: RunDir, trial_dir: Path, *, trial: int) -> dict[str, Any]:
     end = read_end(trial_dir)
     outcome = end.outcome if end else Outcome(status=OutcomeStatus.FAILED)
     try:
-        summary = read_summary(run_dir)
-    except RunFolderError:  # the report can be written again; a model is exported without it
-        summary = {}
+        reported = _reported(read_summary(run_dir), trial)
+    except (RunFolderError, LookupError, TypeError, AttributeError):  # it can be written again; a model does without it
+        reported = {}
     return {
-        **_reported(summary, trial),
+        **reported,
         "hub_data": read_json(run_dir.run_path)["search"]["data"].get("hub"),
         "run": run_dir.path.name,
         "trial": trial,

@@ -1,5 +1,6 @@
 """Checks of Slurm: its commands, its limits, and whether it takes the jobs of this profile."""
 
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +60,10 @@ def check_array_limit(site: Site) -> list[Finding]:
     if limit is None:
         return []
     return [ok("MaxArraySize", f"an array holds at most {limit} jobs; larger generations are split")]
+
+
+COUNT = re.compile(r"([0-9]+)([kmgtpKMGTP]?)")
+"""A count in the notation of ``--gres``; a unit is a power of 1024."""
 
 
 def check_partition(site: Site) -> list[Finding]:
@@ -229,14 +234,18 @@ def _offers(offered: str, wanted: str) -> bool:
     """Check whether a node's resource ``gpu:a100:4`` can give ``gpu:a100:1``, ``gpu:a100`` or ``gpu:2``."""
     name, *rest = offered.split(":")
     wanted_name, *wanted_rest = wanted.split(":")
-    count = int(rest[-1]) if rest and rest[-1].isdecimal() else 1
     kinds, wanted_kinds = _kinds(rest), _kinds(wanted_rest)
-    wanted_count = int(wanted_rest[-1]) if wanted_rest and wanted_rest[-1].isdecimal() else 1
-    return name == wanted_name and wanted_count <= count and (not wanted_kinds or wanted_kinds == kinds)
+    return name == wanted_name and _count(wanted_rest) <= _count(rest) and (not wanted_kinds or wanted_kinds == kinds)
 
 
 def _kinds(parts: Sequence[str]) -> list[str]:
-    return [part for part in parts if not part.isdecimal()]
+    return [part for part in parts if not COUNT.fullmatch(part)]
+
+
+def _count(parts: Sequence[str]) -> int:
+    """Return how many of a resource are meant, as ``4`` or ``2T`` in the end; 1 if nothing is said."""
+    found = COUNT.fullmatch(parts[-1]) if parts else None
+    return 1 if found is None else int(found[1]) * 1024 ** " KMGTP".index(found[2].upper() or " ")
 
 
 def _holds(kind: Partition, n_cpus: int, *, memory_mib: int) -> bool:

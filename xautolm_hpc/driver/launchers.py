@@ -53,6 +53,10 @@ def slurm_launcher(profile: ClusterProfile, *, since: float, node_checks: tuple[
     return SlurmLauncher(options, since=since, python=profile.driver_python)
 
 
+SHARES = {"gres/shard", "gres/mps"}
+"""Generic resources that are parts of a GPU."""
+
+
 def slurm_options(profile: ClusterProfile) -> SlurmOptions:
     """Return the options of sbatch that a profile names.
 
@@ -65,6 +69,8 @@ def slurm_options(profile: ClusterProfile) -> SlurmOptions:
 def gpus_of_job(profile: ClusterProfile) -> int:
     """Count the GPUs that a job asks for on each node, by ``job.n_gpus`` or an option of sbatch.
 
+    Shares of GPUs count as ``job.n_gpus`` says: only the site knows how many of them make one.
+
     Args:
         profile: The cluster profile.
     """
@@ -72,4 +78,5 @@ def gpus_of_job(profile: ClusterProfile) -> int:
     if profile.launcher == "local":
         return job.n_gpus
     gres = asked_gres(slurm_options(profile), n_gpus=job.n_gpus, n_nodes=job.n_nodes)
-    return count_gres(gres or "").get("gres/gpu", 0)
+    counts = count_gres(gres or "")
+    return job.n_gpus if counts.keys() & SHARES else counts.get("gres/gpu", 0)

@@ -65,7 +65,7 @@ def prior_sentences(summary: Summary) -> list[str]:
     prior = summary["prior"]
     if summary["run"].get("finish_kind") == FinishKind.LIST_EVALUATED:
         return ["The pipelines were given as a list: no past experience chose them."]
-    method = [] if prior["additions"] is None else [f"Method: {method_line(prior)}."]
+    method = [] if prior.get("additions") is None else [f"Method: {method_line(prior)}."]
     if prior["kind"] == "uniform":
         return [
             *method,

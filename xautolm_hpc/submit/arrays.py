@@ -24,6 +24,7 @@ SETUP = ["trap '' USR2", 'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"'
 
 
 GPU_OPTIONS = ("gpus-per-node", "gpus-per-task", "gpus")
+OTHER_GPU_OPTIONS = ("gres", "gpus-per-socket", "tres-per-job", "tres-per-node", "tres-per-socket", "tres-per-task")
 MEMORY_OPTIONS = ("mem", "mem-per-cpu", "mem-per-gpu")
 """Options of sbatch of which a job has one; what the profile names replaces this program's own."""
 
@@ -186,5 +187,5 @@ def asked_gres(options: SlurmOptions, *, n_gpus: int, n_nodes: int = 1) -> str |
 def _gpu_parameters(resources: Resources, options: SlurmOptions) -> dict[str, object]:
     if options.gres:
         return {"gres": options.gres}
-    is_asked = options.named(*GPU_OPTIONS, "gres") is not None
+    is_asked = options.named(*GPU_OPTIONS, *OTHER_GPU_OPTIONS) is not None
     return {"gpus_per_node": resources.n_gpus} if resources.n_gpus and not is_asked else {}

@@ -189,7 +189,7 @@ def _launch(command: Command, attempt_dir: Path) -> Iterator[subprocess.Popen[by
         yield _start([*command.argv, str(attempt_dir)], environment, attempt_dir=attempt_dir)
         return
     container = check_container(command.container)
-    if container.nv and (driver_dir := find_driver(os.environ)) is not None:
+    if container.nv and container.driver_path is None and (driver_dir := find_driver(os.environ)) is not None:
         environment["XAUTOLM_NODE_DRIVER"] = driver_dir
     with scratch(command, attempt_dir, environ=os.environ) as scratch_dir:
         argv = container_argv(

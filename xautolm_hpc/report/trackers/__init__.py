@@ -29,7 +29,7 @@ def write_log(tracker: str, summary: Mapping[str, Any], *, folder: Path) -> str:
         What was written, and how to look at it, as one line.
 
     Raises:
-        InputError: The tracker is unknown, its extra is not installed, or the folder is none.
+        InputError: The tracker is unknown, its extra is not installed or broken, or the folder is none.
         OSError: The folder cannot be written.
     """
     if tracker not in TRACKERS:
@@ -43,7 +43,13 @@ def write_log(tracker: str, summary: Mapping[str, Any], *, folder: Path) -> str:
         raise InputError(f"--to {tracker} {folder}: it is no folder; give a folder, new or with logs of other runs")
     folder.mkdir(parents=True, exist_ok=True)
     run, logs = summary["run"], trial_logs(summary)
-    writer = importlib.import_module(f"{__package__}.{tracker}_writer")
-    n_written: int = writer.write_trials(logs, folder, group=f"{run['name']}-{run['run_id'][:8]}")
+    group = f"{run['name']}-{run['run_id'][:8]}"
+    try:
+        writer = importlib.import_module(f"{__package__}.{tracker}_writer")
+        n_written: int = writer.write_trials(logs, folder, group=group)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"--to {tracker}: its library does not work here ({error}): pip install 'xautolm_hpc[{tracker}]'"
+        ) from error
     kept = f", {len(logs) - n_written:,} there already" if n_written < len(logs) else ""
     return f"{tracker}: {counted(n_written, 'trial')} written{kept}; to look: {writer.look_at(folder)}"
