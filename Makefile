@@ -212,10 +212,10 @@ bench-warm: env  ## how long a trial starts, in a job of its own and after the f
 
 .PHONY: bench-init
 bench-init: env  ## what `init --effort quick` reaches on four data sets, compared with TF-IDF and a linear model
-	$(BIN)/python -m benchmarks.quick_init
+	$(BIN)/python -m benchmarks.real_data.quick_init
 
 bench-tasks: env  ## MiniLM on real tasks, full and with LoRA, compared with the majority baseline
-	$(BIN)/python -m benchmarks.real_tasks
+	$(BIN)/python -m benchmarks.real_data.real_tasks
 
 .PHONY: bench-headline
 HEADLINE := build/headline/state.jsonl

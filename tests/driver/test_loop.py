@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,13 +45,14 @@ def test_a_search_stores_every_trial_exactly_once(tmp_path: Path) -> None:
     assert facts.finish == Finish(FinishKind.BUDGET_USED, "budget used: generations 3 of 3")
 
 
-def test_intervals_are_computed_once_at_the_end(tmp_path: Path) -> None:
+def test_while_a_search_goes_on_the_interval_of_its_best_trial_alone_is_computed(tmp_path: Path) -> None:
     report_path = tmp_path / "runs" / "fake" / "report" / "report.json"
-    at_commits: list[dict[str, object]] = []
+    at_commits: list[tuple[list[str], str]] = []
 
     def answered(path: Path) -> End | None:
         if report_path.exists():
-            at_commits.append(read_json(report_path)["certainty"]["intervals"])
+            report: Any = read_json(report_path)
+            at_commits.append((list(report["certainty"]["intervals"]), str(report["best"]["trial"])))
         truth = np.arange(30) % 2
         write_predictions(path / "predictions.npz", Predictions(truth=truth, predicted=truth, n_classes=2))
         return stub_end(path)
@@ -58,7 +60,7 @@ def test_intervals_are_computed_once_at_the_end(tmp_path: Path) -> None:
     search_in(tmp_path, launcher=FakeLauncher(partial(end_attempt, trial_end=answered)))
 
     assert at_commits
-    assert all(intervals == {} for intervals in at_commits)
+    assert all(of_trials == [best] for of_trials, best in at_commits)
     assert {"validation": [1.0, 1.0]} in read_json(report_path)["certainty"]["intervals"].values()
 
 

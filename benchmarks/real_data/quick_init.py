@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from benchmarks.goals import Goal, run
 from tests.conftest import shared_path
 
-TICKETS = Path(__file__).parents[1] / "examples" / "data" / "tickets.jsonl"
+TICKETS = Path(__file__).parents[2] / "examples" / "data" / "tickets.jsonl"
 SHARED = ("sst2", "trec", "tweet_emotion")
 SEED, N_ROWS = 13, 600
 LEAST_BEATEN = 3

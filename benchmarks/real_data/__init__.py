@@ -1,0 +1,1 @@
+"""What models and searches reach on real data."""
