@@ -18,7 +18,7 @@ from tests.stub_search import let_go, write_stub_search
 
 pytestmark = pytest.mark.slurm
 
-WAIT_S = 60.0
+WAIT_S = 200.0
 PROFILE = """
 launcher = "slurm"
 worker_python = "./worker"

@@ -129,6 +129,7 @@ def test_what_the_user_set_for_their_own_commands_changes_nothing_and_no_token_l
     assert holders == []
 
 
+@pytest.mark.timeout(900)
 def test_the_tiny_example_ends_on_two_nodes_as_on_this_machine(accounting_cluster: DevCluster, tmp_path: Path) -> None:
     for launcher, environ in {"slurm": accounting_cluster.environ, "local": local_environ()}.items():
         folder = tmp_path / launcher
