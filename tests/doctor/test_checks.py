@@ -89,6 +89,7 @@ def test_what_keeps_jobs_from_running_is_a_failure_with_a_remedy(
         (cluster.check_gres, {"job": {"n_gpus": 4}}),
         (cluster.check_gres, {"slurm": {"partition": "cpu"}}),
         (cluster.check_node_size, {"job": {"n_cpus": 32, "memory_gb": 250.0}}),
+        (cluster.check_node_size, {"slurm": {"options": {"mem-per-gpu": "16G"}}, "job": {"memory_gb": 900.0}}),
         (cluster.check_array_limit, {}),
         (machine.check_operations, {}),
         (machine.check_clock, {}),

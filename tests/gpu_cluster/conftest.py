@@ -14,7 +14,7 @@ import pytest
 from slurm.dev.collect import unpack
 from slurm.dev.packages import search_path
 from slurm.dev.private import DevCluster
-from xautolm_hpc.node import list_gpus
+from xautolm_hpc.node import list_gpus, open_nvml
 
 N_STAND_INS = 2
 NULL_DEVICE = os.makedev(1, 3)
@@ -34,8 +34,12 @@ def make_stand_ins(folder: Path) -> dict[str, str]:
 def cards(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     """Device file of each GPU -> its id."""
     gpus = list_gpus(None)[0]
-    real = {f"/dev/nvidia{number}": gpu.uuid for number, gpu in enumerate(gpus)}
-    return real or make_stand_ins(tmp_path_factory.mktemp("cards"))
+    if not gpus:
+        return make_stand_ins(tmp_path_factory.mktemp("cards"))
+    with open_nvml() as nvml:
+        assert nvml is not None
+        handles = {gpu.uuid: nvml.nvmlDeviceGetHandleByUUID(gpu.uuid) for gpu in gpus}
+        return {f"/dev/nvidia{nvml.nvmlDeviceGetMinorNumber(handle)}": uuid for uuid, handle in handles.items()}
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,11 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+from slurm.dev.private import DevCluster
 from tests.slurm.searching import DATA_PATH, run_checked, run_command
 from xautolm_hpc.durable import read_json
 from xautolm_hpc.jobdir import Claim, claim_path
@@ -47,6 +48,9 @@ time_limit_min = 5
 path = "store"
 """
 
+UNTIL_ALL_RUN = "until [ -e all-run ]; do sleep 0.2; done"
+"""Lets a job go on until :func:`let_all_end`, so that no other one can be granted its card."""
+
 PROFILE = """
 launcher = "slurm"
 worker_python = "{folder}/worker"
@@ -76,6 +80,13 @@ if "xautolm_hpc.train" in sys.argv:
 {prelude}
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
+
+
+def let_all_end(cluster: DevCluster, job_ids: Sequence[str]) -> None:
+    """Let jobs end that wait for it, once all of them run at the same time."""
+    for job_id in job_ids:
+        cluster.wait_for_job(job_id, "RUNNING", timeout_s=120)
+    (cluster.dir / "all-run").touch()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from slurm.dev.collect import PACKAGES, collect, unpack
 from slurm.dev.plan import DevClusterError
 from slurm.dev.private import DevCluster
 from tests.gpu_cluster.conftest import make_stand_ins
+from tests.gpu_cluster.searching import UNTIL_ALL_RUN, let_all_end
 
 pytestmark = pytest.mark.gpu_cluster
 
@@ -49,7 +50,8 @@ def test_an_unpacked_slurm_grants_each_job_one_card_by_its_id(
 
     with DevCluster(tmp_path / "own", nodes=nodes, gpus_per_node=gpus_per_node, cards=cards) as cluster:
         submit = ["sbatch", "--parsable", "--gres=gpu:1", "--output=said-%j"]
-        job_ids = [cluster.run(*submit, f"--wrap={SAYS_DEVICES}; sleep 5") for _ in cards]
+        job_ids = [cluster.run(*submit, f"--wrap={SAYS_DEVICES}; {UNTIL_ALL_RUN}") for _ in cards]
+        let_all_end(cluster, job_ids)
         for job_id in job_ids:
             cluster.wait_for_job(job_id, "COMPLETED")
         said = [(cluster.dir / f"said-{job_id}").read_text().split() for job_id in job_ids]

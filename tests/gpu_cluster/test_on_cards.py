@@ -11,7 +11,7 @@ import pytest
 
 from slurm.dev.private import DevCluster
 from tests.gpu.trace import Trace
-from tests.gpu_cluster.searching import CardSearch
+from tests.gpu_cluster.searching import UNTIL_ALL_RUN, CardSearch, let_all_end
 from xautolm_hpc.node import list_gpus, open_nvml
 from xautolm_hpc.train.retry import RETRY
 
@@ -39,9 +39,11 @@ if "trial" in sys.argv and not os.path.exists(os.path.join(sys.argv[-1], {RETRY!
 def test_a_job_sees_the_granted_card_alone(cluster: DevCluster, cards: Mapping[str, str]) -> None:
     submit = ["sbatch", "--parsable", "--gres=gpu:1", "--mem=4G", "--output=saw-%j"]
     program = cluster.dir / "sees.py"
-    program.write_text(f"{SEES}\nimport time; time.sleep(8)\n")
+    program.write_text(SEES)
 
-    job_ids = [cluster.run(*submit, f"--wrap={sys.executable} {program}") for _ in cards]
+    wrap = f"--wrap={sys.executable} {program}; {UNTIL_ALL_RUN}"
+    job_ids = [cluster.run(*submit, wrap) for _ in cards]
+    let_all_end(cluster, job_ids)
     for job_id in job_ids:
         cluster.wait_for_job(job_id, "COMPLETED", timeout_s=120)
 
@@ -100,5 +102,4 @@ def test_the_energy_of_trials_adds_up_to_that_of_their_cards(
         ended = end.ended_at - offset_s
         counted_j += end.outcome.gpu_energy_j
         traced_j += trace.between(ended - end.outcome.evaluation_time_s, ended)[0]
-    print(f"{counted_j:.1f} J counted, {traced_j:.1f} J traced")  # noqa: T201 - pytest shows it
     assert counted_j == pytest.approx(traced_j, rel=TOLERANCE)

@@ -201,7 +201,7 @@ def test_the_prior_is_told_with_what_moved_it_and_what_is_no_evidence() -> None:
 
 
 def test_what_moved_the_prior_evidence_is_told_as_what_it_expects() -> None:
-    prior = {**PRIOR, "kind": "evidence", "counts": {**PRIOR["counts"], "skipped": {"same_configuration": 1}}}  # type: ignore[dict-item]
+    prior = {**PRIOR, "kind": "evidence", "counts": {**PRIOR["counts"], "skipped": {"same_configuration": 1}}}
 
     summary = summarise(large_run(8, prior=prior))
 

@@ -36,7 +36,7 @@ REASONS = [
     },
 ]
 
-PRIOR = {
+PRIOR: dict[str, Any] = {
     "kind": "xautolm",
     "counts": {
         "records": 1210,

@@ -55,7 +55,7 @@ class Centres(DevCluster):
         )
 
     def _configuration(self, ports: Ports) -> dict[str, str]:
-        """Give each node its own size, and the partitions of the centres in place of the usual ones."""
+        """Return the files: each node of its own size, and the partitions of the centres."""
         texts = super()._configuration(ports)
         lines = [line for line in texts["slurm.conf"].splitlines() if not line.startswith("PartitionName=")]
         gres = []

@@ -20,7 +20,7 @@ from slurm.dev.plan import Ports
 from slurm.dev.private import DevCluster
 from tests.submit.jobs import make_attempt, submission_of
 from xautolm_hpc.config import ClusterProfile
-from xautolm_hpc.doctor import Site, check_job, cluster, examine, search_of_doctor
+from xautolm_hpc.doctor import REQUEST_CHECKS, Site, check_job, cluster, examine, search_of_doctor
 from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.launchers import gpus_of_job, slurm_options
 from xautolm_hpc.driver.setup import job_resources
@@ -42,15 +42,6 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "mem-per-cpu": {"options": {"mem-per-cpu": "600M"}},
     "two partitions": {"partition": "preempt-cancel,gpu"},
 }
-CHECKS = (
-    cluster.check_partition,
-    cluster.check_time_limit,
-    cluster.check_gres,
-    cluster.check_node_size,
-    cluster.check_partition_limits,
-    cluster.check_account_limits,
-    cluster.check_submission,
-)
 WRITE_ENVIRONMENT = """
 import json, os, sys
 seen = {**os.environ, "in /tmp": " ".join(os.listdir("/tmp"))}
@@ -119,7 +110,7 @@ def test_doctor_counts_the_gpu_that_slurm_gives(
     profile = profile_of(WAYS[name])
     inputs = Inputs.of(search_of_doctor(10.0), profile, environ=typed_cluster.environ)
 
-    findings = examine(Site.look(inputs, tmp_path), CHECKS)
+    findings = examine(Site.look(inputs, tmp_path), REQUEST_CHECKS)
 
     environ, tres = seen[name]
     assert [finding for finding in findings if finding.level != "ok"] == []

@@ -12,7 +12,7 @@ import pytest
 
 from tests.slurm.centres import Centres
 from xautolm_hpc.config import ClusterProfile, load_profile
-from xautolm_hpc.doctor import Site, cluster, examine, search_of_doctor
+from xautolm_hpc.doctor import REQUEST_CHECKS, Site, examine, search_of_doctor
 from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.launchers import slurm_launcher
 from xautolm_hpc.driver.setup import job_resources
@@ -27,15 +27,6 @@ OF_HERE = {r"--export=\S+": "--export=NAMES", r"exit=1 \S+ -u": "exit=1 PYTHON -
 
 
 CENTRES = ("snellius-a100", "jean-zay-v100", "dsai-a100")
-CHECKS = (
-    cluster.check_partition,
-    cluster.check_time_limit,
-    cluster.check_gres,
-    cluster.check_node_size,
-    cluster.check_partition_limits,
-    cluster.check_account_limits,
-    cluster.check_submission,
-)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +43,7 @@ def findings_of(
     for section, values in changed.items():
         profile[section] |= values
     inputs = Inputs.of(search_of_doctor(minutes), ClusterProfile.model_validate(profile), environ=centres.environ)
-    return {finding.check: finding for finding in examine(Site.look(inputs, folder), CHECKS)}
+    return {finding.check: finding for finding in examine(Site.look(inputs, folder), REQUEST_CHECKS)}
 
 
 @pytest.mark.slurm

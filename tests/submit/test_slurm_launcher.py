@@ -90,6 +90,16 @@ def test_gpus_of_a_node_are_known_whichever_option_asks(options: SlurmOptions, n
     assert asked_gres(options, n_gpus=3, n_nodes=n_nodes) == gres
 
 
+@pytest.mark.parametrize("options", [{"mem-per-gpu": "64G"}, {"mem_per_cpu": "4G"}, {"mem": False}])
+def test_no_more_memory_is_asked_for_where_an_option_says_how_much(cluster: FakeSlurm, options: dict[str, Any]) -> None:
+    chosen = SlurmOptions(options=options)
+
+    launcher = SlurmLauncher(chosen, since=0.0, python="python3", environment=ENVIRONMENT, slurm=cluster.client())
+
+    assert launcher.limits().memory_bytes == 0
+    assert launcher_on(cluster).limits().memory_bytes is None
+
+
 def test_an_array_is_submitted_with_its_one_pickled_call_in_place(cluster: FakeSlurm, tmp_path: Path) -> None:
     submission = attempts(tmp_path)
     launcher = launcher_on(cluster)

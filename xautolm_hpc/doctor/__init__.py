@@ -23,10 +23,7 @@ from xautolm_hpc.view import Finding
 
 Check = Callable[[Site], Sequence[Finding]]
 
-CHECKS: tuple[Check, ...] = (
-    cluster.check_commands,
-    cluster.check_ended_jobs,
-    cluster.check_array_limit,
+REQUEST_CHECKS: tuple[Check, ...] = (
     cluster.check_partition,
     cluster.check_time_limit,
     cluster.check_gres,
@@ -34,6 +31,14 @@ CHECKS: tuple[Check, ...] = (
     cluster.check_partition_limits,
     cluster.check_account_limits,
     cluster.check_submission,
+)
+"""Those that hold what a job asks for against what the cluster has and allows."""
+
+CHECKS: tuple[Check, ...] = (
+    cluster.check_commands,
+    cluster.check_ended_jobs,
+    cluster.check_array_limit,
+    *REQUEST_CHECKS,
     machine.check_operations,
     machine.check_clock,
     machine.check_space,

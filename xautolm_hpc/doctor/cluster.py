@@ -130,11 +130,13 @@ def check_node_size(site: Site) -> list[Finding]:
     nodes, wanted = site.nodes(), site.resources()
     if not nodes:
         return []
-    wanted_mib = wanted.memory_bytes // 2**20
+    is_set = slurm_options(site.profile).sets_memory
+    wanted_mib = 0 if is_set else wanted.memory_bytes // 2**20
+    memory = "the memory that slurm.options says" if is_set else f"{wanted_mib / 1024:g} GiB"
     if any(_holds(kind, wanted.n_cpus, memory_mib=wanted_mib) for kind in nodes):
-        return [ok("node size", f"a job asks for {wanted.n_cpus} cores and {wanted_mib / 1024:g} GiB")]
+        return [ok("node size", f"a job asks for {wanted.n_cpus} cores and {memory}")]
     has = ", ".join(sorted({f"{kind.n_cpus} cores with {kind.memory_mib / 1024:.0f} GiB" for kind in nodes}))
-    found = f"a job asks for {wanted.n_cpus} cores and {wanted_mib / 1024:g} GiB; nodes have {has}"
+    found = f"a job asks for {wanted.n_cpus} cores and {memory}; nodes have {has}"
     return [failure("node size", found, remedy="lower job.n_cpus or job.memory_gb")]
 
 
@@ -169,10 +171,11 @@ def _beyond(site: Site, partition: str) -> list[Finding]:
     wanted, settings = site.resources(), site.slurm.partition_settings(partition)
     if settings is None:
         return []
+    memory_bytes = 0 if slurm_options(site.profile).sets_memory else wanted.memory_bytes
     asked = {
         "MaxNodes": (wanted.n_nodes, "node"),
         "MaxCPUsPerNode": (wanted.n_cpus, "cpu"),
-        "MaxMemPerNode": (wanted.memory_bytes / 2**20, "mem"),
+        "MaxMemPerNode": (memory_bytes / 2**20, "mem"),
     }
     return [
         failure(

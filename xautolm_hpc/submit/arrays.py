@@ -61,6 +61,11 @@ class SlurmOptions:
     max_queued: int | None = None
     node_checks: tuple[str, ...] = ()
 
+    @property
+    def sets_memory(self) -> bool:
+        """Whether an option says what memory a job has: then this program asks for none, and for no more."""
+        return any(name.replace("_", "-") in MEMORY_OPTIONS for name in self.options)
+
     def named(self, *names: str) -> str | None:
         """Return the value of the first of some further options that is given, or ``None``."""
         given = {name.replace("_", "-"): value for name, value in self.options.items()}
@@ -138,7 +143,7 @@ def sbatch_parameters(submission: Submission, options: SlurmOptions, *, exports:
         "requeue": "no-requeue" not in options.options,
         "signal": f"B:USR2@{SIGNAL_LEAD_S}",
     }
-    if options.named(*MEMORY_OPTIONS) is not None:
+    if options.sets_memory:
         del further["mem"]
     if options.reservation:
         further["reservation"] = options.reservation

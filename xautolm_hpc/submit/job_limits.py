@@ -11,7 +11,7 @@ import os
 import pwd
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xautolm_hpc.errors import ConfigError
 from xautolm_hpc.launcher import Resources
@@ -168,6 +168,8 @@ def exceeded(places: Sequence[Place], resources: Resources, *, options: SlurmOpt
         options: Options of sbatch, which may ask for GPUs.
     """
     gres = asked_gres(options, n_gpus=resources.n_gpus, n_nodes=resources.n_nodes)
+    if options.sets_memory:
+        resources = replace(resources, memory_bytes=0)
     pairs = [(limit, _asked(resources, limit, gres=gres or "")) for limit in _limits_that_count(places)]
     return [
         Excess(limit, asked)

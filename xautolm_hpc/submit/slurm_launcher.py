@@ -82,7 +82,9 @@ class SlurmLauncher:
 
     @cached_property
     def _largest_memory_bytes(self) -> int | None:
-        """Memory of the partition's largest nodes, or less where the partition allows less; ``None`` if unknown."""
+        """Memory of the largest nodes, or what the partition allows; 0 where an option says it, ``None`` if unknown."""
+        if self._options.sets_memory:
+            return 0
         names = (self._options.partition or "").split(",")
         kinds = [
             kind for kind in self._slurm.sinfo() or [] if kind.name in names or (names == [""] and kind.is_default)

@@ -289,7 +289,7 @@ NASTY = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>\u202e&amp;</s
 
 
 def test_foreign_text_stays_text_wherever_it_stands() -> None:
-    reasons = [{**PRIOR["top"]["models"]["google/bert_uncased_L-2"][0], "task": NASTY, "model": NASTY, "method": NASTY}]  # type: ignore[index]
+    reasons = [{**PRIOR["top"]["models"]["google/bert_uncased_L-2"][0], "task": NASTY, "model": NASTY, "method": NASTY}]
     prior = {
         **PRIOR,
         "models": {NASTY: {"uniform": 0.5, "prior": 0.9}},

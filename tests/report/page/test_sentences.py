@@ -54,7 +54,7 @@ def test_the_page_says_what_is_no_evidence_and_names_the_three_experiences_that_
     skipped = {"infrastructure": 70, "objective_missing": 5, "same_configuration": 0}
     prior = {
         **PRIOR,
-        "counts": {**PRIOR["counts"], "skipped": skipped},  # type: ignore[dict-item]
+        "counts": {**PRIOR["counts"], "skipped": skipped},
         "top": {"models": {"google/bert_uncased_L-2": reasons}, "methods": {}},
     }
 
