@@ -21,7 +21,7 @@ from typing import Protocol
 from xautolm_hpc.errors import InputError, quoted
 from xautolm_hpc.records import System
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 POWERCAP_DIR = Path("/sys/class/powercap")
 BUSY_SHARE_OF_TIME = 0.1
 """Share of a trial's time by which others may delay it; above it that time is no evidence on the pipeline."""
@@ -85,6 +85,11 @@ def die_with(parent_pid: int) -> None:
     set_process_option(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def become_subreaper() -> None:
+    """Make orphans among this process's descendants its own children, so that none escapes."""
+    set_process_option(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def set_process_option(option: int, value: int) -> None:

@@ -9,16 +9,9 @@ from pathlib import Path
 
 from xautolm_hpc.jobdir import Exit
 from xautolm_hpc.launcher import JobSource, JobState, JobStatus
-from xautolm_hpc.node import set_process_option
 
-PR_SET_CHILD_SUBREAPER = 36
 GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 """What reading /proc raises for a process that has ended, or is not ours."""
-
-
-def become_subreaper() -> None:
-    """Make orphans among this process's descendants its own children, so that none escapes."""
-    set_process_option(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def descendants(pid: int) -> list[int]:

@@ -29,7 +29,7 @@ from xautolm_hpc.jobdir import (
     is_foreign,
     read_members,
 )
-from xautolm_hpc.node import boot_id, die_with, node_name, process_started
+from xautolm_hpc.node import become_subreaper, boot_id, die_with, node_name, process_started
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.slurm import Slurm
 from xautolm_hpc.submit.apptainer import (
@@ -41,7 +41,6 @@ from xautolm_hpc.submit.apptainer import (
     scratch,
 )
 from xautolm_hpc.submit.environment import node_environment
-from xautolm_hpc.submit.processes import become_subreaper
 from xautolm_hpc.submit.signals import SignalInbox
 from xautolm_hpc.submit.watchdog import Watchdog
 

@@ -24,6 +24,9 @@ TICK_S = 0.05
 MEASURE_S, SLURM_MEASURE_S = 0.5, 2.0
 """Seconds between two measurements of memory; the second one where Slurm keeps the limit itself."""
 
+DEATH_S, DEATH_TICK_S = 30.0, 0.005
+"""Seconds that what a trial left behind may take to die, and between two looks."""
+
 
 class TrialProcess:
     """The process of a trial, held to its limits.
@@ -37,6 +40,7 @@ class TrialProcess:
         self._pid, self._command = pid, command
         self._process = psutil.Process(pid)
         self._family = {self._process}
+        self._others = set(psutil.Process().children()) - self._family
         self._began_s, self._began_at = time.monotonic(), time.time()
         self._measured_s = -MEASURE_S
         self._n_oom_kills = n_oom_kills()
@@ -84,7 +88,7 @@ class TrialProcess:
                 is_stopping = True
                 os.kill(self._pid, signal.SIGUSR1)
             time.sleep(TICK_S)
-        self._kill()
+        self._end_what_is_left()
         returncode = os.waitstatus_to_exitcode(status)
         self._blame_oom_killer(returncode)
         return Exit(
@@ -132,6 +136,22 @@ class TrialProcess:
         for process in self._family:
             with suppress(psutil.Error):
                 process.kill()  # which makes sure that the number is not another process's by now
+
+    def _end_what_is_left(self) -> None:
+        """Kill what the trial left behind, the worker's children by now, and wait until it is dead."""
+        self._kill()
+        deadline_s = time.monotonic() + DEATH_S
+        while left := set(psutil.Process().children()) - self._others:
+            if time.monotonic() > deadline_s:
+                pids = ", ".join(str(process.pid) for process in left)
+                sys.stderr.write(f"series: what a trial left behind does not die: process {pids}\n")
+                return
+            for process in left:
+                self._family.add(process)
+                with suppress(psutil.Error, ChildProcessError):
+                    process.kill()
+                    os.waitpid(process.pid, os.WNOHANG)
+            time.sleep(DEATH_TICK_S)
 
     def _blame_oom_killer(self, returncode: int) -> None:
         if returncode == -signal.SIGKILL and self._ended_by is None and n_oom_kills() > self._n_oom_kills:

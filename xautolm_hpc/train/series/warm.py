@@ -26,6 +26,7 @@ from xautolm_hpc.jobdir import (
     read_members,
     restarts,
 )
+from xautolm_hpc.node import become_subreaper
 from xautolm_hpc.records import from_json, to_json
 from xautolm_hpc.train.series.card_memory import CardMemory
 from xautolm_hpc.train.series.trial_process import TrialProcess
@@ -70,6 +71,7 @@ def run_series(
         takes the rest back; 85 if a signal asked to stop and there is more to do.
     """
     claim = _own_claim(folder)
+    become_subreaper()
     prepare()
     members = read_members(folder / MEMBERS)
     pids: set[int] = set()
