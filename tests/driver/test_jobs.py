@@ -1,5 +1,6 @@
 """Jobs under a cluster that is busy, full, or says no after it said yes: every attempt is submitted once."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from tests.driving import SEARCH, Notes, end_attempt, ledger_of, make_setup, projection, search_in
 from tests.fakes import FakeLauncher
 from xautolm_hpc.driver.loop import run_search
-from xautolm_hpc.errors import BusyError, LaunchError, QueueFullError
+from xautolm_hpc.errors import BusyError, InterruptedSearchError, LaunchError, QueueFullError
 from xautolm_hpc.launcher import JobState, JobStatus, QueueLimits, Submission
 from xautolm_hpc.node import Clock
 from xautolm_hpc.store import ExperienceStore
@@ -87,6 +88,32 @@ class ForgottenJobs(FakeLauncher):
         return {**super().poll(known), **forgotten}
 
 
+class SilentCancel(FakeLauncher):
+    """Its jobs run on, and the first time that they are cancelled nobody answers.
+
+    Args:
+        cancel_path: Written once all trials run, as the command `cancel` does.
+        clock: Time.
+    """
+
+    def __init__(self, cancel_path: Path, clock: Clock) -> None:
+        super().__init__(end_attempt, clock=clock)
+        self.cancel_path = cancel_path
+        self.asked: list[tuple[float, int]] = []
+
+    def poll(self, attempt_dirs: Sequence[Path]) -> Mapping[Path, JobStatus]:
+        if any(path.parent.name.startswith("trial-") for path in attempt_dirs):
+            self.duration_s = math.inf
+            self.cancel_path.touch()
+        return super().poll(attempt_dirs)
+
+    def cancel(self, attempt_dirs: Sequence[Path]) -> None:
+        if attempt_dirs:
+            self.asked.append((self._now(), len(attempt_dirs)))
+        if len(self.asked) > 1:
+            super().cancel(attempt_dirs)
+
+
 def submitted_attempts(launcher: FakeLauncher) -> Counter[Path]:
     return Counter(path for submission in launcher.submissions for path in submission.attempt_dirs)
 
@@ -134,6 +161,19 @@ def test_a_wait_for_jobs_that_slurm_does_not_know_any_more_is_told_once(tmp_path
     )
     kinds = [e.outcome.kind for e in ExperienceStore(tmp_path / "store").read()]
     assert kinds.count("lost") == 1
+
+
+def test_what_was_cancelled_in_vain_is_cancelled_again_after_a_minute(tmp_path: Path) -> None:
+    setup = make_setup(tmp_path, text=TEXT)
+    launcher = SilentCancel(setup.run_dir.cancel_path, setup.clock)
+
+    with pytest.raises(InterruptedSearchError):
+        run_search(replace(setup, launcher=launcher, n_interrupts=lambda: int(launcher.cancel_path.exists())))
+
+    (first_at, n_first), (second_at, n_second) = launcher.asked
+    assert n_first == n_second == 6
+    assert 60 <= second_at - first_at <= 60 + 2 * setup.profile.poll_s
+    assert len(launcher.cancelled) == 6
 
 
 def test_a_queue_that_is_full_takes_the_rest_later(tmp_path: Path) -> None:

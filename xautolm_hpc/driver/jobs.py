@@ -25,6 +25,9 @@ from xautolm_hpc.run.journal import Journal
 LONGEST_NAP_S = 1.0
 """Seconds after which a waiting driver looks whether it was interrupted."""
 
+CANCEL_AGAIN_S = 60.0
+"""Seconds after which a job that was cancelled and has no end is cancelled once more."""
+
 BACK_OFF_S = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Seconds of waiting for a controller that is busy before each further try; ten minutes in all."""
 
@@ -74,7 +77,7 @@ class Jobs:
         self.pace = pace
         self.run_id = run_id
         self._adopted: set[int] = set()
-        self._cancelled: set[Path] = set()
+        self._cancelled_at: dict[Path, float] = {}
         self._queue_cap: int | None = None
         self._full_since: float | None = None
         self._next_look_at = -math.inf
@@ -336,9 +339,14 @@ class Jobs:
                 return ends
 
     def _cancel(self, paths: Sequence[Path]) -> None:
-        """Cancel once what another process was told to cancel: only this one knows the jobs that still wait."""
-        self.launcher.cancel([path for path in paths if path not in self._cancelled])
-        self._cancelled.update(paths)
+        """Cancel what another process was told to cancel: only this one knows the jobs that still wait.
+
+        What still has no end a minute later is cancelled again: the cluster may not have answered.
+        """
+        now = self.journal.clock.now()
+        due = [path for path in paths if abs(now - self._cancelled_at.get(path, -math.inf)) >= CANCEL_AGAIN_S]
+        self.launcher.cancel(due)
+        self._cancelled_at.update(dict.fromkeys(due, now))
 
     def _pause(self, seconds: float) -> None:
         """Wait for the next look, but not after the person pressed Ctrl-C or somebody cancelled the run."""
