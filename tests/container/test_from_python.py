@@ -4,14 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.metadata import distribution
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
 
 from containers import environment, image
 from containers.dev.apptainer import DevApptainerError
-from containers.from_python import PythonEnvironment, read_pins
+from containers.from_python import PythonEnvironment, read_pins, read_requirements
 
 ASKED = ("torch==9.9", "transformers~=5.0")
 OLD = """#!/bin/sh
@@ -180,7 +180,7 @@ def test_an_image_is_named_by_what_the_environment_has(tmp_path: Path, monkeypat
 
 
 def test_the_lock_asks_for_what_the_self_test_imports() -> None:
-    asked = image.read_requirements(image.lock_parts("cuda"))
+    asked = read_requirements(image.lock_parts("cuda"))
 
     assert {"datasets", "psutil", "nvidia-ml-py", "torch==2.13.0"} <= set(asked)
     assert not [line for line in asked if "#" in line]
@@ -216,7 +216,7 @@ def test_files_of_packages_are_copied_without_scripts_and_readable_for_all(tmp_p
     (tmp_path / "script").touch()
     (info / "RECORD").write_text("own.py,,\ndata.txt,,\n../script,,\ngone.py,,\n")
     (site_dir / "data.txt").chmod(0o600)
-    (found,) = environment.Distribution.discover(path=[str(site_dir)])
+    (found,) = Distribution.discover(path=[str(site_dir)])
 
     copied = environment.copy_packages({"own": found}, target)
 
