@@ -35,18 +35,19 @@ IS_GPU = bool(list_gpus(None)[0])
 IMAGE = "cuda" if IS_GPU else "cpu"
 EPOCHS, N_TRIALS = (60, 4) if IS_GPU else (4, 2)
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @pytest.fixture(scope="module")
-def say(pytestconfig: pytest.Config) -> Say:
+def log(pytestconfig: pytest.Config) -> Log:
     """Return what prints a line of figures, whatever pytest captures."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     assert capture is not None
 
     def write(line: str) -> None:
         with capture.global_and_fixture_disabled():
-            print(f"\nimage: {line}", flush=True)
+            sys.stdout.write(f"\nimage: {line}\n")
+            sys.stdout.flush()
 
     return write
 
@@ -80,7 +81,7 @@ def environment(apptainer: Path) -> PythonEnvironment:
 
 
 @pytest.fixture(scope="module")
-def path(environment: PythonEnvironment, say: Say) -> Iterator[Path]:
+def path(environment: PythonEnvironment, log: Log) -> Iterator[Path]:
     """Build the image where root and the ordinary user can both read it."""
     with TemporaryDirectory(dir="/var/tmp", prefix="xautolm-images-") as folder, pytest.MonkeyPatch.context() as patch:
         owner = user_home_dir().stat()
@@ -89,25 +90,25 @@ def path(environment: PythonEnvironment, say: Say) -> Iterator[Path]:
         patch.setenv("XAUTOLM_IMAGE_DIR", folder)
         started = time.monotonic()
         built = image.build(IMAGE, mirror=None, sign_key=None, environment=environment)
-        say(f"{built.stat().st_size / 2**20:.0f} MB, built in {time.monotonic() - started:.0f} s")
+        log(f"{built.stat().st_size / 2**20:.0f} MB, built in {time.monotonic() - started:.0f} s")
         yield built
 
 
 def test_the_image_passes_its_own_test_and_says_what_differs_from_the_lock(
-    path: Path, environment: PythonEnvironment, capsys: pytest.CaptureFixture[str], say: Say
+    path: Path, environment: PythonEnvironment, capsys: pytest.CaptureFixture[str], log: Log
 ) -> None:
     image.check(IMAGE, verify_key=None, environment=environment)
 
     said = capsys.readouterr().out
     differs = environment.differences(read_pins(image.lock_parts(IMAGE)))
     label = read_image(path, machine=os.uname().machine).labels["xautolm.lock.differs"]
-    say(f"{len(environment.packages)} packages, {len(differs)} not as the lock has them")
+    log(f"{len(environment.packages)} packages, {len(differs)} not as the lock has them")
     assert "9 packages import" in said
     assert label == (",".join(differs) or "none")
 
 
 def test_trials_in_the_image_use_the_granted_card_and_end_as_outside(
-    cluster: DevCluster, apptainer: Path, path: Path, tmp_path: Path, say: Say
+    cluster: DevCluster, apptainer: Path, path: Path, tmp_path: Path, log: Log
 ) -> None:
     inside = CardSearch(tmp_path / "in", population=N_TRIALS, epochs=EPOCHS, container=section(path, apptainer))
     outside = CardSearch(tmp_path / "out", population=N_TRIALS, epochs=EPOCHS)
@@ -129,7 +130,7 @@ def test_trials_in_the_image_use_the_granted_card_and_end_as_outside(
     assert {end and end.lock_hash for end in ends["in"]} == {lock}
     assert all(end and end.image_digest for end in ends["in"])
     assert not any(end and end.image_digest for end in ends["out"])
-    say(
+    log(
         f"start-up {figures['in']['start_s']:.1f} s inside, {figures['out']['start_s']:.1f} s outside; steps a second "
         f"{figures['in']['steps']:.1f} inside, {figures['out']['steps']:.1f} outside, "
         f"ratio {figures['in']['steps'] / figures['out']['steps']:.3f}"
