@@ -28,6 +28,7 @@ from containers.dev.apptainer import (
     user_environ,
     user_home_dir,
 )
+from containers.from_python import SCRIPT, PythonEnvironment, read_pins, read_requirements, write_definition
 from xautolm_hpc import __version__
 
 ROOT_DIR = Path(__file__).resolve().parents[1]
@@ -35,6 +36,9 @@ CONTAINERS_DIR = ROOT_DIR / "containers"
 LARGEST_MB = 450
 SQUASH = "-comp zstd -Xcompression-level 9 -noI"
 """Packs in seconds where gzip takes minutes, and starts as fast. Inodes are not compressed: they are read often."""
+
+ISOLATION = ("--containall", "--cleanenv", "--no-home")
+"""Nothing of the machine or the caller's environment reaches what is tried in an image."""
 
 QUICK = {"DPKG_FORCE": "unsafe-io"}
 """dpkg does not flush every file to disk: a build does not have to survive a power cut."""
@@ -116,9 +120,31 @@ def cache_dir() -> Path:
     return Path(named) if named else user_home_dir() / ".cache" / "xautolm-hpc" / "images"
 
 
-def image_path(image: str) -> Path:
-    """Return the path of the image of the present definition and lock, whether it exists or not."""
-    return cache_dir() / f"{RECIPES[image].name}-{image_key(image)}.sif"
+def image_path(image: str, *, environment: PythonEnvironment | None = None) -> Path:
+    """Return the path of the image of the present definition and lock, whether it exists or not.
+
+    Args:
+        image: One of :data:`RECIPES`.
+        environment: What it contains instead of the packages of the lock.
+    """
+    name = f"{RECIPES[image].name}-{image_key(image)}"
+    if environment is not None:
+        made_from = f"{environment.sha256}{environment.interpreter}".encode() + SCRIPT.read_bytes()
+        name = f"{name}-from-python-{hashlib.sha256(made_from).hexdigest()[:16]}"
+    return cache_dir() / f"{name}.sif"
+
+
+def contained_sha256(image: str, environment: PythonEnvironment | None) -> str:
+    """Return what stands for the lock of an image: the lock's hash, or that of an environment that differs from it."""
+    if environment is None or not environment.differences(read_pins(lock_parts(image))):
+        return lock_sha256(image)
+    return environment.sha256
+
+
+def read_environment(image: str, interpreter: Path, *, without: Sequence[str] = ()) -> PythonEnvironment:
+    """Read what an interpreter has of the packages of an image; :meth:`PythonEnvironment.read` names the errors."""
+    requirements = read_requirements(lock_parts(image))
+    return PythonEnvironment.read(interpreter.absolute(), requirements, without=without)
 
 
 def build_arguments(image: str, *, mirror: str, wheels_dir: str) -> dict[str, str]:
@@ -144,19 +170,30 @@ def render(image: str, arguments: dict[str, str]) -> str:
     return re.sub(r"{{ *(\w+) *}}", lambda match: arguments[match[1]], text)
 
 
-def build(image: str, *, mirror: str | None, sign_key: Path | None) -> Path:
+def build(
+    image: str, *, mirror: str | None, sign_key: Path | None, environment: PythonEnvironment | None = None
+) -> Path:
     """Build the image unless the cache has it, and sign it if a key is given.
+
+    Args:
+        image: One of :data:`RECIPES`.
+        mirror: Address of a Debian archive; ``None`` takes that of this machine's apt.
+        sign_key: Private key (PEM), or ``None``.
+        environment: What it is to contain instead of the packages of the lock; then nothing is fetched.
 
     Raises:
         DevApptainerError: Apptainer is missing, wheels could not be fetched, or the build failed.
     """
-    path = image_path(image)
+    path = image_path(image, environment=environment)
     if path.exists():
         print(f"{path}: there already")
     else:
         _as_user("mkdir", "-p", str(path.parent))
         started = time.monotonic()
-        _build(image, path, mirror=mirror or debian_archive())
+        if environment is None:
+            _build(image, path, mirror=mirror or debian_archive())
+        else:
+            _build_from_python(image, path, environment=environment)
         print(f"{path}: built in {time.monotonic() - started:.0f} s, {path.stat().st_size / 2**20:.0f} MB")
     if sign_key is not None:
         _as_user(_apptainer(), "sign", "--key", str(sign_key), str(path))
@@ -190,6 +227,49 @@ def _build(image: str, path: Path, *, mirror: str) -> None:
         _as_user("rm", "-rf", *map(str, work_dir.glob("*")))
 
 
+def _build_from_python(image: str, path: Path, *, environment: PythonEnvironment) -> None:
+    """Copy an environment to the root of an image, pack it, test it, then move the image to its place."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="xautolm-image-") as folder:
+        stage_dir = Path(folder)
+        stage_dir.chmod(0o755)
+        root, work_dir = stage_dir / "root", stage_dir / "work"
+        root.mkdir()
+        work_dir.mkdir()
+        work_dir.chmod(0o1777)
+        environment.copy_to(root)
+        shutil.copyfile(CONTAINERS_DIR / "selftest.py", root / "opt" / "selftest.py")
+        contents = {
+            "worker/xautolm-lock.sha256": [contained_sha256(image, environment)],
+            "packages.txt": [f"{name}=={version}" for name, version in environment.packages.items()],
+            "differs.txt": environment.differences(read_pins(lock_parts(image))),
+        }
+        for name, lines in contents.items():
+            (root / "opt" / name).write_text("".join(f"{line}\n" for line in lines))
+        definition = stage_dir / "from-python.def"
+        definition.write_text(render_from_python(image, environment, root=root))
+        built = work_dir / path.name
+        _as_user(
+            _apptainer(), "build", "--notest", "--mksquashfs-args", SQUASH, str(built), str(definition),
+            cwd=stage_dir, scratch_dir=work_dir,
+        )  # fmt: skip
+        _as_user(_apptainer(), "test", *ISOLATION, str(built))
+        _as_user("mv", str(built), str(path))
+        _as_user("rm", "-rf", *map(str, work_dir.glob("*")))
+
+
+def render_from_python(image: str, environment: PythonEnvironment, *, root: Path) -> str:
+    """Write the definition of an image of an environment that is there, with labels of what differs from the lock."""
+    arguments = build_arguments(image, mirror="", wheels_dir="")
+    differs = environment.differences(read_pins(lock_parts(image)))
+    labels = {
+        "xautolm.from-python": str(environment.interpreter),
+        "xautolm.lock.compared": lock_sha256(image),
+        "xautolm.lock.differs": ",".join(differs) or "none",
+    }
+    text = render(image, {**arguments, "lock_sha256": contained_sha256(image, environment)})
+    return write_definition(text, environment, root=root, labels=labels)
+
+
 def _fetch_wheels(image: str, wheels_dir: Path) -> None:
     """Download the wheels with pip and the settings of this machine; the build itself needs no index."""
     parts = [word for path in lock_parts(image) for word in ("-r", str(path))]
@@ -205,27 +285,34 @@ def _fetch_wheels(image: str, wheels_dir: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def check(image: str, *, verify_key: Path | None) -> None:
+def check(image: str, *, verify_key: Path | None, environment: PythonEnvironment | None = None) -> None:
     """Check an image: its signature if a key is given, its own test, its lock and its size.
+
+    Args:
+        image: One of :data:`RECIPES`.
+        verify_key: Public key (PEM) that must have signed it, or ``None``.
+        environment: What it contains instead of the packages of the lock; it may have any size then.
 
     Raises:
         DevApptainerError: The image does not exist or fails a check.
     """
-    path, recipe = image_path(image), RECIPES[image]
+    path, recipe = image_path(image, environment=environment), RECIPES[image]
     if not path.exists():
         raise DevApptainerError(f"`{path}` does not exist: `make image` builds it")
     if verify_key is not None:
         _as_user(_apptainer(), "verify", "--key", str(verify_key), str(path))
-    isolation = ("--containall", "--cleanenv", "--no-home")
-    print(_as_user(_apptainer(), "test", *isolation, str(path)).strip())
+    print(_as_user(_apptainer(), "test", *ISOLATION, str(path)).strip())
     if recipe.is_worker:
-        found = _as_user(_apptainer(), "exec", *isolation, str(path), "cat", "/opt/worker/xautolm-lock.sha256").strip()
-        if found != lock_sha256(image):
+        found = _as_user(_apptainer(), "exec", *ISOLATION, str(path), "cat", "/opt/worker/xautolm-lock.sha256").strip()
+        if found != contained_sha256(image, environment):
             raise DevApptainerError(f"`{path}` was made from another lock, {found}; `make image` builds it again")
-    sizes = _as_user(_apptainer(), "exec", *isolation, str(path), "head", "-n", "12", "/opt/sizes.txt")
+    if environment is not None:
+        differs = environment.differences(read_pins(lock_parts(image)))
+        print(f"not as the lock has it: {', '.join(differs) or 'nothing'}")
+    sizes = _as_user(_apptainer(), "exec", *ISOLATION, str(path), "head", "-n", "12", "/opt/sizes.txt")
     size_mb = path.stat().st_size / 2**20
     print(f"largest packages, unpacked:\n{sizes.rstrip()}\nimage {size_mb:.0f} MB, sha256 {_sha256(path)}")
-    if recipe.largest_mb is not None and size_mb > recipe.largest_mb:
+    if environment is None and recipe.largest_mb is not None and size_mb > recipe.largest_mb:
         raise DevApptainerError(f"`{path}` takes {size_mb:.0f} MB; at most {recipe.largest_mb:g} MB are meant")
 
 
@@ -267,15 +354,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mirror", help="address of a Debian archive (default: that of this machine's apt)")
     parser.add_argument("--sign-key", type=Path, help="private key (PEM) to sign the image with")
     parser.add_argument("--verify-key", type=Path, help="public key (PEM) that must have signed the image")
+    parser.add_argument(
+        "--from-python",
+        type=Path,
+        metavar="PYTHON",
+        help="take the packages of this interpreter instead of those of the lock; not for an image to release",
+    )
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="PACKAGE", help="--from-python: a package that may be missing"
+    )
     options = parser.parse_args(arguments)
     image = "driver" if options.driver else options.torch
+    if options.from_python is not None and options.driver:
+        parser.error("--from-python is for the worker's image")
     try:
+        environment = None
+        if options.from_python is not None:
+            environment = read_environment(image, options.from_python, without=options.without)
         if options.verb == "build":
-            build(image, mirror=options.mirror, sign_key=options.sign_key)
+            build(image, mirror=options.mirror, sign_key=options.sign_key, environment=environment)
         elif options.verb == "check":
-            check(image, verify_key=options.verify_key)
+            check(image, verify_key=options.verify_key, environment=environment)
         elif options.verb == "path":
-            print(image_path(image))
+            print(image_path(image, environment=environment))
+        elif environment is not None:
+            print(render_from_python(image, environment, root=Path("root")))
         else:
             mirror = options.mirror or debian_archive()
             print(render(image, build_arguments(image, mirror=mirror, wheels_dir="wheels")))

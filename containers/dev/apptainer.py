@@ -1,4 +1,4 @@
-"""Installs Apptainer on a Debian machine that has none: ``python containers/dev/apptainer.py up|down|status|run``.
+"""Installs Apptainer where there is none: ``python containers/dev/apptainer.py up|down|status|run|collect``.
 
 For root it also creates an ordinary user with subordinate ids: images are built and tried as that user. README.md in
 the folder above says more.
@@ -40,6 +40,15 @@ PROGRAMS = {
 }
 """Program -> Debian package that has it."""
 
+OWN = ("apptainer", "libc6")
+"""Packages of Debian's unstable release."""
+
+CARRIED = ("patchelf", "squashfs-tools", "squashfuse", "uidmap", "liblzo2-2", "libfuse3-3")
+"""What ``collect`` takes along from this Debian: enough to pack and mount images on a machine without apt."""
+
+CARRIED_PROGRAMS = ("mksquashfs", "squashfuse_ll", "newuidmap", "newgidmap")
+CARRIED_LIBRARIES = ("liblzo2.so*", "libfuse3.so*")
+
 LOADER_FILES = (
     "ld-linux-x86-64.so.2",
     "libc.so.6",
@@ -62,21 +71,25 @@ def find_apptainer() -> Path | None:
     return Path(found) if found else installed if installed.exists() else None
 
 
-def up() -> None:
+def up(packages_dir: Path | None = None) -> None:
     """Install Apptainer if the machine has none, open /dev/fuse to users, and create the ordinary user for root.
+
+    Args:
+        packages_dir: Folder of :func:`collect`; then nothing is fetched, and nothing installed outside the prefix.
 
     Raises:
         DevApptainerError: The machine is not a Debian, we are not root, or a step failed.
     """
-    _check_machine()
-    try:
-        install(sorted({package for name, package in PROGRAMS.items() if not shutil.which(name, path=SYSTEM_PATH)}))
-    except DevClusterError as error:
-        raise DevApptainerError(str(error)) from error
+    _check_machine("apt-get" if packages_dir is None else "dpkg-deb")
+    if packages_dir is None:
+        try:
+            install(sorted({package for name, package in PROGRAMS.items() if not shutil.which(name, path=SYSTEM_PATH)}))
+        except DevClusterError as error:
+            raise DevApptainerError(str(error)) from error
     PREFIX_DIR.mkdir(parents=True, exist_ok=True)
     undo = _read_undo()
     if find_apptainer() is None:
-        _install_apptainer()
+        _install_apptainer(packages_dir)
     mode = stat.S_IMODE(FUSE_PATH.stat().st_mode)
     if mode & 0o666 != 0o666:
         undo["fuse_mode"] = mode
@@ -140,10 +153,10 @@ def user_home_dir() -> Path:
     return Path(pwd.getpwnam(USER).pw_dir) if os.geteuid() == 0 else Path.home()
 
 
-def _check_machine() -> None:
+def _check_machine(installer: str) -> None:
     if os.geteuid() != 0:
         raise DevApptainerError("`up` changes the machine, so only root may; where Apptainer is installed, skip it")
-    if shutil.which("apt-get") is None or platform.machine() != "x86_64":
+    if shutil.which(installer) is None or platform.machine() != "x86_64":
         raise DevApptainerError("`up` is for x86-64 Debian; elsewhere install Apptainer as its documentation says")
     if not FUSE_PATH.exists():
         raise DevApptainerError(f"`{FUSE_PATH}` does not exist: the kernel lacks FUSE, images cannot be mounted")
@@ -176,33 +189,79 @@ def debian_archive() -> str:
     raise DevApptainerError("apt's sources name no Debian archive; see `apt-get indextargets`")
 
 
-def _install_apptainer() -> None:
-    """Unpack Apptainer and the C library of Debian unstable, because this Debian's C library is too old.
+def collect(folder: Path) -> list[Path]:
+    """Download what ``up`` needs on a machine without apt: Apptainer, and what packs and mounts images.
+
+    Returns:
+        The files, sorted.
+
+    Raises:
+        DevApptainerError: apt failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _download_own(folder)
+    _run("apt-get", "-o", "APT::Sandbox::User=root", "download", *CARRIED, cwd=folder)
+    return sorted(path for name in (*OWN, *CARRIED) for path in folder.glob(f"{name}_*.deb"))
+
+
+def _download_own(folder: Path) -> None:
+    """Download Apptainer and the C library of Debian unstable, because this Debian's C library is too old.
 
     apt downloads both with separate settings: it checks signatures, and the machine's sources stay as they are.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
-        for name in ("lists/partial", "cache/archives/partial", "apptainer", "libc6"):
-            (scratch / name).mkdir(parents=True)
-        sources = scratch / "unstable.list"
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in ("lists/partial", "cache/archives/partial"):
+            Path(scratch, name).mkdir(parents=True)
+        sources = Path(scratch, "unstable.list")
         sources.write_text(f"deb [signed-by={KEYRING_PATH}] {debian_archive()} unstable main\n")
         settings = {
             "Dir::Etc::sourcelist": sources,
             "Dir::Etc::sourceparts": "-",
-            "Dir::State::lists": scratch / "lists",
-            "Dir::Cache": scratch / "cache",
+            "Dir::State::lists": Path(scratch, "lists"),
+            "Dir::Cache": Path(scratch, "cache"),
         }
         options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
-        _run("apt-get", *options, "update", cwd=scratch)
-        _run("apt-get", *options, "-o", "APT::Sandbox::User=root", "download", "apptainer", "libc6", cwd=scratch)
-        for name in ("apptainer", "libc6"):
-            (package,) = scratch.glob(f"{name}_*.deb")
-            _run("dpkg-deb", "--extract", str(package), str(scratch / name))
-        _arrange(scratch / "apptainer", scratch / "libc6")
+        _run("apt-get", *options, "update", cwd=folder)
+        _run("apt-get", *options, "-o", "APT::Sandbox::User=root", "download", *OWN, cwd=folder)
 
 
-def _arrange(apptainer_dir: Path, libc_dir: Path) -> None:
+def _install_apptainer(packages_dir: Path | None) -> None:
+    """Unpack Apptainer, downloaded or carried, and what was carried with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        if packages_dir is None:
+            _download_own(scratch)
+        names = OWN if packages_dir is None else (*OWN, *CARRIED)
+        found = {name: sorted((packages_dir or scratch).glob(f"{name}_*.deb")) for name in names}
+        if lacking := [name for name in names if not found[name]]:
+            raise DevApptainerError(
+                f"`{packages_dir}` lacks {', '.join(lacking)}: "
+                f"python containers/dev/apptainer.py collect {packages_dir}"
+            )
+        for name in names:
+            target = scratch / (name if name in OWN else "carried")
+            _run("dpkg-deb", "--extract", str(found[name][-1]), str(target))
+        patchelf = "patchelf" if packages_dir is None else str(scratch / "carried/usr/bin/patchelf")
+        _arrange(scratch / "apptainer", scratch / "libc6", patchelf=patchelf)
+        if packages_dir is not None:
+            _arrange_carried(scratch / "carried", patchelf=patchelf)
+
+
+def _arrange_carried(carried_dir: Path, *, patchelf: str) -> None:
+    """Copy carried programs that the machine lacks to the prefix; they find their libraries there."""
+    library_dir = PREFIX_DIR / "lib" / "carried"
+    library_dir.mkdir(exist_ok=True)
+    for library in (path for name in CARRIED_LIBRARIES for path in carried_dir.rglob(name)):
+        shutil.copy(library, library_dir / library.name)
+    for name in CARRIED_PROGRAMS:
+        if not shutil.which(name, path=SYSTEM_PATH):
+            program = PREFIX_DIR / "bin" / name
+            shutil.copy(carried_dir / "usr" / "bin" / name, program)
+            if not program.stat().st_mode & stat.S_ISUID:  # the loader trusts no such path for setuid programs
+                _run(patchelf, "--force-rpath", "--set-rpath", str(library_dir), str(program))
+
+
+def _arrange(apptainer_dir: Path, libc_dir: Path, *, patchelf: str) -> None:
     """Copy the unpacked packages to the prefix; Apptainer finds its files relative to its two programs."""
     shutil.copytree(apptainer_dir / "usr", PREFIX_DIR, symlinks=True, dirs_exist_ok=True)
     shutil.copytree(apptainer_dir / "etc" / "apptainer", PREFIX_DIR / "etc" / "apptainer", dirs_exist_ok=True)
@@ -217,8 +276,8 @@ def _arrange(apptainer_dir: Path, libc_dir: Path) -> None:
         shutil.copy(libc_dir / LIBRARY_DIR.relative_to("/") / name, loader_dir / name)
     starter = PREFIX_DIR / "lib" / LIBRARY_DIR.name / "apptainer" / "bin" / "starter"
     for program in (PREFIX_DIR / "bin" / "apptainer", starter):
-        _run("patchelf", "--set-interpreter", str(loader_dir / LOADER_FILES[0]), str(program))
-        _run("patchelf", "--set-rpath", f"{loader_dir}:{LIBRARY_DIR}", str(program))
+        _run(patchelf, "--set-interpreter", str(loader_dir / LOADER_FILES[0]), str(program))
+        _run(patchelf, "--set-rpath", f"{loader_dir}:{LIBRARY_DIR}", str(program))
 
 
 def _run(*command: str, cwd: Path | None = None) -> str:
@@ -242,7 +301,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command line; return status 2 with a message on standard error if it fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("up", help=up.__doc__)
+    verbs.add_parser("up", help="install it, and create the ordinary user for root").add_argument(
+        "--packages",
+        type=Path,
+        metavar="FOLDER",
+        help="take them from a folder that `collect` filled; nothing is fetched",
+    )
+    verbs.add_parser("collect", help="download what `up --packages` needs").add_argument("folder", type=Path)
     verbs.add_parser("down", help=down.__doc__)
     verbs.add_parser("status", help="list what is installed and what is missing; status 1 if something is missing")
     verbs.add_parser("run", help="run a command as the ordinary user").add_argument("command", nargs="+")
@@ -250,8 +315,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.verb == "run":
             return subprocess.run(user_argv(*options.command), env=user_environ(), check=False).returncode
-        if options.verb in ("up", "down"):
-            (up if options.verb == "up" else down)()
+        if options.verb == "collect":
+            found = collect(options.folder)
+            size_mb = sum(path.stat().st_size for path in found) / 2**20
+            print(f"{len(found)} packages, {size_mb:.1f} MiB: {options.folder}")
+            return 0
+        if options.verb == "up":
+            up(options.packages)
+        elif options.verb == "down":
+            down()
         return 0 if options.verb == "down" else _status()
     except DevApptainerError as error:
         print(f"containers/dev: {error}", file=sys.stderr)

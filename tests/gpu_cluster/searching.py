@@ -53,7 +53,7 @@ UNTIL_ALL_RUN = "until [ -e all-run ]; do sleep 0.2; done"
 
 PROFILE = """
 launcher = "slurm"
-worker_python = "{folder}/worker"
+{worker}
 [job]
 n_cpus = 2
 n_gpus = {n_gpus}
@@ -67,6 +67,7 @@ outcome_grace_s = 5
 heartbeat_s = 0.5
 [environment]
 allow = ["PYTHONPATH", "HF_HUB_OFFLINE"]
+{container}
 """
 
 WORKER = """#!{python}
@@ -118,6 +119,7 @@ class CardSearch:
         slurm: Further lines of the profile's ``[slurm]``.
         prelude: Python that a worker runs first.
         data: The data.
+        container: The profile's ``[container]``, if workers run in an image; then they note nothing.
     """
 
     folder: Path
@@ -130,12 +132,14 @@ class CardSearch:
     slurm: str = ""
     prelude: str = ""
     data: Path = DATA_PATH
+    container: str = ""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         n_gpus = 1 if list_gpus(None)[0] else 0
         slurm = self.slurm if n_gpus else f'gres = "gpu:1"\n{self.slurm}'
-        values = {**vars(self), "n_gpus": n_gpus, "slurm": slurm}
+        worker = "" if self.container else f'worker_python = "{self.folder}/worker"'
+        values = {**vars(self), "n_gpus": n_gpus, "slurm": slurm, "worker": worker}
         (self.folder / "search.toml").write_text(SEARCH.format(**values))
         (self.folder / "profile.toml").write_text(PROFILE.format(**values))
         text = WORKER.format(python=sys.executable, log=str(self.folder / "started.log"), prelude=self.prelude)
