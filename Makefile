@@ -119,13 +119,13 @@ demo:  ## make .venv, then search on this machine; prints the seconds of both
 	$(BIN)/xautolm-hpc report runs/demo; \
 	printf 'environment %5d s\nsearch      %5d s\n' $$((made - start)) $$((searched - made))
 
-DRIVER_IMAGE := tests/container/test_driver_image.py
+OTHER_IMAGES := tests/container/test_driver_image.py tests/container/test_from_python_inside.py
 test-container: env  ## the image, and searches in it: offline, preempted, killed (as root on Debian)
-	$(PYTEST) -m container --ignore=$(DRIVER_IMAGE) tests/container
+	$(PYTEST) -m container $(addprefix --ignore=,$(OTHER_IMAGES)) tests/container
 
-.PHONY: test-driver-image
-test-driver-image: env  ## the driver's image, and a search whose driver is in it (as root on Debian; not in .ci/run)
-	$(PYTEST) -m container $(DRIVER_IMAGE)
+.PHONY: test-images
+test-images: env  ## the driver's image and a search from it, and an image of this environment (as root on Debian; not in .ci/run)
+	$(PYTEST) -m container $(OTHER_IMAGES)
 
 image: env  ## build the worker's image, as an ordinary user; containers/README.md
 	$(BIN)/python containers/image.py build

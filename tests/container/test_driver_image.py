@@ -1,4 +1,4 @@
-"""The driver in its own image: it asks the host's Slurm, and its jobs start outside. ``make test-driver-image``."""
+"""The driver in its own image: it asks the host's Slurm, and its jobs start outside. ``make test-images``."""
 
 import sys
 from pathlib import Path
