@@ -50,7 +50,11 @@ def main(argv: list[str]) -> int:
         busy = run_busy(Path(folder) / "store", seconds=arguments.busy_s)
     print(f"\n8 appending, 1 compacting, 2 reading for {arguments.busy_s:g} s: {json.dumps(busy)}")
     wrong = [f"{row['operation']}, {row['fault']}: {text}" for row in rows for text in row["wrong"]]
-    wrong += [f"many processes: {busy[name]}" for name in ("errors", "findings", "n_lost", "n_twice") if busy[name]]
+    wrong += [
+        f"many processes: {busy[name]}"
+        for name in ("errors", "findings", "n_lost", "n_not_own", "n_twice")
+        if busy[name]
+    ]
     if arguments.stride == 1 and sum(row["n_runs"] for row in rows) < LEAST_RUNS:
         wrong.append(f"fewer than {LEAST_RUNS} runs")
     for text in wrong:

@@ -58,7 +58,8 @@ def run_busy(path: Path, *, seconds: float) -> dict[str, Any]:
     """Let all roles work at once.
 
     Returns:
-        ``n_committed``, ``n_lost``, ``n_twice``, ``n_reads``, ``n_compactions``, ``errors`` and ``findings``.
+        ``n_committed``, ``n_lost``, ``n_not_own``, ``n_twice``, ``n_reads``, ``n_compactions``, ``errors`` and
+        ``findings``.
     """
     deadline_s = time.time() + seconds
     roles = ["append"] * N_APPENDERS + ["read"] * N_READERS + ["compact"]
@@ -81,6 +82,7 @@ def run_busy(path: Path, *, seconds: float) -> dict[str, Any]:
     return {
         "n_committed": len(committed),
         "n_lost": len(committed - found),
+        "n_not_own": len(committed.keys() - store.own_ids()),
         "n_twice": sum(n > 1 for n in found.values()),
         "n_reads": sum(answer["n"] for role, answer in answers if role == "read"),
         "n_compactions": sum(answer["n"] for role, answer in answers if role == "compact"),

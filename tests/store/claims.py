@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.store.faults import check_here
-from tests.store.samples import RUN, experience, experiences
+from tests.store.samples import RUN, experience, experiences, system
+from xautolm_hpc.records import Experience
 from xautolm_hpc.store import ExperienceStore, merge, segment
 from xautolm_hpc.store.authors.key import AuthorKey
 from xautolm_hpc.store.columns import digest, line, only_marks
@@ -130,3 +131,43 @@ def read_only(store: Path) -> Iterator[None]:
 def check_here_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check segments without a child process, which :data:`NOBODY` may not be able to start."""
     monkeypatch.setattr("xautolm_hpc.store.folder.check_segments", check_here)
+
+
+VICTIMS = (1, 3, 6)
+"""Numbers of experiences that failed, so that they have a message too, and of one that succeeded."""
+
+
+def claims_of(number: int) -> Mapping[str, Experience]:
+    """Make what another store claims about one of our experiences, in our name."""
+    ours = experience(number)
+    greater = {
+        "train_s": 1e9,
+        "gpu_energy_j": 1e12,
+        "peak_gpu_memory_bytes": 2**40,
+        "n_steps": 10**6,
+        "message": "zzz" if ours.outcome.message else None,
+    }
+    late = {"ended_at": "2030-01-02T04:00:05.250+00:00"}
+    features = replace(ours.task, features=(401.0, 1.0, 0.5), n_train=10**6, dataset_id="zzz")
+    return {
+        "another result": experience(number, outcome={"metrics": {"f1": 0.0078125}}),
+        "another status": experience(number, outcome={"status": "stopped", "kind": None, "origin": None}),
+        "another pipeline": experience(number, pipeline=replace(ours.pipeline, params={"learning_rate": 1.0})),
+        "suspect": experience(number, provenance={"suspect": True}),
+        "greater numbers": experience(number, outcome=greater),
+        "other times": experience(number, provenance=late),
+        "other features": experience(number, task=features, system=system(cluster="zzz", ram_bytes=2**50)),
+        "of another site": experience(number, site="zzz", provenance={"suspect": True, "generation": 99, **late}),
+    }
+
+
+RECORDS = tuple(claims_of(0))
+COPIES = RECORDS[3:]
+"""Those that are copies of our records: they have their ids."""
+
+
+def make_theirs(path: Path, claim: str) -> Path:
+    """Make a store of another site with a claim about each victim, and experiences of its own."""
+    made = [claims_of(number)[claim] for number in VICTIMS]
+    ExperienceStore(path).append([*made, *experiences(2, start=60, site="site-b")])
+    return path

@@ -32,7 +32,6 @@ from xautolm_hpc.store import (
     merge,
     trust,
 )
-from xautolm_hpc.store.authors import decisions
 from xautolm_hpc.store.columns import digest, line, parse, with_marks
 from xautolm_hpc.store.layout import EVERYTHING
 from xautolm_hpc.store.marks import decode_mark
@@ -89,7 +88,7 @@ class FaultyOs:
 @contextmanager
 def faulty(system: FaultyOs) -> Iterator[None]:
     """Make the writer use this operating system."""
-    modules: Sequence[ModuleType] = (files, durable, trust, decisions)
+    modules: Sequence[ModuleType] = (files, durable, trust)
     for module in modules:
         module.os = system  # type: ignore[attr-defined]
     try:
@@ -133,11 +132,12 @@ def _commits(path: Path, n: int, *, start: int = 0) -> ExperienceStore:
 def _forgetful(base: Path) -> None:
     store = _commits(base / "store", 4)
     store.append([experience(0, outcome={"metrics": {"f1": 0.5}})])
+    store.append([experience(8), experience(2, provenance={"suspect": True})], is_own=False)
     store.forget([experience(1).id], "site-a")
 
 
 def _three_sites(base: Path) -> None:
-    _commits(base / "store", 3)
+    _commits(base / "store", 3).append([experience(9)], is_own=False)
     _commits(base / "b", 3, start=2)
     _commits(base / "c", 2, start=6).forget([experience(6).id], "site-a")
 
@@ -155,7 +155,7 @@ OPERATIONS: Mapping[str, Operation] = {
         do=lambda base: ExperienceStore(base / "store").append(experiences(9, start=3)),
     ),
     "append that merges": Operation(
-        prepare=lambda base: _commits(base / "store", 7),
+        prepare=lambda base: _commits(base / "store", 7).append([experience(8), experience(7)], is_own=False),
         do=lambda base: ExperienceStore(base / "store").append([experience(7)]),
     ),
     "merge": Operation(prepare=_three_sites, do=lambda base: merge([base / "b", base / "c"], base / "store")),
@@ -178,11 +178,13 @@ class State:
     Attributes:
         records: Its experiences.
         digest: Digest of its records and of its marks that are in force, whoever signed them.
+        own: Ids of the experiences that were made in it.
         waiting: Its marks that wait to be accepted; they are written before what they came with.
     """
 
     records: tuple[str, ...]
     digest: str
+    own: frozenset[str]
     waiting: frozenset[bytes]
 
     @classmethod
@@ -195,11 +197,12 @@ class State:
         loaded = folder.SegmentFolder(path).load(EVERYTHING)
         whole = stored_form(loaded.columns())
         said = [line(parse(mark)[:-2] if decode_mark(mark).author else parse(mark)) for mark in whole.marks]
-        return cls(records, digest(with_marks(whole, said)), loaded.waiting())
+        return cls(records, digest(with_marks(whole, said)), store.own_ids(), loaded.waiting())
 
     def is_between(self, before: "State", after: "State") -> bool:
         """Check that the store is as before or as after, but for marks that wait."""
-        is_whole = (self.records, self.digest) in {(one.records, one.digest) for one in (before, after)}
+        said = [(one.records, one.digest, one.own) for one in (self, before, after)]
+        is_whole = said[0] in said[1:]
         return is_whole and before.waiting <= self.waiting <= after.waiting
 
 

@@ -66,18 +66,21 @@ def wait_for_bytes_aside(folder: Path, n_bytes: int) -> None:
 
 
 class FlakyOs:
-    """The operating system, in which one call fails once."""
+    """The operating system, in which one call fails once; by default after a segment was begun."""
 
-    def __init__(self, name: str, *, error: int) -> None:
+    def __init__(self, name: str, *, error: int, is_begun: bool = False) -> None:
         self._name, self._error = name, error
-        self.is_spent = False
+        self._is_begun, self.is_spent = is_begun, False
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
-        if name != self._name or self.is_spent:
+        if name not in (self._name, "open") or self.is_spent:
             return real
 
         def call(*args: Any) -> Any:
+            self._is_begun |= name == "open" and args[0].name.startswith(".seg-")
+            if name != self._name or not self._is_begun:
+                return real(*args)
             self.is_spent = True
             raise OSError(self._error, os.strerror(self._error))
 
@@ -142,7 +145,7 @@ def test_a_folder_that_cannot_be_flushed_loses_nothing(tmp_path: Path, monkeypat
     store = ExperienceStore(tmp_path / "store")
     for number in range(7):
         store.append([experience(number)])
-    monkeypatch.setattr(durable, "os", FlakyOs("fsync", error=errno.EIO))
+    monkeypatch.setattr(durable, "os", FlakyOs("fsync", error=errno.EIO, is_begun=True))
 
     with pytest.raises(StoreError, match=r"could not be written: .*Input/output error"):
         store.append([experience(7)])

@@ -17,6 +17,7 @@ from tests.store.busy import run_busy
 STRIDE = 6
 
 
+@pytest.mark.timeout(1800)  # two minutes of one core; on a machine that others use it takes longer
 @pytest.mark.parametrize(("locking", "seed"), [("TRUE", 0), ("FALSE", 3)])
 def test_a_writer_that_is_killed_or_refused_at_any_step_loses_nothing(locking: str, seed: int) -> None:
     command = [sys.executable, "-m", "tests.store.faults", "--stride", str(STRIDE), "--seed", str(seed)]
@@ -38,5 +39,5 @@ def test_many_processes_at_once_lose_nothing_and_see_nothing_twice(tmp_path: Pat
 
     assert done["errors"] == []
     assert done["findings"] == []
-    assert (done["n_lost"], done["n_twice"]) == (0, 0)
+    assert (done["n_lost"], done["n_not_own"], done["n_twice"]) == (0, 0, 0)
     assert min(done["n_committed"], done["n_reads"], done["n_compactions"]) > 0

@@ -185,7 +185,7 @@ def test_a_suspect_run_counts_once_it_is_accepted(store: ExperienceStore) -> Non
         store.accept("nothing")
 
 
-def test_records_of_one_id_become_one_with_what_either_knows(tmp_path: Path) -> None:
+def test_records_of_one_id_become_one_with_what_either_knows_and_ours_before_theirs(tmp_path: Path) -> None:
     here, there = ExperienceStore(tmp_path / "here"), ExperienceStore(tmp_path / "there")
     here.append([experience(0, outcome={"train_s": None, "message": None, "load_s": 2.0}, provenance={"node": "n1"})])
     there.append([experience(0, outcome={"train_s": 3.0, "message": "x", "load_s": 10.0}, provenance={"node": None})])
@@ -193,7 +193,7 @@ def test_records_of_one_id_become_one_with_what_either_knows(tmp_path: Path) -> 
     merge([there.path], here.path)
 
     found = here.read()[0]
-    assert (found.outcome.train_s, found.outcome.message, found.outcome.load_s) == (3.0, "x", 10.0)
+    assert (found.outcome.train_s, found.outcome.message, found.outcome.load_s) == (3.0, "x", 2.0)
     assert found.provenance.node == "n1"
 
 

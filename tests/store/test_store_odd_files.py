@@ -124,12 +124,13 @@ def test_a_link_to_a_segment_counts_as_the_segment(tmp_path: Path) -> None:
     store = ExperienceStore(tmp_path / "store")
     store.append(experiences(2, start=3))
     (store.path / target.name).symlink_to(target)
+    store.append(experiences(1, start=5), is_own=False)
 
-    assert len(store.read()) == 5
+    assert len(store.read()) == 6
     assert store.verify() == []
     store.compact()
     assert target.exists()
-    assert [path.is_symlink() for path in store.path.glob("seg-*.h5")] == [False]
+    assert [path.is_symlink() for path in store.path.glob("seg-*.h5")] == [False, False]
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, of_version(3), lambda path: path.symlink_to("/dev/zero")])

@@ -340,6 +340,7 @@ def test_info_counts(store: ExperienceStore) -> None:
         "n_suspect": 1,
         "n_truncated": 0,
         "n_conflicts": 0,
+        "n_contradicting": 0,
         "first_start": "2026-01-02T03:01:05.125+00:00",
         "last_end": "2026-01-02T04:09:05.250+00:00",
         "n_segments": 1,

@@ -118,7 +118,7 @@ def _import(arguments: argparse.Namespace) -> int:
     into = _target(arguments)
     with working(f"reading {len(arguments.files)} files"):
         records = [e for name in arguments.files for e in read_jsonl(Path(name))]
-        n_new = into.append(records).n_new
+        n_new = into.append(records, is_own=False).n_new
     refused = {e.id: reason for e in records if (reason := find_refusal(e)) is not None}
     if arguments.json:
         print_json({"n_experiences": len(records), "n_new": n_new, "refused_hyperparameters": refused})

@@ -84,7 +84,7 @@ class Results:
         """Leave out what an earlier version stored as ``lost``, because format 1 has no word for its failure kind."""
         renamed = [(e, old) for e in experiences if (old := as_format_1(e)).outcome.kind != e.outcome.kind]
         earlier = {e.id: old.id for e, old in renamed}
-        known = set(self.store.ids()) if earlier else set()
+        known = self.store.own_ids() if earlier else frozenset()
         return [e for e in experiences if earlier.get(e.id) not in known]
 
     def _mark_committed_suspects(self) -> None:

@@ -65,6 +65,7 @@ class Columns:
         marks: Canonical JSON of each mark, ascending.
         format_version: Format of the segment they are or were in. They have every column of the newest format; those
             that the segment's format lacks are null.
+        is_own: Whether they are this store's own experiences, and not those that came from another one.
     """
 
     groups: Mapping[str, Mapping[str, Array]]
@@ -72,6 +73,7 @@ class Columns:
     dictionaries: Mapping[str, tuple[bytes, ...]]
     marks: tuple[bytes, ...]
     format_version: int = FORMAT
+    is_own: bool = False
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -123,6 +125,11 @@ def only_marks(marks: Iterable[bytes]) -> Columns:
 def with_marks(columns: Columns, marks: Iterable[bytes]) -> Columns:
     """Replace the marks of columns."""
     return replace(columns, marks=tuple(sorted(set(marks))))
+
+
+def owned(parts: Iterable[Columns], *, is_own: bool) -> list[Columns]:
+    """Return columns as a store's own, or as those of other stores."""
+    return [part if part.is_own is is_own else replace(part, is_own=is_own) for part in parts]
 
 
 def digest(columns: Columns) -> str:

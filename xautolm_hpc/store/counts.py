@@ -11,11 +11,12 @@ from xautolm_hpc.store.layout import NO_INTEGER
 from xautolm_hpc.store.visible import View
 
 
-def summarise(seen: View, *, sizes_bytes: Sequence[int]) -> dict[str, Any]:
+def summarise(seen: View, *, n_differing_copies: int, sizes_bytes: Sequence[int]) -> dict[str, Any]:
     """Count experiences by task, status, site and so on; plain data for JSON.
 
     Args:
         seen: The store, with the columns of :data:`~xautolm_hpc.store.layout.SUMMARY`.
+        n_differing_copies: Experiences of which other stores say something else.
         sizes_bytes: Size of each segment on disk.
     """
     columns = seen.visible()
@@ -35,6 +36,7 @@ def summarise(seen: View, *, sizes_bytes: Sequence[int]) -> dict[str, Any]:
         "n_suspect": int(columns.groups["counts"]["suspect"].sum()),
         "n_truncated": int((columns.groups["numbers"]["truncated"] == 1).sum()),
         "n_conflicts": len(seen.conflicts),
+        "n_contradicting": sum(map(len, seen.contradicted.values())) + n_differing_copies,
         **_span(columns),
         "n_segments": len(sizes_bytes),
         "n_bytes": n_bytes,

@@ -6,15 +6,16 @@ import grp
 import os
 import stat
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from xautolm_hpc.durable import fsync_dir
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.store.trust import Identity, identity_of
 
 ASIDE_SUFFIX = ".tmp"
-OWN_MODE, GROUP_MODE, SHARED_FOLDER_MODE = 0o600, 0o640, 0o2750
+OWN_MODE, GROUP_MODE, SHARED_MODE, SHARED_FOLDER_MODE = 0o600, 0o640, 0o660, 0o2750
 
 
 def write_checked(
@@ -58,12 +59,13 @@ def remove(path: Path) -> None:
     os.unlink(path)  # noqa: PTH108 -- as above
 
 
-def share(folder: Path, group: str) -> None:
+def share(folder: Path, group: str, *, noted: Iterable[Path]) -> None:
     """Make a store readable for a group: its folder, its segments, and segments to come.
 
     Args:
         folder: The store's folder.
         group: Name of the group; one of the user's own.
+        noted: Files beside the segments that whoever reads the store must read, if they exist.
 
     Raises:
         InputError: The group does not exist.
@@ -77,7 +79,7 @@ def share(folder: Path, group: str) -> None:
     status = folder.stat()
     if (status.st_gid, stat.S_IMODE(status.st_mode)) == (gid, SHARED_FOLDER_MODE):
         return
-    for path in folder.glob("seg-*.h5"):
+    for path in (*folder.glob("seg-*.h5"), *noted):
         if path.is_file() and not path.is_symlink():
             os.chown(path, -1, gid)
             path.chmod(GROUP_MODE)
@@ -86,19 +88,54 @@ def share(folder: Path, group: str) -> None:
 
 
 def read_small(path: Path, *, most_bytes: int) -> bytes:
-    """Read a regular file up to a limit; a link is not followed, and a pipe does not block.
+    """Read a regular file up to a limit; see :func:`open_small`.
 
     Raises:
         OSError: It cannot be read, or is no regular file.
+    """
+    with open_small(path) as file:
+        return file.read(most_bytes)
+
+
+@contextlib.contextmanager
+def open_small(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file to read; a link is not followed, and a pipe does not block.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(most_bytes)
+            yield file
     finally:
         os.close(descriptor)
+
+
+def append_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Append lines to a file that exists, and flush it; the line before may never have been finished.
+
+    Raises:
+        OSError: They could not be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        rest = memoryview(b"\n".join([b"", *lines, b""]))
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def state_mode(folder: Path) -> int:
+    """Return the permissions of what a store notes beside its set: as far as others may read and write the folder."""
+    mode = folder.stat().st_mode
+    if mode & stat.S_IWGRP:
+        return SHARED_MODE
+    return GROUP_MODE if mode & stat.S_IRGRP else OWN_MODE
 
 
 def follow_folder(path: Path, *, mode: int) -> None:

@@ -5,8 +5,9 @@ reader starts again.
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,24 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xautolm_hpc import __version__
-from xautolm_hpc.errors import FormatError, NoStoreError, StoreError
+from xautolm_hpc.errors import FormatError, StoreError
 from xautolm_hpc.node import Clock, SystemClock
-from xautolm_hpc.store import files, segment
+from xautolm_hpc.store import files, place, segment
 from xautolm_hpc.store.authors.authority import Authority
 from xautolm_hpc.store.authors.loaded import Loaded, judged
+from xautolm_hpc.store.authors.own import OwnSegments
 from xautolm_hpc.store.checking import check_segments
-from xautolm_hpc.store.columns import Columns, digest, only_marks, with_marks
-from xautolm_hpc.store.files import ASIDE_SUFFIX
+from xautolm_hpc.store.columns import Columns, digest, only_marks, owned, with_marks
 from xautolm_hpc.store.format_note import FormatNote
 from xautolm_hpc.store.layout import EVERYTHING, IDS, Wanted
 from xautolm_hpc.store.listing import regular_files, unchanged
 from xautolm_hpc.store.marks import by_author
-from xautolm_hpc.store.packaged import check_writable
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.tiers import tier_mates
 from xautolm_hpc.store.trust import CheckedSegments, Identity
 from xautolm_hpc.store.union import raw_ids
-from xautolm_hpc.store.visible import stored_form
+from xautolm_hpc.store.visible import stored_form, stored_forms
 
 T = TypeVar("T")
 PAUSES_S = (0.0, 0.05, 0.1, 0.2, *[0.4] * 150)
@@ -41,7 +41,6 @@ RECORD_PAUSES_S = (0.01, 0.04, 0.15)
 """Pauses before a new segment is checked: another process of this site may be about to record it as its own."""
 
 COPY_ANEW = "; copy it again from where it came from, or remove it"
-LEFT_OVER_S = 86_400
 NO_IDENTITY: Identity = (0, 0, 0, 0)
 
 
@@ -84,7 +83,11 @@ class SegmentFolder:
         self._group = group
         self.format_note = FormatNote()
         self._keys: dict[str, _Keys] = {}
-        self.authority = Authority(path, is_file=self.is_file, is_source=checked is not None, clock=self._clock)
+        is_source = checked is not None
+        self.authority = Authority(path, is_file=self.is_file, is_source=is_source, clock=self._clock)
+        self.own = OwnSegments(
+            path, is_file=self.is_file, is_source=is_source, clock=self._clock, log=self.format_note.log_note
+        )
 
     def paths(self) -> list[Path]:
         """List the segments, sorted; empty if there is no store.
@@ -94,7 +97,7 @@ class SegmentFolder:
             StoreError: It cannot be listed.
         """
         if self.is_file:
-            return [self.path] if self.path.exists() else []
+            return [path for path in (self.path, self.own.path) if self.path.exists() and os.path.lexists(path)]
         found = self._listing()
         while (again := self._listing()) != found:  # one listing can miss a segment and the one it was merged into
             found = again
@@ -106,16 +109,7 @@ class SegmentFolder:
         Raises:
             NoStoreError: The path, or a folder it lies in, is a file.
         """
-        nearest = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
-        if not nearest.is_dir() and not (self.is_file and nearest == self.path and nearest.is_file()):
-            raise self._no_store(nearest)
-
-    def _no_store(self, path: Path) -> NoStoreError:
-        """Build the error for a path that is no store, or that is in the way of one."""
-        expected = "expected a folder of segments or a file `*.h5`"
-        if path == self.path:
-            return NoStoreError(f"`{path}` is no store; {expected}")
-        return NoStoreError(f"`{self.path}` is no store and cannot be made, because `{path}` is a file; {expected}")
+        place.check_place(self.path, is_file=self.is_file)
 
     def load(self, wanted: Wanted) -> Loaded:
         """Read the wanted columns of every segment that can be read, and of the marks those that are in force.
@@ -129,14 +123,24 @@ class SegmentFolder:
         """
         read: dict[tuple[Path, Identity], Columns] = {}
         parts, findings = self._again_when_gone(lambda: self._load_once(wanted, read))
-        return judged(parts, self.authority, findings=findings)
+        return self.judge(parts, findings=findings)
 
-    def known(self, ids: NDArray[np.bytes_]) -> NDArray[np.bool_]:
-        """Find which ids some segment holds already, forgotten or not, (n,) bool."""
+    def judge(self, read: Mapping[Path, Columns], *, findings: Iterable[StoreFinding] = ()) -> Loaded:
+        """Find what of the columns that were read is the store's own, and which of their marks are in force."""
+        return judged(read, self.authority, own=self.own, findings=findings)
+
+    def known(self, ids: NDArray[np.bytes_], *, is_own: bool) -> NDArray[np.bool_]:
+        """Find which ids some segment holds already, forgotten or not, (n,) bool.
+
+        Args:
+            ids: The ids, (n,) S16.
+            is_own: Whether only what the store has of its own counts.
+        """
         is_known = np.zeros(len(ids), np.bool_)
-        for keys in self._again_when_gone(self._keys_of_segments).values():
-            position = np.searchsorted(keys.ids, ids)
-            is_known |= np.append(keys.ids, b"")[position] == ids
+        found = self._again_when_gone(self._keys_of_segments)
+        for path in self.own.among(found) if is_own else found:
+            position = np.searchsorted(found[path].ids, ids)
+            is_known |= np.append(found[path].ids, b"")[position] == ids
         return is_known
 
     def all_marks(self) -> frozenset[bytes]:
@@ -155,7 +159,7 @@ class SegmentFolder:
         return dict(sorted({**checked, **{path: [finding] for path, finding in odd.items()}}.items()))
 
     def add(self, columns: Columns) -> str:
-        """Commit columns in stored form as a new segment, merged with others if a tier is full.
+        """Commit columns in stored form as a new segment, merged with others of its kind if a tier is full.
 
         Returns:
             Name of the segment that holds them now.
@@ -163,44 +167,48 @@ class SegmentFolder:
         Raises:
             StoreError: It could not be written, and the store is as before; or segments keep vanishing.
         """
-        self._make_folder()
+        place.make_folder(self.path, is_file=self.is_file, group=self._group)
         return self._again_when_gone(lambda: self._add_once(columns))
 
     def make(self) -> None:
-        """Make the store's folder if it does not exist, and note how its marks stand.
+        """Make the store's folder if it does not exist, and note how its marks and segments stand.
 
         Raises:
             StoreError: It could not be made.
         """
-        self._make_folder()
+        place.make_folder(self.path, is_file=self.is_file, group=self._group)
         self.authority.open(self.all_marks(), is_written=True)
 
-    def replace(self, old: Loaded, whole: Columns, *, waiting: Collection[bytes] = ()) -> str:
-        """Write columns in stored form as a segment, then remove the segments that they contain.
+    def replace(self, old: Loaded, forms: Sequence[Columns], *, waiting: Collection[bytes] = ()) -> tuple[str, ...]:
+        """Write columns in stored form as a segment each, then remove the segments that they contain.
 
         Marks that wait to be accepted stay in segments of their own, one for each author.
 
         Args:
             old: What was read of the store.
-            whole: Its experiences, and its marks that are in force.
+            forms: Its own experiences, then those of other stores. The last, which is written first, has the marks in
+                force, so that they take effect together with what is new.
             waiting: Further marks that wait.
 
         Returns:
-            Name of the segment.
+            Names of the segments, in the order of the forms.
 
         Raises:
-            StoreError: It could not be written; the store is as before.
+            StoreError: It could not be written, or is not known to be its own; the store is as before.
         """
-        self._make_folder()
+        old.sure()
+        place.make_folder(self.path, is_file=self.is_file, group=self._group)
         self.authority.open((), is_written=True)
         all_waiting = old.waiting() | frozenset(waiting)
         if self.is_file:
-            return self._write(with_marks(whole, (*whole.marks, *all_waiting)), old.parts)
-        for marks in by_author(all_waiting.difference(*(old.pending[path] for path in old.waiting_only))).values():
-            self._write(only_marks(marks), ())
-        name = self._write(whole, [path for path in old.parts if path not in old.waiting_only])
-        self._remove_left_overs(self.path / name)
-        return name
+            return (self._write_file(forms, waiting=all_waiting),)
+        alone = {mark for path in old.waiting_only for mark in old.pending[path]}
+        for marks in by_author(all_waiting - alone).values():
+            self._write_segment(only_marks(marks))
+        paths = [self._write_segment(form, sound=old.parts) for form in reversed(forms)]
+        self._remove(path for path in old.parts if path not in (*old.waiting_only, *paths))
+        place.remove_left_overs(self.path, newest=paths[0])
+        return tuple(path.name for path in reversed(paths))
 
     def sizes_bytes(self) -> list[int]:
         """List the sizes of the segments.
@@ -211,19 +219,13 @@ class SegmentFolder:
         found, _ = self._again_when_gone(lambda: regular_files(self.paths()))
         return [size for _, size, *_ in found.values()]
 
-    def left_overs(self) -> list[Path]:
-        """List unfinished files of writers; a recent one may belong to a writer that is still running."""
-        if not self.path.is_dir():
-            return []
-        return sorted(self.path.glob(f".seg-*{ASIDE_SUFFIX}"))
-
     def _listing(self) -> list[Path]:
         try:
             return sorted(p for p in self.path.iterdir() if p.name.startswith("seg-") and p.suffix == ".h5")
         except FileNotFoundError:
             return []
         except NotADirectoryError as error:
-            raise self._no_store(self.path) from error
+            raise place.no_store(self.path, self.path) from error
         except OSError as error:
             raise StoreError(f"`{self.path}` cannot be listed: {error}. See to its permissions") from error
 
@@ -319,11 +321,13 @@ class SegmentFolder:
     def _add_once(self, columns: Columns) -> str:
         if self.is_file:
             return self._add_to_file(columns)
-        old = self._read_tier_mates(len(columns))
+        old = self._read_tier_mates(len(columns), is_own=columns.is_own)
         whole = stored_form([columns, *old.values()]) if old else columns
         if not segment.fits(whole):  # together they have too many names: they stay apart
-            return self._write(columns, ())
-        return self._write(whole, old)
+            return self._write_segment(columns).name
+        path = self._write_segment(whole, sound=old)
+        self._remove(contained for contained in old if contained != path)
+        return path.name
 
     def _add_to_file(self, columns: Columns) -> str:
         """Write the one file anew; a file that cannot be read must not be replaced."""
@@ -331,67 +335,65 @@ class SegmentFolder:
         for path, (identity, wrong) in self._checked_listing().items():
             self._raise_for(wrong)
             found[path] = segment.read(path, EVERYTHING, identity=identity)
-        old = judged(found, self.authority, findings=())
+        old = self.judge(found)
         self.authority.open((), is_written=True)
-        whole = stored_form([columns, *old.parts.values()]) if found else columns
-        return self._write(with_marks(whole, (*whole.marks, *old.waiting())), found)
+        return self._write_file(stored_forms([columns, *old.parts.values()]), waiting=old.waiting())
 
-    def _read_tier_mates(self, n_new: int) -> dict[Path, Columns]:
-        """Read the segments that a new one is merged with; a damaged one stays, and one with marks not in force.
+    def _read_tier_mates(self, n_new: int, *, is_own: bool) -> dict[Path, Columns]:
+        """Read the segments that a new one is merged with: of its kind, sound, and without marks that wait.
 
         A segment that vanishes was merged into another already. A commit does not wait for busy writers; the next
         commit merges instead.
         """
         found: dict[Path, Columns] = {}
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, StoreError):
             keys = self._keys_of_segments()
             in_force = {*self.authority.sort(mark for known in keys.values() for mark in known.marks).in_force}
-            sizes = {path: len(known.ids) for path, known in keys.items() if in_force.issuperset(known.marks)}
+            alike = self.own.among(keys) if is_own else keys.keys() - self.own.among(keys)
+            sizes = {path: len(keys[path].ids) for path in alike if in_force.issuperset(keys[path].marks)}
             for path in tier_mates(sizes, n_new):
                 with contextlib.suppress(StoreError, FileNotFoundError):
-                    found[path] = segment.read(path, EVERYTHING, identity=keys[path].identity)
+                    read = segment.read(path, EVERYTHING, identity=keys[path].identity)
+                    found[path] = replace(read, is_own=is_own)
         return found
 
-    def _write(self, whole: Columns, old: Collection[Path]) -> str:
-        """Write columns in stored form, then remove the segments they contain."""
-        content_digest = digest(whole)
-        path = self.path if self.is_file else self.path / segment.segment_name(content_digest)
-        if self.is_file or path not in old:
-            present = [self.path] if self.is_file else self._listing()
-            self.format_note.before_write(self.path, present, format_version=whole.format_version)
-            segment.write(
-                whole,
-                path,
-                content_digest=content_digest,
-                remember=lambda identity: self.checked.record([(path, identity, ())]),
-            )
-        for contained in old:
-            if contained != path:
-                with contextlib.suppress(OSError):  # the commit is done all the same; the next merge removes it
-                    files.remove(contained)
+    def _write_segment(self, whole: Columns, *, sound: Collection[Path] = ()) -> Path:
+        """Write columns in stored form as a segment of a folder, unless it is a sound one; note first if it is own."""
+        content_digest, present = digest(whole), self._listing()
+        path = self.path / segment.segment_name(content_digest)
+        self.own.open(present)
+        if whole.is_own:
+            self.own.note(content_digest)
+        if path not in sound:
+            self._write(whole, path, content_digest=content_digest, present=present)
+        self.own.note_again()
+        return path
+
+    def _write_file(self, forms: Sequence[Columns], *, waiting: Iterable[bytes]) -> str:
+        """Write the one file: everything; what is own goes to a file beside it before, once not all of it was own."""
+        whole = forms[0] if len(forms) == 1 else stored_form(owned(forms, is_own=False))
+        if not whole.is_own or os.path.lexists(self.own.path):
+            own = with_marks(forms[0], ()) if forms[0].is_own else only_marks(())
+            self._write(own, self.own.path, content_digest=digest(own), present=[self.path])
+        whole = with_marks(whole, (*whole.marks, *waiting))
+        self._write(whole, self.path, content_digest=digest(whole), present=[self.path])
+        return self.path.name
+
+    def _write(self, whole: Columns, path: Path, *, content_digest: str, present: Sequence[Path]) -> None:
+        """Write columns in stored form to a file; these segments are there already."""
+        self.format_note.before_write(self.path, present, format_version=whole.format_version)
+        segment.write(
+            whole,
+            path,
+            content_digest=content_digest,
+            remember=lambda identity: self.checked.record([(path, identity, ())]),
+        )
+
+    def _remove(self, contained: Iterable[Path]) -> None:
+        """Remove files whose content other ones have now."""
+        for path in (old := [*contained]):
+            with contextlib.suppress(OSError):  # the commit is done all the same; the next merge removes it
+                files.remove(path)
         if old and not self.is_file:
             self.checked.refresh()  # before listing: a segment that another process recorded is then listed, or gone
             self.checked.remove_gone([one.name for one in self._listing()])
-        return path.name
-
-    def _make_folder(self) -> None:
-        """Create the store's folder if it does not exist, readable for the group if one is named."""
-        check_writable(self.path)
-        folder = self.path.parent if self.is_file else self.path
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            folder.mkdir(mode=0o700, exist_ok=True)
-            if self._group is not None and not self.is_file:
-                files.share(folder, self._group)
-        except OSError as error:
-            raise StoreError(
-                f"`{folder}` could not be made: {error}. See to its permissions or choose another"
-            ) from error
-
-    def _remove_left_overs(self, newest: Path) -> None:
-        """Remove unfinished files that are a day older than a file just written, by the clock of the file server."""
-        now_s = newest.stat().st_mtime
-        for path in self.left_overs():
-            with contextlib.suppress(OSError):  # gone already, or no file at all
-                if now_s - path.stat().st_mtime > LEFT_OVER_S:
-                    path.unlink()

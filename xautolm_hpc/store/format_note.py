@@ -20,6 +20,10 @@ class FormatNote:
         self.log: Callable[[str], None] = _to_stderr
         self._formats: dict[str, int] = {}
 
+    def log_note(self, text: str) -> None:
+        """Log another note about the store."""
+        self.log(text)
+
     def before_write(self, store: Path, segments: Iterable[Path], *, format_version: int) -> None:
         """Log the note if the segments are all of earlier formats than the one that is about to be written.
 

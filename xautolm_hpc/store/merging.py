@@ -17,7 +17,7 @@ from xautolm_hpc.store.marks import FORGET, decode_mark, forget_body
 from xautolm_hpc.store.packaged import check_writable
 from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.union import raw_ids, rows_with_ids
-from xautolm_hpc.store.visible import experience_id, sites_of, stored_form, without_forgotten
+from xautolm_hpc.store.visible import experience_id, sites_of, stored_forms, without_hidden
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,8 @@ class Merged:
 
     Attributes:
         n_new: Experiences the target did not have.
-        segment: Name of the one segment the target now is, ``None`` when all stores were empty.
+        segment: Name of the segment that holds what came from other stores, or of the only one; ``None`` when all
+            stores were empty.
         findings: Segments that were left out, with the reason.
         n_pending_marks: Marks of the sources that wait to be accepted.
     """
@@ -45,7 +46,7 @@ def merge(
     limits: CheckLimits | None = None,
     group: str | None = None,
 ) -> Merged:
-    """Merge other stores into one, as one segment; merging again changes nothing.
+    """Merge other stores into one, as one segment beside that of its own; merging again changes nothing.
 
     Args:
         sources: Stores to read.
@@ -71,11 +72,11 @@ def merge(
     if not own.parts and not any(one.parts for one in loaded):
         return Merged(n_new=0, segment=None, findings=findings)
     judged = target.authority.sort(marks)
-    foreign = [part for one in loaded for part in without_forgotten(one.columns())]
-    whole = stored_form([*own.parts.values(), *foreign, only_marks([*judged.in_force, *signed])])
+    foreign = [part for one in loaded for part in without_hidden(one.columns())]
+    forms = stored_forms([*own.parts.values(), *foreign, only_marks([*judged.in_force, *signed])])
     return Merged(
-        n_new=_n_new(own.parts.values(), whole),
-        segment=target.replace(own, whole, waiting=judged.pending),
+        n_new=_n_new(own.parts.values(), forms),
+        segment=target.replace(own, forms, waiting=judged.pending)[-1],
         findings=findings,
         n_pending_marks=len(judged.pending),
     )
@@ -86,18 +87,18 @@ def _load_source(source: Path, target: SegmentFolder, *, limits: CheckLimits | N
 
     Raises:
         InputError: It does not exist.
+        StoreError: It is not known which of its segments are its own; what has no effect in it would be taken.
     """
     if not source.exists():
         raise InputError(f"`{source}` does not exist; expected a store to merge")
-    return SegmentFolder(source, limits=limits, checked=target.checked).load(EVERYTHING)
+    return SegmentFolder(source, limits=limits, checked=target.checked).load(EVERYTHING).sure()
 
 
-def _n_new(own: Iterable[Columns], whole: Columns) -> int:
-    """Count the ids of the merged store (ascending) that the target did not have."""
-    ids = raw_ids(whole.groups["digests"]["id"])
+def _n_new(had: Iterable[Columns], forms: Iterable[Columns]) -> int:
+    """Count the ids of the merged store that the target did not have."""
+    ids = np.unique(np.concatenate([raw_ids(form.groups["digests"]["id"]) for form in forms]))
     is_new = np.ones(len(ids), np.bool_)
-    is_new[1:] = ids[1:] != ids[:-1]
-    for part in own:
+    for part in had:
         is_new &= ~np.isin(ids, raw_ids(part.groups["digests"]["id"]))
     return int(is_new.sum())
 

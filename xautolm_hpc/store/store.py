@@ -1,7 +1,7 @@
 """The experience store: a set of experiences that only grows."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from xautolm_hpc.records import Experience
 from xautolm_hpc.store.authors.deciding import MarkGroup, accept_bodies, decide, forget_bodies, resolve_bodies
 from xautolm_hpc.store.authors.decisions import MarkDecision
 from xautolm_hpc.store.authors.loaded import Loaded
-from xautolm_hpc.store.columns import Columns, digest, only_marks, with_marks
+from xautolm_hpc.store.columns import Columns, digest, only_marks, owned, with_marks
+from xautolm_hpc.store.copies import differing_copies, shared_ids
 from xautolm_hpc.store.counts import summarise
 from xautolm_hpc.store.decode import decode
 from xautolm_hpc.store.encode import encode, microseconds
@@ -25,7 +26,7 @@ from xautolm_hpc.store.structure import CheckLimits, StoreFinding
 from xautolm_hpc.store.tableview import to_table
 from xautolm_hpc.store.union import raw_ids, union
 from xautolm_hpc.store.verify import verify
-from xautolm_hpc.store.visible import View, equals, experience_id, settled, stored_form, view
+from xautolm_hpc.store.visible import View, equals, experience_id, settled, stored_form, stored_forms, view
 from xautolm_hpc.table import ExperienceTable
 
 
@@ -84,8 +85,13 @@ class ExperienceStore:
                 error.add_note(f"it is {setting} of the search file")
             raise
 
-    def append(self, experiences: Sequence[Experience]) -> Appended:
+    def append(self, experiences: Sequence[Experience], *, is_own: bool = True) -> Appended:
         """Commit experiences; those that the store has already, forgotten ones included, are not written again.
+
+        Args:
+            experiences: What to store.
+            is_own: Whether they were made here. What others made has no say over what was made here; in turn what
+                others made of the same attempts does not keep it from being written.
 
         Raises:
             InputError: A value is not of its field's type, not finite, or out of range; nothing was stored.
@@ -93,16 +99,17 @@ class ExperienceStore:
         """
         if not experiences:
             return Appended(n_new=0, segment=None)
-        columns = encode(experiences)
-        is_known = self._segments.known(raw_ids(columns.groups["digests"]["id"]))
+        columns = replace(encode(experiences), is_own=is_own)
+        is_known = self._segments.known(raw_ids(columns.groups["digests"]["id"]), is_own=is_own)
         marks = read_marks(self._segments.authority.sort(self._segments.all_marks()).in_force)
         new = union([columns.take(~is_known)], forgotten=marks.forgotten)
         if not len(new):
             return Appended(n_new=0, segment=None)
-        return Appended(n_new=len(new), segment=self._segments.add(new))
+        is_new = ~self._segments.known(raw_ids(new.groups["digests"]["id"]), is_own=False)
+        return Appended(n_new=int(is_new.sum()), segment=self._segments.add(new))
 
     def amend(self, experiences: Sequence[Experience]) -> None:
-        """Commit new values of experiences that may be stored already.
+        """Commit new values of one's own experiences that may be stored already.
 
         Records of one id are one experience: a known value replaces an unknown one, and of two known values the
         greater counts, so a trial can become suspect.
@@ -112,7 +119,7 @@ class ExperienceStore:
             StoreError: It could not be written; nothing was stored.
         """
         if experiences:
-            self._segments.add(union([encode(experiences)]))
+            self._segments.add(replace(union([encode(experiences)]), is_own=True))
 
     def read(
         self,
@@ -197,21 +204,31 @@ class ExperienceStore:
         """List the ids of the experiences that count, ascending."""
         return _ids(self._view(KEYS).visible())
 
+    def own_ids(self) -> frozenset[str]:
+        """Collect the ids of the experiences that were made here and not forgotten, those in conflict too."""
+        parts = self._load(KEYS).columns()
+        own = [part for part in parts if part.is_own]
+        return frozenset(_ids(stored_form([*own, only_marks(mark for part in parts for mark in part.marks)])))
+
     def info(self) -> dict[str, Any]:
         """Count the content of the store; plain data for JSON.
 
         Returns:
             ``n_experiences`` and their counts ``by_task``, ``by_status``, ``by_failure_kind``, ``by_site``,
-            ``by_model``, ``by_method``; ``n_suspect``; ``n_truncated``; ``n_conflicts`` (attempt keys); ``first_start``
-            and ``last_end`` (UTC); ``n_segments``, ``n_bytes`` on disk and ``bytes_each``; ``n_pending_marks``, which
-            wait to be accepted.
+            ``by_model``, ``by_method``; ``n_suspect``; ``n_truncated``; ``n_conflicts`` (attempt keys);
+            ``n_contradicting``, records of other stores that say something else than this store's own and have no
+            effect; ``first_start`` and ``last_end`` (UTC); ``n_segments``, ``n_bytes`` on disk and ``bytes_each``;
+            ``n_pending_marks``, which wait to be accepted.
 
         Raises:
             FormatError: The store is one file of a newer format.
             StoreError: The store is one file, and damaged; or segments keep vanishing.
         """
         loaded = self._load(SUMMARY)
-        counts = summarise(view(loaded.columns()), sizes_bytes=self._segments.sizes_bytes())
+        seen, n_copies = view(loaded.columns()), 0
+        if shared_ids(loaded.columns()).size:
+            n_copies = len(differing_copies(self._load(EVERYTHING).columns()))
+        counts = summarise(seen, n_differing_copies=n_copies, sizes_bytes=self._segments.sizes_bytes())
         return {**counts, "n_pending_marks": len(loaded.waiting())}
 
     def verify(self) -> list[StoreFinding]:
@@ -294,20 +311,22 @@ class ExperienceStore:
     def compact(self) -> str | None:
         """Merge all segments that can be read into one, without forgotten experiences.
 
+        What came from other stores stays apart, in a second one.
+
         Returns:
-            Name of the one segment, ``None`` for an empty store.
+            Name of the segment of what was made here, or of the only one; ``None`` for an empty store.
 
         Raises:
             FormatError: The store is one file of a newer format.
             StoreError: It could not be written; the store is as before.
         """
         loaded = self._load(EVERYTHING)
-        return self._segments.replace(loaded, stored_form(loaded.columns())) if loaded.parts else None
+        return self._segments.replace(loaded, stored_forms(loaded.columns()))[0] if loaded.parts else None
 
     def digest(self) -> str:
         """Digest the store's logical content: equal for equal sets, whatever their segments."""
         loaded = self._load(EVERYTHING)
-        whole = stored_form(loaded.columns())
+        whole = stored_form(owned(loaded.columns(), is_own=False))
         return digest(with_marks(whole, (*whole.marks, *loaded.waiting())))
 
     def _load(self, wanted: Wanted) -> Loaded:
@@ -320,7 +339,7 @@ class ExperienceStore:
 
     def _mark(self, bodies: Sequence[Sequence[Any]]) -> None:
         if bodies:
-            self._segments.add(only_marks(self._segments.authority.sign(bodies)))
+            self._segments.add(replace(only_marks(self._segments.authority.sign(bodies)), is_own=True))
 
 
 def _ids(columns: Columns) -> tuple[str, ...]:

@@ -66,7 +66,8 @@ class StoreFinding:
 
     Attributes:
         problem: ``damaged``, ``refused``, ``format``, ``digest``, ``range``, ``conflict``,
-            ``foreign-forget``, ``pending-mark``, ``old-mark``, ``key`` or ``left-over``.
+            ``foreign-record``, ``foreign-copy``, ``foreign-forget``, ``pending-mark``, ``old-mark``, ``key`` or
+            ``left-over``.
         where: The segment, attempt key, experience, author of marks or file with the problem.
         message: What is wrong, and what to do.
     """

@@ -20,16 +20,23 @@ Forgotten = Mapping[str, set[str]]
 Positions = Mapping[str, Mapping[bytes, int]]
 """Dictionary -> entry -> its index."""
 
+UNKNOWN: Mapping[str, float] = {**{name: group.null for name, group in GROUPS.items()}, "counts": -(2**31)}
+"""Dataset -> value that counts as unknown; in ``counts`` everything is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Which of the stacked rows to take, and where the rows of each experience begin among them."""
+    """Which of the stacked rows to take, where the rows of each experience begin among them, and which are own.
+
+    The last is ``None`` where all rows are alike in that, or no experience has two.
+    """
 
     chosen: NDArray[np.intp] | None
     first: NDArray[np.intp] | None
+    is_own: NDArray[np.bool_] | None
 
-    def merge(self, column: Array) -> Array:
-        """Select the rows of a column, and of each experience the greatest known value."""
+    def merge(self, column: Array, *, unknown: float) -> Array:
+        """Select the rows of a column, and of each experience the greatest known value, if it can be of its own."""
         taken = column if self.chosen is None else column[self.chosen]
         if self.first is None:
             return taken
@@ -37,15 +44,25 @@ class _Rows:
             return taken[self.first]  # equal ids have equal pipelines
         greatest = np.fmax if taken.dtype.kind == "f" else np.maximum
         merged: Array = greatest.reduceat(taken, self.first)
-        return merged
+        if self.is_own is None:
+            return merged
+        own = greatest.reduceat(np.where(self.is_own, taken, taken.dtype.type(unknown)), self.first)
+        return np.where(np.isnan(own) if np.isnan(unknown) else own == unknown, merged, own)
 
     def merge_pieces(self, pieces: Sequence[bytes]) -> list[bytes]:
-        """Select the rows of a variable part, and of each experience the greatest piece."""
+        """Select the rows of a variable part, and of each experience the greatest piece, if it can be of its own."""
         taken = list(pieces) if self.chosen is None else [pieces[row] for row in self.chosen.tolist()]
         if self.first is None:
             return taken
         bounds = pairwise([*self.first.tolist(), len(taken)])
-        return [_greatest_piece(taken[start:end]) for start, end in bounds]
+        is_own = np.ones(len(taken), np.bool_) if self.is_own is None else self.is_own
+        own = [piece if is_one else b"" for piece, is_one in zip(taken, is_own.tolist(), strict=True)]
+        return [_greatest_piece(own[start:end]) or _greatest_piece(taken[start:end]) for start, end in bounds]
+
+    def have_own(self, are_own: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Find the experiences that have a row of the store's own."""
+        taken = are_own if self.chosen is None else are_own[self.chosen]
+        return taken if self.first is None else np.logical_or.reduceat(taken, self.first)
 
 
 def union(parts: Sequence[Columns], *, forgotten: Forgotten | None = None) -> Columns:
@@ -61,7 +78,16 @@ def union(parts: Sequence[Columns], *, forgotten: Forgotten | None = None) -> Co
 
 
 def assemble(parts: Sequence[Columns], *, by_site: bool, forgotten: Forgotten | None = None) -> Columns:
+    """Merge columns as :func:`assemble_owned` does, without telling which rows are own."""
+    return assemble_owned(parts, by_site=by_site, forgotten=forgotten)[0]
+
+
+def assemble_owned(
+    parts: Sequence[Columns], *, by_site: bool, forgotten: Forgotten | None = None
+) -> tuple[Columns, NDArray[np.bool_]]:
     """Merge columns, records of one id to one row: of each column the known value, of two the greater.
+
+    A known value of the store's own counts, whatever the records of other stores say.
 
     Args:
         parts: Columns that all have, or all lack, the column ``site``; at least one.
@@ -69,7 +95,8 @@ def assemble(parts: Sequence[Columns], *, by_site: bool, forgotten: Forgotten | 
         forgotten: Experiences to leave out.
 
     Returns:
-        The rows, ascending by id, then by site, under common, sorted dictionaries.
+        The rows, ascending by id, then by site, under common, sorted dictionaries; and which of them the store has of
+        its own, (n,) bool.
     """
     dictionaries = {
         name: sorted({entry for part in parts for entry in part.dictionaries[name]}, key=_rank) for name in DICTIONARIES
@@ -82,16 +109,22 @@ def assemble(parts: Sequence[Columns], *, by_site: bool, forgotten: Forgotten | 
     kept = np.arange(len(ids))
     if forgotten and site is not None:
         kept = np.flatnonzero(~_are_forgotten(ids, site, forgotten=forgotten, values=dictionaries["values"]))
-    rows = _ordered(ids, kept, site=site, by_site=by_site)
-    return Columns(
+    are_own = np.repeat([part.is_own for part in recoded], [len(part) for part in recoded])
+    rows = _ordered(ids, kept, site=site, by_site=by_site, are_own=are_own)
+    columns = Columns(
         groups={
-            group: {name: rows.merge(_stacked(recoded, group, name=name)) for name in _names(recoded, group)}
+            group: {
+                name: rows.merge(_stacked(recoded, group, name=name), unknown=UNKNOWN[group])
+                for name in _names(recoded, group)
+            }
             for group in GROUPS
         },
         variable=_merged_variable(recoded, rows),
         dictionaries={name: tuple(entries) for name, entries in dictionaries.items()},
         marks=tuple(sorted({mark for part in parts for mark in part.marks})),
+        is_own=all(part.is_own for part in parts),
     )
+    return columns, rows.have_own(are_own)
 
 
 def raw_ids(ids: Array) -> NDArray[np.bytes_]:
@@ -168,15 +201,17 @@ def _are_forgotten(ids: Array, site: Array, *, forgotten: Forgotten, values: Seq
     return found
 
 
-def _ordered(ids: Array, kept: NDArray[np.intp], *, site: Array | None, by_site: bool) -> _Rows:
+def _ordered(
+    ids: Array, kept: NDArray[np.intp], *, site: Array | None, by_site: bool, are_own: NDArray[np.bool_]
+) -> _Rows:
     """Sort the kept rows by id and site, and find where the rows of each experience begin."""
     chosen = None if len(kept) == len(ids) else kept
     high, low = np.ascontiguousarray(ids[kept].view(">u8").astype(np.uint64).T)
     if _ascend(high):
-        return _Rows(chosen, None)
+        return _Rows(chosen, None, None)
     order = np.argsort(high)
     if _ascend(high[order]):
-        return _Rows(kept[order], None)
+        return _Rows(kept[order], None, None)
     if site is None:
         site = np.zeros(len(ids), np.int32)
     order = np.lexsort((site[kept], low, high))
@@ -185,7 +220,10 @@ def _ordered(ids: Array, kept: NDArray[np.intp], *, site: Array | None, by_site:
     is_first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
     if by_site:
         is_first[1:] |= sites[1:] != sites[:-1]
-    return _Rows(kept[order], None if is_first.all() else np.flatnonzero(is_first))
+    if is_first.all():
+        return _Rows(kept[order], None, None)
+    own = are_own[kept[order]]
+    return _Rows(kept[order], np.flatnonzero(is_first), own if own.any() and not own.all() else None)
 
 
 def _ascend(numbers: NDArray[np.uint64]) -> bool:

@@ -1,15 +1,18 @@
-"""Finds the experiences that count: those not forgotten and not in conflict."""
+"""Finds the experiences that count: those not forgotten and not in conflict.
 
-from collections.abc import Mapping, Sequence
+What a store has of its own counts, whatever came from other stores says of the same attempt or experience.
+"""
+
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xautolm_hpc.store.columns import Columns, line, parse, with_marks
+from xautolm_hpc.store.columns import Columns, line, owned, parse, with_marks
 from xautolm_hpc.store.decode import values
 from xautolm_hpc.store.marks import Marks, Sites, read_marks
-from xautolm_hpc.store.union import assemble, raw_ids, rows_with_ids, union
+from xautolm_hpc.store.union import assemble_owned, raw_ids, rows_with_ids, union
 
 KEY = ("trial", "attempt", "restart")
 
@@ -22,11 +25,14 @@ class View:
         columns: Every experience that was not forgotten, once, ascending by id; those in conflict too.
         counts: Whether an experience is free of conflict, (n,) bool.
         conflicts: Attempt key -> ids of the records under it, for keys that no resolution decides.
+        contradicted: Attempt key -> ids of records of other stores that do not count because the store has one of its
+            own under the key, and no resolution chose them.
     """
 
     columns: Columns
     counts: NDArray[np.bool_]
     conflicts: Mapping[str, tuple[str, ...]]
+    contradicted: Mapping[str, tuple[str, ...]]
 
     def visible(self) -> Columns:
         """Return the experiences that count."""
@@ -42,50 +48,87 @@ def view(parts: list[Columns]) -> View:
     """
     marks = read_marks(mark for part in parts for mark in part.marks)
     accepted = [with_accepted(part, marks) for part in parts]
-    columns = assemble(accepted, by_site=False, forgotten=marks.forgotten)
+    columns, are_own = assemble_owned(accepted, by_site=False, forgotten=marks.forgotten)
     counts = np.ones(len(columns), np.bool_)
-    conflicts = {}
+    conflicts, contradicted = {}, {}
     shared = {key: {experience_id(columns, row): row for row in rows} for key, rows in _shared_keys(columns).items()}
-    sites = _sites_of([one for row_of in shared.values() for one in row_of], parts, forgotten=marks.forgotten)
+    own = {one for row_of in shared.values() for one, row in row_of.items() if are_own[row]}
+    sites = _sites_of([one for row_of in shared.values() for one in row_of], parts, own=own, forgotten=marks.forgotten)
     for key, row_of in shared.items():
         rows = [*row_of.values()]
         left = _undecided(key, [*row_of], sites=sites, marks=marks)
+        preferred = _preferred(key, left, own=own.intersection(row_of), sites=sites, marks=marks)
         counts[rows] = False
-        if len(left) == 1:
-            counts[row_of[left[0]]] = True
+        if len(preferred) == 1:
+            counts[row_of[preferred[0]]] = True
         else:
-            conflicts[key] = tuple(left)
-    return View(columns=columns, counts=counts, conflicts=conflicts)
+            conflicts[key] = tuple(preferred)
+        if len(preferred) < len(left):
+            contradicted[key] = tuple(one for one in left if one not in preferred)
+    return View(columns=columns, counts=counts, conflicts=conflicts, contradicted=contradicted)
 
 
 def settled(parts: list[Columns]) -> list[Columns]:
     """Apply what a store decided to its own experiences and drop its marks, so that they affect no other store's.
 
-    Conflicts that it did not decide stay. Parts without marks are returned as they are.
+    Conflicts that it did not decide stay. Parts that need nothing of that are returned as they are, but as another
+    store's.
     """
+    if not any(part.marks for part in parts) and not _are_mixed(parts):
+        return owned(parts, is_own=False)
     marks = read_marks(mark for part in parts for mark in part.marks)
-    if not any(part.marks for part in parts):
-        return parts
-    rows = assemble([with_accepted(part, marks) for part in parts], by_site=True, forgotten=marks.forgotten)
     seen = view(parts)
     in_conflict = [one for ids in seen.conflicts.values() for one in ids]
     kept = seen.counts.copy()
     kept[rows_with_ids(seen.columns.groups["digests"]["id"], in_conflict)] = True
     ids = raw_ids(seen.columns.groups["digests"]["id"][kept])
-    return [with_marks(rows.take(np.isin(raw_ids(rows.groups["digests"]["id"]), ids)), ())]
+    rows = _as_it_says([with_accepted(part, marks) for part in parts], forgotten=marks.forgotten)
+    return [rows.take(np.isin(raw_ids(rows.groups["digests"]["id"]), ids))]
 
 
-def without_forgotten(parts: list[Columns]) -> list[Columns]:
-    """Leave out what a store forgot, and its marks; as its own compaction would."""
+def without_hidden(parts: list[Columns]) -> list[Columns]:
+    """Leave out what a store forgot, what contradicts its own experiences, and its marks; as another store's."""
     forgotten = read_marks(mark for part in parts for mark in part.marks).forgotten
-    kept = [union(parts, forgotten=forgotten)] if forgotten else parts
-    return [with_marks(part, ()) for part in kept]
+    if not forgotten and not _are_mixed(parts):
+        return [with_marks(part, ()) for part in owned(parts, is_own=False)]
+    hidden = [one for ids in view(parts).contradicted.values() for one in ids]
+    rows = _as_it_says(parts, forgotten=forgotten)
+    is_hidden = np.zeros(len(rows), np.bool_)
+    is_hidden[rows_with_ids(rows.groups["digests"]["id"], hidden)] = True
+    return [union([rows.take(~is_hidden)])]
+
+
+def _are_mixed(parts: Sequence[Columns]) -> bool:
+    return len({part.is_own for part in parts if len(part)}) > 1
+
+
+def _as_it_says(parts: list[Columns], *, forgotten: Sites) -> Columns:
+    """Merge the rows of a store, by site, into what it says; of its own ids its own records alone."""
+    rows, are_own = assemble_owned(parts, by_site=True, forgotten=forgotten)
+    ids = raw_ids(rows.groups["digests"]["id"])
+    is_other = ~are_own & np.isin(ids, ids[are_own])
+    (found,) = owned([with_marks(rows if not is_other.any() else rows.take(~is_other), ())], is_own=False)
+    return found
 
 
 def stored_form(parts: list[Columns]) -> Columns:
-    """Merge segments into one, without experiences that their own site forgot; what counts does not change."""
+    """Merge segments into one, without experiences that their own site forgot."""
     marks = read_marks(mark for part in parts for mark in part.marks)
     return union(parts, forgotten=marks.forgotten)
+
+
+def stored_forms(parts: list[Columns]) -> list[Columns]:
+    """Merge segments into one of the store's own experiences and one of those of others; what counts does not change.
+
+    Returns:
+        Those that hold anything, at least one; own ones first. The last has all marks.
+    """
+    marks = sorted({mark for part in parts for mark in part.marks})
+    forgotten = read_marks(marks).forgotten
+    groups = [[part for part in parts if part.is_own is is_own] for is_own in (True, False)]
+    forms = [union(group, forgotten=forgotten) for group in groups if group]
+    kept = [form for form in forms if len(form)] or forms[:1]
+    return [*(with_marks(form, ()) for form in kept[:-1]), with_marks(kept[-1], marks)]
 
 
 def with_accepted(columns: Columns, marks: Marks) -> Columns:
@@ -140,13 +183,22 @@ def _undecided(key: str, ids: Sequence[str], *, sites: Sites, marks: Marks) -> l
     return [one for one in ids if not is_rejected(one)] or list(ids)
 
 
-def _sites_of(ids: Sequence[str], parts: Sequence[Columns], *, forgotten: Sites) -> dict[str, set[str]]:
-    """Find the sites that have a record of each id which they did not forget."""
+def _preferred(key: str, ids: Sequence[str], *, own: Set[str], sites: Sites, marks: Marks) -> list[str]:
+    """List those of the undecided ids that count before the others: the store's own, or what was chosen over them."""
+    left = [one for one in ids if one in own]
+    if left or not own:
+        return left or list(ids)
+    chosen = {marks.choice(key, site) for one in own for site in sites[one]}
+    return [one for one in ids if one in chosen] or list(ids)
+
+
+def _sites_of(ids: Sequence[str], parts: Sequence[Columns], *, own: Set[str], forgotten: Sites) -> dict[str, set[str]]:
+    """Find the sites that have a record of each id which they did not forget; of own ids those of own records."""
     found: dict[str, set[str]] = {one: set() for one in ids}
     for part in parts if ids else ():
         for row in rows_with_ids(part.groups["digests"]["id"], ids).tolist():
             one, site = experience_id(part, row), _site(part, row)
-            if site not in forgotten.get(one, ()):
+            if site not in forgotten.get(one, ()) and (part.is_own or one not in own):
                 found[one].add(site)
     return found
 

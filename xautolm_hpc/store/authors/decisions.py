@@ -5,8 +5,6 @@ Like the key it goes along when the store is moved or copied whole, and has no m
 
 import hashlib
 import json
-import os
-import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from enum import StrEnum
@@ -14,11 +12,10 @@ from pathlib import Path
 
 from xautolm_hpc import durable
 from xautolm_hpc.errors import StoreError
-from xautolm_hpc.store.files import GROUP_MODE, OWN_MODE, follow_folder, read_small
+from xautolm_hpc.store.files import append_lines, follow_folder, read_small, state_mode
 
 HEADER = b'["decisions on marks",1]'
 MOST_BYTES = 256 * 1024**2
-SHARED_MODE = 0o660
 
 
 class MarkDecision(StrEnum):
@@ -67,7 +64,7 @@ class Decisions:
             if state != self._state:
                 self._known = self._parsed(read_small(self.path, most_bytes=MOST_BYTES))
                 self._state = state
-                follow_folder(self.path, mode=self._mode())
+                follow_folder(self.path, mode=state_mode(self.path.parent))
         except FileNotFoundError:
             self._known, self._state = {}, None
         except (OSError, ValueError) as error:
@@ -84,7 +81,7 @@ class Decisions:
             OSError: It could not be created.
         """
         lines = [HEADER, *(_line(MarkDecision.FOUND, mark) for mark in found)]
-        durable.create_bytes(self.path, b"\n".join(lines) + b"\n", mode=self._mode())
+        durable.create_bytes(self.path, b"\n".join(lines) + b"\n", mode=state_mode(self.path.parent))
 
     def record(self, decision: MarkDecision, marks: Iterable[bytes]) -> None:
         """Append a decision about some marks, and flush it.
@@ -98,14 +95,7 @@ class Decisions:
         try:
             if not self.exist():
                 self.begin(())
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
-            try:
-                rest = memoryview(b"\n".join([b"", *lines, b""]))  # the line before may never have been finished
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            append_lines(self.path, lines)
         except OSError as error:
             raise StoreError(
                 f"`{self.path}`: a decision about marks could not be written: {error}. See to the permissions and the "
@@ -122,13 +112,6 @@ class Decisions:
         if header != HEADER:
             raise ValueError(f"it begins with {header!r:.60}, expected {HEADER.decode()}")
         return dict(filter(None, map(_parsed_line, lines)))
-
-    def _mode(self) -> int:
-        """Return the permissions of the file: as far as others may read and write the folder."""
-        folder = self.path.parent.stat().st_mode
-        if folder & stat.S_IWGRP:
-            return SHARED_MODE
-        return GROUP_MODE if folder & stat.S_IRGRP else OWN_MODE
 
 
 def _line(decision: MarkDecision, mark: bytes) -> bytes:

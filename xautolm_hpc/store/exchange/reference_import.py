@@ -102,7 +102,7 @@ def import_xautolm(folder: Path, into: ExperienceStore, *, site: str = SITE) -> 
     done.by_kind = dict(Counter(e.outcome.kind for e in records if e.outcome.kind is not None).most_common())
     keys = {t.model_key for t in known}
     done.unknown_models = tuple(sorted({e.pipeline.model_id for e in records} & keys))
-    done.n_new = into.append(records).n_new
+    done.n_new = into.append(records, is_own=False).n_new
     return done
 
 
