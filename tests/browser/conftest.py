@@ -52,6 +52,7 @@ def chromium() -> Iterator[webdriver.Chrome]:
 def page(chromium: webdriver.Chrome, page_path: Path) -> webdriver.Chrome:
     """Open the page anew, with the logs of the page before read and gone."""
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     chromium.get("about:blank")
     for kind in ("browser", "performance"):
         chromium.get_log(kind)

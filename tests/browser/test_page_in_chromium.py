@@ -190,3 +190,104 @@ def test_it_prints_as_pages(page: Chrome) -> None:
     SCREENSHOTS_DIR.mkdir(parents=True, exist_ok=True)
     (SCREENSHOTS_DIR / "print.pdf").write_bytes(content)
     assert content.startswith(b"%PDF")
+
+
+PAGE_WIDTHS_PX = {"portrait": 718, "landscape": 1047}
+"""Width of an A4 page between Chromium's margins."""
+
+BROKEN = """
+const found = [];
+const walker = document.createTreeWalker(document.querySelector(arguments[0]), NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  for (const word of walker.currentNode.data.matchAll(/\\S+/g)) {
+    const range = document.createRange();
+    range.setStart(walker.currentNode, word.index);
+    range.setEnd(walker.currentNode, word.index + word[0].length);
+    if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) found.push(word[0]);
+  }
+}
+return found;
+"""
+"""Lists the words of an element that stand on more than one line; ``<wbr>`` ends a word."""
+
+
+def show(page: Chrome, *, width_px: int, media: str = "") -> None:
+    """Show the page as wide as a telephone or a sheet."""
+    size = {"width": width_px, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": []})
+
+
+@pytest.mark.parametrize("sheet", list(PAGE_WIDTHS_PX))
+def test_no_word_of_the_trials_is_broken_in_print(page: Chrome, sheet: str) -> None:
+    show(page, width_px=PAGE_WIDTHS_PX[sheet], media="print")
+
+    broken = page.execute_script(BROKEN, "#trials-table")
+
+    assert broken == []
+
+
+def test_the_trials_fit_a_sheet_and_so_does_the_rest(page: Chrome) -> None:
+    show(page, width_px=PAGE_WIDTHS_PX["landscape"], media="print")
+    landscape = page.execute_script("return document.getElementById('trials-table').offsetWidth")
+    show(page, width_px=PAGE_WIDTHS_PX["portrait"], media="print")
+    rest = page.execute_script(
+        "return [...document.querySelectorAll('section:not(#trials) :is(table, svg, pre)')]"
+        ".filter((part) => !part.closest('details')).map((part) => part.getBoundingClientRect().right)"
+    )
+
+    assert landscape <= PAGE_WIDTHS_PX["landscape"]
+    assert len(rest) > 8
+    assert max(rest) <= PAGE_WIDTHS_PX["portrait"]
+
+
+def test_what_is_folded_is_open_in_print(page: Chrome) -> None:
+    opened = "return [...document.querySelectorAll('details')].map((part) => part.open)"
+    before = page.execute_script(opened)
+
+    page.execute_cdp_cmd("Page.printToPDF", {})
+
+    assert before == [False]
+    assert page.execute_script(opened) == [True]
+
+
+WIDER = """
+const wide = [...document.querySelectorAll("main *")].filter((part) => part.checkVisibility()
+  && part.scrollWidth > part.clientWidth && getComputedStyle(part).overflowX === "auto");
+arguments[0](wide.map((part) => [part.getAttribute("aria-label"), part.tabIndex,
+  getComputedStyle(part, "::before").content]));
+"""
+
+
+def test_on_a_telephone_what_is_wider_scrolls_by_keyboard_too_and_says_so(page: Chrome) -> None:
+    show(page, width_px=400)
+
+    wide = page.execute_async_script(f"requestAnimationFrame(() => requestAnimationFrame(() => {{ {WIDER} }}))")
+
+    assert {"All trials", "Learning curves", "Pareto set"} <= {name for name, _, _ in wide}
+    assert [(name, index, hint) for name, index, hint in wide if index != 0 or "sideways" not in hint] == []
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 400
+    assert page.execute_script(BROKEN, "pre") == []
+
+
+def test_the_texts_of_charts_are_as_large_on_a_telephone_as_they_can_be_read(page: Chrome) -> None:
+    show(page, width_px=400)
+
+    sizes = page.execute_script(
+        "return [...document.querySelectorAll('svg text')]"
+        ".map((text) => [parseFloat(getComputedStyle(text).fontSize), text.getScreenCTM()])"
+        ".map(([size, {a, b}]) => size * Math.hypot(a, b))"
+    )
+
+    assert min(sizes) >= 8
+
+
+def test_a_wide_window_has_no_hint_at_what_fits(page: Chrome) -> None:
+    show(page, width_px=1200)
+
+    hints = page.execute_async_script(
+        "requestAnimationFrame(() => requestAnimationFrame(() => arguments[0]("
+        "document.querySelectorAll('#pareto .wider').length)))"
+    )
+
+    assert hints == 0

@@ -13,8 +13,11 @@ Numbers = Mapping[str, Any]
 
 WIDTH, HEIGHT = 720.0, 380.0
 LEFT, RIGHT, TOP, BOTTOM = 92.0, 16.0, 18.0, 46.0
-FAILURE_ROW = 14.0
-"""Height of the row of failures of one kind, in pixels."""
+FAILURE_ROW, CROSS = 14.0, 8.0
+"""Height of the row of failures of one kind, and room of one failure in it, in pixels."""
+
+MOST_LANES = 6
+"""Lanes of a row at most: failures at one cost stand one below the other, and on each other only if they are more."""
 
 N_COLOURED = 6
 """Curves with a colour of their own, the best ones."""
@@ -34,9 +37,8 @@ def draw_chart(name: str, numbers: Numbers) -> Markup:
 
 def _pareto(numbers: Numbers) -> Markup:
     """Draw the Pareto set with its trial numbers, the other trials, the line and a row for each kind of failure."""
-    kinds = list(dict.fromkeys(failure["kind"] for failure in numbers["failures"]))
-    bottom = HEIGHT - BOTTOM - FAILURE_ROW * len(kinds)
     points, failures = numbers["points"], numbers["failures"]
+    bottom = HEIGHT - BOTTOM - 3 * FAILURE_ROW
     xs = [point["x"] for point in points] + [f["x"] for f in failures if f["x"] is not None]
     x = make_scale(
         [*xs, *_known(numbers["majority"]["x"])],
@@ -46,20 +48,20 @@ def _pareto(numbers: Numbers) -> Markup:
         is_count=numbers["x_is_count"],
     )
     y = make_scale([p["y"] for p in points] + _known(numbers["majority"]["y"]), bottom, end_px=TOP)
-    rows = {kind: bottom + FAILURE_ROW * (n + 0.7) for n, kind in enumerate(kinds)}
+    rows, crosses, floor = _failure_rows(failures, x, top=bottom)
     drawn = [
-        _frame(x, y, numbers=numbers, floor=HEIGHT - BOTTOM),
+        _frame(x, y, numbers=numbers, floor=floor),
         _baseline(x, y, numbers=numbers),
         _line(numbers["line"], x, y=y),
         *(_dot(point, x, y=y, css=point["group"]) for point in sorted(points, key=lambda p: p["group"] == "front")),
         *_trial_numbers([p for p in points if p["group"] == "front"], x, y=y),
-        *(_failure(f, x, rows=rows) for f in failures),
+        *crosses,
         *(
             tag("text", shortened(kind, LONGEST_LABEL), x=LEFT - 6, y=row + 3, class_="kind")
             for kind, row in rows.items()
         ),
     ]
-    return _svg(numbers["title"], drawn, summary=_counted(points, "trial"))
+    return _svg(numbers["title"], drawn, height=floor + BOTTOM, summary=_counted(points, "trial"))
 
 
 def _best(numbers: Numbers) -> Markup:
@@ -286,10 +288,37 @@ def _trial_numbers(points: Sequence[Numbers], x: Scale, *, y: Scale) -> list[Mar
     return drawn
 
 
-def _failure(failure: Numbers, x: Scale, *, rows: Mapping[str, float]) -> Markup:
-    """Draw a failed trial at the cost it had reached; at the left end where that is unknown."""
-    at = x.start_px if failure["x"] is None else x.place(failure["x"])
-    row = rows[failure["kind"]]
+def _failure_rows(failures: Sequence[Numbers], x: Scale, *, top: float) -> tuple[dict[str, float], list[Markup], float]:
+    """Draw failed trials in a row for each kind, in as many lanes as keep them apart.
+
+    Returns:
+        Kind -> pixel of its row's first lane, the marks, and the pixel below the last row.
+    """
+    rows: dict[str, float] = {}
+    drawn = []
+    for kind in dict.fromkeys(failure["kind"] for failure in failures):
+        rows[kind] = top + 0.7 * FAILURE_ROW
+        ends: list[float] = []  # where each lane is taken up to
+        for at, failure in sorted(
+            ((_failure_place(f, x), f) for f in failures if f["kind"] == kind), key=lambda entry: entry[0]
+        ):
+            free = [lane for lane, end in enumerate(ends) if at - end >= CROSS]
+            if not free and len(ends) < MOST_LANES:
+                ends.append(at)
+                free = [len(ends) - 1]
+            lane = free[0] if free else ends.index(min(ends))
+            ends[lane] = at
+            drawn.append(_failure(failure, at, row=rows[kind] + CROSS * lane))
+        top += FAILURE_ROW + CROSS * (len(ends) - 1)
+    return rows, drawn, top
+
+
+def _failure_place(failure: Numbers, x: Scale) -> float:
+    """Compute the pixel of the cost that a failed trial had reached; the left end where that is unknown."""
+    return x.start_px if failure["x"] is None else x.place(failure["x"])
+
+
+def _failure(failure: Numbers, at: float, *, row: float) -> Markup:
     cost = "at unknown cost" if failure["x"] is None else f"at {failure['x']:.6g}"
     return tag(
         "path", tag("title", f"trial {failure['trial']}: {failure['kind']}, {cost}"),

@@ -45,8 +45,7 @@ def example_table(examples: Sequence[Mapping[str, str]]) -> Markup:
         )
         for example in examples
     ]
-    caption = tag("caption", "Texts of your data: think before you pass this page on")
-    return _table(caption, heads, rows=rows)
+    return _table("Texts of your data: think before you pass this page on", heads, rows=rows)
 
 
 def _scores(classes: Sequence[Mapping[str, Any]], *, split: str | None) -> Markup:
@@ -62,7 +61,7 @@ def _scores(classes: Sequence[Mapping[str, Any]], *, split: str | None) -> Marku
         rows.append(tag("tr", tag("th", row["label"], scope="row"), *cells, count))
     heads = ("Class", "F1", "Precision", "Recall", "Rows")
     where = f", rows of {split}" if split else ""  # an older report does not say it
-    return _table(tag("caption", f"The best trial on {len(classes)} classes{where}"), heads, rows=rows)
+    return _table(f"The best trial on {len(classes)} classes{where}", heads, rows=rows)
 
 
 def _matrix(matrix: Mapping[str, Any]) -> Markup:
@@ -79,15 +78,15 @@ def _matrix(matrix: Mapping[str, Any]) -> Markup:
         ]  # fmt: skip
         rows.append(tag("tr", tag("th", label, scope="row"), *cells))
     heads = ("Label ↓ predicted →", *labels)
-    return _table(tag("caption", "Rows by their label and the predicted one"), heads, rows=rows, css="heat")
+    return _table("Rows by their label and the predicted one", heads, rows=rows, css="heat")
 
 
-def _table(caption: Markup, heads: Sequence[str], *, rows: Sequence[Markup], css: str | None = None) -> Markup:
+def _table(caption: str, heads: Sequence[str], *, rows: Sequence[Markup], css: str | None = None) -> Markup:
     table = tag(
         "table",
-        caption,
+        tag("caption", caption),
         tag("thead", tag("tr", *(tag("th", head, scope="col") for head in heads))),
         tag("tbody", *rows),
         class_=css,
     )
-    return tag("div", table, class_="scroll low")
+    return tag("div", table, class_="scroll low", tabindex=0, role="region", aria_label=caption)

@@ -20,6 +20,9 @@ from xautolm_hpc.report.shortfall import shortfall_text
 Summary = Mapping[str, Any]
 Numbers = Mapping[str, Any]
 
+N_FOR_TENTH = 10
+"""Trials from which the best tenth is more than a name for the best trial."""
+
 LONGEST_TABLE = 60
 """Rows of a table up to which the page repeats it beside the table of all trials."""
 
@@ -180,7 +183,8 @@ def _legend(name: str, numbers: Numbers) -> Iterator[tuple[str, str]]:
         if len(numbers["curves"]) > N_COLOURED:
             yield "rest", f"other trials ({len(numbers['curves']) - N_COLOURED})"
     if name == "parallel":
-        yield "best", "the best tenth by F1"
+        best = "the best tenth" if len(numbers["lines"]) >= N_FOR_TENTH else "the best trial"
+        yield "best", f"{best} by F1"
         yield "front", "the better half"
         yield "rest", "the others"
 
@@ -258,11 +262,16 @@ def _use(summary: Summary) -> list[Markup]:
             f"Where the run lies, this writes trial {trial} as a folder that transformers loads, and answers the rows "
             "of a file, which needs the columns of the search's data but no answers:",
         ),
-        tag("pre", *(tag("code", line) for line in lines), tabindex=0),
+        tag("pre", *(tag("code", _words(line)) for line in lines), tabindex=0),
         tag(
             "p", "The model card in that folder shows how Python loads it. Any trial of the Pareto set can be exported."
         ),
     ]
+
+
+def _words(command: str) -> Markup:
+    """Build a command that a line breaks between its words only, not after the ``-`` of an option."""
+    return Markup(" ".join(tag("span", word) for word in command.split()))
 
 
 def _asset(name: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from xautolm_hpc.report.safe_text import one_line
 
-VOID = frozenset({"br", "col", "hr", "input", "link", "meta"})
+VOID = frozenset({"br", "col", "hr", "input", "link", "meta", "wbr"})
 """Elements without an end."""
 
 
@@ -39,6 +39,11 @@ def tag(name: str, *children: str, **attributes: str | float | bool | None) -> M
 def join(children: Iterable[str]) -> Markup:
     """Join texts, which are escaped, and elements."""
     return Markup("".join(map(escape, children)))
+
+
+def breakable(name: str) -> Markup:
+    """Build a name of several words that a line may break after each ``_``, and nowhere else."""
+    return Markup(escape(name).replace("_", "_" + tag("wbr")))
 
 
 def number(text: str, value: float | None, *, key: str) -> Markup:

@@ -83,6 +83,14 @@
     tip.style.left = `${window.scrollX + Math.max(8, Math.min(event.clientX + 12, right))}px`;
     tip.style.top = `${window.scrollY + event.clientY + 16}px`;
   });
+  // What is wider than its place says so; what is folded is printed too.
+  const widths = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+    target.classList.toggle("wider", target.scrollWidth > target.clientWidth);
+  }));
+  document.querySelectorAll(".scroll").forEach((part) => widths.observe(part));
+  window.addEventListener("beforeprint", () => {
+    document.querySelectorAll("details").forEach((part) => { part.open = true; });
+  });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") leave();
   });

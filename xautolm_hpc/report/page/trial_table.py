@@ -1,12 +1,12 @@
 """The table of every trial: what it is, what came of it, and each hyperparameter in a column of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.report.figure_numbers import all_trials
-from xautolm_hpc.report.page.elements import Markup, tag
+from xautolm_hpc.report.page.elements import Markup, breakable, tag
 from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, value_text
 
 Summary = Mapping[str, Any]
@@ -47,11 +47,12 @@ class Column:
 def trial_table(summary: Summary) -> Markup:
     """Build the table of all trials with its filters; without a script it is a plain table."""
     trials = all_trials(summary)
-    columns = _columns(summary, trials)
+    same = _same_params(trials)
+    columns = _columns(summary, trials, without=same)
     heads = [
         tag(
             "th",
-            tag("button", column.heading, type="button"),
+            tag("button", breakable(column.heading), type="button"),
             scope="col", data_key=column.key, data_divisor=repr(column.divisor),
             class_="number" if column.digits else None,
         )
@@ -65,8 +66,12 @@ def trial_table(summary: Summary) -> Markup:
         tag("tbody", *rows),
         id="trials-table",
     )
+    listed = ", ".join(f"{name} = {value_text(value)}" for name, value in same.items())
     return tag(
-        "div", _filters(trials), tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="All trials")
+        "div",
+        tag("p", f"All trials: {listed}.") if same else Markup(),
+        _filters(trials),
+        tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="All trials"),
     )
 
 
@@ -75,8 +80,18 @@ def result_of(trial: Trial) -> str:
     return str(trial["kind"] or (TRUNCATED if trial.get("truncated") else trial["status"]))
 
 
-def _columns(summary: Summary, trials: Sequence[Trial]) -> list[Column]:
-    """List the columns: the objectives, measures that a trial knows, and every hyperparameter."""
+def _same_params(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Find the hyperparameters that all trials have with one value; none where there is only one trial."""
+    first = trials[0]["params"] if len(trials) > 1 else {}
+    return {
+        name: value
+        for name, value in first.items()
+        if all(repr(trial["params"].get(name)) == repr(value) for trial in trials)
+    }
+
+
+def _columns(summary: Summary, trials: Sequence[Trial], *, without: Collection[str]) -> list[Column]:
+    """List the columns: the objectives, measures that a trial knows, and the hyperparameters that differ."""
     names = [*(objective["name"] for objective in summary["objectives"]), *MEASURED]
     measures = [_measure(name) for name in dict.fromkeys(names)]
     known = [column for column in measures if any(column.value(trial) is not None for trial in trials)]
@@ -88,7 +103,7 @@ def _columns(summary: Summary, trials: Sequence[Trial]) -> list[Column]:
         Column("Result", "result"),
         *known,
         Column("Epochs run", "epochs_run"),
-        *(Column(name, f"params.{name}") for name in params),
+        *(Column(name, f"params.{name}") for name in params if name not in without),
     ]
 
 
