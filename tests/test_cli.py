@@ -30,6 +30,18 @@ def test_asking_for_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert modules & HEAVY == set()
 
 
+@pytest.mark.parametrize("verb", ["init", "run", "plan", "report"])
+def test_help_is_no_wider_than_the_terminal(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main([verb, "--help"])
+
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
         cli.main(["--version"])

@@ -129,7 +129,8 @@ def _add_init(add_parser: AddParser) -> None:
     )
     parser.add_argument("--name", help="name of the search and of its run (default: that of the data)")
     guessed = parser.add_argument_group("what is guessed unless it is said")
-    guessed.add_argument("--kind", choices=("text-classification", "question-answering", "text-generation"))
+    kinds = ("text-classification", "question-answering", "text-generation")
+    guessed.add_argument("--kind", choices=kinds, metavar="KIND", help=", ".join(kinds))
     for column in ("text", "label", "question", "context", "answers"):
         guessed.add_argument(f"--{column}", metavar="COLUMN")
     guessed.add_argument("--delimiter", help="what divides the columns of a CSV or TSV file, or tab")

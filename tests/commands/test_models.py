@@ -90,6 +90,7 @@ def test_each_model_is_said_with_its_lists_and_whether_it_is_gated(
 def test_the_table_says_what_its_columns_stand_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     listed(tmp_path, capsys, profile=card(24), monkeypatch=monkeypatch)
 
     assert cli.main(["models", str(tmp_path / "site.toml")]) == 0

@@ -81,7 +81,10 @@ def test_a_run_that_lost_its_first_file_is_damaged(runs_dir: Path) -> None:
     assert (row.state, "No such file" in row.note) == ("damaged", True)
 
 
-def test_the_table_shows_every_run(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_every_run(
+    runs_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     shutil.copytree(runs_dir / "stub", runs_dir / "other")
     (runs_dir / "other" / "run.json").write_text("{")
 

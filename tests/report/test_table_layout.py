@@ -8,7 +8,6 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tests.report.facts import facts, success
 from tests.report.whole_run import PRIOR, REASONS, whole_run
 from xautolm_hpc.launcher import JobState
 from xautolm_hpc.report.blocks import Table
@@ -16,7 +15,7 @@ from xautolm_hpc.report.frame import draw_frame
 from xautolm_hpc.report.safe_text import shortened
 from xautolm_hpc.report.screen import print_findings, print_prior, print_report
 from xautolm_hpc.report.summary import summarise
-from xautolm_hpc.report.table_layout import draw_table, lay_out
+from xautolm_hpc.report.table_layout import PIPE_WIDTH, draw_table, lay_out, print_table
 from xautolm_hpc.view import BestTrial, Finding, Phase, RunView, Spent, TrialEnd, TrialView
 
 WIDTHS = [40, 60, 80, 120, 200]
@@ -33,7 +32,7 @@ WIDE = Table(
 )  # fmt: skip
 
 
-def lines_of(table: Table, width: int | None, **options: Any) -> list[str]:
+def lines_of(table: Table, width: int, **options: Any) -> list[str]:
     return [line.plain for line in draw_table(table, width, **options)]
 
 
@@ -45,8 +44,8 @@ def words_of(text: str) -> set[str]:
     return {word.strip(":") for word in re.split(r"[\s(),;=·─–]+", text)}
 
 
-@pytest.mark.parametrize("width", [*WIDTHS, None])
-def test_every_number_and_id_of_a_table_is_whole_at_every_width(width: int | None) -> None:
+@pytest.mark.parametrize("width", [8, *WIDTHS, 1000])
+def test_every_number_and_id_of_a_table_is_whole_at_every_width(width: int) -> None:
     words = words_of("\n".join(lines_of(WIDE, width)))
 
     assert {"7", "12", LONG_ID, "0.71875", "0.6875", "123456789"} <= words
@@ -88,15 +87,31 @@ def test_prose_of_a_live_row_ends_between_two_words() -> None:
     assert lines_of(table, 34, is_live=True)[-1] == "1      Nodes required for job…"
 
 
-def test_a_pipe_gets_the_whole_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
+@pytest.mark.parametrize(
+    ("columns", "width"), [("40", 40), ("90", 90), ("300", 300), (None, PIPE_WIDTH), ("x", PIPE_WIDTH)]
+)
+def test_a_pipe_is_as_wide_as_columns_says(monkeypatch: pytest.MonkeyPatch, columns: str | None, width: int) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    stream, terminal_s = io.StringIO(), io.StringIO()
+
+    print_report(summarise(whole_run()), Console(file=stream))
+    print_report(summarise(whole_run()), terminal(terminal_s, width))
+
+    assert stream.getvalue() == terminal_s.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, PIPE_WIDTH])
+def test_a_wide_table_in_a_pipe_is_not_wider_and_cuts_nothing(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    table = Table(tuple(f"column {n}" for n in range(30)), (tuple(f"{n}" * 12 for n in range(30)),))
     stream = io.StringIO()
-    run = facts([success(0, f1=0.6875, model_id=LONG_ID, metrics={"accuracy": 0.71875})])
 
-    print_report(summarise(run), Console(file=stream))
+    print_table(table, Console(file=stream))
 
-    (row,) = [line for line in stream.getvalue().splitlines() if line.startswith("    0  ") and "0.6875" in line]
-    assert row.split() == ["0", LONG_ID, "full", "0.6875", "100.0", "0.7188"]
+    assert max(map(cell_len, stream.getvalue().splitlines())) <= width
+    assert {f"{n}" * 12 for n in range(30)} <= words_of(stream.getvalue())
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -104,7 +119,7 @@ def test_a_report_shows_the_same_numbers_and_ids_at_every_width(width: int) -> N
     narrow, whole = io.StringIO(), io.StringIO()
 
     print_report(summarise(whole_run()), terminal(narrow, width))
-    print_report(summarise(whole_run()), Console(file=whole))
+    print_report(summarise(whole_run()), terminal(whole, 1000))
 
     assert words_of(whole.getvalue()) - words_of(narrow.getvalue()) == set()
 

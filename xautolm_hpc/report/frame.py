@@ -57,19 +57,19 @@ RANK = ("Trial", "State", "F1", "Elapsed", "Model", "Method", "Steps", "Reason",
 """Columns, those first that a narrow terminal keeps longest."""
 
 
-def draw_frame(view: RunView, *, since_s: float, width: int | None, height: int | None = None) -> Text:
+def draw_frame(view: RunView, *, since_s: float, width: int, height: int | None = None) -> Text:
     """Draw a run at one moment.
 
     Args:
         view: The run at the last poll.
         since_s: Seconds since that poll; added to the elapsed time of running trials.
-        width: Characters of a line, or ``None`` for any number.
+        width: Characters of a line.
         height: Lines of a live display: each trial gets one line, running trials are shown first, and those that do
             not fit are counted. ``None`` shows all trials whole.
     """
     head = _header(view, width)
     note = [Text(line, "yellow") for line in wrap_text(one_line(view.note), width)] if view.note else []
-    if height is not None and width is not None:
+    if height is not None:
         head, note = _folded(head, width), _folded(note, width)
     trials = _trials(view.trials, since_s=since_s, width=width, n_lines=height and height - len(head) - len(note))
     return Text("\n", no_wrap=True, overflow="ignore").join([*head, *trials, *note])
@@ -111,7 +111,7 @@ def spent_text(spent: Spent, charged: Mapping[str, Any] = MappingProxyType({})) 
     return ", ".join(parts)
 
 
-def _header(view: RunView, width: int | None) -> list[Text]:
+def _header(view: RunView, width: int) -> list[Text]:
     """Write name and phase of the run, its counts and cost, the best trial so far."""
     planned = "" if view.n_generations is None else f" ({view.generation + 1} of {view.n_generations})"
     is_search = view.phase in (Phase.GENERATION, Phase.COMMIT)
@@ -121,7 +121,7 @@ def _header(view: RunView, width: int | None) -> list[Text]:
     counts = Text(f"{view.n_succeeded} succeeded", style="green").append(", ", style="default")
     counts.append(f"{view.n_failed} failed", style="red")
     spent = [Text(line, "dim") for line in wrap_text(spent_text(view.spent, view.charges), width)]
-    if width is None or counts.cell_len + 3 + spent[0].cell_len <= width:
+    if counts.cell_len + 3 + spent[0].cell_len <= width:
         spent[0] = counts.append("   ").append_text(spent[0])
     else:
         spent.insert(0, counts)
@@ -129,7 +129,7 @@ def _header(view: RunView, width: int | None) -> list[Text]:
     return [title, *spent, *(Text(line, style) for line in wrap_text(one_line(best_text(view.best)), width))]
 
 
-def _trials(trials: Sequence[TrialView], *, since_s: float, width: int | None, n_lines: int | None) -> list[Text]:
+def _trials(trials: Sequence[TrialView], *, since_s: float, width: int, n_lines: int | None) -> list[Text]:
     """Draw the table of trials; if not all fit, running ones come first and the last line counts the others."""
     if not trials:
         return []

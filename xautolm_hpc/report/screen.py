@@ -73,8 +73,7 @@ def print_section(section: Section, console: Console) -> None:
     console.print()
     console.print(Text(section.title, style="bold cyan"))
     print_entries([(label, text) for label, text in section.facts], console)
-    width = table_width(console)
-    inner = None if width is None else max(1, width - len(INDENT))
+    inner = max(1, table_width(console) - len(INDENT))
     print_lines([Text(INDENT + part) for line in section.lines for part in wrap_text(one_line(line), inner)], console)
     if section.table is not None:
         console.print()
@@ -89,8 +88,8 @@ def print_entries(entries: Sequence[tuple[str, str]], console: Console, *, style
         console: Output.
         style: Style of the labels; ``""`` takes that of :data:`STYLES`.
     """
-    width, widest = table_width(console), max((cell_len(label) for label, _ in entries), default=0)
-    inner = None if width is None else max(1, width - len(INDENT) - widest - 2)
+    widest = max((cell_len(label) for label, _ in entries), default=0)
+    inner = max(1, table_width(console) - len(INDENT) - widest - 2)
     for label, text in entries:
         for number, part in enumerate(wrap_text(one_line(text), inner)):
             head = Text(INDENT).append((label if number == 0 else "").ljust(widest + 2), style or STYLES.get(label, ""))

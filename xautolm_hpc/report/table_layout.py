@@ -1,11 +1,12 @@
 """The one place that lays tables and texts out for a width, so that no number and no id is ever cut.
 
 A table that is too wide loses its least important columns: on a printed page their cells are stacked below their row,
-in a live display, whose rows are one line each, they are left out. A pipe has no width: nothing is moved or left out.
+in a live display, whose rows are one line each, they are left out. A pipe or file is as wide as ``COLUMNS`` says.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from shutil import get_terminal_size
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -13,6 +14,9 @@ from rich.text import Text
 
 from xautolm_hpc.report.blocks import Table
 from xautolm_hpc.report.safe_text import one_line
+
+PIPE_WIDTH = 120
+"""Characters of a line of a pipe or file where ``COLUMNS`` does not say: a log is read in an editor or pager."""
 
 GAP = 2
 """Blanks between two columns."""
@@ -43,36 +47,36 @@ class Layout:
     others: tuple[str, ...]
 
 
-def table_width(console: Console) -> int | None:
-    """Return the characters of a terminal's line, or ``None`` for a pipe or file, whose lines may be of any length."""
-    return console.width if console.is_terminal else None
+def table_width(console: Console) -> int:
+    """Return the characters of a line: of a terminal, else as ``COLUMNS`` says, else :data:`PIPE_WIDTH`."""
+    return console.width if console.is_terminal else get_terminal_size((PIPE_WIDTH, 0)).columns
 
 
-def lay_out(table: Table, width: int | None, *, is_live: bool = False) -> Layout:
+def lay_out(table: Table, width: int, *, is_live: bool = False) -> Layout:
     """Choose the columns that fit side by side, by their rank, and their widths.
 
     Args:
         table: The table; its cells hold one line each.
-        width: Characters of a line, or ``None`` for any number.
+        width: Characters of a line.
         is_live: Whether prose is shortened between two words instead of wrapped.
     """
     kept = list(table.ranked())
-    while width is not None and len(kept) > 1 and _total(_least_widths(table, kept, is_live=is_live)) > width:
+    while len(kept) > 1 and _total(_least_widths(table, kept, is_live=is_live)) > width:
         kept.pop()
     columns = [column for column in table.columns if column in kept]
     others = tuple(column for column in table.columns if column not in kept)
     full = {column: _full_width(table, column) for column in columns}
-    if width is None or _total(full) <= width:
+    if _total(full) <= width:
         return Layout(full, others)
     return Layout(_grown(_least_widths(table, columns, is_live=is_live), full, line_width=width), others)
 
 
-def draw_table(table: Table, width: int | None, *, is_live: bool = False, styles: Styles | None = None) -> list[Text]:
+def draw_table(table: Table, width: int, *, is_live: bool = False, styles: Styles | None = None) -> list[Text]:
     """Draw a table as lines.
 
     Args:
         table: The table; foreign text in it is escaped.
-        width: Characters of a line, or ``None`` for any number. A single number or id that is longer stays whole.
+        width: Characters of a line. A single number or id that is longer stays whole.
         is_live: Whether each row must be one line: what does not fit is left out instead of stacked.
         styles: Styles of cells.
     """
@@ -91,14 +95,14 @@ def draw_table(table: Table, width: int | None, *, is_live: bool = False, styles
     return lines
 
 
-def wrap_text(text: str, width: int | None) -> list[str]:
+def wrap_text(text: str, width: int) -> list[str]:
     """Break a text at blanks into lines of at most ``width`` characters; a longer word stays whole.
 
     Args:
         text: One line, escaped.
-        width: Characters of a line, or ``None`` for any number.
+        width: Characters of a line.
     """
-    return [text] if width is None else _wrapped(text, width)
+    return _wrapped(text, width)
 
 
 def print_lines(lines: Sequence[Text], console: Console) -> None:
@@ -108,7 +112,7 @@ def print_lines(lines: Sequence[Text], console: Console) -> None:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a table: whole, and on a terminal no wider than it.
+    """Print a table: whole, and no wider than a line.
 
     Args:
         table: The table.
@@ -207,8 +211,8 @@ def _styled(
     return lines
 
 
-def _stacked(cells: Mapping[str, str], width: int | None) -> list[str]:
+def _stacked(cells: Mapping[str, str], width: int) -> list[str]:
     """Write the cells that do not fit into the row below it, each with its heading."""
     known = {column: text for column, text in cells.items() if text not in UNKNOWN_CELLS}
-    inner = None if width is None else max(1, width - len(INDENT))
+    inner = max(1, width - len(INDENT))
     return [INDENT + line for column, text in known.items() for line in wrap_text(f"{column}: {text}", inner)]
