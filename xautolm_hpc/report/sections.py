@@ -31,6 +31,9 @@ AT_LEAST = "≥ "
 
 PARAMS_TITLE = "Hyperparameters of the Pareto set"
 
+MAJORITY = "majority baseline"
+"""First cell of the row with what always answering the most frequent label has on test."""
+
 LONGEST_EXAMPLE = 200
 """Length of a failure's example, in characters."""
 
@@ -141,7 +144,9 @@ def _majority_text(summary: Summary) -> str:
     if margin is None:
         return f"F1 {majority:.4f}"
     shown = round(margin, 4) + 0.0  # what shows as +0.0000 is not above
-    return f"F1 {majority:.4f}; the best trial is {'above' if shown > 0 else 'NOT above'} it ({shown:+.4f})"
+    on_test = (summary.get("certainty") or {}).get("majority_test")
+    tested = f"; on test F1 {on_test['f1']:.4f}, accuracy {on_test['accuracy']:.4f}" if on_test else ""
+    return f"F1 {majority:.4f}; the best trial is {'above' if shown > 0 else 'NOT above'} it ({shown:+.4f}){tested}"
 
 
 def _trials_text(counts: Mapping[str, int]) -> str:
@@ -182,7 +187,9 @@ def _tests(summary: Summary) -> Section | None:
         (f"{trial}{marks.get(trial, '')}", *(f"{metrics[name]:.4f}" if name in metrics else "" for name in names))
         for trial, metrics in tests.items()
     )
-    titles = [QUANTITIES[name].title if name in QUANTITIES else name for name in names]
+    if rows and (majority := (summary.get("certainty") or {}).get("majority_test")):
+        rows += ((MAJORITY, *(f"{majority[name]:.4f}" if name in majority else "" for name in names)),)
+    titles = [QUANTITIES[name].title if name in QUANTITIES else name.capitalize() for name in names]
     table = Table(("Trial", *titles), rows, right=frozenset(titles))
     return Section(title="On test", lines=("The trials above, evaluated once.",), table=table) if rows else None
 

@@ -32,7 +32,17 @@ def test_the_sentences_state_the_numbers_of_the_report_in_their_order() -> None:
     interval = ["95", f"{test_low:.4f}", f"{test_high:.4f}"]
     assert certainty["within_noise"]
     rivals = [str(number) for number in certainty["within_noise"]]
-    verdict = [str(trial), f1s[0], "95", *f1s[1:3], *model, *f1s[3:], *interval, *rivals]
+    verdict = [
+        str(trial),
+        f1s[0],
+        "95",
+        *f1s[1:3],
+        *model,
+        *f1s[3:],
+        *interval,
+        *rivals,
+        str(summary["counts"]["succeeded"]),
+    ]
     assert numbers_in(page, "verdict", name="p") == verdict
     spent, counts = summary["spent"], summary["counts"]
     cost = [

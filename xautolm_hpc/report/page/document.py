@@ -135,10 +135,7 @@ def _cards(summary: Summary) -> Iterator[Markup]:
             yield _card(
                 "Its F1 on test", number(QUANTITIES["f1"].text(tested), tested, key=f"tests.{best['trial']}.f1")
             )
-    if summary["majority_f1"] is not None:
-        yield _card(
-            "Majority baseline", number(f"{summary['majority_f1']:.4f}", summary["majority_f1"], key="majority_f1")
-        )
+    yield from _baseline_cards(summary)
     for title, key in (("Trials", "trials"), ("Succeeded", "succeeded"), ("Failed", "failed")):
         yield _card(title, number(f"{counts[key]:,}", counts[key], key=f"counts.{key}"))
     yield _card("GPU-hours", number(f"{spent['gpu_h']:.3g}", spent["gpu_h"], key="spent.gpu_h"))
@@ -149,6 +146,15 @@ def _cards(summary: Summary) -> Iterator[Markup]:
         yield _card(
             "Price", number(f"{spent['price']:.2f}", spent["price"], key="spent.price"), f" {spent['currency']}"
         )
+
+
+def _baseline_cards(summary: Summary) -> Iterator[Markup]:
+    """Iterate over what always answering the most frequent label has, on test and on validation."""
+    for name, value in ((summary.get("certainty") or {}).get("majority_test") or {}).items():
+        shown = number(QUANTITIES[name].text(value), value, key=f"certainty.majority_test.{name}")
+        yield _card(f"{QUANTITIES[name].title} of the majority baseline on test", shown)
+    if (f1 := summary["majority_f1"]) is not None:
+        yield _card("Majority baseline", number(f"{f1:.4f}", f1, key="majority_f1"))
 
 
 def _card(title: str, *parts: str) -> Markup:
