@@ -58,7 +58,13 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
         "best": None if best is None else _trial(best, n_attempts),
         "majority_f1": _finite(facts.majority_f1),
         "margin": _margin(best, facts.majority_f1),
-        "shortfall": find_shortfall(succeeded, _finite(facts.majority_f1)),
+        "shortfall": find_shortfall(
+            succeeded,
+            _finite(facts.majority_f1),
+            failed=[
+                e for e in facts.experiences if not e.outcome.succeeded and e.outcome.kind != FailureKind.CANCELLED
+            ],
+        ),
         **{name: [_trial(e, n_attempts) for e in members] for name, members in groups.items()},
         "failures": _failures(facts.experiences, last),
         "refusals": dict(sorted(facts.rejections.items(), key=lambda item: (-item[1], item[0]))),
