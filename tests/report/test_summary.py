@@ -130,6 +130,7 @@ def test_costs_are_given_in_their_units() -> None:
         "trials": 3,
         "wall_s": 100.0,
         "trial_s": 50.0,
+        "failed_s": 120.0,
         "gpu_h": 2.0,
         "energy_kwh": 2.0,
         "attempts_with_energy": 1,

@@ -6,7 +6,7 @@ Texts in sections are as they came from trials and stores; the modules that show
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xautolm_hpc.failures import TRUNCATED
+from xautolm_hpc.failures import TRUNCATED, FailureKind
 from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.certainty import certainty_sentences, interval_text
 from xautolm_hpc.report.curves import curve_section
@@ -30,6 +30,20 @@ AT_LEAST = "≥ "
 """Mark before the F1 of a truncated trial, which is a lower bound."""
 
 PARAMS_TITLE = "Hyperparameters of the Pareto set"
+
+ADVICE: Mapping[str, tuple[str, str]] = {
+    FailureKind.NODE_BUSY: (
+        "lost their time to other programs",
+        "on your own machine run fewer trials at a time ([local] n_slots = 1), raise trial.time_limit_min, or wait for "
+        "a quieter hour",
+    ),
+    FailureKind.TIME_LIMIT: (
+        "did not end within trial.time_limit_min",
+        "if they are many, raise the limit, or take smaller models or shorter texts",
+    ),
+    FailureKind.HOST_OOM: ("ran out of host memory", "raise job.memory_gb if that happens often"),
+}
+"""Failure kind -> what its attempts did, and what to do, in the words of the guide's page on troubles."""
 
 MAJORITY = "majority baseline"
 """First cell of the row with what always answering the most frequent label has on test."""
@@ -66,6 +80,8 @@ def totals_line(summary: Summary) -> str:
     """Write the number of trials and their cost in one line."""
     counts, spent, n_rejected = summary["counts"], summary["spent"], sum(summary["refusals"].values())
     trials = f"{counted(counts['trials'], 'trial')}: {counts['succeeded']:,} succeeded, {counts['failed']:,} failed"
+    by_infrastructure = counts["failed_infrastructure"]
+    trials += f" ({by_infrastructure:,} by the infrastructure)" if by_infrastructure else ""
     trials += f", {counts['cancelled']:,} cancelled" if counts["cancelled"] else ""
     trials += f"; {counts['truncated']:,} truncated" if counts.get("truncated") else ""
     rejected = f"{counted(n_rejected, 'pipeline')} rejected before submission"
@@ -276,7 +292,16 @@ def _failures(summary: Summary) -> Section:
         for failure in summary["failures"]
     )
     table = Table(columns, rows, right=frozenset({"Trials", "Attempts"}), wraps=frozenset({"Example"}))
-    return Section(title="Failures", lines=(line,), table=table)
+    return Section(title="Failures", lines=(line, *_advice(summary)), table=table)
+
+
+def _advice(summary: Summary) -> list[str]:
+    """Write what to do about each kind of failure that something can be done about."""
+    n_attempts = counted(summary["counts"]["attempts"], "attempt")
+    known = [
+        (failure["attempts"], ADVICE[failure["kind"]]) for failure in summary["failures"] if failure["kind"] in ADVICE
+    ]
+    return [f"{n:,} of {n_attempts} {did}: {remedy}." for n, (did, remedy) in known]
 
 
 def _rejections(summary: Summary) -> Section:
@@ -300,6 +325,7 @@ def _cost(summary: Summary) -> Section:
         ("Generations", f"{spent['generations']:,}"),
         ("Wall time of the driver", duration_text(spent["wall_s"])),
         ("Time of trials", f"{duration_text(spent['trial_s'])}, failed and repeated attempts included"),
+        *([("Time of failed attempts", duration_text(failed_s))] if (failed_s := spent.get("failed_s")) else []),
         ("GPU time", f"{spent['gpu_h']:.3g} GPU-hours"),
         ("Energy", energy),
         *_charged_facts(spent),

@@ -235,7 +235,7 @@ def _allowed(summary: Any) -> tuple[set[str], list[float]]:
         elif not isinstance(value, bool) and value is not None:
             numbers += [abs(value) * factor for factor in (1.0, 1e-3, 1.0 / 1024**3, 100.0)]
     spent, counts = summary["spent"], summary["counts"]
-    for seconds in (spent["wall_s"], spent["trial_s"]):
+    for seconds in (spent["wall_s"], spent["trial_s"], spent["failed_s"]):
         texts |= set(NUMBER.findall(duration_text(seconds)))
     for skipped in (summary["prior"]["counts"].get("skipped", {}),):
         numbers.append(float(sum(skipped.values())))

@@ -47,7 +47,8 @@ def test_the_sentences_state_the_numbers_of_the_report_in_their_order() -> None:
     spent, counts = summary["spent"], summary["counts"]
     cost = [
         str(spent["generations"]), *NUMBER.findall(duration_text(spent["wall_s"])),
-        *NUMBER.findall(duration_text(spent["trial_s"])), f"{spent['gpu_h']:.3g}", f"{spent['energy_kwh']:.4g}",
+        *NUMBER.findall(duration_text(spent["trial_s"])), *NUMBER.findall(duration_text(spent["failed_s"])),
+        f"{spent['gpu_h']:.3g}", f"{spent['energy_kwh']:.4g}",
         str(spent["attempts_with_energy"]), str(counts["attempts"]), f"{spent['co2_kg']:.3g}", "380",
         f"{spent['price']:.2f}", "2.5",
     ]  # fmt: skip

@@ -138,6 +138,8 @@ def _cards(summary: Summary) -> Iterator[Markup]:
     yield from _baseline_cards(summary)
     for title, key in (("Trials", "trials"), ("Succeeded", "succeeded"), ("Failed", "failed")):
         yield _card(title, number(f"{counts[key]:,}", counts[key], key=f"counts.{key}"))
+    if n := counts["failed_infrastructure"]:
+        yield _card("Failed by the infrastructure", number(f"{n:,}", n, key="counts.failed_infrastructure"))
     yield _card("GPU-hours", number(f"{spent['gpu_h']:.3g}", spent["gpu_h"], key="spent.gpu_h"))
     for title, key, digits, unit in (("Energy", "energy_kwh", ".4g", "kWh"), ("Emissions", "co2_kg", ".3g", "kg CO2")):
         if spent.get(key) is not None:
