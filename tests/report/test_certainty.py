@@ -9,7 +9,7 @@ import pytest
 from tests import nouns
 from tests.report.facts import facts, failure, success
 from tests.report.large_run import answers, large_run
-from tests.report.whole_run import PRIOR
+from tests.report.whole_run import PRIOR, REASONS
 from xautolm_hpc.predictions import Predictions
 from xautolm_hpc.records import Experience
 from xautolm_hpc.report import summarise, to_html
@@ -206,10 +206,36 @@ def test_what_moved_the_prior_evidence_is_told_as_what_it_expects() -> None:
 
     summary = summarise(large_run(8, prior=prior))
 
-    assert "1 record of the store is no evidence: 1 of a configuration that others have." in prior_sentences(summary)
-    first, second = map(mover_sentence, movers(summary))
+    assert "1 record of the store is no evidence: 1 with a configuration counted before." in prior_sentences(summary)
+    first, second = (mover_sentence(reason, task="tickets") for reason in movers(summary))
     assert first.endswith("it raised what was expected of model google/bert_uncased_L-2 by 3%.")
     assert second.endswith("it lowered what was expected of model google/bert_uncased_L-2 by 1%.")
+
+
+def test_a_success_that_lowered_what_is_expected_is_called_worse_than_expected() -> None:
+    low = {**REASONS[0], "task": "tickets", "contribution": -0.2}
+    high = {**REASONS[1], "task": "tickets", "contribution": 0.1}
+    cut = {**REASONS[1], "id": "c" * 32, "kind": "truncated", "contribution": -0.05}
+    prior = {**PRIOR, "kind": "evidence", "top": {"models": {}, "methods": {"lora": [low, high, cut]}}}
+
+    said = [mover_sentence(reason, task="tickets") for reason in movers(summarise(large_run(8, prior=prior)))]
+
+    assert said == [
+        "bert-tiny with lora succeeded on tickets (this run's task), less well than was expected of it: it lowered "
+        "what was expected of method lora by 18%.",
+        "distilbert-base-uncased with full failed with gpu_oom on tickets (this run's task), less badly than was "
+        "expected of it: it raised what was expected of method lora by 11%.",
+        "distilbert-base-uncased with full was truncated on sst2: it lowered what was expected of method lora by 5%.",
+    ]
+
+
+def test_the_runs_own_task_is_marked_among_those_that_helped() -> None:
+    reasons = [{**REASONS[0], "task": name, "id": name} for name in ("tickets", "liar")]
+    prior = {**PRIOR, "top": {"models": {"google/bert_uncased_L-2": reasons}, "methods": {}}}
+
+    said = " ".join(prior_sentences(summarise(large_run(8, prior=prior, task=nouns.task(name="tickets")))))
+
+    assert "2 successes on tickets (this run's task) and liar." in said
 
 
 def test_a_uniform_prior_is_told_as_such() -> None:
@@ -233,10 +259,13 @@ def test_the_difference_of_equal_trials_holds_nothing(share: float) -> None:
 @pytest.mark.parametrize(
     ("additions", "expected"),
     [
-        ({}, ["Method: uniform, with nothing added."]),
+        ({}, ["Method: uniform, with nothing added to XAutoLM as it was published."]),
         (
             {"constraints.min_steps": 16, "trial.at_limit": "evaluate"},
-            ["Method: uniform, with constraints.min_steps = 16 and trial.at_limit = evaluate."],
+            [
+                "Method: uniform, with a least number of training steps (constraints.min_steps = 16) and a score for "
+                "trials whose time ends (trial.at_limit = evaluate) added to XAutoLM as it was published."
+            ],
         ),
         (None, []),
     ],

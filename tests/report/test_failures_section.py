@@ -1,4 +1,4 @@
-"""What the report says about failures: what to do about each kind, whose fault they were, and what they cost."""
+"""What the report says about failures and rejections: what to do, whose fault they were, what they cost and mean."""
 
 import re
 
@@ -7,7 +7,10 @@ import pytest
 from tests.checks.source import ROOT_DIR
 from tests.report.facts import facts, failure, success
 from xautolm_hpc.report import summarise, to_html, to_markdown
-from xautolm_hpc.report.sections import ADVICE, report_sections, totals_line
+from xautolm_hpc.report.planned import _rejections
+from xautolm_hpc.report.sections import ADVICE, MANY_SHORT, REJECTED_FOR, report_sections, totals_line
+from xautolm_hpc.sample import constraints
+from xautolm_hpc.sample.population import RISK
 
 BEGAN = "2026-01-05T10:00:00.000+00:00"
 
@@ -50,3 +53,34 @@ def test_the_time_of_failed_attempts_is_part_of_the_cost() -> None:
 
     (cost,) = (each for each in report_sections(summary) if each.title == "Cost")
     assert dict(cost.facts)["Time of failed attempts"] == "3 min 20 s"
+
+
+def test_each_constraint_has_a_meaning_in_the_report() -> None:
+    names = {each.name for each in vars(constraints).values() if hasattr(each, "reject") and hasattr(each, "name")}
+    summary = summarise(facts([success(0)], rejections={"steps": 3, "odd": 1}))
+
+    (section,) = (each for each in report_sections(summary) if each.title == "Rejected before submission")
+
+    assert set(REJECTED_FOR) == {*names, RISK}
+    assert section.table is not None
+    assert section.table.rows == (("steps", "3", REJECTED_FOR["steps"]), ("odd", "1", "–"))
+    assert REJECTED_FOR["steps"] in to_html(summary)
+
+
+@pytest.mark.parametrize(("n_steps", "is_told"), [(124, True), (14, False)])
+def test_where_most_were_rejected_for_steps_the_setting_is_named(n_steps: int, is_told: bool) -> None:
+    summary = summarise(facts([success(0)], rejections={"steps": n_steps, "time": 11, "risk": 3}))
+
+    (section,) = (each for each in report_sections(summary) if each.title == "Rejected before submission")
+
+    assert (MANY_SHORT in section.lines) is is_told
+    assert "constraints.min_steps" in MANY_SHORT
+
+
+def test_a_plan_gives_one_example_of_a_rejection() -> None:
+    plan = {"refusals": {"steps": 5}, "refusal_reasons": {"steps": ["2 steps are few", "3 steps are few"]}}
+
+    table = _rejections(plan).table
+
+    assert table is not None
+    assert table.rows == (("steps", "5", "2 steps are few"),)

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from tests.report.facts import facts, failure, success
-from xautolm_hpc.report.prior_sections import prior_sections
+from xautolm_hpc.report.prior_sections import TIME_COUNTS, prior_sections
 from xautolm_hpc.report.summary import summarise, summarise_prior
 from xautolm_hpc.view import Spent
 
@@ -189,4 +189,7 @@ def test_what_a_prior_forecasts_is_shown_by_model_and_method() -> None:
     assert table.columns == ("Model", "Risk: memory", "Success", "Utility: f1")
     assert table.rows == (("base", "0.25", "0.75", "0.50"),)
     assert "Forecast: methods" in sections
+    assert TIME_COUNTS not in sections["Forecast: models"].lines
+    timed = {"models": {"base": {**forecast, "merit: evaluation_time_s": 0.5}}}
+    assert TIME_COUNTS in prior_sections(summarise_prior({**prior, "forecast": timed}))[3].lines
     assert "Forecast: models" not in {s.title for s in prior_sections(summarise_prior({**PRIOR, "top": {}}))}

@@ -45,6 +45,22 @@ ADVICE: Mapping[str, tuple[str, str]] = {
 }
 """Failure kind -> what its attempts did, and what to do, in the words of the guide's page on troubles."""
 
+REJECTED_FOR: Mapping[str, str] = {
+    "steps": "the training would have too few optimiser steps (constraints.min_steps)",
+    "time": "the trial would take longer than trial.time_limit_min",
+    "memory": "the training would need more memory than a job has",
+    "context_length": "max_length is more than the model reads",
+    "unsupported": "the model cannot be trained that way here",
+    "duplicate": "the same pipeline was drawn before",
+    "model_out": "the model's files were found not to fit together",
+    "risk": "past experience makes a failure likely",
+}
+"""Constraint -> what it rejects."""
+
+MANY_SHORT = (
+    "Most had too few steps: lower constraints.min_steps, or write smaller batches or more epochs in [space.params]."
+)
+
 MAJORITY = "majority baseline"
 """First cell of the row with what always answering the most frequent label has on test."""
 
@@ -308,9 +324,13 @@ def _rejections(summary: Summary) -> Section:
     title = "Rejected before submission"
     if not summary["refusals"]:
         return Section(title=title, lines=("No pipeline was rejected.",))
+    refusals = summary["refusals"]
     line = "Pipelines that were drawn and not submitted, by the constraint that rejected them."
-    rows = tuple((name, f"{count:,}") for name, count in summary["refusals"].items())
-    return Section(title=title, lines=(line,), table=Table(("Constraint", "Pipelines"), rows, frozenset({"Pipelines"})))
+    hint = (MANY_SHORT,) if 2 * refusals.get("steps", 0) > sum(refusals.values()) else ()
+    rows = tuple((name, f"{count:,}", REJECTED_FOR.get(name, UNKNOWN)) for name, count in refusals.items())
+    columns = ("Constraint", "Pipelines", "Meaning")
+    table = Table(columns, rows, right=frozenset({"Pipelines"}), wraps=frozenset({"Meaning"}))
+    return Section(title=title, lines=(line, *hint), table=table)
 
 
 def _cost(summary: Summary) -> Section:

@@ -59,7 +59,7 @@ def test_the_sentences_state_the_numbers_of_the_report_in_their_order() -> None:
 
 def test_the_page_says_what_is_no_evidence_and_names_the_three_experiences_that_moved_most() -> None:
     reasons = [
-        {**REASONS[0], "id": letter * 32, "contribution": by}
+        {**REASONS[0], "id": letter * 32, "model": f"model-{letter}", "contribution": by}
         for letter, by in zip("abcd", (0.01, -0.04, 0.03, 0.02), strict=True)
     ]
     skipped = {"infrastructure": 70, "objective_missing": 5, "same_configuration": 0}
@@ -77,7 +77,8 @@ def test_the_page_says_what_is_no_evidence_and_names_the_three_experiences_that_
         "objective."
     ) in text
     (moved,) = section.find("ol")
-    assert [re.findall(r"experience (\w)|by ([+-]\d\.\d+)", item.text()) for item in moved.find("li")] == [
+    assert "b" * 32 not in moved.text()
+    assert [re.findall(r"model-(\w) with|by ([+-]\d\.\d+)", item.text()) for item in moved.find("li")] == [
         [("b", ""), ("", "-0.0400")], [("c", ""), ("", "+0.0300")], [("d", ""), ("", "+0.0200")],
     ]  # fmt: skip
 
