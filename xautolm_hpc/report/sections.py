@@ -57,6 +57,11 @@ REJECTED_FOR: Mapping[str, str] = {
 }
 """Constraint -> what it rejects."""
 
+NO_COUNTER = ": the trials had no GPU, and the CPU's counter (RAPL) is for root alone, or missing"
+"""Why nothing measured the energy of trials without a GPU."""
+
+RATES = "[cost] in the cluster profile would add money and CO2."
+
 MANY_SHORT = (
     "Most had too few steps: lower constraints.min_steps, or write smaller batches or more epochs in [space.params]."
 )
@@ -337,6 +342,8 @@ def _cost(summary: Summary) -> Section:
     """Build the cost of the run; for energy, also its source and the number of attempts that measured it."""
     spent, counts = summary["spent"], summary["counts"]
     energy = energy_text(spent)
+    if spent["energy_kwh"] is None and spent["trial_s"] and not spent["gpu_h"]:
+        energy += NO_COUNTER
     if spent["energy_kwh"] is not None:
         source, scope = "+".join(spent["energy_sources"]), ", ".join(spent["energy_scopes"])
         n_known = f"{spent['attempts_with_energy']:,} of {counted(counts['attempts'], 'attempt')}"
@@ -346,8 +353,10 @@ def _cost(summary: Summary) -> Section:
         ("Wall time of the driver", duration_text(spent["wall_s"])),
         ("Time of trials", f"{duration_text(spent['trial_s'])}, failed and repeated attempts included"),
         *([("Time of failed attempts", duration_text(failed_s))] if (failed_s := spent.get("failed_s")) else []),
-        ("GPU time", f"{spent['gpu_h']:.3g} GPU-hours"),
+        *([("GPU time", f"{spent['gpu_h']:.3g} GPU-hours")] if spent["gpu_h"] else []),
         ("Energy", energy),
         *_charged_facts(spent),
     )
-    return Section(title="Cost", facts=facts)
+    has_rates = spent.get("co2_g_per_kwh") is not None or spent.get("price_per_gpu_h") is not None
+    can_charge = bool(spent["gpu_h"]) or spent["energy_kwh"] is not None
+    return Section(title="Cost", facts=facts, lines=(RATES,) if can_charge and not has_rates else ())

@@ -12,7 +12,7 @@ from xautolm_hpc.report.page.charts import N_COLOURED, draw_chart
 from xautolm_hpc.report.page.class_tables import class_tables, example_table
 from xautolm_hpc.report.page.elements import Markup, number, tag
 from xautolm_hpc.report.page.trial_table import trial_table
-from xautolm_hpc.report.quantities import QUANTITIES
+from xautolm_hpc.report.quantities import QUANTITIES, duration_text
 from xautolm_hpc.report.run_in_words import mover_sentence, movers, prior_sentences, verdict_sentences
 from xautolm_hpc.report.sections import PARAMS_TITLE, report_sections
 from xautolm_hpc.report.shortfall import shortfall_text
@@ -140,7 +140,15 @@ def _cards(summary: Summary) -> Iterator[Markup]:
         yield _card(title, number(f"{counts[key]:,}", counts[key], key=f"counts.{key}"))
     if n := counts["failed_infrastructure"]:
         yield _card("Failed by the infrastructure", number(f"{n:,}", n, key="counts.failed_infrastructure"))
-    yield _card("GPU-hours", number(f"{spent['gpu_h']:.3g}", spent["gpu_h"], key="spent.gpu_h"))
+    yield from _cost_cards(spent)
+
+
+def _cost_cards(spent: Mapping[str, Any]) -> Iterator[Markup]:
+    """Iterate over what the run has cost, as far as it is known."""
+    if spent["gpu_h"]:
+        yield _card("GPU-hours", number(f"{spent['gpu_h']:.3g}", spent["gpu_h"], key="spent.gpu_h"))
+    else:
+        yield _card("Time of trials", duration_text(spent["trial_s"]))
     for title, key, digits, unit in (("Energy", "energy_kwh", ".4g", "kWh"), ("Emissions", "co2_kg", ".3g", "kg CO2")):
         if spent.get(key) is not None:
             yield _card(title, number(f"{spent[key]:{digits}}", spent[key], key=f"spent.{key}"), f" {unit}")
