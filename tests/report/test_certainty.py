@@ -326,6 +326,13 @@ def test_the_baseline_on_test_stands_beside_the_scores_and_warns_where_the_inter
     assert "F1 of the majority baseline on test" in to_html(summary)
 
 
+def test_every_metric_on_test_has_a_heading_in_one_form() -> None:
+    (table,) = (section.table for section in report_sections(summarise(large_run(8))) if section.title == "On test")
+
+    assert table is not None
+    assert table.columns == ("Trial", "F1", "Accuracy", "Loss")
+
+
 def test_a_baseline_that_no_label_has_on_validation_is_unknown_on_test() -> None:
     run = facts([success(0, f1=0.5)], tests={0: {"f1": 0.5}}, majority_f1=0.123, answers=answers)
 

@@ -26,8 +26,11 @@ LONGEST_TABLE = 60
 
 NO_IMPORTANCE = (
     "Which of them mattered most is not known: that takes a search that has ended, some twenty trials that succeeded, "
-    "and a forest that predicts their F1 better than their mean does."
+    "and hyperparameters from which their F1 can be told better than by always guessing its mean."
 )
+
+BASELINE = "╌╌ dashed: the majority baseline"
+"""Entry of a legend: what always answering the most frequent label has."""
 
 
 def to_html(summary: Summary, *, examples: Sequence[Mapping[str, str]] = ()) -> str:
@@ -174,6 +177,7 @@ def _card(title: str, *parts: str) -> Markup:
 def _figure(name: str, numbers: Numbers) -> Markup:
     """Build a figure with its caption and, where colours have a meaning, their legend."""
     legend = [tag("li", tag("i"), text, class_=css) for css, text in _legend(name, numbers)]
+    legend += [tag("li", BASELINE)] if any(numbers.get("majority", {}).values()) else []
     chart = tag(
         "div", draw_chart(name, numbers), class_="scroll low", tabindex=0, role="region", aria_label=numbers["title"]
     )
@@ -206,8 +210,9 @@ def _remarks(name: str, numbers: Numbers) -> list[Markup]:
         return [tag("p", f"There is no point: {numbers['empty_reason']}.")]
     if name == "importance":
         text = (
-            f"By how much worse a forest predicts F1 once the values are shuffled, on trials that it has not seen "
-            f"(R² {numbers['r2']:.2f}, {numbers['trials']} trials). What was drawn unevenly is told unevenly well."
+            f"How much worse F1 is predicted once the values of one are shuffled among the trials, by many decision "
+            f"trees together (a random forest), on trials that they have not seen (R² {numbers['r2']:.2f}, "
+            f"{numbers['trials']} trials). What was drawn unevenly is told unevenly well."
         )
         return [tag("p", text, class_="quiet")]
     return []
@@ -224,12 +229,12 @@ def _sections_of(known: Mapping[str, Section], *titles: str, headed: bool = Fals
             entries = [tag(name, text) for label, fact in section.facts for name, text in (("dt", label), ("dd", fact))]
             parts.append(tag("dl", *entries, class_="facts"))
         if section.table is not None and len(section.table.rows) <= LONGEST_TABLE:
-            parts.append(_table(section.table, caption=title))
+            parts.append(_table(section.table, name=title))
     return parts
 
 
-def _table(table: Table, *, caption: str) -> Markup:
-    """Write a table of the report."""
+def _table(table: Table, *, name: str) -> Markup:
+    """Write a table of the report, below the heading that names it."""
     heads = [tag("th", column, scope="col", class_=_align(table, column)) for column in table.columns]
     rows = [
         tag(
@@ -238,8 +243,8 @@ def _table(table: Table, *, caption: str) -> Markup:
         )
         for row in table.rows
     ]
-    content = (tag("caption", caption), tag("thead", tag("tr", *heads)), tag("tbody", *rows))
-    return tag("div", tag("table", *content), class_="scroll low", tabindex=0, role="region", aria_label=caption)
+    content = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), aria_label=name)
+    return tag("div", content, class_="scroll low", tabindex=0, role="region", aria_label=name)
 
 
 def _align(table: Table, column: str) -> str | None:
