@@ -28,14 +28,14 @@ def test_a_run_without_gpus_shows_no_gpu_time_and_says_why_energy_is_unknown() -
     assert "GPU-hours" not in to_html(summary)
 
 
-@pytest.mark.parametrize(("rates", "is_told"), [({}, True), (RATES, False)])
-def test_where_no_rate_is_given_the_section_that_gives_them_is_named(rates: dict[str, Any], is_told: bool) -> None:
+@pytest.mark.parametrize(("rates", "is_named"), [({}, True), (RATES, False)])
+def test_where_no_rate_is_given_the_section_that_gives_them_is_named(rates: dict[str, Any], is_named: bool) -> None:
     charged = charges({**NO_RATES, **rates}, SPENT)
 
     summary = summarise(facts([success(0)], spent=SPENT, charges=charged))
     (cost,) = (each for each in report_sections(summary) if each.title == "Cost")
 
-    assert cost.lines == (("[cost] in the cluster profile would add money and CO2.",) if is_told else ())
+    assert cost.lines == (("[cost] in the cluster profile would add money and CO2.",) if is_named else ())
 
 
 def test_emissions_follow_from_energy_and_price_from_gpu_hours() -> None:

@@ -38,7 +38,7 @@ def test_the_advice_is_that_of_the_guide(kind: str) -> None:
     assert remedy.lower() in re.sub(r"\s+", " ", page.replace("`", "")).lower()
 
 
-def test_how_many_failures_were_by_the_infrastructure_is_told() -> None:
+def test_how_many_failures_were_by_the_infrastructure_is_named() -> None:
     summary = summarise(facts([success(0), failure(1, "node_busy"), failure(2, "gpu_oom"), failure(3, "lost")]))
 
     assert totals_line(summary).startswith("4 trials: 1 succeeded, 3 failed (2 by the infrastructure)")
@@ -67,13 +67,13 @@ def test_each_constraint_has_a_meaning_in_the_report() -> None:
     assert REJECTED_FOR["steps"] in to_html(summary)
 
 
-@pytest.mark.parametrize(("n_steps", "is_told"), [(124, True), (14, False)])
-def test_where_most_were_rejected_for_steps_the_setting_is_named(n_steps: int, is_told: bool) -> None:
+@pytest.mark.parametrize(("n_steps", "is_named"), [(124, True), (14, False)])
+def test_where_most_were_rejected_for_steps_the_setting_is_named(n_steps: int, is_named: bool) -> None:
     summary = summarise(facts([success(0)], rejections={"steps": n_steps, "time": 11, "risk": 3}))
 
     (section,) = (each for each in report_sections(summary) if each.title == "Rejected before submission")
 
-    assert (MANY_SHORT in section.lines) is is_told
+    assert (MANY_SHORT in section.lines) is is_named
     assert "constraints.min_steps" in MANY_SHORT
 
 

@@ -326,6 +326,7 @@ def _advice(summary: Summary) -> list[str]:
 
 
 def _rejections(summary: Summary) -> Section:
+    """Count the draws that each constraint rejected, and say what it rejects."""
     title = "Rejected before submission"
     if not summary["refusals"]:
         return Section(title=title, lines=("No pipeline was rejected.",))

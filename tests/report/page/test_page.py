@@ -348,21 +348,6 @@ def test_every_table_names_itself_and_its_columns(run: RunFacts) -> None:
         assert all(head.attributes.get("scope") in ("col", "row") for head in table.find("th"))
 
 
-def test_no_heading_stands_twice(run: RunFacts) -> None:
-    tree = parsed(to_html(summarise(run)))
-
-    headings = [node.text() for name in ("h2", "h3", "caption") for node in tree.find(name)]
-    assert len(headings) == len(set(headings))
-
-
-def test_the_legend_names_the_dashed_baseline_where_one_is_drawn(run: RunFacts) -> None:
-    for figure in parsed(to_html(summarise(run))).find("figure"):
-        (chart,) = figure.find("div")
-        is_drawn = bool(chart.find("line", **{"class": "baseline"}))
-
-        assert ("dashed: the majority baseline" in figure.text()) is is_drawn
-
-
 def test_a_page_of_a_thousand_trials_is_small() -> None:
     assert len(to_html(summarise(large_run(1000))).encode()) < LARGEST_BYTES
 

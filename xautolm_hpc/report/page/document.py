@@ -206,6 +206,7 @@ def _legend(name: str, numbers: Numbers) -> Iterator[tuple[str, str]]:
 
 
 def _remarks(name: str, numbers: Numbers) -> list[Markup]:
+    """Write what is to be known of a chart that has no point, or that shows what a forest predicts."""
     if name == "pareto" and not any(point["group"] == "front" for point in numbers["points"]):
         return [tag("p", f"There is no point: {numbers['empty_reason']}.")]
     if name == "importance":
