@@ -72,6 +72,8 @@ def test_settings_do_not_change_what_is_loaded_next(tmp_path: Path) -> None:
     [
         ("colour=1", "unknown key `colour`; valid here: name, profile, task, data, space, search, budget, trial, "
          "constraints, prior, store, model"),
+        ("cost.currency='EUR'", "unknown key `cost`; it belongs to the cluster profile; valid here: name, profile, "
+         "task, data, space, search, budget, trial, constraints, prior, store, model"),
         ("search.size=1", "unknown key `search.size`; valid here: objectives, population, selection, learning_factor, "
          "epsilon, seed"),
         ("budget.hours=1", "unknown key `budget.hours`; valid here: generations, trials, wall_h, gpu_h, energy_kwh"),

@@ -32,8 +32,8 @@ def test_a_run_shows_its_progress_on_stderr_and_its_report_on_stdout(
     printed, progress = capsys.readouterr()
     assert printed.startswith("Report of stub\n")
     assert f"\nreport: {tmp_path}/runs/stub/report\n" in printed
-    assert "generation 0: 4 experiences in" in progress
-    assert "generation 0: 4 experiences in" not in printed
+    assert "generation 0: 4 attempts stored in" in progress
+    assert "generation 0: 4 attempts stored in" not in printed
     assert "Report of stub" not in progress
 
 

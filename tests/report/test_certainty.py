@@ -9,14 +9,15 @@ import pytest
 from tests import nouns
 from tests.report.facts import facts, failure, success
 from tests.report.large_run import answers, large_run
-from tests.report.whole_run import PRIOR
+from tests.report.whole_run import PRIOR, REASONS
 from xautolm_hpc.predictions import Predictions
 from xautolm_hpc.records import Experience
-from xautolm_hpc.report import summarise
+from xautolm_hpc.report import summarise, to_html
 from xautolm_hpc.report.certainty import COMES, MOST_LABELS, MOST_LIVE_LABELS, N_RIVALS, certainty_sentences
 from xautolm_hpc.report.intervals import difference_interval, f1_interval
 from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.run_in_words import mover_sentence, movers, prior_sentences, verdict_sentences
+from xautolm_hpc.report.sections import report_sections
 from xautolm_hpc.view import UNFINISHED
 
 
@@ -77,7 +78,7 @@ def test_where_answers_are_unknown_nothing_is_said() -> None:
 
     assert summary["certainty"] == {
         "level": 0.95, "intervals": {}, "compared": None, "within_noise": None, "classes": [],
-        "classes_on": None, "confusion": None,
+        "classes_on": None, "confusion": None, "majority_test": None,
     }  # fmt: skip
     assert certainty_sentences(summary) == []
     assert "interval" not in " ".join(verdict_sentences(summary))
@@ -205,10 +206,36 @@ def test_what_moved_the_prior_evidence_is_told_as_what_it_expects() -> None:
 
     summary = summarise(large_run(8, prior=prior))
 
-    assert "1 record of the store is no evidence: 1 of a configuration that others have." in prior_sentences(summary)
-    first, second = map(mover_sentence, movers(summary))
+    assert "1 record of the store is no evidence: 1 with a configuration counted before." in prior_sentences(summary)
+    first, second = (mover_sentence(reason, task="tickets") for reason in movers(summary))
     assert first.endswith("it raised what was expected of model google/bert_uncased_L-2 by 3%.")
     assert second.endswith("it lowered what was expected of model google/bert_uncased_L-2 by 1%.")
+
+
+def test_a_success_that_lowered_what_is_expected_is_called_worse_than_expected() -> None:
+    low = {**REASONS[0], "task": "tickets", "contribution": -0.2}
+    high = {**REASONS[1], "task": "tickets", "contribution": 0.1}
+    cut = {**REASONS[1], "id": "c" * 32, "kind": "truncated", "contribution": -0.05}
+    prior = {**PRIOR, "kind": "evidence", "top": {"models": {}, "methods": {"lora": [low, high, cut]}}}
+
+    said = [mover_sentence(reason, task="tickets") for reason in movers(summarise(large_run(8, prior=prior)))]
+
+    assert said == [
+        "bert-tiny with lora succeeded on tickets (this run's task), less well than was expected of it: it lowered "
+        "what was expected of method lora by 18%.",
+        "distilbert-base-uncased with full failed with gpu_oom on tickets (this run's task), less badly than was "
+        "expected of it: it raised what was expected of method lora by 11%.",
+        "distilbert-base-uncased with full was truncated on sst2: it lowered what was expected of method lora by 5%.",
+    ]
+
+
+def test_the_runs_own_task_is_marked_among_those_that_helped() -> None:
+    reasons = [{**REASONS[0], "task": name, "id": name} for name in ("tickets", "liar")]
+    prior = {**PRIOR, "top": {"models": {"google/bert_uncased_L-2": reasons}, "methods": {}}}
+
+    said = " ".join(prior_sentences(summarise(large_run(8, prior=prior, task=nouns.task(name="tickets")))))
+
+    assert "2 successes on tickets (this run's task) and liar." in said
 
 
 def test_a_uniform_prior_is_told_as_such() -> None:
@@ -232,10 +259,13 @@ def test_the_difference_of_equal_trials_holds_nothing(share: float) -> None:
 @pytest.mark.parametrize(
     ("additions", "expected"),
     [
-        ({}, ["Method: uniform, with nothing added."]),
+        ({}, ["Method: uniform, with nothing added to XAutoLM as it was published."]),
         (
             {"constraints.min_steps": 16, "trial.at_limit": "evaluate"},
-            ["Method: uniform, with constraints.min_steps = 16 and trial.at_limit = evaluate."],
+            [
+                "Method: uniform, with a least number of training steps (constraints.min_steps = 16) and a score for "
+                "trials whose time ends (trial.at_limit = evaluate) added to XAutoLM as it was published."
+            ],
         ),
         (None, []),
     ],
@@ -248,3 +278,62 @@ def test_the_method_is_named_with_each_thing_added_to_it(
     assert prior_sentences(summary)[:-1] == expected
     facts_shown = dict(prior_sections(summary["prior"])[0].facts)
     assert [f"Method: {shown}." for shown in [facts_shown.get("Method")] if shown] == expected
+
+
+def _tested(*, share: float, test_share: float) -> dict[str, Any]:
+    """Summarise a run of two trials whose best one is right on a share of validation and another one of test."""
+    trials = [success(0, f1=share), success(1, f1=0.4)]
+    truth = np.repeat([0, 1, 2], [24, 12, 12])
+    by_split = {"validation": share, "test": test_share}
+
+    def given(experience: Experience, split: str) -> Predictions:
+        is_right = np.arange(48) % 12 < 12 * (by_split[split] if experience.provenance.trial == 0 else 0.4)
+        return Predictions(truth=truth, predicted=np.where(is_right, truth, (truth + 1) % 3), n_classes=3)
+
+    majority_f1 = 2 * 0.5 / 1.5 / 3  # half of the rows are of one of three classes
+    task, tests = nouns.task(labels=("a", "b", "c"), n_validation=48), {0: {"f1": test_share, "accuracy": test_share}}
+    return summarise(facts(trials, task=task, answers=given, tests=tests, majority_f1=majority_f1))
+
+
+def test_a_collapse_on_test_is_called_one() -> None:
+    said = " ".join(verdict_sentences(_tested(share=0.75, test_share=0.25)))
+
+    assert (
+        "That is far worse than on validation (F1 0.7500): the choice among 2 trials rested on 48 rows and did not "
+        "hold. More rows for validation would tell."
+    ) in said
+    assert "lucky" not in said
+    assert "far worse" not in " ".join(verdict_sentences(_tested(share=0.75, test_share=0.7)))
+
+
+def test_the_best_of_some_trials_tends_to_look_better_on_validation() -> None:
+    said = certainty_sentences(_tested(share=0.75, test_share=0.7))
+
+    assert "The best of 2 trials tends to look better on validation than on test." in said
+
+
+def test_the_baseline_on_test_stands_beside_the_scores_and_warns_where_the_interval_includes_it() -> None:
+    summary = _tested(share=0.75, test_share=0.25)
+
+    assert summary["certainty"]["majority_test"] == pytest.approx({"f1": 2 / 9, "accuracy": 0.5})
+    warned = "most frequent label has F1 0.2222; the interval includes that, so it may be no better"
+    assert warned in " ".join(certainty_sentences(summary))
+    assert "may be no better" not in " ".join(certainty_sentences(_tested(share=0.75, test_share=0.7)))
+    sections = {section.title: section for section in report_sections(summary)}
+    assert sections["On test"].table is not None
+    assert sections["On test"].table.rows[-1] == ("majority baseline", "0.2222", "0.5000")
+    assert dict(sections["Overview"].facts)["Majority baseline"].endswith("; on test F1 0.2222, accuracy 0.5000")
+    assert "F1 of the majority baseline on test" in to_html(summary)
+
+
+def test_every_metric_on_test_has_a_heading_in_one_form() -> None:
+    (table,) = (section.table for section in report_sections(summarise(large_run(8))) if section.title == "On test")
+
+    assert table is not None
+    assert table.columns == ("Trial", "F1", "Accuracy", "Loss")
+
+
+def test_a_baseline_that_no_label_has_on_validation_is_unknown_on_test() -> None:
+    run = facts([success(0, f1=0.5)], tests={0: {"f1": 0.5}}, majority_f1=0.123, answers=answers)
+
+    assert summarise(run)["certainty"]["majority_test"] is None

@@ -84,9 +84,17 @@ def test_a_committed_generation_is_logged_once_with_the_best_and_the_cost() -> N
     after = replace(before, spent=spent, n_succeeded=6, n_failed=2, best=best, trials=())
 
     assert _logged(before, after, after)[1:] == [
-        "1 of 5 generations committed: 6 trials succeeded, 2 failed; best F1 0.7500 (trial 3, bert, full); "
+        "1 of 5 generations done: 6 trials succeeded, 2 failed; best F1 0.7500 (trial 3, bert, full); "
         "2 min 05 s wall, 5 min 00 s of trials, 0.10 GPU-hours, 1 kWh"
     ]
+
+
+def test_one_generation_and_one_trial_are_told_in_the_singular() -> None:
+    after = replace(_view(), spent=Spent(n_generations=1), n_succeeded=1, n_failed=0, n_generations=None, trials=())
+
+    (said,) = _logged(after)
+
+    assert said.startswith("1 generation done: 1 trial succeeded, 0 failed;")
 
 
 def test_phases_and_notes_are_logged_when_they_change() -> None:

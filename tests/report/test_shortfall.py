@@ -43,6 +43,7 @@ def test_steps_epochs_early_stopping_and_rates_are_told_where_no_trial_is_above(
         "epochs_run": [1, 2, 4],
         "epochs_drawn": [4, 4, 9],
         "learning_rate": [2e-5, 2e-5, 1e-3],
+        "cut_short": None,
         "causes": ["few-steps", "stopped-early"],
     }
     assert shortfall_text(summary["shortfall"]) == (
@@ -64,6 +65,37 @@ def test_many_steps_without_a_gain_point_to_rates_models_and_labels() -> None:
         "after the warm-up: 360; epochs run: 4; epochs drawn: 4; learning rates: 2e-05. The steps were many: write "
         "higher learning rates in [space.params], try other models, and check that the labels follow from the texts."
     )
+
+
+@pytest.mark.parametrize("kind", ["time_limit", "node_busy"])
+def test_a_failed_trial_that_was_above_the_baseline_when_its_time_ended_points_to_time(kind: str) -> None:
+    low, high = ((1.0, 0.7, 0.7, f1, 9.0) for f1 in (0.3, 0.49))
+    trials = [
+        _trial(0, n_run=4, n_steps=400),
+        failure(1, kind, curve=(low, high)),
+        failure(1, "gpu_oom", attempt=1),
+        failure(2, kind, curve=(low,)),
+        failure(3, "diverged", curve=((1.0, 0.7, 0.7, 0.9, 9.0),)),
+    ]
+
+    found = summarise(facts(trials))["shortfall"]
+
+    assert (found["cut_short"], found["causes"]) == ({"trial": 1, "f1": 0.49}, ["cut-short"])
+    assert shortfall_text(found).endswith(
+        "Trial 1 was at F1 0.4900 on dev when its time ended. Time: raise trial.time_limit_min; on your own machine, "
+        "or run fewer trials at a time ([local] n_slots = 1)."
+    )
+
+
+def test_where_most_trials_failed_that_is_told_first() -> None:
+    trials = [_trial(0, n_run=4, n_steps=400), failure(1, "node_busy"), failure(2, "lost")]
+    gone = [trials[0], *(failure(number, "cancelled") for number in (1, 2))]
+
+    found = summarise(facts(trials))["shortfall"]
+
+    assert found["causes"] == ["failed"]
+    assert "The steps were many" not in shortfall_text(found)
+    assert summarise(facts(gone))["shortfall"]["causes"] == ["not-learnt"]
 
 
 def test_trials_that_ran_out_of_time_were_not_stopped_early() -> None:

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from tests.report.facts import facts, failure, success
-from xautolm_hpc.report.prior_sections import prior_sections
+from xautolm_hpc.report.prior_sections import TIME_COUNTS, prior_sections
 from xautolm_hpc.report.summary import summarise, summarise_prior
 from xautolm_hpc.view import Spent
 
@@ -130,6 +130,7 @@ def test_costs_are_given_in_their_units() -> None:
         "trials": 3,
         "wall_s": 100.0,
         "trial_s": 50.0,
+        "failed_s": 120.0,
         "gpu_h": 2.0,
         "energy_kwh": 2.0,
         "attempts_with_energy": 1,
@@ -188,4 +189,7 @@ def test_what_a_prior_forecasts_is_shown_by_model_and_method() -> None:
     assert table.columns == ("Model", "Risk: memory", "Success", "Utility: f1")
     assert table.rows == (("base", "0.25", "0.75", "0.50"),)
     assert "Forecast: methods" in sections
+    assert TIME_COUNTS not in sections["Forecast: models"].lines
+    timed = {"models": {"base": {**forecast, "merit: evaluation_time_s": 0.5}}}
+    assert TIME_COUNTS in prior_sections(summarise_prior({**prior, "forecast": timed}))[3].lines
     assert "Forecast: models" not in {s.title for s in prior_sections(summarise_prior({**PRIOR, "top": {}}))}

@@ -195,6 +195,8 @@ class SearchFile(SettingsSection):
         model: Models of your own, beside the catalogue: a table for each, with ``repo`` or ``path``.
     """
 
+    elsewhere = dict.fromkeys(ClusterProfile.model_fields, "cluster profile")
+
     name: Annotated[str, Field(min_length=1, pattern=RUN_NAME)]
     profile: str | None = None
     task: TaskSection

@@ -2,6 +2,7 @@
 
 import tomllib
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,13 @@ S = typing.TypeVar("S", bound="SettingsSection")
 
 
 class SettingsSection(BaseModel):
-    """A section of a file: no unknown keys, no values of another type, no infinities."""
+    """A section of a file: no unknown keys, no values of another type, no infinities.
+
+    Attributes:
+        elsewhere: Key that is written here by mistake -> the file that it belongs to.
+    """
+
+    elsewhere: typing.ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -83,12 +90,13 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _explain(section: type[BaseModel], error: Any, *, path: Path) -> str:
+def _explain(section: type[SettingsSection], error: Any, *, path: Path) -> str:
     """Write the key of a wrong value and what is valid there."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         valid = ", ".join(_section_at(section, error["loc"][:-1]).model_fields)
-        return f"`{path}`: unknown key `{key}`; valid here: {valid}"
+        elsewhere = f"; it belongs to the {section.elsewhere[key]}" if key in section.elsewhere else ""
+        return f"`{path}`: unknown key `{key}`{elsewhere}; valid here: {valid}"
     if error["type"] in ("missing", "value_error"):
         return f"`{path}`: " + (f"`{key}` is missing" if error["type"] == "missing" else str(error["ctx"]["error"]))
     expected = error["msg"].removeprefix("Input should be ").replace("String should", "text that should")

@@ -249,7 +249,9 @@ class Search:
         n = self.results.commit(generation)
         self._clean_up()
         self._write_report(UNFINISHED)
-        self.setup.watcher.log(f"generation {generation}: {n} experiences in `{self.results.store.path}`")
+        self.setup.watcher.log(
+            f"generation {generation}: {n} attempt{'s' if n != 1 else ''} stored in `{self.results.store.path}`"
+        )
 
     def _test(self) -> None:
         """Evaluate the best trials, or those a person named, on ``test``."""

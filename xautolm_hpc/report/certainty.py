@@ -1,11 +1,15 @@
 """How sure the best trial is: intervals of F1, trials within noise of the best, and which classes it confuses."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from xautolm_hpc.predictions import PREDICTION_FILES, Predictions
 from xautolm_hpc.records import Experience
-from xautolm_hpc.report.intervals import LEVEL, class_scores, confusion, difference_interval, f1_interval
+from xautolm_hpc.report.intervals import LEVEL, class_scores, confusion, difference_interval, f1_interval, f1_of
 from xautolm_hpc.report.quantities import counted, listed
 from xautolm_hpc.view import FinishKind, RunFacts
 
@@ -21,6 +25,9 @@ MOST_LABELS = 20
 
 MOST_LIVE_LABELS = 200
 """Classes up to which a search that goes on computes them: its driver waits meanwhile, some two seconds for so many."""
+
+SAME_F1 = 1e-9
+"""Difference of two computations of one F1."""
 
 COMES = (
     "The search goes on: which trials are within noise of it, and its score on test, come when the search has ended."
@@ -42,12 +49,13 @@ def describe_certainty(
         Of a search that goes on, only the best trial is asked for its answers: the others take time with many classes.
         ``level`` of the intervals; ``intervals``: trial -> split -> low, high; ``compared`` with the best row by row,
         and of those ``within_noise`` of it, both None where the best is not the best by F1 or its answers are unknown;
-        ``classes`` of the best trial, the worst F1 first, on the split ``classes_on``; ``confusion`` of it. What is
-        unknown is missing or None.
+        ``classes`` of the best trial, the worst F1 first, on the split ``classes_on``; ``confusion`` of it;
+        ``majority_test``, F1 and accuracy on test of always answering the most frequent label. What is unknown is
+        missing or None.
     """
     found: dict[str, Any] = {
         "level": LEVEL, "intervals": {}, "compared": None, "within_noise": None,
-        "classes": [], "classes_on": None, "confusion": None,
+        "classes": [], "classes_on": None, "confusion": None, "majority_test": None,
     }  # fmt: skip
     goes_on = facts.finish.kind is FinishKind.UNFINISHED
     if best is None or (goes_on and len(facts.task.labels) > MOST_LIVE_LABELS):
@@ -71,6 +79,7 @@ def describe_certainty(
         found |= _compare(
             own, {e.provenance.trial: answers[e.provenance.trial] for e in rivals if e.provenance.trial in answers}
         )
+    found["majority_test"] = _majority_on_test(facts, best, own=own)
     return found | _classes(facts, best, own=own)
 
 
@@ -91,6 +100,7 @@ def certainty_sentences(summary: Mapping[str, Any]) -> list[str]:
     if tested and "f1" in tested:
         interval = interval_text(summary, best["trial"], split="test")
         sentences.append(f"On test, which no trial had seen, it has F1 {tested['f1']:.4f}{interval}.")
+        sentences += _collapse(summary, tested["f1"]) + _baseline_on_test(certainty, best["trial"])
     compared, noise = certainty.get("compared"), certainty.get("within_noise")
     if noise:
         names = listed([str(trial) for trial in noise])
@@ -99,10 +109,55 @@ def certainty_sentences(summary: Mapping[str, Any]) -> list[str]:
     elif compared:
         sentences.append(f"It is ahead of the next {counted(len(compared), 'trial')} by more than noise.")
     if compared:
-        sentences.append("The best of many trials is a little lucky on validation; the score on test is not.")
+        n_succeeded = counted(summary["counts"]["succeeded"], "trial")
+        sentences.append(f"The best of {n_succeeded} tends to look better on validation than on test.")
     if best and summary["run"].get("finish_kind") == FinishKind.UNFINISHED:
         sentences.append(COMES)
     return sentences
+
+
+def _collapse(summary: Mapping[str, Any], test_f1: float) -> list[str]:
+    """Write that the best trial's F1 on test is below the interval of the one on validation, if so."""
+    best, rows = summary["best"], summary["task"]["rows"]["validation"]
+    interval = summary["certainty"]["intervals"].get(str(best["trial"]), {}).get("validation")
+    if interval is None or test_f1 >= interval[0]:
+        return []
+    choice = f"the choice among {counted(summary['counts']['succeeded'], 'trial')} rested on {counted(rows, 'row')}"
+    return [
+        f"That is far worse than on validation (F1 {best['metrics']['f1']:.4f}): {choice} and did not hold. More rows "
+        "for validation would tell."
+    ]
+
+
+def _baseline_on_test(certainty: Mapping[str, Any], trial: int) -> list[str]:
+    """Write what the most frequent label alone has on test, and whether the best trial may be no better."""
+    majority = certainty.get("majority_test")
+    if majority is None:
+        return []
+    low, _ = certainty["intervals"][str(trial)]["test"]
+    warning = "; the interval includes that, so it may be no better" if low <= majority["f1"] else ""
+    return [f"There, always answering the most frequent label has F1 {majority['f1']:.4f}{warning}."]
+
+
+def _majority_on_test(facts: RunFacts, best: Experience, *, own: Predictions) -> dict[str, float] | None:
+    """Compute F1 and accuracy on test of always answering train's most frequent label.
+
+    Which one that is, the rows of validation tell: with it the baseline's F1 there is the known one.
+    """
+    known_f1, is_tested = facts.majority_f1, best.provenance.trial in facts.tests
+    tested = _answers(facts, best, split="test") if is_tested else None
+    if known_f1 is None or own.truth is None or tested is None or tested.truth is None:
+        return None
+    labels = [label for label, _ in Counter(own.truth.tolist()).most_common()]
+    label = next((each for each in labels if abs(f1_of(_always(each, own)) - known_f1) < SAME_F1), None)
+    if label is None:
+        return None
+    return {"f1": f1_of(_always(label, tested)), "accuracy": float(np.mean(tested.truth == label))}
+
+
+def _always(label: int, answers: Predictions) -> Predictions:
+    """Build the answers that give one label to every row."""
+    return replace(answers, predicted=np.full(len(answers), label))
 
 
 def _rivals(best: Experience, succeeded: Sequence[Experience]) -> list[Experience]:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from xautolm_hpc.node import Clock, SystemClock
 from xautolm_hpc.report.frame import STARTED, best_text, draw_frame, spent_text
+from xautolm_hpc.report.quantities import counted
 from xautolm_hpc.report.safe_text import one_line
 from xautolm_hpc.report.screen import harmless
 from xautolm_hpc.view import RunView, TrialView, Watcher
@@ -170,10 +171,12 @@ class PlainView(_View):
         """Print counts and cost after a commit, and once when a resumed run starts."""
         n_committed = view.spent.n_generations
         if n_committed != (self._n_generations or 0):
-            planned = "" if view.n_generations is None else f" of {view.n_generations}"
+            planned = view.n_generations
+            generations = counted(n_committed if planned is None else planned, "generation")
+            done = generations if planned is None else f"{n_committed} of {generations}"
             self.log(
-                f"{n_committed}{planned} generations committed: {view.n_succeeded} trials succeeded, "
-                f"{view.n_failed} failed; {best_text(view.best)}; {spent_text(view.spent)}"
+                f"{done} done: {counted(view.n_succeeded, 'trial')} succeeded, {view.n_failed} failed; "
+                f"{best_text(view.best)}; {spent_text(view.spent)}"
             )
         self._n_generations = n_committed
 

@@ -129,10 +129,9 @@ def _foreseen_cells(trial: Mapping[str, Any], foreseen: Mapping[str, Any]) -> tu
 
 
 def _rejections(plan: Plan) -> Section:
-    """Count the draws that each constraint rejected, with some of its reasons."""
-    rows = tuple(
-        (name, str(count), "; ".join(plan["refusal_reasons"].get(name, ()))) for name, count in plan["refusals"].items()
-    )
+    """Count the draws that each constraint rejected, with one of its reasons."""
+    reasons = plan["refusal_reasons"]
+    rows = tuple((name, str(count), "".join(reasons.get(name, ())[:1])) for name, count in plan["refusals"].items())
     lines = () if rows else ("No draw was rejected.",)
     columns = ("Constraint", "Draws rejected", "For instance")
     wraps = frozenset({"For instance"})

@@ -15,6 +15,17 @@ N_MEMBERS, N_EXPLAINED, N_EXPERIENCES = 20, 3, 3
 SHOWN_AS = {"merit": "utility"}
 """Forecast quantity in ``priors.json`` -> its name where it is another one."""
 
+ADDED: Mapping[str, str] = {
+    "constraints.min_steps": "a least number of training steps",
+    "trial.early_stopping_min_steps": "no early stopping before so many steps",
+    "trial.at_limit": "a score for trials whose time ends",
+    "trial.foretell": "an early end of trials that will not fit into their time",
+    "store.also_read": "experience that came with the program",
+}
+"""Key of a search file that adds something to the published method -> what it adds."""
+
+TIME_COUNTS = "A short time counts a little, even where it is no objective."
+
 UNCHANGED = 5e-5
 """A smaller difference of probabilities is 0 in the digits shown."""
 
@@ -45,8 +56,11 @@ def method_line(prior: Prior) -> str:
     Args:
         prior: The summary's ``prior``, with its ``additions`` known.
     """
-    written = [f"{key} = {value}" for key, value in prior["additions"].items()]
-    return f"{prior['kind']}, with {listed(written) if written else 'nothing added'}"
+    written = [
+        f"{ADDED[key]} ({key} = {value})" if key in ADDED else f"{key} = {value}"
+        for key, value in prior["additions"].items()
+    ]
+    return f"{prior['kind']}, with {listed(written) if written else 'nothing'} added to XAutoLM as it was published"
 
 
 def _facts(prior: Prior) -> tuple[tuple[str, str], ...]:
@@ -102,8 +116,9 @@ def _forecast(prior: Prior, *, group: str, heading: str) -> Section | None:
     columns = list(dict.fromkeys(column for name in names for column in forecasts[name]))
     rows = tuple((name, *(f"{forecasts[name].get(column, 0.0):.2f}" for column in columns)) for name in names)
     shown = (heading, *map(_forecast_heading, columns))
-    lines = ("Probability of failing by each cause, of succeeding, and the quality of a success: 0 worst, 1 best.",)
-    return Section(title=f"Forecast: {group}", lines=lines, table=Table(shown, rows, frozenset(shown[1:])))
+    line = "Probability of failing by each cause, of succeeding, and the quality of a success: 0 worst, 1 best."
+    by_time = (TIME_COUNTS,) if "merit: evaluation_time_s" in columns else ()
+    return Section(title=f"Forecast: {group}", lines=(line, *by_time), table=Table(shown, rows, frozenset(shown[1:])))
 
 
 def _forecast_heading(key: str) -> str:

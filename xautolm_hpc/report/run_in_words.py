@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.report.certainty import certainty_sentences, interval_text
 from xautolm_hpc.report.prior_sections import method_line
 from xautolm_hpc.report.quantities import QUANTITIES, counted, listed
@@ -14,6 +15,9 @@ from xautolm_hpc.view import FinishKind
 Summary = Mapping[str, Any]
 
 LOWER_BOUND = "Its time was used up before its training had ended: its F1 is a lower bound."
+
+RAISED, LOWERED = "raised", "lowered"
+"""First word of what an experience did to what is expected."""
 
 N_MOVERS = 3
 """Experiences that are told to have moved the prior."""
@@ -31,7 +35,7 @@ NO_EVIDENCE: Mapping[str, str] = {
     "infrastructure": "failed by the infrastructure",
     "refused_hyperparameters": "with hyperparameters that are refused",
     "objective_missing": "without a value of each objective",
-    "same_configuration": "of a configuration that others have",
+    "same_configuration": "with a configuration counted before",
 }
 """Reason why records are no evidence -> what they are, in words."""
 
@@ -91,7 +95,7 @@ def prior_sentences(summary: Summary) -> list[str]:
         if ahead is not None and ahead["prior"] - ahead["uniform"] >= LEAST_GAIN:
             sentences.append(
                 f"{noun} {ahead['name']} started furthest ahead: probability {ahead['prior']:.4f} instead of "
-                f"{ahead['uniform']:.4f}{_because(ahead)}."
+                f"{ahead['uniform']:.4f}{_because(ahead, task=summary['task']['name'])}."
             )
     return [*method, *(sentences or ["No past experience moved a model or a method."])]
 
@@ -124,24 +128,39 @@ def movers(summary: Summary) -> list[dict[str, Any]]:
     return list(strongest.values())[:N_MOVERS]
 
 
-def mover_sentence(reason: Mapping[str, Any]) -> str:
-    """Write what one experience did to the prior."""
-    result = "succeeded" if reason["kind"] is None else f"failed with {reason['kind']}"
-    return (
-        f"{reason['model']} with {reason['method']} {result} on {reason['task']} (experience {reason['id']}): it "
-        f"{reason['effect']}."
-    )
+def mover_sentence(reason: Mapping[str, Any], *, task: str) -> str:
+    """Write what one experience did to the prior.
+
+    Args:
+        reason: An entry of :func:`movers`.
+        task: The run's own task.
+    """
+    did = {None: "succeeded", TRUNCATED: "was truncated"}.get(reason["kind"], f"failed with {reason['kind']}")
+    did = f"{reason['model']} with {reason['method']} {did} on {_task_name(reason['task'], own=task)}"
+    return f"{did}{_surprise(reason)}: it {reason['effect']}."
+
+
+def _surprise(reason: Mapping[str, Any]) -> str:
+    """Write why a success lowered what is expected, or a failure raised it."""
+    is_lowered = reason["effect"].startswith(LOWERED)
+    if reason["kind"] is None and is_lowered:
+        return ", less well than was expected of it"
+    return ", less badly than was expected of it" if reason["kind"] and reason["effect"].startswith(RAISED) else ""
+
+
+def _task_name(name: str, *, own: str) -> str:
+    return f"{name} (this run's task)" if name == own else name
 
 
 def _effect(kind: str, contribution: float, *, of: str) -> str:
     """Write what a contribution is: of the prior ``evidence`` a part of the logarithm of what it expects."""
     if kind != "evidence":
         return f"moved the probability of {of} by {contribution:+.4f}"
-    verb, share = "raised" if contribution > 0 else "lowered", abs(math.expm1(contribution))
+    verb, share = RAISED if contribution > 0 else LOWERED, abs(math.expm1(contribution))
     return f"{verb} what was expected of {of} by {share:.0%}"
 
 
-def _because(member: Mapping[str, Any]) -> str:
+def _because(member: Mapping[str, Any], *, task: str) -> str:
     """Write what helped a model or method most, as far as it is recorded."""
     helped = [reason for reason in member["moved_by"] if reason.get("contribution", 0.0) > 0]
     if not helped:
@@ -150,7 +169,7 @@ def _because(member: Mapping[str, Any]) -> str:
     failures = [reason for reason in helped if reason["kind"] is not None]
     parts = []
     if successes:
-        tasks = listed(list(dict.fromkeys(reason["task"] for reason in successes)))
+        tasks = listed([_task_name(name, own=task) for name in dict.fromkeys(each["task"] for each in successes)])
         parts.append(f"{counted(len(successes), 'success', plural='successes')} on {tasks}")
     if failures:
         parts.append(f"{counted(len(failures), 'failure')} of others")

@@ -6,7 +6,7 @@ Texts in sections are as they came from trials and stores; the modules that show
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xautolm_hpc.failures import TRUNCATED
+from xautolm_hpc.failures import TRUNCATED, FailureKind
 from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.certainty import certainty_sentences, interval_text
 from xautolm_hpc.report.curves import curve_section
@@ -30,6 +30,44 @@ AT_LEAST = "≥ "
 """Mark before the F1 of a truncated trial, which is a lower bound."""
 
 PARAMS_TITLE = "Hyperparameters of the Pareto set"
+
+ADVICE: Mapping[str, tuple[str, str]] = {
+    FailureKind.NODE_BUSY: (
+        "lost their time to other programs",
+        "on your own machine run fewer trials at a time ([local] n_slots = 1), raise trial.time_limit_min, or wait for "
+        "a quieter hour",
+    ),
+    FailureKind.TIME_LIMIT: (
+        "did not end within trial.time_limit_min",
+        "if they are many, raise the limit, or take smaller models or shorter texts",
+    ),
+    FailureKind.HOST_OOM: ("ran out of host memory", "raise job.memory_gb if that happens often"),
+}
+"""Failure kind -> what its attempts did, and what to do, in the words of the guide's page on troubles."""
+
+REJECTED_FOR: Mapping[str, str] = {
+    "steps": "the training would have too few optimiser steps (constraints.min_steps)",
+    "time": "the trial would take longer than trial.time_limit_min",
+    "memory": "the training would need more memory than a job has",
+    "context_length": "max_length is more than the model reads",
+    "unsupported": "the model cannot be trained that way here",
+    "duplicate": "the same pipeline was drawn before",
+    "model_out": "the model's files were found not to fit together",
+    "risk": "past experience makes a failure likely",
+}
+"""Constraint -> what it rejects."""
+
+NO_COUNTER = ": the trials had no GPU, and the CPU's counter (RAPL) is for root alone, or missing"
+"""Why nothing measured the energy of trials without a GPU."""
+
+RATES = "[cost] in the cluster profile would add money and CO2."
+
+MANY_SHORT = (
+    "Most had too few steps: lower constraints.min_steps, or write smaller batches or more epochs in [space.params]."
+)
+
+MAJORITY = "majority baseline"
+"""First cell of the row with what always answering the most frequent label has on test."""
 
 LONGEST_EXAMPLE = 200
 """Length of a failure's example, in characters."""
@@ -63,6 +101,8 @@ def totals_line(summary: Summary) -> str:
     """Write the number of trials and their cost in one line."""
     counts, spent, n_rejected = summary["counts"], summary["spent"], sum(summary["refusals"].values())
     trials = f"{counted(counts['trials'], 'trial')}: {counts['succeeded']:,} succeeded, {counts['failed']:,} failed"
+    by_infrastructure = counts["failed_infrastructure"]
+    trials += f" ({by_infrastructure:,} by the infrastructure)" if by_infrastructure else ""
     trials += f", {counts['cancelled']:,} cancelled" if counts["cancelled"] else ""
     trials += f"; {counts['truncated']:,} truncated" if counts.get("truncated") else ""
     rejected = f"{counted(n_rejected, 'pipeline')} rejected before submission"
@@ -141,7 +181,9 @@ def _majority_text(summary: Summary) -> str:
     if margin is None:
         return f"F1 {majority:.4f}"
     shown = round(margin, 4) + 0.0  # what shows as +0.0000 is not above
-    return f"F1 {majority:.4f}; the best trial is {'above' if shown > 0 else 'NOT above'} it ({shown:+.4f})"
+    on_test = (summary.get("certainty") or {}).get("majority_test")
+    tested = f"; on test F1 {on_test['f1']:.4f}, accuracy {on_test['accuracy']:.4f}" if on_test else ""
+    return f"F1 {majority:.4f}; the best trial is {'above' if shown > 0 else 'NOT above'} it ({shown:+.4f}){tested}"
 
 
 def _trials_text(counts: Mapping[str, int]) -> str:
@@ -182,7 +224,9 @@ def _tests(summary: Summary) -> Section | None:
         (f"{trial}{marks.get(trial, '')}", *(f"{metrics[name]:.4f}" if name in metrics else "" for name in names))
         for trial, metrics in tests.items()
     )
-    titles = [QUANTITIES[name].title if name in QUANTITIES else name for name in names]
+    if rows and (majority := (summary.get("certainty") or {}).get("majority_test")):
+        rows += ((MAJORITY, *(f"{majority[name]:.4f}" if name in majority else "" for name in names)),)
+    titles = [QUANTITIES[name].title if name in QUANTITIES else name.capitalize() for name in names]
     table = Table(("Trial", *titles), rows, right=frozenset(titles))
     return Section(title="On test", lines=("The trials above, evaluated once.",), table=table) if rows else None
 
@@ -269,22 +313,38 @@ def _failures(summary: Summary) -> Section:
         for failure in summary["failures"]
     )
     table = Table(columns, rows, right=frozenset({"Trials", "Attempts"}), wraps=frozenset({"Example"}))
-    return Section(title="Failures", lines=(line,), table=table)
+    return Section(title="Failures", lines=(line, *_advice(summary)), table=table)
+
+
+def _advice(summary: Summary) -> list[str]:
+    """Write what to do about each kind of failure that something can be done about."""
+    n_attempts = counted(summary["counts"]["attempts"], "attempt")
+    known = [
+        (failure["attempts"], ADVICE[failure["kind"]]) for failure in summary["failures"] if failure["kind"] in ADVICE
+    ]
+    return [f"{n:,} of {n_attempts} {did}: {remedy}." for n, (did, remedy) in known]
 
 
 def _rejections(summary: Summary) -> Section:
+    """Count the draws that each constraint rejected, and say what it rejects."""
     title = "Rejected before submission"
     if not summary["refusals"]:
         return Section(title=title, lines=("No pipeline was rejected.",))
+    refusals = summary["refusals"]
     line = "Pipelines that were drawn and not submitted, by the constraint that rejected them."
-    rows = tuple((name, f"{count:,}") for name, count in summary["refusals"].items())
-    return Section(title=title, lines=(line,), table=Table(("Constraint", "Pipelines"), rows, frozenset({"Pipelines"})))
+    hint = (MANY_SHORT,) if 2 * refusals.get("steps", 0) > sum(refusals.values()) else ()
+    rows = tuple((name, f"{count:,}", REJECTED_FOR.get(name, UNKNOWN)) for name, count in refusals.items())
+    columns = ("Constraint", "Pipelines", "Meaning")
+    table = Table(columns, rows, right=frozenset({"Pipelines"}), wraps=frozenset({"Meaning"}))
+    return Section(title=title, lines=(line, *hint), table=table)
 
 
 def _cost(summary: Summary) -> Section:
     """Build the cost of the run; for energy, also its source and the number of attempts that measured it."""
     spent, counts = summary["spent"], summary["counts"]
     energy = energy_text(spent)
+    if spent["energy_kwh"] is None and spent["trial_s"] and not spent["gpu_h"]:
+        energy += NO_COUNTER
     if spent["energy_kwh"] is not None:
         source, scope = "+".join(spent["energy_sources"]), ", ".join(spent["energy_scopes"])
         n_known = f"{spent['attempts_with_energy']:,} of {counted(counts['attempts'], 'attempt')}"
@@ -293,8 +353,11 @@ def _cost(summary: Summary) -> Section:
         ("Generations", f"{spent['generations']:,}"),
         ("Wall time of the driver", duration_text(spent["wall_s"])),
         ("Time of trials", f"{duration_text(spent['trial_s'])}, failed and repeated attempts included"),
-        ("GPU time", f"{spent['gpu_h']:.3g} GPU-hours"),
+        *([("Time of failed attempts", duration_text(failed_s))] if (failed_s := spent.get("failed_s")) else []),
+        *([("GPU time", f"{spent['gpu_h']:.3g} GPU-hours")] if spent["gpu_h"] else []),
         ("Energy", energy),
         *_charged_facts(spent),
     )
-    return Section(title="Cost", facts=facts)
+    has_rates = spent.get("co2_g_per_kwh") is not None or spent.get("price_per_gpu_h") is not None
+    can_charge = bool(spent["gpu_h"]) or spent["energy_kwh"] is not None
+    return Section(title="Cost", facts=facts, lines=(RATES,) if can_charge and not has_rates else ())

@@ -5,6 +5,7 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
+from xautolm_hpc.failures import FailureKind
 from xautolm_hpc.hyperparameters import n_warmup_steps
 from xautolm_hpc.records import Experience, Value
 from xautolm_hpc.report.quantities import counted, value_text
@@ -16,12 +17,21 @@ LEAST_GAIN = 5e-5
 """F1 above the baseline that counts: what the report shows as +0.0000 does not."""
 
 
+CUT_GAIN = 0.05
+"""F1 on dev above the baseline that a trial without a result must have had to show that time is what lacks."""
+
+OUT_OF_TIME = (FailureKind.TIME_LIMIT, FailureKind.NODE_BUSY)
+"""Failures of trials whose time ended."""
+
+
 class Cause(StrEnum):
     """What kept trials at the baseline."""
 
     FEW_STEPS = "few-steps"
     STOPPED_EARLY = "stopped-early"
     TRUNCATED = "truncated"
+    CUT_SHORT = "cut-short"
+    FAILED = "failed"
     NOT_LEARNT = "not-learnt"
 
 
@@ -31,6 +41,9 @@ REMEDIES: Mapping[Cause, str] = {
     Cause.STOPPED_EARLY: "Early stopping: raise trial.early_stopping_min_steps, or early_stopping_patience in "
     "[space.params].",
     Cause.TRUNCATED: "Time: raise trial.time_limit_min, or write fewer epochs in [space.params].",
+    Cause.CUT_SHORT: "Time: raise trial.time_limit_min; on your own machine, or run fewer trials at a time ([local] "
+    "n_slots = 1).",
+    Cause.FAILED: "Most trials failed: mend first what the section on failures tells.",
     Cause.NOT_LEARNT: "The steps were many: write higher learning rates in [space.params], try other models, and check "
     "that the labels follow from the texts.",
 }
@@ -56,18 +69,22 @@ def learning_steps(experience: Experience) -> int | None:
     return max(0, n_steps - n_warmup)
 
 
-def find_shortfall(succeeded: Sequence[Experience], majority_f1: float | None) -> dict[str, Any] | None:
+def find_shortfall(
+    succeeded: Sequence[Experience], majority_f1: float | None, *, failed: Sequence[Experience] = ()
+) -> dict[str, Any] | None:
     """Find out why no trial is above the majority baseline.
 
     Args:
         succeeded: Trials that succeeded.
         majority_f1: F1 of the baseline, or ``None``.
+        failed: Attempts that failed.
 
     Returns:
         ``None`` where one is above it, none succeeded or the baseline is unknown. Else ``trials``, their number;
         ``stopped_early``, how many ran fewer epochs than drawn; ``truncated``, how many their time ended; (least,
         median, greatest) of ``steps`` after the warm-up, ``epochs_run``, ``epochs_drawn`` and ``learning_rate``, each
-        ``None`` where it is unknown; ``causes``.
+        ``None`` where it is unknown; ``causes``; ``cut_short``, trial and F1 on dev of the attempt that was furthest
+        above the baseline when its time ended, or ``None``.
     """
     scores = [f1 for e in succeeded if (f1 := e.outcome.objective("f1")) is not None]
     if majority_f1 is None or not scores or max(scores) - majority_f1 >= LEAST_GAIN:
@@ -81,6 +98,9 @@ def find_shortfall(succeeded: Sequence[Experience], majority_f1: float | None) -
     ]
     n_stopped = sum(run < epochs and not truncated for run, epochs, truncated in runs)
     n_truncated = sum(e.outcome.truncated is True for e in succeeded)
+    cut_short = _cut_short(failed, majority_f1)
+    n_failed = len({e.provenance.trial for e in failed} - {e.provenance.trial for e in succeeded})
+    outer = [Cause.CUT_SHORT.value] if cut_short else [Cause.FAILED.value] if n_failed > len(succeeded) else []
     return {
         "trials": len(succeeded),
         "stopped_early": n_stopped,
@@ -89,7 +109,9 @@ def find_shortfall(succeeded: Sequence[Experience], majority_f1: float | None) -
         "epochs_run": _spread([run for run, _, _ in runs]),
         "epochs_drawn": _spread(drawn),
         "learning_rate": _spread([_number(e.pipeline.params, "learning_rate") for e in succeeded]),
-        "causes": _causes(steps, n_stopped=n_stopped, n_truncated=n_truncated, n_trials=len(succeeded)),
+        "cut_short": cut_short,
+        "causes": outer + _causes(steps, n_stopped=n_stopped, n_truncated=n_truncated, n_trials=len(succeeded))
+        or [Cause.NOT_LEARNT.value],
     }
 
 
@@ -109,7 +131,24 @@ def shortfall_text(shortfall: Mapping[str, Any]) -> str:
         if shortfall[key] is not None:
             parts.append(f"{noun}: {_spread_text(shortfall[key])}")
     remedies = " ".join(REMEDIES[Cause(cause)] for cause in shortfall["causes"])
+    if cut := shortfall.get("cut_short"):  # an older report has none
+        remedies = f"Trial {cut['trial']} was at F1 {cut['f1']:.4f} on dev when its time ended. {remedies}"
     return f"No trial is above the majority baseline: {'; '.join(parts)}. {remedies}"
+
+
+def _cut_short(failed: Sequence[Experience], majority_f1: float) -> dict[str, Any] | None:
+    """Find the attempt with the highest F1 on dev when its time ended, if that is well above the baseline."""
+    found = [
+        (float(point[3]), e.provenance.trial)
+        for e in failed
+        if e.outcome.kind in OUT_OF_TIME
+        for point in e.outcome.curve[-1:]
+        if point[3] - majority_f1 >= CUT_GAIN
+    ]
+    if not found:
+        return None
+    f1, trial = max(found)
+    return {"trial": trial, "f1": f1}
 
 
 def _causes(steps: Sequence[float] | None, *, n_stopped: int, n_truncated: int, n_trials: int) -> list[str]:
@@ -120,7 +159,7 @@ def _causes(steps: Sequence[float] | None, *, n_stopped: int, n_truncated: int, 
         causes.append(Cause.STOPPED_EARLY)
     if 4 * n_truncated >= n_trials:
         causes.append(Cause.TRUNCATED)
-    return [cause.value for cause in causes or [Cause.NOT_LEARNT]]
+    return [cause.value for cause in causes]
 
 
 def _stopped_text(shortfall: Mapping[str, Any]) -> str:

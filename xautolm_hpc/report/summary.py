@@ -58,7 +58,11 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
         "best": None if best is None else _trial(best, n_attempts),
         "majority_f1": _finite(facts.majority_f1),
         "margin": _margin(best, facts.majority_f1),
-        "shortfall": find_shortfall(succeeded, _finite(facts.majority_f1)),
+        "shortfall": find_shortfall(
+            succeeded,
+            _finite(facts.majority_f1),
+            failed=[e for e in facts.experiences if e.outcome.kind not in (None, FailureKind.CANCELLED)],
+        ),
         **{name: [_trial(e, n_attempts) for e in members] for name, members in groups.items()},
         "failures": _failures(facts.experiences, last),
         "refusals": dict(sorted(facts.rejections.items(), key=lambda item: (-item[1], item[0]))),
@@ -201,12 +205,19 @@ def _spent(spent: Spent, attempts: Sequence[Experience]) -> dict[str, Any]:
         "trials": spent.n_trials,
         "wall_s": spent.wall_s,
         "trial_s": spent.trial_s,
+        "failed_s": sum(_duration_s(e) for e in attempts if e.outcome.kind is not None),
         "gpu_h": spent.gpu_s / 3600,
         "energy_kwh": None if spent.energy_j is None else spent.energy_j / J_PER_KWH,
         "attempts_with_energy": len(measured),
         "energy_sources": sorted({outcome.energy_source for outcome in measured}),
         "energy_scopes": sorted({outcome.energy_scope for outcome in measured}),
     }
+
+
+def _duration_s(attempt: Experience) -> float:
+    """Return the seconds from an attempt's start to its end; 0 where it never started."""
+    began, ended = attempt.provenance.started_at, attempt.provenance.ended_at
+    return 0.0 if began is None else (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds()
 
 
 def _ended_s(attempts: Sequence[Experience], last: Sequence[Experience]) -> dict[str, float]:

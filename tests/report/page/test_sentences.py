@@ -32,12 +32,23 @@ def test_the_sentences_state_the_numbers_of_the_report_in_their_order() -> None:
     interval = ["95", f"{test_low:.4f}", f"{test_high:.4f}"]
     assert certainty["within_noise"]
     rivals = [str(number) for number in certainty["within_noise"]]
-    verdict = [str(trial), f1s[0], "95", *f1s[1:3], *model, *f1s[3:], *interval, *rivals]
+    verdict = [
+        str(trial),
+        f1s[0],
+        "95",
+        *f1s[1:3],
+        *model,
+        *f1s[3:],
+        *interval,
+        *rivals,
+        str(summary["counts"]["succeeded"]),
+    ]
     assert numbers_in(page, "verdict", name="p") == verdict
     spent, counts = summary["spent"], summary["counts"]
     cost = [
         str(spent["generations"]), *NUMBER.findall(duration_text(spent["wall_s"])),
-        *NUMBER.findall(duration_text(spent["trial_s"])), f"{spent['gpu_h']:.3g}", f"{spent['energy_kwh']:.4g}",
+        *NUMBER.findall(duration_text(spent["trial_s"])), *NUMBER.findall(duration_text(spent["failed_s"])),
+        f"{spent['gpu_h']:.3g}", f"{spent['energy_kwh']:.4g}",
         str(spent["attempts_with_energy"]), str(counts["attempts"]), f"{spent['co2_kg']:.3g}", "380",
         f"{spent['price']:.2f}", "2.5",
     ]  # fmt: skip
@@ -48,7 +59,7 @@ def test_the_sentences_state_the_numbers_of_the_report_in_their_order() -> None:
 
 def test_the_page_says_what_is_no_evidence_and_names_the_three_experiences_that_moved_most() -> None:
     reasons = [
-        {**REASONS[0], "id": letter * 32, "contribution": by}
+        {**REASONS[0], "id": letter * 32, "model": f"model-{letter}", "contribution": by}
         for letter, by in zip("abcd", (0.01, -0.04, 0.03, 0.02), strict=True)
     ]
     skipped = {"infrastructure": 70, "objective_missing": 5, "same_configuration": 0}
@@ -66,7 +77,8 @@ def test_the_page_says_what_is_no_evidence_and_names_the_three_experiences_that_
         "objective."
     ) in text
     (moved,) = section.find("ol")
-    assert [re.findall(r"experience (\w)|by ([+-]\d\.\d+)", item.text()) for item in moved.find("li")] == [
+    assert "b" * 32 not in moved.text()
+    assert [re.findall(r"model-(\w) with|by ([+-]\d\.\d+)", item.text()) for item in moved.find("li")] == [
         [("b", ""), ("", "-0.0400")], [("c", ""), ("", "+0.0300")], [("d", ""), ("", "+0.0200")],
     ]  # fmt: skip
 

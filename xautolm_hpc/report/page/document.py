@@ -12,7 +12,7 @@ from xautolm_hpc.report.page.charts import N_COLOURED, draw_chart
 from xautolm_hpc.report.page.class_tables import class_tables, example_table
 from xautolm_hpc.report.page.elements import Markup, number, tag
 from xautolm_hpc.report.page.trial_table import trial_table
-from xautolm_hpc.report.quantities import QUANTITIES
+from xautolm_hpc.report.quantities import QUANTITIES, duration_text
 from xautolm_hpc.report.run_in_words import mover_sentence, movers, prior_sentences, verdict_sentences
 from xautolm_hpc.report.sections import PARAMS_TITLE, report_sections
 from xautolm_hpc.report.shortfall import shortfall_text
@@ -29,8 +29,11 @@ LONGEST_TABLE = 60
 
 NO_IMPORTANCE = (
     "Which of them mattered most is not known: that takes a search that has ended, some twenty trials that succeeded, "
-    "and a forest that predicts their F1 better than their mean does."
+    "and hyperparameters from which their F1 can be told better than by always guessing its mean."
 )
+
+BASELINE = "╌╌ dashed: the majority baseline"
+"""Entry of a legend: what always answering the most frequent label has."""
 
 
 def to_html(summary: Summary, *, examples: Sequence[Mapping[str, str]] = ()) -> str:
@@ -138,13 +141,20 @@ def _cards(summary: Summary) -> Iterator[Markup]:
             yield _card(
                 "Its F1 on test", number(QUANTITIES["f1"].text(tested), tested, key=f"tests.{best['trial']}.f1")
             )
-    if summary["majority_f1"] is not None:
-        yield _card(
-            "Majority baseline", number(f"{summary['majority_f1']:.4f}", summary["majority_f1"], key="majority_f1")
-        )
+    yield from _baseline_cards(summary)
     for title, key in (("Trials", "trials"), ("Succeeded", "succeeded"), ("Failed", "failed")):
         yield _card(title, number(f"{counts[key]:,}", counts[key], key=f"counts.{key}"))
-    yield _card("GPU-hours", number(f"{spent['gpu_h']:.3g}", spent["gpu_h"], key="spent.gpu_h"))
+    if n := counts["failed_infrastructure"]:
+        yield _card("Failed by the infrastructure", number(f"{n:,}", n, key="counts.failed_infrastructure"))
+    yield from _cost_cards(spent)
+
+
+def _cost_cards(spent: Mapping[str, Any]) -> Iterator[Markup]:
+    """Iterate over what the run has cost, as far as it is known."""
+    if spent["gpu_h"]:
+        yield _card("GPU-hours", number(f"{spent['gpu_h']:.3g}", spent["gpu_h"], key="spent.gpu_h"))
+    else:
+        yield _card("Time of trials", duration_text(spent["trial_s"]))
     for title, key, digits, unit in (("Energy", "energy_kwh", ".4g", "kWh"), ("Emissions", "co2_kg", ".3g", "kg CO2")):
         if spent.get(key) is not None:
             yield _card(title, number(f"{spent[key]:{digits}}", spent[key], key=f"spent.{key}"), f" {unit}")
@@ -154,6 +164,15 @@ def _cards(summary: Summary) -> Iterator[Markup]:
         )
 
 
+def _baseline_cards(summary: Summary) -> Iterator[Markup]:
+    """Iterate over what always answering the most frequent label has, on test and on validation."""
+    for name, value in ((summary.get("certainty") or {}).get("majority_test") or {}).items():
+        shown = number(QUANTITIES[name].text(value), value, key=f"certainty.majority_test.{name}")
+        yield _card(f"{QUANTITIES[name].title} of the majority baseline on test", shown)
+    if (f1 := summary["majority_f1"]) is not None:
+        yield _card("Majority baseline", number(f"{f1:.4f}", f1, key="majority_f1"))
+
+
 def _card(title: str, *parts: str) -> Markup:
     return tag("div", tag("dt", title), tag("dd", *parts))
 
@@ -161,6 +180,7 @@ def _card(title: str, *parts: str) -> Markup:
 def _figure(name: str, numbers: Numbers) -> Markup:
     """Build a figure with its caption and, where colours have a meaning, their legend."""
     legend = [tag("li", tag("i"), text, class_=css) for css, text in _legend(name, numbers)]
+    legend += [tag("li", BASELINE)] if any(numbers.get("majority", {}).values()) else []
     chart = tag(
         "div", draw_chart(name, numbers), class_="scroll low", tabindex=0, role="region", aria_label=numbers["title"]
     )
@@ -190,12 +210,14 @@ def _legend(name: str, numbers: Numbers) -> Iterator[tuple[str, str]]:
 
 
 def _remarks(name: str, numbers: Numbers) -> list[Markup]:
+    """Write what is to be known of a chart that has no point, or that shows what a forest predicts."""
     if name == "pareto" and not any(point["group"] == "front" for point in numbers["points"]):
         return [tag("p", f"There is no point: {numbers['empty_reason']}.")]
     if name == "importance":
         text = (
-            f"By how much worse a forest predicts F1 once the values are shuffled, on trials that it has not seen "
-            f"(R² {numbers['r2']:.2f}, {numbers['trials']} trials). What was drawn unevenly is told unevenly well."
+            f"How much worse F1 is predicted once the values of one are shuffled among the trials, by many decision "
+            f"trees together (a random forest), on trials that they have not seen (R² {numbers['r2']:.2f}, "
+            f"{numbers['trials']} trials). What was drawn unevenly is told unevenly well."
         )
         return [tag("p", text, class_="quiet")]
     return []
@@ -212,12 +234,12 @@ def _sections_of(known: Mapping[str, Section], *titles: str, headed: bool = Fals
             entries = [tag(name, text) for label, fact in section.facts for name, text in (("dt", label), ("dd", fact))]
             parts.append(tag("dl", *entries, class_="facts"))
         if section.table is not None and len(section.table.rows) <= LONGEST_TABLE:
-            parts.append(_table(section.table, caption=title))
+            parts.append(_table(section.table, name=title))
     return parts
 
 
-def _table(table: Table, *, caption: str) -> Markup:
-    """Write a table of the report."""
+def _table(table: Table, *, name: str) -> Markup:
+    """Write a table of the report, below the heading that names it."""
     heads = [tag("th", column, scope="col", class_=_align(table, column)) for column in table.columns]
     rows = [
         tag(
@@ -226,8 +248,8 @@ def _table(table: Table, *, caption: str) -> Markup:
         )
         for row in table.rows
     ]
-    content = (tag("caption", caption), tag("thead", tag("tr", *heads)), tag("tbody", *rows))
-    return tag("div", tag("table", *content), class_="scroll low", tabindex=0, role="region", aria_label=caption)
+    content = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), aria_label=name)
+    return tag("div", content, class_="scroll low", tabindex=0, role="region", aria_label=name)
 
 
 def _align(table: Table, column: str) -> str | None:
@@ -239,7 +261,7 @@ def _prior(summary: Summary, known: Mapping[str, Section]) -> list[Markup]:
     parts = [tag("p", sentence) for sentence in prior_sentences(summary)]
     strongest = movers(summary)
     if strongest:
-        entries = [tag("li", mover_sentence(reason)) for reason in strongest]
+        entries = [tag("li", mover_sentence(reason, task=summary["task"]["name"])) for reason in strongest]
         parts += [tag("h3", "What moved it most"), tag("ol", *entries)]
     titles = [title for title in known if title.startswith(("Prior against", "Forecast", "Experiences that"))]
     tables = _sections_of(known, *titles, headed=True)

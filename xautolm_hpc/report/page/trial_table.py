@@ -134,7 +134,7 @@ def _filters(trials: Sequence[Trial]) -> Markup:
     methods = sorted({str(trial["method"]) for trial in trials})
     return tag(
         "form",
-        tag("label", "Contains ", tag("input", type="search", id="filter-text", autocomplete="off")),
+        tag("label", "Any column contains ", tag("input", type="search", id="filter-text", autocomplete="off")),
         _choice("Result", "filter-result", values=results),
         _choice("Method", "filter-method", values=methods),
         tag("output", f"{len(trials)} of {len(trials)} trials", id="filter-count"),
