@@ -10,7 +10,7 @@ from xautolm_hpc.api.calls import StrPath, call
 from xautolm_hpc.api.frames import flat_trial, frame_of
 from xautolm_hpc.api.opened_store import Store
 from xautolm_hpc.api.search_files import search_text, write_data
-from xautolm_hpc.commands.report import read_summary
+from xautolm_hpc.commands.report import as_it_stands, read_summary
 from xautolm_hpc.durable import write_bytes
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.report import write_page
@@ -118,7 +118,7 @@ class Run:
             Path of ``report.html``.
         """
         run_dir = find_run(str(self.path), os.curdir)
-        return write_page(read_summary(run_dir), run_dir.report_dir)
+        return write_page(as_it_stands(run_dir, read_summary(run_dir)), run_dir.report_dir)
 
     def export(self, trial: int, folder: StrPath, *, adapter: bool = False, licence: str | None = None) -> Path:
         """Write a trained model as a folder that transformers loads.

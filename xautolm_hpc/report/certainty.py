@@ -22,9 +22,7 @@ MOST_LABELS = 20
 MOST_LIVE_LABELS = 200
 """Classes up to which a search that goes on computes them: its driver waits meanwhile, some two seconds for so many."""
 
-COMES = (
-    "The search goes on: which trials are within noise of it, and its score on test, come when the search has ended."
-)
+COMES = "Which trials are within noise of it, and its score on test, come when the search has ended."
 
 
 def describe_certainty(

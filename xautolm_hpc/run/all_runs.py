@@ -14,7 +14,7 @@ from xautolm_hpc.run.lease import live_holder
 from xautolm_hpc.run.ledger import read_ledger
 from xautolm_hpc.run.overview import best_trial
 from xautolm_hpc.run.run_file import began_at
-from xautolm_hpc.view import UNFINISHED, BestTrial, FinishKind
+from xautolm_hpc.view import BestTrial, is_unfinished
 
 DAMAGES = (XAutoLMError, OSError, LookupError, TypeError, ValueError, AttributeError)
 """What reading a damaged run may end with: its files may hold anything."""
@@ -98,8 +98,9 @@ def _state(run_dir: RunDir, *, stale_s: float) -> tuple[str, str]:
         return "running", f"driver: pid {holder.pid} on {holder.node}"
     path = run_dir.report_dir / "report.json"
     run: dict[str, Any] = read_json(path)["run"] if path.exists() else {}
-    is_unfinished = run.get("finish_kind") == FinishKind.UNFINISHED or run.get("finish") in (None, UNFINISHED.text)
-    return ("unfinished", "the same run command resumes it") if is_unfinished else ("ended", str(run["finish"]))
+    if is_unfinished(run):
+        return "unfinished", "the same run command resumes it"
+    return "ended", str(run["finish"])
 
 
 def _sizes(folder: Path) -> Iterator[int]:
