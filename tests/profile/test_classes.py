@@ -11,7 +11,7 @@ from tests.profile.profile_samples import NODE, make_request, sample_rows, write
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import ProfileResult
 from xautolm_hpc.profile import profile_task
-from xautolm_hpc.profile.classes import find_spellings, order_labels
+from xautolm_hpc.profile.classes import find_spellings, order_labels, rare_classes
 from xautolm_hpc.profile.rows import Row, digest_rows
 
 
@@ -41,6 +41,17 @@ def test_whole_numbers_are_classes_in_the_order_of_their_values_and_the_task_sta
 
     assert task.labels == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11")
     assert task.dataset_id == digest_rows(sorted(rows))
+
+
+def test_a_rare_class_is_told_with_its_rows_in_test(tmp_path: Path) -> None:
+    labels = [*["storage"] * 19, "jobs"]
+    rows = sample_rows(300, labels=labels)
+    even = sample_rows(40, labels=["storage", "jobs"])
+
+    notes = profile_task(make_request(write_jsonl(tmp_path / "rows.jsonl", rows), tmp_path), system=NODE).notes
+
+    assert notes == ("class 'jobs' has 15 of 300 rows, 3 in test: F1 of so few rows is very uncertain",)
+    assert rare_classes({"train": even, "test": even[:8]}) == []
 
 
 def test_a_class_label_keeps_its_own_order(tmp_path: Path) -> None:

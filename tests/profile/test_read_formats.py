@@ -254,8 +254,8 @@ FAULTY_CONTENTS = {
     "another encoding": (
         "x.csv",
         b"text,label\nt,a\ngr\xf6\xdfer,b\n",
-        "`{path}`: line 3 is not UTF-8 (byte 0xf6). Save the file as UTF-8, or convert it from the "
-        "encoding it has: iconv -f CP1252 -t UTF-8, if it comes from a Western Windows program",
+        "`{path}`: line 3 is not UTF-8 (byte 0xf6; read as CP1252: 'größer,b'). Save the file as UTF-8, or convert it "
+        "from the encoding it has: iconv -f CP1252 -t UTF-8, if it comes from a Western Windows program",
     ),
     "a line that is no object": (
         "x.jsonl",

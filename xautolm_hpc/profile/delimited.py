@@ -253,8 +253,10 @@ def _check_widths(path: Path, records: Sequence[Record], *, text: str, delimiter
     uneven = [record for record in rows if len(record.fields) != len(header.fields)]
     if uneven:
         first = uneven[0]
+        has_one = f"it has one column, '{header.fields[0]}': a column with the label is missing. Or else: "
         raise DataError(
-            f"`{path}`: line {_line_at(text, first.start)} has {len(first.fields)} fields, the header "
+            f"`{path}`: {has_one if len(header.fields) == 1 else ''}"
+            f"line {_line_at(text, first.start)} has {len(first.fields)} fields, the header "
             f"{len(header.fields)}, divided by {name_delimiter(delimiter)}: "
             f"{delimiter.join(first.fields):.{SHOWN_LETTERS}}. So have {len(uneven):,} of {len(rows):,} rows. Quote or "
             "remove what divides the fields inside a text, use JSON Lines, or set data.delimiter"

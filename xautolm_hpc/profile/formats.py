@@ -24,6 +24,8 @@ Cells = tuple[object, ...]
 """The wanted cells of a row, of the types in the file."""
 
 MAX_LISTED_COLUMNS = 20
+SHOWN_BYTES = 20
+"""Bytes that a message shows on each side of one that is not UTF-8."""
 SEARCH_KEY = "data.{}"
 """How messages name what says a column: the key of a search file. It takes the setting and a word for its value."""
 
@@ -276,9 +278,12 @@ def _decode(path: Path, content: bytes) -> str:
                 "Save it again, as UTF-8"
             ) from error
         number = content.count(b"\n", 0, error.start) + 1
+        line_start = content.rfind(b"\n", 0, error.start) + 1
+        around = content[max(line_start, error.start - SHOWN_BYTES) : error.start + SHOWN_BYTES].splitlines()[0]
         raise DataError(
-            f"`{path}`: line {number} is not UTF-8 (byte 0x{content[error.start]:02x}). Save the file as UTF-8, or "
-            "convert it from the encoding it has: iconv -f CP1252 -t UTF-8, if it comes from a Western Windows program"
+            f"`{path}`: line {number} is not UTF-8 (byte 0x{content[error.start]:02x}; read as CP1252: "
+            f"{around.decode('cp1252', 'replace')!r}). Save the file as UTF-8, or convert it from the encoding it has: "
+            "iconv -f CP1252 -t UTF-8, if it comes from a Western Windows program"
         ) from error
 
 
