@@ -55,7 +55,7 @@ def list_runs(runs_dir: Path, *, stale_s: float) -> list[RunRow]:
         stale_s: Seconds of silence after which a driver on another node counts as dead.
     """
     folders = [path for path in sorted(runs_dir.iterdir()) if _is_run(path)] if runs_dir.is_dir() else []
-    rows = [_read_row(RunDir(path), stale_s=stale_s) for path in folders]
+    rows = [read_row(RunDir(path), stale_s=stale_s) for path in folders]
     return sorted(rows, key=lambda row: -(row.began_at or 0))
 
 
@@ -64,8 +64,13 @@ def _is_run(path: Path) -> bool:
     return path.is_dir() and (os.path.lexists(run_dir.run_path) or os.path.lexists(run_dir.ledger_path))
 
 
-def _read_row(run_dir: RunDir, *, stale_s: float) -> RunRow:
-    """Read one run; a damage becomes its state."""
+def read_row(run_dir: RunDir, *, stale_s: float) -> RunRow:
+    """Read one run; a damage becomes its state.
+
+    Args:
+        run_dir: The run folder.
+        stale_s: Seconds of silence after which a driver on another node counts as dead.
+    """
     n_bytes = sum(_sizes(run_dir.path))
     try:
         search = read_json(run_dir.run_path)["search"]
