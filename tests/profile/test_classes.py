@@ -132,8 +132,8 @@ def test_minus_one_is_a_class_where_train_has_it(tmp_path: Path) -> None:
         ),
         ({"validation": [-1] * 3}, r"is -1 in 3 of 3 rows of validation, first in row 1"),
         ({"test": [0, 1, -1]}, r"is -1 in 1 of 3 rows of test, first in row 3"),
-        ({"validation": [None] * 3}, r"validation.jsonl`: column 'label' is null in 3 rows, first in row 1"),
-        ({"test": [0, None]}, r"test.jsonl`: column 'label' is null in 1 row, first in row 2"),
+        ({"validation": [None] * 3}, r"validation.jsonl`: column 'label' is null in 3 rows \(line 1, 2, 3\)"),
+        ({"test": [0, None]}, r"test.jsonl`: column 'label' is null in 1 row \(line 2\)"),
     ],
 )
 def test_rows_without_a_label_elsewhere_are_refused(tmp_path: Path, labels: dict[str, list[Any]], message: str) -> None:
@@ -158,5 +158,5 @@ def test_minus_one_of_a_class_label_means_not_labelled(tmp_path: Path) -> None:
 
     assert profile_task(request, system=NODE).notes == (LEFT_OUT,)
     save("train", [1, 0, -1] * 30)
-    with pytest.raises(DataError, match="column 'label' is -1, which means not labelled, in 30 rows, first in row 3"):
+    with pytest.raises(DataError, match=r"'label' is -1, which means not labelled, in 30 rows \(row 3, 6, 9, ...\)"):
         profile_task(request, system=NODE)

@@ -49,6 +49,7 @@ class FileRows:
         class_names: Column -> names of its classes in their own order, where the file says them.
         delimiter: What divides the columns of a CSV or TSV file, else ``None``.
         doubled: Names that stand twice in the header, where all columns were read: these are not among them.
+        lines: Line of the file where each row begins, from 1; empty where a file has no lines.
     """
 
     columns: Sequence[str]
@@ -56,6 +57,7 @@ class FileRows:
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     delimiter: str | None = None
     doubled: Sequence[str] = ()
+    lines: Sequence[int] = ()
 
 
 class _Parser(Protocol):
@@ -95,8 +97,8 @@ def read_file(
     if extension in USUAL_DELIMITERS:
         usual = USUAL_DELIMITERS[extension]
         text = _decode(path, content)
-        header, cells, found = parse_delimited(path, text, wanted=wanted, delimiter=delimiter, usual=usual)
-        read = FileRows(header, cells, delimiter=found)
+        header, cells, lines, found = parse_delimited(path, text, wanted=wanted, delimiter=delimiter, usual=usual)
+        read = FileRows(header, cells, delimiter=found, lines=lines)
     else:
         read = PARSERS[extension](path, content, wanted=wanted)
     if not read.columns:
@@ -123,7 +125,7 @@ def read_columns(path: Path, content: bytes, *, delimiter: str | None = None) ->
         usual = USUAL_DELIMITERS[plain]
         text = _decode(path, unpacked)
         # No file has this column, so that its header alone is read.
-        columns, _, delimiter = parse_delimited(path, text, wanted=("\0",), delimiter=delimiter, usual=usual)
+        columns, _, _, delimiter = parse_delimited(path, text, wanted=("\0",), delimiter=delimiter, usual=usual)
     else:
         columns = list(PARSERS[plain](path, unpacked, wanted=()).columns)
     single = [column for column in columns if columns.count(column) == 1]
@@ -172,6 +174,7 @@ def _parse_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -> FileRo
     """Parse JSON Lines; blank lines are skipped."""
     columns: dict[str, None] = {}
     cells: list[Cells] = []
+    lines: list[int] = []
     for number, line in enumerate(_decode(path, content).split("\n"), start=1):
         if not line.strip():
             continue
@@ -183,7 +186,8 @@ def _parse_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -> FileRo
             raise DataError(f"`{path}`: line {number} is no JSON object: {line:.40}")
         columns.update(dict.fromkeys(record))
         cells.append(tuple(record.get(column) for column in wanted))
-    return FileRows(list(columns), cells)
+        lines.append(number)
+    return FileRows(list(columns), cells, lines=lines)
 
 
 def _parse_parquet(path: Path, content: bytes, *, wanted: Sequence[str]) -> FileRows:
