@@ -11,12 +11,11 @@ from xautolm_hpc.api.frames import flat_trial, frame_of
 from xautolm_hpc.api.opened_store import Store
 from xautolm_hpc.api.search_files import search_text, write_data
 from xautolm_hpc.commands.report import as_it_stands, read_summary
-from xautolm_hpc.config import SearchFile, load_profile
+from xautolm_hpc.commands.runs import SECTIONS, read_run
 from xautolm_hpc.durable import write_bytes
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.report import write_page
 from xautolm_hpc.report.figure_numbers import all_trials
-from xautolm_hpc.run.all_runs import read_row
 from xautolm_hpc.run.folder import RunDir, check_run_name, find_run
 from xautolm_hpc.store import locate_store
 
@@ -58,8 +57,8 @@ def search(
         XAutoLMError: Something else went wrong; the same call goes on.
     """
     check_run_name(name, where="name")
-    for unknown in settings.keys() - SearchFile.model_fields.keys():
-        valid = dict.fromkeys(("data", "name", "store", "profile", "runs_dir", "effort", *SearchFile.model_fields))
+    for unknown in settings.keys() - set(SECTIONS):
+        valid = dict.fromkeys(("data", "name", "store", "profile", "runs_dir", "effort", *SECTIONS))
         raise InputError(f"argument `{unknown}`: unknown; valid: {', '.join(valid)}")
     folder = Path(runs_dir)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -97,7 +96,7 @@ class Run:
 
     def __repr__(self) -> str:
         """Return its name, its state and its best score."""
-        row = read_row(RunDir(self.path), stale_s=load_profile(None).patience.lease_stale_s)
+        row = read_run(RunDir(self.path))
         score = "no best trial" if row.best is None else f"best {row.best.objective} {row.best.value:.4g}"
         return f"<Run {row.name}: {row.state}, {score}>"
 
