@@ -33,6 +33,7 @@ $(LOCKED):
 	@$(PYTHON) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit("The lock holds the CPU build of torch \
 	for Python 3.11: make env PYTHON=python3.11, or see lock/README.md.")'
 	$(PYTHON) -m venv --clear $(VENV)
+	@echo 'installing the lock, about 0.5 GB: 2 to 10 minutes'
 	$(BIN)/python -m pip install --quiet --require-hashes $(addprefix -r ,$(PARTS)) || \
 	  { echo 'Where pip finds the CPU build of torch: lock/README.md.'; exit 1; }
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $(MODELS)

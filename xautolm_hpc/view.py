@@ -53,6 +53,32 @@ UNFINISHED = Finish(FinishKind.UNFINISHED, "the search goes on")
 """The finish in a report that is written before the search has ended."""
 
 
+def is_unfinished(run: Mapping[str, Any]) -> bool:
+    """Return whether a report was written before the search had ended.
+
+    Args:
+        run: ``run`` of ``report.json``; older ones name no kind of finish.
+    """
+    return run.get("finish_kind") == FinishKind.UNFINISHED or run.get("finish") in (None, UNFINISHED.text)
+
+
+def finish_text(summary: Mapping[str, Any]) -> str:
+    """Write why a search ended; of one that had not, when that was, as nothing tells later that its driver is gone.
+
+    Args:
+        summary: The content of ``report.json``.
+    """
+    run = summary["run"]
+    if run["finish"] != UNFINISHED.text:
+        return str(run["finish"])
+    return f"not finished when this was written, {as_of(summary)}"
+
+
+def as_of(summary: Mapping[str, Any]) -> str:
+    """Write up to which generation a report of a search that has not ended goes."""
+    return f"as of generation {summary['spent']['generations'] - 1}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
     """Cost of a run so far.

@@ -10,9 +10,10 @@ import pytest
 
 import xautolm_hpc
 from tests.api.conftest import SETTINGS, SPACE, frame
+from tests.driving import search_in
 from xautolm_hpc import cli
 from xautolm_hpc.durable import read_json
-from xautolm_hpc.errors import InputError, RunFolderError, XAutoLMError
+from xautolm_hpc.errors import InputError, NoStoreError, RunFolderError, XAutoLMError
 
 
 @pytest.mark.slow
@@ -135,8 +136,34 @@ def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
         xautolm_hpc.Run.open(tmp_path / "gone")
 
 
-def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:
-    assert len(xautolm_hpc.Store.open(tmp_path / "store")) == 0
+def test_a_run_is_found_by_its_name_and_shows_its_state_and_best_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = search_in(tmp_path)
+    best = max(e.outcome.metrics["f1"] for e in facts.experiences if e.outcome.succeeded)
+    monkeypatch.chdir(tmp_path)
+
+    run = xautolm_hpc.Run.open("fake")
+
+    assert run.path == tmp_path / "runs" / "fake"
+    assert repr(run) == f"<Run fake: ended, best f1 {best:.4g}>"
+    with pytest.raises(RunFolderError, match="no run 'tweets' below `runs`; there are: fake"):
+        xautolm_hpc.Run.open("tweets")
+
+
+def test_an_unknown_argument_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^argument `budgett`: unknown; valid: data, name, .*, budget, "):
+        xautolm_hpc.search([{"text": "a", "label": "b"}], name="x", runs_dir=tmp_path / "r", budgett={"trials": 1})
+
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_store_that_is_not_there_is_empty_and_has_no_frame(tmp_path: Path) -> None:
+    store = xautolm_hpc.Store.open(tmp_path / "store")
+
+    assert len(store) == 0
+    with pytest.raises(NoStoreError, match=r"no store at `.*store`"):
+        store.frame()
 
 
 LIGHT = """

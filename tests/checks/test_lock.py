@@ -49,3 +49,9 @@ def _wanted(part: Path) -> set[str]:
 
 def _name(requirement: str) -> str:
     return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
+
+
+def test_make_says_what_takes_minutes_before_pip_which_prints_nothing() -> None:
+    recipe = (ROOT_DIR / "Makefile").read_text().partition("\n$(LOCKED):\n")[2]
+
+    assert 0 < recipe.index("echo 'installing the lock, about 0.5 GB: 2 to 10 minutes'") < recipe.index("pip install")

@@ -75,7 +75,7 @@ def test_one_class_only(run_search: RunCommand, tmp_path: Path) -> None:
 
 def test_an_empty_text(run_search: RunCommand, tmp_path: Path) -> None:
     write_rows(tmp_path / "empty.jsonl", [*ROWS[:7], {"text": "  ", "label": "no"}, *ROWS[7:]])
-    message = f"xautolm-hpc: `{tmp_path}/empty.jsonl`: column 'text' is empty in 1 row, first in row 8. Mend or remove"
+    message = f"xautolm-hpc: `{tmp_path}/empty.jsonl`: column 'text' is empty in 1 row (line 8). Fill in, mend"
 
     status, text = run_search("data.path=empty.jsonl")
 

@@ -16,6 +16,8 @@ from xautolm_hpc.predictions import ANSWERS, PREDICT, ROWS
     ("name", "content"),
     [
         ("rows.csv", 'body\n"a, b"\nc\n'),
+        ("rows.csv", "body\na, b\nc\n"),
+        ("rows.csv", '\ufeffbody\r\n"a, b"\r\nc\r\n'),
         ("rows.csv", 'n,body\n1,"a, b"\n2,c\n'),
         ("rows.tsv", "body\tn\na, b\t1\nc\t2\n"),
         ("rows.jsonl", '{"body": "a, b"}\n{"body": "c", "other": 1}\n'),

@@ -1,6 +1,7 @@
 """What goes to which stream, and that a pipe gets every id whole."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,11 @@ def test_a_run_shows_its_progress_on_stderr_and_its_report_on_stdout(
 
     printed, progress = capsys.readouterr()
     assert printed.startswith("Report of stub\n")
-    assert f"\nreport: {tmp_path}/runs/stub/report\n" in printed
+    *_, where, best, page, following = printed.splitlines()
+    assert where == f"report: {tmp_path}/runs/stub/report"
+    assert re.fullmatch(r"best: trial \d, F1 0\.\d{4} on validation: minilm-l\d, \w+", best)
+    assert page == f"page: {tmp_path}/runs/stub/report/report.html"
+    assert following == f"next: xautolm-hpc export-model stub best --to stub-model --runs-dir {tmp_path}/runs"
     assert "generation 0: 4 attempts stored in" in progress
     assert "generation 0: 4 attempts stored in" not in printed
     assert "Report of stub" not in progress
@@ -77,6 +82,7 @@ def test_an_evaluation_says_what_it_left_out_and_exits_4(
 
     assert (status, again) == (4, 0)
     assert "Left out           1 pipeline of the list: line 6\n" in printed
+    assert printed.endswith(f"\nreport: {tmp_path}/runs/stub/report\n")
     assert complaint == (
         "xautolm-hpc: left out 1 pipeline of the list: line 6; budget used: trials 5 of 5; raise the budget in the "
         "search file or with --set, then give the same command again\n"

@@ -15,10 +15,12 @@ from xautolm_hpc import cli
 from xautolm_hpc.commands import logs
 from xautolm_hpc.driver.loop import run_search
 from xautolm_hpc.durable import create_json, write_json
+from xautolm_hpc.errors import InterruptedSearchError
 from xautolm_hpc.jobdir import OUTCOME, PROFILE, VERDICT, End, Exit, claim_path, exit_path, write_members
 from xautolm_hpc.node import boot_id, node_name
 from xautolm_hpc.records import to_json
 from xautolm_hpc.run.folder import RunDir
+from xautolm_hpc.run.lease import Lease
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -145,6 +147,35 @@ def test_status_of_a_search_that_ended_says_why(tmp_path: Path, capsys: pytest.C
 
     view = json.loads(capsys.readouterr().out)
     assert (view["phase"], view["note"]) == ("done", "budget used: generations 3 of 3")
+
+
+def test_a_report_says_whether_a_driver_is_running_and_how_many_trials_are_not_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launcher = FakeLauncher(end_attempt)
+    setup = make_setup(tmp_path, launcher=launcher, n_interrupts=lambda: 2 * (len(launcher.submissions) > 2))
+    with pytest.raises(InterruptedSearchError, match="detached"):
+        run_search(setup)
+    page = setup.run_dir.report_dir / "report.html"
+    as_written = page.read_text()
+
+    said = []
+    for is_driven in (False, True):
+        if is_driven:
+            Lease.acquire(setup.run_dir.path, stale_s=60.0)
+        assert cli.main(["report", str(setup.run_dir.path), "--page"]) == 0
+        said.append((" ".join(capsys.readouterr().out.split()), page.read_text()))
+
+    left = (
+        "not finished: no driver is running; the same `xautolm-hpc run` command goes on. This is as of generation 0; "
+        "4 later trials are not in it"
+    )
+    driven = f"the search goes on; driver: pid {os.getpid()} on {node_name()}. This is as of generation 0; 4 later"
+    assert "not finished when this was written, as of generation 0" in as_written
+    for words, (printed, written) in zip((left, driven), said, strict=True):
+        assert f"State {words}" in printed
+        assert "Ended because" not in printed
+        assert words in written
 
 
 def test_logs_print_both_files_and_why_the_attempt_ended(command: Command, run_dir: RunDir) -> None:

@@ -13,15 +13,18 @@ EXPECTED_KINDS = [kind for kind in FAILURE_KINDS if kind.traits.is_expected]
 NO_LIMITS = {"generations": None, "trials": None, "wall_s": None, "gpu_s": None, "energy_j": None}
 SPENT = Spent(n_generations=3, n_trials=60, wall_s=7200.0, gpu_s=3600.0, trial_s=9000.0, energy_j=5e5)
 
+STILL = "(trials that ran at that moment still ended)"
+
 
 @pytest.mark.parametrize(
     ("name", "reached", "not_yet", "words"),
     [
         ("generations", 3, 4, "budget used: generations 3 of 3"),
         ("trials", 60, 61, "budget used: trials 60 of 60"),
-        ("wall_s", 7200.0, 7200.5, "budget used: wall time in s 7200 of 7200"),
-        ("gpu_s", 3600.0, 3601.0, "budget used: GPU time in s 3600 of 3600"),
-        ("energy_j", 4e5, 6e5, "budget used: energy in J 500000 of 400000"),
+        ("wall_s", 7200.0, 7200.5, "budget used: 2 h 00 min of 2 h 00 min of wall time"),
+        ("wall_s", 216.0, 7200.5, f"budget used: 2 h 00 min of 3 min 36 s of wall time {STILL}"),
+        ("gpu_s", 3600.0, 3601.0, "budget used: 1 h 00 min of 1 h 00 min of GPU time"),
+        ("energy_j", 4e5, 6e5, f"budget used: 0.139 kWh of 0.111 kWh of energy {STILL}"),
     ],
 )
 def test_a_search_ends_when_a_limit_is_reached(name: str, reached: float, not_yet: float, words: str) -> None:

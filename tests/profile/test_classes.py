@@ -11,7 +11,7 @@ from tests.profile.profile_samples import NODE, make_request, sample_rows, write
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import ProfileResult
 from xautolm_hpc.profile import profile_task
-from xautolm_hpc.profile.classes import find_spellings, order_labels
+from xautolm_hpc.profile.classes import find_spellings, order_labels, rare_classes
 from xautolm_hpc.profile.rows import Row, digest_rows
 
 
@@ -41,6 +41,17 @@ def test_whole_numbers_are_classes_in_the_order_of_their_values_and_the_task_sta
 
     assert task.labels == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11")
     assert task.dataset_id == digest_rows(sorted(rows))
+
+
+def test_a_rare_class_is_told_with_its_rows_in_test(tmp_path: Path) -> None:
+    labels = [*["storage"] * 19, "jobs"]
+    rows = sample_rows(300, labels=labels)
+    even = sample_rows(40, labels=["storage", "jobs"])
+
+    notes = profile_task(make_request(write_jsonl(tmp_path / "rows.jsonl", rows), tmp_path), system=NODE).notes
+
+    assert notes == ("class 'jobs' has 15 of 300 rows, 3 in test: F1 of so few rows is very uncertain",)
+    assert rare_classes({"train": even, "test": even[:8]}) == []
 
 
 def test_a_class_label_keeps_its_own_order(tmp_path: Path) -> None:
@@ -121,8 +132,8 @@ def test_minus_one_is_a_class_where_train_has_it(tmp_path: Path) -> None:
         ),
         ({"validation": [-1] * 3}, r"is -1 in 3 of 3 rows of validation, first in row 1"),
         ({"test": [0, 1, -1]}, r"is -1 in 1 of 3 rows of test, first in row 3"),
-        ({"validation": [None] * 3}, r"validation.jsonl`: column 'label' is null in 3 rows, first in row 1"),
-        ({"test": [0, None]}, r"test.jsonl`: column 'label' is null in 1 row, first in row 2"),
+        ({"validation": [None] * 3}, r"validation.jsonl`: column 'label' is null in 3 rows \(line 1, 2, 3\)"),
+        ({"test": [0, None]}, r"test.jsonl`: column 'label' is null in 1 row \(line 2\)"),
     ],
 )
 def test_rows_without_a_label_elsewhere_are_refused(tmp_path: Path, labels: dict[str, list[Any]], message: str) -> None:
@@ -147,5 +158,5 @@ def test_minus_one_of_a_class_label_means_not_labelled(tmp_path: Path) -> None:
 
     assert profile_task(request, system=NODE).notes == (LEFT_OUT,)
     save("train", [1, 0, -1] * 30)
-    with pytest.raises(DataError, match="column 'label' is -1, which means not labelled, in 30 rows, first in row 3"):
+    with pytest.raises(DataError, match=r"'label' is -1, which means not labelled, in 30 rows \(row 3, 6, 9, ...\)"):
         profile_task(request, system=NODE)

@@ -63,7 +63,7 @@ def test_written_answers_need_no_place_and_may_have_several_spans() -> None:
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        (["Paris"], r"column 'answers' holds an answer that does not occur in its context; that in 1 row, first in"),
+        (["Paris"], r"column 'answers' holds an answer that does not occur in its context; that in 1 row \(row 1\)"),
         ([["Oslo", "Rome"]], r"holds an answer of several spans; use kind = 'text-generation': it in 1 row"),
         (None, r"`q.jsonl`: column 'answers' is null in 1 row"),
         ([""], r"column 'answers' is empty in 1 row"),

@@ -25,7 +25,8 @@ ROWS = [Row(text.strip(), label) for text, label in zip(TEXTS, "abababa", strict
 def read_rows(path: Path, *, text: str = "text", label: str = "label") -> list[Row]:
     columns = {"text_column": text, "label_column": label}
     wanted = {"text": text, "label": label}
-    return normalise_rows(path, read_file(path, read_content(path), columns=wanted).cells, **columns)
+    found = read_file(path, read_content(path), columns=wanted)
+    return normalise_rows(path, found.cells, lines=found.lines, **columns)
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -221,41 +222,46 @@ FAULTY_CONTENTS = {
     "empty texts": (
         "x.csv",
         b'text,label\nt,a\n" ",a\n,b\nu,b\n',
-        "`{path}`: column 'text' is empty in 2 rows, first in row 2. Mend or remove",
+        "`{path}`: column 'text' is empty in 2 rows (line 3, 4). Fill in, mend or remove these rows",
+    ),
+    "empty labels after a text of two lines and a blank line": (
+        "x.csv",
+        b'text,label\r\n"t\r\nu",a\r\n\r\nv,\r\nw,\r\nx,\r\ny,\r\n',
+        "`{path}`: column 'label' is empty in 4 rows (line 5, 6, 7, ...). Fill in, mend or remove these rows",
     ),
     "a null label and a null text": (
         "x.jsonl",
         b'{"text": "t", "label": "a"}\n{"text": "t"}\n{"text": null, "label": "a"}\n',
-        "`{path}`: column 'label' is null in 1 row, first in row 2; column 'text' is null in 1 row, first in row 3. "
-        "Mend or remove",
+        "`{path}`: column 'label' is null in 1 row (line 2); column 'text' is null in 1 row (line 3). "
+        "Fill in, mend or remove these rows",
     ),
     "a label that is not a number": (
         "x.jsonl",
         b'{"text": "t", "label": NaN}',
-        "`{path}`: column 'label' is null in 1 row, first in row 1. Mend or remove",
+        "`{path}`: column 'label' is null in 1 row (line 1). Fill in, mend or remove these rows",
     ),
     "a label of a wrong type": (
         "x.jsonl",
         b'{"text": "t", "label": 0.5}',
         "`{path}`: column 'label' holds numbers with decimals: the values look like numbers to predict "
-        "(regression), which this program does not do, in 1 row, first in row 1. "
-        "Mend or remove",
+        "(regression), which this program does not do, in 1 row (line 1). "
+        "Fill in, mend or remove these rows",
     ),
     "a text of a wrong type": (
         "x.jsonl",
         b'{"text": 5, "label": "a"}',
-        "`{path}`: column 'text' holds int, expected text, in 1 row, first in row 1. Mend or remove",
+        "`{path}`: column 'text' holds int, expected text, in 1 row (line 1). Fill in, mend or remove these rows",
     ),
     "half a surrogate pair": (
         "x.jsonl",
         rb'{"text": "\ud83d", "label": "a"}',
-        "`{path}`: column 'text' holds half a surrogate pair in 1 row, first in row 1. Mend or remove",
+        "`{path}`: column 'text' holds half a surrogate pair in 1 row (line 1). Fill in, mend or remove these rows",
     ),
     "another encoding": (
         "x.csv",
         b"text,label\nt,a\ngr\xf6\xdfer,b\n",
-        "`{path}`: line 3 is not UTF-8 (byte 0xf6). Save the file as UTF-8, or convert it from the "
-        "encoding it has: iconv -f CP1252 -t UTF-8, if it comes from a Western Windows program",
+        "`{path}`: line 3 is not UTF-8 (byte 0xf6; read as CP1252: 'größer,b'). Save the file as UTF-8, or convert it "
+        "from the encoding it has: iconv -f CP1252 -t UTF-8, if it comes from a Western Windows program",
     ),
     "a line that is no object": (
         "x.jsonl",

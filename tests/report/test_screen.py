@@ -18,11 +18,14 @@ def _printed(run: RunFacts, *, is_terminal: bool = False) -> str:
     return stream.getvalue()
 
 
-def test_the_screen_shows_pareto_set_failures_rejections_cost_and_prior() -> None:
+def test_the_screen_shows_pareto_set_failures_rejections_cost_and_where_the_priors_tables_are() -> None:
     text = _printed(whole_run())
 
-    titles = ["Pareto set", "Failures", "Rejected before submission", "Cost", "Prior against uniform: models"]
+    titles = ["Pareto set", "Failures", "Rejected before submission", "Cost", "Prior"]
     assert [title for title in titles if title not in text] == []
+    assert "Prior against uniform" not in text
+    assert "Experiences that moved the prior" not in text
+    assert text.endswith(f"  Its tables: xautolm-hpc priors {whole_run().name}\n")
     row = "0 distilbert-base-uncased full 0.8123 312.5 81.25"
     assert row in " ".join(text.split())
     assert "1,312" in text

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from xautolm_hpc.api.calls import StrPath, call
 from xautolm_hpc.api.frames import flat_experience, frame_of
+from xautolm_hpc.errors import NoStoreError
 from xautolm_hpc.records import Experience
 from xautolm_hpc.store import ExperienceStore, locate_store
 
@@ -49,7 +50,13 @@ class Store:
         return len(ExperienceStore(self.path).ids())
 
     def frame(self) -> "pd.DataFrame":
-        """Return the experiences as a data frame: task, site, GPU, model, method, parameters, result and costs."""
+        """Return the experiences as a data frame: task, site, GPU, model, method, parameters, result and costs.
+
+        Raises:
+            NoStoreError: There is no store at the path.
+        """
+        if not self.path.exists():
+            raise NoStoreError(f"no store at `{self.path}`; give the folder of one")
         return frame_of([flat_experience(experience) for experience in self])
 
     def merge(self, *others: "StrPath | Store") -> None:

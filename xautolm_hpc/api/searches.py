@@ -10,12 +10,13 @@ from xautolm_hpc.api.calls import StrPath, call
 from xautolm_hpc.api.frames import flat_trial, frame_of
 from xautolm_hpc.api.opened_store import Store
 from xautolm_hpc.api.search_files import search_text, write_data
-from xautolm_hpc.commands.report import read_summary
+from xautolm_hpc.commands.report import as_it_stands, read_summary
+from xautolm_hpc.commands.runs import SECTIONS, read_run
 from xautolm_hpc.durable import write_bytes
 from xautolm_hpc.errors import InputError
 from xautolm_hpc.report import write_page
 from xautolm_hpc.report.figure_numbers import all_trials
-from xautolm_hpc.run.folder import check_run_name, find_run
+from xautolm_hpc.run.folder import RunDir, check_run_name, find_run
 from xautolm_hpc.store import locate_store
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def search(
         XAutoLMError: Something else went wrong; the same call goes on.
     """
     check_run_name(name, where="name")
+    for unknown in settings.keys() - set(SECTIONS):
+        valid = dict.fromkeys(("data", "name", "store", "profile", "runs_dir", "effort", *SECTIONS))
+        raise InputError(f"argument `{unknown}`: unknown; valid: {', '.join(valid)}")
     folder = Path(runs_dir)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{name}.toml"
@@ -68,7 +72,7 @@ def search(
     return Run.open(folder / name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Run:
     """A search on disk: its results, and what can be done with them.
 
@@ -83,12 +87,18 @@ class Run:
         """Open a run that is there already.
 
         Args:
-            path: Its folder.
+            path: Its folder, or its name below ``runs``.
 
         Raises:
-            RunFolderError: It is none.
+            RunFolderError: There is none; the message lists those there are below ``runs``.
         """
-        return cls(find_run(os.fspath(path), os.curdir).path)
+        return cls(find_run(os.fspath(path), "runs").path)
+
+    def __repr__(self) -> str:
+        """Return its name, its state and its best score."""
+        row = read_run(RunDir(self.path))
+        score = "no best trial" if row.best is None else f"best {row.best.objective} {row.best.value:.4g}"
+        return f"<Run {row.name}: {row.state}, {score}>"
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -118,7 +128,7 @@ class Run:
             Path of ``report.html``.
         """
         run_dir = find_run(str(self.path), os.curdir)
-        return write_page(read_summary(run_dir), run_dir.report_dir)
+        return write_page(as_it_stands(run_dir, read_summary(run_dir)), run_dir.report_dir)
 
     def export(self, trial: int, folder: StrPath, *, adapter: bool = False, licence: str | None = None) -> Path:
         """Write a trained model as a folder that transformers loads.

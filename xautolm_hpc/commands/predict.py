@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ COLUMNS = {
     "text-generation": ("question", "context"),
 }
 """Kind of task -> columns that a row needs."""
+
+NOTHING_DIVIDES = "\0"
+"""Delimiter of a file that has one column, whose texts may hold commas."""
 
 OPTION = "--{} {}"
 """How messages name the option that says a column, or the delimiter."""
@@ -65,8 +69,10 @@ def read_rows(path: Path, columns: Mapping[str, str], *, delimiter: str | None =
     try:
         with open_regular(path) as file:
             content = file.read()
-        is_alone = content.split(b"\n", 1)[0].strip().strip(b'"') in {column.encode() for column in columns.values()}
-        read = read_file(path, content, columns=columns, delimiter=delimiter or ("," if is_alone else None), key=OPTION)
+        header = content.removeprefix(BOM_UTF8).split(b"\n", 1)[0].strip().strip(b'"')
+        is_alone = header in {column.encode() for column in columns.values()}
+        divides = delimiter or (NOTHING_DIVIDES if is_alone else None)
+        read = read_file(path, content, columns=columns, delimiter=divides, key=OPTION)
     except IsADirectoryError as error:
         raise InputError(f"`{path}` is a folder; give a file with rows to answer") from error
     except FileNotFoundError as error:

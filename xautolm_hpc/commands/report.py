@@ -3,6 +3,7 @@
 import argparse
 import gzip
 import json
+import shlex
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +13,21 @@ from rich.console import Console
 from rich.text import Text
 
 from xautolm_hpc import report
+from xautolm_hpc.config import load_profile
 from xautolm_hpc.durable import read_json, read_regular
 from xautolm_hpc.errors import InputError, RunFolderError
 from xautolm_hpc.jobdir import split_path
 from xautolm_hpc.predictions import read_predictions
+from xautolm_hpc.run.all_runs import DAMAGES
 from xautolm_hpc.run.folder import RunDir, find_run
+from xautolm_hpc.run.history import History
+from xautolm_hpc.run.lease import live_holder
+from xautolm_hpc.run.ledger import read_ledger
+from xautolm_hpc.view import FinishKind, as_of, is_unfinished
 
 SPLIT = "validation"
 LARGEST_SPLIT_BYTES = 4 * 1024**3
+NO_DRIVER = "not finished: no driver is running; the same `xautolm-hpc run` command goes on"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,18 +49,67 @@ def run(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace, run_dir: RunDir, *, summary: dict[str, Any]) -> None:
     """Show a report, and write its page again where that is asked for."""
     examples = wrong_answers(run_dir, summary) if arguments.show_texts else []
+    shown = as_it_stands(run_dir, summary)
     if arguments.page or arguments.show_texts:
-        report.write_page(summary, run_dir.report_dir, examples=examples)
+        report.write_page(shown, run_dir.report_dir, examples=examples)
     logged = report.write_log(arguments.to[0], summary, folder=Path(arguments.to[1])) if arguments.to else None
     if arguments.json:
         print(json.dumps(summary | ({"wrong_answers": examples} if arguments.show_texts else {}), indent=1))
         return
     console = Console()
-    report.print_report(summary, console)
+    report.print_report(shown, console)
     if arguments.show_texts:
         report.print_examples(examples, console)
-    lines = [*_where(run_dir.report_dir), *([logged] if logged else [])]
-    report.print_lines([Text(line) for line in lines], console)
+    closing = closing_lines(summary, run_dir, name=arguments.run_name, runs_dir=arguments.runs_dir)
+    lines = [f"files: {run_dir.report_dir}", *closing, *([logged] if logged else [])]
+    report.print_lines([Text(report.escape_controls(line)) for line in lines], console)
+
+
+def as_it_stands(run_dir: RunDir, summary: dict[str, Any]) -> dict[str, Any]:
+    """Return a report that says, of a search that has not ended, whether a driver is running and what came since.
+
+    Args:
+        run_dir: The run folder.
+        summary: The content of ``report.json``, as the driver wrote it after a generation.
+    """
+    if not is_unfinished(summary["run"]):
+        return summary
+    try:
+        holder = live_holder(run_dir.path, stale_s=load_profile(None).patience.lease_stale_s)
+        history = History(run_dir)
+        for line in read_ledger(run_dir.ledger_path):
+            history.apply(line)
+    except DAMAGES:  # `status` says what is damaged
+        return summary
+    text = f"the search goes on; driver: pid {holder.pid} on {holder.node}" if holder else NO_DRIVER
+    n_later = len(history.trials) - summary["counts"]["trials"]
+    text += f". This is {as_of(summary)}"
+    if n_later > 0:
+        text += f"; {n_later:,} later trial{'s are' if n_later > 1 else ' is'} not in it"
+    return summary | {"run": summary["run"] | {"finish": text, "finish_kind": FinishKind.UNFINISHED}}
+
+
+def closing_lines(summary: Mapping[str, Any], run_dir: RunDir, *, name: str, runs_dir: str) -> list[str]:
+    """Write what a report ends with: the best trial, the page and what to do with the model.
+
+    Args:
+        summary: The content of ``report.json``.
+        run_dir: The run folder.
+        name: The run as its command named it.
+        runs_dir: The folder of runs that the command named.
+    """
+    page = run_dir.report_dir / report.PAGE_NAME
+    lines = [f"page: {page}" if page.exists() else "page: none; --page writes it"]
+    best = summary["best"]
+    if best is None:
+        return lines
+    scores = {"validation": best["metrics"], "test": summary["tests"].get(str(best["trial"]), {})}
+    shown = [f"{metrics['f1']:.4f} on {split}" for split, metrics in scores.items() if "f1" in metrics]
+    f1 = f", F1 {', '.join(shown)}" if shown else ""
+    where = "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
+    export = f"{shlex.quote(name)} best --to {run_dir.path.name}-model{where}"
+    head = f"best: trial {best['trial']}{f1}: {best['model']}, {best['method']}"
+    return [head, *lines, f"next: xautolm-hpc export-model {export}"]
 
 
 def read_summary(run_dir: RunDir) -> dict[str, Any]:
@@ -101,9 +158,3 @@ def wrong_answers(run_dir: RunDir, summary: Mapping[str, Any]) -> list[dict[str,
     except (OSError, EOFError, ValueError, zlib.error, InputError) as error:
         raise RunFolderError(f"`{path}` is damaged; its texts cannot be shown: {error}") from error
     return report.wrong_answers(answers, rows, labels=summary["task"]["labels"])
-
-
-def _where(report_dir: Path) -> list[str]:
-    """Name the report's files; an earlier version wrote no page."""
-    page = report_dir / report.PAGE_NAME
-    return [f"files: {report_dir}", f"page: {page}" if page.exists() else "page: none; --page writes it"]

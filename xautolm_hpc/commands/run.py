@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from xautolm_hpc import doctor, report
+from xautolm_hpc.commands.report import closing_lines
 from xautolm_hpc.driver.inputs import Inputs
 from xautolm_hpc.driver.launchers import make_launcher
 from xautolm_hpc.driver.loop import run_search
@@ -86,8 +87,12 @@ def conduct(
             run_dir, run_id, launcher=launcher, clock=clock, watcher=watcher, n_interrupts=interrupts.count
         )
         facts = start(replace(setup, changes=tuple(changes), final=arguments.final))
-    report.print_report(read_json(run_dir.report_dir / report.SUMMARY_NAME), console)
-    report.print_lines([Text(f"report: {run_dir.report_dir}")], console)
+    summary = read_json(run_dir.report_dir / report.SUMMARY_NAME)
+    report.print_report(summary, console)
+    lines = [f"report: {run_dir.report_dir}"]
+    if not arguments.quiet:
+        lines += closing_lines(summary, run_dir, name=run_dir.path.name, runs_dir=arguments.runs_dir)
+    report.print_lines([Text(report.escape_controls(line)) for line in lines], console)
     for line in _complaints(facts, is_quiet=arguments.quiet):
         report.print_lines([Text(report.escape_controls(f"xautolm-hpc: {line}"))], progress)
     return _exit_status(facts)

@@ -8,12 +8,24 @@ from rich.console import Console
 from rich.text import Text
 
 from xautolm_hpc import report
-from xautolm_hpc.config import load_profile
+from xautolm_hpc.config import SearchFile, load_profile
 from xautolm_hpc.node import SystemClock
 from xautolm_hpc.records import to_json
-from xautolm_hpc.run.all_runs import RunRow, list_runs
+from xautolm_hpc.run.all_runs import RunRow, list_runs, read_row
+from xautolm_hpc.run.folder import RunDir
 
 MIB = 2**20
+SECTIONS = tuple(SearchFile.model_fields)
+"""Keys and tables at the top of a search file, for those that read no settings."""
+
+
+def read_run(run_dir: RunDir) -> RunRow:
+    """Read one run in a few numbers, as the list of runs shows it.
+
+    Args:
+        run_dir: The run folder.
+    """
+    return read_row(run_dir, stale_s=load_profile(None).patience.lease_stale_s)
 
 
 def run(arguments: argparse.Namespace) -> int:

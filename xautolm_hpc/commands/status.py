@@ -18,7 +18,7 @@ from xautolm_hpc.run.inspect import RunSnapshot, inspect_run
 from xautolm_hpc.run.overview import fill_view
 from xautolm_hpc.run.run_file import profile_path, read_run_file
 from xautolm_hpc.slurm import Slurm
-from xautolm_hpc.view import UNFINISHED, FinishKind, Phase, RunView, charges
+from xautolm_hpc.view import Phase, RunView, charges, is_unfinished
 
 LEAST_POLL_S = 1.0
 
@@ -122,8 +122,7 @@ def _finish(run_dir: RunDir) -> str | None:
 
 def _finish_in(summary: Any) -> str | None:
     run, shortfall = summary["run"], summary.get("shortfall")  # older reports have none
-    is_unfinished = run["finish"] == UNFINISHED.text  # older reports name no kind
-    if run.get("finish_kind") == FinishKind.UNFINISHED or is_unfinished:
+    if is_unfinished(run):
         return None
     return f"{run['finish']}. {report.shortfall_text(shortfall)}" if shortfall else str(run["finish"])
 

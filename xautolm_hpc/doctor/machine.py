@@ -22,6 +22,10 @@ LEAST_FREE_FILES = 1_000
 QUOTA_TIMEOUT_S = 20.0
 RAPL_PATH = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 ELSEWHERE = "give another folder with --runs-dir, on a shared file system that programs may write"
+WITHOUT_COUNTERS = (
+    "energy will be unknown: leave it out of objectives and budget, or let the administrator make "
+    "/sys/class/powercap/*/energy_uj readable"
+)
 
 
 def check_operations(site: Site) -> list[Finding]:
@@ -169,7 +173,7 @@ def check_counters(site: Site) -> list[Finding]:
     if gpus or has_rapl:
         parts = [f"NVML of {len(gpus)} GPUs"] * bool(gpus) + ["RAPL of the CPUs"] * has_rapl
         return [ok("energy counters", " and ".join(parts))]
-    return [ok("energy counters", "neither NVML nor RAPL can be read: energy is recorded as unknown")]
+    return [warning("energy counters", "neither NVML nor RAPL can be read", remedy=WITHOUT_COUNTERS)]
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from xautolm_hpc.failures import failure_kind
 from xautolm_hpc.records import Outcome
-from xautolm_hpc.view import Finish, FinishKind, Spent
+from xautolm_hpc.report import duration_text
+from xautolm_hpc.view import J_PER_KWH, Finish, FinishKind, Spent
 
 FIRST_EQUAL, CONSECUTIVE_EQUAL = 5, 10
 
@@ -31,17 +32,24 @@ class Limits:
 
 def spent_limit(limits: Limits, spent: Spent) -> Finish | None:
     """Return the first limit that is reached; ``None`` while all have room."""
-    pairs = (
-        ("generations", limits.generations, spent.n_generations),
-        ("trials", limits.trials, spent.n_trials),
-        ("wall time in s", limits.wall_s, spent.wall_s),
-        ("GPU time in s", limits.gpu_s, spent.gpu_s),
-        ("energy in J", limits.energy_j, spent.energy_j or 0.0),
+    counts = (("generations", limits.generations, spent.n_generations), ("trials", limits.trials, spent.n_trials))
+    for name, n_most, n in counts:
+        if n_most is not None and n >= n_most:
+            return Finish(FinishKind.BUDGET_USED, f"budget used: {name} {n} of {n_most}")
+    costs = (
+        ("wall time", limits.wall_s, spent.wall_s, duration_text),
+        ("GPU time", limits.gpu_s, spent.gpu_s, duration_text),
+        ("energy", limits.energy_j, spent.energy_j or 0.0, _energy_text),
     )
-    for name, limit, used in pairs:
+    for name, limit, used, text in costs:
         if limit is not None and used >= limit:
-            return Finish(FinishKind.BUDGET_USED, f"budget used: {name} {used:g} of {limit:g}")
+            over = "" if text(used) == text(limit) else " (trials that ran at that moment still ended)"
+            return Finish(FinishKind.BUDGET_USED, f"budget used: {text(used)} of {text(limit)} of {name}{over}")
     return None
+
+
+def _energy_text(joules: float) -> str:
+    return f"{joules / J_PER_KWH:.3g} kWh"
 
 
 def trials_left(limits: Limits, n_drawn: int, *, population: int) -> int:

@@ -16,6 +16,9 @@ NOT_LABELLED = "-1"
 
 MAX_LISTED_GROUPS = 5
 
+FEW_IN_TEST = 10
+"""Rows of a class in test of which each moves its F1 by some .1."""
+
 
 def order_labels(labels: Iterable[str], *, class_names: Sequence[str] = ()) -> tuple[str, ...]:
     """Order the classes of a task; the order is that of their numbers in a trained model.
@@ -50,6 +53,30 @@ def find_spellings(rows: Iterable[Sample]) -> list[str]:
     )
     more = f"; and {len(groups) - MAX_LISTED_GROUPS} more" if len(groups) > MAX_LISTED_GROUPS else ""
     return [f"classes that may be one, written in several ways: {shown}{more}. Each is learnt as a class of its own"]
+
+
+def rare_classes(parts: Mapping[str, Sequence[Sample]]) -> list[str]:
+    """List classes so rare beside the others that a few rows of test decide about their F1.
+
+    Args:
+        parts: Split -> rows.
+
+    Returns:
+        No line, or one that names these classes with their numbers of rows.
+    """
+    counts = Counter(row.label for rows in parts.values() for row in rows)
+    in_test = Counter(row.label for row in parts["test"])
+    few = counts.total() / len(counts) / 2
+    rare = [label for label, n in sorted(counts.items(), key=lambda item: (item[1], item[0])) if n < few]
+    rare = [label for label in rare if in_test[label] < FEW_IN_TEST]
+    if not rare:
+        return []
+    shown = "; ".join(
+        f"class '{label}' has {counts[label]:,} of {counts.total():,} rows, {in_test[label]} in test"
+        for label in rare[:MAX_LISTED_GROUPS]
+    )
+    more = f"; so have {len(rare) - MAX_LISTED_GROUPS} more" if len(rare) > MAX_LISTED_GROUPS else ""
+    return [f"{shown}{more}: F1 of so few rows is very uncertain"]
 
 
 def is_unlabelled(cell: object) -> bool:

@@ -58,7 +58,7 @@ def read_data(
         split: [
             row
             for path, file in zip(paths[split], group, strict=True)
-            for row in reader.normalise(path, file.cells, columns=columns, note=notes.append)
+            for row in reader.normalise(path, file.cells, columns=columns, note=notes.append, lines=file.lines)
         ]
         for split, group in read.items()
     }

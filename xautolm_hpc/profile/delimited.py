@@ -50,7 +50,7 @@ class QuoteError(ValueError):
 
 def parse_delimited(
     path: Path, text: str, *, wanted: Sequence[str], delimiter: str | None, usual: str
-) -> tuple[list[str], list[tuple[str, ...]], str]:
+) -> tuple[list[str], list[tuple[str, ...]], list[int], str]:
     """Parse the rows of a CSV or TSV file; rows without any content are skipped.
 
     Args:
@@ -61,7 +61,7 @@ def parse_delimited(
         usual: What divides them in files of this extension.
 
     Returns:
-        The column names, the cells of the wanted columns if all exist, and the delimiter.
+        The column names, the cells of the wanted columns if all exist, the line of each row, and the delimiter.
 
     Raises:
         DataError: The delimiter is not clear, a quote is not closed, or a row is of another width than the header.
@@ -81,11 +81,12 @@ def parse_delimited(
     if not set(wanted) <= set(header):
         is_quoted = bool(records) and text[records[0].start :].lstrip().startswith('"')
         _check_header_quotes(path, header, wanted=wanted, is_quoted=is_quoted)
-        return header, [], found
+        return header, [], [], found
     _check_widths(path, records, text=text, delimiter=found)
     places = [header.index(column) for column in wanted]
     _check_single_quotes(path, [[record.fields[place] for record in records[1:]] for place in places], names=wanted)
-    return header, [tuple(record.fields[place] for place in places) for record in records[1:]], found
+    cells = [tuple(record.fields[place] for place in places) for record in records[1:]]
+    return header, cells, _lines_of(text, records[1:]), found
 
 
 def find_delimiter(path: Path, text: str, *, wanted: Sequence[str], usual: str) -> str:
@@ -242,6 +243,16 @@ def _line_at(text: str, place: int) -> int:
     return 1 + len(LINE_END.findall(text, 0, place))
 
 
+def _lines_of(text: str, records: Sequence[Record]) -> list[int]:
+    """Number the lines where records begin, which a quoted field may move."""
+    lines, line, place = [], 1, 0
+    for record in records:
+        one, two = (sum(text.count(end, place, record.start) for end in ends) for ends in (("\n", "\r"), ("\r\n",)))
+        line, place = line + one - two, record.start
+        lines.append(line)
+    return lines
+
+
 def _shown(text: str, place: int) -> str:
     """Return what a message shows of a line from a place on."""
     return text[place : place + SHOWN_LETTERS].splitlines()[0]
@@ -253,8 +264,10 @@ def _check_widths(path: Path, records: Sequence[Record], *, text: str, delimiter
     uneven = [record for record in rows if len(record.fields) != len(header.fields)]
     if uneven:
         first = uneven[0]
+        has_one = f"it has one column, '{header.fields[0]}': a column with the label is missing. Or else: "
         raise DataError(
-            f"`{path}`: line {_line_at(text, first.start)} has {len(first.fields)} fields, the header "
+            f"`{path}`: {has_one if len(header.fields) == 1 else ''}"
+            f"line {_line_at(text, first.start)} has {len(first.fields)} fields, the header "
             f"{len(header.fields)}, divided by {name_delimiter(delimiter)}: "
             f"{delimiter.join(first.fields):.{SHOWN_LETTERS}}. So have {len(uneven):,} of {len(rows):,} rows. Quote or "
             "remove what divides the fields inside a text, use JSON Lines, or set data.delimiter"

@@ -24,6 +24,8 @@ Cells = tuple[object, ...]
 """The wanted cells of a row, of the types in the file."""
 
 MAX_LISTED_COLUMNS = 20
+SHOWN_BYTES = 20
+"""Bytes that a message shows on each side of one that is not UTF-8."""
 SEARCH_KEY = "data.{}"
 """How messages name what says a column: the key of a search file. It takes the setting and a word for its value."""
 
@@ -47,6 +49,7 @@ class FileRows:
         class_names: Column -> names of its classes in their own order, where the file says them.
         delimiter: What divides the columns of a CSV or TSV file, else ``None``.
         doubled: Names that stand twice in the header, where all columns were read: these are not among them.
+        lines: Line of the file where each row begins, from 1; empty where a file has no lines.
     """
 
     columns: Sequence[str]
@@ -54,6 +57,7 @@ class FileRows:
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     delimiter: str | None = None
     doubled: Sequence[str] = ()
+    lines: Sequence[int] = ()
 
 
 class _Parser(Protocol):
@@ -93,8 +97,8 @@ def read_file(
     if extension in USUAL_DELIMITERS:
         usual = USUAL_DELIMITERS[extension]
         text = _decode(path, content)
-        header, cells, found = parse_delimited(path, text, wanted=wanted, delimiter=delimiter, usual=usual)
-        read = FileRows(header, cells, delimiter=found)
+        header, cells, lines, found = parse_delimited(path, text, wanted=wanted, delimiter=delimiter, usual=usual)
+        read = FileRows(header, cells, delimiter=found, lines=lines)
     else:
         read = PARSERS[extension](path, content, wanted=wanted)
     if not read.columns:
@@ -121,7 +125,7 @@ def read_columns(path: Path, content: bytes, *, delimiter: str | None = None) ->
         usual = USUAL_DELIMITERS[plain]
         text = _decode(path, unpacked)
         # No file has this column, so that its header alone is read.
-        columns, _, delimiter = parse_delimited(path, text, wanted=("\0",), delimiter=delimiter, usual=usual)
+        columns, _, _, delimiter = parse_delimited(path, text, wanted=("\0",), delimiter=delimiter, usual=usual)
     else:
         columns = list(PARSERS[plain](path, unpacked, wanted=()).columns)
     single = [column for column in columns if columns.count(column) == 1]
@@ -170,6 +174,7 @@ def _parse_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -> FileRo
     """Parse JSON Lines; blank lines are skipped."""
     columns: dict[str, None] = {}
     cells: list[Cells] = []
+    lines: list[int] = []
     for number, line in enumerate(_decode(path, content).split("\n"), start=1):
         if not line.strip():
             continue
@@ -181,7 +186,8 @@ def _parse_jsonl(path: Path, content: bytes, *, wanted: Sequence[str]) -> FileRo
             raise DataError(f"`{path}`: line {number} is no JSON object: {line:.40}")
         columns.update(dict.fromkeys(record))
         cells.append(tuple(record.get(column) for column in wanted))
-    return FileRows(list(columns), cells)
+        lines.append(number)
+    return FileRows(list(columns), cells, lines=lines)
 
 
 def _parse_parquet(path: Path, content: bytes, *, wanted: Sequence[str]) -> FileRows:
@@ -276,9 +282,12 @@ def _decode(path: Path, content: bytes) -> str:
                 "Save it again, as UTF-8"
             ) from error
         number = content.count(b"\n", 0, error.start) + 1
+        line_start = content.rfind(b"\n", 0, error.start) + 1
+        around = content[max(line_start, error.start - SHOWN_BYTES) : error.start + SHOWN_BYTES].splitlines()[0]
         raise DataError(
-            f"`{path}`: line {number} is not UTF-8 (byte 0x{content[error.start]:02x}). Save the file as UTF-8, or "
-            "convert it from the encoding it has: iconv -f CP1252 -t UTF-8, if it comes from a Western Windows program"
+            f"`{path}`: line {number} is not UTF-8 (byte 0x{content[error.start]:02x}; read as CP1252: "
+            f"{around.decode('cp1252', 'replace')!r}). Save the file as UTF-8, or convert it from the encoding it has: "
+            "iconv -f CP1252 -t UTF-8, if it comes from a Western Windows program"
         ) from error
 
 

@@ -81,6 +81,7 @@ def normalise_questions(
     columns: Sequence[str],
     is_extractive: bool,
     note: Note = lambda line: None,
+    lines: Sequence[int] = (),
 ) -> list[Question]:
     """Check and normalise the rows of a file.
 
@@ -95,6 +96,7 @@ def normalise_questions(
             are converted; an answer that does not stand where its start says is moved to its nearest mention; one
             without a start is the first.
         note: Takes lines about what was converted, moved and chosen.
+        lines: Line of each row, for messages; empty where the file has none.
 
     Returns:
         The rows, in the order of ``cells``.
@@ -103,13 +105,16 @@ def normalise_questions(
         DataError: A cell is missing, empty or of a wrong type, or an answer does not occur in its context; the
             message names the column, the number of such rows and the first of them.
     """
-    parsed = number_problems(path, cells, normalise=lambda row: _parse_row(row, columns))
+    parsed = number_problems(path, cells, normalise=lambda row: _parse_row(row, columns), lines=lines)
     if not is_extractive:
         return [_written(row) for row in parsed]
     placement = Placement(find_unit([given.mention(row.raw_context) for row in parsed for given in row.answers]))
     numbered = list(enumerate(parsed, start=1))
     rows = number_problems(
-        path, numbered, normalise=lambda item: _place(item[1], placement, number=item[0], column=columns[2])
+        path,
+        numbered,
+        normalise=lambda item: _place(item[1], placement, number=item[0], column=columns[2]),
+        lines=lines,
     )
     for line in placement.describe():
         note(f"`{path}`: {line}")

@@ -21,7 +21,8 @@ class TaskReader:
 
     Attributes:
         columns: Returns the columns to read: setting of the search file -> column.
-        normalise: Builds rows from the cells of a file; ``note`` takes lines about what was changed in them.
+        normalise: Builds rows from the cells of a file; ``note`` takes lines about what was changed in them,
+            ``lines`` are those of the rows, for messages.
         lacks_target: Tells whether the last cell of a row, which is to be predicted, is missing.
         has_unlabelled_test: Tells whether the rows of test show that none of them is labelled; takes the rows of every
             split, the data set and the column for messages.
@@ -53,16 +54,22 @@ def _question_columns(request: ProfileRequest) -> dict[str, str]:
     }
 
 
-def _labelled(path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str], note: Note) -> Sequence[Any]:
-    return normalise_rows(path, cells, text_column=columns[0], label_column=columns[1])
+def _labelled(
+    path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str], note: Note, lines: Sequence[int]
+) -> Sequence[Any]:
+    return normalise_rows(path, cells, text_column=columns[0], label_column=columns[1], lines=lines)
 
 
-def _extractive(path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str], note: Note) -> Sequence[Any]:
-    return normalise_questions(path, cells, columns=columns, is_extractive=True, note=note)
+def _extractive(
+    path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str], note: Note, lines: Sequence[int]
+) -> Sequence[Any]:
+    return normalise_questions(path, cells, columns=columns, is_extractive=True, note=note, lines=lines)
 
 
-def _generative(path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str], note: Note) -> Sequence[Any]:
-    return normalise_questions(path, cells, columns=columns, is_extractive=False, note=note)
+def _generative(
+    path: Path, cells: Sequence[Sequence[object]], *, columns: Sequence[str], note: Note, lines: Sequence[int]
+) -> Sequence[Any]:
+    return normalise_questions(path, cells, columns=columns, is_extractive=False, note=note, lines=lines)
 
 
 def _is_null(cell: object) -> bool:

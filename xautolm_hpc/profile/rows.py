@@ -17,6 +17,9 @@ S = TypeVar("S")
 Note = Callable[[str], object]
 """Takes a line for the user about the data."""
 
+N_SHOWN = 3
+"""Rows with one problem that a message names."""
+
 BYTE_ORDER_MARK = "\ufeff"
 DECIMAL = re.compile(r"[+-]?\d*[.,]\d+")
 REGRESSION = "the values look like numbers to predict (regression), which this program does not do"
@@ -53,7 +56,9 @@ class Row(NamedTuple):
         return self._asdict()
 
 
-def normalise_rows(path: Path, pairs: Sequence[Sequence[object]], *, text_column: str, label_column: str) -> list[Row]:
+def normalise_rows(
+    path: Path, pairs: Sequence[Sequence[object]], *, text_column: str, label_column: str, lines: Sequence[int] = ()
+) -> list[Row]:
     """Check and normalise the rows of a file.
 
     Outer white space and byte order marks are removed from texts and labels, nothing else. Labels become text: whole
@@ -64,41 +69,47 @@ def normalise_rows(path: Path, pairs: Sequence[Sequence[object]], *, text_column
         pairs: (text, label) of every row, of any type.
         text_column: Column of the text, for messages.
         label_column: Column of the label, for messages.
+        lines: Line of each row, for messages; empty where the file has none.
 
     Returns:
         The rows, in the order of ``pairs``.
 
     Raises:
         DataError: A text or label is missing, empty, of a wrong type or not valid Unicode; the message names the
-            column, the number of such rows and the first of them (the first row of the file is row 1).
+            column, the number of such rows and the first of them, by their lines or, without lines, from row 1.
     """
 
     def normalise(pair: Sequence[object]) -> Row:
         return Row(clean_text(pair[0], text_column), _normalise_label(pair[1], label_column))
 
-    return number_problems(path, pairs, normalise=normalise)
+    return number_problems(path, pairs, normalise=normalise, lines=lines)
 
 
-def number_problems(path: Path, cells: Sequence[R], *, normalise: Callable[[R], S]) -> list[S]:
+def number_problems(
+    path: Path, cells: Sequence[R], *, normalise: Callable[[R], S], lines: Sequence[int] = ()
+) -> list[S]:
     """Normalise every row, and report all problems at once.
 
     Args:
         path: The file, for the message.
         cells: Cells of every row.
         normalise: Builds a row from cells; its ``ValueError`` says what is wrong with them.
+        lines: Line of each row; empty where the file has none.
 
     Raises:
         DataError: Some row has a problem; the message counts them by problem.
     """
     rows: list[S] = []
     problems: dict[str, list[int]] = {}
-    for number, row in enumerate(cells, start=1):
+    numbers, unit = (lines, "line") if lines else (range(1, len(cells) + 1), "row")
+    for number, row in zip(numbers, cells, strict=True):
         try:
             rows.append(normalise(row))
         except ValueError as problem:
             problems.setdefault(str(problem), []).append(number)
     if problems:
-        raise DataError(f"`{path}`: " + "; ".join(_describe(*item) for item in problems.items()) + ". Mend or remove")
+        described = "; ".join(_describe(problem, found, unit=unit) for problem, found in problems.items())
+        raise DataError(f"`{path}`: {described}. Fill in, mend or remove these rows")
     return rows
 
 
@@ -130,9 +141,10 @@ def compress(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _describe(problem: str, numbers: list[int]) -> str:
+def _describe(problem: str, numbers: list[int], *, unit: str) -> str:
     plural = "s" if len(numbers) > 1 else ""
-    return f"{problem} in {len(numbers):,} row{plural}, first in row {numbers[0]:,}"
+    shown = ", ".join(f"{number:,}" for number in numbers[:N_SHOWN]) + ", ..." * (len(numbers) > N_SHOWN)
+    return f"{problem} in {len(numbers):,} row{plural} ({unit} {shown})"
 
 
 def clean_text(value: object, column: str) -> str:

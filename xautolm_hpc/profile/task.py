@@ -10,6 +10,7 @@ from pathlib import Path
 from xautolm_hpc.errors import DataError
 from xautolm_hpc.jobdir import PROTOCOL, SPLITS, ProfileRequest, ProfileResult
 from xautolm_hpc.profile.cache import Profile, cache_key, load_profile, save_profile, write_files
+from xautolm_hpc.profile.classes import rare_classes
 from xautolm_hpc.profile.data_rows import DataRows, read_data
 from xautolm_hpc.profile.readers import reader_for
 from xautolm_hpc.profile.rows import Sample, compress, digest_rows, encode_rows
@@ -72,7 +73,8 @@ def _measure(request: ProfileRequest, data: DataRows, *, system: System, log: Ca
         split = split_rows(files, limits=limits, split_seed=request.split_seed, where=request.data_path)
     except DataError as error:  # a class written in two ways may be why one of them is too small
         raise DataError(". ".join([str(error), *data.notes])) from None
-    for note in split.notes:
+    split_notes = (*split.notes, *rare_classes(split.parts))
+    for note in split_notes:
         log(note)
     log("divided into " + ", ".join(f"{len(split.parts[name]):,} rows of {name}" for name in SPLITS))
     n_threads = len(os.sched_getaffinity(0))
@@ -86,7 +88,7 @@ def _measure(request: ProfileRequest, data: DataRows, *, system: System, log: Ca
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in packed.items()},
         from_cache=False,
         majority_f1=reader_for(request).baseline(split.parts["train"], split.parts["validation"]),
-        notes=(*data.notes, *split.notes),
+        notes=(*data.notes, *split_notes),
         has_quantiser=_has_quantiser(),
     )
     return Profile(result, packed)

@@ -29,9 +29,7 @@ MOST_LIVE_LABELS = 200
 SAME_F1 = 1e-9
 """Difference of two computations of one F1."""
 
-COMES = (
-    "The search goes on: which trials are within noise of it, and its score on test, come when the search has ended."
-)
+COMES = "Which trials are within noise of it, and its score on test, come when the search has ended."
 
 
 def describe_certainty(
@@ -96,11 +94,13 @@ def certainty_sentences(summary: Mapping[str, Any]) -> list[str]:
     """Write how sure the best trial is; nothing where its answers are unknown."""
     best, certainty = summary["best"], summary.get("certainty") or {}
     tested = summary["tests"].get(str(best["trial"])) if best else None
-    sentences = []
+    sentences: list[str] = []
+    collapse: list[str] = []
     if tested and "f1" in tested:
         interval = interval_text(summary, best["trial"], split="test")
         sentences.append(f"On test, which no trial had seen, it has F1 {tested['f1']:.4f}{interval}.")
-        sentences += _collapse(summary, tested["f1"]) + _baseline_on_test(certainty, best["trial"])
+        collapse = _collapse(summary, tested["f1"])
+        sentences += collapse + _baseline_on_test(certainty, best["trial"])
     compared, noise = certainty.get("compared"), certainty.get("within_noise")
     if noise:
         names = listed([str(trial) for trial in noise])
@@ -108,7 +108,7 @@ def certainty_sentences(summary: Mapping[str, Any]) -> list[str]:
         sentences.append(f"{subject} within noise of it on the same rows: another sample of rows could turn the order.")
     elif compared:
         sentences.append(f"It is ahead of the next {counted(len(compared), 'trial')} by more than noise.")
-    if compared:
+    if compared and not collapse:
         n_succeeded = counted(summary["counts"]["succeeded"], "trial")
         sentences.append(f"The best of {n_succeeded} tends to look better on validation than on test.")
     if best and summary["run"].get("finish_kind") == FinishKind.UNFINISHED:

@@ -104,7 +104,8 @@ def _probabilities(members: Sequence[Member], *, heading: str) -> Section | None
     n_left = len(members) - len(rows)
     lines = (f"The {len(rows)} most probable; {n_left:,} more are in report.json.",) if n_left else ()
     table = Table(columns, rows, frozenset(columns[1:]))
-    return Section(title=f"Prior against uniform: {heading.lower()}s", lines=lines, table=table) if rows else None
+    title = f"Prior against uniform: {heading.lower()}s"
+    return Section(title=title, lines=lines, table=table, on_screen=False) if rows else None
 
 
 def _forecast(prior: Prior, *, group: str, heading: str) -> Section | None:
@@ -117,8 +118,10 @@ def _forecast(prior: Prior, *, group: str, heading: str) -> Section | None:
     rows = tuple((name, *(f"{forecasts[name].get(column, 0.0):.2f}" for column in columns)) for name in names)
     shown = (heading, *map(_forecast_heading, columns))
     line = "Probability of failing by each cause, of succeeding, and the quality of a success: 0 worst, 1 best."
-    by_time = (TIME_COUNTS,) if "merit: evaluation_time_s" in columns else ()
-    return Section(title=f"Forecast: {group}", lines=(line, *by_time), table=Table(shown, rows, frozenset(shown[1:])))
+    lines = (line, TIME_COUNTS) if "merit: evaluation_time_s" in columns else (line,)
+    return Section(
+        title=f"Forecast: {group}", lines=lines, table=Table(shown, rows, frozenset(shown[1:])), on_screen=False
+    )
 
 
 def _forecast_heading(key: str) -> str:
@@ -142,7 +145,8 @@ def _moved(prior: Prior) -> Section | None:
         "For the models and methods furthest from uniform, the experiences that moved them most. An experience of "
         "another model moves a probability too, because the probabilities add up to 1.",
     )
-    return Section(title="Experiences that moved the prior", lines=lines, table=table) if rows else None
+    title = "Experiences that moved the prior"
+    return Section(title=title, lines=lines, table=table, on_screen=False) if rows else None
 
 
 def _furthest(members: Sequence[Member]) -> list[Member]:

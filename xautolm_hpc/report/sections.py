@@ -14,6 +14,7 @@ from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.quantities import COSTS, QUANTITIES, UNKNOWN, counted, duration_text, value_text
 from xautolm_hpc.report.safe_text import shortened
 from xautolm_hpc.report.shortfall import shortfall_text
+from xautolm_hpc.view import finish_text, is_unfinished
 
 Summary = Mapping[str, Any]
 Trial = Mapping[str, Any]
@@ -134,7 +135,7 @@ def _overview(summary: Summary) -> Section:
     facts = (
         ("Task", f"{task['name']} ({task['kind']}, {task['metric']}); rows: {rows}"),
         ("Objectives", ", ".join(f"{o['name']} ({o['better']} is better)" for o in summary["objectives"])),
-        ("Ended because", summary["run"]["finish"]),
+        ("State" if is_unfinished(summary["run"]) else "Ended because", finish_text(summary)),
         ("Best trial", _best_text(summary)),
         *([("How sure", " ".join(sure))] if (sure := certainty_sentences(summary)) else []),
         ("Majority baseline", _majority_text(summary)),

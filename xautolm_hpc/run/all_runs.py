@@ -14,7 +14,7 @@ from xautolm_hpc.run.lease import live_holder
 from xautolm_hpc.run.ledger import read_ledger
 from xautolm_hpc.run.overview import best_trial
 from xautolm_hpc.run.run_file import began_at
-from xautolm_hpc.view import UNFINISHED, BestTrial, FinishKind
+from xautolm_hpc.view import BestTrial, is_unfinished
 
 DAMAGES = (XAutoLMError, OSError, LookupError, TypeError, ValueError, AttributeError)
 """What reading a damaged run may end with: its files may hold anything."""
@@ -55,7 +55,7 @@ def list_runs(runs_dir: Path, *, stale_s: float) -> list[RunRow]:
         stale_s: Seconds of silence after which a driver on another node counts as dead.
     """
     folders = [path for path in sorted(runs_dir.iterdir()) if _is_run(path)] if runs_dir.is_dir() else []
-    rows = [_read_row(RunDir(path), stale_s=stale_s) for path in folders]
+    rows = [read_row(RunDir(path), stale_s=stale_s) for path in folders]
     return sorted(rows, key=lambda row: -(row.began_at or 0))
 
 
@@ -64,8 +64,13 @@ def _is_run(path: Path) -> bool:
     return path.is_dir() and (os.path.lexists(run_dir.run_path) or os.path.lexists(run_dir.ledger_path))
 
 
-def _read_row(run_dir: RunDir, *, stale_s: float) -> RunRow:
-    """Read one run; a damage becomes its state."""
+def read_row(run_dir: RunDir, *, stale_s: float) -> RunRow:
+    """Read one run; a damage becomes its state.
+
+    Args:
+        run_dir: The run folder.
+        stale_s: Seconds of silence after which a driver on another node counts as dead.
+    """
     n_bytes = sum(_sizes(run_dir.path))
     try:
         search = read_json(run_dir.run_path)["search"]
@@ -98,8 +103,9 @@ def _state(run_dir: RunDir, *, stale_s: float) -> tuple[str, str]:
         return "running", f"driver: pid {holder.pid} on {holder.node}"
     path = run_dir.report_dir / "report.json"
     run: dict[str, Any] = read_json(path)["run"] if path.exists() else {}
-    is_unfinished = run.get("finish_kind") == FinishKind.UNFINISHED or run.get("finish") in (None, UNFINISHED.text)
-    return ("unfinished", "the same run command resumes it") if is_unfinished else ("ended", str(run["finish"]))
+    if is_unfinished(run):
+        return "unfinished", "the same run command resumes it"
+    return "ended", str(run["finish"])
 
 
 def _sizes(folder: Path) -> Iterator[int]:

@@ -16,6 +16,7 @@ from xautolm_hpc.report.quantities import QUANTITIES, duration_text
 from xautolm_hpc.report.run_in_words import mover_sentence, movers, prior_sentences, verdict_sentences
 from xautolm_hpc.report.sections import PARAMS_TITLE, report_sections
 from xautolm_hpc.report.shortfall import shortfall_text
+from xautolm_hpc.view import finish_text
 
 Summary = Mapping[str, Any]
 Numbers = Mapping[str, Any]
@@ -117,7 +118,8 @@ def _run_line(summary: Summary) -> Markup:
     run, task = summary["run"], summary["task"]
     rows = ", ".join(f"{n:,} {split}" for split, n in task["rows"].items())
     text = (
-        f"Run {run['run_id']} · task {task['name']} ({task['kind']}, {task['metric']}; rows: {rows}) · {run['finish']}"
+        f"Run {run['run_id']} · task {task['name']} ({task['kind']}, {task['metric']}; rows: {rows}) · "
+        f"{finish_text(summary)}"
     )
     return tag("p", text, class_="quiet")
 
