@@ -62,7 +62,7 @@ def submission_of(folder: Path, *attempt_dirs: Path, resources: Resources | None
     return Submission(name="test-g000-s0", folder=folder, attempt_dirs=attempt_dirs, resources=resources or Resources())
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float = 30.0, what: str = "") -> None:
+def wait_until(condition: Callable[[], bool], *, seconds: float = 60.0, what: str = "") -> None:
     """Wait for a condition, or fail after some seconds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -28,7 +28,8 @@ SPAN = """
 import os, sys, time
 attempt_dir = sys.argv[-1]
 began = time.time()
-time.sleep(0.4)
+open(attempt_dir + "/began", "w").close()
+while not os.path.exists(attempt_dir + "/../go"): time.sleep(0.05)
 with open(attempt_dir + "/span", "w") as file:
     file.write(f"{began} {time.time()}")
 print(os.environ.get("CUDA_VISIBLE_DEVICES", "unset"))
@@ -76,6 +77,12 @@ def wait_for_end(launcher: Launcher, *attempt_dirs: Path) -> dict[Path, JobStatu
     return dict(launcher.poll(attempt_dirs))
 
 
+def let_go(*attempt_dirs: Path) -> None:
+    """Let all workers end that wait for it, once these have begun."""
+    wait_until(lambda: all((path / "began").exists() for path in attempt_dirs), what="the workers begin")
+    (attempt_dirs[0].parent / "go").touch()
+
+
 def pid_in(attempt_dir: Path) -> int:
     path = attempt_dir / "pid"
     wait_until(lambda: path.exists() and path.read_text() != "", what="the worker starts")
@@ -94,6 +101,7 @@ def test_jobs_run_in_the_order_submitted_and_never_more_than_the_slots(tmp_path:
     ids = launcher.submit(submission_of(tmp_path / "submission", *attempt_dirs))
 
     first = launcher.poll(attempt_dirs)
+    let_go(*attempt_dirs[:2])
     ended = wait_for_end(launcher, *attempt_dirs)
 
     spans = [tuple(map(float, (path / "span").read_text().split())) for path in attempt_dirs]
@@ -112,6 +120,7 @@ def test_each_job_has_its_own_gpu_of_those_lent_out(tmp_path: Path) -> None:
     launcher.submit(submission_of(tmp_path / "submission", *attempt_dirs))
 
     first = launcher.poll(attempt_dirs)
+    let_go(*attempt_dirs[:2])
     wait_for_end(launcher, *attempt_dirs)
 
     used = [(path / "stdout").read_text().strip() for path in attempt_dirs]
@@ -126,6 +135,7 @@ def test_without_gpus_to_lend_the_drivers_own_reach_the_job(tmp_path: Path) -> N
     launcher = launcher_with(1, environment=environment)
     launcher.submit(submission_of(tmp_path / "submission", attempt_dir))
 
+    (tmp_path / "go").touch()
     wait_for_end(launcher, attempt_dir)
 
     assert (attempt_dir / "stdout").read_text().strip() == "3"
