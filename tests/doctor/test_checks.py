@@ -327,11 +327,11 @@ def test_a_folder_of_runs_that_slurm_would_write_elsewhere_is_found(tmp_path: Pa
     assert "has the character '%' in its path" in finding.found
 
 
-def test_without_energy_counters_doctor_warns_of_what_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_energy_counters_doctor_says_what_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "RAPL_PATH", tmp_path / "gone")
     monkeypatch.setattr(machine, "list_gpus", lambda visible: ([], None, None))
 
     (finding,) = machine.check_counters(make_site(tmp_path, launcher="local"))
 
-    assert finding.level == "warning"
-    assert finding.remedy.startswith("energy will be unknown: leave it out of objectives and budget")
+    assert finding.level == "ok"  # many machines have none, and every search runs
+    assert "energy will be unknown; leave it out of objectives and budget" in finding.found

@@ -112,8 +112,8 @@ def _energy(visible_gpus: str | None) -> Finding:
     """Report which energy counters a trial can read here."""
     with open_energy_reader(visible_gpus, shared=False) as reader:
         if reader.source == "none":
-            remedy = "energy will be unknown: leave it out of objectives and budget"
-            return warning("energy counters of the node", "none can be read", remedy=remedy)
+            said = "none can be read: energy will be unknown; leave it out of objectives and budget"
+            return ok("energy counters of the node", said)
         return ok("energy counters of the node", f"{reader.source}, scope {reader.scope}")
 
 
