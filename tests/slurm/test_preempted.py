@@ -16,7 +16,7 @@ from xautolm_hpc.durable import read_json
 from xautolm_hpc.records import Experience
 from xautolm_hpc.store import ExperienceStore
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 WAIT_S = 240.0
 ATTEMPT = Path("runs", "longer", "gen-000", "trial-000", "attempt-0")
