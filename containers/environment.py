@@ -75,7 +75,7 @@ def find_packages(requirements: Iterable[str]) -> tuple[Found, Missing]:
 
 
 def why_not_copied(package: Distribution) -> str | None:
-    """Say why the files of a package are not all its own; ``None`` if they are."""
+    """Return why the files of a package are not all its own; ``None`` if they are."""
     if json.loads(package.read_text("direct_url.json") or "{}").get("dir_info", {}).get("editable"):
         return "it is installed as editable, its code lies elsewhere"
     if package.read_text("RECORD") is None:
