@@ -216,6 +216,7 @@ class RunView:
         note: One line of text, or "".
         objectives: The search's objectives, the first one first.
         charges: Result of :func:`charges`; empty where nothing is known of rates.
+        reasons: Constraint name -> why it rejected one of them; empty where nothing was noted.
     """
 
     name: str
@@ -291,6 +292,7 @@ class RunFacts:
     answers: Callable[[Experience, str], Predictions | None] = no_answers
     importance: Mapping[str, Any] | None = None
     charges: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     def last_attempts(self) -> tuple[Experience, ...]:
         """List the last attempt of every trial; it is the result of the trial."""

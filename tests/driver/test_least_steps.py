@@ -61,6 +61,7 @@ def test_a_search_draws_nothing_below_the_least_steps_that_are_written(tmp_path:
     facts = search_in(tmp_path, text=f"{TEXT}\n[constraints]\nmin_steps = 400\n", launcher=_launcher())
 
     assert facts.rejections["steps"] > 0
+    assert "constraints.min_steps = 400" in facts.reasons["steps"]
 
 
 def test_an_evaluation_trains_a_list_as_it_is_written(tmp_path: Path) -> None:

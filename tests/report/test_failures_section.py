@@ -57,14 +57,16 @@ def test_the_time_of_failed_attempts_is_part_of_the_cost() -> None:
 
 def test_each_constraint_has_a_meaning_in_the_report() -> None:
     names = {each.name for each in vars(constraints).values() if hasattr(each, "reject") and hasattr(each, "name")}
-    summary = summarise(facts([success(0)], rejections={"steps": 3, "odd": 1}))
+    reasons = {"steps": "12 optimiser steps after the warm-up; constraints.min_steps = 50"}
+    summary = summarise(facts([success(0)], rejections={"steps": 3, "odd": 1}, reasons=reasons))
 
     (section,) = (each for each in report_sections(summary) if each.title == "Rejected before submission")
 
     assert set(REJECTED_FOR) == {*names, RISK}
     assert section.table is not None
-    assert section.table.rows == (("steps", "3", REJECTED_FOR["steps"]), ("odd", "1", "–"))
+    assert section.table.rows == (("steps", "3", REJECTED_FOR["steps"], reasons["steps"]), ("odd", "1", "–", "–"))
     assert REJECTED_FOR["steps"] in to_html(summary)
+    assert reasons["steps"] in to_html(summary)
 
 
 @pytest.mark.parametrize(("n_steps", "is_named"), [(124, True), (14, False)])

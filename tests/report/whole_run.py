@@ -72,6 +72,7 @@ def whole_run(**fields: Any) -> RunFacts:
     ]
     given: dict[str, Any] = {
         "rejections": {"context_length": 44, "memory": 1312},
+        "reasons": {"memory": "full of <b>own</b>|[link=x]model needs 19.5 GiB; a job has 16.0 GiB"},
         "prior": PRIOR,
         "spent": Spent(n_generations=2, n_trials=8, wall_s=4000.0, gpu_s=2700.0, trial_s=2712.5, energy_j=90250.0),
     }

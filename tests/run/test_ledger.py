@@ -143,6 +143,11 @@ def test_a_ledger_that_is_a_link_is_refused_and_nothing_is_written_where_it_lead
         ("drawn", {"generation": "0", "plans": [], "refusals": {}, "exhausted": False}, "generation: expected int"),
         ("drawn", {"generation": 10**400, "plans": [], "refusals": {}, "exhausted": False}, "expected a number from 0"),
         ("drawn", {"generation": 0, "plans": {}, "refusals": {}, "exhausted": False}, "plans: expected"),
+        (
+            "drawn",
+            {"generation": 0, "plans": [], "refusals": {}, "refusal_reasons": {"time": 4}, "exhausted": False},
+            "expected str",
+        ),
         ("submitted", {"jobs": {"0": "1"}}, "'0' is not TRIAL/ATTEMPT"),
         ("submitted", {"jobs": {"0/-1": "1"}}, "'0/-1' is not TRIAL/ATTEMPT"),
         ("intent", {"name": "x", "generation": 0, "attempts": [], "resources": {}}, "'x' is no name of a submission"),

@@ -209,6 +209,7 @@ class Search:
             generation=self.history.n_generations(),
             plans=[to_wire(plan) for plan in drawn.plans],
             refusals=dict(drawn.rejections),
+            refusal_reasons={name: reason for name, (reason, *_) in drawn.reasons.items()},
             exhausted=drawn.is_exhausted,
         )
         return None if drawn.plans else self._reason_to_stop()
@@ -278,6 +279,7 @@ class Search:
             majority_f1=self.profile.majority_f1,
             experiences=experiences,
             rejections=self.history.rejections,
+            reasons=self.history.reasons,
             prior=to_json(self.proposer.prior),
             spent=spent,
             finish=finish,

@@ -327,16 +327,20 @@ def _advice(summary: Summary) -> list[str]:
 
 
 def _rejections(summary: Summary) -> Section:
-    """Count the draws that each constraint rejected, and say what it rejects."""
+    """Count the draws that each constraint rejected, say what it rejects, and give one of its reasons."""
     title = "Rejected before submission"
     if not summary["refusals"]:
         return Section(title=title, lines=("No pipeline was rejected.",))
     refusals = summary["refusals"]
     line = "Pipelines that were drawn and not submitted, by the constraint that rejected them."
     hint = (MANY_SHORT,) if 2 * refusals.get("steps", 0) > sum(refusals.values()) else ()
-    rows = tuple((name, f"{count:,}", REJECTED_FOR.get(name, UNKNOWN)) for name, count in refusals.items())
-    columns = ("Constraint", "Pipelines", "Meaning")
-    table = Table(columns, rows, right=frozenset({"Pipelines"}), wraps=frozenset({"Meaning"}))
+    reasons = summary["refusal_reasons"]
+    rows = tuple(
+        (name, f"{count:,}", REJECTED_FOR.get(name, UNKNOWN), reasons.get(name, UNKNOWN))
+        for name, count in refusals.items()
+    )
+    columns = ("Constraint", "Pipelines", "Meaning", "For instance")
+    table = Table(columns, rows, right=frozenset({"Pipelines"}), wraps=frozenset({"Meaning", "For instance"}))
     return Section(title=title, lines=(line, *hint), table=table)
 
 

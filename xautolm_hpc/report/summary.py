@@ -30,9 +30,10 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
     Returns:
         ``run``, ``task``, ``objectives``, ``counts``, ``best`` (by the first objective), ``majority_f1`` and
         ``margin`` of the best above it, ``shortfall`` (why no trial is above it), the trials as ``front``,
-        ``dominated``, ``unranked`` (succeeded without all objectives) and ``failed``, then ``failures``, ``refusals``,
-        ``spent``, ``prior``. ``certainty`` of F1 (:func:`~xautolm_hpc.report.certainty.describe_certainty`),
-        ``ended_s`` (trial -> seconds from the run's first attempt to its end) and ``importance``.
+        ``dominated``, ``unranked`` (succeeded without all objectives) and ``failed``, then ``failures``, ``refusals``
+        and ``refusal_reasons``, ``spent``, ``prior``. ``certainty`` of F1
+        (:func:`~xautolm_hpc.report.certainty.describe_certainty`), ``ended_s`` (trial -> seconds from the run's
+        first attempt to its end) and ``importance``.
     """
     last = facts.last_attempts()
     n_attempts = Counter(e.provenance.trial for e in facts.experiences)
@@ -66,6 +67,7 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
         **{name: [_trial(e, n_attempts) for e in members] for name, members in groups.items()},
         "failures": _failures(facts.experiences, last),
         "refusals": dict(sorted(facts.rejections.items(), key=lambda item: (-item[1], item[0]))),
+        "refusal_reasons": dict(sorted(facts.reasons.items())),
         "spent": _spent(facts.spent, facts.experiences) | dict(facts.charges),
         "prior": summarise_prior(facts.prior),
         "left_out": list(facts.left_out),

@@ -3,7 +3,7 @@
 import re
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,6 +24,7 @@ class _Drawn:
     plans: tuple[Mapping[str, Any], ...]
     refusals: Mapping[str, int]
     exhausted: bool
+    refusal_reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

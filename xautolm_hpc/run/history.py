@@ -95,6 +95,7 @@ class History:
         trials: Trial number -> trial, in the order they were drawn.
         submissions: Submission name -> its ``intent`` line.
         rejections: Constraint name -> pipelines rejected so far.
+        reasons: Constraint name -> why it rejected the first of them; earlier versions did not write it.
         committed: Generations whose experiences are in the store, in order.
         ends: (trial, attempt) of the ends in the order they came.
         exhausted: Whether the last draw found nothing feasible any more.
@@ -108,6 +109,7 @@ class History:
     trials: dict[int, Trial] = field(default_factory=dict)
     submissions: dict[str, Line] = field(default_factory=dict)
     rejections: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
     committed: list[int] = field(default_factory=list)
     ends: list[tuple[int, int]] = field(default_factory=list)
     exhausted: bool = False
@@ -249,6 +251,7 @@ class History:
         self.exhausted = line["exhausted"]
         for name, count in line["refusals"].items():
             self.rejections[name] = self.rejections.get(name, 0) + count
+        self.reasons = line.get("refusal_reasons", {}) | self.reasons
         for number, plan in enumerate(line["plans"], start=len(self.trials)):
             path = self.run_dir.attempt_dir(line["generation"], number, attempt=0)
             where = f"`{self.run_dir.ledger_path}`: trial {number}"
