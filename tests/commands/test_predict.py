@@ -1,5 +1,6 @@
 """What ``predict`` reads, and what it refuses before a worker starts."""
 
+import gzip
 import json
 import subprocess
 from pathlib import Path
@@ -25,8 +26,10 @@ from xautolm_hpc.predictions import ANSWERS, PREDICT, ROWS
 )
 def test_rows_are_read_in_their_order(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content.encode()))
 
-    assert read_rows(tmp_path / name, {"text": "body"}) == [{"text": "a, b"}, {"text": "c"}]
+    for path in (tmp_path / name, tmp_path / f"{name}.gz"):
+        assert read_rows(path, {"text": "body"}) == [{"text": "a, b"}, {"text": "c"}]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from xautolm_hpc.commands.output_file import check_output
 from xautolm_hpc.durable import open_regular, read_json, write_bytes, write_json
 from xautolm_hpc.errors import InputError, LaunchError
 from xautolm_hpc.predictions import ANSWERS, PREDICT, ROWS
-from xautolm_hpc.profile.formats import check_columns, read_file
+from xautolm_hpc.profile.formats import check_columns, read_file, unpacked
 
 COLUMNS = {
     "text-classification": ("text",),
@@ -69,7 +69,7 @@ def read_rows(path: Path, columns: Mapping[str, str], *, delimiter: str | None =
     try:
         with open_regular(path) as file:
             content = file.read()
-        header = content.removeprefix(BOM_UTF8).split(b"\n", 1)[0].strip().strip(b'"')
+        header = unpacked(path, content).removeprefix(BOM_UTF8).split(b"\n", 1)[0].strip().strip(b'"')
         is_alone = header in {column.encode() for column in columns.values()}
         divides = delimiter or (NOTHING_DIVIDES if is_alone else None)
         read = read_file(path, content, columns=columns, delimiter=divides, key=OPTION)

@@ -91,9 +91,8 @@ def read_file(
             that the file does not name.
     """
     wanted = tuple(columns.values())
-    extension = check_extension(path)
-    if extension.endswith(".gz"):
-        extension, content = extension.removesuffix(".gz"), _unzip(path, content)
+    extension = check_extension(path).removesuffix(".gz")
+    content = unpacked(path, content)
     if extension in USUAL_DELIMITERS:
         usual = USUAL_DELIMITERS[extension]
         text = _decode(path, content)
@@ -118,16 +117,15 @@ def read_columns(path: Path, content: bytes, *, delimiter: str | None = None) ->
     Raises:
         DataError: The extension is not known, the content is damaged, or what divides its columns is not clear.
     """
-    extension = check_extension(path)
-    plain = extension.removesuffix(".gz")
-    unpacked = content if plain == extension else _unzip(path, content)
-    if plain in USUAL_DELIMITERS:
-        usual = USUAL_DELIMITERS[plain]
-        text = _decode(path, unpacked)
+    extension = check_extension(path).removesuffix(".gz")
+    plain = unpacked(path, content)
+    if extension in USUAL_DELIMITERS:
+        usual = USUAL_DELIMITERS[extension]
+        text = _decode(path, plain)
         # No file has this column, so that its header alone is read.
         columns, _, _, delimiter = parse_delimited(path, text, wanted=("\0",), delimiter=delimiter, usual=usual)
     else:
-        columns = list(PARSERS[plain](path, unpacked, wanted=()).columns)
+        columns = list(PARSERS[extension](path, plain, wanted=()).columns)
     single = [column for column in columns if columns.count(column) == 1]
     doubled = tuple(dict.fromkeys(column for column in columns if column not in single and column.strip()))
     if not single:
@@ -271,6 +269,24 @@ def _name_class(path: Path, value: object, *, column: str, names: Sequence[str])
     return names[value]
 
 
+def unpacked(path: Path, content: bytes) -> bytes:
+    """Return a file's bytes without the compression that its extension says.
+
+    Args:
+        path: The file.
+        content: Its bytes.
+
+    Raises:
+        DataError: It is no whole gzip file.
+    """
+    if not path.name.lower().endswith(".gz"):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"`{path}` is no whole gzip file: {error}") from None
+
+
 def _decode(path: Path, content: bytes) -> str:
     """Decode a file of text."""
     try:
@@ -289,14 +305,6 @@ def _decode(path: Path, content: bytes) -> str:
             f"{around.decode('cp1252', 'replace')!r}). Save the file as UTF-8, or convert it from the encoding it has: "
             "iconv -f CP1252 -t UTF-8, if it comes from a Western Windows program"
         ) from error
-
-
-def _unzip(path: Path, content: bytes) -> bytes:
-    """Unpack a gzip file."""
-    try:
-        return gzip.decompress(content)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"`{path}` is no whole gzip file: {error}") from None
 
 
 PARSERS: Mapping[str, _Parser] = {
