@@ -221,8 +221,8 @@ def test_a_success_that_lowered_what_is_expected_is_called_worse_than_expected()
     said = [mover_sentence(reason, task="tickets") for reason in movers(summarise(large_run(8, prior=prior)))]
 
     assert said == [
-        "bert-tiny with lora succeeded on tickets (this run's task), less well than was expected of it: it lowered "
-        "what was expected of method lora by 18%.",
+        "bert-tiny with lora succeeded with F1 0.2571 on tickets (this run's task), less well than was "
+        "expected of it: it lowered what was expected of method lora by 18%.",
         "distilbert-base-uncased with full failed with gpu_oom on tickets (this run's task), less badly than was "
         "expected of it: it raised what was expected of method lora by 11%.",
         "distilbert-base-uncased with full was truncated on sst2: it lowered what was expected of method lora by 5%.",

@@ -21,6 +21,7 @@ REASONS = [
         "method": "lora",
         "status": "succeeded",
         "kind": None,
+        "f1": 0.2571,
     },
     {
         "id": "fedcba9876543210" * 2,
@@ -33,6 +34,7 @@ REASONS = [
         "method": "full",
         "status": "failed",
         "kind": "gpu_oom",
+        "f1": None,
     },
 ]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xautolm_hpc.report.blocks import Section, Table
-from xautolm_hpc.report.quantities import counted, listed
+from xautolm_hpc.report.quantities import UNKNOWN, counted, listed
 
 Prior = Mapping[str, Any]
 Member = Mapping[str, Any]
@@ -139,8 +139,10 @@ def _moved(prior: Prior) -> Section | None:
         for member in _furthest(prior[group])
         for row in _reasons(member, noun)
     )
-    columns = ("Probability of", "Moved by", "Its task", "Its model", "Its method", "Result", "Weight", "Experience")
-    table = Table(columns, rows, frozenset({"Moved by", "Weight"}))
+    columns = (
+        "Probability of", "Moved by", "Its task", "Its model", "Its method", "Result", "F1", "Weight", "Experience"
+    )  # fmt: skip
+    table = Table(columns, rows, frozenset({"Moved by", "F1", "Weight"}))
     lines = (
         "For the models and methods furthest from uniform, the experiences that moved them most. An experience of "
         "another model moves a probability too, because the probabilities add up to 1.",
@@ -164,6 +166,7 @@ def _reasons(member: Member, noun: str) -> list[tuple[str, ...]]:
             reason["model"],
             reason["method"],
             reason["kind"] or reason["status"],
+            f"{reason['f1']:.4f}" if reason.get("f1") is not None else UNKNOWN,
             f"{reason['weight']:.3f}",
             reason["id"],
         )

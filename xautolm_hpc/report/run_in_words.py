@@ -136,6 +136,8 @@ def mover_sentence(reason: Mapping[str, Any], *, task: str) -> str:
         task: The run's own task.
     """
     did = {None: "succeeded", TRUNCATED: "was truncated"}.get(reason["kind"], f"failed with {reason['kind']}")
+    if reason.get("f1") is not None:  # versions before did not write it
+        did += f" with F1 {reason['f1']:.4f}"
     did = f"{reason['model']} with {reason['method']} {did} on {_task_name(reason['task'], own=task)}"
     return f"{did}{_surprise(reason)}: it {reason['effect']}."
 

@@ -129,6 +129,7 @@ def test_the_content_shows_more_of_what_works_and_says_why(content: dict[str, An
     reasons = content["top"]["models"]["kin"]
     assert [r["kind"] for r in reasons].count("gpu_oom") > 2
     assert {r["model"] for r in reasons if r["kind"] == "gpu_oom"} == {"large"}
+    assert all((r["f1"] is None) == (r["status"] == "failed") for r in reasons)
     assert sorted((abs(r["contribution"]) for r in reasons), reverse=True) == [abs(r["contribution"]) for r in reasons]
 
 

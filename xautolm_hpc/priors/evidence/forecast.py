@@ -28,7 +28,7 @@ from xautolm_hpc.priors.evidence.observations import observations_to_json, past_
 from xautolm_hpc.priors.evidence.surrogate import Forest, Surrogate, fit_surrogate
 from xautolm_hpc.priors.settings import PriorSettings, check_settings
 from xautolm_hpc.priors.similarity import experience_distances
-from xautolm_hpc.priors.xautolm.explain import N_TOP, Contribution
+from xautolm_hpc.priors.xautolm.explain import N_TOP, Contribution, known_f1
 from xautolm_hpc.records import System, Task, to_json
 from xautolm_hpc.space import Boolean, Categorical, Numeric, Parameter, Space, is_supported
 from xautolm_hpc.table import ExperienceTable
@@ -243,6 +243,7 @@ class _Influences:
             method=table.methods[table.method[row]],
             status=OutcomeStatus.SUCCEEDED if table.succeeded[row] else OutcomeStatus.FAILED,
             kind=TRUNCATED if self.used.truncated[index] else None if kind < 0 else FAILURE_KINDS[kind],
+            f1=known_f1(table, row),
         )
 
 

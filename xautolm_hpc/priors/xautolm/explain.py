@@ -1,5 +1,6 @@
 """Explanation of a prior: the experiences that moved it, and the content of ``priors.json``."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from xautolm_hpc.priors.xautolm.replay import CategoricalReplay
 from xautolm_hpc.priors.xautolm.steps import Steps, replay_parameter
 from xautolm_hpc.records import Value, to_json
 from xautolm_hpc.space import Categorical, Method, contains
+from xautolm_hpc.table import ExperienceTable
 
 Floats = NDArray[np.float64]
 
@@ -55,6 +57,7 @@ class Contribution:
         method: Its method.
         status: Whether it succeeded or failed.
         kind: Failure kind, or ``truncated``; ``None`` for any other success.
+        f1: Its F1, in 0..1; ``None`` where it is not known.
     """
 
     id: str
@@ -67,6 +70,7 @@ class Contribution:
     method: str
     status: OutcomeStatus
     kind: str | None
+    f1: float | None
 
 
 def explain(prior: Prior, target: ExplanationTarget, *, limit: int = N_TOP) -> list[Contribution]:
@@ -179,7 +183,19 @@ def _contribution(prior: Prior, steps: Steps, *, index: int, moved: float) -> Co
         method=table.methods[table.method[row]],
         status=OutcomeStatus.SUCCEEDED if table.succeeded[row] else OutcomeStatus.FAILED,
         kind=None if kind < 0 else FAILURE_KINDS[kind],
+        f1=known_f1(table, row),
     )
+
+
+def known_f1(table: ExperienceTable, row: int) -> float | None:
+    """Return the F1 of an experience, in 0..1; ``None`` where it is not known.
+
+    Args:
+        table: All experiences.
+        row: Which of them.
+    """
+    value = float(table.objectives["f1"][row])
+    return value if math.isfinite(value) else None
 
 
 def _method(prior: Prior, name: str | None) -> Method:
