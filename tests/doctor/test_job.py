@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.doctor.sites import make_site
+from tests.sif import write_sif
 from tests.submit.fake_slurm import FakeSlurm
 from xautolm_hpc.doctor import check_job, job_check_key, recall_start_s
 from xautolm_hpc.node import node_name
@@ -128,3 +129,16 @@ def test_how_long_the_worker_starts_is_measured_and_remembered_for_plan(tmp_path
     assert start_s is not None
     assert start_s > 0
     assert start.found.startswith(f"imports {start_s:.1f} s; forked from a worker that has them ")
+
+
+def test_a_job_whose_container_cannot_be_started_is_not_sent_and_says_why(tmp_path: Path) -> None:
+    image = write_sif(tmp_path / "worker.sif", labels={"xautolm.torch": "cpu"})
+    missing = tmp_path / "models"
+
+    (finding,), said = check(
+        tmp_path, launcher="local", worker_python=None, hf_home=str(missing), container={"image": str(image)}
+    )
+
+    assert (finding.check, finding.level) == ("job check", "failure")
+    assert finding.found.startswith(f"not sent: the cache of models `{missing}` does not exist;")
+    assert said == []

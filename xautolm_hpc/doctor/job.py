@@ -18,7 +18,7 @@ from xautolm_hpc.doctor.machine import skew_finding
 from xautolm_hpc.doctor.passed import job_check_key, remember_start_s
 from xautolm_hpc.doctor.site import Site
 from xautolm_hpc.durable import read_json, write_json
-from xautolm_hpc.errors import InputError, LaunchError
+from xautolm_hpc.errors import ImageError, InputError, LaunchError
 from xautolm_hpc.gather.pending import obstacle
 from xautolm_hpc.gather.traces import read_tail
 from xautolm_hpc.jobdir import COMMAND, Exit, claim_path, exit_path, restarts, write_members
@@ -60,7 +60,10 @@ def _send(site: Site, folder: Path, *, log: Callable[[str], None]) -> list[Findi
     """Submit the job, wait for its end, cancel it if we are interrupted."""
     attempt_dir = folder / "attempt-0"
     launcher = site.launcher(node_checks=_node_checks(site, folder))
-    submission = _prepare(site, launcher, attempt_dir=attempt_dir)
+    try:
+        submission = _prepare(site, launcher, attempt_dir=attempt_dir)
+    except ImageError as error:
+        return [failure(JOB, f"not sent: {error}", remedy="see [container] and hf_home in the profile")]
     try:
         job_id = launcher.submit(submission)[attempt_dir]
     except LaunchError as error:
