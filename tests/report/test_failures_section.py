@@ -86,3 +86,14 @@ def test_a_plan_gives_one_example_of_a_rejection() -> None:
 
     assert table is not None
     assert table.rows == (("steps", "5", "2 steps are few"),)
+
+
+def test_a_report_of_a_version_that_noted_no_reasons_is_shown() -> None:
+    summary = summarise(facts([success(0)], rejections={"steps": 3}))
+    del summary["refusal_reasons"]
+
+    (section,) = (each for each in report_sections(summary) if each.title == "Rejected before submission")
+
+    assert section.table is not None
+    assert section.table.rows == (("steps", "3", REJECTED_FOR["steps"], "–"),)
+    assert REJECTED_FOR["steps"] in to_html(summary)

@@ -334,7 +334,7 @@ def _rejections(summary: Summary) -> Section:
     refusals = summary["refusals"]
     line = "Pipelines that were drawn and not submitted, by the constraint that rejected them."
     hint = (MANY_SHORT,) if 2 * refusals.get("steps", 0) > sum(refusals.values()) else ()
-    reasons = summary["refusal_reasons"]
+    reasons = summary.get("refusal_reasons", {})  # reports of versions before have none
     rows = tuple(
         (name, f"{count:,}", REJECTED_FOR.get(name, UNKNOWN), reasons.get(name, UNKNOWN))
         for name, count in refusals.items()
