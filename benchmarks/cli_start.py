@@ -15,7 +15,11 @@ LIMIT_S = 0.5
 N_WORKERS = 3
 COMMAND = [sys.executable, "-m", "xautolm_hpc", "--help"]
 BARE = [sys.executable, "-c", "import torch, accelerate; from transformers import AutoTokenizer, PreTrainedModel"]
-WORKER = [sys.executable, "-c", "import xautolm_hpc.train.finetune"]
+WORKER = [
+    sys.executable,
+    "-c",
+    "from xautolm_hpc.train.libraries import leave_out_scipy; leave_out_scipy(); import xautolm_hpc.train.finetune",
+]
 
 
 def measure() -> list[Goal]:

@@ -66,7 +66,7 @@ def _run_step(step: str, folder: Path) -> int:
     stop = StopFlag()
     stop.install()
     _declare_ready(folder)
-    _prepare_environment()
+    _prepare_libraries()
     if step == "export":
         from xautolm_hpc.train.export import run_export
 
@@ -77,21 +77,21 @@ def _run_step(step: str, folder: Path) -> int:
 
 
 def _run_embed(folder: Path, *, n_threads: int) -> int:
-    _prepare_environment()
+    _prepare_libraries()
     from xautolm_hpc.train.embed import embed_folder
 
     return embed_folder(folder, n_threads=n_threads)
 
 
 def _run_predict(folder: Path) -> int:
-    _prepare_environment()
+    _prepare_libraries()
     from xautolm_hpc.train.answer_rows import run_predict
 
     return run_predict(folder)
 
 
 def _check_models(folder: Path) -> int:
-    _prepare_environment()
+    _prepare_libraries()
     from xautolm_hpc.train.fit.check_models import check_models
 
     return check_models(folder)
@@ -195,6 +195,14 @@ def _prepare_environment() -> None:
         os.environ.setdefault("RAYON_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")  # kernels are loaded when they are first used
+
+
+def _prepare_libraries() -> None:
+    """Prepare a step that needs torch and transformers at once."""
+    _prepare_environment()
+    from xautolm_hpc.train.libraries import leave_out_scipy
+
+    leave_out_scipy()
 
 
 def _run_trial(attempt_dir: Path, *, rank: Rank, stop: StopFlag) -> int:

@@ -41,6 +41,7 @@ from xautolm_hpc.redact import LONGEST_MESSAGE, cut_message, redact
 from xautolm_hpc.train.energy import EnergyReader, no_energy_reader, open_energy_reader
 from xautolm_hpc.train.exceptions import UnfitModelError, classify, describe, is_lost_process
 from xautolm_hpc.train.heartbeat import HeartbeatWriter
+from xautolm_hpc.train.libraries import leave_out_scipy
 from xautolm_hpc.train.limit.at_limit import LimitPlan
 from xautolm_hpc.train.limit.foreign_load import CpuReading, LoadMeter, read_counters
 from xautolm_hpc.train.limit.trial_budget import Progress, TrialBudget
@@ -186,6 +187,7 @@ def _attempt(job: Job, progress: Progress, *, stop: StopFlag, energy: EnergyRead
     with load, heartbeat_writer:
         heartbeat_writer.enter("load")
         with progress.load, progress.loading("imports"):
+            leave_out_scipy()
             from xautolm_hpc.train.finetune import finetune
             from xautolm_hpc.train.prepare import AttemptInputs
 

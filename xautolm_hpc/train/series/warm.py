@@ -28,6 +28,7 @@ from xautolm_hpc.jobdir import (
 )
 from xautolm_hpc.node import become_subreaper
 from xautolm_hpc.records import from_json, to_json
+from xautolm_hpc.train.libraries import leave_out_scipy
 from xautolm_hpc.train.series.card_memory import CardMemory
 from xautolm_hpc.train.series.trial_process import TrialProcess
 from xautolm_hpc.train.stop import StopFlag
@@ -37,6 +38,7 @@ def import_libraries() -> None:
     """Import what every trial needs; where that fails, each trial finds it out itself and leaves an outcome."""
     began_s = time.monotonic()
     try:
+        leave_out_scipy()
         from xautolm_hpc.train import finetune, prepare
     except (ImportError, OSError, RuntimeError) as error:
         sys.stderr.write(f"series: the libraries cannot be imported: {error}\n")
