@@ -275,6 +275,7 @@ class RunFacts:
         answers: Returns what an attempt answered on each row of ``validation`` or ``test``, ``None`` where unknown.
         importance: Result of :func:`xautolm_hpc.priors.hyperparameter_importance`, or ``None``.
         charges: Result of :func:`charges`; empty where nothing is known of rates.
+        reasons: Constraint name -> why it rejected one of them; empty where nothing was noted.
     """
 
     name: str

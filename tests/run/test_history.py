@@ -67,13 +67,13 @@ def test_trials_are_numbered_through_the_run_and_known_by_generation(history: Hi
 
 
 def test_rejections_add_up_by_constraint(history: History) -> None:
-    told = {"memory": "9 GiB of 4", "time": "90 s of 60"}
+    first = {"memory": "9 GiB of 4", "time": "90 s of 60"}
     later = {"memory": "8 GiB of 4"}
-    history.apply(drawn([], generation=1, refusals={"memory": 4, "time": 2}, refusal_reasons=told, exhausted=True))
+    history.apply(drawn([], generation=1, refusals={"memory": 4, "time": 2}, refusal_reasons=first, exhausted=True))
     history.apply(drawn([], generation=2, refusals={"memory": 1}, refusal_reasons=later, exhausted=True))
 
     assert history.rejections == {"memory": 8, "duplicate": 1, "time": 2}
-    assert history.reasons == told
+    assert history.reasons == first
     assert history.exhausted
 
 

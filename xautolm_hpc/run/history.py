@@ -248,6 +248,7 @@ class History:
                 self.models_out[line["model"]] = line["from_trial"]
 
     def _apply_drawn(self, line: Line) -> None:
+        """Add the trials that were drawn, and count what was rejected on the way."""
         self.exhausted = line["exhausted"]
         for name, count in line["refusals"].items():
             self.rejections[name] = self.rejections.get(name, 0) + count

@@ -16,7 +16,7 @@ from xautolm_hpc.train.data import plan_evaluation
 from xautolm_hpc.train.kinds.classification import Classification
 from xautolm_hpc.train.kinds.extraction import Extraction
 from xautolm_hpc.train.kinds.generation import Generation, writing_class
-from xautolm_hpc.train.quiet import silence_loading
+from xautolm_hpc.train.libraries import silence_loading
 
 BATCH_SIZE = 32
 

