@@ -32,7 +32,7 @@ def run_command(
         capture_output=True,
         text=True,
         env={**os.environ, **(environ or {})},
-        timeout=280,
+        timeout=800,
         check=False,
     )
 

@@ -14,7 +14,7 @@ from slurm.dev.plan import DevClusterError
 
 SUPERVISE_PATH = Path(__file__).with_name("supervise.py")
 POLL_S = 0.05
-START_S = 20.0
+START_S = 60.0
 TERM_S = 8.0
 """Seconds that a daemon has to end by itself before it is killed."""
 

@@ -17,6 +17,7 @@ SETTINGS: dict[str, Any] = {
     "budget": {"trials": 2},
     "search": {"objectives": ["f1"], "population": 2, "seed": 3},
     "prior": {"kind": "uniform"},
+    "trial": {"time_limit_min": 15},  # beside other work of the machine a minute may be too short for a trial
 }
 
 

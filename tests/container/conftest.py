@@ -121,4 +121,4 @@ def cluster(_cluster_session: Cluster) -> Iterator[Cluster]:
     yield _cluster_session
     if job_ids := _cluster_session.ask("squeue", "--noheader", "--format=%i").split():
         _cluster_session.ask("scancel", *job_ids)
-    assert wait_until(lambda: not _cluster_session.ask("squeue", "--noheader"), timeout_s=60)
+    assert wait_until(lambda: not _cluster_session.ask("squeue", "--noheader"), timeout_s=200)

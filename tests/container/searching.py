@@ -138,7 +138,7 @@ def left_behind(place: OfflinePlace) -> list[str]:
 
 def is_clean(place: OfflinePlace) -> bool:
     """Wait until nothing of an image is left: a worker may end a moment after the driver has read its outcome."""
-    return wait_until(lambda: not left_behind(place), timeout_s=30)
+    return wait_until(lambda: not left_behind(place), timeout_s=120)
 
 
 def last_step(attempt_dir: Path) -> int:

@@ -135,7 +135,7 @@ def test_a_killed_container_is_retried_and_leaves_nothing(cluster: Cluster, imag
     before = pids(place)
     (parent,) = [line for line in left_behind(place) if "Apptainer runtime parent" in line]
     os.kill(int(parent.split()[0]), signal.SIGKILL)
-    assert wait_until(lambda: (attempt_dir / "exit-0.json").exists(), timeout_s=60)
+    assert wait_until(lambda: (attempt_dir / "exit-0.json").exists(), timeout_s=200)
     still_there = before & pids(place)
     words, _ = driver.communicate(timeout=WAIT_S)
 

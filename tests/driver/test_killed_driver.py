@@ -9,7 +9,7 @@ from tests.searching import run_command, start_command, wait_for
 from tests.stub_search import started, write_stub_search
 
 N_KILLS = 10
-LIMIT_S = 60.0
+LIMIT_S = 200.0
 
 
 def kill_at(folder: Path, n_lines: int) -> None:

@@ -20,7 +20,8 @@ SECRETS = {
 
 @pytest.mark.slow
 def test_the_tiny_example_runs_whole_and_leaks_no_secret(tmp_path: Path) -> None:
-    run = ("run", str(TINY_PATH), "--quiet", "--set", "store.path=store")
+    # Beside other work of the machine two minutes may be too short for a trial; it would be tried again.
+    run = ("run", str(TINY_PATH), "--quiet", "--set", "store.path=store", "--set", "trial.time_limit_min=15")
 
     first = run_command(tmp_path, *run, environ=SECRETS)
     stored = projection(tmp_path)

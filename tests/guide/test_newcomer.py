@@ -64,7 +64,7 @@ def _check_the_loading_of_the_page(page: Path, folder: Path) -> None:
     code = re.sub(r'print\(classify\(".*"\)\)', f'print(classify("{TEXT}")[0]["label"])', code)
 
     ended = subprocess.run(
-        [sys.executable, "-P", "-c", code], cwd=folder, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-P", "-c", code], cwd=folder, capture_output=True, text=True, check=True, timeout=400
     )
 
     assert ended.stdout.splitlines()[-1] in {"access", "allocation", "gpu", "jobs", "software", "storage"}

@@ -75,7 +75,7 @@ def command(
         env={**clean, "HF_HOME": str(hf_home), **(environ or {})},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
 

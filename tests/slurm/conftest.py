@@ -59,4 +59,4 @@ def _cancel_all(cluster: DevCluster) -> None:
 
     if left := job_ids():
         cluster.run("scancel", *left, check=False)  # some may have ended by now
-    assert wait_until(lambda: not job_ids(), timeout_s=30), cluster.run("squeue")
+    assert wait_until(lambda: not job_ids(), timeout_s=120), cluster.run("squeue")

@@ -24,7 +24,7 @@ CLOSED, SHORT = "closed", "short"
 SMALL, SHARED = "small", "shared"
 """An account whose jobs may have one core each, one whose jobs may have one core together."""
 
-START_S = 240.0
+START_S = 400.0
 
 WORKER = """#!{python} -S
 # Waits until it is told to, then ends as its first argument says.

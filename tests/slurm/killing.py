@@ -172,7 +172,7 @@ def _count_orphans(search: StubSearch, cluster: DevCluster) -> int:
     def left() -> list[str]:
         return cluster.run("squeue", "--noheader", "--array", f"--name={names}", "--format=%i").split()
 
-    wait_until(lambda: not left(), timeout_s=15, poll_s=0.3)
+    wait_until(lambda: not left(), timeout_s=60, poll_s=0.3)
     return len(left())
 
 

@@ -182,7 +182,7 @@ def run_apart(cluster: DevCluster, folder: Path, *arguments: str, size: str) -> 
         env=cluster.environ,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=400,
         check=False,
     )
 

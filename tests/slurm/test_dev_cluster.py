@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slurm
 CLUSTER_PATH = Path(__file__).resolve().parents[2] / "slurm" / "dev" / "cluster.py"
 WHOLE_NODE = "--cpus-per-task=16"
 FOREVER = "--wrap=sleep 600"
-WAIT_S = 30.0
+WAIT_S = 120.0
 
 
 def submit(cluster: DevCluster, *options: str) -> str:
@@ -222,7 +222,7 @@ def test_the_command_starts_reports_and_stops_a_cluster_with_everything_in_it(tm
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, str(CLUSTER_PATH), *arguments, "--dir", str(directory)]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=100, check=False)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=400, check=False)
 
     try:
         started = command("up", "--nodes=1", "--gpus-per-node=0")

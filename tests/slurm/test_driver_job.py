@@ -15,7 +15,7 @@ from xautolm_hpc.store import ExperienceStore
 pytestmark = pytest.mark.slurm
 
 DRIVER_PATH = Path(__file__).resolve().parents[2] / "slurm" / "driver.sbatch"
-WAIT_S = 100.0
+WAIT_S = 300.0
 
 
 def submit_driver(cluster: DevCluster, folder: Path, *options: str) -> str:

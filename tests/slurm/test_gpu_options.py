@@ -47,7 +47,7 @@ import json, os, sys
 seen = {**os.environ, "in /tmp": " ".join(os.listdir("/tmp"))}
 open(sys.argv[-1] + "/seen", "w").write(json.dumps(seen))
 """
-WAIT_S = 120.0
+WAIT_S = 300.0
 
 
 class TypedCluster(DevCluster):

@@ -55,7 +55,7 @@ def test_a_search_on_slurm_ends_as_on_this_machine_with_one_array_a_generation(
     assert set(starts(search).values()) == {1}
     arrays = Counter((path.split("/")[0], job_id.split("_")[0]) for path, job_id, _ in search.started())
     assert sorted((generation, n) for (generation, _), n in arrays.items()) == [("gen-000", 4), ("gen-001", 4)]
-    assert wait_until(no_job_is_left(bare_cluster), timeout_s=20)
+    assert wait_until(no_job_is_left(bare_cluster), timeout_s=90)
 
 
 def test_forty_trials_where_arrays_have_eleven_all_run_once_and_no_more_at_a_time_than_allowed(

@@ -27,7 +27,7 @@ from xautolm_hpc.submit.slurm_launcher import SlurmLauncher
 pytestmark = pytest.mark.slurm
 
 ON_TWO_NODES = Resources(n_nodes=2, n_cpus=1, memory_bytes=2 * 1024**3, time_limit_s=600.0)
-WAIT_S = 150.0
+WAIT_S = 400.0
 
 
 def submit(cluster: DevCluster, folder: Path, *attempt_dirs: Path) -> SlurmLauncher:
@@ -94,7 +94,7 @@ def test_two_nodes_train_one_trial_and_die_together(bare_cluster: DevCluster, tm
 
     assert wait_until(has_begun, timeout_s=WAIT_S), bare_cluster.run("squeue")
     os.kill(ranks_in(endless)[1], signal.SIGKILL)
-    assert wait_until(lambda: all(exit_path(endless, 0, node=n).exists() for n in (0, 1)), timeout_s=60)
+    assert wait_until(lambda: all(exit_path(endless, 0, node=n).exists() for n in (0, 1)), timeout_s=200)
 
     assert [exit_of(endless, node).returncode for node in (0, 1)] == [-signal.SIGKILL] * 2
     evidence = read_evidence(endless, JobStatus(state=JobState.COMPLETED), redact=str, check=check_end)
@@ -104,5 +104,5 @@ def test_two_nodes_train_one_trial_and_die_together(bare_cluster: DevCluster, tm
     assert wait_until(lambda: (whole / OUTCOME).exists(), timeout_s=WAIT_S), bare_cluster.run("squeue")
     outcome = read_end(whole).outcome
     assert (outcome.status, outcome.n_steps, outcome.n_samples) == ("succeeded", 10, 60), outcome.message
-    assert wait_until(lambda: all(exit_path(whole, 0, node=n).exists() for n in (0, 1)), timeout_s=60)
+    assert wait_until(lambda: all(exit_path(whole, 0, node=n).exists() for n in (0, 1)), timeout_s=200)
     assert [exit_of(whole, node).returncode for node in (0, 1)] == [0, 0]

@@ -12,7 +12,7 @@ from tests.slurm.searching import ROOT_DIR, StubSearch
 
 pytestmark = pytest.mark.slurm
 
-WAIT_S = 90.0
+WAIT_S = 300.0
 DIES_ON_N1 = 'if os.environ["SLURM_JOB_NODELIST"] == "n1": os.kill(os.getpid(), 9)'
 TAKES_1300_MIB = "held = bytearray(1300 << 20)"
 STANDS_STILL = 'while os.environ["SLURM_JOB_NODELIST"] == "n2" and not os.path.exists({path!r}): time.sleep(0.1)'

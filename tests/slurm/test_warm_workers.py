@@ -69,9 +69,9 @@ def test_a_job_put_back_into_the_queue_goes_on_where_it_was(
         rows = bare_cluster.run("squeue", "--noheader", "--array", "--format=%i %r").splitlines()
         return [row.split()[0] for row in rows if "BeginTime" in row]
 
-    assert wait_until(lambda: bool(waiting()), timeout_s=120)
+    assert wait_until(lambda: bool(waiting()), timeout_s=400)
     bare_cluster.start_soon(waiting()[0])
-    status = driver.wait(timeout=180)
+    status = driver.wait(timeout=800)
 
     assert status == 0
     assert search.projection() == local_search.projection()

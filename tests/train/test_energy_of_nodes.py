@@ -38,7 +38,7 @@ def test_each_node_is_counted_once_and_what_one_does_not_know_is_unknown(tmp_pat
         )
         for node in range(2)
     ]
-    statuses = [leader.wait(timeout=240) for leader in leaders]
+    statuses = [leader.wait(timeout=800) for leader in leaders]
 
     outcome = read_end(attempt_dir).outcome
     assert statuses == [0, 0]

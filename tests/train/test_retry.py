@@ -36,7 +36,7 @@ sys.exit(main(sys.argv[1:]))
 
 def _run(attempt_dir: Path, n_samples: int, *words: str) -> int:
     command = [sys.executable, "-c", SMALL_GPU, str(n_samples), *(words or ("trial",)), str(attempt_dir)]
-    return subprocess.run(command, env=worker_environment(), check=False, timeout=280).returncode
+    return subprocess.run(command, env=worker_environment(), check=False, timeout=800).returncode
 
 
 def test_a_second_try_trains_the_same_batch_in_smaller_micro_batches(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.train.attempts import read_end, start_worker, worker_environment, wri
 from xautolm_hpc.jobdir import COMMAND, OUTCOME, READY
 from xautolm_hpc.train.stop import STOP_SIGNALS, StopFlag
 
-DEADLINE_S = 60.0
+DEADLINE_S = 300.0
 ENDLESS = {"epochs": 100_000, "early_stopping_patience": 100_000}
 
 
