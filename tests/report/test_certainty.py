@@ -207,18 +207,19 @@ def test_what_moved_the_prior_evidence_is_told_as_what_it_expects() -> None:
     summary = summarise(large_run(8, prior=prior))
 
     assert "1 record of the store is no evidence: 1 with a configuration counted before." in prior_sentences(summary)
-    first, second = (mover_sentence(reason, task="tickets") for reason in movers(summary))
+    first, second = (mover_sentence(reason, task=summary["task"]) for reason in movers(summary))
     assert first.endswith("it raised what was expected of model google/bert_uncased_L-2 by 3%.")
     assert second.endswith("it lowered what was expected of model google/bert_uncased_L-2 by 1%.")
 
 
 def test_a_success_that_lowered_what_is_expected_is_called_worse_than_expected() -> None:
-    low = {**REASONS[0], "task": "tickets", "contribution": -0.2}
-    high = {**REASONS[1], "task": "tickets", "contribution": 0.1}
+    task = {"task": "tickets", "task_fingerprint": nouns.TASK.fingerprint}
+    low, high = {**REASONS[0], **task, "contribution": -0.2}, {**REASONS[1], **task, "contribution": 0.1}
     cut = {**REASONS[1], "id": "c" * 32, "kind": "truncated", "contribution": -0.05}
     prior = {**PRIOR, "kind": "evidence", "top": {"models": {}, "methods": {"lora": [low, high, cut]}}}
 
-    said = [mover_sentence(reason, task="tickets") for reason in movers(summarise(large_run(8, prior=prior)))]
+    summary = summarise(large_run(8, prior=prior))
+    said = [mover_sentence(reason, task=summary["task"]) for reason in movers(summary)]
 
     assert said == [
         "bert-tiny with lora succeeded with F1 0.2571 on tickets (this run's task), less well than was "
@@ -229,13 +230,16 @@ def test_a_success_that_lowered_what_is_expected_is_called_worse_than_expected()
     ]
 
 
-def test_the_runs_own_task_is_marked_among_those_that_helped() -> None:
-    reasons = [{**REASONS[0], "task": name, "id": name} for name in ("tickets", "liar")]
+def test_the_runs_own_task_is_known_by_its_fingerprint_and_not_by_its_name() -> None:
+    task = nouns.task(name="tickets", fingerprint="a" * 64)
+    known = [("tickets", task.fingerprint), ("tickets", "b" * 64), ("liar", "c" * 64), ("tickets", task.fingerprint)]
+    reasons = [{**REASONS[0], "task": name, "task_fingerprint": f, "id": f} for name, f in known]
+    del reasons[-1]["task_fingerprint"]  # as versions before wrote it
     prior = {**PRIOR, "top": {"models": {"google/bert_uncased_L-2": reasons}, "methods": {}}}
 
-    said = " ".join(prior_sentences(summarise(large_run(8, prior=prior, task=nouns.task(name="tickets")))))
+    said = " ".join(prior_sentences(summarise(large_run(8, prior=prior, task=task))))
 
-    assert "2 successes on tickets (this run's task) and liar." in said
+    assert "4 successes on tickets (this run's task), tickets and liar." in said
 
 
 def test_a_uniform_prior_is_told_as_such() -> None:
@@ -306,6 +310,41 @@ def test_a_collapse_on_test_is_called_one() -> None:
     assert "far worse" not in " ".join(verdict_sentences(_tested(share=0.75, test_share=0.7)))
 
 
+@pytest.mark.parametrize(
+    ("rows", "validation", "f1", "test", "end"),
+    [
+        (20_000, (0.9165, 0.9235), 0.9164, (0.877, 0.957), None),  # test has few rows and holds the F1 of validation
+        (20_000, (0.918, 0.922), 0.8900, (0.886, 0.894), None),  # certain, and small
+        (
+            20_000,
+            (0.916, 0.924),
+            0.8000,
+            (0.780, 0.820),
+            ": the rows of test may be of another kind than those of validation.",
+        ),
+        (
+            400,
+            (0.890, 0.950),
+            0.8000,
+            (0.780, 0.820),
+            " rested on 400 rows and did not hold. More rows for validation would tell.",
+        ),
+        (400, (0.890, 0.950), 0.8000, None, None),
+    ],
+)
+def test_a_collapse_is_told_only_where_it_is_large_and_beyond_the_noise_of_both_splits(
+    rows: int, validation: tuple[float, float], f1: float, test: tuple[float, float] | None, end: str | None
+) -> None:
+    summary = summarise(facts([success(0, f1=0.92)], task=nouns.task(n_validation=rows), tests={0: {"f1": f1}}))
+    intervals = {"validation": validation} | ({} if test is None else {"test": test})
+    summary["certainty"]["intervals"] = {"0": intervals}
+
+    found = [sentence for sentence in certainty_sentences(summary) if sentence.startswith("That is far worse")]
+
+    assert len(found) == (end is not None)
+    assert all(sentence.endswith(end or "") for sentence in found)
+
+
 def test_the_best_of_some_trials_tends_to_look_better_on_validation() -> None:
     said = certainty_sentences(_tested(share=0.75, test_share=0.7))
 
@@ -337,3 +376,20 @@ def test_a_baseline_that_no_label_has_on_validation_is_unknown_on_test() -> None
     run = facts([success(0, f1=0.5)], tests={0: {"f1": 0.5}}, majority_f1=0.123, answers=answers)
 
     assert summarise(run)["certainty"]["majority_test"] is None
+
+
+@pytest.mark.parametrize(("n_b", "expected"), [(80, None), (50, {"f1": 1 / 3, "accuracy": 0.5})])
+def test_a_baseline_of_labels_equally_frequent_on_validation_is_unknown_unless_they_are_so_on_test(
+    n_b: int, expected: dict[str, float] | None
+) -> None:
+    truths = {"validation": np.repeat([0, 1], [100, 100]), "test": np.repeat([0, 1], [100 - n_b, n_b])}
+
+    def given(experience: Experience, split: str) -> Predictions:
+        return Predictions(truth=truths[split], predicted=truths[split], n_classes=2)
+
+    task = nouns.task(labels=("a", "b"))
+    run = facts([success(0, f1=1.0)], task=task, tests={0: {"f1": 1.0}}, majority_f1=1 / 3, answers=given)
+
+    found = summarise(run)["certainty"]["majority_test"]
+
+    assert found == (None if expected is None else pytest.approx(expected))

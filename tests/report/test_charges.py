@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.report.facts import facts, success
+from tests.report.facts import CPU_NODE, facts, failure, success
 from xautolm_hpc.report import summarise, to_html
 from xautolm_hpc.report.frame import spent_text
 from xautolm_hpc.report.sections import NO_COUNTER, report_sections
@@ -16,7 +16,8 @@ SPENT = Spent(gpu_s=5400.0, energy_j=7.2e6, wall_s=60.0, trial_s=5400.0)
 
 
 def test_a_run_without_gpus_shows_no_gpu_time_and_says_why_energy_is_unknown() -> None:
-    summary = summarise(facts([success(0)], spent=Spent(n_generations=1, n_trials=1, trial_s=130.0)))
+    trials = [success(0, system=CPU_NODE)]
+    summary = summarise(facts(trials, spent=Spent(n_generations=1, n_trials=1, trial_s=130.0)))
 
     (cost,) = (each for each in report_sections(summary) if each.title == "Cost")
 
@@ -26,6 +27,23 @@ def test_a_run_without_gpus_shows_no_gpu_time_and_says_why_energy_is_unknown() -
     assert shown["Energy"] == "not measured on this machine" + NO_COUNTER
     assert cost.lines == ()
     assert "GPU-hours" not in to_html(summary)
+
+
+def test_a_run_whose_gpu_time_is_unknown_is_not_said_to_have_had_no_gpu() -> None:
+    summary = summarise(facts([failure(0, "host_oom"), success(1, system=CPU_NODE)], spent=Spent(trial_s=600.0)))
+
+    (cost,) = (each for each in report_sections(summary) if each.title == "Cost")
+
+    assert dict(cost.facts)["Energy"] == "not measured on this machine"
+
+
+def test_a_report_of_a_version_that_noted_no_gpus_tells_them_by_their_time() -> None:
+    summary = summarise(facts([success(0)], spent=Spent(trial_s=600.0)))
+    del summary["spent"]["without_gpu"]
+
+    (cost,) = (each for each in report_sections(summary) if each.title == "Cost")
+
+    assert dict(cost.facts)["Energy"] == "not measured on this machine" + NO_COUNTER
 
 
 @pytest.mark.parametrize(("rates", "is_named"), [({}, True), (RATES, False)])

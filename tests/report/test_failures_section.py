@@ -8,7 +8,7 @@ from tests.checks.source import ROOT_DIR
 from tests.report.facts import facts, failure, success
 from xautolm_hpc.report import summarise, to_html, to_markdown
 from xautolm_hpc.report.planned import _rejections
-from xautolm_hpc.report.sections import ADVICE, MANY_SHORT, REJECTED_FOR, report_sections, totals_line
+from xautolm_hpc.report.sections import ADVICE, REJECTED_FOR, report_sections, totals_line
 from xautolm_hpc.sample import constraints
 from xautolm_hpc.sample.population import RISK
 
@@ -69,14 +69,30 @@ def test_each_constraint_has_a_meaning_in_the_report() -> None:
     assert reasons["steps"] in to_html(summary)
 
 
-@pytest.mark.parametrize(("n_steps", "is_named"), [(124, True), (14, False)])
-def test_where_most_were_rejected_for_steps_the_setting_is_named(n_steps: int, is_named: bool) -> None:
-    summary = summarise(facts([success(0)], rejections={"steps": n_steps, "time": 11, "risk": 3}))
+@pytest.mark.parametrize(
+    ("n_steps", "reason", "hint"),
+    [
+        (
+            124,
+            "12 steps after the warm-up are fewer than constraints.min_steps = 50",
+            ", or lower constraints.min_steps.",
+        ),
+        (124, "64 warm-up steps are not fewer than all 12 steps", "."),
+        (124, None, "."),
+        (14, "64 warm-up steps are not fewer than all 12 steps", None),
+    ],
+)
+def test_where_most_were_rejected_for_steps_the_remedy_is_that_of_the_reason(
+    n_steps: int, reason: str | None, hint: str | None
+) -> None:
+    reasons = {} if reason is None else {"steps": reason}
+    summary = summarise(facts([success(0)], rejections={"steps": n_steps, "time": 11, "risk": 3}, reasons=reasons))
 
     (section,) = (each for each in report_sections(summary) if each.title == "Rejected before submission")
 
-    assert (MANY_SHORT in section.lines) is is_named
-    assert "constraints.min_steps" in MANY_SHORT
+    few = "Most had too few steps: use more rows, more epochs, smaller batches or fewer warm-up steps"
+    assert section.lines[1:] == (() if hint is None else (f"{few}{hint}",))
+    assert "min_steps" not in REJECTED_FOR["steps"]
 
 
 def test_a_plan_gives_one_example_of_a_rejection() -> None:

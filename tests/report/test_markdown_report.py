@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.facts import facts, failure, success
+from tests.report.facts import CPU_NODE, facts, failure, success
 from tests.report.whole_run import whole_run
 from xautolm_hpc.report.markdown import to_markdown
 from xautolm_hpc.report.summary import summarise
@@ -14,7 +14,9 @@ RECORDED_DIR = Path(__file__).with_name("recorded")
 
 RUNS = {
     "whole_run.md": whole_run(),
-    "uniform_without_energy.md": facts([success(0, f1=0.5)], spent=Spent(n_generations=1, n_trials=1, trial_s=130.0)),
+    "uniform_without_energy.md": facts(
+        [success(0, f1=0.5, system=CPU_NODE)], spent=Spent(n_generations=1, n_trials=1, trial_s=130.0)
+    ),
     "no_success.md": facts([failure(0, "gpu_oom"), failure(1, "lost")], majority_f1=None),
 }
 

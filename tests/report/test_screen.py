@@ -6,6 +6,7 @@ import json
 from rich.console import Console
 
 from tests.report.facts import facts, success
+from tests.report.older_report import older_report
 from tests.report.whole_run import PRIOR, whole_run
 from xautolm_hpc.report.screen import print_prior, print_report
 from xautolm_hpc.report.summary import summarise
@@ -18,14 +19,13 @@ def _printed(run: RunFacts, *, is_terminal: bool = False) -> str:
     return stream.getvalue()
 
 
-def test_the_screen_shows_pareto_set_failures_rejections_cost_and_where_the_priors_tables_are() -> None:
+def test_the_screen_shows_pareto_set_failures_rejections_cost_and_prior() -> None:
     text = _printed(whole_run())
 
     titles = ["Pareto set", "Failures", "Rejected before submission", "Cost", "Prior"]
     assert [title for title in titles if title not in text] == []
     assert "Prior against uniform" not in text
     assert "Experiences that moved the prior" not in text
-    assert text.endswith(f"  Its tables: xautolm-hpc priors {whole_run().name}\n")
     row = "0 distilbert-base-uncased full 0.8123 312.5 81.25"
     assert row in " ".join(text.split())
     assert "1,312" in text
@@ -59,6 +59,14 @@ def test_a_report_read_back_from_its_file_prints_the_same() -> None:
     print_report(json.loads(json.dumps(summary)), Console(file=stream, width=150))
 
     assert stream.getvalue() == _printed(whole_run())
+
+
+def test_an_older_report_with_a_score_on_test_is_printed() -> None:
+    stream = io.StringIO()
+
+    print_report(older_report(whole_run(tests={0: {"f1": 0.7}})), Console(file=stream, width=150))
+
+    assert "On test, which no trial had seen, it has F1 0.7000." in stream.getvalue()
 
 
 def test_a_uniform_prior_is_described_in_one_sentence() -> None:

@@ -132,6 +132,7 @@ def test_costs_are_given_in_their_units() -> None:
         "trial_s": 50.0,
         "failed_s": 120.0,
         "gpu_h": 2.0,
+        "without_gpu": False,
         "energy_kwh": 2.0,
         "attempts_with_energy": 1,
         "energy_sources": ["nvml-counter"],

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from xautolm_hpc import report
+from xautolm_hpc.commands.status import profile_of
 from xautolm_hpc.config import load_profile
 from xautolm_hpc.durable import read_json, read_regular
 from xautolm_hpc.errors import InputError, RunFolderError
@@ -98,18 +99,29 @@ def closing_lines(summary: Mapping[str, Any], run_dir: RunDir, *, name: str, run
         name: The run as its command named it.
         runs_dir: The folder of runs that the command named.
     """
-    page = run_dir.report_dir / report.PAGE_NAME
+    page, quoted = run_dir.report_dir / report.PAGE_NAME, shlex.quote(name)
+    where = "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
     lines = [f"page: {page}" if page.exists() else "page: none; --page writes it"]
+    if summary["prior"]["kind"] != "uniform":
+        lines.append(f"prior: xautolm-hpc priors {quoted}{where}")
     best = summary["best"]
     if best is None:
         return lines
     scores = {"validation": best["metrics"], "test": summary["tests"].get(str(best["trial"]), {})}
     shown = [f"{metrics['f1']:.4f} on {split}" for split, metrics in scores.items() if "f1" in metrics]
     f1 = f", F1 {', '.join(shown)}" if shown else ""
-    where = "" if runs_dir == "runs" else f" --runs-dir {shlex.quote(runs_dir)}"
-    export = f"{shlex.quote(name)} best --to {run_dir.path.name}-model{where}"
+    python = " --python PYTHON" if _has_image(run_dir) else ""
+    export = f"{quoted} best --to {run_dir.path.name}-model{where}{python}"
     head = f"best: trial {best['trial']}{f1}: {best['model']}, {best['method']}"
     return [head, *lines, f"next: xautolm-hpc export-model {export}"]
+
+
+def _has_image(run_dir: RunDir) -> bool:
+    """Check whether a run's worker is in an image: `export-model` then needs a Python outside it."""
+    try:
+        return profile_of(run_dir).container is not None
+    except InputError:  # a report is shown without its profile, too
+        return False
 
 
 def read_summary(run_dir: RunDir) -> dict[str, Any]:

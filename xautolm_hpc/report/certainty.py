@@ -29,6 +29,12 @@ MOST_LIVE_LABELS = 200
 SAME_F1 = 1e-9
 """Difference of two computations of one F1."""
 
+LEAST_COLLAPSE = 0.05
+"""Difference of F1 on validation and on test that is told, if noise does not explain it."""
+
+FEW_ROWS = 1000
+"""Rows of validation below which an interval may be wider than :data:`LEAST_COLLAPSE`: they may then be the cause."""
+
 COMES = "Which trials are within noise of it, and its score on test, come when the search has ended."
 
 
@@ -117,16 +123,19 @@ def certainty_sentences(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _collapse(summary: Mapping[str, Any], test_f1: float) -> list[str]:
-    """Write that the best trial's F1 on test is below the interval of the one on validation, if so."""
+    """Write that the best trial is far worse on test than on validation, if noise on neither explains it."""
     best, rows = summary["best"], summary["task"]["rows"]["validation"]
-    interval = summary["certainty"]["intervals"].get(str(best["trial"]), {}).get("validation")
-    if interval is None or test_f1 >= interval[0]:
+    intervals = (summary.get("certainty") or {}).get("intervals", {}).get(str(best["trial"]), {})
+    if not {"validation", "test"} <= intervals.keys():
         return []
-    choice = f"the choice among {counted(summary['counts']['succeeded'], 'trial')} rested on {counted(rows, 'row')}"
-    return [
-        f"That is far worse than on validation (F1 {best['metrics']['f1']:.4f}): {choice} and did not hold. More rows "
-        "for validation would tell."
-    ]
+    f1, (low, _), (_, high) = best["metrics"]["f1"], intervals["validation"], intervals["test"]
+    if high >= low or f1 - test_f1 < LEAST_COLLAPSE:
+        return []
+    cause = "the rows of test may be of another kind than those of validation"
+    if rows < FEW_ROWS:
+        choice = f"the choice among {counted(summary['counts']['succeeded'], 'trial')} rested on {counted(rows, 'row')}"
+        cause = f"{choice} and did not hold. More rows for validation would tell"
+    return [f"That is far worse than on validation (F1 {f1:.4f}): {cause}."]
 
 
 def _baseline_on_test(certainty: Mapping[str, Any], trial: int) -> list[str]:
@@ -142,15 +151,16 @@ def _baseline_on_test(certainty: Mapping[str, Any], trial: int) -> list[str]:
 def _majority_on_test(facts: RunFacts, best: Experience, *, own: Predictions) -> dict[str, float] | None:
     """Compute F1 and accuracy on test of always answering train's most frequent label.
 
-    Which one that is, the rows of validation tell: with it the baseline's F1 there is the known one.
+    Which one that is, the rows of validation tell: with it the baseline's F1 there is the known one. Equally frequent
+    ones cannot be told apart there; then the result is ``None``, unless they have the same on test.
     """
     known_f1, is_tested = facts.majority_f1, best.provenance.trial in facts.tests
     tested = _answers(facts, best, split="test") if is_tested else None
     if known_f1 is None or own.truth is None or tested is None or tested.truth is None:
         return None
-    labels = [label for label, _ in Counter(own.truth.tolist()).most_common()]
-    label = next((each for each in labels if abs(f1_of(_always(each, own)) - known_f1) < SAME_F1), None)
-    if label is None:
+    there, on_test = Counter(own.truth.tolist()), Counter(tested.truth.tolist())
+    label = next((each for each in there if abs(f1_of(_always(each, own)) - known_f1) < SAME_F1), None)
+    if label is None or len({on_test[each] for each, n in there.items() if n == there[label]}) > 1:
         return None
     return {"f1": f1_of(_always(label, tested)), "accuracy": float(np.mean(tested.truth == label))}
 

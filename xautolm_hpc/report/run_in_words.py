@@ -95,7 +95,7 @@ def prior_sentences(summary: Summary) -> list[str]:
         if ahead is not None and ahead["prior"] - ahead["uniform"] >= LEAST_GAIN:
             sentences.append(
                 f"{noun} {ahead['name']} started furthest ahead: probability {ahead['prior']:.4f} instead of "
-                f"{ahead['uniform']:.4f}{_because(ahead, task=summary['task']['name'])}."
+                f"{ahead['uniform']:.4f}{_because(ahead, task=summary['task'])}."
             )
     return [*method, *(sentences or ["No past experience moved a model or a method."])]
 
@@ -128,17 +128,17 @@ def movers(summary: Summary) -> list[dict[str, Any]]:
     return list(strongest.values())[:N_MOVERS]
 
 
-def mover_sentence(reason: Mapping[str, Any], *, task: str) -> str:
+def mover_sentence(reason: Mapping[str, Any], *, task: Mapping[str, Any]) -> str:
     """Write what one experience did to the prior.
 
     Args:
         reason: An entry of :func:`movers`.
-        task: The run's own task.
+        task: The summary's ``task``.
     """
     did = {None: "succeeded", TRUNCATED: "was truncated"}.get(reason["kind"], f"failed with {reason['kind']}")
     if reason.get("f1") is not None:  # versions before did not write it
         did += f" with F1 {reason['f1']:.4f}"
-    did = f"{reason['model']} with {reason['method']} {did} on {_task_name(reason['task'], own=task)}"
+    did = f"{reason['model']} with {reason['method']} {did} on {_task_name(reason, own=task)}"
     return f"{did}{_surprise(reason)}: it {reason['effect']}."
 
 
@@ -150,8 +150,11 @@ def _surprise(reason: Mapping[str, Any]) -> str:
     return ", less badly than was expected of it" if reason["kind"] and reason["effect"].startswith(RAISED) else ""
 
 
-def _task_name(name: str, *, own: str) -> str:
-    return f"{name} (this run's task)" if name == own else name
+def _task_name(reason: Mapping[str, Any], *, own: Mapping[str, Any]) -> str:
+    """Name an experience's task; versions before wrote no fingerprint, and a name may be that of another's data."""
+    fingerprint = reason.get("task_fingerprint")
+    is_own = fingerprint is not None and fingerprint == own.get("fingerprint")
+    return f"{reason['task']} (this run's task)" if is_own else str(reason["task"])
 
 
 def _effect(kind: str, contribution: float, *, of: str) -> str:
@@ -162,7 +165,7 @@ def _effect(kind: str, contribution: float, *, of: str) -> str:
     return f"{verb} what was expected of {of} by {share:.0%}"
 
 
-def _because(member: Mapping[str, Any], *, task: str) -> str:
+def _because(member: Mapping[str, Any], *, task: Mapping[str, Any]) -> str:
     """Write what helped a model or method most, as far as it is recorded."""
     helped = [reason for reason in member["moved_by"] if reason.get("contribution", 0.0) > 0]
     if not helped:
@@ -171,7 +174,7 @@ def _because(member: Mapping[str, Any], *, task: str) -> str:
     failures = [reason for reason in helped if reason["kind"] is not None]
     parts = []
     if successes:
-        tasks = listed([_task_name(name, own=task) for name in dict.fromkeys(each["task"] for each in successes)])
+        tasks = listed(list(dict.fromkeys(_task_name(each, own=task) for each in successes)))
         parts.append(f"{counted(len(successes), 'success', plural='successes')} on {tasks}")
     if failures:
         parts.append(f"{counted(len(failures), 'failure')} of others")

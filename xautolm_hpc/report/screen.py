@@ -35,8 +35,6 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
     for section in report_sections(summary):
         if section.on_screen:
             print_section(section, console)
-    if summary["prior"]["kind"] != "uniform":
-        print_lines([harmless(f"{INDENT}Its tables: xautolm-hpc priors {summary['run']['name']}")], console)
 
 
 def print_prior(prior: Mapping[str, Any], console: Console) -> None:

@@ -47,7 +47,7 @@ ADVICE: Mapping[str, tuple[str, str]] = {
 """Failure kind -> what its attempts did, and what to do, in the words of the guide's page on troubles."""
 
 REJECTED_FOR: Mapping[str, str] = {
-    "steps": "the training would have too few optimiser steps (constraints.min_steps)",
+    "steps": "the training would have no optimiser step, or too few of them after the warm-up",
     "time": "the trial would take longer than trial.time_limit_min",
     "memory": "the training would need more memory than a job has",
     "context_length": "max_length is more than the model reads",
@@ -63,9 +63,10 @@ NO_COUNTER = ": the trials had no GPU, and the CPU's counter (RAPL) is for root 
 
 RATES = "[cost] in the cluster profile would add money and CO2."
 
-MANY_SHORT = (
-    "Most had too few steps: lower constraints.min_steps, or write smaller batches or more epochs in [space.params]."
-)
+MANY_SHORT = "Most had too few steps: use more rows, more epochs, smaller batches or fewer warm-up steps"
+
+MIN_STEPS = "constraints.min_steps"
+"""Setting that is named as a remedy where a recorded reason names it."""
 
 MAJORITY = "majority baseline"
 """First cell of the row with what always answering the most frequent label has on test."""
@@ -333,8 +334,9 @@ def _rejections(summary: Summary) -> Section:
         return Section(title=title, lines=("No pipeline was rejected.",))
     refusals = summary["refusals"]
     line = "Pipelines that were drawn and not submitted, by the constraint that rejected them."
-    hint = (MANY_SHORT,) if 2 * refusals.get("steps", 0) > sum(refusals.values()) else ()
     reasons = summary.get("refusal_reasons", {})  # reports of versions before have none
+    lower = f", or lower {MIN_STEPS}" if MIN_STEPS in reasons.get("steps", "") else ""
+    hint = (f"{MANY_SHORT}{lower}.",) if 2 * refusals.get("steps", 0) > sum(refusals.values()) else ()
     rows = tuple(
         (name, f"{count:,}", REJECTED_FOR.get(name, UNKNOWN), reasons.get(name, UNKNOWN))
         for name, count in refusals.items()
@@ -348,7 +350,8 @@ def _cost(summary: Summary) -> Section:
     """Build the cost of the run; for energy, also its source and the number of attempts that measured it."""
     spent, counts = summary["spent"], summary["counts"]
     energy = energy_text(spent)
-    if spent["energy_kwh"] is None and spent["trial_s"] and not spent["gpu_h"]:
+    without_gpu = spent.get("without_gpu", not spent["gpu_h"])  # reports of versions before do not say
+    if spent["energy_kwh"] is None and spent["trial_s"] and without_gpu:
         energy += NO_COUNTER
     if spent["energy_kwh"] is not None:
         source, scope = "+".join(spent["energy_sources"]), ", ".join(spent["energy_scopes"])

@@ -112,7 +112,14 @@ def split_front(
 
 def _task(task: Task) -> dict[str, Any]:
     rows = {split: getattr(task, f"n_{split}") for split in ("train", "dev", "validation", "test")}
-    return {"name": task.name, "kind": task.kind, "metric": task.metric, "labels": list(task.labels), "rows": rows}
+    return {
+        "name": task.name,
+        "fingerprint": task.fingerprint,
+        "kind": task.kind,
+        "metric": task.metric,
+        "labels": list(task.labels),
+        "rows": rows,
+    }
 
 
 def _counts(last: Sequence[Experience], attempts: Sequence[Experience]) -> dict[str, int]:
@@ -200,7 +207,7 @@ def _failures(attempts: Sequence[Experience], last: Sequence[Experience]) -> lis
 
 
 def _spent(spent: Spent, attempts: Sequence[Experience]) -> dict[str, Any]:
-    """Return the cost in hours and kilowatt hours, and the number of attempts whose energy is known."""
+    """Return the cost in hours and kilowatt hours, whether no attempt had a GPU, and how many have a known energy."""
     measured = [e.outcome for e in attempts if e.outcome.gpu_energy_j is not None or e.outcome.cpu_energy_j is not None]
     return {
         "generations": spent.n_generations,
@@ -209,6 +216,7 @@ def _spent(spent: Spent, attempts: Sequence[Experience]) -> dict[str, Any]:
         "trial_s": spent.trial_s,
         "failed_s": sum(_duration_s(e) for e in attempts if e.outcome.kind is not None),
         "gpu_h": spent.gpu_s / 3600,
+        "without_gpu": all(e.system.n_gpus == 0 for e in attempts),
         "energy_kwh": None if spent.energy_j is None else spent.energy_j / J_PER_KWH,
         "attempts_with_energy": len(measured),
         "energy_sources": sorted({outcome.energy_source for outcome in measured}),

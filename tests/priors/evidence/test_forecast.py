@@ -127,6 +127,7 @@ def test_the_content_shows_more_of_what_works_and_says_why(content: dict[str, An
         > content["forecast"]["models"]["small"]["risk: memory"]
     )
     reasons = content["top"]["models"]["kin"]
+    assert {r["task_fingerprint"] for r in reasons} == {OTHER.fingerprint}
     assert [r["kind"] for r in reasons].count("gpu_oom") > 2
     assert {r["model"] for r in reasons if r["kind"] == "gpu_oom"} == {"large"}
     assert all((r["f1"] is None) == (r["status"] == "failed") for r in reasons)

@@ -94,6 +94,7 @@ def test_the_experience_that_moved_most_comes_first() -> None:
     assert first.alpha == pytest.approx(0.025)
     assert second.contribution > 0  # what another model loses is shared out
     assert (first.weight, first.distance) == (1.0, 0.0)
+    assert first.task_fingerprint == good.task.fingerprint
     assert (first.f1, second.f1) == (good.outcome.metrics["f1"], None)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.report.facts import facts, failure, success
 from tests.report.large_run import large_run
+from tests.report.older_report import older_report
 from tests.report.whole_run import HOSTILE, PRIOR, whole_run
 from xautolm_hpc.report import summarise, to_html
 from xautolm_hpc.report.figure_numbers import all_trials, figure_numbers
@@ -353,21 +354,10 @@ def test_a_page_of_a_thousand_trials_is_small() -> None:
 
 
 def test_a_page_is_made_of_an_older_report_too() -> None:
-    summary = json.loads(json.dumps(summarise(whole_run())))
-    for key in ("certainty", "ended_s", "importance", "shortfall", "left_out"):
-        del summary[key]
-    for group in ("front", "dominated", "unranked", "failed"):
-        for trial in summary[group]:
-            trial.pop("curve")
-            trial.pop("epochs_run")
-            trial.pop("started_at")
-            trial.pop("ended_at")
-    summary["best"].pop("curve")
-    del summary["prior"]["additions"]
-
-    page = to_html(summary)
+    page = to_html(older_report(whole_run(tests={0: {"f1": 0.7}})))
 
     assert "Trial 0 is the best" in page
+    assert "On test, which no trial had seen, it has F1 0.7000." in page
     assert "Best so far" not in page
 
 

@@ -239,6 +239,7 @@ class _Influences:
             weight=share,
             distance=float(self.distance[index]),
             task=table.tasks[table.task[row]].name,
+            task_fingerprint=table.tasks[table.task[row]].fingerprint,
             model=table.models[table.model[row]][0],
             method=table.methods[table.method[row]],
             status=OutcomeStatus.SUCCEEDED if table.succeeded[row] else OutcomeStatus.FAILED,

@@ -53,6 +53,7 @@ class Contribution:
         weight: Its weight by distance and site, in 0..1.
         distance: Its distance to the current task and system.
         task: Name of its task.
+        task_fingerprint: Fingerprint of its task; a name alone may be that of another site's task.
         model: Its model.
         method: Its method.
         status: Whether it succeeded or failed.
@@ -66,6 +67,7 @@ class Contribution:
     weight: float
     distance: float
     task: str
+    task_fingerprint: str
     model: str
     method: str
     status: OutcomeStatus
@@ -179,6 +181,7 @@ def _contribution(prior: Prior, steps: Steps, *, index: int, moved: float) -> Co
         weight=float(prior.weighed.weight[selected]),
         distance=float(prior.weighed.distance[selected]),
         task=table.tasks[table.task[row]].name,
+        task_fingerprint=table.tasks[table.task[row]].fingerprint,
         model=table.models[table.model[row]][0],
         method=table.methods[table.method[row]],
         status=OutcomeStatus.SUCCEEDED if table.succeeded[row] else OutcomeStatus.FAILED,

@@ -263,7 +263,7 @@ def _prior(summary: Summary, known: Mapping[str, Section]) -> list[Markup]:
     parts = [tag("p", sentence) for sentence in prior_sentences(summary)]
     strongest = movers(summary)
     if strongest:
-        entries = [tag("li", mover_sentence(reason, task=summary["task"]["name"])) for reason in strongest]
+        entries = [tag("li", mover_sentence(reason, task=summary["task"])) for reason in strongest]
         parts += [tag("h3", "What moved it most"), tag("ol", *entries)]
     titles = [title for title in known if title.startswith(("Prior against", "Forecast", "Experiences that"))]
     tables = _sections_of(known, *titles, headed=True)
