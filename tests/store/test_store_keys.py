@@ -266,11 +266,34 @@ def test_a_list_of_our_segments_that_was_cut_or_filled_is_named_and_nothing_is_w
     with pytest.raises(StoreError, match=reason):
         ExperienceStore(ours).append([experience(70)])
     with pytest.raises(StoreError, match=reason):
+        ExperienceStore(ours).forget([experience(0).id], SITE)
+    with pytest.raises(StoreError, match=reason):
         ExperienceStore(ours).compact()
 
     assert [(f.problem, f.where) for f in findings] == [("key", ".own")]
     assert reason in findings[0].message
     assert (sorted(path.name for path in ours.iterdir()), (ours / ".own").read_bytes()) == (before, content)
+
+
+def test_nothing_of_ours_is_lost_when_the_list_of_our_segments_was_cut_and_is_put_back(tmp_path: Path) -> None:
+    store = ExperienceStore(tmp_path / "store")
+    store.append(experiences(3))
+    own, segments = store.path / ".own", [*store.path.glob("seg-*.h5")]
+    listed = own.read_bytes()
+    own.write_bytes(b"")
+
+    with pytest.raises(StoreError, match="it does not begin with the line"):
+        store.amend([experience(0, provenance={"suspect": True})])
+    left = own.read_bytes(), [*store.path.glob("seg-*.h5")]
+    store.append([experience(60, site="site-b")], is_own=False)
+    after_foreign = own.read_bytes()
+    own.write_bytes(listed)
+    store.amend([experience(0, provenance={"suspect": True})])
+
+    assert left == (b"", segments)
+    assert after_foreign == b""
+    assert [e.provenance.trial for e in store.read() if e.provenance.suspect] == [0]
+    assert store.own_ids() == {experience(number).id for number in range(3)}
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/etc/hostname")])

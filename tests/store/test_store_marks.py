@@ -42,7 +42,9 @@ def test_two_records_of_one_attempt_count_for_nothing_and_are_listed(store: Expe
     assert len(store.read_table()) == 1
     assert store.info()["n_conflicts"] == 1
     assert [(f.problem, f.where) for f in findings] == [("conflict", first.key)]
-    assert all(one in findings[0].message for one in (first.id, second.id, f"store resolve {first.key} ID"))
+    assert all(
+        one in findings[0].message for one in (first.id, second.id, f"store resolve {store.path} {first.key} ID")
+    )
     assert store.show(first.id) == first
 
 

@@ -69,7 +69,7 @@ def _of_set(parts: list[Columns], *, path: Path) -> Iterator[StoreFinding]:
     for key, ids in seen.conflicts.items():
         message = (
             f"attempt {key} has {len(ids)} records: {', '.join(ids)}. They count for nothing until "
-            f"`store resolve {key} ID` says which one is right"
+            f"`store resolve {shlex.quote(str(path))} {key} ID` says which one is right"
         )
         yield StoreFinding(problem="conflict", where=key, message=message)
     whole = union(parts)

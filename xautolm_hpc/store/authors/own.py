@@ -82,7 +82,7 @@ class OwnSegments:
         """Note that a segment is about to be written here.
 
         Raises:
-            StoreError: That could not be written; the segment must not be written either.
+            StoreError: The list cannot be read or written; the segment must not be written either.
         """
         self._noted.add(content_digest)
         self._note_missing()
@@ -96,9 +96,7 @@ class OwnSegments:
             self._note_missing()
 
     def _note_missing(self) -> None:
-        missing = self._noted
-        with suppress(OSError):
-            missing = self._noted.difference(self._read() or ())
+        missing = self._noted.difference(self._listed() or ())
         try:
             if missing:
                 append_lines(self.path, [one.encode() for one in sorted(missing)])
@@ -116,10 +114,7 @@ class OwnSegments:
         """
         if self._is_file:
             return frozenset(segments) & {self.path} if self.path in segments else frozenset(segments)
-        try:
-            known = self._read()
-        except OSError as error:
-            raise StoreError(self._odd(f"it cannot be read: {error}")) from error
+        known = self._listed()
         return frozenset(path for path in segments if known is None or _digest_in(path.name) in known)
 
     def findings(self) -> list[StoreFinding]:
@@ -145,6 +140,13 @@ class OwnSegments:
             f"`{self.path}`, which lists the segments that are written here, could not be written: {error}. The store "
             "is as before; see to its permissions and its space, then run again"
         )
+
+    def _listed(self) -> Collection[str] | None:
+        """Read the list as :meth:`_read` does, for what must not go on without it."""
+        try:
+            return self._read()
+        except OSError as error:
+            raise StoreError(self._odd(f"it cannot be read: {error}")) from error
 
     def _read(self) -> Collection[str] | None:
         """Read what was added to the list since it was last read; ``None`` if there is none.
