@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -156,6 +158,35 @@ def test_an_unknown_argument_is_named_before_anything_is_written(tmp_path: Path)
         xautolm_hpc.search([{"text": "a", "label": "b"}], name="x", runs_dir=tmp_path / "r", budgett={"trials": 1})
 
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "message"),
+    [
+        ("budget", 8, "argument `budget` is 8; expected a mapping with keys of generations, trials, wall_h, "),
+        ("task", "ner", "argument `task` is 'ner'; expected a mapping with keys of name, "),
+        ("data", [1], r"argument `data` is \[1\]; expected a mapping with keys of hub, "),
+        ("data", {"path": "other.csv"}, "argument `data` has `path` 'other.csv'; the first argument says where "),
+        ("model", [1], r"argument `model` is \[1\]; expected a list of mappings"),
+        ("model", {"id": "a"}, r"argument `model` is \{'id': 'a'\}; expected a list of mappings"),
+    ],
+)
+def test_a_section_of_another_form_is_refused_before_anything_is_written(
+    tmp_path: Path, section: str, value: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        xautolm_hpc.search([{"text": "a", "label": "b"}], name="x", runs_dir=tmp_path / "r", **{section: value})
+
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_section_data_names_the_column_of_texts(tmp_path: Path) -> None:
+    rows = frame().assign(title=[f"title {n}" for n in range(len(frame()))])
+
+    with pytest.raises(InputError, match=r"budget\.trials"):  # it ends before the first trial
+        xautolm_hpc.search(rows, name="x", runs_dir=tmp_path, data={"text": "title"}, budget={"trials": 0})
+
+    assert tomllib.loads((tmp_path / "x.toml").read_text())["data"]["text"] == "title"
 
 
 def test_a_store_that_is_not_there_is_empty_and_has_no_frame(tmp_path: Path) -> None:

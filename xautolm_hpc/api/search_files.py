@@ -18,7 +18,7 @@ GUESSED = {
 }
 """Section and key of a search file -> the option by which ``init`` is told it, instead of guessing it."""
 
-REPLACED_WHOLE = frozenset({"budget"})
+REPLACED_WHOLE = frozenset({"budget", "model"})
 """Sections that are replaced as a whole where they are given: a limit that is left out is none."""
 
 
@@ -57,8 +57,31 @@ def _json_lines(data: object) -> str:
         raise InputError(f"data has a value that JSON has not: {error}") from error
 
 
+def check_section(section: str, value: Any, *, valid: Sequence[str]) -> None:
+    """Check that a section of the search file is given as a mapping, and models of one's own as a list of them.
+
+    Args:
+        section: Its name.
+        value: What was given.
+        valid: Its keys.
+
+    Raises:
+        InputError: It is something else, or names other data than the first argument.
+    """
+    keys = [key for key in valid if (section, key) != ("data", "path")]
+    if section == "model":
+        is_list = isinstance(value, list | tuple) and all(isinstance(table, Mapping) for table in value)
+        expected = None if is_list else "a list of mappings, one for each model"
+    else:
+        expected = None if isinstance(value, Mapping) else f"a mapping with keys of {', '.join(keys)}"
+    if expected:
+        raise InputError(f"argument `{section}` is {value!r}; expected {expected}")
+    if section == "data" and "path" in value:
+        raise InputError(f"argument `data` has `path` {value['path']!r}; the first argument says where the data are")
+
+
 def search_text(
-    data_path: Path, name: str, *, profile: StrPath | None, effort: str, settings: Mapping[str, Mapping[str, Any]]
+    data_path: Path, name: str, *, profile: StrPath | None, effort: str, settings: Mapping[str, Any]
 ) -> str:
     """Write the search file: what ``init`` chooses for the data, and what is given in its place."""
     options = ["--cluster", str(Path(profile).resolve())] if profile is not None else []
@@ -72,9 +95,8 @@ def search_text(
     chosen["data"]["path"] = str(data_path)
     if profile is not None:
         chosen["profile"] = str(Path(profile).resolve())
-    for section, keys in settings.items():
-        kept = {} if section in REPLACED_WHOLE else chosen.get(section, {})
-        chosen[section] = {**kept, **keys}
+    for section, given in settings.items():
+        chosen[section] = given if section in REPLACED_WHOLE else {**chosen.get(section, {}), **given}
     space = chosen["space"]
     if "params" not in settings.get("space", {}):  # what was chosen for methods that are not searched has no use
         space["params"] = {name: table for name, table in space["params"].items() if name in space["methods"]}
@@ -92,8 +114,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, str | os.PathLike):
         return toml_text(os.fspath(value))
     if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, Mapping):
+        return str(value)
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return f"{{{', '.join(f'{toml_text(key)} = {_toml(item)}' for key, item in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"

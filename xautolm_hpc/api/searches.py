@@ -1,7 +1,7 @@
 """Searches from Python, and what can be done with their results."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xautolm_hpc.api.calls import StrPath, call
 from xautolm_hpc.api.frames import flat_trial, frame_of
 from xautolm_hpc.api.opened_store import Store
-from xautolm_hpc.api.search_files import search_text, write_data
+from xautolm_hpc.api.search_files import check_section, search_text, write_data
 from xautolm_hpc.commands.report import as_it_stands, read_summary
 from xautolm_hpc.commands.runs import SECTIONS, read_run
 from xautolm_hpc.durable import write_bytes
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 def search(
     data: object,
+    /,
     *,
     name: str,
     store: "StrPath | Store | None" = None,
     profile: StrPath | None = None,
     runs_dir: StrPath = "runs",
     effort: str = "quick",
-    **settings: Mapping[str, Any],
+    **settings: Mapping[str, Any] | Sequence[Mapping[str, Any]],
 ) -> "Run":
     """Search for the best way to fine-tune a model on some data, or go on with a search that was interrupted.
 
@@ -40,14 +41,15 @@ def search(
 
     Args:
         data: A data frame, a ``datasets.Dataset`` or a list of rows (mappings), which are written to
-            ``RUNS_DIR/NAME.data.jsonl``; or the path of a file or folder.
+            ``RUNS_DIR/NAME.data.jsonl``; or the path of a file or folder. It has no name: ``data=`` is the section.
         name: Name of the search and of its folder below ``runs_dir``.
         store: Store to learn from and to add to; by default ``RUNS_DIR/experience-store``.
         profile: Cluster profile; by default trials run on this machine.
         runs_dir: Folder of the runs; made if it is not there.
         effort: How much it may cost: ``quick``, ``normal`` or ``thorough``.
         **settings: Sections of the search file and their keys, such as ``space={"models": ["minilm-l3"]}``,
-            ``budget={"trials": 8}`` (without other limits then) or ``data={"text": "body"}``.
+            ``budget={"trials": 8}`` (without other limits then) or ``data={"text": "body"}``; ``model`` is a list of
+            mappings, one for each model of your own.
 
     Returns:
         The run, once the search has ended; without a success, too.
@@ -57,16 +59,18 @@ def search(
         XAutoLMError: Something else went wrong; the same call goes on.
     """
     check_run_name(name, where="name")
-    for unknown in settings.keys() - set(SECTIONS):
-        valid = dict.fromkeys(("data", "name", "store", "profile", "runs_dir", "effort", *SECTIONS))
-        raise InputError(f"argument `{unknown}`: unknown; valid: {', '.join(valid)}")
+    for section, value in settings.items():
+        if section not in SECTIONS:
+            valid = dict.fromkeys(("data", "name", "store", "profile", "runs_dir", "effort", *SECTIONS))
+            raise InputError(f"argument `{section}`: unknown; valid: {', '.join(valid)}")
+        check_section(section, value, valid=SECTIONS[section])
     folder = Path(runs_dir)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{name}.toml"
     data_path = write_data(data, folder / f"{name}.data.jsonl")
     if store is not None:
         place = store.path if isinstance(store, Store) else locate_store(os.fspath(store))
-        settings = {**settings, "store": {**settings.get("store", {}), "path": str(place.resolve())}}
+        settings = {**settings, "store": {"path": str(place.resolve())}}
     write_bytes(path, search_text(data_path, name, profile=profile, effort=effort, settings=settings).encode())
     call("run", str(path), "--runs-dir", str(folder), "--quiet")
     return Run.open(folder / name)

@@ -15,8 +15,10 @@ from xautolm_hpc.run.all_runs import RunRow, list_runs, read_row
 from xautolm_hpc.run.folder import RunDir
 
 MIB = 2**20
-SECTIONS = tuple(SearchFile.model_fields)
-"""Keys and tables at the top of a search file, for those that read no settings."""
+SECTIONS = {
+    name: tuple(getattr(field.annotation, "model_fields", ())) for name, field in SearchFile.model_fields.items()
+}
+"""Key or table at the top of a search file -> keys of the table, for those that read no settings."""
 
 
 def read_run(run_dir: RunDir) -> RunRow:
