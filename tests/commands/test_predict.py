@@ -19,6 +19,8 @@ from xautolm_hpc.predictions import ANSWERS, PREDICT, ROWS
         ("rows.csv", 'body\n"a, b"\nc\n'),
         ("rows.csv", "body\na, b\nc\n"),
         ("rows.csv", '\ufeffbody\r\n"a, b"\r\nc\r\n'),
+        ("rows.csv", "\n \nbody\na, b\nc\n"),
+        ("rows.csv", '"body"\ra, b\rc\r'),
         ("rows.csv", 'n,body\n1,"a, b"\n2,c\n'),
         ("rows.tsv", "body\tn\na, b\t1\nc\t2\n"),
         ("rows.jsonl", '{"body": "a, b"}\n{"body": "c", "other": 1}\n'),
@@ -30,6 +32,20 @@ def test_rows_are_read_in_their_order(tmp_path: Path, name: str, content: str) -
 
     for path in (tmp_path / name, tmp_path / f"{name}.gz"):
         assert read_rows(path, {"text": "body"}) == [{"text": "a, b"}, {"text": "c"}]
+
+
+def test_a_single_column_is_read_in_utf_16_and_with_letters_that_divide_nothing(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("body\na\0b, c\n", encoding="utf-16")
+
+    assert read_rows(tmp_path / "rows.csv", {"text": "body"}) == [{"text": "a\0b, c"}]
+
+
+def test_a_delimiter_that_does_not_fit_asks_for_no_label(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("body\nhello, world\n")
+
+    with pytest.raises(InputError, match="line 2 has 2 fields, the header 1") as caught:
+        read_rows(tmp_path / "rows.csv", {"text": "body"}, delimiter=",")
+    assert "label" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

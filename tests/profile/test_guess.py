@@ -237,8 +237,5 @@ def test_numbers_with_decimals_are_called_regression(tmp_path: Path, name: str) 
 def test_a_file_of_one_column_lacks_one_with_the_label(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("Text\na\nb, c\n")
 
-    message = (
-        "it has one column, 'Text': a column with the label is missing. Or else: line 3 has 2 fields, the header 1"
-    )
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match="has one column, 'Text': a column with the label is missing"):
         guess_data(tmp_path / "rows.csv", given={})

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import tempfile
-from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from xautolm_hpc.commands.output_file import check_output
 from xautolm_hpc.durable import open_regular, read_json, write_bytes, write_json
 from xautolm_hpc.errors import InputError, LaunchError
 from xautolm_hpc.predictions import ANSWERS, PREDICT, ROWS
-from xautolm_hpc.profile.formats import check_columns, read_file, unpacked
+from xautolm_hpc.profile.formats import check_columns, read_file
 
 COLUMNS = {
     "text-classification": ("text",),
@@ -22,9 +21,6 @@ COLUMNS = {
     "text-generation": ("question", "context"),
 }
 """Kind of task -> columns that a row needs."""
-
-NOTHING_DIVIDES = "\0"
-"""Delimiter of a file that has one column, whose texts may hold commas."""
 
 OPTION = "--{} {}"
 """How messages name the option that says a column, or the delimiter."""
@@ -69,10 +65,7 @@ def read_rows(path: Path, columns: Mapping[str, str], *, delimiter: str | None =
     try:
         with open_regular(path) as file:
             content = file.read()
-        header = unpacked(path, content).removeprefix(BOM_UTF8).split(b"\n", 1)[0].strip().strip(b'"')
-        is_alone = header in {column.encode() for column in columns.values()}
-        divides = delimiter or (NOTHING_DIVIDES if is_alone else None)
-        read = read_file(path, content, columns=columns, delimiter=divides, key=OPTION)
+        read = read_file(path, content, columns=columns, delimiter=delimiter, key=OPTION)
     except IsADirectoryError as error:
         raise InputError(f"`{path}` is a folder; give a file with rows to answer") from error
     except FileNotFoundError as error:

@@ -18,6 +18,9 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 SEPARATOR_LINE = re.compile(r'"?sep=([^"\r\n])"?(?:\r\n|\r|\n)', re.IGNORECASE)
 """First line by which Excel names the delimiter."""
 
+PRIVATE_USE = range(0xE000, 0xF900)
+"""Letters to which Unicode gives no meaning."""
+
 LINE_END = re.compile(r"\r\n|\r|\n")
 BLANK_LINES = re.compile(r"(?:[^\S\r\n]*(?:\r\n|\r|\n))*")
 SHOWN_LETTERS = 40
@@ -92,7 +95,8 @@ def parse_delimited(
 def find_delimiter(path: Path, text: str, *, wanted: Sequence[str], usual: str) -> str:
     """Find the delimiter under which the header holds the wanted columns.
 
-    If the header holds them under none or several, the one under which all rows are as wide as the header.
+    If the header holds them under none or several, the one under which all rows are as wide as the header. Where the
+    whole header is the one column that is wanted, nothing divides: a letter that the text does not have.
 
     Args:
         path: The file, for messages.
@@ -103,6 +107,8 @@ def find_delimiter(path: Path, text: str, *, wanted: Sequence[str], usual: str) 
     Raises:
         DataError: Several are possible; the message lists them with the columns that each gives.
     """
+    if len(wanted) == 1 and _first_line(text).strip('"') == wanted[0]:
+        return next((letter for letter in map(chr, PRIVATE_USE) if letter not in text), "\0")
     headers = {delimiter: _read_header(text, delimiter, wanted=wanted) for delimiter in DELIMITERS}
     candidates = [delimiter for delimiter, header in headers.items() if set(wanted) <= set(header)]
     candidates = candidates or [delimiter for delimiter, header in headers.items() if len(header) > 1]
@@ -222,6 +228,11 @@ def _is_even(text: str, delimiter: str) -> bool:
         return False
 
 
+def _first_line(text: str) -> str:
+    """Return the first line that is not blank, without outer blanks."""
+    return next((line for each in LINE_END.split(text) if (line := each.strip())), "")
+
+
 def _read_header(text: str, delimiter: str, *, wanted: Sequence[str]) -> list[str]:
     """Read the column names if this divides them; none if a quote is not closed."""
     try:
@@ -264,10 +275,8 @@ def _check_widths(path: Path, records: Sequence[Record], *, text: str, delimiter
     uneven = [record for record in rows if len(record.fields) != len(header.fields)]
     if uneven:
         first = uneven[0]
-        has_one = f"it has one column, '{header.fields[0]}': a column with the label is missing. Or else: "
         raise DataError(
-            f"`{path}`: {has_one if len(header.fields) == 1 else ''}"
-            f"line {_line_at(text, first.start)} has {len(first.fields)} fields, the header "
+            f"`{path}`: line {_line_at(text, first.start)} has {len(first.fields)} fields, the header "
             f"{len(header.fields)}, divided by {name_delimiter(delimiter)}: "
             f"{delimiter.join(first.fields):.{SHOWN_LETTERS}}. So have {len(uneven):,} of {len(rows):,} rows. Quote or "
             "remove what divides the fields inside a text, use JSON Lines, or set data.delimiter"

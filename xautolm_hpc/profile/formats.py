@@ -123,7 +123,8 @@ def read_columns(path: Path, content: bytes, *, delimiter: str | None = None) ->
         usual = USUAL_DELIMITERS[extension]
         text = _decode(path, plain)
         # No file has this column, so that its header alone is read.
-        columns, _, _, delimiter = parse_delimited(path, text, wanted=("\0",), delimiter=delimiter, usual=usual)
+        columns, _, _, found = parse_delimited(path, text, wanted=("\0",), delimiter=delimiter, usual=usual)
+        delimiter = found if len(columns) > 1 else delimiter  # a single column may hold what divides others
     else:
         columns = list(PARSERS[extension](path, plain, wanted=()).columns)
     single = [column for column in columns if columns.count(column) == 1]

@@ -258,6 +258,11 @@ def _find_label(where: Path, columns: Sequence[_Column], *, given_text: str | No
     usual = None if classes else _named(LABEL_NAMES, [column for column in free if column.name != text])
     if usual is not None:
         return usual
+    if len(columns) == 1:
+        raise DataError(
+            f"`{where}` has one column, '{columns[0].name}': a column with the label is missing. If it holds several, "
+            "say what divides them with --delimiter CHARACTER"
+        )
     shown = f"{len(classes)} could be it: {', '.join(classes)}" if classes else "none repeats as classes do"
     raise DataError(
         f"`{where}`: which column holds the label is not clear: {shown}; columns: {_listed(columns)}. Say it with "
