@@ -12,6 +12,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from tests.browser.conftest import N_TRIALS
+from tests.report.facts import facts, success
+from xautolm_hpc.report import summarise, to_html
 
 pytestmark = pytest.mark.browser
 
@@ -291,3 +293,20 @@ def test_a_wide_window_has_no_hint_at_what_fits(page: Chrome) -> None:
     )
 
     assert hints == 0
+
+
+def test_each_trial_of_the_learning_curves_has_the_colour_of_its_legend(page: Chrome, tmp_path: Path) -> None:
+    trials = [success(n, curve=((1.0, 0.5, 0.5, 0.9 - 0.1 * n, 3.0 + n),)) for n in range(7)]
+    (tmp_path / "dots.html").write_text(to_html(summarise(facts(trials))))
+
+    page.get((tmp_path / "dots.html").as_uri())
+
+    dots, legend = (
+        page.execute_script(f"return [...document.querySelectorAll('#curves {part}')].map({look})")
+        for part, look in (
+            (".curve circle", "(dot) => getComputedStyle(dot).fill"),
+            (".legend i", "(line) => getComputedStyle(line).backgroundColor"),
+        )
+    )
+    assert sorted(dots) == sorted(legend)
+    assert len(set(dots)) == 7

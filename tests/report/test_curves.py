@@ -123,3 +123,10 @@ def test_the_markdown_shows_the_figure_beside_the_table() -> None:
 
     assert "## Learning curves" in text
     assert "![F1 on dev against seconds of training](curves.png)" in text
+
+
+def test_the_picture_has_no_baseline_since_that_is_known_on_other_rows_only(tmp_path: Path) -> None:
+    drawn = [draw_curves(summarise(facts(three(), majority_f1=f1)), tmp_path / f"{f1}.png") for f1 in (0.2, None)]
+
+    assert drawn == [True, True]
+    assert (tmp_path / "0.2.png").read_bytes() == (tmp_path / "None.png").read_bytes()

@@ -50,11 +50,6 @@ def draw_curves(summary: Mapping[str, Any], path: Path) -> bool:
         canvas = FigureCanvasAgg(figure)
         axes = figure.subplots()
         handles = _draw(axes, curves)
-        if summary["majority_f1"] is not None:
-            label = f"majority baseline on validation (F1 {summary['majority_f1']:.3f})"
-            handles.append(
-                axes.axhline(summary["majority_f1"], color=BASELINE, linestyle="--", linewidth=1.0, label=label)
-            )
         axes.set_title(f"Learning curves of {one_line(summary['run']['name'])}", loc="left", fontsize=10)
         figure.legend(handles=handles, loc="outside lower left", ncols=2)
         canvas.print_png(image)  # type: ignore[no-untyped-call]

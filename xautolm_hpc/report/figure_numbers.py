@@ -133,7 +133,6 @@ def _curves(summary: Summary) -> Numbers | None:
             }
             for curve in curves
         ],
-        "majority": {"x": None, "y": summary["majority_f1"]},
     }
 
 

@@ -5,6 +5,7 @@ import pytest
 from tests.report.facts import facts, failure, success
 from tests.report.page.test_page import parsed
 from xautolm_hpc.report import summarise, to_html
+from xautolm_hpc.report.figure_numbers import figure_numbers
 
 
 def test_hyperparameters_that_never_differ_are_said_once_above_the_table() -> None:
@@ -51,3 +52,16 @@ def test_failures_at_one_cost_stand_apart() -> None:
     places = [tuple(map(float, path[1 : path.index("l")].split())) for path in paths]
     assert len(places) == 7
     assert all(abs(a - c) >= 8 or abs(b - d) >= 8 for n, (a, b) in enumerate(places) for c, d in places[:n])
+
+
+def test_trials_of_one_evaluation_are_dots_with_their_numbers_and_no_baseline_of_other_rows() -> None:
+    trials = [success(n, curve=((1.0, 0.5, 0.5, 0.9 - 0.1 * n, 3.0 + n),)) for n in range(3)]
+    trials.append(success(3, curve=((1.0, 0.5, 0.5, 0.3, 2.0), (2.0, 0.5, 0.5, 0.4, 4.0))))
+    summary = summarise(facts(trials))
+
+    (section,) = parsed(to_html(summary)).find("section", id="curves")
+
+    assert [text.text() for text in section.find("text", **{"class": "trial"})] == ["0", "1", "2"]
+    assert len(section.find("circle")) == 3
+    assert not section.find("line", **{"class": "baseline"})
+    assert "majority" not in figure_numbers(summary)["curves"]

@@ -80,18 +80,20 @@ def _best(numbers: Numbers) -> Markup:
 
 
 def _curves(numbers: Numbers) -> Markup:
-    """Draw a line for each trial, the best ones in colour."""
+    """Draw a line for each trial, the best ones in colour; one of a single evaluation is a dot with its number."""
     curves = numbers["curves"]
     xs = [0.0, *(v for curve in curves for v in curve["x"])]
     x = make_scale(xs, LEFT, end_px=WIDTH - RIGHT, is_count=numbers["x_is_count"])
-    ys = [v for curve in curves for v in curve["y"]] + _known(numbers["majority"]["y"])
-    y = make_scale(ys, HEIGHT - BOTTOM, end_px=TOP)
+    y = make_scale([v for curve in curves for v in curve["y"]], HEIGHT - BOTTOM, end_px=TOP)
     lines = [
         _curve(curve, x, y=y, css=f"s{place}" if place < N_COLOURED else "rest") for place, curve in enumerate(curves)
     ]
+    dots = [{"trial": c["trial"], "x": c["x"][0], "y": c["y"][0]} for c in curves if len(c["y"]) == 1]
     drawn = [
-        _frame(x, y, numbers=numbers, floor=HEIGHT - BOTTOM), _baseline(x, y, numbers=numbers), *reversed(lines),
-    ]  # fmt: skip
+        _frame(x, y, numbers=numbers, floor=HEIGHT - BOTTOM),
+        *reversed(lines),
+        *_trial_numbers(dots, x, y=y),
+    ]
     return _svg(numbers["title"], drawn, summary=_counted(curves, "trial"))
 
 
@@ -99,7 +101,7 @@ def _curve(curve: Numbers, x: Scale, *, y: Scale, css: str) -> Markup:
     corners = list(zip(curve["x"], curve["y"], strict=True))
     path = _path(corners, x, y=y)
     title = tag("title", f"trial {curve['trial']}: {curve['name']}; best {max(curve['y']):.4f}; {curve['end']}")
-    marks = [tag("circle", cx=x.place(a), cy=y.place(b), r=2) for a, b in (corners if len(corners) == 1 else ())]
+    marks = [tag("circle", cx=x.place(a), cy=y.place(b), r=4) for a, b in (corners if len(corners) == 1 else ())]
     numbers = {"data_x": " ".join(map(repr, curve["x"])), "data_y": " ".join(map(repr, curve["y"]))}
     return tag("g", title, path, *marks, class_=f"curve {css}", data_trial=curve["trial"], **numbers)
 
