@@ -14,7 +14,7 @@ from xautolm_hpc.predictions import Predictions
 from xautolm_hpc.records import Experience
 from xautolm_hpc.report import summarise, to_html
 from xautolm_hpc.report.certainty import COMES, MOST_LABELS, MOST_LIVE_LABELS, N_RIVALS, certainty_sentences
-from xautolm_hpc.report.intervals import difference_interval, f1_interval
+from xautolm_hpc.report.intervals import difference_interval, f1_interval, f1_of
 from xautolm_hpc.report.prior_sections import prior_sections
 from xautolm_hpc.report.run_in_words import mover_sentence, movers, prior_sentences, verdict_sentences
 from xautolm_hpc.report.sections import report_sections
@@ -49,7 +49,32 @@ def test_trials_that_the_same_rows_cannot_tell_apart_are_named() -> None:
 
     assert summary["certainty"]["compared"] == [1, 2]
     assert summary["certainty"]["within_noise"] == [1]
-    assert "Trial 1 is within noise of it" in " ".join(verdict_sentences(summary))
+    best, rival = (given(trial, "validation") for trial in trials[:2])
+    found, lower = difference_interval(best, rival), f1_of(best) - f1_of(rival)
+    assert found is not None
+    assert summary["certainty"]["behind"]["1"] == [lower, found.low, found.high]
+    assert (
+        f"Trial 1 is within noise of it on the same rows: it is lower by {lower:.4f} (95 % interval of the difference "
+        f"{found.low:.4f} to {found.high:.4f}). Another sample of rows could turn the order."
+    ) in verdict_sentences(summary)
+
+
+def test_each_of_several_trials_within_noise_has_its_difference() -> None:
+    behind = {"1": [0.01, -0.02, 0.03], "4": [0.02, -0.01, 0.05], "5": [0.3, 0.2, 0.4]}
+    summary = summarise(facts([success(0, f1=0.9)]))
+    summary["certainty"] |= {"compared": [1, 4, 5], "within_noise": [1, 4]}
+
+    older = certainty_sentences(summary)[0]
+    summary["certainty"]["behind"] = behind
+    said = certainty_sentences(summary)[0]
+
+    assert older == (
+        "Trials 1 and 4 are within noise of it on the same rows. Another sample of rows could turn the order."
+    )
+    assert said == (
+        "Trials 1 and 4 are within noise of it on the same rows: they are lower by 0.0100 (95 % interval of the "
+        "difference -0.0200 to 0.0300) and 0.0200 (-0.0100 to 0.0500). Another sample of rows could turn the order."
+    )
 
 
 def test_a_best_trial_that_is_clearly_ahead_is_called_so() -> None:
@@ -349,6 +374,13 @@ def test_the_best_of_some_trials_tends_to_look_better_on_validation() -> None:
     said = certainty_sentences(_tested(share=0.75, test_share=0.7))
 
     assert "The best of 2 trials tends to look better on validation than on test." in said
+
+
+def test_a_best_trial_that_is_better_on_test_is_not_said_to_look_better_on_validation() -> None:
+    said = certainty_sentences(_tested(share=0.7, test_share=0.75))
+
+    assert "It is ahead of the next 1 trial by more than noise." in said
+    assert "tends to look better" not in " ".join(said)
 
 
 def test_the_baseline_on_test_stands_beside_the_scores_and_warns_where_the_interval_includes_it() -> None:

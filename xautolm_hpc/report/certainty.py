@@ -53,6 +53,7 @@ def describe_certainty(
         Of a search that goes on, only the best trial is asked for its answers: the others take time with many classes.
         ``level`` of the intervals; ``intervals``: trial -> split -> low, high; ``compared`` with the best row by row,
         and of those ``within_noise`` of it, both None where the best is not the best by F1 or its answers are unknown;
+        ``behind``: compared trial -> how much lower its F1 is, with the low and high end of that difference's interval;
         ``classes`` of the best trial, the worst F1 first, on the split ``classes_on``; ``confusion`` of it;
         ``majority_test``, F1 and accuracy on test of always answering the most frequent label. What is unknown is
         missing or None.
@@ -96,6 +97,18 @@ def interval_text(summary: Mapping[str, Any], trial: int, *, split: str) -> str:
     return f" ({certainty['level']:.0%} interval {found[0]:.4f} to {found[1]:.4f})".replace("%", " %")
 
 
+def _within_noise(noise: Sequence[int], certainty: Mapping[str, Any]) -> str:
+    """Write which trials another sample of rows could put first, and how far they are behind."""
+    names = listed([str(trial) for trial in noise])
+    subject, they = (f"Trial {names} is", "it is") if len(noise) == 1 else (f"Trials {names} are", "they are")
+    behind = certainty.get("behind", {})  # an older report has none
+    known = [behind[str(trial)] for trial in noise if str(trial) in behind]
+    parts = [f"{lower:.4f} ({low:.4f} to {high:.4f})" for lower, low, high in known]
+    level = f"({certainty['level']:.0%} interval of the difference ".replace("%", " %")
+    by = f": {they} lower by {listed(parts).replace('(', level, 1)}" if parts else ""
+    return f"{subject} within noise of it on the same rows{by}. Another sample of rows could turn the order."
+
+
 def certainty_sentences(summary: Mapping[str, Any]) -> list[str]:
     """Write how sure the best trial is; nothing where its answers are unknown."""
     best, certainty = summary["best"], summary.get("certainty") or {}
@@ -109,12 +122,11 @@ def certainty_sentences(summary: Mapping[str, Any]) -> list[str]:
         sentences += collapse + _baseline_on_test(certainty, best["trial"])
     compared, noise = certainty.get("compared"), certainty.get("within_noise")
     if noise:
-        names = listed([str(trial) for trial in noise])
-        subject = f"Trial {names} is" if len(noise) == 1 else f"Trials {names} are"
-        sentences.append(f"{subject} within noise of it on the same rows: another sample of rows could turn the order.")
+        sentences.append(_within_noise(noise, certainty))
     elif compared:
         sentences.append(f"It is ahead of the next {counted(len(compared), 'trial')} by more than noise.")
-    if compared and not collapse:
+    is_better_on_test = bool(best and tested and tested.get("f1", 0.0) >= best["metrics"].get("f1", 1.0))
+    if compared and not collapse and not is_better_on_test:
         n_succeeded = counted(summary["counts"]["succeeded"], "trial")
         sentences.append(f"The best of {n_succeeded} tends to look better on validation than on test.")
     if best and summary["run"].get("finish_kind") == FinishKind.UNFINISHED:
@@ -192,7 +204,13 @@ def _compare(own: Predictions, others: Mapping[int, Predictions]) -> dict[str, A
     """Compare the best trial with others on the same rows."""
     differences = {trial: difference_interval(own, answers) for trial, answers in others.items()}
     known = {trial: each for trial, each in differences.items() if each is not None}
-    return {"compared": list(known), "within_noise": [trial for trial, each in known.items() if each.low <= 0]}
+    return {
+        "compared": list(known),
+        "within_noise": [trial for trial, each in known.items() if each.low <= 0],
+        "behind": {
+            str(trial): [f1_of(own) - f1_of(others[trial]), each.low, each.high] for trial, each in known.items()
+        },
+    }
 
 
 def _classes(facts: RunFacts, best: Experience, *, own: Predictions) -> dict[str, Any]:

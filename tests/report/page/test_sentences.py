@@ -32,6 +32,8 @@ def test_the_sentences_state_the_numbers_of_the_report_in_their_order() -> None:
     interval = ["95", f"{test_low:.4f}", f"{test_high:.4f}"]
     assert certainty["within_noise"]
     rivals = [str(number) for number in certainty["within_noise"]]
+    behind = [[f"{abs(value):.4f}" for value in certainty["behind"][rival]] for rival in rivals]
+    lower = [[first, *(["95"] if n == 0 else []), *ends] for n, (first, *ends) in enumerate(behind)]
     verdict = [
         str(trial),
         f1s[0],
@@ -41,6 +43,7 @@ def test_the_sentences_state_the_numbers_of_the_report_in_their_order() -> None:
         *f1s[3:],
         *interval,
         *rivals,
+        *(number for numbers in lower for number in numbers),
         str(summary["counts"]["succeeded"]),
     ]
     assert numbers_in(page, "verdict", name="p") == verdict
