@@ -47,7 +47,7 @@ def test_the_page_and_its_verdict_name_it(tmp_path: Path) -> None:
 
     page = (tmp_path / "report.html").read_text()
     assert "Its time was used up before its training had ended: its F1 is a lower bound." in page
-    assert "Best F1 on validation, a lower bound" in page
+    assert "F1 of the best trial on validation, a lower bound" in page
     assert '<option value="truncated">' in page or ">truncated<" in page
 
 

@@ -104,3 +104,21 @@ def test_a_list_of_pipelines_was_chosen_by_no_prior() -> None:
     (section,) = parsed(to_html(summarise(facts([success(0)], finish=finish)))).find("section", id="prior")
 
     assert "The pipelines were given as a list: no past experience chose them." in section.text()
+
+
+def test_the_cards_show_each_score_of_the_best_trial_before_that_of_the_baseline_on_the_same_rows() -> None:
+    summary = summarise(large_run(8))
+    summary["certainty"]["majority_test"] = {"f1": 0.2, "accuracy": 0.4}
+    best = summary["best"]["metrics"]["f1"]
+
+    (cards,) = parsed(to_html(summary)).find("dl", **{"class": "cards"})
+
+    shown = zip((n.text() for n in cards.find("dt")), (n.text() for n in cards.find("dd")), strict=True)
+    assert list(shown)[:6] == [
+        ("F1 of the best trial on validation", f"{best:.4f}"),
+        ("F1 of the majority baseline on validation", "0.2000"),
+        ("F1 of the best trial on test", "0.7100"),
+        ("F1 of the majority baseline on test", "0.2000"),
+        ("Accuracy of the best trial on test", "0.7300"),
+        ("Accuracy of the majority baseline on test", "0.4000"),
+    ]

@@ -134,16 +134,8 @@ def _verdict(summary: Summary) -> list[Markup]:
 
 def _cards(summary: Summary) -> Iterator[Markup]:
     """Iterate over the main numbers, each with its title."""
-    best, counts, spent = summary["best"], summary["counts"], summary["spent"]
-    if best is not None and (f1 := best["metrics"].get("f1")) is not None:
-        title = "Best F1 on validation, a lower bound" if best.get("truncated") else "Best F1 on validation"
-        yield _card(title, number(QUANTITIES["f1"].text(f1), f1, key="best.metrics.f1"))
-        tested = summary["tests"].get(str(best["trial"]), {}).get("f1")
-        if tested is not None:
-            yield _card(
-                "Its F1 on test", number(QUANTITIES["f1"].text(tested), tested, key=f"tests.{best['trial']}.f1")
-            )
-    yield from _baseline_cards(summary)
+    counts, spent = summary["counts"], summary["spent"]
+    yield from _score_cards(summary)
     for title, key in (("Trials", "trials"), ("Succeeded", "succeeded"), ("Failed", "failed")):
         yield _card(title, number(f"{counts[key]:,}", counts[key], key=f"counts.{key}"))
     if n := counts["failed_infrastructure"]:
@@ -166,13 +158,25 @@ def _cost_cards(spent: Mapping[str, Any]) -> Iterator[Markup]:
         )
 
 
-def _baseline_cards(summary: Summary) -> Iterator[Markup]:
-    """Iterate over what always answering the most frequent label has, on test and on validation."""
-    for name, value in ((summary.get("certainty") or {}).get("majority_test") or {}).items():
-        shown = number(QUANTITIES[name].text(value), value, key=f"certainty.majority_test.{name}")
-        yield _card(f"{QUANTITIES[name].title} of the majority baseline on test", shown)
+def _score_cards(summary: Summary) -> Iterator[Markup]:
+    """Iterate over the scores of the best trial, after each what always answering the most frequent label has."""
+    best, baseline = summary["best"], (summary.get("certainty") or {}).get("majority_test") or {}
+    if best is not None and (f1 := best["metrics"].get("f1")) is not None:
+        bound = ", a lower bound" if best.get("truncated") else ""
+        yield _score_card("f1", f1, of=f"the best trial on validation{bound}", key="best.metrics.f1")
     if (f1 := summary["majority_f1"]) is not None:
-        yield _card("Majority baseline", number(f"{f1:.4f}", f1, key="majority_f1"))
+        yield _score_card("f1", f1, of="the majority baseline on validation", key="majority_f1")
+    tested = summary["tests"].get(str(best["trial"]), {}) if best is not None else {}
+    for name in ("f1", "accuracy"):
+        if name in tested:
+            yield _score_card(name, tested[name], of="the best trial on test", key=f"tests.{best['trial']}.{name}")
+        if name in baseline:
+            key = f"certainty.majority_test.{name}"
+            yield _score_card(name, baseline[name], of="the majority baseline on test", key=key)
+
+
+def _score_card(name: str, value: float, *, of: str, key: str) -> Markup:
+    return _card(f"{QUANTITIES[name].title} of {of}", number(QUANTITIES[name].text(value), value, key=key))
 
 
 def _card(title: str, *parts: str) -> Markup:
