@@ -6,6 +6,7 @@ import math
 import pytest
 
 from tests.report.facts import facts, failure, success
+from xautolm_hpc.report import to_html, to_markdown
 from xautolm_hpc.report.prior_sections import TIME_COUNTS, prior_sections
 from xautolm_hpc.report.summary import summarise, summarise_prior
 from xautolm_hpc.view import Spent
@@ -194,3 +195,23 @@ def test_what_a_prior_forecasts_is_shown_by_model_and_method() -> None:
     timed = {"models": {"base": {**forecast, "merit: evaluation_time_s": 0.5}}}
     assert TIME_COUNTS in prior_sections(summarise_prior({**prior, "forecast": timed}))[3].lines
     assert "Forecast: models" not in {s.title for s in prior_sections(summarise_prior({**PRIOR, "top": {}}))}
+
+
+def test_with_one_objective_there_is_a_best_trial_and_no_pareto_set() -> None:
+    trials = [success(0, f1=0.9), success(1, f1=0.5), success(2, f1=0.6)]
+    alone, equal, none = (
+        summarise(facts(given, objectives=("f1",)))
+        for given in (trials, [*trials, success(3, f1=0.9)], [failure(0, "gpu_oom")])
+    )
+
+    text, page = to_markdown(alone), to_html(alone)
+
+    assert "## Best trial\n\n2 other trials are worse in F1." in text
+    assert "## Hyperparameters of the best trial" in text
+    assert "![First objective against the second, with failures](pareto.png)" in text
+    assert "2 other trials are worse in F1." in page
+    assert "## Hyperparameters of the best trials" in to_markdown(equal)
+    assert "## Best trial\n\nNo trial succeeded." in to_markdown(none)
+    for shown in (text, page):
+        assert "Pareto set" not in shown
+        assert "ominated" not in shown.replace('class="dominated"', "").replace(".dominated", "")

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.curves import CURVES_TITLE
 from xautolm_hpc.report.safe_text import markdown_text
-from xautolm_hpc.report.sections import report_sections
+from xautolm_hpc.report.sections import front_title, report_sections
 
 FIGURE_NAME, CURVES_NAME = "pareto.png", "curves.png"
 
@@ -26,7 +26,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
     blocks = [f"# Report of {markdown_text(run['name'])}", f"Run {markdown_text(run['run_id'])}."]
     for section in report_sections(summary):
         blocks += _blocks(section)
-        if section.title == "Pareto set":
+        if section.title == front_title(summary):
             blocks.append(f"![First objective against the second, with failures]({FIGURE_NAME})")
         if section.title == CURVES_TITLE:
             blocks.append(f"![F1 on dev against seconds of training]({CURVES_NAME})")

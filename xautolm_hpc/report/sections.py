@@ -30,8 +30,6 @@ TRUNCATED_TEXT = f"{TRUNCATED}: evaluated when the time was used up, before trai
 AT_LEAST = "≥ "
 """Mark before the F1 of a truncated trial, which is a lower bound."""
 
-PARAMS_TITLE = "Hyperparameters of the Pareto set"
-
 ADVICE: Mapping[str, tuple[str, str]] = {
     FailureKind.NODE_BUSY: (
         "lost their time to other programs",
@@ -205,14 +203,28 @@ def _attempts_text(counts: Mapping[str, int]) -> str:
     return f"{counts['attempts']:,} ({retries}{restarts})"
 
 
+def front_title(summary: Summary) -> str:
+    """Name the trials that no other beats: with one objective that is the best trial, or those equal to it."""
+    if len(summary["objectives"]) > 1:
+        return "Pareto set"
+    return "Best trials" if len(summary["front"]) > 1 else "Best trial"
+
+
+def params_title(summary: Summary) -> str:
+    """Name the section of the hyperparameters of those trials."""
+    return f"Hyperparameters of the {front_title(summary).replace('Best', 'best')}"
+
+
 def _front(summary: Summary) -> Section:
-    trials, title = summary["front"], "Pareto set"
+    trials, title, is_single = summary["front"], front_title(summary), len(summary["objectives"]) == 1
     if not trials:
         reason = "No trial succeeded." if not summary["unranked"] else _missing_text(summary)
-        return Section(title=title, lines=(f"The Pareto set is empty. {reason}",))
-    n_dominated = len(summary["dominated"])
-    beaten = f"{counted(n_dominated, 'other trial')} {'is' if n_dominated == 1 else 'are'} dominated"
-    line = f"No trial beats these in every objective; {beaten}."
+        return Section(title=title, lines=(reason if is_single else f"The Pareto set is empty. {reason}",))
+    n_beaten = len(summary["dominated"])
+    beaten = f"{counted(n_beaten, 'other trial')} {'is' if n_beaten == 1 else 'are'}"
+    line = f"No trial beats these in every objective; {beaten} dominated."
+    if is_single:
+        line = f"{beaten} worse in {QUANTITIES[summary['objectives'][0]['name']].title}."
     return Section(title=title, lines=(line,), table=_trial_table(summary, trials))
 
 
@@ -240,7 +252,7 @@ def _hyperparameters(summary: Summary) -> Section | None:
     )
     columns = ("Trial", "Model, method", "Hyperparameters")
     table = Table(columns, rows, right=frozenset({"Trial"}), wraps=frozenset({"Hyperparameters"}))
-    return Section(title=PARAMS_TITLE, table=table) if rows else None
+    return Section(title=params_title(summary), table=table) if rows else None
 
 
 def _params_text(params: Mapping[str, object]) -> str:
@@ -249,9 +261,12 @@ def _params_text(params: Mapping[str, object]) -> str:
 
 def _dominated(summary: Summary) -> Section | None:
     trials = summary["dominated"]
-    line = "A trial of the Pareto set is at least as good in every objective and better in one."
+    title = "Dominated trials"
+    lines: tuple[str, ...] = ("A trial of the Pareto set is at least as good in every objective and better in one.",)
+    if len(summary["objectives"]) == 1:
+        title, lines = "Other trials that succeeded", ()
     table = _trial_table(summary, trials)
-    return Section(title="Dominated trials", lines=(line,), table=table, on_screen=False) if trials else None
+    return Section(title=title, lines=lines, table=table, on_screen=False) if trials else None
 
 
 def _unranked(summary: Summary) -> Section | None:

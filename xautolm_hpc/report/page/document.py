@@ -14,7 +14,7 @@ from xautolm_hpc.report.page.elements import Markup, number, tag
 from xautolm_hpc.report.page.trial_table import trial_table
 from xautolm_hpc.report.quantities import QUANTITIES, duration_text
 from xautolm_hpc.report.run_in_words import mover_sentence, movers, prior_sentences, verdict_sentences
-from xautolm_hpc.report.sections import PARAMS_TITLE, report_sections
+from xautolm_hpc.report.sections import front_title, params_title, report_sections
 from xautolm_hpc.report.shortfall import shortfall_text
 from xautolm_hpc.view import finish_text
 
@@ -88,7 +88,8 @@ def _sections(summary: Summary, examples: Sequence[Mapping[str, str]]) -> Iterat
     charts = {name: _figure(name, numbers) for name, numbers in figure_numbers(summary).items()}
     known = {section.title: section for section in report_sections(summary)}
     yield "verdict", "Verdict", _verdict(summary)
-    yield "pareto", "Pareto set", [charts["pareto"], *_sections_of(known, "Pareto set", "On test", PARAMS_TITLE)]
+    front = front_title(summary)
+    yield "pareto", front, [charts["pareto"], *_sections_of(known, front, "On test", params_title(summary))]
     if "best" in charts:
         yield "time", "Best so far", [charts["best"]]
     if "curves" in charts:
@@ -280,6 +281,7 @@ def _use(summary: Summary) -> list[Markup]:
     if best is None:
         return [tag("p", "There is no model to use: no trial succeeded.")]
     run, trial = summary["run"]["name"], best["trial"]
+    others = " Any trial of the Pareto set can be exported." if len(summary["objectives"]) > 1 else ""
     lines = (
         f"xautolm-hpc export-model {run} {trial} --to model",
         "xautolm-hpc predict model new.csv --to answers.jsonl",
@@ -291,9 +293,7 @@ def _use(summary: Summary) -> list[Markup]:
             "of a file, which needs the columns of the search's data but no answers:",
         ),
         tag("pre", *(tag("code", _words(line)) for line in lines), tabindex=0),
-        tag(
-            "p", "The model card in that folder shows how Python loads it. Any trial of the Pareto set can be exported."
-        ),
+        tag("p", f"The model card in that folder shows how Python loads it.{others}"),
     ]
 
 
