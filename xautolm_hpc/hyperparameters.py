@@ -19,6 +19,9 @@ METHODS = ("full", "partial", "lora", "dora", "ia3", "bitfit", "head")
 ADAPTER_METHODS = ("lora", "dora", "ia3")
 """Those that add parameters, and train none of the model's own but a new head."""
 
+LEAST_FOR_IMPORTANCE = 20
+"""Trials that succeeded below which nothing is said of what mattered: a forest learns next to nothing from fewer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerTraits:

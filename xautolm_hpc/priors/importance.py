@@ -6,10 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xautolm_hpc.hyperparameters import LEAST_FOR_IMPORTANCE
 from xautolm_hpc.records import Experience, Value
-
-LEAST_TRIALS = 20
-"""Trials that succeeded below which nothing is said: a forest learns next to nothing from fewer."""
 
 N_TREES, N_FOLDS, N_REPEATS, SEED = 40, 3, 3, 0
 
@@ -34,7 +32,7 @@ def hyperparameter_importance(succeeded: Sequence[Experience]) -> dict[str, Any]
     known = [(e, value) for e in succeeded if (value := e.outcome.objective("f1")) is not None]
     f1 = np.array([value for _, value in known])
     columns = _columns([e for e, _ in known])
-    if len(known) < LEAST_TRIALS or np.ptp(f1) == 0 or not columns:
+    if len(known) < LEAST_FOR_IMPORTANCE or np.ptp(f1) == 0 or not columns:
         return None
     r2, drops = _held_out(np.stack(list(columns.values()), axis=1), f1)
     drops = np.maximum(drops, 0.0)

@@ -12,6 +12,7 @@ from tests.report.facts import facts, failure, success
 from tests.report.large_run import large_run
 from tests.report.older_report import older_report
 from tests.report.whole_run import HOSTILE, PRIOR, whole_run
+from xautolm_hpc.hyperparameters import LEAST_FOR_IMPORTANCE
 from xautolm_hpc.report import summarise, to_html
 from xautolm_hpc.report.figure_numbers import all_trials, figure_numbers
 from xautolm_hpc.report.quantities import duration_text
@@ -255,6 +256,7 @@ def _allowed(summary: Any) -> tuple[set[str], list[float]]:
         curves - 6,
         counts["trials"],
     ]
+    numbers += [len(figures["parallel"]["lines"]) if "parallel" in figures else 0, LEAST_FOR_IMPORTANCE]
     numbers += [len(certainty["compared"] or ()), len(certainty["classes"]), 1.0]
     return texts, list(map(float, numbers))
 

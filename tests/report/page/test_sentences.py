@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 from tests.report.facts import facts, success
 from tests.report.large_run import large_run
 from tests.report.page.test_page import NAMES, NUMBER, Node, parsed
@@ -95,7 +97,22 @@ def test_while_a_search_goes_on_the_page_says_what_is_known_and_what_comes() -> 
     assert "95 % interval" in verdict.text()
     assert "and its score on test, come when the search has ended" in verdict.text()
     assert "Confusion on validation" in classes.text()
-    assert "that takes a search that has ended, some twenty trials" in parameters.text()
+    assert "Which of them mattered most comes when the search has ended." in parameters.text()
+
+
+@pytest.mark.parametrize(
+    ("n_trials", "reason"),
+    [
+        (19, "19 trials succeeded, and 20 are needed"),
+        (20, "from them, F1 cannot be told better than by always guessing its mean"),
+    ],
+)
+def test_why_it_is_not_known_what_mattered_most_is_the_condition_that_failed(n_trials: int, reason: str) -> None:
+    trials = [success(n, f1=0.5, params={"learning_rate": 1e-5 * (n + 1)}) for n in range(n_trials)]
+
+    (section,) = parsed(to_html(summarise(facts(trials)))).find("section", id="parameters")
+
+    assert f"Which of them mattered most is not known: {reason}." in section.text()
 
 
 def test_a_list_of_pipelines_was_chosen_by_no_prior() -> None:

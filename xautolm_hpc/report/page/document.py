@@ -6,17 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from xautolm_hpc.hyperparameters import LEAST_FOR_IMPORTANCE
 from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.figure_numbers import figure_numbers
 from xautolm_hpc.report.page.charts import N_COLOURED, draw_chart
 from xautolm_hpc.report.page.class_tables import class_tables, example_table
 from xautolm_hpc.report.page.elements import Markup, number, tag
 from xautolm_hpc.report.page.trial_table import trial_table
-from xautolm_hpc.report.quantities import QUANTITIES, duration_text
+from xautolm_hpc.report.quantities import QUANTITIES, counted, duration_text
 from xautolm_hpc.report.run_in_words import mover_sentence, movers, prior_sentences, verdict_sentences
 from xautolm_hpc.report.sections import front_title, params_title, report_sections
 from xautolm_hpc.report.shortfall import shortfall_text
-from xautolm_hpc.view import finish_text
+from xautolm_hpc.view import finish_text, is_unfinished
 
 Summary = Mapping[str, Any]
 Numbers = Mapping[str, Any]
@@ -26,12 +27,6 @@ N_FOR_TENTH = 10
 
 LONGEST_TABLE = 60
 """Rows of a table up to which the page repeats it beside the table of all trials."""
-
-
-NO_IMPORTANCE = (
-    "Which of them mattered most is not known: that takes a search that has ended, some twenty trials that succeeded, "
-    "and hyperparameters from which their F1 can be told better than by always guessing its mean."
-)
 
 BASELINE = "╌╌ dashed: the majority baseline"
 """Entry of a legend: what always answering the most frequent label has."""
@@ -85,7 +80,8 @@ def to_html(summary: Summary, *, examples: Sequence[Mapping[str, str]] = ()) -> 
 
 def _sections(summary: Summary, examples: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str, list[Markup]]]:
     """Iterate over anchor, title and content of the sections."""
-    charts = {name: _figure(name, numbers) for name, numbers in figure_numbers(summary).items()}
+    figures = figure_numbers(summary)
+    charts = {name: _figure(name, numbers) for name, numbers in figures.items()}
     known = {section.title: section for section in report_sections(summary)}
     yield "verdict", "Verdict", _verdict(summary)
     front = front_title(summary)
@@ -96,7 +92,8 @@ def _sections(summary: Summary, examples: Sequence[Mapping[str, str]]) -> Iterat
         yield "curves", "Learning curves", [charts["curves"]]
     yield "trials", "Trials", [trial_table(summary)]
     if "parallel" in charts:
-        importance = charts.get("importance") or tag("p", NO_IMPORTANCE, class_="quiet")
+        n_known = len(figures["parallel"]["lines"])
+        importance = charts.get("importance") or tag("p", _no_importance(summary, n_known), class_="quiet")
         yield "parameters", "Hyperparameters", [charts["parallel"], importance]
     classes = class_tables(summary) + ([tag("h3", "Wrong answers"), example_table(examples)] if examples else [])
     if classes:
@@ -109,6 +106,16 @@ def _sections(summary: Summary, examples: Sequence[Mapping[str, str]]) -> Iterat
     yield "prior", "Prior", _prior(summary, known)
     yield "cost", "Cost", _sections_of(known, "Cost")
     yield "use", "Use the model", _use(summary)
+
+
+def _no_importance(summary: Summary, n_known: int) -> str:
+    """Write why it is not known which hyperparameters mattered most, of so many trials with F1."""
+    if is_unfinished(summary["run"]):
+        return "Which of them mattered most comes when the search has ended."
+    reason = f"{counted(n_known, 'trial')} succeeded, and {LEAST_FOR_IMPORTANCE} are needed"
+    if n_known >= LEAST_FOR_IMPORTANCE:
+        reason = "from them, F1 cannot be told better than by always guessing its mean"
+    return f"Which of them mattered most is not known: {reason}."
 
 
 def _section(anchor: str, title: str, *, parts: Sequence[Markup]) -> Markup:
