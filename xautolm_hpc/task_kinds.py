@@ -70,3 +70,10 @@ TASK_KINDS: Mapping[str, TaskKind] = {
     ),
 }
 """Name of a kind of task -> the kind."""
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "text-classification": ("text",),
+    "question-answering": ("question", "context"),
+    "text-generation": ("question", "context"),
+}
+"""Kind of task -> columns that a row to be answered needs."""

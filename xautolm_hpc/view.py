@@ -276,6 +276,7 @@ class RunFacts:
         importance: Result of :func:`xautolm_hpc.priors.hyperparameter_importance`, or ``None``.
         charges: Result of :func:`charges`; empty where nothing is known of rates.
         reasons: Constraint name -> why it rejected one of them; empty where nothing was noted.
+        settings: Settings that the report names, dotted key -> value.
     """
 
     name: str
@@ -294,6 +295,7 @@ class RunFacts:
     importance: Mapping[str, Any] | None = None
     charges: Mapping[str, Any] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def last_attempts(self) -> tuple[Experience, ...]:
         """List the last attempt of every trial; it is the result of the trial."""

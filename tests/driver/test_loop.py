@@ -43,6 +43,7 @@ def test_a_search_stores_every_trial_exactly_once(tmp_path: Path) -> None:
     assert sorted(e.provenance.trial for e in stored) == list(range(12))
     assert {e.id for e in facts.experiences} == {e.id for e in stored}
     assert facts.finish == Finish(FinishKind.BUDGET_USED, "budget used: generations 3 of 3")
+    assert {"data.text": "text", "trial.time_limit_min": 60.0}.items() <= facts.settings.items()
 
 
 def test_while_a_search_goes_on_the_interval_of_its_best_trial_alone_is_computed(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from xautolm_hpc.catalogue import Model
-from xautolm_hpc.commands.predict import COLUMNS
 from xautolm_hpc.commands.report import read_summary
 from xautolm_hpc.commands.status import profile_of
 from xautolm_hpc.durable import read_json, write_json
@@ -36,6 +35,7 @@ from xautolm_hpc.run.folder import RunDir, find_run, trial_number
 from xautolm_hpc.run.history import History
 from xautolm_hpc.run.ledger import read_ledger
 from xautolm_hpc.run.overview import best_trial
+from xautolm_hpc.task_kinds import COLUMNS
 from xautolm_hpc.view import FinishKind
 
 

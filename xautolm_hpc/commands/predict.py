@@ -14,13 +14,7 @@ from xautolm_hpc.durable import open_regular, read_json, write_bytes, write_json
 from xautolm_hpc.errors import InputError, LaunchError
 from xautolm_hpc.predictions import ANSWERS, PREDICT, ROWS
 from xautolm_hpc.profile.formats import check_columns, read_file
-
-COLUMNS = {
-    "text-classification": ("text",),
-    "question-answering": ("question", "context"),
-    "text-generation": ("question", "context"),
-}
-"""Kind of task -> columns that a row needs."""
+from xautolm_hpc.task_kinds import COLUMNS
 
 OPTION = "--{} {}"
 """How messages name the option that says a column, or the delimiter."""

@@ -20,7 +20,7 @@ from xautolm_hpc.driver.jobs import Jobs, Pace
 from xautolm_hpc.driver.measured import check_measured, end_of_unmeasured, unmeasured_on
 from xautolm_hpc.driver.profile_job import profile_task
 from xautolm_hpc.driver.proposal import MakeProposer, Proposer, SearchProposer, read_past
-from xautolm_hpc.driver.results import Results, find_importance, test_metrics
+from xautolm_hpc.driver.results import Results, find_importance, named_settings, test_metrics
 from xautolm_hpc.driver.setup import Setup
 from xautolm_hpc.driver.starting import check_jobs_start
 from xautolm_hpc.driver.worker_version import check_trials_per_job, check_worker_version
@@ -286,6 +286,7 @@ class Search:
             tests=test_metrics(trials),
             answers=self.results.answers,
             importance=None if finish is UNFINISHED else find_importance(experiences),
+            settings=named_settings(self.setup),
             charges=charges(self.setup.profile.cost.model_dump(), spent),
         )
         report.write_report(facts, self.setup.run_dir.report_dir)

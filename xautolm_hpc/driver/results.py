@@ -17,6 +17,7 @@ from xautolm_hpc.run.attempt_end import read_scores
 from xautolm_hpc.run.history import Attempt, Trial
 from xautolm_hpc.run.journal import Journal
 from xautolm_hpc.store import CheckLimits, ExperienceStore, as_format_1, check_ended, storable
+from xautolm_hpc.task_kinds import COLUMNS
 
 
 class Results:
@@ -174,3 +175,15 @@ def test_metrics(trials: Sequence[Trial]) -> dict[int, Mapping[str, float]]:
 def find_importance(experiences: Sequence[Experience]) -> dict[str, Any] | None:
     """Find which hyperparameters mattered among the trials of a run that succeeded."""
     return priors.hyperparameter_importance([e for e in experiences if e.outcome.succeeded])
+
+
+def named_settings(setup: Setup) -> dict[str, Any]:
+    """Return the settings that the report names: dotted key -> value."""
+    search, profile = setup.search, setup.profile
+    slots = {"local.n_slots": profile.local.n_slots} if profile.launcher == "local" else {}
+    return {
+        **{f"data.{name}": getattr(search.data, name) for name in COLUMNS[search.task.kind]},
+        "trial.time_limit_min": search.trial.time_limit_min,
+        "job.memory_gb": profile.job.memory_gb,
+        **slots,
+    }

@@ -33,7 +33,7 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
         ``dominated``, ``unranked`` (succeeded without all objectives) and ``failed``, then ``failures``, ``refusals``
         and ``refusal_reasons``, ``spent``, ``prior``. ``certainty`` of F1
         (:func:`~xautolm_hpc.report.certainty.describe_certainty`), ``ended_s`` (trial -> seconds from the run's
-        first attempt to its end) and ``importance``.
+        first attempt to its end) and ``importance``; ``settings`` that the report names, dotted key -> value.
     """
     last = facts.last_attempts()
     n_attempts = Counter(e.provenance.trial for e in facts.experiences)
@@ -70,6 +70,7 @@ def summarise(facts: RunFacts) -> dict[str, Any]:
         "refusal_reasons": dict(sorted(facts.reasons.items())),
         "spent": _spent(facts.spent, facts.experiences) | dict(facts.charges),
         "prior": summarise_prior(facts.prior),
+        "settings": dict(facts.settings),
         "left_out": list(facts.left_out),
         "tests": {str(trial): dict(metrics) for trial, metrics in sorted(facts.tests.items())},
         "certainty": describe_certainty(facts, best=best, front=front, succeeded=succeeded),

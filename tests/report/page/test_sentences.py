@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests import nouns
 from tests.report.facts import facts, success
 from tests.report.large_run import large_run
 from tests.report.page.test_page import NAMES, NUMBER, Node, parsed
@@ -139,3 +140,22 @@ def test_the_cards_show_each_score_of_the_best_trial_before_that_of_the_baseline
         ("Accuracy of the best trial on test", "0.7300"),
         ("Accuracy of the majority baseline on test", "0.4000"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "columns"),
+    [
+        ("text-classification", {"data.text": "body"}, "the column body but"),
+        ("question-answering", {"data.question": "q", "data.context": "c"}, "the columns q and c but"),
+        ("text-classification", {}, "the columns of the search's data but"),
+    ],
+)
+def test_the_columns_that_the_model_reads_are_named(kind: str, settings: dict[str, str], columns: str) -> None:
+    run = facts([success(7)], task=nouns.task(kind=kind), settings=settings)
+
+    (section,) = parsed(to_html(summarise(run))).find("section", id="use")
+
+    assert (
+        "On the machine and in the folder where the search ran, this writes trial 7 of the run tickets-1 as a folder"
+    ) in section.text()
+    assert f"the rows of a file, which needs {columns} no answers:" in section.text()

@@ -13,10 +13,11 @@ from xautolm_hpc.report.page.charts import N_COLOURED, draw_chart
 from xautolm_hpc.report.page.class_tables import class_tables, example_table
 from xautolm_hpc.report.page.elements import Markup, number, tag
 from xautolm_hpc.report.page.trial_table import trial_table
-from xautolm_hpc.report.quantities import QUANTITIES, counted, duration_text
+from xautolm_hpc.report.quantities import QUANTITIES, counted, duration_text, listed
 from xautolm_hpc.report.run_in_words import mover_sentence, movers, prior_sentences, verdict_sentences
 from xautolm_hpc.report.sections import front_title, params_title, report_sections
 from xautolm_hpc.report.shortfall import shortfall_text
+from xautolm_hpc.task_kinds import COLUMNS
 from xautolm_hpc.view import finish_text, is_unfinished
 
 Summary = Mapping[str, Any]
@@ -287,7 +288,15 @@ def _use(summary: Summary) -> list[Markup]:
     best = summary["best"]
     if best is None:
         return [tag("p", "There is no model to use: no trial succeeded.")]
-    run, trial = summary["run"]["name"], best["trial"]
+    run, trial, settings = (
+        summary["run"]["name"],
+        best["trial"],
+        summary.get("settings", {}),
+    )  # an older report has none
+    names = [settings[key] for name in COLUMNS.get(summary["task"]["kind"], ()) if (key := f"data.{name}") in settings]
+    columns = (
+        f"the column{'s' if len(names) > 1 else ''} {listed(names)}" if names else "the columns of the search's data"
+    )
     others = " Any trial of the Pareto set can be exported." if len(summary["objectives"]) > 1 else ""
     lines = (
         f"xautolm-hpc export-model {run} {trial} --to model",
@@ -296,8 +305,8 @@ def _use(summary: Summary) -> list[Markup]:
     return [
         tag(
             "p",
-            f"Where the run lies, this writes trial {trial} as a folder that transformers loads, and answers the rows "
-            "of a file, which needs the columns of the search's data but no answers:",
+            f"On the machine and in the folder where the search ran, this writes trial {trial} of the run {run} as a "
+            f"folder that transformers loads, and answers the rows of a file, which needs {columns} but no answers:",
         ),
         tag("pre", *(tag("code", _words(line)) for line in lines), tabindex=0),
         tag("p", f"The model card in that folder shows how Python loads it.{others}"),
