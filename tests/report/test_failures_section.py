@@ -7,8 +7,9 @@ import pytest
 from tests.checks.source import ROOT_DIR
 from tests.report.facts import facts, failure, success
 from xautolm_hpc.report import summarise, to_html, to_markdown
+from xautolm_hpc.report.advice import ADVICE
 from xautolm_hpc.report.planned import _rejections
-from xautolm_hpc.report.sections import ADVICE, REJECTED_FOR, report_sections, totals_line
+from xautolm_hpc.report.sections import REJECTED_FOR, report_sections, totals_line
 from xautolm_hpc.sample import constraints
 from xautolm_hpc.sample.population import RISK
 
@@ -29,11 +30,22 @@ def test_many_attempts_on_a_busy_node_have_one_advice() -> None:
     assert to_markdown(summary).count("lost their time to other programs") == 1
 
 
+def test_the_advice_says_what_the_settings_are_now() -> None:
+    settings = {"data.text": "text", "trial.time_limit_min": 0.5, "local.n_slots": 2, "job.memory_gb": 4.0}
+
+    summary = summarise(facts([success(0), failure(1, "node_busy"), failure(2, "host_oom")], settings=settings))
+
+    (section,) = (each for each in report_sections(summary) if each.title == "Failures")
+    assert sorted(line.rpartition("; ")[2] for line in section.lines[1:]) == [
+        "now job.memory_gb = 4.", "now local.n_slots = 2, trial.time_limit_min = 0.5."
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ADVICE)
 def test_the_advice_is_that_of_the_guide(kind: str) -> None:
     page = (ROOT_DIR / "docs/guide/questions-and-troubles.md").read_text()
 
-    _, remedy = ADVICE[kind]
+    remedy = ADVICE[kind][1]
 
     assert remedy.lower() in re.sub(r"\s+", " ", page.replace("`", "")).lower()
 

@@ -6,7 +6,8 @@ Texts in sections are as they came from trials and stores; the modules that show
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xautolm_hpc.failures import TRUNCATED, FailureKind
+from xautolm_hpc.failures import TRUNCATED
+from xautolm_hpc.report.advice import advice_lines
 from xautolm_hpc.report.blocks import Section, Table
 from xautolm_hpc.report.certainty import certainty_sentences, interval_text
 from xautolm_hpc.report.curves import curve_section
@@ -29,20 +30,6 @@ TRUNCATED_TEXT = f"{TRUNCATED}: evaluated when the time was used up, before trai
 
 AT_LEAST = "≥ "
 """Mark before the F1 of a truncated trial, which is a lower bound."""
-
-ADVICE: Mapping[str, tuple[str, str]] = {
-    FailureKind.NODE_BUSY: (
-        "lost their time to other programs",
-        "on your own machine run fewer trials at a time ([local] n_slots = 1), raise trial.time_limit_min, or wait for "
-        "a quieter hour",
-    ),
-    FailureKind.TIME_LIMIT: (
-        "did not end within trial.time_limit_min",
-        "if they are many, raise the limit, or take smaller models or shorter texts",
-    ),
-    FailureKind.HOST_OOM: ("ran out of host memory", "raise job.memory_gb if that happens often"),
-}
-"""Failure kind -> what its attempts did, and what to do, in the words of the guide's page on troubles."""
 
 REJECTED_FOR: Mapping[str, str] = {
     "steps": "the training would have no optimiser step, or too few of them after the warm-up",
@@ -330,16 +317,7 @@ def _failures(summary: Summary) -> Section:
         for failure in summary["failures"]
     )
     table = Table(columns, rows, right=frozenset({"Trials", "Attempts"}), wraps=frozenset({"Example"}))
-    return Section(title="Failures", lines=(line, *_advice(summary)), table=table)
-
-
-def _advice(summary: Summary) -> list[str]:
-    """Write what to do about each kind of failure that something can be done about."""
-    n_attempts = counted(summary["counts"]["attempts"], "attempt")
-    known = [
-        (failure["attempts"], ADVICE[failure["kind"]]) for failure in summary["failures"] if failure["kind"] in ADVICE
-    ]
-    return [f"{n:,} of {n_attempts} {did}: {remedy}." for n, (did, remedy) in known]
+    return Section(title="Failures", lines=(line, *advice_lines(summary)), table=table)
 
 
 def _rejections(summary: Summary) -> Section:
