@@ -288,12 +288,12 @@ def test_the_difference_of_equal_trials_holds_nothing(share: float) -> None:
 @pytest.mark.parametrize(
     ("additions", "expected"),
     [
-        ({}, ["Method: uniform, with nothing added to XAutoLM as it was published."]),
+        ({}, ["The search used the prior uniform. Added to XAutoLM as it was published: nothing."]),
         (
             {"constraints.min_steps": 16, "trial.at_limit": "evaluate"},
             [
-                "Method: uniform, with a least number of training steps (constraints.min_steps = 16) and a score for "
-                "trials whose time ends (trial.at_limit = evaluate) added to XAutoLM as it was published."
+                "The search used the prior uniform. Added to XAutoLM as it was published: a least number of training "
+                "steps (constraints.min_steps = 16) and a score for trials whose time ends (trial.at_limit = evaluate)."
             ],
         ),
         (None, []),
@@ -306,7 +306,11 @@ def test_the_method_is_named_with_each_thing_added_to_it(
 
     assert prior_sentences(summary)[:-1] == expected
     facts_shown = dict(prior_sections(summary["prior"])[0].facts)
-    assert [f"Method: {shown}." for shown in [facts_shown.get("Method")] if shown] == expected
+    assert [
+        f"The search used the prior uniform. Added to XAutoLM as it was published: {shown}."
+        for shown in [facts_shown.get("Added to XAutoLM")]
+        if shown
+    ] == expected
 
 
 def _tested(*, share: float, test_share: float) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def test_what_a_prior_forecasts_is_shown_by_model_and_method() -> None:
 
     table = sections["Forecast: models"].table
     assert table is not None
-    assert table.columns == ("Model", "Risk: memory", "Success", "Utility: f1")
+    assert table.columns == ("Model", "Risk: memory", "Success", "Utility: F1")
     assert table.rows == (("base", "0.25", "0.75", "0.50"),)
     assert "Forecast: methods" in sections
     assert TIME_COUNTS not in sections["Forecast: models"].lines

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xautolm_hpc.report.blocks import Section, Table
-from xautolm_hpc.report.quantities import UNKNOWN, counted, listed
+from xautolm_hpc.report.quantities import QUANTITIES, UNKNOWN, counted, listed
 
 Prior = Mapping[str, Any]
 Member = Mapping[str, Any]
@@ -23,6 +23,9 @@ ADDED: Mapping[str, str] = {
     "store.also_read": "experience that came with the program",
 }
 """Key of a search file that adds something to the published method -> what it adds."""
+
+ADDED_TITLE = "Added to XAutoLM"
+"""Label of what is on that XAutoLM as it was published does not have."""
 
 TIME_COUNTS = "A short time counts a little, even where it is no objective."
 
@@ -50,8 +53,8 @@ def prior_sections(prior: Prior) -> list[Section]:
     return [section for section in sections if section is not None]
 
 
-def method_line(prior: Prior) -> str:
-    """Write what was searched with: the kind of prior, and what is on that is not in XAutoLM as it was published.
+def added_text(prior: Prior) -> str:
+    """Write what is on in a search that is not in XAutoLM as it was published.
 
     Args:
         prior: The summary's ``prior``, with its ``additions`` known.
@@ -60,7 +63,7 @@ def method_line(prior: Prior) -> str:
         f"{ADDED[key]} ({key} = {value})" if key in ADDED else f"{key} = {value}"
         for key, value in prior["additions"].items()
     ]
-    return f"{prior['kind']}, with {listed(written) if written else 'nothing'} added to XAutoLM as it was published"
+    return listed(written) if written else "nothing"
 
 
 def _facts(prior: Prior) -> tuple[tuple[str, str], ...]:
@@ -68,7 +71,7 @@ def _facts(prior: Prior) -> tuple[tuple[str, str], ...]:
     counts = prior["counts"]
     facts = [("Kind", prior["kind"])]
     if prior.get("additions") is not None:
-        facts.append(("Method", method_line(prior)))
+        facts.append((ADDED_TITLE, added_text(prior)))
     if "records" in counts:
         skipped = sum(counts.get("skipped", {}).values())
         facts.append(("Store", f"{counted(counts['records'], 'record')}, of which {skipped:,} are no evidence"))
@@ -128,6 +131,7 @@ def _forecast_heading(key: str) -> str:
     """Name a forecast quantity, such as ``risk: memory``, as it is shown."""
     quantity, colon, of = key.partition(": ")
     shown = SHOWN_AS.get(quantity, quantity)
+    of = QUANTITIES[of].title if of in QUANTITIES else of
     return f"{shown[0].upper()}{shown[1:]}{colon}{of}"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.report.certainty import certainty_sentences, interval_text
-from xautolm_hpc.report.prior_sections import method_line
+from xautolm_hpc.report.prior_sections import added_text
 from xautolm_hpc.report.quantities import QUANTITIES, counted, listed
 from xautolm_hpc.report.sections import measure
 from xautolm_hpc.report.shortfall import LEAST_GAIN
@@ -69,7 +69,7 @@ def prior_sentences(summary: Summary) -> list[str]:
     prior = summary["prior"]
     if summary["run"].get("finish_kind") == FinishKind.LIST_EVALUATED:
         return ["The pipelines were given as a list: no past experience chose them."]
-    method = [] if prior.get("additions") is None else [f"Method: {method_line(prior)}."]
+    method = [] if prior.get("additions") is None else [_added(prior)]
     if prior["kind"] == "uniform":
         return [
             *method,
@@ -98,6 +98,11 @@ def prior_sentences(summary: Summary) -> list[str]:
                 f"{ahead['uniform']:.4f}{_because(ahead, task=summary['task'])}."
             )
     return [*method, *(sentences or ["No past experience moved a model or a method."])]
+
+
+def _added(prior: Mapping[str, Any]) -> str:
+    """Write in two sentences which prior was used, and what is on that XAutoLM as it was published does not have."""
+    return f"The search used the prior {prior['kind']}. Added to XAutoLM as it was published: {added_text(prior)}."
 
 
 def movers(summary: Summary) -> list[dict[str, Any]]:
