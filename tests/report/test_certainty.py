@@ -218,10 +218,7 @@ def test_the_prior_is_told_with_what_moved_it_and_what_is_no_evidence() -> None:
 
     assert "The prior xautolm learnt from 400 successes and 1 failure of past runs." in sentences
     assert "75 records of the store are no evidence: 70 failed by the infrastructure and 5 no objective." in sentences
-    assert (
-        "started furthest ahead: probability 0.5207 instead of 0.5000, above all because of 1 success on liar"
-        in sentences
-    )
+    assert "started furthest ahead: probability 0.5207 instead of 0.5000, helped most by 1 success on liar" in sentences
     assert [reason["contribution"] for reason in strongest] == [0.0312, -0.0105]
     assert strongest[0]["of"] == "model google/bert_uncased_L-2"
 
@@ -429,3 +426,49 @@ def test_a_baseline_of_labels_equally_frequent_on_validation_is_unknown_unless_t
     found = summarise(run)["certainty"]["majority_test"]
 
     assert found == (None if expected is None else pytest.approx(expected))
+
+
+def _reason(number: int, contribution: float, task: str = "liar") -> dict[str, Any]:
+    """Build an experience that moved a prior: a success where it helped, else a failure."""
+    kind = None if contribution > 0 else "time_limit"
+    status = "succeeded" if contribution > 0 else "failed"
+    return {
+        **REASONS[0], "id": f"{number:032}", "contribution": contribution, "task": task, "kind": kind, "status": status,
+    }  # fmt: skip
+
+
+def test_the_sentence_names_as_help_what_the_table_of_the_prior_shows() -> None:
+    found = [*(_reason(n, -0.5 + 0.1 * n) for n in range(4)), _reason(4, 0.05, "meld"), _reason(5, -0.04)]
+    found += [_reason(6 + n, 0.03 - 0.001 * n, f"task-{n}") for n in range(3)]
+    methods = {name: {"uniform": 0.2, "prior": p} for name, p in zip("abcde", (0.3, 0.28, 0.28, 0.14, 0), strict=True)}
+    top = {"models": {}, "methods": {name: found for name in methods}}
+    methods |= {"b": {"uniform": 0.4, "prior": 0.28}, "c": {"uniform": 0.4, "prior": 0.28}}
+
+    summary = summarise(large_run(8, prior={**PRIOR, "models": {}, "methods": methods, "top": top}))
+
+    (table,) = (s.table for s in prior_sections(summary["prior"]) if s.title == "Experiences that moved the prior")
+    assert table is not None
+    shown = [(row[0], int(row[-1])) for row in table.rows]
+    assert [number for name, number in shown if name == "method a"] == [0, 1, 2, 4, 6, 7]
+    assert [number for name, number in shown if name == "method b"] == [0, 1, 2]
+    (said,) = (s for s in prior_sentences(summary) if "furthest ahead" in s)
+    assert said.startswith("Method a started")
+    assert said.endswith("helped most by 3 successes on meld, task-0 and task-1.")
+
+
+def test_what_the_prior_evidence_expects_has_one_quantity_in_sentence_and_table() -> None:
+    prior = {**PRIOR, "kind": "evidence", "top": {"models": {}, "methods": {"lora": [_reason(1, -0.12406)]}}}
+    prior["methods"] = {"lora": {"uniform": 0.5, "prior": 0.4}, "full": {"uniform": 0.5, "prior": 0.6}}
+
+    summary = summarise(large_run(8, prior=prior))
+
+    (section,) = (s for s in prior_sections(summary["prior"]) if s.title == "Experiences that moved the prior")
+    assert section.table is not None
+    assert section.table.columns[:2] == ("Expected of", "Changed by")
+    assert section.table.rows[0][:2] == ("method lora", "-11.7%")
+    assert "lowered what was expected of method lora by 12%" in mover_sentence(movers(summary)[0], task="t")
+    assert "do not add up" in " ".join(section.lines)
+    of_xautolm = prior_sections(summarise(large_run(8))["prior"])[-1]
+    assert of_xautolm.table is not None
+    assert of_xautolm.table.columns[:2] == ("Probability of", "Moved by")
+    assert "do not add up" not in " ".join(of_xautolm.lines)

@@ -1,5 +1,6 @@
 """Sections about the prior: its difference from uniform, and the experiences that caused it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,18 @@ ADDED: Mapping[str, str] = {
 
 ADDED_TITLE = "Added to XAutoLM"
 """Label of what is on that XAutoLM as it was published does not have."""
+
+MOVED_MOST = (
+    "For the models and methods furthest from uniform, the experiences that moved them most; of those that are ahead, "
+    "also the experiences that helped them most."
+)
+
+ADDED_UP = "An experience of another model moves a probability too, because the probabilities add up to 1."
+
+NOT_ADDED_UP = (
+    "Each changed what is expected of the model or method by a share of it. These changes do not add up to the "
+    "difference of its probability, which follows from what is expected of all models or methods together."
+)
 
 TIME_COUNTS = "A short time counts a little, even where it is no objective."
 
@@ -137,35 +150,55 @@ def _forecast_heading(key: str) -> str:
 
 def _moved(prior: Prior) -> Section | None:
     """List the experiences that moved the models and methods furthest from uniform."""
+    is_expected = prior["kind"] == "evidence"
     rows = tuple(
         row
         for group, noun in (("models", "model"), ("methods", "method"))
         for member in _furthest(prior[group])
-        for row in _reasons(member, noun)
+        for row in _reasons(member, noun, is_expected=is_expected)
     )
-    columns = (
-        "Probability of", "Moved by", "Its task", "Its model", "Its method", "Result", "F1", "Weight", "Experience"
-    )  # fmt: skip
-    table = Table(columns, rows, frozenset({"Moved by", "F1", "Weight"}))
-    lines = (
-        "For the models and methods furthest from uniform, the experiences that moved them most. An experience of "
-        "another model moves a probability too, because the probabilities add up to 1.",
-    )
+    of, by = ("Expected of", "Changed by") if is_expected else ("Probability of", "Moved by")
+    columns = (of, by, "Its task", "Its model", "Its method", "Result", "F1", "Weight", "Experience")
+    table = Table(columns, rows, frozenset({by, "F1", "Weight"}))
+    lines = (MOVED_MOST, NOT_ADDED_UP if is_expected else ADDED_UP)
     title = "Experiences that moved the prior"
     return Section(title=title, lines=lines, table=table, on_screen=False) if rows else None
 
 
+def furthest_ahead(members: Sequence[Member]) -> Member | None:
+    """Return the model or method whose probability is furthest above uniform; ``None`` without any."""
+    return max(members, key=_shift, default=None)
+
+
+def shown_reasons(member: Member) -> list[Mapping[str, Any]]:
+    """List the experiences that moved a model or method most, and those that helped most one that is ahead."""
+    most, shown = member["moved_by"], member["moved_by"][:N_EXPERIENCES]
+    helped = [reason for reason in most if reason.get("contribution", 0.0) > 0][:N_EXPERIENCES]
+    return [reason for reason in most if reason in shown or (reason in helped and _shift(member) > 0)]
+
+
+def expected_share(contribution: float) -> float:
+    """Compute by what share an experience changed what the prior ``evidence`` expects.
+
+    Args:
+        contribution: Its part of the logarithm of that.
+    """
+    return math.expm1(contribution)
+
+
 def _furthest(members: Sequence[Member]) -> list[Member]:
-    moved = [member for member in members if abs(_shift(member)) >= UNCHANGED]
-    return sorted(moved, key=lambda member: -abs(_shift(member)))[:N_EXPLAINED]
+    """List the models or methods furthest from uniform, and the one that is furthest ahead."""
+    moved = sorted((member for member in members if abs(_shift(member)) >= UNCHANGED), key=lambda m: -abs(_shift(m)))
+    ahead = furthest_ahead(moved)
+    return [member for n, member in enumerate(moved) if n < N_EXPLAINED or member is ahead]
 
 
-def _reasons(member: Member, noun: str) -> list[tuple[str, ...]]:
-    """Write a row for each of the experiences that moved one probability most."""
+def _reasons(member: Member, noun: str, *, is_expected: bool) -> list[tuple[str, ...]]:
+    """Write a row for each of the experiences that moved one model or method most."""
     return [
         (
             f"{noun} {member['name']}",
-            f"{reason['contribution']:+.5f}",
+            f"{expected_share(reason['contribution']):+.1%}" if is_expected else f"{reason['contribution']:+.5f}",
             reason["task"],
             reason["model"],
             reason["method"],
@@ -174,7 +207,7 @@ def _reasons(member: Member, noun: str) -> list[tuple[str, ...]]:
             f"{reason['weight']:.3f}",
             reason["id"],
         )
-        for reason in member["moved_by"][:N_EXPERIENCES]
+        for reason in shown_reasons(member)
     ]
 
 

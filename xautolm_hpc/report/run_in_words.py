@@ -1,12 +1,11 @@
 """A run in a few sentences: what is best and how sure that is, and what past experience moved."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from xautolm_hpc.failures import TRUNCATED
 from xautolm_hpc.report.certainty import certainty_sentences, interval_text
-from xautolm_hpc.report.prior_sections import added_text
+from xautolm_hpc.report.prior_sections import added_text, expected_share, furthest_ahead, shown_reasons
 from xautolm_hpc.report.quantities import QUANTITIES, counted, listed
 from xautolm_hpc.report.sections import measure
 from xautolm_hpc.report.shortfall import LEAST_GAIN
@@ -91,7 +90,7 @@ def prior_sentences(summary: Summary) -> list[str]:
         verb = "is" if n_skipped == 1 else "are"
         sentences.append(f"{counted(n_skipped, 'record')} of the store {verb} no evidence: {reasons}.")
     for group, noun in (("models", "Model"), ("methods", "Method")):
-        ahead = max(prior[group], key=lambda member: member["prior"] - member["uniform"], default=None)
+        ahead = furthest_ahead(prior[group])
         if ahead is not None and ahead["prior"] - ahead["uniform"] >= LEAST_GAIN:
             sentences.append(
                 f"{noun} {ahead['name']} started furthest ahead: probability {ahead['prior']:.4f} instead of "
@@ -166,13 +165,13 @@ def _effect(kind: str, contribution: float, *, of: str) -> str:
     """Write what a contribution is: of the prior ``evidence`` a part of the logarithm of what it expects."""
     if kind != "evidence":
         return f"moved the probability of {of} by {contribution:+.4f}"
-    verb, share = RAISED if contribution > 0 else LOWERED, abs(math.expm1(contribution))
+    verb, share = RAISED if contribution > 0 else LOWERED, abs(expected_share(contribution))
     return f"{verb} what was expected of {of} by {share:.0%}"
 
 
 def _because(member: Mapping[str, Any], *, task: Mapping[str, Any]) -> str:
     """Write what helped a model or method most, as far as it is recorded."""
-    helped = [reason for reason in member["moved_by"] if reason.get("contribution", 0.0) > 0]
+    helped = [reason for reason in shown_reasons(member) if reason.get("contribution", 0.0) > 0]
     if not helped:
         return ""
     successes = [reason for reason in helped if reason["kind"] is None]
@@ -183,7 +182,7 @@ def _because(member: Mapping[str, Any], *, task: Mapping[str, Any]) -> str:
         parts.append(f"{counted(len(successes), 'success', plural='successes')} on {tasks}")
     if failures:
         parts.append(f"{counted(len(failures), 'failure')} of others")
-    return f", above all because of {listed(parts)}"
+    return f", helped most by {listed(parts)}"
 
 
 def _baseline(summary: Summary) -> list[str]:
