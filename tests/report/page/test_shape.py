@@ -65,3 +65,16 @@ def test_trials_of_one_evaluation_are_dots_with_their_numbers_and_no_baseline_of
     assert len(section.find("circle")) == 3
     assert not section.find("line", **{"class": "baseline"})
     assert "majority" not in figure_numbers(summary)["curves"]
+
+
+def test_what_is_unknown_stands_below_the_heading_of_its_numbers() -> None:
+    curve = ((1.0, 0.5, 0.5, 0.4, 3.0),)
+    trials = [success(0, curve=curve, params={"lora_r": 8, "name": "a"}), failure(1, "lost", params={"name": "b"})]
+
+    (table,) = parsed(to_html(summarise(facts(trials)))).find("table", id="trials-table")
+
+    head, *rows = table.find("tr")
+    for key, is_right in (("epochs_run", True), ("params.lora_r", True), ("params.name", False), ("model", False)):
+        place = [th.attributes["data-key"] for th in head.find("th")].index(key)
+        cells = [head.find("th")[place], *(row.find("td")[place - 1] for row in rows)]
+        assert [cell.attributes.get("class") == "number" for cell in cells] == [is_right] * 3

@@ -49,16 +49,17 @@ def trial_table(summary: Summary) -> Markup:
     trials = all_trials(summary)
     same = _same_params(trials)
     columns = _columns(summary, trials, without=same)
+    numeric = {column for column in columns[1:] if any(_is_number(column.value(trial)) for trial in trials)}
     heads = [
         tag(
             "th",
             tag("button", breakable(column.heading), type="button"),
             scope="col", data_key=column.key, data_divisor=repr(column.divisor),
-            class_="number" if column.digits else None,
+            class_="number" if column in numeric else None,
         )
         for column in columns
     ]  # fmt: skip
-    rows = [_row(trial, columns) for trial in trials]
+    rows = [_row(trial, columns, numeric=numeric) for trial in trials]
     table = tag(
         "table",
         tag("caption", "All trials; a heading sorts them, a trial's number marks it in the charts"),
@@ -113,19 +114,22 @@ def _measure(name: str) -> Column:
     return Column(quantity.heading, key, quantity.digits, quantity.divisor)
 
 
-def _row(trial: Trial, columns: Sequence[Column]) -> Markup:
+def _row(trial: Trial, columns: Sequence[Column], *, numeric: Collection[Column]) -> Markup:
     shown = {**trial, "result": result_of(trial)}
     mark = tag("button", str(trial["trial"]), type="button", class_="mark", aria_pressed="false")
     cells = [tag("th", mark, scope="row", data_v=trial["trial"])]
-    cells += [_cell(column, column.value(shown)) for column in columns[1:]]
+    cells += [_cell(column, column.value(shown), is_right=column in numeric) for column in columns[1:]]
     return tag("tr", *cells, data_trial=trial["trial"], data_status=trial["status"])
 
 
-def _cell(column: Column, value: Any) -> Markup:
+def _cell(column: Column, value: Any, *, is_right: bool) -> Markup:
     """Build a cell; a number has its exact value beside it, by which the column is sorted."""
-    if value is None or isinstance(value, str | bool):
-        return tag("td", column.text(value), class_="number" if column.digits else None)
-    return tag("td", column.text(value), class_="number", data_v=repr(value))
+    exact = repr(value) if _is_number(value) else None
+    return tag("td", column.text(value), class_="number" if is_right else None, data_v=exact)
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and not isinstance(value, str | bool)
 
 
 def _filters(trials: Sequence[Trial]) -> Markup:
