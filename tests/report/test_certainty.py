@@ -472,3 +472,39 @@ def test_what_the_prior_evidence_expects_has_one_quantity_in_sentence_and_table(
     assert of_xautolm.table is not None
     assert of_xautolm.table.columns[:2] == ("Probability of", "Moved by")
     assert "do not add up" not in " ".join(of_xautolm.lines)
+
+
+@pytest.mark.parametrize(
+    ("n_missed", "said"),
+    [
+        (1, "It answers no row of the class c0 rightly on test."),
+        (2, "It answers no row of the classes c0 and c1 rightly on test."),
+        (4, "It answers no row of 4 of 6 classes rightly on test."),
+    ],
+)
+def test_classes_that_the_best_trial_never_answers_rightly_are_named(n_missed: int, said: str) -> None:
+    labels = tuple(f"c{n}" for n in range(6))  # there is no row of the last one
+    truth = np.arange(50) % 5
+    rows = Predictions(truth=truth, predicted=np.where(truth < n_missed, 4, truth), n_classes=6)
+    run = facts(
+        [success(0)], task=nouns.task(labels=labels), answers=lambda experience, split: rows, tests={0: {"f1": 0.5}}
+    )
+
+    sentences = certainty_sentences(summarise(run))
+
+    assert said in sentences
+    assert "How sure" in dict(report_sections(summarise(run))[0].facts)
+    assert "answers no row" not in " ".join(certainty_sentences(summarise(large_run(8))))
+
+
+@pytest.mark.parametrize(
+    ("n_lost", "said"),
+    [
+        (1, []),
+        (2, ["2 of 5 trials were lost to the infrastructure."]),
+    ],
+)
+def test_many_trials_lost_to_the_infrastructure_are_part_of_the_verdict(n_lost: int, said: list[str]) -> None:
+    trials = [*(success(n) for n in range(3)), *(failure(3 + n, "node_busy") for n in range(n_lost))]
+
+    assert [s for s in verdict_sentences(summarise(facts(trials))) if "lost" in s] == said

@@ -26,6 +26,9 @@ MOST_LABELS = 20
 MOST_LIVE_LABELS = 200
 """Classes up to which a search that goes on computes them: its driver waits meanwhile, some two seconds for so many."""
 
+MOST_MISSED = 3
+"""Classes that are named where the best trial never answers them rightly; of more only their number is."""
+
 SAME_F1 = 1e-9
 """Difference of two computations of one F1."""
 
@@ -109,6 +112,19 @@ def _within_noise(noise: Sequence[int], certainty: Mapping[str, Any]) -> str:
     return f"{subject} within noise of it on the same rows{by}. Another sample of rows could turn the order."
 
 
+def _missed_classes(certainty: Mapping[str, Any]) -> list[str]:
+    """Write which classes the best trial never answers rightly, if there are any."""
+    classes = certainty.get("classes", [])
+    missed = [row["label"] for row in classes if row["f1"] == 0 and row["rows"]]
+    if not missed:
+        return []
+    which = f"of {len(missed):,} of {len(classes):,} classes"
+    if len(missed) <= MOST_MISSED:
+        which = f"of the class{'es' if len(missed) > 1 else ''} {listed(missed)}"
+    split = certainty.get("classes_on")
+    return [f"It answers no row {which} rightly{f' on {split}' if split else ''}."]
+
+
 def certainty_sentences(summary: Mapping[str, Any]) -> list[str]:
     """Write how sure the best trial is; nothing where its answers are unknown."""
     best, certainty = summary["best"], summary.get("certainty") or {}
@@ -129,6 +145,7 @@ def certainty_sentences(summary: Mapping[str, Any]) -> list[str]:
     if compared and not collapse and not is_better_on_test:
         n_succeeded = counted(summary["counts"]["succeeded"], "trial")
         sentences.append(f"The best of {n_succeeded} tends to look better on validation than on test.")
+    sentences += _missed_classes(certainty)
     if best and summary["run"].get("finish_kind") == FinishKind.UNFINISHED:
         sentences.append(COMES)
     return sentences

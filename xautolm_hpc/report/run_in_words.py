@@ -60,7 +60,16 @@ def verdict_sentences(summary: Summary) -> list[str]:
         *([LOWER_BOUND] if best.get("truncated") else []),
         *_baseline(summary),
         *certainty_sentences(summary),
+        *_lost(summary["counts"]),
     ]
+
+
+def _lost(counts: Mapping[str, int]) -> list[str]:
+    """Write how many trials the infrastructure cost, where it is more than a quarter."""
+    n, n_trials = counts["failed_infrastructure"], counts["trials"]
+    if 4 * n <= n_trials:
+        return []
+    return [f"{n:,} of {counted(n_trials, 'trial')} {'was' if n == 1 else 'were'} lost to the infrastructure."]
 
 
 def prior_sentences(summary: Summary) -> list[str]:
