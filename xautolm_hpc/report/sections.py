@@ -203,6 +203,7 @@ def params_title(summary: Summary) -> str:
 
 
 def _front(summary: Summary) -> Section:
+    """Build the table of the trials that no other beats, with how many it beats."""
     trials, title, is_single = summary["front"], front_title(summary), len(summary["objectives"]) == 1
     if not trials:
         reason = "No trial succeeded." if not summary["unranked"] else _missing_text(summary)
