@@ -144,7 +144,9 @@ def test_what_the_prior_evidence_expects_has_one_quantity_in_sentence_and_table(
     assert section.table is not None
     assert section.table.columns[:2] == ("Expected of", "Changed by")
     assert section.table.rows[0][:2] == ("method lora", "-11.7%")
-    assert "lowered what was expected of method lora by 12%" in mover_sentence(movers(summary)[0], task="t")
+    assert "lowered what was expected of method lora by 12%" in mover_sentence(
+        movers(summary)[0], task={"name": "t", "fingerprint": None}
+    )
     assert "do not add up" in " ".join(section.lines)
     of_xautolm = prior_sections(summarise(large_run(8))["prior"])[-1]
     assert of_xautolm.table is not None
