@@ -48,8 +48,8 @@ def test_four_commands_lead_from_a_csv_to_a_model_that_transformers_loads(folder
     on_test = re.search(r"\nOn test\n.*\n\n.*\n─+\n\d+ +([\d.]+)", report)
     assert on_test is not None, report
     assert 0 <= float(on_test[1]) <= 1
-    assert "Kind      evidence" in report
-    assert "Store     1,200 records" in report
+    assert re.search(r"\n +Kind +evidence\n", report), report
+    assert re.search(r"\n +Store +1,200 records", report), report
     assert not list(folder.glob("experience-store/seg-f00ce700*")), "the packaged store is only read"
     _check_the_loading_of_the_page(page, folder)
     for command in typed(page)[len(first) :]:
