@@ -18,6 +18,7 @@ import pytest
 from slurm.dev.daemons import wait_until
 from slurm.dev.plan import Ports
 from slurm.dev.private import DevCluster
+from tests.slurm.searching import ROOT_DIR
 from tests.submit.jobs import make_attempt, submission_of
 from xautolm_hpc.config import ClusterProfile
 from xautolm_hpc.doctor import REQUEST_CHECKS, Site, check_job, cluster, examine, search_of_doctor
@@ -65,6 +66,7 @@ class TypedCluster(DevCluster):
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """A folder outside /tmp, which jobs do not share with us."""
+    assert not ROOT_DIR.is_relative_to("/tmp"), f"the jobs have a /tmp of their own: put `{ROOT_DIR}` elsewhere"
     with tempfile.TemporaryDirectory(prefix="gpu-options-", dir="/var/tmp") as name:
         yield Path(name)
 
