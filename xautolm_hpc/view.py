@@ -216,7 +216,6 @@ class RunView:
         note: One line of text, or "".
         objectives: The search's objectives, the first one first.
         charges: Result of :func:`charges`; empty where nothing is known of rates.
-        reasons: Constraint name -> why it rejected one of them; empty where nothing was noted.
     """
 
     name: str

@@ -16,7 +16,7 @@ from slurm.dev.packages import install, missing_packages, program
 from slurm.dev.plan import DevClusterError, Plan, Ports, free_ports, read_plan, write_plan
 from slurm.dev.services import Services
 
-READY_S = 120.0
+READY_S = 60.0
 COMMAND_S = 60.0
 JOB_S = 120.0
 LOOK_S = 0.1

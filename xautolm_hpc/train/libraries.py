@@ -22,7 +22,6 @@ def leave_out_scipy() -> None:
 
 def silence_loading() -> None:
     """Turn off progress bars and warnings of transformers, for the rest of this process."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging: Any = import_module("transformers.utils.logging")
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()

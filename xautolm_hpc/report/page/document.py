@@ -288,11 +288,8 @@ def _use(summary: Summary) -> list[Markup]:
     best = summary["best"]
     if best is None:
         return [tag("p", "There is no model to use: no trial succeeded.")]
-    run, trial, settings = (
-        summary["run"]["name"],
-        best["trial"],
-        summary.get("settings", {}),
-    )  # an older report has none
+    run, trial = summary["run"]["name"], best["trial"]
+    settings = summary.get("settings", {})  # an older report has none
     names = [settings[key] for name in COLUMNS.get(summary["task"]["kind"], ()) if (key := f"data.{name}") in settings]
     columns = (
         f"the column{'s' if len(names) > 1 else ''} {listed(names)}" if names else "the columns of the search's data"
