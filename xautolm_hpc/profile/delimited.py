@@ -230,7 +230,10 @@ def _is_even(text: str, delimiter: str) -> bool:
 
 def _first_line(text: str) -> str:
     """Return the first line that is not blank, without outer blanks."""
-    return next((line for each in LINE_END.split(text) if (line := each.strip())), "")
+    blank = BLANK_LINES.match(text)
+    start = blank.end() if blank else 0
+    end = LINE_END.search(text, start)
+    return text[start : end.start() if end else len(text)].strip()
 
 
 def _read_header(text: str, delimiter: str, *, wanted: Sequence[str]) -> list[str]:
